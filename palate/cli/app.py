@@ -1,0 +1,56 @@
+"""The command line: collects the commands, and turns a user's mistakes into one clear line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import typer
+from rich.console import Console
+
+from palate import __version__
+from palate.errors import PalateError
+
+# One small file a command: palate/cli/NAME.py with a function of the same name.
+COMMANDS = ("demo", "prepare", "doctor", "encode", "train", "tune", "evaluate", "recommend", "models", "info")
+
+app = typer.Typer(
+    name="palate",
+    help="Recommenders that understand pictures and text and are aligned on preferences.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+@app.callback(invoke_without_command=True)
+def palate(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    if version:
+        print(f"palate {__version__}")
+        raise typer.Exit
+
+
+def build() -> typer.Typer:
+    """The application with every command registered."""
+    if not app.registered_commands:
+        for name in COMMANDS:
+            app.command(name)(getattr(import_module(f"palate.cli.{name}"), name))
+    return app
+
+
+def main() -> None:
+    """Entry point of the ``palate`` command. ``PALATE_TRACEBACK=1`` shows tracebacks for debugging."""
+    try:
+        build()()
+    except PalateError as error:
+        if os.environ.get("PALATE_TRACEBACK"):
+            raise
+        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        console.print("[bold red]Error:[/] ", end="")
+        console.print(str(error), markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("Interrupted. What was complete is kept; long commands continue with --resume.", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,128 @@
+"""The catalogue: what is known of each item, in the order of the item indices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from palate.errors import PalateError
+from palate.files import digest
+
+RESERVED = ("item_id", "title", "image")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Items 1..num_items; index 0 is padding and has no row.
+
+    Attributes:
+        frame: one row an item, in index order. Columns: ``item_id`` (string, unique), ``title`` (string or null),
+            ``image`` (path as a string or null) and any further fields, of which the string ones are text.
+        root: folder against which relative image paths are resolved.
+    """
+
+    frame: pl.DataFrame
+    root: Path = field(default_factory=Path)
+
+    def __post_init__(self) -> None:
+        missing = [name for name in RESERVED if name not in self.frame.columns]
+        if missing:
+            raise PalateError(f"the catalogue lacks the column '{missing[0]}'", "Give null where a value is not known.")
+        if self.frame["item_id"].is_duplicated().any():
+            twice = self.frame["item_id"].filter(self.frame["item_id"].is_duplicated())[0]
+            raise PalateError(f"the catalogue names item '{twice}' twice", "Keep one row an item.")
+
+    def __len__(self) -> int:
+        """Number of items, padding not counted."""
+        return len(self.frame)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Item ids; ``ids[i]`` belongs to index ``i``, and ``ids[0]`` is the padding's empty string."""
+        return ["", *self.frame["item_id"].to_list()]
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Item id -> item index."""
+        return {item: i for i, item in enumerate(self.ids) if i}
+
+    @property
+    def fields(self) -> list[str]:
+        """Columns beyond id, title and image."""
+        return [name for name in self.frame.columns if name not in RESERVED]
+
+    @cached_property
+    def titles(self) -> list[str]:
+        """Title for people to read, by index; the id where there is none."""
+        rows = zip(self.frame["title"].to_list(), self.frame["item_id"].to_list(), strict=True)
+        return ["", *(title or item for title, item in rows)]
+
+    def texts(self, fields: Iterable[str] | None = None) -> list[str | None]:
+        """One text an item (list of ``num_items``, without padding): title and text fields joined by ". ".
+
+        Args:
+            fields: Columns to join, in order; by default the title and every string or list-of-string field.
+
+        Returns:
+            None for an item with no text at all.
+        """
+        names = list(fields) if fields is not None else ["title", *self.text_fields]
+        for name in names:
+            if name not in self.frame.columns:
+                raise PalateError(f"the catalogue has no field '{name}'", f"It has: {', '.join(self.frame.columns)}.")
+        columns = [
+            pl.col(name).list.join(", ")
+            if isinstance(self.frame.schema[name], pl.List)
+            else pl.col(name).cast(pl.String)
+            for name in names
+        ]
+        joined = self.frame.select(pl.concat_str(columns, separator=". ", ignore_nulls=True).alias("text"))["text"]
+        return [text.strip() or None if text else None for text in joined.to_list()]
+
+    @property
+    def text_fields(self) -> list[str]:
+        """Fields that hold strings or lists of strings."""
+        return [name for name in self.fields if self.frame.schema[name] in (pl.String, pl.List(pl.String))]
+
+    def image_path(self, item: int) -> Path | None:
+        """Where the picture of the item with this index lies, or None; the file may be missing or broken."""
+        name = self.frame["image"][item - 1]
+        return self.root / name if name else None
+
+    def select(self, condition: str) -> npt.NDArray[np.bool_]:
+        """Mask of items whose ``FIELD=VALUE`` holds: bool ``[num_items + 1]``, padding False.
+
+        A list field holds when it contains the value; a text or number field when it equals it (case-insensitive).
+        """
+        name, equals, value = condition.partition("=")
+        if not equals or name not in self.frame.columns:
+            raise PalateError(
+                f"'{condition}' is not a condition on this catalogue",
+                f"Write FIELD=VALUE with a field of: {', '.join(self.frame.columns)}.",
+            )
+        wanted = value.strip().lower()
+        if isinstance(self.frame.schema[name], pl.List):
+            hits = pl.col(name).list.eval(pl.element().cast(pl.String).str.to_lowercase() == wanted).list.any()
+        else:
+            hits = pl.col(name).cast(pl.String).str.to_lowercase() == wanted
+        mask = self.frame.select(hits.fill_null(False).alias("hit"))["hit"].to_numpy()
+        return np.concatenate([[False], mask])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all rows and columns: changes when any item, text or image path changes."""
+        return digest(self.frame.select(sorted(self.frame.columns)).write_json())
+
+    def save(self, path: Path) -> None:
+        """Write as Parquet (image paths stay relative to ``root``)."""
+        self.frame.write_parquet(path)
+
+    @classmethod
+    def load(cls, path: Path, root: Path | None = None) -> Catalogue:
+        return cls(pl.read_parquet(path), root or path.parent)

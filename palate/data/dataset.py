@@ -1,0 +1,189 @@
+"""The Dataset: interactions, catalogue, id maps, split and manifest, one folder of Parquet and JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from palate.data.catalogue import Catalogue
+from palate.data.sequences import Sequences, offsets_of
+from palate.errors import PalateError
+from palate.files import atomic_folder, digest, read_json, write_json
+
+FORMAT = 1
+
+
+class Part(IntEnum):
+    """What an interaction is used for. ``CONTEXT`` is history that is never trained on (held-out users)."""
+
+    TRAIN = 0
+    VALID = 1
+    TEST = 2
+    CONTEXT = 3
+
+
+@dataclass(frozen=True)
+class Cases:
+    """What one evaluation asks: for each user, given the history, find the targets.
+
+    Attributes:
+        users: int64 ``[cases]``, rows of the dataset's user table.
+        histories: what the user did before the first target, oldest first.
+        targets: the held-out items of the user, oldest first (one under leave-last-out).
+    """
+
+    users: npt.NDArray[np.int64]
+    histories: Sequences
+    targets: Sequences
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def take(self, rows: npt.ArrayLike) -> Cases:
+        index = np.asarray(rows, np.int64)
+        return Cases(self.users[index], self.histories.take(index), self.targets.take(index))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Interactions in user order, each user's oldest first, with what each is used for.
+
+    Attributes:
+        catalogue: the items.
+        user_ids: user ids from outside; the row is the user index (0-based).
+        offsets: int64 ``[users + 1]``: user ``u`` owns rows ``offsets[u]:offsets[u + 1]`` of the arrays below.
+        items: int32 ``[interactions]`` item indices, 1-based.
+        parts: uint8 ``[interactions]``, see :class:`Part`.
+        timestamps: int64 ``[interactions]`` Unix milliseconds, or None where the source has no times.
+        weights: float32 ``[interactions]`` ratings or counts, or None.
+        manifest: source, filters with before/after counts, split, hashes.
+    """
+
+    catalogue: Catalogue
+    user_ids: pl.Series
+    offsets: npt.NDArray[np.int64]
+    items: npt.NDArray[np.int32]
+    parts: npt.NDArray[np.uint8]
+    timestamps: npt.NDArray[np.int64] | None
+    weights: npt.NDArray[np.float32] | None
+    manifest: dict[str, Any]
+
+    @property
+    def num_users(self) -> int:
+        return len(self.user_ids)
+
+    @property
+    def num_items(self) -> int:
+        """Items in the catalogue; indices run from 1 to this number."""
+        return len(self.catalogue)
+
+    def __len__(self) -> int:
+        """Number of interactions."""
+        return len(self.items)
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest.get("name", "dataset"))
+
+    @cached_property
+    def rows_user(self) -> npt.NDArray[np.int64]:
+        """int64 ``[interactions]``: the user index of every row."""
+        return np.repeat(np.arange(self.num_users), np.diff(self.offsets))
+
+    def train_sequences(self) -> Sequences:
+        """Every user's training interactions, oldest first (empty for held-out users)."""
+        return self._rows(self.parts == Part.TRAIN)
+
+    def _rows(self, mask: npt.NDArray[np.bool_]) -> Sequences:
+        lengths = np.bincount(self.rows_user[mask], minlength=self.num_users).astype(np.int64)
+        return Sequences(self.items[mask], offsets_of(lengths))
+
+    def cases(self, split: Literal["valid", "test"]) -> Cases:
+        """Evaluation cases of a split: targets are its interactions, histories all that came before them.
+
+        Users with no target in the split are left out. Under leave-last-out the validation item is part of
+        the test history, as everywhere in the field.
+        """
+        part = {"valid": Part.VALID, "test": Part.TEST}[split]
+        is_target = self.parts == part
+        before = (self.parts == Part.TRAIN) | (self.parts == Part.CONTEXT)
+        if part is Part.TEST:
+            before |= self.parts == Part.VALID
+        targets, histories = self._rows(is_target), self._rows(before)
+        users = np.flatnonzero(targets.lengths)
+        return Cases(users, histories.take(users), targets.take(users))
+
+    @cached_property
+    def train_counts(self) -> npt.NDArray[np.int64]:
+        """int64 ``[num_items + 1]``: training interactions of each item (cold items have none; padding 0)."""
+        return np.bincount(self.items[self.parts == Part.TRAIN], minlength=self.num_items + 1).astype(np.int64)
+
+    @cached_property
+    def user_index(self) -> dict[str, int]:
+        return {user: row for row, user in enumerate(self.user_ids.to_list())}
+
+    def history_of(self, user: str) -> npt.NDArray[np.int32]:
+        """All interactions of a user, oldest first, for serving. The user is named by its id from outside."""
+        if user not in self.user_index:
+            raise PalateError(f"the dataset has no user '{user}'", "Give an id of users.parquet, or a --history.")
+        row = self.user_index[user]
+        return self.items[self.offsets[row] : self.offsets[row + 1]]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of interactions, split and catalogue, whatever folder they lie in."""
+        arrays = [a.tobytes() for a in (self.offsets, self.items, self.parts)]
+        extra = [a.tobytes() for a in (self.timestamps, self.weights) if a is not None]
+        return digest(*arrays, *extra, "\n".join(self.user_ids.to_list()), self.catalogue.fingerprint)
+
+    def save(self, folder: Path | str, *, replace: bool = False) -> None:
+        """Write the whole folder, or nothing: interactions, items and users as Parquet, manifest as JSON."""
+        columns: dict[str, Any] = {"user": self.rows_user.astype(np.uint32), "item": self.items, "part": self.parts}
+        if self.timestamps is not None:
+            columns["timestamp"] = self.timestamps
+        if self.weights is not None:
+            columns["weight"] = self.weights
+        with atomic_folder(folder, replace=replace) as part:
+            pl.DataFrame(columns).write_parquet(part / "interactions.parquet")
+            pl.DataFrame({"user_id": self.user_ids}).write_parquet(part / "users.parquet")
+            self.catalogue.save(part / "items.parquet")
+            manifest = {"format": FORMAT, **self.manifest, "fingerprint": self.fingerprint}
+            manifest["image_root"] = str(self.catalogue.root.resolve())
+            write_json(part / "manifest.json", manifest)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Dataset:
+        """Read a folder that :meth:`save` (or ``palate prepare``) wrote."""
+        folder = Path(folder)
+        if not (folder / "manifest.json").is_file():
+            raise PalateError(f"{folder} is not a dataset (it has no manifest.json)", "Make one with `palate prepare`.")
+        manifest = read_json(folder / "manifest.json")
+        if manifest.get("format") != FORMAT:
+            raise PalateError(
+                f"{folder} has dataset format {manifest.get('format')}, this Palate reads {FORMAT}",
+                "Run `palate prepare` again.",
+            )
+        try:
+            frame = pl.read_parquet(folder / "interactions.parquet")
+            user_ids = pl.read_parquet(folder / "users.parquet")["user_id"]
+            catalogue = Catalogue.load(folder / "items.parquet", Path(manifest["image_root"]))
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise PalateError(f"{folder} is damaged ({error})", "Run `palate prepare` again.") from None
+        counts = np.bincount(frame["user"].to_numpy(), minlength=len(user_ids)).astype(np.int64)
+        return cls(
+            catalogue=catalogue,
+            user_ids=user_ids,
+            offsets=offsets_of(counts),
+            items=frame["item"].to_numpy().astype(np.int32),
+            parts=frame["part"].to_numpy().astype(np.uint8),
+            timestamps=frame["timestamp"].to_numpy() if "timestamp" in frame.columns else None,
+            weights=frame["weight"].to_numpy() if "weight" in frame.columns else None,
+            manifest=manifest,
+        )

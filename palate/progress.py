@@ -1,0 +1,58 @@
+"""Progress of long work: a live bar with an estimate on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+_LOG_EVERY_SECONDS = 20.0
+
+
+def track(steps: Iterable[T], description: str, total: int | None = None, weight: int = 1) -> Iterator[T]:
+    """Yield the steps and report on standard error how far they are.
+
+    Args:
+        total: Number of things to do; by default the length of ``steps``.
+        weight: Things done in one step (a batch size).
+    """
+    if total is None and isinstance(steps, Sized):
+        total = len(steps) * weight
+    if sys.stderr.isatty():
+        yield from _bar(steps, description, total, weight)
+    else:
+        yield from _lines(steps, description, total, weight)
+
+
+def _bar(steps: Iterable[T], description: str, total: int | None, weight: int) -> Iterator[T]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(description, total=total)
+        for step in steps:
+            yield step
+            progress.advance(task, weight)
+
+
+def _lines(steps: Iterable[T], description: str, total: int | None, weight: int) -> Iterator[T]:
+    start = said = time.monotonic()
+    done = 0
+    for step in steps:
+        yield step
+        done += weight
+        now = time.monotonic()
+        if now - said >= _LOG_EVERY_SECONDS:
+            said = now
+            left = f"/{total}, {(total - done) * (now - start) / done:.0f} s left" if total else ""
+            print(f"{description}: {done}{left}", file=sys.stderr, flush=True)

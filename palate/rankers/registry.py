@@ -1,0 +1,26 @@
+"""The rankers that can be chosen by name, and how a run's model is loaded."""
+
+from __future__ import annotations
+
+from palate.errors import PalateError
+from palate.recommender import Recommender
+from palate.registry import Registry
+from palate.runs import Run
+
+RANKERS = Registry(
+    "rankers",
+    {
+        "popularity": "palate.rankers.popularity:Popularity",
+        "item-knn": "palate.rankers.item_knn:ItemKNN",
+        "gru4rec": "palate.rankers.gru4rec:GRU4Rec",
+        "sasrec": "palate.rankers.sasrec:SASRec",
+    },
+)
+
+
+def load_recommender(run: Run, device: str = "cpu") -> Recommender:
+    """The trained model of a run."""
+    if not (run.model_folder / "config.json").is_file():
+        raise PalateError(f"{run.folder} has no trained model yet", "Finish it with `palate train ... --resume`.")
+    recommender: Recommender = RANKERS[run.info["model"]].load(run.model_folder, device=device)
+    return recommender

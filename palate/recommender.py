@@ -1,0 +1,107 @@
+"""The Recommender protocol: what every model answers, from popularity to a multimodal LLM."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from palate.data.sequences import Sequences
+from palate.errors import PalateError
+
+Histories = Sequences | Sequence[Sequence[int]]
+
+
+def as_sequences(histories: Histories) -> Sequences:
+    """Accept lists of item indices wherever histories are asked for."""
+    return histories if isinstance(histories, Sequences) else Sequences.from_lists(histories)
+
+
+class Recommender(ABC):
+    """Scores items for histories of item indices; needs no training data and no user it has met before.
+
+    Item indices run from 1 to :attr:`num_items`; column 0 of a full score matrix is padding and holds ``-inf``.
+    A history may be empty.
+    """
+
+    name: ClassVar[str]
+    num_items: int
+
+    @abstractmethod
+    def score(self, histories: Histories, candidates: Tensor | None = None) -> Tensor:
+        """Higher is better; only the order within a row means anything.
+
+        Args:
+            histories: ``B`` rows of item indices, oldest first.
+            candidates: int64 ``[B, C]`` item indices, or None for the whole catalogue.
+
+        Returns:
+            float32 ``[B, C]``, or ``[B, num_items + 1]`` for the whole catalogue with column 0 at ``-inf``.
+
+        Raises:
+            PalateError: a model that cannot afford the whole catalogue refuses None, with a cost estimate.
+        """
+
+    def recommend(
+        self,
+        histories: Histories,
+        k: int,
+        exclude_seen: bool = True,
+        allowed: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The ``k`` best items a history, best first; equal scores are ordered by item index.
+
+        Args:
+            k: At least 1.
+            exclude_seen: Leave out the items of the history.
+            allowed: bool ``[num_items + 1]``; items that may be recommended (None: all).
+
+        Returns:
+            items int64 ``[B, k]`` and scores float32 ``[B, k]``; where fewer than ``k`` items are left, the rest
+            are padding: item 0 with score ``-inf``.
+        """
+        if k < 1:
+            raise PalateError(f"k is {k}", "Ask for at least one item.")
+        rows = as_sequences(histories)
+        scores = self.score(rows)
+        scores[:, 0] = -torch.inf
+        if allowed is not None:
+            scores[:, ~allowed] = -torch.inf
+        if exclude_seen:
+            mask_items(scores, rows)
+        k_here = min(k, scores.shape[1])
+        # A stable sort of the few best makes ties deterministic without sorting the catalogue.
+        best = torch.topk(scores, k_here, dim=1)
+        order = torch.argsort(best.indices, dim=1)
+        items, values = best.indices.gather(1, order), best.values.gather(1, order)
+        order = torch.argsort(values, dim=1, descending=True, stable=True)
+        items, values = items.gather(1, order), values.gather(1, order)
+        items = items.masked_fill(values == -torch.inf, 0)
+        if k_here < k:
+            pad = (0, k - k_here)
+            items = torch.nn.functional.pad(items, pad)
+            values = torch.nn.functional.pad(values, pad, value=-torch.inf)
+        return items, values
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the model into an existing folder: ``config.json`` and ``*.safetensors``, never a pickle."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path, device: str = "cpu") -> Self:
+        """Read what :meth:`save` wrote."""
+
+    def describe(self) -> dict[str, Any]:
+        """Facts for reports and model cards (number of parameters, modalities, coverage ...)."""
+        return {"name": self.name, "num_items": self.num_items}
+
+
+def mask_items(scores: Tensor, rows: Sequences, value: float = -torch.inf) -> None:
+    """Set ``scores[b, i] = value`` in place for every item ``i`` of row ``b``."""
+    users = torch.repeat_interleave(torch.arange(len(rows)), torch.from_numpy(rows.lengths))
+    scores[users.to(scores.device), torch.from_numpy(rows.values).long().to(scores.device)] = value

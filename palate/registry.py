@@ -1,0 +1,64 @@
+"""Named parts that users can choose and add to: readers, encoders, rankers, objectives, metrics.
+
+A part is one file and one line. Inside Palate the line is an entry in the room's own table; in a user's
+package it is an entry point of the group ``palate.<kind>``::
+
+    [project.entry-points."palate.rankers"]
+    my-ranker = "my_package.my_ranker:MyRanker"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from palate.errors import PalateError, suggest
+
+
+class Registry:
+    """Name -> part, loaded on first use so that heavy imports wait until they are asked for.
+
+    Args:
+        kind: Plural noun; also the entry-point group's last word, e.g. ``"rankers"``.
+        builtin: Name -> ``"module:attribute"``.
+
+    >>> Registry("metrics", {"pi": "math:pi"})["pi"]
+    3.141592653589793
+    """
+
+    def __init__(self, kind: str, builtin: Mapping[str, str]) -> None:
+        self.kind = kind
+        self._builtin = dict(builtin)
+        self._local: dict[str, Any] = {}
+
+    def register(self, name: str, part: Any) -> None:
+        """Add a part from Python, for this process (a notebook, a test)."""
+        self._local[name] = part
+
+    def _targets(self) -> dict[str, Any]:
+        plugins = {point.name: point for point in entry_points(group=f"palate.{self.kind}")}
+        clash = sorted(set(plugins) & set(self._builtin))
+        if clash:
+            raise PalateError(
+                f"the plug-in {plugins[clash[0]].value!r} takes the name of the built-in {self.kind[:-1]} {clash[0]!r}",
+                "Rename its entry point.",
+            )
+        return {**self._builtin, **plugins, **self._local}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._targets()))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._targets()
+
+    def __getitem__(self, name: str) -> Any:
+        targets = self._targets()
+        if name not in targets:
+            raise PalateError(f"there is no {self.kind[:-1]} named '{name}'", suggest(name, targets))
+        target = targets[name]
+        if isinstance(target, str):
+            module, _, attribute = target.partition(":")
+            return getattr(import_module(module), attribute)
+        return target.load() if hasattr(target, "load") and hasattr(target, "group") else target
