@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from palate.data.images import inside
 from palate.errors import PalateError
 from palate.files import digest
 
@@ -91,9 +92,13 @@ class Catalogue:
         return [name for name in self.fields if self.frame.schema[name] in (pl.String, pl.List(pl.String))]
 
     def image_path(self, item: int) -> Path | None:
-        """Where the picture of the item with this index lies, or None; the file may be missing or broken."""
+        """Where the picture of the item with this index lies, or None; the file may be missing or broken.
+
+        Raises:
+            PalateError: the path leads out of :attr:`root`.
+        """
         name = self.frame["image"][item - 1]
-        return self.root / name if name else None
+        return inside(self.root, name) if name else None
 
     def select(self, condition: str) -> npt.NDArray[np.bool_]:
         """Mask of items whose ``FIELD=VALUE`` holds: bool ``[num_items + 1]``, padding False.

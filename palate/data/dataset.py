@@ -144,7 +144,14 @@ class Dataset:
         return digest(*arrays, *extra, "\n".join(self.user_ids.to_list()), self.catalogue.fingerprint)
 
     def save(self, folder: Path | str, *, replace: bool = False) -> None:
-        """Write the whole folder, or nothing: interactions, items and users as Parquet, manifest as JSON."""
+        """Write the whole folder, or nothing: interactions, items and users as Parquet, manifest as JSON.
+
+        Pictures stay where they are; a dataset whose pictures lie inside its own folder may be moved as a whole.
+        """
+        pictures, home = self.catalogue.root.resolve(), Path(folder).resolve()
+        within = pictures != home and pictures.is_relative_to(home)
+        if within and replace and pictures.exists():
+            raise PalateError(f"replacing {folder} would delete the pictures in {pictures}", "Choose another folder.")
         columns: dict[str, Any] = {"user": self.rows_user.astype(np.uint32), "item": self.items, "part": self.parts}
         if self.timestamps is not None:
             columns["timestamp"] = self.timestamps
@@ -155,7 +162,7 @@ class Dataset:
             pl.DataFrame({"user_id": self.user_ids}).write_parquet(part / "users.parquet")
             self.catalogue.save(part / "items.parquet")
             manifest = {"format": FORMAT, **self.manifest, "fingerprint": self.fingerprint}
-            manifest["image_root"] = str(self.catalogue.root.resolve())
+            manifest["image_root"] = pictures.relative_to(home).as_posix() if within else str(pictures)
             write_json(part / "manifest.json", manifest)
 
     @classmethod
@@ -173,7 +180,7 @@ class Dataset:
         try:
             frame = pl.read_parquet(folder / "interactions.parquet")
             user_ids = pl.read_parquet(folder / "users.parquet")["user_id"]
-            catalogue = Catalogue.load(folder / "items.parquet", Path(manifest["image_root"]))
+            catalogue = Catalogue.load(folder / "items.parquet", folder / manifest["image_root"])
         except (OSError, pl.exceptions.PolarsError) as error:
             raise PalateError(f"{folder} is damaged ({error})", "Run `palate prepare` again.") from None
         counts = np.bincount(frame["user"].to_numpy(), minlength=len(user_ids)).astype(np.int64)
