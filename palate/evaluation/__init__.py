@@ -1,1 +1,1 @@
-
+"""Fair comparison: ranks, metrics, candidates, slices and statistics, for anything that is a Recommender."""

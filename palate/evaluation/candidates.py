@@ -1,0 +1,208 @@
+"""Sampled candidates: the targets of each case and ``N`` items that the user never had, the same for every model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from palate.data.dataset import Cases, Dataset
+from palate.errors import PalateError, suggest
+from palate.evaluation.ranks import Ints
+from palate.files import atomic_file, digest
+
+Kind = Literal["uniform", "popularity"]
+KINDS: tuple[Kind, ...] = ("uniform", "popularity")
+_ROUNDS = 4
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What each case is to rank.
+
+    Attributes:
+        users: int64 ``[cases]``, the users of the cases, in order.
+        items: int32 ``[cases, width]``: the case's targets, then its negatives, then 0 where there are fewer.
+        num_targets: int64 ``[cases]``.
+        facts: how they were made: kind, negatives, seed, split, dataset fingerprint.
+    """
+
+    users: Ints
+    items: npt.NDArray[np.int32]
+    num_targets: Ints
+    facts: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of users and items: the same for two runs means that they were judged on the same candidates."""
+        return digest(str(self.items.shape), self.users.tobytes(), self.items.tobytes(), self.num_targets.tobytes())
+
+    def check(self, cases: Cases) -> None:
+        """Refuse cases that these candidates were not made for."""
+        remedy = "Make the candidates again, from this dataset and split."
+        if not np.array_equal(self.users, cases.users):
+            raise PalateError("the candidates were made for other users", remedy)
+        targets = _distinct_targets(cases)
+        mine = np.sort(_keys_of(self.items, np.arange(self.items.shape[1]) < self.num_targets[:, None]))
+        if not np.array_equal(mine, np.sort(targets)):
+            raise PalateError("the candidates were made for other targets", remedy)
+
+    def save(self, path: Path | str) -> None:
+        """Write one ``.npz`` file (no pickle inside), whole or not at all."""
+        with atomic_file(path) as part, part.open("wb") as file:
+            np.savez_compressed(
+                file,
+                users=self.users,
+                items=self.items,
+                num_targets=self.num_targets,
+                facts=np.frombuffer(json.dumps(self.facts).encode(), np.uint8),
+            )
+
+    @classmethod
+    def load(cls, path: Path | str) -> Candidates:
+        """Read what :meth:`save` wrote; anything else is refused."""
+        remedy = "Give a candidates.npz that `palate evaluate --protocol sampled --out` wrote."
+        path = Path(path)
+        if not path.is_file():
+            raise PalateError(f"{path} does not exist", remedy)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                made = cls(
+                    users=file["users"].astype(np.int64),
+                    items=file["items"].astype(np.int32),
+                    num_targets=file["num_targets"].astype(np.int64),
+                    facts=json.loads(file["facts"].tobytes()),
+                )
+        except Exception as error:  # numpy and zipfile raise many kinds for a file that is no archive of arrays
+            raise PalateError(f"{path} holds no candidates ({error})", remedy) from None
+        rows = (len(made.users),)
+        if made.items.ndim != 2 or (made.items.shape[0],) != rows or made.num_targets.shape != rows:
+            raise PalateError(f"{path} holds no candidates (shapes do not agree)", remedy)
+        return made
+
+
+def sample_candidates(
+    dataset: Dataset,
+    split: Literal["valid", "test"],
+    *,
+    negatives: int = 100,
+    kind: Kind = "uniform",
+    seed: int = 0,
+) -> Candidates:
+    """Draw negatives for every case of a split, never from the user's history or targets, and never one twice.
+
+    Args:
+        negatives: How many a case; a user who has seen nearly everything gets fewer.
+        kind: ``uniform`` over the catalogue, or ``popularity``: in proportion to training interactions, so that
+            negatives are as popular as targets are and popularity alone tells them apart no better than chance.
+    """
+    if kind not in KINDS:
+        raise PalateError(f"there is no way to draw candidates called '{kind}'", suggest(kind, KINDS))
+    if negatives < 1:
+        raise PalateError(f"--negatives {negatives} leaves nothing to rank against", "Give at least 1.")
+    cases, rng = dataset.cases(split), np.random.default_rng(seed)
+    weights = np.ones(dataset.num_items + 1) if kind == "uniform" else dataset.train_counts.astype(np.float64)
+    weights[0] = 0.0
+    if not weights.any():
+        raise PalateError("the dataset has no training interactions to draw candidates from", "Use uniform candidates.")
+    targets = _distinct_targets(cases)
+    width = dataset.num_items + 1
+    histories = (np.repeat(np.arange(len(cases)), cases.histories.lengths) << 32) | cases.histories.values
+    banned = np.unique(np.concatenate([targets, histories]))
+    banned = (banned >> 32) * width + (banned & 0xFFFFFFFF)
+    drawn = np.zeros((len(cases), negatives), np.int32)
+    for start in range(0, len(cases), _CHUNK):
+        stop = min(start + _CHUNK, len(cases))
+        low, high = np.searchsorted(banned, [start * width, stop * width])
+        drawn[start:stop] = _draw(stop - start, weights, banned[low:high] - start * width, negatives, rng)
+    counts = np.bincount(targets >> 32, minlength=len(cases)).astype(np.int64)
+    items = np.zeros((len(cases), int(counts.max(initial=0)) + negatives), np.int32)
+    items[np.arange(items.shape[1]) < counts[:, None]] = targets & 0xFFFFFFFF
+    for extra in np.unique(counts):
+        rows = np.flatnonzero(counts == extra)
+        items[rows, extra : extra + negatives] = drawn[rows]
+    if not drawn[:, 0].all():
+        user = dataset.user_ids[int(cases.users[np.argmin(drawn[:, 0])])]
+        raise PalateError(
+            f"user '{user}' has seen every item that could be a negative", "Use the full protocol for this dataset."
+        )
+    facts = {"kind": kind, "negatives": negatives, "seed": seed, "split": split, "dataset": dataset.fingerprint}
+    return Candidates(cases.users, items, counts, facts)
+
+
+def _distinct_targets(cases: Cases) -> Ints:
+    """Sorted keys ``case << 32 | item`` of the distinct targets."""
+    return np.unique((np.repeat(np.arange(len(cases)), cases.targets.lengths) << 32) | cases.targets.values)
+
+
+def _keys_of(items: npt.NDArray[np.int32], mask: npt.NDArray[np.bool_]) -> Ints:
+    rows, columns = np.nonzero(mask)
+    return (rows.astype(np.int64) << 32) | items[rows, columns]
+
+
+def _draw(rows: int, weights: npt.NDArray[np.float64], banned: Ints, n: int, rng: np.random.Generator) -> Ints:
+    """``n`` different items a row, drawn one after another in proportion to ``weights``: int64 ``[rows, n]``.
+
+    Draws with replacement whose repeats are dropped are exactly that. Rows that are still short after a few rounds
+    (nearly everything is banned) are finished with exponential races, which cost a number per item
+    (Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006).
+    """
+    width = len(weights)
+    bounds = np.cumsum(weights)
+    bounds /= bounds[-1]
+    drawn = np.zeros((rows, n), np.int64)
+    short = np.arange(rows)
+    for _ in range(_ROUNDS):
+        picks = np.searchsorted(bounds, rng.random((len(short), n + n // 4 + 4)), side="right")
+        tried = np.concatenate([drawn[short], picks], axis=1)
+        bad = (tried == 0) | _contains(banned, short[:, None] * width + tried) | _repeated(tried)
+        drawn[short] = _first(tried, ~bad, n)
+        short = short[drawn[short, -1] == 0]
+        if not len(short):
+            return drawn
+    for row in short:
+        left = weights.copy()
+        left[banned[slice(*np.searchsorted(banned, [row * width, (row + 1) * width]))] - row * width] = 0
+        have = int(np.count_nonzero(drawn[row]))
+        left[drawn[row, :have]] = 0
+        open_items = np.flatnonzero(left)
+        race = rng.exponential(size=len(open_items)) / left[open_items]
+        more = open_items[np.argsort(race)[: n - have]]
+        drawn[row, have : have + len(more)] = more
+    return drawn
+
+
+def _contains(sorted_keys: Ints, keys: Ints) -> npt.NDArray[np.bool_]:
+    if not len(sorted_keys):
+        return np.zeros(keys.shape, np.bool_)
+    at = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
+    return np.asarray(sorted_keys[at] == keys)
+
+
+def _repeated(rows: Ints) -> npt.NDArray[np.bool_]:
+    """Marks what already stands further left in its row."""
+    order = np.argsort(rows, axis=1, kind="stable")
+    ordered = np.take_along_axis(rows, order, axis=1)
+    again = np.zeros(rows.shape, np.bool_)
+    again[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
+    marks = np.empty_like(again)
+    np.put_along_axis(marks, order, again, axis=1)
+    return marks
+
+
+def _first(rows: Ints, keep: npt.NDArray[np.bool_], n: int) -> Ints:
+    """The first ``n`` kept values of each row, then zeros: int64 ``[rows, n]``."""
+    place = np.cumsum(keep, axis=1) - 1
+    row, column = np.nonzero(keep & (place < n))
+    out = np.zeros((len(rows), n), np.int64)
+    out[row, place[row, column]] = rows[row, column]
+    return out

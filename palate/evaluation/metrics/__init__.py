@@ -1,0 +1,22 @@
+"""The metrics, one a file, and the table by which they are named."""
+
+from __future__ import annotations
+
+from palate.evaluation.metrics.base import Metric, measure, metric
+from palate.registry import Registry
+
+METRICS = Registry(
+    "metrics",
+    {
+        "recall": "palate.evaluation.metrics.recall:recall",
+        "hitrate": "palate.evaluation.metrics.hitrate:hitrate",
+        "ndcg": "palate.evaluation.metrics.ndcg:ndcg",
+        "mrr": "palate.evaluation.metrics.mrr:mrr",
+        "map": "palate.evaluation.metrics.average_precision:average_precision",
+        "auc": "palate.evaluation.metrics.auc:auc",
+        "coverage": "palate.evaluation.metrics.coverage:coverage",
+        "novelty": "palate.evaluation.metrics.novelty:novelty",
+    },
+)
+
+__all__ = ["METRICS", "Metric", "measure", "metric"]
