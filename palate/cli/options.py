@@ -69,9 +69,11 @@ def to_toml(value: Any) -> str:
 
 
 def _as_given(parameter: Any, value: Any) -> Any:
-    """A TOML list for an option that takes one comma-separated word becomes that word."""
+    """A TOML list or table for an option that takes one comma-separated word becomes that word."""
     if isinstance(value, list) and not parameter.multiple and parameter.nargs == 1:
         return ",".join(str(item) for item in value)
+    if isinstance(value, dict) and not parameter.multiple and parameter.nargs == 1:
+        return ",".join(f"{key}={item}" for key, item in value.items())
     return value
 
 

@@ -1,1 +1,17 @@
+"""Readers: from the files people have to interactions and a catalogue. One file and one line a reader."""
 
+from __future__ import annotations
+
+from palate.registry import Registry
+
+READERS = Registry(
+    "readers",
+    {
+        "movielens": "palate.data.readers.movielens:MovieLens",
+        "amazon": "palate.data.readers.amazon:Amazon",
+        "microlens": "palate.data.readers.microlens:MicroLens",
+        "recbole": "palate.data.readers.recbole:RecBole",
+        "sequences": "palate.data.readers.sequences:SequenceFiles",
+        "table": "palate.data.readers.table:Table",
+    },
+)

@@ -1,0 +1,230 @@
+"""``palate prepare``: raw logs and a catalogue become a dataset."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from palate.cli.options import ConfigFile, JsonOutput, Seed
+from palate.errors import PalateError
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+
+_READING, _FILTERS, _SPLIT = "Reading", "Filters", "Split"
+
+
+def prepare(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder (or file) with the raw data.")],
+    reader: Annotated[
+        str,
+        typer.Option(
+            help="Layout of the source: movielens, amazon, microlens, recbole, sequences, table, or a plug-in's."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the new dataset.")],
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OUR=THEIRS,...",
+            help="Names in the log: user=uid,item=sku,timestamp=ts,weight=stars.",
+            rich_help_panel=_READING,
+        ),
+    ] = None,
+    catalogue: Annotated[Path | None, typer.Option(help="File with a row an item.", rich_help_panel=_READING)] = None,
+    item_columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OUR=THEIRS,...",
+            help="Names in the catalogue: item_id=sku,title=name,image=picture.",
+            rich_help_panel=_READING,
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of pictures named ITEM_ID.jpg.", rich_help_panel=_READING)
+    ] = None,
+    time_unit: Annotated[
+        str | None,
+        typer.Option(metavar="{auto,s,ms,us,ns}", help="Unit of numeric times.", rich_help_panel=_READING),
+    ] = None,
+    min_rating: Annotated[
+        float | None, typer.Option(help="Keep interactions rated at least this.", rich_help_panel=_FILTERS)
+    ] = None,
+    missing_items: Annotated[
+        str,
+        typer.Option(
+            metavar="{keep,drop}", help="Interactions with items outside the catalogue.", rich_help_panel=_FILTERS
+        ),
+    ] = "keep",
+    max_users: Annotated[
+        int | None, typer.Option(help="Draw at most so many users by the seed.", rich_help_panel=_FILTERS)
+    ] = None,
+    ties: Annotated[
+        str,
+        typer.Option(
+            metavar="{file,seed}",
+            help="Order of a user's interactions at the same time: as in the file, or drawn by the seed.",
+            rich_help_panel=_FILTERS,
+        ),
+    ] = "file",
+    duplicates: Annotated[
+        str,
+        typer.Option(
+            metavar="{first,last,none}",
+            help="Which of a user's interactions with the same item stays; none removes none.",
+            rich_help_panel=_FILTERS,
+        ),
+    ] = "first",
+    k_core: Annotated[
+        int,
+        typer.Option(
+            help="Drop users and items with fewer interactions, until none is left; 0 is off.", rich_help_panel=_FILTERS
+        ),
+    ] = 0,
+    min_history: Annotated[int, typer.Option(help="Drop users with fewer interactions.", rich_help_panel=_FILTERS)] = 0,
+    keep_unseen: Annotated[
+        bool,
+        typer.Option("--keep-unseen", help="Keep catalogue items nobody has touched yet.", rich_help_panel=_FILTERS),
+    ] = False,
+    split: Annotated[
+        str,
+        typer.Option(
+            metavar="{leave-last-out,leave-last-n,global-time,user}",
+            help="What validates and what tests.",
+            rich_help_panel=_SPLIT,
+        ),
+    ] = "leave-last-out",
+    last_n: Annotated[int | None, typer.Option(help="Targets a user of leave-last-n.", rich_help_panel=_SPLIT)] = None,
+    valid_from: Annotated[
+        str | None, typer.Option(metavar="ISO-DATE", help="global-time: validation begins.", rich_help_panel=_SPLIT)
+    ] = None,
+    test_from: Annotated[
+        str | None, typer.Option(metavar="ISO-DATE", help="global-time: test begins.", rich_help_panel=_SPLIT)
+    ] = None,
+    valid_quantile: Annotated[
+        float | None,
+        typer.Option(help="global-time: share of interactions before validation.", rich_help_panel=_SPLIT),
+    ] = None,
+    test_quantile: Annotated[
+        float | None, typer.Option(help="global-time: share of interactions before test.", rich_help_panel=_SPLIT)
+    ] = None,
+    valid_share: Annotated[
+        float | None, typer.Option(help="user: share of users to validate on.", rich_help_panel=_SPLIT)
+    ] = None,
+    test_share: Annotated[
+        float | None, typer.Option(help="user: share of users to test on.", rich_help_panel=_SPLIT)
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name in reports; by default the folder's.")] = None,
+    seed: Seed = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing dataset.")] = False,
+    json_: JsonOutput = False,
+    config: ConfigFile = None,
+) -> None:
+    """Make a dataset from raw logs, pictures and text: read, filter, split, record.
+
+    For example: palate prepare ml-100k --reader movielens --min-rating 4 --k-core 5 --out data/ml-100k
+    """
+    from palate.data.prepare import prepare as make
+
+    _check_target(out, overwrite)
+    dataset = make(
+        source,
+        reader,
+        name=name,
+        seed=seed,
+        keep_unseen=keep_unseen,
+        columns=parse_mapping(columns, "--columns"),
+        catalogue=catalogue,
+        item_columns=parse_mapping(item_columns, "--item-columns"),
+        images=images,
+        time_unit=time_unit,
+        min_rating=min_rating,
+        missing_items=missing_items,
+        max_users=max_users,
+        ties=ties,
+        duplicates=duplicates,
+        k_core=k_core,
+        min_history=min_history,
+        split=split,
+        last_n=last_n,
+        valid_from=valid_from,
+        test_from=test_from,
+        valid_quantile=valid_quantile,
+        test_quantile=test_quantile,
+        valid_share=valid_share,
+        test_share=test_share,
+    )
+    dataset.save(out, replace=overwrite)
+    if json_:
+        print(json.dumps({**dataset.manifest, "fingerprint": dataset.fingerprint}, indent=2, ensure_ascii=False))
+    else:
+        _show(dataset, out)
+
+
+def parse_mapping(text: str | None, option: str) -> dict[str, str] | None:
+    """``"user=uid,item=sku"`` as a dict.
+
+    >>> parse_mapping("user=uid, item=sku", "--columns")
+    {'user': 'uid', 'item': 'sku'}
+    """
+    if text is None:
+        return None
+    mapping: dict[str, str] = {}
+    for pair in text.split(","):
+        ours, equals, theirs = (word.strip() for word in pair.partition("="))
+        if not equals or not ours or not theirs:
+            raise PalateError(f"{option} {text}: '{pair}' is not of the form OUR=THEIRS", "For example user=uid.")
+        if ours in mapping:
+            raise PalateError(f"{option} {text}: '{ours}' is given twice", "Name one column for it.")
+        mapping[ours] = theirs
+    return mapping
+
+
+def _check_target(out: Path, overwrite: bool) -> None:
+    """Refuse before any work, and never replace a folder that is no dataset."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not overwrite:
+        raise PalateError(f"{out} exists already", "Choose another --out, or give --overwrite.")
+    if not (out / "manifest.json").is_file():
+        raise PalateError(f"{out} is not a dataset, so --overwrite leaves it alone", "Choose another --out.")
+
+
+def _show(dataset: Dataset, out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console, manifest = Console(), dataset.manifest
+    table = Table(title=f"{dataset.name}: {manifest['reader']} from {manifest['source']['name']}", title_justify="left")
+    table.add_column("step")
+    for word in ("users", "items", "interactions"):
+        table.add_column(word, justify="right")
+    table.add_row("read", *_numbers(manifest["read"]))
+    for record in manifest["filters"]:
+        told = ", ".join(f"{key}={value}" for key, value in record.items() if key not in ("step", "before", "after"))
+        table.add_row(f"{record['step']} ({told})", *_numbers(record["after"]))
+    console.print(table)
+    for key, value in manifest["reader_report"].items():
+        console.print(f"{key.replace('_', ' ')}: {value}", markup=False)
+    counts, split = manifest["counts"], manifest["split"]
+    options = ", ".join(f"{key} {value}" for key, value in split.items() if key != "name")
+    sizes = Table(title=f"split: {split['name']}{f' ({options})' if options else ''}", title_justify="left")
+    for word in ("part", "interactions", "users with targets", "of them without history"):
+        sizes.add_column(word, justify="left" if word == "part" else "right")
+    sizes.add_row("train", f"{counts['train']:,}", "", "")
+    if counts["context"]:
+        sizes.add_row("context (never trained on)", f"{counts['context']:,}", "", "")
+    for part in ("valid", "test"):
+        cold = counts[f"{part}_cases_without_history"]
+        sizes.add_row(part, f"{counts[part]:,}", f"{counts[f'{part}_cases']:,}", f"{cold:,}")
+    console.print(sizes)
+    titles, images, items = (f"{counts[key]:,}" for key in ("items_with_title", "items_with_image", "items"))
+    console.print(f"Of {items} items {titles} have a title and {images} a picture.", highlight=False)
+    console.print(f"Written to {out} ({dataset.fingerprint}).", markup=False, highlight=False)
+
+
+def _numbers(counts: dict[str, Any]) -> list[str]:
+    return [f"{counts[word]:,}" for word in ("users", "items", "interactions")]

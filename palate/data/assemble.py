@@ -1,0 +1,105 @@
+"""From what a reader found to a Dataset: encode, filter, join the catalogue, split, record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from palate import __version__
+from palate.data import filters as filtering
+from palate.data import splits
+from palate.data.catalogue import Catalogue
+from palate.data.dataset import Dataset, Part
+from palate.data.log import encode
+from palate.data.readers.base import Source
+from palate.data.sequences import offsets_of
+
+
+def assemble(
+    source: Source,
+    filters: filtering.Filters,
+    split: splits.Split,
+    *,
+    seed: int,
+    told: dict[str, Any],
+    keep_unseen: bool = False,
+) -> Dataset:
+    """Make a Dataset of a source.
+
+    Args:
+        told: the manifest's first keys (name, source, reader ...).
+        keep_unseen: whether catalogue items without any interaction stay, as cold items.
+    """
+    log = encode(source)
+    found = log.counts()
+    rows, report = _catalogue_rows(source)
+    ids = None if source.catalogue is None else rows["item_id"]
+    log, records = filtering.apply(log, filters, ids, seed)
+    lengths = log.user_counts()
+    offsets = offsets_of(lengths)
+    parts, split_told = splits.assign(splits.Rows(offsets, log.timestamps), split, seed)
+    catalogue = Catalogue(_join(log.item_ids, rows, source.images, keep_unseen), source.root)
+    manifest = {
+        **told,
+        "reader_report": {**source.report, **report},
+        "options": {**filters.model_dump(), **split.model_dump(exclude_none=True), "keep_unseen": keep_unseen},
+        "read": found,
+        "filters": records,
+        "ties": filters.ties if log.timestamps is not None else "file",
+        "split": split_told,
+        "seed": seed,
+        "palate": __version__,
+    }
+    dataset = Dataset(
+        catalogue=catalogue,
+        user_ids=log.user_ids,
+        offsets=offsets,
+        items=(log.items + 1).astype(np.int32),
+        parts=parts,
+        timestamps=log.timestamps,
+        weights=log.weights,
+        manifest=manifest,
+    )
+    manifest["counts"] = _counts(dataset)
+    return dataset
+
+
+def _catalogue_rows(source: Source) -> tuple[pl.DataFrame, dict[str, int]]:
+    """The catalogue with a row an id, and how many rows had to go for that."""
+    frame = source.catalogue
+    if frame is None:
+        return pl.DataFrame(schema={"item_id": pl.String, "title": pl.String}), {}
+    frame = frame.with_columns(pl.col("item_id").cast(pl.String))
+    named = frame.filter(pl.col("item_id").is_not_null() & (pl.col("item_id") != ""))
+    single = named.unique("item_id", keep="first", maintain_order=True)
+    lost = {"catalogue_rows_without_id": len(frame) - len(named), "catalogue_duplicates": len(named) - len(single)}
+    if "title" not in single.columns:
+        single = single.with_columns(title=pl.lit(None, pl.String))
+    return single, {name: count for name, count in lost.items() if count}
+
+
+def _join(item_ids: pl.Series, rows: pl.DataFrame, images: dict[str, str], keep_unseen: bool) -> pl.DataFrame:
+    """A row an item, in index order: those of the log, then (if they stay) those nobody has touched yet."""
+    frame = pl.DataFrame({"item_id": item_ids}).join(rows, on="item_id", how="left", maintain_order="left")
+    if keep_unseen:
+        frame = pl.concat([frame, rows.join(frame, on="item_id", how="anti", maintain_order="left")])
+    found = pl.Series("found", [images.get(item) for item in frame["item_id"].to_list()], pl.String)
+    image = found if "image" not in frame.columns else frame["image"].fill_null(found)
+    fields = [name for name in frame.columns if name not in ("item_id", "title", "image")]
+    return frame.with_columns(image.alias("image")).select("item_id", "title", "image", *fields)
+
+
+def _counts(dataset: Dataset) -> dict[str, int]:
+    parts = np.bincount(dataset.parts, minlength=len(Part))
+    frame = dataset.catalogue.frame
+    counts = {"users": dataset.num_users, "items": dataset.num_items, "interactions": len(dataset)}
+    counts |= {part.name.lower(): int(parts[part]) for part in Part}
+    for name in ("valid", "test"):
+        cases = dataset.cases(name)
+        counts[f"{name}_cases"] = len(cases)
+        counts[f"{name}_cases_without_history"] = int((cases.histories.lengths == 0).sum())
+    counts["items_with_title"] = len(frame) - int(frame["title"].null_count())
+    counts["items_with_image"] = len(frame) - int(frame["image"].null_count())
+    return counts

@@ -1,0 +1,153 @@
+"""Filters of the interaction log. Each one is a pure function; :func:`apply` counts what it takes away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from pydantic import Field
+
+from palate.config import Config
+from palate.data.log import Log
+from palate.errors import PalateError
+
+
+class Filters(Config):
+    """What to keep of a log. The steps run in the order of these options.
+
+    Attributes:
+        min_rating: interactions whose weight is below it leave (a rating of 4 and more as "liked").
+        missing_items: whether interactions leave whose item has no row in the catalogue.
+        max_users: at most so many users, drawn by the seed.
+        ties: equal times of one user stay in the order of the file, or are put in an order drawn by the seed.
+        duplicates: of several interactions of one user with one item keep the first, the last or all of them.
+        k_core: users and items with fewer interactions leave, again and again until none is left; 0 is off.
+        min_history: users with fewer interactions leave (and with ``k_core`` the core still holds).
+    """
+
+    min_rating: float | None = None
+    missing_items: Literal["keep", "drop"] = "keep"
+    max_users: int | None = Field(default=None, ge=1)
+    ties: Literal["file", "seed"] = "file"
+    duplicates: Literal["first", "last", "none"] = "first"
+    k_core: int = Field(default=0, ge=0)
+    min_history: int = Field(default=0, ge=0)
+
+
+def apply(log: Log, filters: Filters, catalogue_ids: pl.Series | None, seed: int) -> tuple[Log, list[dict[str, Any]]]:
+    """Run the filters that are asked for.
+
+    Args:
+        catalogue_ids: ids of the items that have a catalogue row; None where the source has no catalogue.
+
+    Returns:
+        The log in user order, each user's oldest first, without unused ids; and a record a step:
+        ``{"step", ..., "before": {users, items, interactions}, "after": {...}}``.
+    """
+    records: list[dict[str, Any]] = []
+
+    def run(step: str, change: Callable[[Log], Log], **told: Any) -> None:
+        nonlocal log
+        before = records[-1]["after"] if records else log.counts()
+        log = change(log)
+        records.append({"step": step, **told, "before": before, "after": log.counts()})
+        if not len(log):
+            raise PalateError(f"the filter '{step}' ({told}) leaves no interaction", "Make it less strict.")
+
+    f = filters
+    if f.min_rating is not None:
+        run("min-rating", lambda log: min_rating(log, float(f.min_rating or 0)), least=f.min_rating)
+    if f.missing_items == "drop":
+        run("missing-items", lambda log: drop_missing_items(log, catalogue_ids), items=f.missing_items)
+    if f.max_users is not None:
+        run("max-users", lambda log: max_users(log, int(f.max_users or 0), seed), most=f.max_users, seed=seed)
+    log = in_order(log, f.ties, seed)
+    if f.duplicates != "none":
+        run("duplicates", lambda log: drop_duplicates(log, f.duplicates == "first"), keep=f.duplicates)
+    if f.k_core > 1:
+        run("k-core", lambda log: core(log, f.k_core, f.k_core), k=f.k_core)
+    if f.min_history > 1:
+        run("min-history", lambda log: core(log, max(f.k_core, f.min_history), f.k_core), least=f.min_history)
+    # Users keep the order in which the source names them, so rows only need new codes.
+    return log.compact(), records
+
+
+def min_rating(log: Log, least: float) -> Log:
+    """Interactions whose weight is at least ``least``."""
+    if log.weights is None:
+        raise PalateError("the source has no ratings for --min-rating", "Leave the option out.")
+    return log.take(log.weights >= least)
+
+
+def drop_missing_items(log: Log, catalogue_ids: pl.Series | None) -> Log:
+    """Interactions whose item has a catalogue row."""
+    if catalogue_ids is None:
+        raise PalateError("--missing-items drop: the source has no catalogue", "Give one, or leave the option out.")
+    known = log.item_ids.is_in(catalogue_ids.implode()).to_numpy()
+    return log.take(known[log.items])
+
+
+def max_users(log: Log, most: int, seed: int) -> Log:
+    """All interactions of at most ``most`` users, drawn without replacement."""
+    there = np.flatnonzero(log.user_counts())
+    if len(there) <= most:
+        return log
+    chosen = np.zeros(len(log.user_ids), bool)
+    chosen[np.random.default_rng([seed, 1]).choice(there, most, replace=False)] = True
+    return log.take(chosen[log.users])
+
+
+def in_order(log: Log, ties: Literal["file", "seed"], seed: int) -> Log:
+    """Rows in user order, each user's oldest first."""
+    keys: list[npt.NDArray[Any]] = [log.users]
+    if log.timestamps is not None:
+        keys.insert(0, log.timestamps)
+    if ties == "seed":
+        if log.timestamps is None:
+            raise PalateError("--ties seed: the source has no times, so nothing ties", "Leave the option out.")
+        keys.insert(0, np.random.default_rng([seed, 2]).permutation(len(log)).astype(np.uint32))
+    if _is_sorted(keys):
+        return log
+    return log.take(np.lexsort(keys))
+
+
+def _is_sorted(keys: list[npt.NDArray[Any]]) -> bool:
+    """Whether rows are in order by the last key, then the one before it, and so on (cheap beside a sort)."""
+    if len(keys) > 2:
+        return False
+    later = keys[-1][1:] > keys[-1][:-1]
+    same = keys[-1][1:] == keys[-1][:-1]
+    if len(keys) == 2:
+        same &= keys[0][1:] >= keys[0][:-1]
+    return bool((later | same).all())
+
+
+def drop_duplicates(log: Log, first: bool) -> Log:
+    """One interaction a user and item, of rows in user order: the first or the last of them."""
+    pairs = log.users.astype(np.int64) * len(log.item_ids) + log.items
+    rows = np.argsort(pairs, kind="stable")
+    pairs = pairs[rows]
+    change = np.flatnonzero(pairs[1:] != pairs[:-1])
+    kept = rows[np.concatenate([[0], change + 1])] if first else rows[np.concatenate([change, [len(rows) - 1]])]
+    if len(kept) == len(log):
+        return log
+    mask = np.zeros(len(log), bool)
+    mask[kept] = True
+    return log.take(mask)
+
+
+def core(log: Log, users_least: int, items_least: int) -> Log:
+    """The largest part of the log in which every user and every item has enough interactions.
+
+    One pass is not enough: a user that leaves takes interactions from items, and the other way round.
+    """
+    while len(log):
+        users, items = log.user_counts() >= users_least, log.item_counts() >= items_least
+        keep = users[log.users] & items[log.items]
+        if keep.all():
+            break
+        log = log.take(keep)
+    return log

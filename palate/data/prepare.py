@@ -1,0 +1,84 @@
+"""``prepare``: from a folder of raw files to a Dataset, with every step recorded in its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from palate.data.assemble import assemble
+from palate.data.dataset import Dataset
+from palate.data.filters import Filters
+from palate.data.readers import READERS
+from palate.data.readers.base import ReaderOptions, check_taken
+from palate.data.splits import Split
+from palate.errors import PalateError, suggest
+from palate.files import file_digest
+
+
+def prepare(
+    source: Path | str,
+    reader: str,
+    *,
+    name: str | None = None,
+    seed: int = 0,
+    keep_unseen: bool = False,
+    **options: Any,
+) -> Dataset:
+    """Read raw files, filter and split them. ``Dataset.save`` writes the result.
+
+    Args:
+        source: a folder, or a file where the reader takes one.
+        reader: name in :data:`palate.data.readers.READERS`.
+        name: what reports call the data; by default the folder's name.
+        seed: of everything random: ties, drawn users, held-out users.
+        keep_unseen: whether catalogue items without an interaction stay, as cold items.
+        options: fields of :class:`~palate.data.filters.Filters` (``k_core``, ``min_rating`` ...), of
+            :class:`~palate.data.splits.Split` (``split``, ``last_n`` ...) and of
+            :class:`~palate.data.readers.base.ReaderOptions` (``columns``, ``images`` ...). None stands for "not given".
+
+    Raises:
+        PalateError: naming the file, row or option.
+    """
+    source = Path(source)
+    if not source.exists():
+        raise PalateError(f"{source} does not exist", "Check the path.")
+    filters, split, reading = sort_options(options)
+    part = READERS[reader]()
+    check_taken(reader, part, reading)
+    found = part.read(source, reading)
+    folder = source.resolve()
+    base = folder if folder.is_dir() else folder.parent
+    told = {
+        "name": name or (folder.name if folder.is_dir() else folder.stem),
+        # The folder's name and what was in the files, not where they lay on someone's disk.
+        "source": {"name": folder.name, "files": {_inside(path, base): file_digest(path) for path in found.files}},
+        "reader": reader,
+        "reader_options": _shown(reading),
+    }
+    return assemble(found, filters, split, seed=seed, told=told, keep_unseen=keep_unseen)
+
+
+def sort_options(options: Mapping[str, Any]) -> tuple[Filters, Split, ReaderOptions]:
+    """Share keyword options out to the three groups; an unknown one is an error with a suggestion."""
+    given = {key: value for key, value in options.items() if value is not None}
+    groups = (Filters, Split, ReaderOptions)
+    known = [key for group in groups for key in group.model_fields]
+    for key in given:
+        if key not in known:
+            raise PalateError(f"prepare has no option '{key}'", suggest(key, known))
+    filters, split, reading = (
+        group.parse({key: value for key, value in given.items() if key in group.model_fields}, "prepare")
+        for group in groups
+    )
+    return filters, split, reading  # type: ignore[return-value]
+
+
+def _inside(path: Path, base: Path) -> str:
+    path = path.resolve()
+    return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.name
+
+
+def _shown(options: ReaderOptions) -> dict[str, Any]:
+    values = options.model_dump(exclude_unset=True)
+    return {key: value.name if isinstance(value, Path) else value for key, value in values.items()}

@@ -1,0 +1,88 @@
+"""What a reader takes and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import polars as pl
+from pydantic import Field
+
+from palate.config import Config
+from palate.errors import PalateError
+
+TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
+
+
+class ReaderOptions(Config):
+    """What a user may tell a reader; each reader names in :attr:`Reader.takes` the options it understands.
+
+    Attributes:
+        columns: our name (user, item, timestamp, weight) -> the column's name in the source.
+        catalogue: a file with a row an item.
+        item_columns: our name (item_id, title, image or any field) -> the column's name in the catalogue file.
+        images: a folder of pictures named after the item ids; every reader takes it.
+        time_unit: unit of numeric times; ``auto`` decides by their size.
+    """
+
+    columns: dict[str, str] = Field(default_factory=dict)
+    catalogue: Path | None = None
+    item_columns: dict[str, str] = Field(default_factory=dict)
+    images: Path | None = None
+    time_unit: TimeUnit = "auto"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a reader found: interactions that are not read yet, and a small catalogue that is.
+
+    Attributes:
+        interactions: columns ``user``, ``item`` (strings or whole numbers) and, where known, ``timestamp`` (number)
+            and ``weight`` (number), in file order; one lazy frame, or frames that come one after another.
+            A null cell is a mistake in the source, which :attr:`explain` puts into words.
+        files: what was read, for the digests in the manifest.
+        catalogue: ``item_id``, ``title`` and any fields, a row an item; None where the source has none.
+        images: item id -> picture's path relative to :attr:`root`.
+        root: folder of the pictures.
+        time_unit: unit of ``timestamp``.
+        report: counts for the manifest; a reader may fill it while its interactions are being read.
+        explain: row of the interactions (from 0) -> the error that names file, row and value.
+    """
+
+    interactions: pl.LazyFrame | Iterable[pl.DataFrame]
+    files: list[Path]
+    catalogue: pl.DataFrame | None = None
+    images: dict[str, str] = field(default_factory=dict)
+    root: Path = field(default_factory=Path)
+    time_unit: TimeUnit = "auto"
+    report: dict[str, Any] = field(default_factory=dict)
+    explain: Callable[[int], PalateError] | None = None
+
+
+class Reader(Protocol):
+    """Reads one layout of files.
+
+    Attributes:
+        takes: names of the :class:`ReaderOptions` it understands beside ``images``.
+    """
+
+    takes: ClassVar[frozenset[str]]
+
+    def read(self, source: Path, options: ReaderOptions) -> Source:
+        """Find and check the files in ``source`` (a folder, or a file where that is enough).
+
+        Raises:
+            PalateError: naming the file and what was expected of it.
+        """
+        ...
+
+
+def check_taken(name: str, reader: Reader, options: ReaderOptions) -> None:
+    """Refuse options that the reader would silently ignore."""
+    given = options.model_fields_set - {"images"} - reader.takes
+    if given:
+        option = sorted(given)[0].replace("_", "-")
+        takes = ", ".join(f"--{taken.replace('_', '-')}" for taken in sorted(reader.takes | {"images"}))
+        raise PalateError(f"the reader '{name}' takes no --{option}", f"It takes {takes}; `table` takes all of them.")

@@ -1,0 +1,64 @@
+"""``user_sequence.txt`` + ``item_text.tsv``: a line a user, items oldest first; a line an item."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import polars as pl
+
+from palate.data.readers.base import ReaderOptions, Source
+from palate.data.readers.pictures import pictures_of
+from palate.data.readers.text import scan_delimited, scan_lines, unreadable
+from palate.errors import PalateError
+
+LOG = "user_sequence.txt"
+TEXTS = "item_text.tsv"
+
+
+class SequenceFiles:
+    """The split-free sequence files of the literature: no times, no ratings."""
+
+    takes: ClassVar[frozenset[str]] = frozenset()
+
+    def read(self, source: Path, options: ReaderOptions) -> Source:
+        log = source if source.is_file() else source / LOG
+        if not log.is_file():
+            raise PalateError(
+                f"{source} has no {LOG}", "Expected: a line a user, its id and then its items oldest first, by spaces."
+            )
+        folder = log.parent
+        images, root = pictures_of(folder, options.images, "images")
+        interactions, report = sequence_rows(log)
+        catalogue, files = None, [log]
+        if (folder / TEXTS).is_file():
+            catalogue = _texts(folder / TEXTS, report)
+            files.append(folder / TEXTS)
+        return Source(interactions, files, catalogue, images, root, report=report)
+
+
+def sequence_rows(path: Path) -> tuple[pl.LazyFrame, dict[str, Any]]:
+    """Interactions of a file with a line a user (id, then items, by spaces or tabs), and a report of it."""
+    words = pl.col("line").str.replace_all("\t", " ", literal=True).str.split(" ")
+    rows = scan_lines(path).select(words=words.list.eval(pl.element().filter(pl.element() != "")))
+    try:
+        alone = rows.select((pl.col("words").list.len() < 2).sum()).collect(engine="streaming").item()
+    except pl.exceptions.PolarsError as error:
+        raise unreadable(path, error) from None
+    pairs = (
+        rows.filter(pl.col("words").list.len() > 1)
+        .select(user=pl.col("words").list.first(), item=pl.col("words").list.slice(1))
+        .explode("item")
+    )
+    return pairs, {"users_without_items": int(alone)} if alone else {}
+
+
+def _texts(path: Path, report: dict[str, Any]) -> pl.DataFrame:
+    """``item_id`` and ``text`` (the title); further columns become fields."""
+    table = scan_delimited(path, "\t", quoted=False)
+    table.require(["item_id", "text"], f"Expected a header line with item_id and text; it has: {table.columns}.")
+    try:
+        frame = table.frame.select(pl.all().exclude("__row")).rename({"text": "title"}).collect()
+    except pl.exceptions.PolarsError as error:
+        raise unreadable(path, error) from None
+    return frame
