@@ -1,0 +1,41 @@
+"""Bayesian personalised ranking (Rendle et al., UAI 2009)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from torch.nn import functional
+
+from palate.config import Config
+from palate.objectives.base import Batch, Loss, Objective, Scores
+from palate.objectives.negatives import draw_negatives
+
+
+class BPRConfig(Config):
+    """Attributes:
+    negatives: how they are drawn for each target.
+    num_negatives: how many; the loss is the mean over the pairs.
+    power: exponent of the popularity.
+    """
+
+    negatives: Literal["uniform", "popularity"] = "uniform"
+    num_negatives: int = Field(1, ge=1)
+    power: float = Field(1.0, ge=0)
+
+
+class BPR(Objective):
+    """``-log sigma(s+ - s-)``, the mean over targets and their negatives."""
+
+    Config = BPRConfig
+
+    def __init__(self, config: BPRConfig | None = None) -> None:
+        self.config = config or BPRConfig()
+
+    def __call__(self, scores: Scores, batch: Batch) -> Loss:
+        settings = self.config
+        drawn = draw_negatives(batch, settings.negatives, settings.num_negatives, shared=False, power=settings.power)
+        margin = scores.at(batch.targets.unsqueeze(1)) - scores.at(drawn.items)
+        pairs = functional.logsigmoid(margin).masked_fill(~drawn.valid, 0.0).sum() / drawn.valid.sum().clamp_min(1)
+        accuracy = (margin.detach() > 0)[drawn.valid].float().mean()
+        return Loss(-pairs, {"pair_accuracy": float(accuracy)})

@@ -1,0 +1,47 @@
+"""Softmax over the target and a sample of the catalogue, with the logQ correction."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+
+from palate.config import Config
+from palate.objectives.base import Batch, Loss, Objective, Scores
+from palate.objectives.negatives import Source, draw_negatives
+
+
+class SampledSoftmaxConfig(Config):
+    """Attributes:
+    negatives: where they come from.
+    num_negatives: how many are drawn a step, shared by all its targets (``in-batch`` takes the whole batch).
+    log_q: correct for how often an item is drawn, so that the loss estimates the full softmax.
+    power: exponent of the popularity.
+    """
+
+    negatives: Source = "uniform"
+    num_negatives: int = Field(512, ge=1)
+    log_q: bool = True
+    power: float = Field(1.0, ge=0)
+
+
+class SampledSoftmax(Objective):
+    """``-log(exp(s+) / (exp(s+) + sum_j exp(s_j - log(C q_j))))`` over ``C`` drawn negatives.
+
+    The correction of Bengio & Senécal (2008) and Yi et al. (2019): a negative's score is lowered by the log of its
+    expected number of draws; the target, which is no draw, keeps its own.
+    """
+
+    Config = SampledSoftmaxConfig
+
+    def __init__(self, config: SampledSoftmaxConfig | None = None) -> None:
+        self.config = config or SampledSoftmaxConfig()
+
+    def __call__(self, scores: Scores, batch: Batch) -> Loss:
+        settings = self.config
+        drawn = draw_negatives(batch, settings.negatives, settings.num_negatives, shared=True, power=settings.power)
+        negative = scores.at(drawn.items)
+        if settings.log_q:
+            negative = negative - (drawn.log_q + torch.tensor(float(len(drawn.items))).log().to(drawn.log_q.device))
+        negative = negative.masked_fill(~drawn.valid, -torch.inf)
+        positive = scores.at(batch.targets.unsqueeze(1))
+        return Loss((torch.logsumexp(torch.cat([positive, negative], dim=1), dim=1) - positive.squeeze(1)).mean())

@@ -1,0 +1,131 @@
+"""Item vectors from ids, texts and pictures: projection, missing-modality policy, fusion, cold items."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from palate.errors import PalateError
+
+Missing = Literal["learned", "mean", "zeros"]
+Fusion = Literal["sum", "gate", "concat", "late"]
+
+
+class Modality(nn.Module):
+    """A frozen feature matrix and its trained projection.
+
+    Args:
+        vectors: float ``[num_items + 1, width]``; rows where ``present`` is False are not looked at.
+        present: bool ``[num_items + 1]``.
+        missing: what stands for an absent feature: a ``learned`` vector, the ``mean`` of the present, or ``zeros``.
+    """
+
+    def __init__(self, width: int, num_items: int, dim: int, missing: Missing, dropout: float) -> None:
+        super().__init__()
+        self.missing = missing
+        # Not part of the weights: a frozen matrix is kept once, in the feature store.
+        self.register_buffer("vectors", torch.zeros(num_items + 1, width), persistent=False)
+        self.register_buffer("present", torch.zeros(num_items + 1, dtype=torch.bool))
+        self.register_buffer("centre", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(()))
+        self.project = nn.Linear(width, dim)
+        self.dropout = nn.Dropout(dropout)
+        self.absent = nn.Parameter(torch.randn(dim) * 0.02) if missing == "learned" else None
+
+    def fill(self, vectors: Tensor, present: Tensor, training: Tensor) -> None:
+        """Take the features; centre and scale come from the items of the training split that have one."""
+        known = vectors[present & training] if bool((present & training).any()) else vectors[present]
+        if not len(known):
+            raise PalateError("no item has this feature", "Check the feature store's coverage, or drop the modality.")
+        self.centre = known.mean(0)
+        self.scale = (known - self.centre).pow(2).mean().sqrt().clamp_min(1e-6)
+        self.present = present.clone()
+        self.vectors = ((vectors - self.centre) / self.scale).masked_fill(~present.unsqueeze(1), 0.0)
+
+    def forward(self) -> Tensor:
+        """``[num_items + 1, dim]``. A centred absent vector is zero, so ``mean`` projects zero: the mean."""
+        projected: Tensor = self.project(self.dropout(self.vectors))
+        if self.missing == "mean":
+            return projected
+        absent = ~self.present.unsqueeze(1)
+        if self.absent is None:
+            return projected.masked_fill(absent, 0.0)
+        return torch.where(absent, self.absent, projected)
+
+
+class ItemEncoder(nn.Module):
+    """One vector an item, made of its modalities.
+
+    * An item without training interactions ("cold") has no id of its own: it shares one vector, ``unknown``, which is
+      trained by dropping ids at random (``id_dropout``), so that the other modalities learn to stand alone.
+    * ``sum`` adds the modalities, ``gate`` weighs them an item by a learned softmax, ``concat`` mixes them linearly;
+      ``late`` keeps them apart: each has an encoder of its own and their scores are added (as in HM4SR).
+
+    Attributes:
+        out_dim: width of an item's vector: ``dim``, or ``dim`` times the number of modalities for ``late``.
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        dim: int,
+        modalities: Sequence[str],
+        widths: Mapping[str, int],
+        *,
+        fusion: Fusion = "sum",
+        missing: Missing = "learned",
+        id_dropout: float = 0.0,
+        feature_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.names = tuple(modalities)
+        self.fusion = fusion
+        self.id_dropout = id_dropout
+        self.dim = dim
+        self.register_buffer("warm", torch.ones(num_items + 1, dtype=torch.bool))
+        if "id" in self.names:
+            self.ids = nn.Embedding(num_items + 1, dim)
+            self.unknown = nn.Parameter(torch.randn(dim) * 0.02)
+            nn.init.normal_(self.ids.weight, std=0.02)
+        self.features = nn.ModuleDict(
+            {
+                name: Modality(widths[name], num_items, dim, missing, feature_dropout)
+                for name in self.names
+                if name != "id"
+            }
+        )
+        count = len(self.names)
+        self.gate = nn.Linear(count * dim, count) if fusion == "gate" and count > 1 else None
+        self.mix = nn.Linear(count * dim, dim) if fusion == "concat" and count > 1 else None
+        for feature in self.features.values():
+            assert isinstance(feature, Modality)
+            nn.init.normal_(feature.project.weight, std=0.02)
+            nn.init.zeros_(feature.project.bias)
+
+    @property
+    def out_dim(self) -> int:
+        return self.dim * len(self.names) if self.fusion == "late" else self.dim
+
+    def _ids(self) -> Tensor:
+        known = self.warm
+        if self.training and self.id_dropout > 0:
+            known = known & (torch.rand(len(known), device=known.device) >= self.id_dropout)
+        return torch.where(known.unsqueeze(1), self.ids.weight, self.unknown)
+
+    def forward(self) -> Tensor:
+        """``[num_items + 1, out_dim]``, the vectors of all items; row 0 (padding) means nothing."""
+        parts = [self._ids() if name == "id" else self.features[name]() for name in self.names]
+        if len(parts) == 1:
+            return parts[0]
+        if self.fusion == "late":
+            return torch.cat(parts, dim=1)
+        if self.mix is not None:
+            mixed: Tensor = self.mix(torch.cat(parts, dim=1))
+            return mixed
+        if self.gate is not None:
+            weights = torch.softmax(self.gate(torch.cat(parts, dim=1)), dim=1) * len(parts)
+            return (torch.stack(parts, dim=2) * weights.unsqueeze(1)).sum(2)
+        return torch.stack(parts).sum(0)

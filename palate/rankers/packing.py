@@ -1,0 +1,143 @@
+"""Sequences of different lengths in one batch without computing on padding.
+
+Everything that works token by token (embedding, projections, feed-forward, loss) sees one flat row of real tokens.
+Attention alone needs a grid: short sequences share its rows, and a mask keeps them apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from palate.data.sequences import Sequences
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Flat tokens of ``B`` sequences, ``T`` in all, none of them padding.
+
+    Attributes:
+        items: int64 ``[T]`` item indices, sequence after sequence, oldest first.
+        lengths: int64 ``[B]``, each at least 1 (numpy: layouts are made on the host).
+        width: the longest length that a sequence may have.
+        device: where the tensors live.
+    """
+
+    items: Tensor
+    lengths: npt.NDArray[np.int64]
+    width: int
+    device: torch.device
+
+    @classmethod
+    def of(cls, sequences: Sequences, width: int, device: torch.device | str = "cpu") -> PackedBatch:
+        """Pack the last ``width`` items of every sequence; an empty one is held by a single padding token."""
+        device = torch.device(device)
+        lengths = sequences.lengths
+        if len(lengths) and (lengths.max() > width or lengths.min() == 0):
+            sequences = sequences.last(width)
+            if (empty := sequences.lengths == 0).any():
+                values = np.insert(sequences.values, sequences.offsets[:-1][empty], 0)
+                sequences = Sequences(values, np.concatenate([[0], np.cumsum(np.maximum(sequences.lengths, 1))]))
+            lengths = sequences.lengths
+        items = torch.from_numpy(sequences.values.astype(np.int64)).to(device)
+        return cls(items, lengths, width, device)
+
+    @cached_property
+    def starts(self) -> npt.NDArray[np.int64]:
+        """int64 ``[B]``: the first token of each sequence."""
+        return np.cumsum(self.lengths) - self.lengths
+
+    @cached_property
+    def last(self) -> Tensor:
+        """int64 ``[B]``: the last token of each sequence."""
+        return torch.from_numpy(self.starts + self.lengths - 1).to(self.device)
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """int64 ``[T]``: 0 for the oldest item of its sequence."""
+        return self._send(np.arange(int(self.lengths.sum())) - np.repeat(self.starts, self.lengths))
+
+    @cached_property
+    def positions_from_end(self) -> Tensor:
+        """int64 ``[T]``: 0 for the newest item of its sequence."""
+        ends = np.repeat(self.starts + self.lengths - 1, self.lengths)
+        return self._send(ends - np.arange(int(self.lengths.sum())))
+
+    @cached_property
+    def grid(self) -> Grid:
+        return Grid.pack(self.lengths, self.width, self.device)
+
+    def _send(self, array: npt.NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where each token stands in a grid of ``R`` rows and ``W`` columns, several sequences a row.
+
+    Attributes:
+        cells: int64 ``[T]``, the flat cell of each token.
+        tokens: int64 ``[R * W]``, the token in each cell (cells that are free repeat token 0; nobody reads them).
+        mask: bool ``[R, 1, W, W]``, True where the query's cell may look at the key's: same sequence, not later.
+    """
+
+    cells: Tensor
+    tokens: Tensor
+    mask: Tensor
+    width: int
+
+    @classmethod
+    def pack(cls, lengths: npt.NDArray[np.int64], width: int, device: torch.device) -> Grid:
+        width = min(width, max(int(lengths.max()), 32)) if len(lengths) else width
+        first_cell, rows = _fill_rows(lengths, width)
+        starts = np.cumsum(lengths) - lengths
+        within = np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
+        cells = np.repeat(first_cell, lengths) + within
+        tokens = np.zeros(rows * width, np.int64)
+        tokens[cells] = np.arange(len(cells))
+        # Free cells see only themselves, so that their softmax is finite.
+        owner = -1 - np.arange(rows * width, dtype=np.int64)
+        owner[cells] = np.repeat(np.arange(len(lengths)), lengths)
+        owners = torch.from_numpy(owner).to(device).view(rows, width)
+        same = owners.unsqueeze(2) == owners.unsqueeze(1)
+        mask = torch.tril(same).unsqueeze(1)
+        return cls(torch.from_numpy(cells).to(device), torch.from_numpy(tokens).to(device), mask, width)
+
+
+def _fill_rows(lengths: npt.NDArray[np.int64], width: int) -> tuple[npt.NDArray[np.int64], int]:
+    """First-fit-decreasing bin packing by counting: each row takes the longest sequences that still fit.
+
+    Returns:
+        The first cell of each sequence, and the number of rows.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    counts = np.bincount(lengths, minlength=width + 1).tolist()
+    # Within ``order``, sequences of one length are neighbours; ``cursor[n]`` is the next one of length n.
+    cursor = [0] * (width + 1)
+    position = 0
+    for length in range(width, 0, -1):
+        cursor[length] = position
+        position += counts[length]
+    first_cell = np.zeros(len(lengths), np.int64)
+    left, row = len(lengths), 0
+    while left:
+        free = width
+        length = width
+        while free > 0 and left:
+            length = min(length, free)
+            while length and not counts[length]:
+                length -= 1
+            if not length:
+                break
+            first_cell[order[cursor[length]]] = row * width + width - free
+            cursor[length] += 1
+            counts[length] -= 1
+            free -= length
+            left -= 1
+        row += 1
+    return first_cell, row

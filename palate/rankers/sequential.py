@@ -1,0 +1,231 @@
+"""What all neural sequence rankers share: item vectors, scoring, saving, loading."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from palate.config import Config
+from palate.data.sequences import Sequences
+from palate.errors import PalateError
+from palate.features.store import FeatureStore
+from palate.files import read_json, write_json
+from palate.objectives.base import Scores
+from palate.rankers.items import Fusion, ItemEncoder, Missing, Modality
+from palate.rankers.packing import PackedBatch
+from palate.recommender import Histories, Recommender, as_sequences
+
+
+class SequentialConfig(Config):
+    """Hyper-parameters that every sequence ranker has.
+
+    Attributes:
+        dim: width of the hidden states and item vectors.
+        max_length: how many of the newest items of a history are read.
+        dropout: on the embedded inputs and inside the encoder.
+        modalities: which of ``id``, ``text``, ``image`` (or any feature store's name) make an item's vector.
+        missing: what stands for an absent text or picture.
+        fusion: how the modalities become one vector, see :class:`palate.rankers.items.ItemEncoder`.
+        id_dropout: share of items whose id is hidden in a training step, which trains the shared vector of cold items.
+        feature_dropout: dropout on the frozen features.
+        similarity: ``dot``, or ``cosine`` divided by ``temperature``.
+    """
+
+    dim: int = Field(64, ge=1)
+    max_length: int = Field(50, ge=1)
+    dropout: float = Field(0.5, ge=0, lt=1)
+    modalities: tuple[str, ...] = ("id",)
+    missing: Missing = "learned"
+    fusion: Fusion = "sum"
+    id_dropout: float = Field(0.0, ge=0, lt=1)
+    feature_dropout: float = Field(0.0, ge=0, lt=1)
+    similarity: Literal["dot", "cosine"] = "dot"
+    temperature: float = Field(0.07, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.modalities or len(set(self.modalities)) != len(self.modalities):
+            raise ValueError("modalities must be different names, and at least one")
+        return self
+
+
+class SequentialRanker(nn.Module, Recommender):
+    """A neural encoder of item sequences whose score is a product of a query and an item vector.
+
+    Args:
+        config: hyper-parameters, of the subclass's own ``Config``.
+        num_items: catalogue size; indices run from 1.
+        widths: width of each feature modality, by name.
+    """
+
+    Config: ClassVar[type[SequentialConfig]] = SequentialConfig
+
+    def __init__(self, config: SequentialConfig, num_items: int, widths: Mapping[str, int]) -> None:
+        super().__init__()
+        self.config = config
+        self.num_items = num_items
+        self.widths = {name: int(widths[name]) for name in config.modalities if name != "id"}
+        self.items = ItemEncoder(
+            num_items,
+            config.dim,
+            config.modalities,
+            self.widths,
+            fusion=config.fusion,
+            missing=config.missing,
+            id_dropout=config.id_dropout,
+            feature_dropout=config.feature_dropout,
+        )
+        self._table: Tensor | None = None
+
+    # -- what a subclass says ------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def encode(self, inputs: Tensor, batch: PackedBatch) -> Tensor:
+        """Hidden states ``[T, out_dim]`` of the input vectors ``[T, out_dim]``; position t sees its past only."""
+
+    # -- training ------------------------------------------------------------------------------------------------
+
+    def set_features(self, stores: Mapping[str, FeatureStore], warm: Tensor) -> None:
+        """Give the model its frozen features.
+
+        Args:
+            stores: one a modality other than ``id``.
+            warm: bool ``[num_items + 1]``, items with training interactions.
+        """
+        self._table = None
+        self.items.warm = warm.to(self.items.warm.device)
+        for name in self.widths:
+            if name not in stores:
+                raise PalateError(
+                    f"no features for the modality '{name}'", f"Run `palate encode DATASET --{name} ...`."
+                )
+            store = stores[name]
+            if store.vectors.shape != (self.num_items + 1, self.widths[name]):
+                raise PalateError(
+                    f"the {name} features are {store.vectors.shape}, the model wants "
+                    f"{(self.num_items + 1, self.widths[name])}",
+                    "Encode this dataset again.",
+                )
+            modality = self.items.features[name]
+            assert isinstance(modality, Modality)
+            vectors = torch.tensor(store.vectors[:], dtype=torch.float32, device=self.items.warm.device)
+            modality.fill(vectors, torch.tensor(store.present[:], device=vectors.device), self.items.warm)
+
+    def forward(self, batch: PackedBatch) -> Scores:
+        """Factored scores of every item after each of the batch's ``T`` tokens."""
+        table = self.items()
+        return self._scores(self.encode(table.index_select(0, batch.items), batch), table)
+
+    def _scores(self, hidden: Tensor, table: Tensor) -> Scores:
+        if self.config.similarity == "cosine":
+            hidden = nn.functional.normalize(hidden, dim=1) / self.config.temperature
+            table = nn.functional.normalize(table, dim=1)
+        return Scores(hidden, table)
+
+    def train(self, mode: bool = True) -> Self:
+        if mode:
+            self._table = None
+        return super().train(mode)
+
+    # -- answering -----------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        return self.items.warm.device
+
+    @torch.no_grad()
+    def table(self) -> Tensor:
+        """The catalogue's vectors ``[num_items + 1, out_dim]``, made once and kept until the weights change."""
+        if self._table is None:
+            was_training = self.training
+            self.eval()
+            self._table = self.items()
+            if was_training:
+                super().train(True)
+        return self._table
+
+    @torch.no_grad()
+    def queries(self, histories: Sequences) -> Scores:
+        """Factored scores after each history: queries ``[B, out_dim]``; a model in training mode answers as in eval."""
+        was_training = self.training
+        self.eval()
+        try:
+            table = self.table()
+            batch = PackedBatch.of(histories, self.config.max_length, self.device)
+            hidden = self.encode(table.index_select(0, batch.items), batch).index_select(0, batch.last)
+            return self._scores(hidden, table)
+        finally:
+            if was_training:
+                super().train(True)
+
+    @torch.no_grad()
+    def score(self, histories: Histories, candidates: Tensor | None = None) -> Tensor:
+        rows = as_sequences(histories)
+        scores = self.queries(rows)
+        if candidates is not None:
+            return scores.at(candidates.to(self.device))
+        full = scores.queries @ scores.items.T
+        full[:, 0] = -torch.inf
+        return full
+
+    # -- keeping -------------------------------------------------------------------------------------------------
+
+    def save(self, folder: Path) -> None:
+        """``config.json``, ``weights.safetensors`` and ``items.safetensors``: the item vectors that scoring needs, so
+        that the model answers without the features it was trained on."""
+        write_json(
+            folder / "config.json",
+            {
+                "ranker": self.name,
+                "config": self.config.model_dump(mode="json"),
+                "num_items": self.num_items,
+                "widths": self.widths,
+            },
+        )
+        save_file(
+            {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}, folder / "weights.safetensors"
+        )
+        save_file({"items": self.table().cpu().contiguous()}, folder / "items.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> Self:
+        facts = read_json(folder / "config.json")
+        config = cls.Config.parse(facts["config"], where=str(folder / "config.json"))
+        model = cls(config, int(facts["num_items"]), facts["widths"])
+        try:
+            model.load_state_dict(load_file(folder / "weights.safetensors"))
+            table = load_file(folder / "items.safetensors")["items"]
+        except Exception as error:
+            raise PalateError(f"{folder} is damaged ({error})", "Train the run again.") from None
+        model.to(device).eval()
+        model._table = table.to(device)
+        return model
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "num_items": self.num_items,
+            "modalities": list(self.config.modalities),
+            "parameters": sum(p.numel() for p in self.parameters()),
+            "coverage": {
+                name: float(self.items.features[name].present[1:].float().mean())  # type: ignore[union-attr,index]
+                for name in self.widths
+            },
+        }
+
+
+def feature_widths(modalities: Sequence[str], stores: Mapping[str, FeatureStore]) -> dict[str, int]:
+    """Width of each feature modality; an absent store is a clear error."""
+    for name in modalities:
+        if name != "id" and name not in stores:
+            raise PalateError(
+                f"no features for the modality '{name}'", f"Run `palate encode DATASET --{name} ...` first."
+            )
+    return {name: int(stores[name].vectors.shape[1]) for name in modalities if name != "id"}

@@ -1,0 +1,73 @@
+"""Which sequences make each step: a pure function of the seed and the epoch, so that a run can resume anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from palate.data.sequences import Sequences
+
+
+@dataclass(frozen=True)
+class TrainingSequences:
+    """Training sequences cut into windows and shuffled into batches, anew each epoch.
+
+    A user's ``n`` interactions give ``n - 1`` targets, and each is trained on exactly once an epoch. A sequence longer
+    than ``max_length + 1`` is cut into windows at a random place, so that a target's context differs between epochs.
+
+    Attributes:
+        sequences: one row a user, oldest first.
+        max_length: inputs of one window.
+        batch_size: windows of one batch.
+    """
+
+    sequences: Sequences
+    max_length: int
+    batch_size: int
+    seed: int
+
+    @property
+    def num_targets(self) -> int:
+        """Targets of one epoch."""
+        return int(np.maximum(self.sequences.lengths - 1, 0).sum())
+
+    def windows(self, epoch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """First value and number of targets of every window of the epoch; a window has one more value than targets."""
+        random = np.random.default_rng([self.seed, epoch, 1])
+        targets = np.maximum(self.sequences.lengths - 1, 0)
+        starts = self.sequences.offsets[:-1]
+        width = self.max_length
+        # The first window of a long sequence has 1..width targets, the others width, the last what is left.
+        first = np.where(targets > width, random.integers(1, width + 1, len(targets)), targets)
+        pieces = np.where(targets > 0, 1 + -(-(targets - first) // width), 0)
+        owner = np.repeat(np.arange(len(targets)), pieces)
+        number = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        begin = np.where(number == 0, 0, first[owner] + (number - 1) * width)
+        end = np.minimum(first[owner] + number * width, targets[owner])
+        return starts[owner] + begin, end - begin
+
+    def num_batches(self, epoch: int) -> int:
+        return -(-len(self.windows(epoch)[0]) // self.batch_size)
+
+    def batches(
+        self, epoch: int, skip: int = 0, share: int = 0, shares: int = 1
+    ) -> Iterator[tuple[Sequences, npt.NDArray[np.int64]]]:
+        """Yield (inputs, targets): inputs as sequences, targets int64 ``[T]`` for all their positions, flat.
+
+        Args:
+            skip: batches that were done before an interruption.
+            share: of several workers, which one this is; all take as many batches.
+            shares: how many workers there are.
+        """
+        starts, counts = self.windows(epoch)
+        order = np.random.default_rng([self.seed, epoch, 2]).permutation(len(starts))
+        total = -(-len(order) // self.batch_size)
+        for number in range(skip * shares + share, total - total % shares if shares > 1 else total, shares):
+            rows = order[number * self.batch_size : (number + 1) * self.batch_size]
+            lengths = counts[rows]
+            offsets = np.concatenate([[0], np.cumsum(lengths)])
+            index = np.arange(offsets[-1]) + np.repeat(starts[rows] - offsets[:-1], lengths)
+            yield Sequences(self.sequences.values[index], offsets), self.sequences.values[index + 1].astype(np.int64)

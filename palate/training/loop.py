@@ -1,0 +1,267 @@
+"""The one loop that trains every sequence ranker."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from palate.errors import PalateError
+from palate.files import atomic_folder
+from palate.objectives import Batch, Objective
+from palate.rankers.packing import PackedBatch
+from palate.rankers.sequential import SequentialRanker
+from palate.training.batches import TrainingSequences
+from palate.training.checkpoint import load_checkpoint, save_checkpoint
+from palate.training.config import TrainerConfig
+from palate.training.ema import WeightAverage
+from palate.training.logs import Row, RunLog, peak_memory_mb, plot_learning_curve
+from palate.training.progress import EpochProgress
+
+Validate = Callable[[SequentialRanker], dict[str, float]]
+
+
+class Trainer:
+    """Trains a ranker, keeps the best epoch in ``folder/model``, and can be killed at any moment.
+
+    Everything random is a function of the seed and of generators whose state is in the checkpoint, so that a resumed
+    run ends with the same numbers as an unbroken one (to the bit on a CPU with a fixed number of threads).
+
+    Args:
+        model: with its features set.
+        data: the training sequences.
+        counts: int64 ``[num_items + 1]``, training interactions of each item.
+        validate: metrics of the model on validation users; among them ``config.metric``.
+        folder: the run's.
+        config_hash: of everything that shapes the run; a checkpoint of another hash is refused.
+        on_epoch: called with each metrics row; what it raises stops the run (its checkpoint is complete by then).
+    """
+
+    def __init__(
+        self,
+        model: SequentialRanker,
+        objective: Objective,
+        data: TrainingSequences,
+        counts: np.ndarray[Any, Any],
+        validate: Validate,
+        config: TrainerConfig,
+        folder: Path,
+        config_hash: str,
+        on_epoch: Callable[[Row], None] | None = None,
+    ) -> None:
+        self.config, self.folder, self.config_hash, self.on_epoch = config, folder, config_hash, on_epoch
+        self.accelerator = Accelerator(cpu=_wants_cpu(config.device), mixed_precision=config.precision)
+        self.device = self.accelerator.device
+        self.ranker = model.to(self.device)
+        self.objective, self.data, self.validate = objective, data, validate
+        self.optimizer = torch.optim.AdamW(
+            _parameter_groups(model, config), lr=config.learning_rate, betas=config.betas, fused=True
+        )
+        self.model, self.optimizer = self.accelerator.prepare(model, self.optimizer)
+        self.average = WeightAverage(model, config.ema) if config.ema else None
+        self.counts = torch.from_numpy(counts).float().to(self.device)
+        self.classes = torch.from_numpy(np.flatnonzero(counts)).to(self.device)
+        self.generator = torch.Generator(self.device).manual_seed(data.seed)
+        self.step = 0
+        self.epoch = 1
+        self.batch = 0
+        self.sums: dict[str, float] = defaultdict(float)
+        self.best = -math.inf
+        self.stale = 0
+        self.done = False
+        self.rows: list[Row] = []
+        self.train_seconds = 0.0
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    def run(self) -> list[Row]:
+        """Train to the end (from the last checkpoint, if the folder has one); returns the metrics rows."""
+        self._restore()
+        log = RunLog(self.folder, self.rows, self.config.tensorboard and self.accelerator.is_main_process)
+        progress = EpochProgress(self.config.epochs, self.data.num_targets, self.config.metric)
+        try:
+            while not self.done and self.epoch <= self.config.epochs:
+                self._train_epoch(progress)
+                row = self._close_epoch()
+                log.add(row)
+                progress.report(row, self.best, self.stale)
+                self._save()
+                if self.accelerator.is_main_process:
+                    plot_learning_curve(self.rows, self.config.metric, self.folder / "learning-curve.png")
+                if self.on_epoch:
+                    self.on_epoch(row)
+        finally:
+            progress.close()
+            log.close()
+        return self.rows
+
+    def _train_epoch(self, progress: EpochProgress) -> None:
+        self.model.train()
+        total = self.data.num_batches(self.epoch)
+        share, shares = self.accelerator.process_index, self.accelerator.num_processes
+        started = saved = time.perf_counter()
+        progress.start(self.epoch)
+        for inputs, targets in self.data.batches(self.epoch, skip=self.batch, share=share, shares=shares):
+            rate = self._learning_rate(self.epoch - 1 + self.batch * shares / total)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self._train_step(PackedBatch.of(inputs, self.data.max_length, self.device), torch.from_numpy(targets))
+            self.batch += 1
+            progress.advance(len(targets) * shares, self.sums["loss"] / max(1.0, self.sums["targets"]))
+            now = time.perf_counter()
+            if now - saved > 60 * self.config.checkpoint_minutes:
+                self.train_seconds += now - started
+                started = saved = now
+                self._save()
+        self.train_seconds += time.perf_counter() - started
+
+    def _train_step(self, packed: PackedBatch, targets: Tensor) -> None:
+        scores = self.model(packed)
+        batch = Batch(targets.to(self.device), self.classes, self.counts, self.generator)
+        loss = self.objective(scores, batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss.value)
+        if self.config.clip_norm:
+            self.accelerator.clip_grad_norm_(self.ranker.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        self.step += 1
+        if self.average:
+            self.average.update(self.ranker)
+        count = float(len(targets))
+        value = float(loss.value.detach())
+        if not math.isfinite(value):
+            raise PalateError(
+                f"the loss is {value} at epoch {self.epoch}, step {self.step}",
+                "Lower trainer.learning_rate, or set trainer.clip_norm=1.",
+            )
+        self.sums["targets"] += count
+        self.sums["loss"] += count * value
+        for name, number in loss.diagnostics.items():
+            self.sums[name] += count * number
+
+    def _close_epoch(self) -> Row:
+        count = max(1.0, self.sums.pop("targets", 0.0))
+        row: Row = {"epoch": self.epoch, "step": self.step, "loss": self.sums.pop("loss", 0.0) / count}
+        row |= {name: value / count for name, value in self.sums.items()}
+        row["train_seconds"] = round(self.train_seconds, 3)
+        row["targets_per_second"] = round(count * self.accelerator.num_processes / max(self.train_seconds, 1e-9), 1)
+        row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        self._validate(row)
+        row["peak_memory_mb"] = round(peak_memory_mb(self.device), 1)
+        self.sums = defaultdict(float)
+        self.train_seconds, self.batch = 0.0, 0
+        self.epoch += 1
+        return row
+
+    def _validate(self, row: Row) -> None:
+        row["eval_seconds"] = 0.0
+        if self.epoch % self.config.validate_every and self.epoch != self.config.epochs:
+            return
+        started = time.perf_counter()
+        if self.average:
+            with self.average.applied(self.ranker):
+                self._judge(row)
+            self.ranker.train()  # drops the table of the averaged weights
+        else:
+            self._judge(row)
+        row["eval_seconds"] = round(time.perf_counter() - started, 3)
+
+    def _judge(self, row: Row) -> None:
+        self.ranker.eval()
+        row |= self.validate(self.ranker)
+        value = float(row[self.config.metric])
+        if value > self.best:
+            self.best, self.stale = value, 0
+            if self.accelerator.is_main_process:
+                with atomic_folder(self.folder / "model", replace=True) as part:
+                    self.ranker.save(part)
+        else:
+            self.stale += 1
+            self.done = bool(self.config.patience) and self.stale >= self.config.patience
+
+    def _learning_rate(self, progress: float) -> float:
+        """The rate after ``progress`` epochs: warm-up by steps, then the schedule over all epochs."""
+        config = self.config
+        if self.step < config.warmup_steps:
+            return config.learning_rate * (self.step + 1) / config.warmup_steps
+        share = min(1.0, progress / config.epochs)
+        factor = {"constant": 1.0, "linear": 1 - share, "cosine": 0.5 * (1 + math.cos(math.pi * share))}[
+            config.schedule
+        ]
+        return config.learning_rate * factor
+
+    # -- resuming ------------------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        state: dict[str, Any] = {
+            "config_hash": self.config_hash,
+            "threads": torch.get_num_threads(),
+            "model": self.ranker.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average and {"shadow": self.average.shadow, "steps": self.average.steps},
+            "random": torch.get_rng_state(),
+            "cuda_random": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "generator": self.generator.get_state(),
+            "sums": dict(self.sums),
+            "rows": self.rows,
+            **{name: getattr(self, name) for name in _COUNTERS},
+        }
+        save_checkpoint(self.folder, state)
+
+    def _restore(self) -> None:
+        state = load_checkpoint(self.folder)
+        if state is None:
+            return
+        if state["config_hash"] != self.config_hash:
+            raise PalateError(
+                f"{self.folder} was started with other options, features or data",
+                "Resume with the same ones, or choose another --out.",
+            )
+        self.ranker.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average and state["average"]:
+            self.average.steps = state["average"]["steps"]
+            self.average.shadow = {k: v.to(self.device) for k, v in state["average"]["shadow"].items()}
+        torch.set_rng_state(state["random"])
+        if state["cuda_random"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_random"], self.device)
+        self.generator.set_state(state["generator"])
+        self.sums = defaultdict(float, state["sums"])
+        self.rows = state["rows"]
+        for name in _COUNTERS:
+            setattr(self, name, state[name])
+
+
+_COUNTERS = ("step", "epoch", "batch", "best", "stale", "done", "train_seconds")
+
+
+def _wants_cpu(device: str) -> bool:
+    if device == "cpu":
+        return True
+    if device == "auto":
+        return not torch.cuda.is_available()
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise PalateError(f"device {device}: no GPU is available", "Use --device cpu.")
+    return False
+
+
+def _parameter_groups(model: nn.Module, config: TrainerConfig) -> list[dict[str, Any]]:
+    """Weight decay is for matrices: biases, norms and lone vectors are left out, embeddings unless asked for."""
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    decayed, kept = [], []
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            continue
+        matrix = parameter.dim() >= 2 and (config.decay_embeddings or id(parameter) not in embeddings)
+        (decayed if matrix else kept).append(parameter)
+    return [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}]

@@ -1,0 +1,51 @@
+"""Validation inside training: the same ranking code as the final evaluation, on validation users only."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from palate.data.dataset import Dataset
+from palate.errors import PalateError
+from palate.evaluation.metrics import METRICS, Metric
+from palate.evaluation.ranking import rank_targets
+from palate.recommender import Recommender
+
+# What the learning curve shows besides the metric that decides.
+ALWAYS = ("NDCG@10", "HitRate@10")
+
+
+def parse_metric(name: str) -> tuple[str, Metric, int]:
+    """The metric and cut-off that a name such as ``ndcg@10`` means, and its label for tables.
+
+    >>> parse_metric("ndcg@5")[0]
+    'NDCG@5'
+    """
+    word, _, depth = name.partition("@")
+    metric: Metric = METRICS[word.strip().lower()]
+    if metric.at_k and not (depth.isdigit() and int(depth) > 0):
+        raise PalateError(f"'{name}' names no cut-off", f"Write {metric.label}@10, say.")
+    return (f"{metric.label}@{depth}", metric, int(depth)) if metric.at_k else (metric.label, metric, 0)
+
+
+class Validation:
+    """Metrics of a recommender on the validation split.
+
+    Args:
+        metric: the one that decides, such as ``NDCG@10``.
+        exclude_seen: leave out the history (product protocol) or not (peer protocol).
+        users: at most so many, a sample drawn by ``seed``; 0 means all.
+    """
+
+    def __init__(self, dataset: Dataset, metric: str, exclude_seen: bool, users: int = 0, seed: int = 0) -> None:
+        self.cases = dataset.cases("valid")
+        if not len(self.cases):
+            raise PalateError("the dataset has no validation targets", "Prepare it with a split that has some.")
+        if users and users < len(self.cases):
+            rows = np.random.default_rng([seed, 3]).choice(len(self.cases), users, replace=False)
+            self.cases = self.cases.take(np.sort(rows))
+        self.exclude_seen = exclude_seen
+        self.metrics = {label: (one, k) for label, one, k in map(parse_metric, (metric, *ALWAYS))}
+
+    def __call__(self, recommender: Recommender) -> dict[str, float]:
+        ranks = rank_targets(recommender, self.cases, exclude_seen=self.exclude_seen)
+        return {label: float(np.mean(one(ranks, k))) for label, (one, k) in self.metrics.items()}

@@ -1,0 +1,49 @@
+"""Take the weights of an earlier run for a catalogue that has changed since."""
+
+from __future__ import annotations
+
+import torch
+from safetensors.torch import load_file
+
+from palate.data.catalogue import Catalogue
+from palate.errors import PalateError
+from palate.rankers.sequential import SequentialRanker
+from palate.runs import Run
+
+# Facts of the dataset, not learned: the new dataset's own stay.
+_OWN = ("items.warm",)
+
+
+def copy_weights(run: Run, model: SequentialRanker, catalogue: Catalogue) -> int:
+    """Copy ``run``'s weights into ``model``; rows that belong to items move to the same item's new index.
+
+    Returns:
+        How many items of the catalogue were known to the run.
+
+    Raises:
+        PalateError: the run's model has another shape.
+    """
+    path = run.model_folder / "weights.safetensors"
+    if not path.is_file():
+        raise PalateError(f"{run.folder} has no weights to start from", "Give a trained run of the same model.")
+    old = load_file(path)
+    pairs = [(run.catalogue.index[item], i) for i, item in enumerate(catalogue.ids) if item in run.catalogue.index]
+    before = torch.tensor([old_row for old_row, _ in pairs], dtype=torch.long)
+    after = torch.tensor([new_row for _, new_row in pairs], dtype=torch.long)
+    state = model.state_dict()
+    with torch.no_grad():
+        for name, value in state.items():
+            if name in _OWN or name.split(".")[-1] in ("present", "centre", "scale"):
+                continue
+            if name not in old:
+                raise PalateError(f"{run.folder} has no '{name}'", "Warm-start with the same model and modalities.")
+            if value.shape == old[name].shape and name != "items.ids.weight":
+                value.copy_(old[name])
+            elif name == "items.ids.weight" and value.shape[1] == old[name].shape[1]:
+                value[after] = old[name][before]
+            else:
+                raise PalateError(
+                    f"'{name}' is {tuple(old[name].shape)} in {run.folder}, {tuple(value.shape)} here",
+                    "Warm-start with the same ranker settings.",
+                )
+    return len(pairs)
