@@ -1,0 +1,209 @@
+"""Encode a catalogue's texts or pictures into a FeatureStore: batched, resumable, and honest about what is missing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from palate.data.dataset import Dataset
+from palate.errors import PalateError
+from palate.features.chunks import Chunks
+from palate.features.content import Contents, Modality, image_contents, text_contents, text_fields
+from palate.features.encoders import DEFAULTS, Encoder, EncoderOptions, Precision, make_encoder
+from palate.features.folders import command_of, refuse_existing, store_folder
+from palate.features.store import FeatureStore, write_store
+from palate.files import digest, read_json
+
+_EXAMPLES = 5
+
+
+def encode(
+    dataset: Dataset,
+    dataset_path: Path | str,
+    modality: Modality,
+    *,
+    encoder: str | Encoder | None = None,
+    fields: Sequence[str] | None = None,
+    without: str | None = None,
+    store: str | None = None,
+    device: str = "auto",
+    dtype: Precision = "float32",
+    batch_size: int | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    resume: bool = True,
+    overwrite: bool = False,
+) -> FeatureStore:
+    """Encode one modality of a dataset's items and write ``DATASET/features/STORE``.
+
+    Equal contents are encoded once. An item whose text or picture is missing, or whose picture cannot be decoded, is
+    marked in ``present`` and counted with the reason; it never becomes a zero vector that looks like a feature. A
+    killed call continues where it was when called again with the same options; a finished one is not done twice.
+
+    Args:
+        encoder: name in the registry, hub model, local folder, or an Encoder; by default the embedded one.
+        fields: columns that make the text; by default the title and every text field.
+        without: regular expression of what is taken out of the text, e.g. ``r"\\(\\d{4}\\)"`` for a year in the title.
+        store: folder name, by default the modality.
+        dtype: precision of the computation; float16 is also how the vectors are stored then.
+        resume: go on with what an interrupted call has left; False starts anew.
+        overwrite: replace a store that was made otherwise.
+
+    Raises:
+        PalateError: nothing to encode, an unknown encoder or field, or a store that is there already.
+    """
+    name = store or modality
+    folder = store_folder(dataset_path, name)
+    if modality == "image" and (fields is not None or without is not None):
+        raise PalateError("--fields and --without are about text", "Leave them out for pictures.")
+    spec, contents = _contents(dataset, modality, fields, without)
+    if isinstance(encoder, Encoder):
+        chosen = encoder
+    else:
+        options = EncoderOptions(
+            name=encoder or DEFAULTS[modality],
+            modality=modality,
+            device=device,
+            dtype=dtype,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+        )
+        chosen = make_encoder(options)
+    if batch_size is not None and batch_size < 1:
+        raise PalateError(f"--batch-size is {batch_size}", "Give at least 1.")
+    stored = np.dtype("float16" if chosen.options.dtype == "float16" else "float32")
+    job = digest(chosen.fingerprint, modality, json.dumps(spec), str(stored), *dataset.catalogue.ids, *contents.keys)
+    if not overwrite and _is_done(folder, job):
+        print(f"{folder} is up to date.", file=sys.stderr)
+        return FeatureStore.load(folder, dataset.catalogue)
+    refuse_existing(folder, overwrite)
+
+    groups: dict[str, list[int]] = defaultdict(list)
+    for row, key in enumerate(contents.keys):
+        if key:
+            groups[key].append(row)
+    rows = _order([members[0] for members in groups.values()], contents, modality)
+    chunks = Chunks(folder.with_name(f".{name}.partial"), job, fresh=not resume)
+    chunks.fill(chosen, [contents.values[row] for row in rows], batch_size or chosen.batch_size, stored)
+
+    members = [groups[contents.keys[row]] for row in rows]
+    matrix, present, failed = _assemble(chunks, members, len(contents.keys), chosen.width, stored)
+    reasons = {**contents.reasons, **failed}
+    if not present.any():
+        raise PalateError(
+            f"no item has {modality} that could be encoded ({_why(reasons)})", "See `palate doctor` for the catalogue."
+        )
+    command = command_of(
+        modality,
+        chosen.name,
+        store=name,
+        fields=",".join(fields) if fields is not None else None,
+        without=without,
+        dtype=None if chosen.options.dtype == "float32" else chosen.options.dtype,
+        revision=chosen.options.revision,
+        trust_remote_code=chosen.options.trust_remote_code,
+    )
+    write_store(
+        folder,
+        modality=modality,
+        encoder={**chosen.options.model_dump(), "fingerprint": chosen.fingerprint, "job": job, "command": command},
+        content=spec,
+        table=contents.table,
+        vectors=matrix,
+        present=present,
+        interactions=dataset.items,
+        missing=summarise(reasons, dataset.catalogue.ids),
+        replace=overwrite,
+    )
+    shutil.rmtree(chunks.folder, ignore_errors=True)
+    return FeatureStore.load(folder, dataset.catalogue)
+
+
+def _contents(
+    dataset: Dataset, modality: Modality, fields: Sequence[str] | None, without: str | None
+) -> tuple[dict[str, Any], Contents]:
+    catalogue = dataset.catalogue
+    if modality == "text":
+        names = text_fields(catalogue, fields)
+        contents = text_contents(catalogue, names, without)
+        spec: dict[str, Any] = {"kind": "text", "fields": names, "without": without}
+    else:
+        contents, spec = image_contents(catalogue), {"kind": "image"}
+    if not any(contents.keys):
+        raise PalateError(
+            f"no item of the dataset has {modality} to encode ({_why(contents.reasons)})",
+            "Give text fields or pictures to `palate prepare`, or leave this modality out.",
+        )
+    return spec, contents
+
+
+def _order(rows: list[int], contents: Contents, modality: Modality) -> list[int]:
+    """Texts of like length together, longest first: little padding, and too large a batch fails at once."""
+    if modality == "image":
+        return rows
+    return sorted(rows, key=lambda row: (-len(str(contents.values[row])), contents.keys[row]))
+
+
+def _is_done(folder: Path, job: str) -> bool:
+    if not (folder / "store.json").is_file():
+        return False
+    try:
+        info = read_json(folder / "store.json")
+        return bool(info["complete"] and info["encoder"].get("job") == job)
+    except (PalateError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _assemble(
+    chunks: Chunks, members: list[list[int]], items: int, width: int, stored: np.dtype[Any]
+) -> tuple[Path, npt.NDArray[np.bool_], dict[int, str]]:
+    """Lay the chunks' vectors into the rows of their items, in a file: the matrix may be larger than memory."""
+    path = chunks.folder / "vectors.npy"
+    matrix = np.lib.format.open_memmap(path, mode="w+", dtype=stored, shape=(items + 1, width))
+    present = np.zeros(items + 1, np.bool_)
+    failed: dict[int, str] = {}
+    position = 0
+    for vectors, reasons in chunks.read():
+        for offset, vector in enumerate(vectors):
+            reason = reasons.get(offset)
+            for row in members[position + offset]:
+                if reason is None:
+                    matrix[row + 1] = vector
+                    present[row + 1] = True
+                else:
+                    failed[row] = reason
+        position += len(vectors)
+    matrix.flush()
+    return path, present, failed
+
+
+def summarise(reasons: dict[int, str], ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Reasons with how many items they concern and a few of these, most frequent first.
+
+    Args:
+        reasons: item row (0-based) -> reason.
+        ids: item ids by index (1-based).
+    """
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, reason in sorted(reasons.items()):
+        rows[reason].append(row)
+    ordered = sorted(rows.items(), key=lambda pair: (-len(pair[1]), pair[0]))
+    return [
+        {"reason": reason, "items": len(found), "examples": [ids[row + 1] for row in found[:_EXAMPLES]]}
+        for reason, found in ordered
+    ]
+
+
+def _why(reasons: dict[int, str]) -> str:
+    if not reasons:
+        return "the catalogue is empty"
+    first = summarise(reasons, [""] * (max(reasons) + 2))[0]
+    return f"{first['reason']}: {first['items']} items"

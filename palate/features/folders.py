@@ -1,0 +1,43 @@
+"""Where feature stores lie in a dataset's folder, and what is said when one is there already."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+from palate.errors import PalateError
+
+
+def store_folder(dataset: Path | str, name: str) -> Path:
+    """``DATASET/features/NAME``; the name must be a plain folder name.
+
+    >>> store_folder("data/shop", "text-no-year").as_posix()
+    'data/shop/features/text-no-year'
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise PalateError(f"'{name}' is no name for a feature store", "Use letters, digits, '-', '_' and '.'.")
+    return Path(dataset) / "features" / name
+
+
+def refuse_existing(folder: Path, overwrite: bool) -> None:
+    """Before any work: a store that is there is replaced only when that was asked for."""
+    if folder.exists() and not overwrite:
+        raise PalateError(
+            f"{folder} exists already", "Replace it with --overwrite, or keep both: name this one with --store NAME."
+        )
+
+
+def command_of(option: str, value: str, **options: object) -> str:
+    """The command that makes a store, for remedies; ``DATASET`` stands for the dataset's folder.
+
+    >>> command_of("text", "minilm", store="text", fields=None, trust_remote_code=True)
+    'palate encode DATASET --text minilm --store text --trust-remote-code'
+    """
+    words = ["palate", "encode", "DATASET", f"--{option}", value]
+    for name, given in options.items():
+        if given is True:
+            words.append(f"--{name.replace('_', '-')}")
+        elif given is not None and given is not False:
+            words += [f"--{name.replace('_', '-')}", str(given)]
+    return shlex.join(words)
