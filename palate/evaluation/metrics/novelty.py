@@ -22,5 +22,6 @@ def novelty(ranks: Ranks, k: int) -> Floats:
     information = -np.log2(counts / counts[1:].sum())
     shown = ranks.lists[:, :k]
     real = shown > 0
-    total: Floats = np.where(real, information[shown], 0.0).sum(1)
-    return total / np.maximum(real.sum(1), 1)
+    total: Floats = np.where(real, information[shown], 0.0).sum(axis=1)
+    length: Floats = np.maximum(real.sum(axis=1), 1).astype(np.float64)
+    return total / length
