@@ -95,5 +95,7 @@ def linear_cross_entropy(
     >>> round(float(linear_cross_entropy(q, w, torch.tensor([0, 1, 2]))), 4)
     0.5514
     """
-    loss: Tensor = _LinearCrossEntropy.apply(queries, items, targets, dtype, block_elements)
+    loss: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        queries, items, targets, dtype, block_elements
+    )
     return loss

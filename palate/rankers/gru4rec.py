@@ -41,7 +41,7 @@ class Recurrent(nn.Module):
     def forward(self, x: Tensor, batch: PackedBatch) -> Tensor:
         # PyTorch's packed sequences are time-major without padding; ours are sequence-major without padding.
         lengths = torch.from_numpy(batch.lengths)
-        rows = list(self.dropout(x).split(batch.lengths.tolist()))
+        rows = list(torch.split(self.dropout(x), batch.lengths.tolist()))
         packed = nn.utils.rnn.pack_sequence(rows, enforce_sorted=False)
         states, _ = self.gru(packed)
         padded, _ = nn.utils.rnn.pad_packed_sequence(states, batch_first=True)
@@ -61,5 +61,5 @@ class GRU4Rec(SequentialRanker):
         self.encoders = nn.ModuleList(Recurrent(config) for _ in range(self.items.out_dim // config.dim))
 
     def encode(self, inputs: Tensor, batch: PackedBatch) -> Tensor:
-        parts = inputs.split(self.config.dim, dim=1)
+        parts = torch.split(inputs, self.config.dim, dim=1)
         return torch.cat([encoder(part, batch) for encoder, part in zip(self.encoders, parts, strict=True)], dim=1)

@@ -23,6 +23,11 @@ class Modality(nn.Module):
         missing: what stands for an absent feature: a ``learned`` vector, the ``mean`` of the present, or ``zeros``.
     """
 
+    vectors: Tensor
+    present: Tensor
+    centre: Tensor
+    scale: Tensor
+
     def __init__(self, width: int, num_items: int, dim: int, missing: Missing, dropout: float) -> None:
         super().__init__()
         self.missing = missing
@@ -67,6 +72,8 @@ class ItemEncoder(nn.Module):
     Attributes:
         out_dim: width of an item's vector: ``dim``, or ``dim`` times the number of modalities for ``late``.
     """
+
+    warm: Tensor
 
     def __init__(
         self,

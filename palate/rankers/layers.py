@@ -106,7 +106,8 @@ class TransformerBlock(nn.Module):
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         if self.norm == "post":
             x = self.attention_norm(x + self.dropout(self.attention(x, grid)))
-            return self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
+            normed: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
+            return normed
         read = self.attention_norm(x)
         x = x + self._gated(self.dropout(self.attention(read, grid)), read, self.attention_gate)
         read = self.feed_forward_norm(x)

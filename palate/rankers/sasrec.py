@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from palate.errors import PalateError
 from palate.rankers.layers import Block, ByteDropout, Norm, TransformerBlock
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sequential import SequentialConfig, SequentialRanker
@@ -103,13 +104,11 @@ class SASRec(SequentialRanker):
     def __init__(self, config: SASRecConfig, num_items: int, widths: Mapping[str, int]) -> None:
         super().__init__(config, num_items, widths)
         if config.dim % config.heads:
-            from palate.errors import PalateError
-
             raise PalateError(
                 f"{config.heads} heads do not divide dim {config.dim}", "Change ranker.heads or ranker.dim."
             )
         self.encoders = nn.ModuleList(Encoder(config) for _ in range(self.items.out_dim // config.dim))
 
     def encode(self, inputs: Tensor, batch: PackedBatch) -> Tensor:
-        parts = inputs.split(self.config.dim, dim=1)
+        parts = torch.split(inputs, self.config.dim, dim=1)
         return torch.cat([encoder(part, batch) for encoder, part in zip(self.encoders, parts, strict=True)], dim=1)

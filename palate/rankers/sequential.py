@@ -209,15 +209,17 @@ class SequentialRanker(nn.Module, Recommender):
         return model
 
     def describe(self) -> dict[str, Any]:
+        coverage = {
+            name: float(feature.present[1:].float().mean())
+            for name, feature in self.items.features.items()
+            if isinstance(feature, Modality)
+        }
         return {
             "name": self.name,
             "num_items": self.num_items,
             "modalities": list(self.config.modalities),
             "parameters": sum(p.numel() for p in self.parameters()),
-            "coverage": {
-                name: float(self.items.features[name].present[1:].float().mean())  # type: ignore[union-attr,index]
-                for name in self.widths
-            },
+            "coverage": coverage,
         }
 
 

@@ -258,7 +258,8 @@ def _wants_cpu(device: str) -> bool:
 def _parameter_groups(model: nn.Module, config: TrainerConfig) -> list[dict[str, Any]]:
     """Weight decay is for matrices: biases, norms and lone vectors are left out, embeddings unless asked for."""
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    decayed, kept = [], []
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
     for parameter in model.parameters():
         if not parameter.requires_grad:
             continue

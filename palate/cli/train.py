@@ -1,0 +1,110 @@
+"""``palate train``: a dataset becomes a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from palate.cli.options import ConfigFile, Seed, Set, parse_assignments
+from palate.errors import PalateError
+
+if TYPE_CHECKING:
+    from palate.data.catalogue import Catalogue
+    from palate.features.store import FeatureStore
+
+
+def train(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder made by `palate prepare`.")],
+    model: Annotated[str, typer.Option(help="popularity, item-knn, gru4rec, sasrec, or a plug-in's name.")],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the new run.")],
+    modalities: Annotated[
+        str, typer.Option(metavar="id,text,image", help="What an item's vector is made of; features come from encode.")
+    ] = "id",
+    missing: Annotated[
+        str, typer.Option(metavar="{learned,mean,zeros}", help="What stands for an absent text or picture.")
+    ] = "learned",
+    store: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODALITY=NAME", help="Take another feature store than features/MODALITY. Repeatable."),
+    ] = None,
+    objective: Annotated[
+        str, typer.Option(help="cross-entropy, sampled-softmax, gbce, bpr, or a plug-in's name.")
+    ] = "cross-entropy",
+    epochs: Annotated[int | None, typer.Option(min=1, help="At most so many (default: trainer.epochs).")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda (default: trainer.device).")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: torch's choice).")] = None,
+    warm_start: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Take the weights of this run: go on with new logs.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in --out.")] = False,
+    seed: Seed = 0,
+    set_: Set = None,
+    config: ConfigFile = None,
+) -> None:
+    """Train a recommender on a dataset's training split.
+
+    The best epoch on the validation split is kept. Killed at any moment, the same command with --resume goes on and
+    ends with the same numbers.
+    """
+    import torch
+
+    from palate.data.dataset import Dataset
+    from palate.training.fit import train as fit
+
+    settings: dict[str, dict[str, Any]] = parse_assignments(list(set_ or []))
+    trainer = settings.setdefault("trainer", {})
+    if epochs is not None:
+        trainer["epochs"] = epochs
+    if device is not None:
+        trainer["device"] = device
+    if not trainer:
+        del settings["trainer"]
+    if threads is not None:
+        torch.set_num_threads(threads)
+    names = tuple(name.strip() for name in modalities.split(",") if name.strip())
+    data = Dataset.load(dataset)
+    features = open_features(dataset, data.catalogue, names, store or [])
+    run = fit(
+        data,
+        model=model,
+        out=out,
+        seed=seed,
+        modalities=names,
+        missing=missing,
+        objective=objective,
+        settings=settings,
+        features=features,
+        dataset_path=dataset,
+        warm_start=warm_start,
+        resume=resume,
+    )
+    _report(run.info, out)
+
+
+def open_features(
+    dataset: Path, catalogue: Catalogue, modalities: tuple[str, ...], chosen: list[str]
+) -> dict[str, FeatureStore]:
+    """The feature store of every modality but ``id``: ``features/MODALITY``, or what ``MODALITY=NAME`` says."""
+    from palate.features.folders import store_folder
+    from palate.features.store import FeatureStore
+
+    names = {name: name for name in modalities if name != "id"}
+    for choice in chosen:
+        modality, equals, name = choice.partition("=")
+        if not equals or modality not in names:
+            raise PalateError(f"--store {choice}: not MODALITY=NAME with a modality of --modalities", "See `--help`.")
+        names[modality] = name
+    return {modality: FeatureStore.load(store_folder(dataset, name), catalogue) for modality, name in names.items()}
+
+
+def _report(info: dict[str, Any], out: Path) -> None:
+    from rich.console import Console
+
+    console = Console()
+    best = info.get("best")
+    if best:
+        numbers = ", ".join(f"{k} {v:.4f}" for k, v in best.items() if "@" in k)
+        console.print(f"Best epoch {best['epoch']} of {info['epochs']} on validation: {numbers}")
+    console.print(f"Run: {out}  (next: palate evaluate {out})", soft_wrap=True)
