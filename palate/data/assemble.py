@@ -12,9 +12,11 @@ from palate.data import filters as filtering
 from palate.data import splits
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset, Part
+from palate.data.images import inside
 from palate.data.log import encode
 from palate.data.readers.base import Source
 from palate.data.sequences import offsets_of
+from palate.errors import PalateError
 
 
 def assemble(
@@ -77,7 +79,26 @@ def _catalogue_rows(source: Source) -> tuple[pl.DataFrame, dict[str, int]]:
     lost = {"catalogue_rows_without_id": len(frame) - len(named), "catalogue_duplicates": len(named) - len(single)}
     if "title" not in single.columns:
         single = single.with_columns(title=pl.lit(None, pl.String))
+    if "image" in single.columns:
+        single, lost["image_urls_not_fetched"] = _local_images(single, source)
     return single, {name: count for name, count in lost.items() if count}
+
+
+def _local_images(frame: pl.DataFrame, source: Source) -> tuple[pl.DataFrame, int]:
+    """Paths inside the root stay, addresses of the web become null, a path that leads out is refused."""
+    image = pl.when(pl.col("image").str.strip_chars() != "").then(pl.col("image").cast(pl.String))
+    web = pl.col("image").str.contains(r"^\s*(?i:https?|ftp|data|s3|gs):").fill_null(False)
+    urls = int(frame.select(web.sum()).item())
+    frame = frame.with_columns(image=pl.when(~web).then(image))
+    # Only names that could lead out are looked at one by one; the file system is asked when a picture is opened.
+    doubtful = frame.filter(pl.col("image").str.contains(r"\.\.|^[/\\]|^\w:|\x00").fill_null(False))
+    for item, name in doubtful.select("item_id", "image").iter_rows():
+        try:
+            inside(source.root, name)
+        except PalateError as error:
+            where = source.files[-1] if source.files else "catalogue"
+            raise PalateError(f"{where}, item '{item}': {error.message}", error.remedy) from None
+    return frame, urls
 
 
 def _join(item_ids: pl.Series, rows: pl.DataFrame, images: dict[str, str], keep_unseen: bool) -> pl.DataFrame:

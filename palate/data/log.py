@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from palate.data.readers.base import Source, TimeUnit
+from palate.data.readers.text import unreadable
 from palate.errors import PalateError
 
 _PER_MILLISECOND = {"s": 1e-3, "ms": 1.0, "us": 1e3, "ns": 1e6}
@@ -106,8 +107,7 @@ def encode(source: Source) -> Log:
         seen += len(frame)
         blocks.append(block)
     if not seen:
-        shown = ", ".join(str(path) for path in source.files)
-        raise PalateError(f"there is no interaction in {shown}", "Check the file.")
+        raise PalateError(f"there is no interaction in {source.where}", "Check the source.")
     whole = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
     del blocks
     users, user_ids = _by_first_use(whole.pop("user"), ids.pop("user"))
@@ -124,9 +124,7 @@ def _coded(source: Source, categories: dict[str, pl.Categories]) -> Iterable[pl.
         try:
             yield source.interactions.with_columns(casts).collect(engine="streaming")
         except (OSError, pl.exceptions.PolarsError) as error:
-            from palate.data.readers.text import unreadable
-
-            raise unreadable(source.files[0], error) from None
+            raise unreadable(source.where, error) from None
     else:
         for frame in source.interactions:
             if len(frame):
@@ -142,7 +140,7 @@ def _refuse_missing(frame: pl.DataFrame, seen: int, source: Source) -> None:
             row = seen + int(rows.item(0, 0))
             if source.explain is not None:
                 raise source.explain(row)
-            raise PalateError(f"{source.files[0]}: interaction {row + 1} is not complete", "Correct or remove it.")
+            raise PalateError(f"{source.where}: interaction {row + 1} is not complete", "Correct or remove it.")
 
 
 def _by_first_use(

@@ -60,6 +60,11 @@ class Source:
     report: dict[str, Any] = field(default_factory=dict)
     explain: Callable[[int], PalateError] | None = None
 
+    @property
+    def where(self) -> str:
+        """The log's file, for messages."""
+        return str(self.files[0]) if self.files else "the interactions"
+
 
 class Reader(Protocol):
     """Reads one layout of files.

@@ -124,7 +124,7 @@ def columns_of(frame: pl.LazyFrame, path: Path) -> list[str]:
         raise unreadable(path, error) from None
 
 
-def unreadable(path: Path, error: Exception) -> PalateError:
+def unreadable(path: Path | str, error: Exception) -> PalateError:
     """The error for a file that polars gives up on."""
     text = " ".join(str(error).split("\n\n")[0].split())
     remedy = "Save it as UTF-8." if "utf" in text.lower() else "Check the file and its separator."

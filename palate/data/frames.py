@@ -1,0 +1,104 @@
+"""Datasets from polars or pandas frames: the same filters and splits as ``palate prepare``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import polars as pl
+
+from palate.data.assemble import assemble
+from palate.data.dataset import Dataset
+from palate.data.prepare import sort_options
+from palate.data.readers.base import Source
+from palate.data.readers.pictures import pictures_of
+from palate.data.readers.shape import explain_cell, pick_columns, shape_catalogue, shape_interactions
+from palate.errors import PalateError
+
+# Any stands for a pandas frame: pandas is optional, so its types may not be there.
+Frame: TypeAlias = pl.DataFrame | pl.LazyFrame | Any
+
+
+def from_frames(
+    interactions: Frame,
+    catalogue: Frame | None = None,
+    *,
+    user: str = "user",
+    item: str = "item",
+    timestamp: str | None = None,
+    weight: str | None = None,
+    item_columns: Mapping[str, str] | None = None,
+    images: Path | str | None = None,
+    name: str = "frames",
+    seed: int = 0,
+    keep_unseen: bool = False,
+    **options: Any,
+) -> Dataset:
+    """Make a Dataset of frames; ``Dataset.save`` writes it.
+
+    Args:
+        interactions: a row an interaction, a user's oldest first where there is no ``timestamp``.
+        catalogue: a row an item, with an ``item_id`` column (or see ``item_columns``), and ``title``, ``image``
+            (a path relative to ``images``) and any fields where there are some.
+        user, item: columns with ids, text or whole numbers.
+        timestamp: column with dates, or Unix seconds, milliseconds ... (told apart by their size, see ``time_unit``).
+        weight: column with ratings or counts.
+        item_columns: our name -> the catalogue's, e.g. ``{"item_id": "sku", "title": "name"}``.
+        images: folder of pictures; without an ``image`` column they are found there as ``<item id>.jpg``.
+        options: as in :func:`palate.data.prepare.prepare`: ``k_core``, ``min_rating``, ``split`` ...
+
+    Raises:
+        PalateError: naming the frame, column and row.
+
+    >>> log = pl.DataFrame({"user": ["u"] * 4, "item": ["a", "b", "c", "d"]})
+    >>> dataset = from_frames(log, k_core=0)
+    >>> dataset.cases("test").histories.to_lists(), dataset.cases("test").targets.to_lists()
+    ([[1, 2, 3]], [[4]])
+    """
+    filters, split, reading = sort_options(options)
+    refused = sorted(reading.model_fields_set - {"time_unit"})
+    if refused:
+        raise PalateError(
+            f"from_frames takes no '{refused[0]}'", "Name the columns by user=, item=, timestamp=, weight=."
+        )
+    log = _polars(interactions, "interactions").lazy()
+    given = {"user": user, "item": item, "timestamp": timestamp, "weight": weight}
+    named = {ours: theirs for ours, theirs in given.items() if theirs is not None}
+    there = log.collect_schema().names()
+    columns = {ours: theirs for ours, theirs in pick_columns(there, named, "interactions").items() if ours in named}
+    shaped, unit = shape_interactions(log, columns, "interactions")
+    items = None
+    if catalogue is not None:
+        frame = _polars(catalogue, "catalogue").lazy().collect()
+        items = shape_catalogue(frame, item_columns or {}, "catalogue")
+    root = Path(images) if images is not None else Path()
+    found: dict[str, str] = {}
+    if images is not None and not (items is not None and "image" in items.columns):
+        found, _ = pictures_of(root, root)
+
+    def explain(row: int) -> PalateError:
+        return explain_cell(log.slice(row, 1).collect().to_dicts()[0], columns, f"interactions, row {row + 1}")
+
+    source = Source(
+        interactions=shaped,
+        files=[],
+        catalogue=items,
+        images=found,
+        root=root,
+        time_unit=reading.time_unit if unit == "auto" else unit,
+        explain=explain,
+    )
+    told = {"name": name, "source": {"name": "frames", "files": {}}, "reader": "frames", "reader_options": columns}
+    return assemble(source, filters, split, seed=seed, told=told, keep_unseen=keep_unseen)
+
+
+def _polars(frame: Frame, what: str) -> pl.DataFrame | pl.LazyFrame:
+    if isinstance(frame, pl.DataFrame | pl.LazyFrame):
+        return frame
+    if type(frame).__module__.split(".")[0] != "pandas":
+        raise PalateError(f"the {what} are a {type(frame).__name__}", "Give a polars or a pandas frame.")
+    try:
+        return pl.from_pandas(frame)
+    except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
+        raise PalateError(f"the pandas frame of {what} cannot be read ({error})", "Make its columns uniform.") from None
