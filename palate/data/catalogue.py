@@ -97,7 +97,7 @@ class Catalogue:
         Raises:
             PalateError: the path leads out of :attr:`root`.
         """
-        name = self.frame["image"][item - 1]
+        name = self.frame["image"][int(item) - 1]
         return inside(self.root, name) if name else None
 
     def select(self, condition: str) -> npt.NDArray[np.bool_]:

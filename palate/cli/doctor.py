@@ -1,0 +1,77 @@
+"""``palate doctor``: what is wrong, or worth knowing, about a dataset."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from palate.cli.options import ConfigFile, JsonOutput
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from palate.data.doctor import Report
+
+_STYLES = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "bold red"}
+
+
+def doctor(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder that `palate prepare` made.")],
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on warnings too, not only on errors.")] = False,
+    pictures: Annotated[bool, typer.Option(help="Decode every picture.")] = True,
+    config: ConfigFile = None,
+    json_: JsonOutput = False,
+) -> None:
+    """Examine a dataset: leaks, ties, duplicates, missing text, broken pictures, thin users, skew.
+
+    Exits with 0 when nothing is wrong, with 1 when there is an error (with --strict: or a warning), with 2 when
+    the dataset cannot be read at all.
+    """
+    from rich.console import Console
+
+    from palate.data.dataset import Dataset
+    from palate.data.doctor import examine
+
+    report = examine(Dataset.load(dataset), look_at_pictures=pictures)
+    if json_:
+        print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        console = Console()
+        console.print(table(report))
+        console.print(verdict(report), highlight=False)
+    if not report.passed(strict):
+        raise typer.Exit(1)
+
+
+def table(report: Report) -> Table:
+    """The findings, gravest last, so that they stay in view."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from palate.data.doctor import Level
+
+    counts = ", ".join(f"{value:,} {name}" for name, value in report.counts.items())
+    shown = Table(title=f"{report.dataset}: {counts}", title_justify="left", show_lines=False, pad_edge=False)
+    shown.add_column("")
+    shown.add_column("check", no_wrap=True)
+    shown.add_column("finding")
+    for level in Level:
+        for finding in report.findings:
+            if finding.level is level:
+                text = Text(finding.message)
+                if finding.examples and level is not Level.OK:
+                    text.append(f"\ne.g. {'; '.join(finding.examples)}", style="dim")
+                shown.add_row(Text(str(level), style=_STYLES[level]), finding.check, text)
+    return shown
+
+
+def verdict(report: Report) -> str:
+    """One line: how many of each level."""
+    levels = report.to_dict()["levels"]
+    told = ", ".join(
+        f"{levels[level]} {level}{'s' if levels[level] != 1 else ''}" for level in ("error", "warning", "note")
+    )
+    return f"{told}. What each check means: docs/doctor.md"

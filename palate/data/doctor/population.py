@@ -1,0 +1,127 @@
+"""Users and items: too few, too thin, too unequal, and the same thing twice."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from palate.data.dataset import Dataset
+from palate.data.doctor.finding import Finding, Level, few, percent
+
+THIN = 3
+
+
+def thin_users(data: Dataset) -> list[Finding]:
+    """Users with too little to learn from, and test cases without any history."""
+    lengths = np.diff(data.offsets)
+    thin = lengths < THIN
+    bare = int((data.cases("test").histories.lengths == 0).sum())
+    if not thin.any() and not bare:
+        text = f"Every user has at least {int(lengths.min()) if len(lengths) else 0} interactions."
+        return [Finding("thin-users", Level.OK, text)]
+    share = float(thin.mean())
+    text = f"{int(thin.sum()):,} users ({percent(share)}) have fewer than {THIN} interactions"
+    text += f"; {bare:,} test cases have no history at all." if bare else "."
+    shown = few(data.user_ids.gather(np.flatnonzero(thin)[:5]))
+    return [
+        Finding("thin-users", Level.WARNING if share > 0.2 or bare else Level.NOTE, text, int(thin.sum()), share, shown)
+    ]
+
+
+def thin_items(data: Dataset) -> list[Finding]:
+    """Items that training never saw, or hardly."""
+    counts = data.train_counts[1:]
+    cold, thin = int((counts == 0).sum()), int((counts < THIN).sum())
+    if not thin:
+        return [Finding("thin-items", Level.OK, f"Every item has at least {int(counts.min())} training interactions.")]
+    share = thin / data.num_items
+    text = (
+        f"{thin:,} items ({percent(share)}) have fewer than {THIN} training interactions; {cold:,} have none (cold). "
+        "Ids know nothing of these."
+    )
+    ids = data.catalogue.ids
+    shown = few(ids[item + 1] for item in np.argsort(counts, kind="stable")[:5])
+    return [Finding("thin-items", Level.NOTE, text, thin, share, shown)]
+
+
+def power(data: Dataset) -> list[Finding]:
+    """How exactly the number of test users lets a metric be known."""
+    cases = len(data.cases("test"))
+    if not cases:
+        return []
+    half = 1.96 * (0.1 * 0.9 / cases) ** 0.5
+    text = f"{cases:,} users are tested: a hit rate of 10% is known to within {100 * half:.1f} points either way"
+    if half > 0.01:
+        return [Finding("test-size", Level.NOTE, text + "; small differences between models cannot be shown.", cases)]
+    return [Finding("test-size", Level.OK, text + ".", cases)]
+
+
+def gini(counts: npt.ArrayLike) -> float:
+    """Gini coefficient: 0 when all items are equally popular, towards 1 when one has everything.
+
+    >>> gini([5, 5, 5]), gini([0, 0, 0, 8])
+    (0.0, 0.75)
+    """
+    values = np.sort(np.asarray(counts, np.float64))
+    if not len(values) or not values.sum():
+        return 0.0
+    place = np.arange(1, len(values) + 1)
+    return round(float((2 * place - len(values) - 1) @ values / (len(values) * values.sum())), 12)
+
+
+def popularity(data: Dataset) -> list[Finding]:
+    """Skew of popularity over the training interactions."""
+    counts = data.train_counts[1:]
+    unequal = gini(counts)
+    top = max(1, round(0.01 * len(counts)))
+    best = np.argsort(-counts, kind="stable")
+    share = float(counts[best[:top]].sum() / max(counts.sum(), 1))
+    text = (
+        f"Gini coefficient {unequal:.2f}; the most popular 1% of items ({top:,}) have {percent(share)} of the training "
+        "interactions."
+    )
+    level = Level.NOTE if unequal > 0.6 else Level.OK
+    text += " Always compare with the popularity ranker." if level is Level.NOTE else ""
+    titles = data.catalogue.titles
+    return [Finding("popularity-skew", level, text, top, share, few(titles[item + 1] for item in best[:5]))]
+
+
+def duplicate_interactions(data: Dataset) -> list[Finding]:
+    """The same user with the same item more than once, and how often at the very same time."""
+    columns = {"user": data.rows_user, "item": data.items}
+    pairs = pl.DataFrame(columns)
+    again = len(pairs) - pairs.n_unique() if len(pairs) else 0
+    if not again:
+        return [Finding("duplicate-interactions", Level.OK, "No user has the same item twice.")]
+    share = again / len(pairs)
+    text = f"{again:,} interactions ({percent(share)}) repeat an item of the same user"
+    exact = 0
+    if data.timestamps is not None:
+        exact = len(pairs) - pl.DataFrame({**columns, "time": data.timestamps}).n_unique()
+        text += f", {exact:,} of them at the same moment (a row that is there twice)" if exact else ""
+    rows = pairs.filter(pairs.is_duplicated()).unique(maintain_order=True).head(5)
+    shown = few(f"user {data.user_ids[user]}, item {data.catalogue.ids[item]}" for user, item in rows.rows())
+    level = Level.WARNING if exact or share >= 0.05 else Level.NOTE
+    return [Finding("duplicate-interactions", level, text + ". See --duplicates.", again, share, shown)]
+
+
+def duplicate_titles(data: Dataset) -> list[Finding]:
+    """Different items under one title: the same product twice, or titles too short to tell things apart."""
+    titles = data.catalogue.frame["title"].str.strip_chars().str.to_lowercase()
+    titles = titles.filter(titles.is_not_null() & (titles != ""))
+    if not len(titles):
+        return []
+    count = int(titles.is_duplicated().sum())
+    if not count:
+        return [Finding("duplicate-titles", Level.OK, "No two items share a title.")]
+    share = count / len(titles)
+    common = (
+        titles.filter(titles.is_duplicated())
+        .value_counts(sort=True)
+        .sort(["count", "title"], descending=[True, False])
+        .head(5)
+    )
+    shown = few(f"{title} ({times} items)" for title, times in common.rows())
+    text = f"{count:,} items ({percent(share)} of those with a title) share it with another item."
+    return [Finding("duplicate-titles", Level.WARNING if share >= 0.05 else Level.NOTE, text, count, share, shown)]

@@ -1,0 +1,113 @@
+"""Times: order, ties, implausible values, and what a split lets a model know of the future."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from palate.data.dataset import Dataset, Part
+from palate.data.doctor.finding import Finding, Level, few, percent
+
+_1990, _2100 = 631_152_000_000, 4_102_444_800_000
+_HOUR = 3_600_000
+_DAY = 24 * _HOUR
+
+
+def no_times(data: Dataset) -> list[Finding]:
+    """Whether there are times at all, and whether they can be true."""
+    times = data.timestamps
+    if times is None:
+        text = "The source has no times: the order is that of the file, and leaks over time cannot be measured."
+        return [Finding("times", Level.NOTE, text, len(data), 1.0)]
+    wrong = (times < _1990) | (times >= _2100)
+    if wrong.any():
+        share = float(wrong.mean())
+        text = (
+            f"{int(wrong.sum()):,} times ({percent(share)}) lie before 1990 or after 2100: wrong unit or broken column?"
+        )
+        return [Finding("times", Level.WARNING, text, int(wrong.sum()), share, few(times[wrong][:5]))]
+    spans = times[data.offsets[1:] - 1] - times[data.offsets[:-1]] if data.num_users else np.zeros(1)
+    middle = float(np.median(spans))
+    first, last = (np.datetime64(int(value), "ms").astype("datetime64[D]") for value in (times.min(), times.max()))
+    if middle < _DAY:
+        text = (
+            f"The log runs from {first} to {last}, but half of the users did everything within {middle / _HOUR:.1f} "
+            "hours: times tell when things were entered rather than when they were used, so order means little."
+        )
+        short = spans < _DAY
+        return [Finding("times", Level.NOTE, text, int(short.sum()), float(short.mean()))]
+    return [
+        Finding(
+            "times", Level.OK, f"The log runs from {first} to {last}; a user's median span is {middle / _DAY:.0f} days."
+        )
+    ]
+
+
+def time_order(data: Dataset) -> list[Finding]:
+    """Steps of a user that go back in time: the dataset promises oldest first."""
+    if data.timestamps is None:
+        return []
+    back = _steps(data) & (np.diff(data.timestamps) < 0)
+    count = int(back.sum())
+    if not count:
+        return [Finding("time-order", Level.OK, "Every user's interactions are in order of time.")]
+    share = count / max(int(_steps(data).sum()), 1)
+    users = data.user_ids.gather(np.unique(data.rows_user[1:][back])[:5])
+    text = f"{count:,} steps ({percent(share)}) go back in time: histories hold what came after the target."
+    return [Finding("time-order", Level.ERROR, text, count, share, few(f"user {user}" for user in users))]
+
+
+def time_ties(data: Dataset) -> list[Finding]:
+    """Steps at equal times, whose order is arbitrary, and targets whose place is."""
+    if data.timestamps is None:
+        return []
+    steps = _steps(data)
+    tied = steps & (np.diff(data.timestamps) == 0)
+    total = int(steps.sum())
+    share = int(tied.sum()) / total if total else 0.0
+    if not tied.any():
+        return [Finding("time-ties", Level.OK, "No two interactions of a user share a time.")]
+    targets = (data.parts[1:] == Part.TEST) & steps
+    arbitrary = float((tied & targets).sum() / max(targets.sum(), 1))
+    how = {"seed": "by the seed", "file": "by their order in the file"}.get(str(data.manifest.get("ties")), "somehow")
+    text = (
+        f"{percent(share)} of steps tie in time with the step before and were ordered {how}; "
+        f"{percent(arbitrary)} of test targets could as well have been the item before them."
+    )
+    return [Finding("time-ties", Level.WARNING if share >= 0.05 else Level.NOTE, text, int(tied.sum()), share)]
+
+
+def future(data: Dataset) -> list[Finding]:
+    """How much of the training data lies after a target's time: what the split leaks of other users' future."""
+    test = np.flatnonzero(data.parts == Part.TEST)
+    train = np.flatnonzero(data.parts == Part.TRAIN)
+    name = str(data.manifest.get("split", {}).get("name", "unnamed"))
+    if data.timestamps is None or not len(test) or not len(train):
+        return []
+    trained = np.sort(data.timestamps[train])
+    when = data.timestamps[test]
+    later = 1 - np.searchsorted(trained, when, side="right") / len(trained)
+    touched = float((later > 0).mean())
+    if touched == 0:
+        text = f"No training interaction is later than any test target ({name}): nothing of the future leaks."
+        return [Finding("time-leakage", Level.OK, text, 0, 0.0)]
+    if name == "global-time":
+        text = f"Though split by time, {percent(touched)} of test targets are earlier than some training interaction."
+        return [Finding("time-leakage", Level.ERROR, text, int((later > 0).sum()), touched)]
+    # An item that training knows only from after the target's moment: it could not have been recommended then.
+    first = np.full(data.num_items + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first, data.items[train], data.timestamps[train])
+    unborn = (first[data.items[test]] > when) & (data.train_counts[data.items[test]] > 0)
+    mean, share = percent(float(later.mean())), percent(float(unborn.mean()))
+    text = (
+        f"{name} leaks the future of other users: {percent(touched)} of test targets have training interactions that "
+        f"are later than they are (for the average target {mean} of all), and {share} are items that training knows "
+        "only from later. Fine for comparing models; to forecast what a live system would reach, split by global-time."
+    )
+    return [Finding("time-leakage", Level.NOTE, text, int((later > 0).sum()), touched)]
+
+
+def _steps(data: Dataset) -> npt.NDArray[np.bool_]:
+    """bool ``[interactions - 1]``: whether row ``i + 1`` belongs to the same user as row ``i``."""
+    same: npt.NDArray[np.bool_] = np.diff(data.rows_user) == 0
+    return same
