@@ -86,6 +86,17 @@ def _facts(store: FeatureStore) -> dict[str, Any]:
     return {"store": str(store.folder), **store.describe()}
 
 
+def percent(share: float) -> str:
+    """One decimal, where 100% means all and 0% none.
+
+    >>> percent(0.99999), percent(1.0), percent(0.961), percent(0.0)
+    ('99.9%', '100%', '96.1%', '0%')
+    """
+    if share in (0.0, 1.0):
+        return f"{share:.0%}"
+    return f"{min(max(share, 0.001), 0.999):.1%}"
+
+
 def _print(dataset: Dataset, stores: list[FeatureStore]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -102,9 +113,9 @@ def _print(dataset: Dataset, stores: list[FeatureStore]) -> None:
     table.add_column("% of interactions", justify="right")
     for one in stores:
         items = f"{int(one.present.sum()):,} of {dataset.num_items:,}"
-        share = f"{one.coverage_of(dataset.items):.1%}"
+        share = one.coverage_of(dataset.items)
         vectors = f"{one.width} {one.vectors.dtype}"
-        table.add_row(one.folder.name, one.encoder, vectors, items, f"{one.coverage:.1%}", share)
+        table.add_row(one.folder.name, one.encoder, vectors, items, percent(one.coverage), percent(share))
     console = Console(highlight=False)
     console.print(table)
     for one in stores:

@@ -19,7 +19,7 @@ from palate.features.store import FeatureStore, write_store
 from palate.files import digest
 
 CONTROLS = {
-    "random": "Control: a random vector an item, in place of a store's; same width, same items missing.",
+    "random": "Control: random vectors in place of a store's; same width, same items missing.",
     "permuted": "Control: a store's own vectors, dealt out anew among the items that have one.",
 }
 

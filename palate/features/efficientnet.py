@@ -1,7 +1,7 @@
-"""The embedded image encoder: EfficientNet-Lite0 from two Python packages, no model hub needed.
+"""The embedded image encoder: EfficientNet-Lite0, 1280 wide; knows things, textures and colours.
 
 Tan & Le, "EfficientNet" (2019), the Lite variant without squeeze-and-excitation. It was trained to name ImageNet's
-objects: it knows things, textures and colours, not words on a poster.
+objects, so words on a poster mean nothing to it. Its weights are in a Python package: no model hub is needed.
 """
 
 from __future__ import annotations

