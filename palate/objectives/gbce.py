@@ -13,7 +13,7 @@ from palate.objectives.negatives import draw_negatives
 
 class GBCEConfig(Config):
     """Attributes:
-    num_negatives: drawn uniformly for each target.
+    num_negatives: drawn uniformly for each target; never more than there are other items.
     calibration: ``t`` of the paper: 0 is plain binary cross-entropy, 1 undoes the overconfidence of sampling fully.
     """
 
@@ -44,7 +44,7 @@ class GBCE(Objective):
         return alpha * (self.config.calibration * (1 - 1 / alpha) + 1 / alpha)
 
     def __call__(self, scores: Scores, batch: Batch) -> Loss:
-        count = self.config.num_negatives
+        count = max(1, min(self.config.num_negatives, len(batch.classes) - 1))
         drawn = draw_negatives(batch, "uniform", count, shared=False)
         beta = self.beta(len(batch.classes))
         positive = scores.at(batch.targets.unsqueeze(1)).squeeze(1)

@@ -75,6 +75,8 @@ def train(
         plan = _plan_classical(kind, model, modalities, given)
     options = {"modalities": list(modalities), "missing": missing, "objective": objective, "settings": plan["resolved"]}
     stores = {name: store for name, store in (features or {}).items() if name in modalities}
+    if issubclass(kind, SequentialRanker):
+        _check_data(dataset, plan, stores)
     run = _open(out, model, options, seed, dataset, dataset_path, stores, resume)
     if run.info.get("finished"):
         return run
@@ -112,6 +114,13 @@ def _plan_neural(
     plan["trainer"] = plan["trainer"].model_copy(update={"metric": label})
     plan["resolved"] = {name: plan[name].model_dump(mode="json") for name in SECTIONS}
     return plan
+
+
+def _check_data(dataset: Dataset, plan: dict[str, Any], stores: Mapping[str, FeatureStore]) -> None:
+    """What can only be refused once the data are known, still before the run folder is made."""
+    feature_widths(plan["ranker"].modalities, stores)
+    if (dataset.train_sequences().lengths < 2).all():
+        raise PalateError("no user has two training interactions: there is nothing to learn", "Prepare with more data.")
 
 
 def _plan_classical(
@@ -170,8 +179,6 @@ def _train_neural(
     if warm_start is not None:
         copy_weights(Run.open(warm_start), model, dataset.catalogue)
     data = TrainingSequences(dataset.train_sequences(), config.max_length, trainer_config.batch_size, seed)
-    if not data.num_targets:
-        raise PalateError("no user has two training interactions: there is nothing to learn", "Prepare with more data.")
     validation = Validation(
         dataset, trainer_config.metric, trainer_config.exclude_seen, trainer_config.validate_users, seed
     )

@@ -1,0 +1,172 @@
+"""The objectives against PyTorch's own losses and against plain Python."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from palate.errors import PalateError
+from palate.objectives import OBJECTIVES, Batch, Scores
+from palate.objectives.bpr import BPR, BPRConfig
+from palate.objectives.cross_entropy import CrossEntropy
+from palate.objectives.gbce import GBCE, GBCEConfig
+from palate.objectives.linear_cross_entropy import linear_cross_entropy
+from palate.objectives.negatives import draw_negatives
+from palate.objectives.sampled_softmax import SampledSoftmax, SampledSoftmaxConfig
+
+
+def problem(
+    items: int = 40, targets: int = 25, dim: int = 6, seed: int = 0, spread: float = 1.0
+) -> tuple[Scores, Batch]:
+    random = torch.Generator().manual_seed(seed)
+    table = (torch.randn(items + 1, dim, generator=random) * spread).requires_grad_()
+    queries = torch.randn(targets, dim, generator=random).requires_grad_()
+    counts = torch.randint(1, 9, (items + 1,), generator=random).float()
+    counts[0] = 0
+    counts[items] = 0  # a cold item
+    chosen = torch.randint(1, items, (targets,), generator=random)
+    batch = Batch(chosen, torch.arange(1, items), counts, torch.Generator().manual_seed(seed))
+    return Scores(queries, table), batch
+
+
+@pytest.mark.parametrize("spread", [0.1, 1.0, 30.0])
+@pytest.mark.parametrize("block", [64 * 39, 10**7])
+def test_linear_cross_entropy_equals_torch(spread: float, block: int) -> None:
+    """With small logits, with logits that would overflow exp, in one block and in several."""
+    random = torch.Generator().manual_seed(1)
+    queries = torch.randn(300, 8, generator=random, dtype=torch.float64).requires_grad_()
+    items = (torch.randn(39, 8, generator=random, dtype=torch.float64) * spread).requires_grad_()
+    targets = torch.randint(0, 39, (300,), generator=random)
+    expected = functional.cross_entropy(queries @ items.T, targets)
+    mine = linear_cross_entropy(queries, items, targets, torch.float64, block)
+    torch.testing.assert_close(mine, expected, rtol=1e-6, atol=1e-6)
+    grads = torch.autograd.grad(3 * mine, (queries, items))
+    wanted = torch.autograd.grad(3 * expected, (queries, items))
+    for got, want in zip(grads, wanted, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-8)
+
+
+def test_linear_cross_entropy_in_bfloat16_is_close() -> None:
+    random = torch.Generator().manual_seed(2)
+    queries = torch.randn(200, 16, generator=random).requires_grad_()
+    items = (torch.randn(300, 16, generator=random) * 0.3).requires_grad_()
+    targets = torch.randint(0, 300, (200,), generator=random)
+    exact = torch.autograd.grad(linear_cross_entropy(queries, items, targets), (queries, items))
+    fast = torch.autograd.grad(linear_cross_entropy(queries, items, targets, torch.bfloat16), (queries, items))
+    for a, b in zip(exact, fast, strict=True):
+        assert float((a - b).norm() / a.norm()) < 0.01
+
+
+def test_cross_entropy_leaves_cold_items_and_padding_alone() -> None:
+    scores, batch = problem()
+    loss = CrossEntropy()(scores, batch).value
+    expected = functional.cross_entropy(scores.queries @ scores.items[1:40].T, batch.targets - 1)
+    torch.testing.assert_close(loss, expected)
+    (grad,) = torch.autograd.grad(loss, scores.items)
+    assert not grad[0].any()
+    assert not grad[40].any()
+
+
+def test_gbce_equals_the_formula_in_plain_python() -> None:
+    scores, batch = problem()
+    config = GBCEConfig(num_negatives=5, calibration=0.6)
+    drawn = draw_negatives(batch, "uniform", 5, shared=False)
+    batch.generator.manual_seed(0)  # type: ignore[union-attr]
+    value = float(GBCE(config)(scores, batch).value.detach())
+    alpha = 5 / (39 - 1)
+    beta = alpha * (0.6 * (1 - 1 / alpha) + 1 / alpha)
+
+    def log_sigmoid(x: float) -> float:
+        return -math.log1p(math.exp(-x))
+
+    total = 0.0
+    s = (scores.queries @ scores.items.T).detach().tolist()
+    for t, target in enumerate(batch.targets.tolist()):
+        row = -beta * log_sigmoid(s[t][target])
+        for item in drawn.items[t].tolist():
+            row -= log_sigmoid(-s[t][item]) if item != target else 0.0
+        total += row / 6
+    assert value == pytest.approx(total / len(batch.targets), abs=1e-6)
+
+
+def test_bpr_equals_the_formula_in_plain_python() -> None:
+    scores, batch = problem()
+    drawn = draw_negatives(batch, "popularity", 3, shared=False)
+    batch.generator.manual_seed(0)  # type: ignore[union-attr]
+    loss = BPR(BPRConfig(negatives="popularity", num_negatives=3))(scores, batch)
+    s = (scores.queries @ scores.items.T).detach().tolist()
+    pairs = [
+        math.log1p(math.exp(-(s[t][target] - s[t][item])))
+        for t, target in enumerate(batch.targets.tolist())
+        for item in drawn.items[t].tolist()
+        if item != target
+    ]
+    assert float(loss.value.detach()) == pytest.approx(sum(pairs) / len(pairs), abs=1e-6)
+    assert 0 <= loss.diagnostics["pair_accuracy"] <= 1
+
+
+@pytest.mark.parametrize("source", ["uniform", "popularity"])
+def test_corrected_sampled_softmax_approaches_the_full_softmax(source: str) -> None:
+    """The normaliser over negatives is estimated without bias, so a large sample comes close; uncorrected it does not."""
+    scores, batch = problem(targets=60)
+    full = float(CrossEntropy()(scores, batch).value.detach())
+    config = SampledSoftmaxConfig(negatives=source, num_negatives=40_000)
+    assert float(SampledSoftmax(config)(scores, batch).value.detach()) == pytest.approx(full, abs=0.02)
+    wrong = SampledSoftmaxConfig(negatives=source, num_negatives=40_000, log_q=False)
+    assert abs(float(SampledSoftmax(wrong)(scores, batch).value.detach()) - full) > 1
+
+
+def test_in_batch_negatives_are_the_other_targets() -> None:
+    scores, batch = problem()
+    config = SampledSoftmaxConfig(negatives="in-batch", log_q=False)
+    loss = float(SampledSoftmax(config)(scores, batch).value.detach())
+    s = (scores.queries @ scores.items.T).detach()
+    rows = []
+    for t, target in enumerate(batch.targets):
+        others = [u for u in batch.targets.tolist() if u != int(target)]
+        rows.append(float(torch.logsumexp(torch.cat([s[t, target].view(1), s[t, others]]), 0) - s[t, target]))
+    assert loss == pytest.approx(float(np.mean(rows)), abs=1e-5)
+
+
+def test_draws_follow_popularity_and_skip_cold_items() -> None:
+    _, batch = problem()
+    drawn = draw_negatives(batch, "popularity", 200_000, shared=True).items
+    share = torch.bincount(drawn, minlength=41).double() / len(drawn)
+    wanted = batch.counts[1:40].double() / batch.counts[1:40].sum()
+    torch.testing.assert_close(share[1:40], wanted, atol=0.004, rtol=0)
+    assert share[0] == 0
+    assert share[40] == 0
+
+
+@pytest.mark.parametrize("name", list(OBJECTIVES))
+def test_every_objective_learns_and_is_seeded(name: str) -> None:
+    """The contract: a finite scalar, the same from the same seed, and gradient descent raises the targets' scores."""
+    objective = OBJECTIVES[name](OBJECTIVES[name].Config())
+    first = objective(*problem()).value
+    again = objective(*problem()).value
+    assert first.dim() == 0
+    assert torch.isfinite(first)
+    assert torch.equal(first, again)
+    scores, batch = problem()
+    optimizer = torch.optim.SGD([scores.queries, scores.items], lr=2.0)
+    before = (scores.queries @ scores.items.T).detach()
+    for _ in range(40):
+        optimizer.zero_grad()
+        objective(scores, batch).value.backward()
+        optimizer.step()
+    after = (scores.queries @ scores.items.T).detach()
+    rows = torch.arange(len(batch.targets))
+
+    def rank(s: torch.Tensor) -> float:
+        return float((s[:, 1:40] >= s[rows, batch.targets].unsqueeze(1)).sum(1).float().mean())
+
+    assert rank(after) < rank(before)
+
+
+def test_unknown_objective_suggests() -> None:
+    with pytest.raises(PalateError, match="Did you mean 'cross-entropy'"):
+        OBJECTIVES["cross-entrpy"]
