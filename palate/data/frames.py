@@ -77,7 +77,9 @@ def from_frames(
     if images is not None and not (items is not None and "image" in items.columns):
         found, _ = pictures_of(root, root)
 
-    def explain(row: int) -> PalateError:
+    def explain(row: int | None) -> PalateError | None:
+        if row is None:
+            return None
         return explain_cell(log.slice(row, 1).collect().to_dicts()[0], columns, f"interactions, row {row + 1}")
 
     source = Source(

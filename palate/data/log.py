@@ -15,6 +15,7 @@ from palate.data.readers.text import unreadable
 from palate.errors import PalateError
 
 _PER_MILLISECOND = {"s": 1e-3, "ms": 1.0, "us": 1e3, "ns": 1e6}
+_YEAR_1, _YEAR_9999 = -62_135_596_800_000, 253_402_300_799_999
 MAX_CODES = 2**31 - 1
 
 
@@ -101,6 +102,8 @@ def encode(source: Source) -> Log:
             block[name] = frame[name].to_physical().cast(pl.UInt32).to_numpy()
             unique = frame[name].unique()
             ids[name].append(pl.DataFrame({"code": unique.to_physical(), "id": unique.cast(pl.String)}))
+            if (ids[name][-1]["id"] == "").any():
+                raise PalateError(f"{source.where}: an interaction has an empty {name} id", "Correct or remove it.")
         for name in ("timestamp", "weight"):
             if name in frame.columns:
                 block[name] = frame[name].to_numpy()
@@ -124,7 +127,8 @@ def _coded(source: Source, categories: dict[str, pl.Categories]) -> Iterable[pl.
         try:
             yield source.interactions.with_columns(casts).collect(engine="streaming")
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise unreadable(source.where, error) from None
+            told = source.explain(None) if source.explain else None
+            raise told or unreadable(source.where, error) from None
     else:
         for frame in source.interactions:
             if len(frame):
@@ -133,14 +137,13 @@ def _coded(source: Source, categories: dict[str, pl.Categories]) -> Iterable[pl.
 
 def _refuse_missing(frame: pl.DataFrame, seen: int, source: Source) -> None:
     bad = [pl.col(name).is_null() for name in frame.columns]
-    bad += [pl.col(name).is_nan() for name in frame.columns if frame.schema[name].is_float()]
+    bad += [~pl.col(name).is_finite() for name in frame.columns if frame.schema[name].is_float()]
     for mask in bad:
         rows = frame.select(mask.arg_true())
         if len(rows):
             row = seen + int(rows.item(0, 0))
-            if source.explain is not None:
-                raise source.explain(row)
-            raise PalateError(f"{source.where}: interaction {row + 1} is not complete", "Correct or remove it.")
+            told = source.explain(row) if source.explain else None
+            raise told or PalateError(f"{source.where}: interaction {row + 1} is not complete", "Correct or remove it.")
 
 
 def _by_first_use(
@@ -166,6 +169,11 @@ def _milliseconds(times: npt.NDArray[Any], source: Source) -> npt.NDArray[np.int
         # 1e11 seconds is the year 5138 and 1e11 milliseconds is 1973, and so on for the finer units.
         unit = "s" if largest < 1e11 else "ms" if largest < 1e14 else "us" if largest < 1e17 else "ns"
     source.report["time_unit"] = unit
+    low, high = (float(edge) / _PER_MILLISECOND[unit] for edge in (times.min(), times.max()))
+    if low < _YEAR_1 or high > _YEAR_9999:
+        raise PalateError(
+            f"{source.where}: times in {unit} would lie outside of the years 1 to 9999", "Give the right --time-unit."
+        )
     if unit == "ms":
         return times.astype(np.int64, copy=False)
     if unit == "s":

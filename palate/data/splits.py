@@ -91,13 +91,15 @@ def assign(rows: Rows, options: Split, seed: int) -> tuple[Parts, dict[str, Any]
     elif options.split == "user":
         parts, told = _by_user(rows, options, seed)
     else:
-        n = 1 if options.split == "leave-last-out" else options.last_n or 1
+        if options.split == "leave-last-n" and options.last_n is None:
+            raise PalateError("--split leave-last-n does not know how many", "Give --last-n N.")
+        n = options.last_n or 1
         parts, told = last_n(rows, n), {"last_n": n} if options.split == "leave-last-n" else {}
-    for part, word in ((Part.VALID, "validation"), (Part.TEST, "test")):
+    for part, word in ((Part.TRAIN, "training row"), (Part.VALID, "validation target"), (Part.TEST, "test target")):
         if not (parts == part).any():
             raise PalateError(
-                f"--split {options.split} leaves no {word} target among {len(rows.lengths)} users",
-                "Check the options of the split, or bring more data.",
+                f"--split {options.split} leaves no {word} among {len(rows.lengths)} users",
+                "Check the options of the split and the filters, or bring more data.",
             )
     return parts, {"name": options.split, **told}
 
@@ -135,8 +137,6 @@ def _global_time(rows: Rows, options: Split) -> tuple[Parts, dict[str, Any]]:
     parts = np.full(len(times), Part.TRAIN, np.uint8)
     parts[times >= cuts[0]] = Part.VALID
     parts[times >= cuts[1]] = Part.TEST
-    if not (parts == Part.TRAIN).any():
-        raise PalateError(f"no interaction lies before {_iso(cuts[0])}", "Move the validation cut on.")
     return parts, {"valid_from": _iso(cuts[0]), "test_from": _iso(cuts[1])}
 
 

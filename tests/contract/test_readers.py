@@ -225,7 +225,7 @@ def test_an_empty_log_is_refused_by_name(reader: str, make: Callable[[Path], Sou
         prepare(source, reader, **options)
 
 
-_LOGS = (
-    "u.data ratings.dat ratings.csv reviews_Mugs_5.json.gz Mugs.jsonl Mini_pairs.tsv Mini_pairs.csv mini.inter "
-    "user_sequence.txt log.csv part-0.parquet"
-).split()
+_LOGS = [
+    *("u.data", "ratings.dat", "ratings.csv", "reviews_Mugs_5.json.gz", "Mugs.jsonl", "Mini_pairs.tsv"),
+    *("Mini_pairs.csv", "mini.inter", "user_sequence.txt", "log.csv", "part-0.parquet"),
+]

@@ -48,7 +48,8 @@ class Source:
         root: folder of the pictures.
         time_unit: unit of ``timestamp``.
         report: counts for the manifest; a reader may fill it while its interactions are being read.
-        explain: row of the interactions (from 0) -> the error that names file, row and value.
+        explain: row of the interactions (from 0) -> the error that names file, row and value; it is asked with None
+            where polars could not read the file at all, and may answer None.
     """
 
     interactions: pl.LazyFrame | Iterable[pl.DataFrame]
@@ -58,7 +59,7 @@ class Source:
     root: Path = field(default_factory=Path)
     time_unit: TimeUnit = "auto"
     report: dict[str, Any] = field(default_factory=dict)
-    explain: Callable[[int], PalateError] | None = None
+    explain: Callable[[int | None], PalateError | None] | None = None
 
     @property
     def where(self) -> str:

@@ -66,7 +66,8 @@ def read_columns(path: Path, columns: dict[str, str], malformed: Malformed) -> I
         frame = _fast(lines, schema)
         if frame is None:
             frame = _careful(lines, schema)
-        incomplete = frame.select(pl.any_horizontal(pl.all().is_null()).alias("bad"))["bad"]
+        empty = pl.col(columns["user"], columns["item"]) == ""
+        incomplete = frame.select(pl.any_horizontal(pl.all().is_null(), empty.fill_null(False)).alias("bad"))["bad"]
         for row in incomplete.arg_true().to_list():
             if lines[row].strip():  # a blank line is nobody's mistake
                 malformed.add(number + row + 1)

@@ -88,7 +88,8 @@ def _double_colons(path: Path) -> Delimited:
     """``user::item::rating::time``: the separator is two characters wide, so the cells are cut from lines."""
     lines = scan_delimited(path, "\x01", names=["line"], quoted=False)
     cells = pl.col("line").str.split_exact("::", 3).struct.rename_fields(list(_NAMES)).struct.unnest()
-    return Delimited(path, lines.frame.select("__row", cells))
+    frame = lines.frame.select("__row", cells)
+    return Delimited(path, frame.with_columns(pl.when(pl.col(name) != "").then(pl.col(name)) for name in _NAMES))
 
 
 def _title(text: str) -> tuple[str | None, int | None]:

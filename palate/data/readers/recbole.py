@@ -42,7 +42,7 @@ class RecBole:
             images=images,
             root=root,
             time_unit=options.time_unit,
-            explain=lambda row: table.explain(row, named),
+            explain=lambda row: table.explain(row, named, floats=True),
         )
 
 

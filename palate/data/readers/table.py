@@ -12,7 +12,7 @@ from palate.data.readers.base import ReaderOptions, Source
 from palate.data.readers.find import uncompressed
 from palate.data.readers.pictures import pictures_of
 from palate.data.readers.shape import explain_cell, pick_columns, shape_catalogue, shape_interactions
-from palate.data.readers.text import columns_of, scan_delimited, unreadable
+from palate.data.readers.text import Delimited, columns_of, open_text, scan_delimited, unreadable
 from palate.errors import PalateError
 
 _TEXT = (".csv", ".tsv", ".txt")
@@ -81,19 +81,20 @@ def _scan(path: Path) -> pl.LazyFrame:
         return pl.scan_parquet(path, row_index_name=_ROW, row_index_offset=1)
     if not name.endswith(_TEXT):
         raise PalateError(f"{path} is neither Parquet nor CSV nor TSV by its ending", f"Expected .parquet or {_TEXT}.")
-    return scan_delimited(path, _separator(path)).frame
+    return _open(path).frame
+
+
+def _open(path: Path) -> Delimited:
+    return scan_delimited(path, _separator(path))
 
 
 def _separator(path: Path) -> str:
     """The separator that the header line has most of; a comma where it has none (a single column)."""
-    if path.suffix.lower() == ".gz":
-        import gzip
-
-        with gzip.open(path, "rt", encoding="utf-8-sig", errors="replace") as packed:
-            header = packed.readline()
-    else:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
+    try:
+        with open_text(path) as file:
             header = file.readline()
+    except (OSError, EOFError) as error:  # gzip raises both for a damaged file
+        raise unreadable(path, error) from None
     return max(_SEPARATORS, key=header.count) if header.strip() else ","
 
 
@@ -101,8 +102,11 @@ def _data_columns(frame: pl.LazyFrame, path: Path) -> list[str]:
     return [name for name in columns_of(frame, path) if name != _ROW]
 
 
-def _explain(row: int, files: list[Path], columns: Mapping[str, str]) -> PalateError:
+def _explain(row: int | None, files: list[Path], columns: Mapping[str, str]) -> PalateError | None:
     """Find the file in which the row of all files lies, and say what is wrong there."""
+    if row is None:
+        texts = [_open(path) for path in files if not uncompressed(path.name).lower().endswith(".parquet")]
+        return next((told for text in texts if (told := text.explain(None, columns))), None)
     for path in files:
         frame = _scan(path)
         length = int(frame.select(pl.len()).collect().item())

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import TextIO
 
 import polars as pl
 
@@ -20,10 +25,16 @@ class Delimited:
     Attributes:
         path: the file, for messages.
         frame: its columns as strings (null where empty) and ``__row``, the row number as an editor shows it.
+        separator: one character.
+        quoted: whether ``"`` encloses cells.
+        width: cells in a row; None where the header line says it.
     """
 
     path: Path
     frame: pl.LazyFrame
+    separator: str = ","
+    quoted: bool = True
+    width: int | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -54,25 +65,52 @@ class Delimited:
             }
         )
 
-    def explain(self, row: int, columns: Mapping[str, str]) -> PalateError:
-        """Say what is wrong in a row (from 0) in which one of the columns came out null."""
+    def explain(self, row: int | None, columns: Mapping[str, str], floats: bool = False) -> PalateError | None:
+        """Say what is wrong in a row (from 0) in which one of the columns came out null.
+
+        Args:
+            row: None where the file could not be read at all; the answer is None where that is not a row's fault.
+            floats: as for :meth:`interactions`.
+        """
+        if row is None:
+            return self._too_wide()
         cells = self.frame.slice(row, 1).collect().to_dicts()[0]
         at = f"{self.path}, row {cells[_ROW]}"
         for ours, theirs in columns.items():
             value = cells[theirs]
             if value is None or not value.strip():
                 return PalateError(f"{at}: no value in column '{theirs}'", f"Every interaction needs its {ours}.")
-            if ours in ("timestamp", "weight") and not _is_number(value, whole=ours == "timestamp"):
+            whole = ours == "timestamp" and not floats
+            if ours in ("timestamp", "weight") and not _is_number(value, whole):
                 return PalateError(
                     f"{at}: '{value}' in column '{theirs}' is not a number", "Correct or remove the row."
                 )
         return PalateError(f"{at}: cannot be read", "Correct or remove the row.")
 
+    def _too_wide(self) -> PalateError | None:
+        """The first row with more cells than the others; polars refuses such a file without saying which it is."""
+        with open_text(self.path) as file:
+            rows = csv.reader(
+                file, delimiter=self.separator, quoting=csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
+            )
+            first = next(rows, [])
+            width = self.width or len(first)
+            try:
+                for row in chain([first], rows):
+                    if len(row) > width:
+                        return PalateError(
+                            f"{self.path}, row {rows.line_num}: {len(row)} cells, not {width}",
+                            "Correct the row; a cell that holds the separator must be in double quotes.",
+                        )
+            except csv.Error:
+                return None
+        return None
+
 
 def _is_number(text: str, whole: bool) -> bool:
     kind = pl.Int64 if whole else pl.Float32
     number = pl.Series([text]).cast(kind, strict=False)[0]
-    return number is not None and number == number  # not NaN
+    return number is not None and math.isfinite(number)
 
 
 def scan_delimited(path: Path, separator: str, names: Sequence[str] | None = None, quoted: bool = True) -> Delimited:
@@ -95,7 +133,8 @@ def scan_delimited(path: Path, separator: str, names: Sequence[str] | None = Non
         row_index_offset=1 if names else 2,
     )
     cells = pl.all_horizontal(pl.all().exclude(_ROW).is_null())
-    return Delimited(path, frame.filter(~cells))  # a blank line is no row
+    # A blank line is no row.
+    return Delimited(path, frame.filter(~cells), separator, quoted, len(names) if names else None)
 
 
 def scan_lines(path: Path) -> pl.LazyFrame:
@@ -105,6 +144,13 @@ def scan_lines(path: Path) -> pl.LazyFrame:
     # No text file has this separator, so a line is one cell.
     frame = pl.scan_csv(path, separator="\x01", has_header=False, schema={"line": pl.String}, quote_char=None)
     return frame.filter(pl.col("line").str.strip_chars().str.len_bytes() > 0)
+
+
+def open_text(path: Path) -> TextIO:
+    """A text file, or one packed by gzip, as UTF-8; what is not UTF-8 becomes a replacement mark."""
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", errors="replace", newline="")
+    return path.open(encoding="utf-8-sig", errors="replace", newline="")
 
 
 def read_text(path: Path) -> str:
