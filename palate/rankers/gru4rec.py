@@ -32,6 +32,8 @@ class Recurrent(nn.Module):
     def __init__(self, config: GRU4RecConfig) -> None:
         super().__init__()
         hidden = round(config.hidden * config.dim)
+        # Item vectors start small (they also are the output's weights); the recurrent gates want inputs of size one.
+        self.input_norm = nn.LayerNorm(config.dim)
         self.dropout = ByteDropout(config.dropout)
         self.gru = nn.GRU(
             config.dim, hidden, config.layers, dropout=config.dropout if config.layers > 1 else 0.0, batch_first=True
@@ -41,7 +43,7 @@ class Recurrent(nn.Module):
     def forward(self, x: Tensor, batch: PackedBatch) -> Tensor:
         # PyTorch's packed sequences are time-major without padding; ours are sequence-major without padding.
         lengths = torch.from_numpy(batch.lengths)
-        rows = list(torch.split(self.dropout(x), batch.lengths.tolist()))
+        rows = list(torch.split(self.dropout(self.input_norm(x)), batch.lengths.tolist()))
         packed = nn.utils.rnn.pack_sequence(rows, enforce_sorted=False)
         states, _ = self.gru(packed)
         padded, _ = nn.utils.rnn.pad_packed_sequence(states, batch_first=True)

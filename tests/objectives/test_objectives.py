@@ -111,7 +111,7 @@ def test_bpr_equals_the_formula_in_plain_python() -> None:
 
 @pytest.mark.parametrize("source", ["uniform", "popularity"])
 def test_corrected_sampled_softmax_approaches_the_full_softmax(source: str) -> None:
-    """The normaliser over negatives is estimated without bias, so a large sample comes close; uncorrected it does not."""
+    """The normaliser is estimated without bias, so a large sample comes close; uncorrected it does not."""
     scores, batch = problem(targets=60)
     full = float(CrossEntropy()(scores, batch).value.detach())
     config = SampledSoftmaxConfig(negatives=source, num_negatives=40_000)

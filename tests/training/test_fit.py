@@ -197,8 +197,8 @@ def test_warm_start_moves_vectors_with_their_items(ring: Ring, tmp_path: Path) -
         before = old.table()[first.catalogue.index[item]]  # type: ignore[attr-defined]
         after = new.table()[second.catalogue.index[item]]  # type: ignore[attr-defined]
         torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-4)
+    other = {**SMALL, "ranker": {**SMALL["ranker"], "dim": 32}}
     with pytest.raises(PalateError, match="same ranker settings"):
-        other = {**SMALL, "ranker": {**SMALL["ranker"], "dim": 32}}
         train(later, model="sasrec", out=tmp_path / "third", settings=other, warm_start=tmp_path / "first")
 
 
