@@ -29,12 +29,13 @@ class ItemKNNConfig(Config):
     Attributes:
         neighbours: Kept for each item.
         shrinkage: Added to the denominator of the cosine: pairs that few users share count for less.
-        history_half_life: An item of the history counts half after this many later ones; None: all count alike.
+        history_half_life: An item of the history counts half after this many later ones; 0: all count alike,
+            as in the papers below. What was liked last says most about what comes next, so that is no default here.
     """
 
     neighbours: int = Field(default=100, ge=1)
     shrinkage: float = Field(default=10.0, ge=0)
-    history_half_life: float | None = Field(default=None, gt=0)
+    history_half_life: float = Field(default=2.0, ge=0)
 
 
 class ItemKNN(Recommender):
@@ -61,7 +62,7 @@ class ItemKNN(Recommender):
         """Find the neighbours. Nothing is random: ``seed`` is there for likeness with other rankers."""
         config = config or ItemKNNConfig()
         width = dataset.num_items + 1
-        users = _matrix(dataset.train_sequences(), width, None)
+        users = _matrix(dataset.train_sequences(), width)
         users.data[:] = 1.0  # a user counts once for an item, however often
         counts = np.asarray(users.sum(axis=0)).ravel()
         by_item = users.T.tocsr()
@@ -105,12 +106,12 @@ class ItemKNN(Recommender):
         return {**super().describe(), "similarities": int(self.similarity.nnz)}
 
 
-def _matrix(rows: Sequences, width: int, half_life: float | None) -> sparse.csr_matrix:
+def _matrix(rows: Sequences, width: int, half_life: float = 0.0) -> sparse.csr_matrix:
     """Histories as float32 CSR ``[B, width]``, repeated items added up."""
     if len(rows.values) and not (rows.values.min() >= 1 and rows.values.max() < width):
         raise PalateError(f"a history holds an item outside 1..{width - 1}", "Map ids with the run's own catalogue.")
     data = np.ones(len(rows.values), np.float32)
-    if half_life is not None:
+    if half_life:
         age = np.repeat(rows.offsets[1:], rows.lengths) - 1 - np.arange(len(rows.values))
         data = np.exp2(-age / half_life).astype(np.float32)
     matrix = sparse.csr_matrix((data, rows.values, rows.offsets), shape=(len(rows), width), copy=True)

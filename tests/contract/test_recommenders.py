@@ -77,7 +77,7 @@ FACTORIES: dict[str, Callable[[Dataset], Recommender]] = {
     "popularity": fitted("popularity"),
     "popularity, recent": fitted("popularity", half_life_days=0.001),
     "item-knn": fitted("item-knn", neighbours=7),
-    "item-knn, recent": fitted("item-knn", history_half_life=2.0),
+    "item-knn, orderless": fitted("item-knn", history_half_life=0.0),
     "gru4rec": neural("gru4rec"),
     "sasrec": neural("sasrec"),
 }

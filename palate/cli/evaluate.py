@@ -1,0 +1,175 @@
+"""``palate evaluate``: several runs in one table, on the same cases, with intervals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from palate.cli.options import ConfigFile, JsonOutput, Seed
+from palate.errors import PalateError, suggest
+
+if TYPE_CHECKING:
+    from palate.evaluation.tables import Table
+
+
+def evaluate(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...", help="Run folders; NAME=RUN,RUN names a row. Seeds of one model become a row."
+        ),
+    ],
+    protocol: Annotated[
+        str,
+        typer.Option(metavar="{full,sampled}", help="Rank the whole catalogue, or targets among sampled negatives."),
+    ] = "full",
+    exclude_seen: Annotated[
+        bool,
+        typer.Option(
+            "--exclude-seen/--keep-seen", help="Leave the history out of the ranking (product) or not (peer)."
+        ),
+    ] = True,
+    split: Annotated[str, typer.Option(metavar="{valid,test}", help="Which held-out interactions.")] = "test",
+    negatives: Annotated[int, typer.Option(min=1, help="Sampled negatives a user.")] = 100,
+    candidates: Annotated[
+        str, typer.Option(metavar="{uniform,popularity,FILE}", help="How negatives are drawn, or a candidates.npz.")
+    ] = "uniform",
+    ks: Annotated[str, typer.Option(metavar="5,10,20", help="Cut-offs.")] = "5,10,20",
+    metrics: Annotated[
+        str | None, typer.Option(metavar="ndcg,recall,...", help="Metrics (default: all that fit the protocol).")
+    ] = None,
+    primary: Annotated[
+        str | None, typer.Option(metavar="ndcg@10", help="The metric that decides (default: ndcg@10 if measured).")
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Run or row that the others are compared with (default: the first)."),
+    ] = None,
+    dataset: Annotated[
+        Path | None, typer.Option(metavar="DATASET", help="The dataset, if it is no longer where the runs met it.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="New folder for per-user results, tables and a chart.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where models answer: cpu, cuda.")] = "cpu",
+    seed: Seed = 0,
+    json_: JsonOutput = False,
+    config: ConfigFile = None,
+) -> None:
+    """Evaluate runs side by side: one table, identical cases and candidates, intervals, paired differences."""
+    import json
+
+    from palate.evaluation.candidates import KINDS, Candidates, Kind
+    from palate.evaluation.compare import compare
+    from palate.evaluation.groups import evaluate_groups, find_group, group_runs, open_dataset
+    from palate.evaluation.outputs import save_comparison
+    from palate.evaluation.tables import footnotes, main_table, seed_table, slice_table, to_json
+    from palate.rankers.registry import load_recommender
+
+    # Everything that can be wrong is looked at before the first model is scored.
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise PalateError(f"{out} exists already", "Choose another --out, or remove it first.")
+    if protocol not in ("full", "sampled"):
+        raise PalateError(f"there is no protocol '{protocol}'", suggest(protocol, ["full", "sampled"]))
+    if split not in ("valid", "test"):
+        raise PalateError(f"there is no split '{split}' to evaluate", suggest(split, ["valid", "test"]))
+    made: Candidates | Kind
+    if candidates in KINDS:
+        made = "uniform" if candidates == "uniform" else "popularity"
+    elif protocol == "sampled" and candidates.endswith(".npz"):
+        made = Candidates.load(candidates)
+    else:
+        raise PalateError(
+            f"--candidates {candidates}: no such way", "Choose uniform, popularity or a file ending .npz."
+        )
+    groups = group_runs(runs)
+    base_label = find_group(groups, base) if base is not None else groups[0].label
+    data = open_dataset(groups, dataset)
+    evaluated = evaluate_groups(
+        groups,
+        data,
+        lambda run: load_recommender(run, device=device),
+        split="test" if split == "test" else "valid",
+        protocol="full" if protocol == "full" else "sampled",
+        exclude_seen=exclude_seen,
+        metrics=[name.strip() for name in metrics.split(",") if name.strip()] if metrics is not None else None,
+        ks=_numbers(ks),
+        primary=primary,
+        candidates=made,
+        negatives=negatives,
+        seed=seed,
+    )
+    comparison = compare(evaluated, base=base_label, primary=primary, seed=seed)
+    if out is not None:
+        save_comparison(out, comparison, evaluated)
+    if json_:
+        print(json.dumps(to_json(comparison), indent=2, ensure_ascii=False))
+        return
+    _print(main_table(comparison))
+    if any(len(row.seeds) > 1 for row in comparison.rows):
+        _print(seed_table(comparison))
+    if comparison.slices:
+        _print(slice_table(comparison))
+    for note in footnotes(comparison):
+        typer.echo(f"- {note}")
+    if out is not None:
+        typer.echo(f"Written to {out}: table.md, table.json, chart.png, per-user.parquet.")
+
+
+def _numbers(text: str) -> list[int]:
+    """``"5,10"`` -> ``[5, 10]``."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise PalateError(f"--ks {text}: not a list of cut-offs", "Give numbers of at least 1, such as --ks 5,10,20.")
+    return [int(part) for part in parts]
+
+
+def _print(table: Table) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=10_000)  # a file or a pipe: nothing to fold for
+    for number, part in enumerate(_fit(table, console.width)):
+        # Text objects: a model's name may hold square brackets, which rich would take for markup.
+        title = None if number else Text(part.title)
+        drawn = RichTable(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for column, header in enumerate(part.headers):
+            drawn.add_column(Text(header), justify="right" if column else "left", overflow="fold")
+        for row in part.rows:
+            drawn.add_row(*(Text(cell) for cell in row))
+        console.print(drawn)
+
+
+def _fit(table: Table, width: int) -> list[Table]:
+    """The table, or, where that is too wide, with intervals on lines of their own and in several parts."""
+    from palate.evaluation.tables import Table
+
+    def widths(headers: list[str], rows: list[list[str]]) -> list[int]:
+        columns = zip(headers, *rows, strict=True)
+        return [2 + max(len(line) for cell in column for line in cell.split("\n")) for column in columns]
+
+    if sum(widths(table.headers, table.rows)) <= width:
+        return [table]
+    headers = [header.replace(" [", "\n[").replace("minus ", "minus\n") for header in table.headers]
+    rows = [[row[0], *(cell.replace(" [", "\n[") for cell in row[1:])] for row in table.rows]
+    first, *others = widths(headers, rows)
+    parts: list[list[int]] = [[]]
+    used = first
+    for column, needed in enumerate(others, 1):
+        if parts[-1] and used + needed > width:
+            parts.append([])
+            used = first
+        parts[-1].append(column)
+        used += needed
+    return [
+        Table(
+            table.title, [headers[0], *(headers[c] for c in part)], [[row[0], *(row[c] for c in part)] for row in rows]
+        )
+        for part in parts
+    ]

@@ -1,0 +1,187 @@
+"""Evaluate one recommender on one split of a dataset, under a named protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from palate.data.dataset import Cases, Dataset
+from palate.errors import PalateError, suggest
+from palate.evaluation.candidates import Candidates, Kind, sample_candidates
+from palate.evaluation.metrics import METRICS, Metric, measure
+from palate.evaluation.ranking import rank_targets
+from palate.evaluation.ranks import Floats, Ints, Ranks
+from palate.evaluation.result import Result
+from palate.evaluation.slices import ALL, COLD_AMONG_COLD, cold_cases, slices_of
+from palate.recommender import Recommender
+from palate.runs import Run, environment
+
+Protocol = Literal["full", "sampled"]
+Split = Literal["valid", "test"]
+DEFAULT_METRICS: dict[str, tuple[str, ...]] = {
+    "full": ("ndcg", "recall", "hitrate", "mrr", "map", "coverage", "novelty"),
+    "sampled": ("ndcg", "recall", "hitrate", "mrr", "map", "auc"),
+}
+DEFAULT_KS = (5, 10, 20)
+
+
+def evaluate(
+    recommender: Recommender,
+    dataset: Dataset,
+    *,
+    split: Split = "test",
+    protocol: Protocol = "full",
+    exclude_seen: bool = True,
+    metrics: Sequence[str] | None = None,
+    ks: Sequence[int] = DEFAULT_KS,
+    candidates: Candidates | Kind = "uniform",
+    negatives: int = 100,
+    seed: int = 0,
+    batch_size: int = 256,
+    run: Run | None = None,
+    description: str | None = None,
+) -> Result:
+    """Rank every case's targets and measure the ranks, for all cases and for each slice of them.
+
+    Args:
+        protocol: ``full`` ranks the whole catalogue; ``sampled`` ranks the targets among sampled negatives.
+        exclude_seen: With ``full``: leave out the history (product protocol) or not (peer protocol). Sampled negatives
+            are never items of the history.
+        metrics: Names of :data:`palate.evaluation.metrics.METRICS`; by default those that fit the protocol.
+        ks: Cut-offs.
+        candidates: With ``sampled``: how to draw them, or candidates made before.
+        negatives: With ``sampled``: how many are drawn a case.
+        seed: Of the negatives.
+        run: Where the recommender came from, for the record.
+        description: Report progress under this name.
+
+    Raises:
+        PalateError: no cases in the split, unknown or unfit metrics, a recommender of another catalogue, or one that
+            cannot afford to score the whole catalogue (it says what that would cost).
+    """
+    cases = cases_of(dataset, split)
+    chosen = choose_metrics(metrics, protocol)
+    cutoffs = _cutoffs(ks)
+    if recommender.num_items != dataset.num_items:
+        raise PalateError(
+            f"the model knows {recommender.num_items} items, the dataset has {dataset.num_items}",
+            "Evaluate on the dataset it was trained on.",
+        )
+    drawn: Candidates | None = None
+    if protocol == "sampled":
+        drawn = (
+            candidates
+            if isinstance(candidates, Candidates)
+            else sample_candidates(dataset, split, negatives=negatives, kind=candidates, seed=seed)
+        )
+    depth = max(cutoffs) if any(one.of_lists for one in chosen.values()) else 0
+    options: dict[str, Any] = {"exclude_seen": exclude_seen, "batch_size": batch_size}
+    ranks = rank_targets(recommender, cases, candidates=drawn, depth=depth, description=description, **options)
+    ranks = replace(ranks, train_counts=dataset.train_counts)
+    parts = list(slices_of(ranks, cases, dataset.train_counts))
+    if protocol == "full":
+        cold, rows, pool = cold_cases(cases, dataset.train_counts)
+        if len(cold):
+            among = rank_targets(recommender, cold, pool=pool, depth=depth, **options)
+            parts.append((COLD_AMONG_COLD, replace(among, train_counts=dataset.train_counts), rows))
+    of_users = {name: one for name, one in chosen.items() if not one.whole_set}
+    of_all = {name: one for name, one in chosen.items() if one.whole_set}
+    frames = [_frame(name, part, rows, cases, dataset, measure(part, of_users, cutoffs)) for name, part, rows in parts]
+    totals = {name: float(value) for name, value in measure(ranks, of_all, cutoffs).items()}
+    facts = {
+        **protocol_facts(protocol, exclude_seen, split, drawn),
+        "cases": len(cases),
+        "metrics": list(chosen),
+        "ks": cutoffs,
+        "model": recommender.describe(),
+        "dataset": {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "split": dataset.manifest.get("split"),
+        },
+        "run": None if run is None else run_facts(run),
+        "environment": environment(),
+    }
+    return Result(pl.concat(frames), totals, facts, drawn)
+
+
+def cases_of(dataset: Dataset, split: Split) -> Cases:
+    """The cases of a split, of which there must be some."""
+    if split not in ("valid", "test"):
+        raise PalateError(f"there is no split '{split}' to evaluate", suggest(split, ["valid", "test"]))
+    cases = dataset.cases(split)
+    if not len(cases):
+        raise PalateError(
+            f"the dataset '{dataset.name}' has no {split} targets", "Prepare it with a split that has some."
+        )
+    return cases
+
+
+def choose_metrics(names: Sequence[str] | None, protocol: Protocol) -> dict[str, Metric]:
+    """The metrics by name; those of whole lists do not fit sampled candidates."""
+    if protocol not in DEFAULT_METRICS:
+        raise PalateError(f"there is no protocol '{protocol}'", suggest(protocol, DEFAULT_METRICS))
+    chosen: dict[str, Metric] = {name: METRICS[name] for name in names or DEFAULT_METRICS[protocol]}
+    for name, one in chosen.items():
+        if not isinstance(one, Metric):
+            raise PalateError(f"the plug-in '{name}' is no metric", "Decorate its function with @metric('Label').")
+        if one.of_lists and protocol == "sampled":
+            raise PalateError(
+                f"{name} looks at recommended lists, and sampled candidates make none", "Use --protocol full."
+            )
+    if all(one.whole_set for one in chosen.values()):
+        raise PalateError("none of the metrics gives a figure a user", "Add ndcg.")
+    return chosen
+
+
+def _cutoffs(ks: Sequence[int]) -> list[int]:
+    cutoffs = sorted(set(ks))
+    if not cutoffs or cutoffs[0] < 1:
+        raise PalateError(f"cut-offs {list(ks)} make no sense", "Give numbers of at least 1, such as --ks 5,10,20.")
+    return cutoffs
+
+
+def protocol_facts(protocol: Protocol, exclude_seen: bool, split: Split, drawn: Candidates | None) -> dict[str, Any]:
+    """What a reader must know to compare a figure with others; ``name`` is what tables print."""
+    facts: dict[str, Any] = {"protocol": protocol, "split": split}
+    if drawn is not None:
+        made = drawn.facts
+        facts["name"] = f"sampled (1 + {made.get('negatives')} {made.get('kind')})"
+        facts["candidates"] = {**made, "fingerprint": drawn.fingerprint}
+        return facts
+    facts["name"] = "product (history excluded)" if exclude_seen else "peer (history kept)"
+    facts["exclude_seen"] = exclude_seen
+    return facts
+
+
+def run_facts(run: Run) -> dict[str, Any]:
+    """Where a model came from."""
+    info: Mapping[str, Any] = run.info
+    return {
+        "folder": str(run.folder),
+        "model": info["model"],
+        "seed": run.seed,
+        "options": info.get("options"),
+        "commit": info.get("environment", {}).get("commit"),
+    }
+
+
+def _frame(
+    name: str, ranks: Ranks, rows: Ints, cases: Cases, dataset: Dataset, values: Mapping[str, Floats]
+) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "slice": pl.Series([name], dtype=pl.String).new_from_index(0, len(rows)),
+            "user_id": dataset.user_ids.gather(cases.users[rows]).cast(pl.String),
+            "targets": ranks.num_targets.astype(np.int32),
+            "history": cases.histories.lengths[rows].astype(np.int32),
+            **values,
+        }
+    )
+
+
+__all__ = ["ALL", "DEFAULT_KS", "DEFAULT_METRICS", "Protocol", "Split", "cases_of", "choose_metrics", "evaluate"]

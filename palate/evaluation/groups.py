@@ -1,0 +1,214 @@
+"""Runs on the command line: which belong to one row, which dataset they share, and their evaluation."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+from palate.data.dataset import Dataset
+from palate.errors import PalateError, suggest
+from palate.evaluation.candidates import Candidates, Kind, sample_candidates
+from palate.evaluation.compare import Group
+from palate.evaluation.evaluate import DEFAULT_KS, Protocol, Split, cases_of, choose_metrics, evaluate
+from palate.files import digest
+from palate.recommender import Recommender
+from palate.runs import Run
+
+
+@dataclass(frozen=True)
+class RunGroup:
+    """Runs that become one row: the same model and options, different seeds."""
+
+    label: str
+    runs: tuple[Run, ...]
+
+
+def group_runs(words: Sequence[str]) -> list[RunGroup]:
+    """Open runs and put those that differ only in the seed together, in order of first appearance.
+
+    Args:
+        words: Run folders, or ``NAME=RUN,RUN,...``, which makes one row of that name.
+
+    Raises:
+        PalateError: a folder that is no run, a seed that occurs twice in a row, runs of different options under one
+            name.
+    """
+    named: list[tuple[str, list[Run]]] = []
+    loose: dict[str, list[Run]] = {}
+    order: list[tuple[str | None, str]] = []
+    for word in words:
+        name, equals, rest = word.partition("=")
+        if equals and "/" not in name and not Path(word).exists():
+            if not name or name in [label for label, _ in named]:
+                raise PalateError(
+                    f"'{word}': the row has no name of its own", "Write NAME=RUN,RUN with different names."
+                )
+            named.append((name, [Run.open(part) for part in rest.split(",") if part]))
+            order.append((name, name))
+            continue
+        run = Run.open(word)
+        key = recipe(run)
+        if key not in loose:
+            order.append((None, key))
+        loose.setdefault(key, []).append(run)
+    groups: list[RunGroup] = []
+    by_name = dict(named)
+    for given, key in order:
+        runs = by_name[given] if given is not None else loose[key]
+        _check(given or runs[0].name, runs)
+        groups.append(RunGroup(given or _label(runs), tuple(sorted(runs, key=lambda run: run.seed))))
+    return _different(groups)
+
+
+def recipe(run: Run) -> str:
+    """Hash of what was trained and how, whatever the seed: runs that share it are repetitions of each other."""
+    info = run.info
+    features = {name: facts.get("fingerprint", facts) for name, facts in (info.get("features") or {}).items()}
+    parts = (info["model"], info.get("options"), features, info.get("warm_start"), info["dataset"]["fingerprint"])
+    return digest(json.dumps(parts, sort_keys=True, default=str))
+
+
+def _check(name: str, runs: Sequence[Run]) -> None:
+    if not runs:
+        raise PalateError(f"the row '{name}' has no runs", "Write NAME=RUN,RUN.")
+    seeds: dict[int, Run] = {}
+    for run in runs:
+        if run.seed in seeds:
+            raise PalateError(
+                f"{seeds[run.seed].folder} and {run.folder} have the same options and the same seed {run.seed}",
+                "Give one of them, or make rows of their own: A=RUN B=RUN.",
+            )
+        seeds[run.seed] = run
+        if recipe(run) != recipe(runs[0]):
+            raise PalateError(
+                f"{run.folder} and {runs[0].folder} under '{name}' differ in more than the seed",
+                "Put them in rows of their own.",
+            )
+
+
+def _label(runs: Sequence[Run]) -> str:
+    """The folder's name for one run; what the folders' names share for several, without the seed."""
+    if len(runs) == 1:
+        return runs[0].folder.resolve().name
+    letters = zip(*(run.folder.resolve().name for run in runs), strict=False)
+    shared = "".join(column[0] for column in takewhile(lambda column: len(set(column)) == 1, letters))
+    shared = re.sub(r"(^|[-_. =]+)(seed|run|s)?[-_. =]*[0-9]*$", "", shared)
+    return shared or str(runs[0].info["model"])
+
+
+def _different(groups: list[RunGroup]) -> list[RunGroup]:
+    """Labels that occur twice get the folder, or else a number, behind them."""
+    labels = [group.label for group in groups]
+    out: list[RunGroup] = []
+    for group in groups:
+        label = group.label
+        if labels.count(label) > 1:
+            label = f"{label} ({group.runs[0].folder.resolve().parent.name})"
+        number = 2
+        while label in [other.label for other in out]:
+            label, number = f"{group.label} ({number})", number + 1
+        out.append(RunGroup(label, group.runs))
+    return out
+
+
+def find_group(groups: Sequence[RunGroup], word: str) -> str:
+    """The label of the row that ``word`` names, or that holds the run in this folder."""
+    for group in groups:
+        if word == group.label or any(Path(word).resolve() == run.folder.resolve() for run in group.runs):
+            return group.label
+    raise PalateError(f"--base {word} is none of the runs", suggest(word, [group.label for group in groups]))
+
+
+def open_dataset(groups: Sequence[RunGroup], folder: Path | None = None) -> Dataset:
+    """The dataset that all runs were trained on; by default from where the first one met it.
+
+    Raises:
+        PalateError: the dataset is gone, or a run was trained on other data.
+    """
+    runs = [run for group in groups for run in group.runs]
+    where = folder if folder is not None else runs[0].info["dataset"].get("path")
+    if where is None:
+        raise PalateError(f"{runs[0].folder} does not say where its dataset lies", "Give --dataset.")
+    if not Path(where).is_dir():
+        raise PalateError(f"the dataset {where} is not there", "Give --dataset, or make it with `palate prepare`.")
+    dataset = Dataset.load(where)
+    for run in runs:
+        if run.info["dataset"]["fingerprint"] != dataset.fingerprint:
+            raise PalateError(
+                f"{run.folder} was trained on other data than {where}: {run.info['dataset']['name']} "
+                f"({run.info['dataset']['fingerprint']}), not {dataset.name} ({dataset.fingerprint})",
+                "Compare runs of one dataset; after `palate prepare` train again.",
+            )
+    return dataset
+
+
+def evaluate_groups(
+    groups: Sequence[RunGroup],
+    dataset: Dataset,
+    load: Callable[[Run], Recommender],
+    *,
+    split: Split = "test",
+    protocol: Protocol = "full",
+    exclude_seen: bool = True,
+    metrics: Sequence[str] | None = None,
+    ks: Sequence[int] = DEFAULT_KS,
+    primary: str | None = None,
+    candidates: Candidates | Kind = "uniform",
+    negatives: int = 100,
+    seed: int = 0,
+) -> list[Group]:
+    """Evaluate every run on identical cases and candidates; the arguments are those of :func:`evaluate`.
+
+    Args:
+        load: How a run's model is loaded; models are in memory one at a time.
+        primary: A metric that will be asked for later: that it is measured is checked first.
+
+    Raises:
+        PalateError: also where one of the models cannot afford the protocol, before any is evaluated.
+    """
+    cases = cases_of(dataset, split)
+    chosen = choose_metrics(metrics, protocol)
+    if primary is not None:
+        measured = [
+            f"{name}@{k}" if one.at_k else name for name, one in chosen.items() for k in ks if not one.whole_set
+        ]
+        if primary not in measured:
+            raise PalateError(f"the primary metric '{primary}' is not measured", suggest(primary, measured))
+    if protocol == "sampled" and not isinstance(candidates, Candidates):
+        candidates = sample_candidates(dataset, split, negatives=negatives, kind=candidates, seed=seed)
+    if isinstance(candidates, Candidates):
+        candidates.check(cases)
+    for group in groups:
+        model = load(group.runs[0])
+        if protocol == "full":
+            try:
+                model.score(cases.histories[:1])
+            except PalateError as error:
+                raise PalateError(
+                    f"{group.label}: {error.message}", error.remedy or "Use --protocol sampled."
+                ) from None
+        del model
+    out = []
+    for group in groups:
+        results = tuple(
+            evaluate(
+                load(run),
+                dataset,
+                split=split,
+                protocol=protocol,
+                exclude_seen=exclude_seen,
+                metrics=metrics,
+                ks=ks,
+                candidates=candidates,
+                seed=seed,
+                run=run,
+                description=f"{group.label}, seed {run.seed}",
+            )
+            for run in group.runs
+        )
+        out.append(Group(group.label, results, tuple(run.seed for run in group.runs)))
+    return out

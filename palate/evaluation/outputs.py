@@ -1,0 +1,35 @@
+"""A comparison as a folder: tables, chart, per-user results and the candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from palate.evaluation.chart import draw
+from palate.evaluation.compare import Comparison, Group
+from palate.evaluation.tables import to_json, to_markdown
+from palate.files import atomic_folder, write_json, write_text
+
+
+def save_comparison(folder: Path | str, comparison: Comparison, groups: Sequence[Group]) -> None:
+    """Write a new folder, all or nothing.
+
+    ``per-user.parquet`` has one row a model, seed, slice and user; ``table.json`` also says of every run where it
+    came from.
+    """
+    with atomic_folder(folder) as part:
+        frames = [
+            result.frame.select(pl.lit(group.label).alias("model"), pl.lit(seed).alias("seed"), pl.all())
+            for group in groups
+            for seed, result in zip(group.seeds, group.results, strict=True)
+        ]
+        pl.concat(frames).write_parquet(part / "per-user.parquet")
+        runs = {group.label: [result.facts["run"] for result in group.results] for group in groups}
+        write_json(part / "table.json", {**to_json(comparison), "runs": runs})
+        write_text(part / "table.md", to_markdown(comparison))
+        draw(comparison, part / "chart.png")
+        candidates = groups[0].results[0].candidates
+        if candidates is not None:
+            candidates.save(part / "candidates.npz")

@@ -1,0 +1,202 @@
+"""A comparison as a table for people (Markdown; the command line draws the same cells) and as JSON for machines."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from palate.evaluation.compare import Comparison, Difference, Row
+from palate.evaluation.metrics import METRICS
+from palate.evaluation.statistics import Estimate
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text; every row as long as the headers."""
+
+    title: str
+    headers: list[str]
+    rows: list[list[str]]
+
+
+def label_of(metric: str) -> str:
+    """How tables call a metric: ``ndcg@10`` -> ``NDCG@10``."""
+    name, at, k = metric.partition("@")
+    return f"{METRICS[name].label}{at}{k}" if name in METRICS else metric
+
+
+def shown_metrics(comparison: Comparison) -> list[str]:
+    """The primary metric first, then the others at its cut-off or without any; the rest is in the JSON.
+
+    With one target a case HitRate is Recall and MAP is MRR: columns that say the same twice are left out.
+    """
+    cut = comparison.primary.partition("@")[2]
+    same = {"hitrate": "recall", "map": "mrr"}
+    first = comparison.rows[0]
+    shown = [comparison.primary]
+    for name in comparison.metrics:
+        word, _, k = name.partition("@")
+        twin = f"{same[word]}@{k}" if word in same else ""
+        twins = twin in first.estimates and all(row.by_seed[name] == row.by_seed[twin] for row in comparison.rows)
+        if name != comparison.primary and k in ("", cut) and not (twins and twin in shown):
+            shown.append(name)
+    return shown
+
+
+def main_table(comparison: Comparison) -> Table:
+    """One row a model: the primary metric with its interval, the difference to the base, the other metrics."""
+    shown = shown_metrics(comparison)
+    compared = len(comparison.rows) > 1
+    headers = ["model", "seeds", f"{label_of(comparison.primary)} [95%]"]
+    headers += [f"minus {comparison.base} [95%]", "p (Holm)"] if compared else []
+    headers += [label_of(name) for name in shown[1:]]
+    rows = []
+    for row in comparison.rows:
+        cells = [row.label, str(len(row.seeds)), _interval(row.estimates[comparison.primary])]
+        if compared:
+            cells += _difference(row.differences.get(comparison.primary))
+        for name in shown[1:]:
+            cells.append(_number(row.estimates[name].mean if name in row.estimates else row.totals[name]))
+        rows.append(cells)
+    return Table(_title(comparison), headers, rows)
+
+
+def slice_table(comparison: Comparison) -> Table:
+    """One row a slice: the primary metric of every model."""
+    labels = [row.label for row in comparison.rows]
+    rows = []
+    for name, (users, of_slice) in comparison.slices.items():
+        cells = [_interval(row.estimates[comparison.primary]) for row in of_slice]
+        rows.append([name, f"{users:,}", *cells])
+    title = f"{label_of(comparison.primary)} [95%] by slice (looking closer; p-values are for the whole)"
+    return Table(title, ["slice", "users", *labels], rows)
+
+
+def seed_table(comparison: Comparison) -> Table:
+    """The primary metric of every seed: none is left out."""
+    seeds = sorted({seed for row in comparison.rows for seed in row.seeds})
+    rows = []
+    for row in comparison.rows:
+        values = dict(zip(row.seeds, row.by_seed[comparison.primary], strict=True))
+        rows.append([row.label, *(_number(values[seed]) if seed in values else "" for seed in seeds)])
+    return Table(f"{label_of(comparison.primary)} by seed", ["model", *(f"seed {seed}" for seed in seeds)], rows)
+
+
+def footnotes(comparison: Comparison) -> list[str]:
+    """What a reader needs to judge and to trace the table."""
+    facts = comparison.facts
+    data = facts["dataset"]
+    notes = [
+        f"Data: {data['name']} ({data['fingerprint']}), {facts['split']} split, {facts['cases']:,} users. "
+        f"Protocol: {facts['name']}. Ties count against the model."
+    ]
+    if facts.get("candidates"):
+        made = facts["candidates"]
+        notes.append(
+            f"Candidates: {made['fingerprint']}, drawn with seed {made.get('seed')}; the same for every model."
+        )
+    primary, base = comparison.primary, comparison.row(comparison.base)
+    for row in comparison.rows:
+        if primary in row.differences:
+            least = row.differences[primary].estimate.detectable
+            whole = base.estimates[primary].mean
+            share = f" ({least / whole:.1%} of the base)" if whole > 0 else ""
+            notes.append(
+                f"{row.label}: a true difference of {_number(least)}{share} would be found four times in five."
+            )
+            if not row.differences[primary].paired_seeds:
+                notes.append(f"{row.label} shares no seed with {comparison.base}: their means over seeds are compared.")
+    if any(len(row.seeds) == 1 for row in comparison.rows):
+        notes.append("A row with one seed has an interval over users only; it says nothing of the spread of seeds.")
+    commit = (facts.get("environment") or {}).get("commit")
+    notes.append(f"Palate {(facts.get('environment') or {}).get('palate')}, commit {commit or 'unknown'}.")
+    return notes
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """The whole comparison as Markdown."""
+    tables = [main_table(comparison)]
+    if any(len(row.seeds) > 1 for row in comparison.rows):
+        tables.append(seed_table(comparison))
+    if comparison.slices:
+        tables.append(slice_table(comparison))
+    parts = []
+    for table in tables:
+        lines = [f"**{table.title}**", "", _line(table.headers), _line(["---"] * len(table.headers))]
+        parts.append("\n".join([*lines, *(_line(row) for row in table.rows)]))
+    parts.append("\n".join(f"- {note}" for note in footnotes(comparison)))
+    return "\n\n".join(parts) + "\n"
+
+
+def to_json(comparison: Comparison) -> dict[str, Any]:
+    """Everything, without the resamples. Figures that cannot be known are null."""
+    return {
+        **comparison.facts,
+        "base": comparison.base,
+        "primary": comparison.primary,
+        "models": [_row_json(row) for row in comparison.rows],
+        "slices": {
+            name: {"users": users, "models": [_row_json(row) for row in rows]}
+            for name, (users, rows) in comparison.slices.items()
+        },
+        "notes": footnotes(comparison),
+    }
+
+
+def _row_json(row: Row) -> dict[str, Any]:
+    return {
+        "label": row.label,
+        "seeds": list(row.seeds),
+        "metrics": {
+            **{name: {**_estimate_json(one), "by_seed": row.by_seed[name]} for name, one in row.estimates.items()},
+            **{name: {"mean": value} for name, value in row.totals.items()},
+        },
+        "differences": {
+            name: {
+                **_estimate_json(one.estimate),
+                "p": _finite(one.estimate.p_value),
+                "p_holm": _finite(one.holm),
+                "detectable": _finite(one.estimate.detectable),
+                "paired_seeds": one.paired_seeds,
+            }
+            for name, one in row.differences.items()
+        },
+    }
+
+
+def _estimate_json(one: Estimate) -> dict[str, float | None]:
+    return {"mean": _finite(one.mean), "low": _finite(one.low), "high": _finite(one.high)}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
+
+
+def _interval(one: Estimate) -> str:
+    if not math.isfinite(one.low):
+        return _number(one.mean)
+    return f"{_number(one.mean)} [{_number(one.low)}, {_number(one.high)}]"
+
+
+def _difference(one: Difference | None) -> list[str]:
+    if one is None:
+        return ["", ""]
+    estimate = one.estimate
+    text = f"{estimate.mean:+.4f}"
+    if math.isfinite(estimate.low):
+        text += f" [{estimate.low:+.4f}, {estimate.high:+.4f}]"
+    return [text, f"{one.holm:.3f}" if math.isfinite(one.holm) else "?"]
+
+
+def _title(comparison: Comparison) -> str:
+    facts = comparison.facts
+    return f"{facts['dataset']['name']}, {facts['split']} split, {facts['name']}"
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
