@@ -96,7 +96,7 @@ def _line(registry: Registry, name: str) -> str:
     own = maker.__doc__
     ours = module is not None and module.__name__.startswith("palate.")
     text = (module.__doc__ if module is not None and (ours or not own) else own) or own or ""
-    return " ".join(inspect.cleandoc(text).split("\n\n")[0].split())
+    return " ".join(inspect.cleandoc(text).split("\n\n")[0].replace("``", "").split())
 
 
 def _embedded() -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
-from palate.features.chunks import Chunks
+from palate.features.chunks import CHUNK, Chunks
 from palate.features.content import Contents, Modality, image_contents, text_contents, text_fields
 from palate.features.encoders import DEFAULTS, Encoder, EncoderOptions, Precision, make_encoder
 from palate.features.folders import command_of, refuse_existing, store_folder
@@ -49,7 +49,8 @@ def encode(
     killed call continues where it was when called again with the same options; a finished one is not done twice.
 
     Args:
-        encoder: name in the registry, hub model, local folder, or an Encoder; by default the embedded one.
+        encoder: name in the registry, hub model, local folder, or an Encoder (used as it was made);
+            by default the embedded one.
         fields: columns that make the text; by default the title and every text field.
         without: regular expression of what is taken out of the text, e.g. ``r"\\(\\d{4}\\)"`` for a year in the title.
         store: folder name, by default the modality.
@@ -80,7 +81,8 @@ def encode(
     if batch_size is not None and batch_size < 1:
         raise PalateError(f"--batch-size is {batch_size}", "Give at least 1.")
     stored = np.dtype("float16" if chosen.options.dtype == "float16" else "float32")
-    job = digest(chosen.fingerprint, modality, json.dumps(spec), str(stored), *dataset.catalogue.ids, *contents.keys)
+    what = json.dumps([modality, spec, str(stored), CHUNK])
+    job = digest(chosen.fingerprint, what, *dataset.catalogue.ids, *contents.keys)
     if not overwrite and _is_done(folder, job):
         print(f"{folder} is up to date.", file=sys.stderr)
         return FeatureStore.load(folder, dataset.catalogue)

@@ -1,6 +1,7 @@
 """The embedded text encoder: all-MiniLM-L6-v2, 384 wide; knows what English words mean.
 
-Its weights are in a Python package: no model hub is needed. Reimers & Gurevych, "Sentence-BERT" (2019); mean of the token vectors, scaled to length 1, 256 word pieces at most.
+Its weights are in a Python package: no model hub is needed. Reimers & Gurevych, "Sentence-BERT" (2019); the mean of
+the token vectors, scaled to length 1; 256 word pieces at most.
 """
 
 from __future__ import annotations
