@@ -174,8 +174,7 @@ def _milliseconds(times: npt.NDArray[Any], source: Source) -> npt.NDArray[np.int
         raise PalateError(
             f"{source.where}: times in {unit} would lie outside of the years 1 to 9999", "Give the right --time-unit."
         )
-    if unit == "ms":
-        return times.astype(np.int64, copy=False)
-    if unit == "s":
-        return np.rint(times * 1000).astype(np.int64) if times.dtype.kind == "f" else times.astype(np.int64) * 1000
-    return (times // _PER_MILLISECOND[unit]).astype(np.int64)
+    if times.dtype.kind == "f":
+        return np.rint(times / _PER_MILLISECOND[unit]).astype(np.int64)
+    whole = times.astype(np.int64, copy=False)  # not through floats: nanoseconds have more digits than those
+    return whole * 1000 if unit == "s" else whole // int(_PER_MILLISECOND[unit])

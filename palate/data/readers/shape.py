@@ -81,11 +81,10 @@ def _identity(cell: pl.Expr, kind: pl.DataType, name: str, where: str) -> pl.Exp
 def _text_time(frame: pl.LazyFrame, name: str) -> tuple[pl.Expr, TimeUnit]:
     """Text that is a number, or else an ISO date (UTC where it names no zone), judged by the first cell."""
     cell = pl.col(name)
-    first = frame.select(cell.drop_nulls().first()).collect().item()
+    some = frame.select(cell).filter(cell.is_not_null()).head(1).collect()[name]
     for number in (pl.Int64, pl.Float64):
-        if first is not None and pl.Series([first]).cast(number, strict=False)[0] is not None:
+        if len(some) and some.cast(number, strict=False)[0] is not None:
             return cell.cast(number, strict=False), "auto"
-    # 'T' and ' ' are both common between date and time.
     moment = cell.str.strip_chars().str.to_datetime(time_unit="ms", time_zone="UTC", strict=False)
     return moment.dt.epoch("ms"), "ms"
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import polars as pl
 
-from palate.data.readers.base import ReaderOptions, Source
+from palate.data.readers.base import ReaderOptions, Source, TimeUnit
 from palate.data.readers.find import uncompressed
 from palate.data.readers.pictures import pictures_of
 from palate.data.readers.shape import explain_cell, pick_columns, shape_catalogue, shape_interactions
@@ -34,9 +34,9 @@ class Table:
             if missing:
                 raise PalateError(
                     f"{path} has no column '{sorted(missing)[0]}', unlike {files[0].name}",
-                    "Keep other files elsewhere.",
+                    "Say --catalogue FILE if it is the catalogue; keep other files elsewhere.",
                 )
-        shaped = [shape_interactions(frame, columns, str(path)) for frame, path in zip(frames, files, strict=True)]
+        shaped = [_shape(frame, columns, path) for frame, path in zip(frames, files, strict=True)]
         units = {unit for _, unit in shaped}
         if len(units) > 1:
             raise PalateError(f"{source}: the files write their times in different ways", "Make them alike.")
@@ -47,10 +47,14 @@ class Table:
             catalogue = _read_catalogue(options.catalogue, options.item_columns)
         elif options.item_columns:
             raise PalateError("--item-columns is given without --catalogue", "Name the file: --catalogue FILE.")
-        images, root = pictures_of(home, options.images, "images")
+        images: dict[str, str] = {}
         if catalogue is not None and "image" in catalogue.columns:
             # The catalogue says where the pictures are: relative to --images, or to its own folder.
-            images, root = {}, options.images or home
+            root = options.images or home
+            if not root.is_dir():
+                raise PalateError(f"--images {root} is not a folder", "Give the folder that holds the pictures.")
+        else:
+            images, root = pictures_of(home, options.images, "images")
         return Source(
             interactions=pl.concat([frame for frame, _ in shaped], how="vertical_relaxed"),
             files=[*files, *([options.catalogue] if options.catalogue else [])],
@@ -100,6 +104,13 @@ def _separator(path: Path) -> str:
 
 def _data_columns(frame: pl.LazyFrame, path: Path) -> list[str]:
     return [name for name in columns_of(frame, path) if name != _ROW]
+
+
+def _shape(frame: pl.LazyFrame, columns: Mapping[str, str], path: Path) -> tuple[pl.LazyFrame, TimeUnit]:
+    try:
+        return shape_interactions(frame, columns, str(path))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise _explain(None, [path], columns) or unreadable(path, error) from None
 
 
 def _explain(row: int | None, files: list[Path], columns: Mapping[str, str]) -> PalateError | None:
