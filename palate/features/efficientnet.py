@@ -48,7 +48,7 @@ class EfficientNetLite0(Encoder):
         model.load_state_dict(weights)
         model._fc = torch.nn.Identity()
         self.fingerprint = digest("efficientnet-lite0", weights_digest(model), f"bicubic {SIZE}", str(self.dtype))
-        self.model = model.eval().to(self.device, self.dtype, memory_format=torch.channels_last)
+        self.model = _folded(model.eval()).to(self.device, self.dtype, memory_format=torch.channels_last)
         # On a CPU one picture at a time is fastest (measured): larger batches fall out of its cache.
         self.batch_size = 1 if self.device.type == "cpu" else 128
 
@@ -67,3 +67,17 @@ class EfficientNetLite0(Encoder):
             maps = self.model.extract_features(inputs.contiguous(memory_format=torch.channels_last))  # [n, 1280, 7, 7]
             vectors: Vectors = maps.float().mean((2, 3)).cpu().numpy()
         return vectors
+
+
+def _folded(model: Any) -> Any:
+    """The same function without batch norms: each is folded into the convolution before it (a third faster)."""
+    from torch.nn import Identity
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    pairs = (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
+    todo = [(model, "_conv_stem", "_bn0"), (model, "_conv_head", "_bn1")]
+    todo += [(block, *pair) for block in model._blocks for pair in pairs if hasattr(block, pair[0])]
+    for owner, convolution, norm in todo:
+        setattr(owner, convolution, fuse_conv_bn_eval(getattr(owner, convolution), getattr(owner, norm)))
+        setattr(owner, norm, Identity())
+    return model
