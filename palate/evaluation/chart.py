@@ -35,7 +35,8 @@ def draw(comparison: Comparison, path: Path | str) -> None:
                 axes.plot(seeds, [y] * len(seeds), "o", color=colour, markersize=3)
     axes.set_yticks(range(len(groups)), [name for name, _ in groups])
     axes.invert_yaxis()
-    axes.set_xlim(left=0)
+    if axes.get_xlim()[0] < 0 and all(row.estimates[comparison.primary].low >= 0 for row in rows):
+        axes.set_xlim(left=0)
     axes.set_xlabel(f"{label_of(comparison.primary)}, with 95% intervals; dots are seeds")
     facts = comparison.facts
     axes.set_title(f"{facts['dataset']['name']}, {facts['split']} split, {facts['name']}", loc="left", fontsize=10)
