@@ -24,7 +24,8 @@ from palate.features.encoders import Encoder
 from palate.files import atomic_file, read_json, write_json
 from palate.progress import track
 
-CHUNK = 512
+# Contents a piece: what a kill may cost. Small enough for slow models, large enough for a million items.
+CHUNK = 256
 # A picture 2 pixels high and a million wide would become gigabytes once its short side is scaled up.
 _LONGEST_RATIO = 20
 
@@ -39,15 +40,17 @@ class Chunks:
 
     def __init__(self, folder: Path, job: str, fresh: bool = False) -> None:
         self.folder = folder
-        if folder.exists() and (fresh or self._job() != job):
+        mark = {"job": job, "chunk": CHUNK}
+        if folder.exists() and (fresh or self._mark() != mark):
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "job.json", {"job": job})
+        write_json(folder / "job.json", mark)
 
-    def _job(self) -> str | None:
+    def _mark(self) -> Any:
+        """What the pieces in the folder belong to, or None."""
         try:
-            return str(read_json(self.folder / "job.json")["job"])
-        except (PalateError, KeyError, TypeError):
+            return read_json(self.folder / "job.json")
+        except PalateError:
             return None
 
     def _path(self, number: int) -> Path:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
-from palate.features.chunks import CHUNK, Chunks
+from palate.features.chunks import Chunks
 from palate.features.content import Contents, Modality, image_contents, text_contents, text_fields
 from palate.features.encoders import DEFAULTS, Encoder, EncoderOptions, Precision, make_encoder
 from palate.features.folders import command_of, refuse_existing, store_folder
@@ -81,7 +81,7 @@ def encode(
     if batch_size is not None and batch_size < 1:
         raise PalateError(f"--batch-size is {batch_size}", "Give at least 1.")
     stored = np.dtype("float16" if chosen.options.dtype == "float16" else "float32")
-    what = json.dumps([modality, spec, str(stored), CHUNK])
+    what = json.dumps([modality, spec, str(stored)])
     job = digest(chosen.fingerprint, what, *dataset.catalogue.ids, *contents.keys)
     if not overwrite and _is_done(folder, job):
         print(f"{folder} is up to date.", file=sys.stderr)
