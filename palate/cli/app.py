@@ -44,13 +44,21 @@ def main() -> None:
     """Entry point of the ``palate`` command. ``PALATE_TRACEBACK=1`` shows tracebacks for debugging."""
     try:
         build()()
-    except PalateError as error:
+    except SystemExit as end:
+        if end.code == 130:  # Ctrl-C
+            print("Interrupted. What was complete is kept; training continues with --resume.", file=sys.stderr)
+        raise
+    except (PalateError, OSError) as error:
         if os.environ.get("PALATE_TRACEBACK"):
             raise
         console = Console(stderr=True, soft_wrap=True, highlight=False)
         console.print("[bold red]Error:[/] ", end="")
-        console.print(str(error), markup=False)
+        console.print(_told(error), markup=False)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("Interrupted. What was complete is kept; long commands continue with --resume.", file=sys.stderr)
-        sys.exit(130)
+
+
+def _told(error: PalateError | OSError) -> str:
+    if isinstance(error, PalateError):
+        return str(error)
+    what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return f"{what}. (PALATE_TRACEBACK=1 shows where.)"

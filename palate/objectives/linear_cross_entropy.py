@@ -22,6 +22,8 @@ from torch import Tensor
 _SAFE_LOGIT = 40.0
 # Logits of one block: 8 million floats, 32 MB in float32.
 _BLOCK_ELEMENTS = 8_000_000
+# Rows of a block are a multiple of this.
+_ROW_STEP = 64
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -30,39 +32,41 @@ class _LinearCrossEntropy(torch.autograd.Function):
         ctx: Any, queries: Tensor, items: Tensor, targets: Tensor, dtype: torch.dtype, block_elements: int
     ) -> Tensor:
         count, width = queries.shape
-        rows = max(64, min(count, block_elements // len(items)))
+        # Products come in few shapes: kernels that are made for a shape (bfloat16 on CPUs) are kept for each one met.
+        padded = queries.new_zeros(-(-count // _ROW_STEP) * _ROW_STEP, width)
+        padded[:count] = queries
+        rows = max(1, block_elements // len(items) // _ROW_STEP) * _ROW_STEP
+        rows = min(rows, len(padded))
         safe = bool(queries.norm(dim=1).max() * items.norm(dim=1).max() < _SAFE_LOGIT)
-        low_items = items.to(dtype)
-        transposed = low_items.t()
+        low_items, low_queries = items.to(dtype), padded.to(dtype)
         # The items, and a column of ones that makes the row sums of whatever is multiplied with it.
         summing = torch.cat([low_items, low_items.new_ones(len(items), 1)], dim=1)
-        losses = queries.new_empty(count)
-        query_grad = torch.empty_like(queries)
+        log_totals = padded.new_empty(len(padded))
+        query_grad = torch.empty_like(padded)
         item_grad = torch.zeros_like(items)
         buffer = torch.empty(rows, len(items), dtype=dtype, device=queries.device)
-        for start in range(0, count, rows):
-            part = slice(start, min(start + rows, count))
-            query, target = queries[part], targets[part]
-            logits = torch.mm(query.to(dtype), transposed, out=buffer[: len(query)])
-            chosen = items.index_select(0, target)
-            picked = (query * chosen).sum(1)
-            if safe:
-                shift = torch.zeros_like(picked)
-            else:
-                shift = logits.amax(1).to(picked.dtype)
-                logits.sub_(shift.to(dtype).unsqueeze(1))
+        for start in range(0, len(padded), rows):
+            part = slice(start, min(start + rows, len(padded)))
+            logits = torch.mm(low_queries[part], low_items.t(), out=buffer[: part.stop - start])
+            if not safe:
+                shift = logits.amax(1, keepdim=True)
+                logits.sub_(shift)
             exponentials = logits.exp_()
             sums = torch.mm(exponentials, summing).to(queries.dtype)
-            total = sums[:, width]
-            losses[part] = total.log() + shift - picked
-            torch.div(sums[:, :width], total.unsqueeze(1), out=query_grad[part])
-            query_grad[part] -= chosen
-            scaled = query / total.unsqueeze(1)
+            total = sums[:, width:]
+            log_totals[part] = total.squeeze(1).log()
+            if not safe:
+                log_totals[part] += shift.squeeze(1)
+            torch.div(sums[:, :width], total, out=query_grad[part])
+            scaled = padded[part] / total
             if dtype == items.dtype:
                 item_grad.addmm_(exponentials.t(), scaled)
             else:
                 item_grad += torch.mm(exponentials.t(), scaled.to(dtype))
-            item_grad.index_add_(0, target, query, alpha=-1)
+        chosen = items.index_select(0, targets)
+        losses = log_totals[:count] - (queries * chosen).sum(1)
+        query_grad = query_grad[:count].sub_(chosen)
+        item_grad.index_add_(0, targets, queries, alpha=-1)
         ctx.save_for_backward(query_grad.div_(count), item_grad.div_(count))
         return losses.mean()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 
 from palate.config import Config
 from palate.data.dataset import Dataset
@@ -23,7 +24,7 @@ from palate.runs import Run
 from palate.training.batches import TrainingSequences
 from palate.training.config import TrainerConfig
 from palate.training.logs import Row
-from palate.training.loop import Trainer
+from palate.training.loop import Trainer, start_workers
 from palate.training.validation import Validation, parse_metric
 from palate.training.warm_start import copy_weights
 
@@ -77,20 +78,24 @@ def train(
     stores = {name: store for name, store in (features or {}).items() if name in modalities}
     if issubclass(kind, SequentialRanker):
         _check_data(dataset, plan, stores)
-    run = _open(out, model, options, seed, dataset, dataset_path, stores, resume)
+    accelerator = start_workers(plan["trainer"])
+    if accelerator.is_main_process:
+        _open(out, model, options, seed, dataset, dataset_path, stores, resume)
+    accelerator.wait_for_everyone()
+    run = Run.open(out)
     if run.info.get("finished"):
         return run
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         started = time.perf_counter()
         if issubclass(kind, SequentialRanker):
-            facts = _train_neural(kind, plan, dataset, stores, run, seed, warm_start, on_epoch)
+            facts = _train_neural(kind, plan, dataset, stores, run, seed, warm_start, accelerator, on_epoch)
         else:
             recommender = kind.fit(dataset, plan["ranker"], seed=seed)
             with atomic_folder(run.model_folder, replace=True) as part:
                 recommender.save(part)
             facts = {"seconds": round(time.perf_counter() - started, 3), "describe": recommender.describe()}
-    return run.add(finished=True, **facts)
+    return run.add(finished=True, **facts) if accelerator.is_main_process else run
 
 
 def _plan_neural(
@@ -132,7 +137,11 @@ def _plan_classical(
         if given.get(section):
             raise PalateError(f"{model} is not trained by gradient: it has no [{section}] settings", "Leave them out.")
     config: Config = kind.Config.parse(given.get("ranker", {}), where=f"settings [ranker] of {model}")
-    return {"ranker": config, "resolved": {"ranker": config.model_dump(mode="json")}}
+    return {
+        "ranker": config,
+        "trainer": TrainerConfig(device="cpu"),
+        "resolved": {"ranker": config.model_dump(mode="json")},
+    }
 
 
 def _open(
@@ -168,6 +177,7 @@ def _train_neural(
     run: Run,
     seed: int,
     warm_start: Path | str | None,
+    accelerator: Accelerator,
     on_epoch: Callable[[Row], None] | None,
 ) -> dict[str, Any]:
     config, trainer_config = plan["ranker"], plan["trainer"]
@@ -197,6 +207,7 @@ def _train_neural(
         np.asarray(counts),
         validation,
         trainer_config,
+        accelerator,
         run.folder,
         digest(json.dumps(identity, sort_keys=True)),
         on_epoch,

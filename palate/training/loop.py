@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from palate.errors import PalateError
@@ -40,7 +41,8 @@ class Trainer:
         data: the training sequences.
         counts: int64 ``[num_items + 1]``, training interactions of each item.
         validate: metrics of the model on validation users; among them ``config.metric``.
-        folder: the run's.
+        accelerator: from :func:`start_workers`.
+        folder: the run's; the main process writes, the others read.
         config_hash: of everything that shapes the run; a checkpoint of another hash is refused.
         on_epoch: called with each metrics row; what it raises stops the run (its checkpoint is complete by then).
     """
@@ -53,12 +55,13 @@ class Trainer:
         counts: np.ndarray[Any, Any],
         validate: Validate,
         config: TrainerConfig,
+        accelerator: Accelerator,
         folder: Path,
         config_hash: str,
         on_epoch: Callable[[Row], None] | None = None,
     ) -> None:
         self.config, self.folder, self.config_hash, self.on_epoch = config, folder, config_hash, on_epoch
-        self.accelerator = Accelerator(cpu=_wants_cpu(config.device), mixed_precision=config.precision)
+        self.accelerator = accelerator
         self.device = self.accelerator.device
         self.ranker = model.to(self.device)
         self.objective, self.data, self.validate = objective, data, validate
@@ -85,22 +88,27 @@ class Trainer:
     def run(self) -> list[Row]:
         """Train to the end (from the last checkpoint, if the folder has one); returns the metrics rows."""
         self._restore()
-        log = RunLog(self.folder, self.rows, self.config.tensorboard and self.accelerator.is_main_process)
+        main = self.accelerator.is_main_process
+        log = RunLog(self.folder, self.rows, self.config.tensorboard) if main else None
         progress = EpochProgress(self.config.epochs, self.data.num_targets, self.config.metric)
         try:
             while not self.done and self.epoch <= self.config.epochs:
                 self._train_epoch(progress)
                 row = self._close_epoch()
-                log.add(row)
-                progress.report(row, self.best, self.stale)
-                self._save()
-                if self.accelerator.is_main_process:
+                if log:
+                    log.add(row)
+                    progress.report(row, self.best, self.stale)
+                    self._save()
                     plot_learning_curve(self.rows, self.config.metric, self.folder / "learning-curve.png")
+                else:
+                    self.rows.append(row)
                 if self.on_epoch:
                     self.on_epoch(row)
         finally:
             progress.close()
-            log.close()
+            if log:
+                log.close()
+        self.accelerator.wait_for_everyone()
         return self.rows
 
     def _train_epoch(self, progress: EpochProgress) -> None:
@@ -243,6 +251,13 @@ class Trainer:
 
 
 _COUNTERS = ("step", "epoch", "batch", "best", "stale", "done", "train_seconds")
+
+
+def start_workers(config: TrainerConfig) -> Accelerator:
+    """The accelerator of this process: alone, or one of several that ``accelerate launch`` or ``torchrun`` started."""
+    # Accelerate keeps one state a process; a second run in the same process may want another precision.
+    AcceleratorState._reset_state()
+    return Accelerator(cpu=_wants_cpu(config.device), mixed_precision=config.precision)
 
 
 def _wants_cpu(device: str) -> bool:
