@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from palate.data.dataset import Dataset
-from palate.errors import PalateError
+from palate.errors import PalateError, suggest
 from palate.features.chunks import Chunks
-from palate.features.content import Contents, Modality, image_contents, text_contents, text_fields
+from palate.features.content import MODALITIES, Contents, Modality, image_contents, text_contents, text_fields
 from palate.features.encoders import DEFAULTS, Encoder, EncoderOptions, Precision, make_encoder
 from palate.features.folders import command_of, refuse_existing, store_folder
 from palate.features.store import FeatureStore, write_store
@@ -63,20 +63,23 @@ def encode(
     """
     name = store or modality
     folder = store_folder(dataset_path, name)
+    if modality not in MODALITIES:
+        raise PalateError(f"there is no modality '{modality}' to encode", suggest(modality, MODALITIES))
     if modality == "image" and (fields is not None or without is not None):
         raise PalateError("--fields and --without are about text", "Leave them out for pictures.")
     spec, contents = _contents(dataset, modality, fields, without)
     if isinstance(encoder, Encoder):
         chosen = encoder
     else:
-        options = EncoderOptions(
-            name=encoder or DEFAULTS[modality],
-            modality=modality,
-            device=device,
-            dtype=dtype,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-        )
+        asked = {
+            "name": encoder or DEFAULTS[modality],
+            "modality": modality,
+            "device": device,
+            "dtype": dtype,
+            "revision": revision,
+            "trust_remote_code": trust_remote_code,
+        }
+        options = EncoderOptions.parse(asked, where="encode")
         chosen = make_encoder(options)
     if batch_size is not None and batch_size < 1:
         raise PalateError(f"--batch-size is {batch_size}", "Give at least 1.")
@@ -100,6 +103,7 @@ def encode(
     matrix, present, failed = _assemble(chunks, members, len(contents.keys), chosen.width, stored)
     reasons = {**contents.reasons, **failed}
     if not present.any():
+        shutil.rmtree(chunks.folder, ignore_errors=True)
         raise PalateError(
             f"no item has {modality} that could be encoded ({_why(reasons)})", "See `palate doctor` for the catalogue."
         )

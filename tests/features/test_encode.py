@@ -78,7 +78,7 @@ def test_nothing_to_encode_is_an_error_that_leaves_no_store(tmp_path: Path) -> N
     dataset = build(tmp_path, images=["pics/broken.png"] * 6)
     with pytest.raises(PalateError, match=r"no item has image that could be encoded \(the file is a broken picture: 6"):
         encode(dataset, tmp_path / "data", "image", encoder=foretold("image"))
-    assert not (tmp_path / "data/features/image").exists()
+    assert list((tmp_path / "data/features").iterdir()) == []
     dataset = build(tmp_path / "b", images=[None] * 6)
     with pytest.raises(PalateError, match=r"no item of the dataset has image to encode \(no picture"):
         encode(dataset, tmp_path / "b/data", "image", encoder=foretold("image"))
@@ -223,3 +223,13 @@ def test_options_of_text_are_refused_for_pictures(tmp_path: Path) -> None:
         encode(build(tmp_path), tmp_path / "data", "text", encoder=foretold("text"), fields=["titel"])
     with pytest.raises(PalateError, match="--batch-size is 0"):
         encode(build(tmp_path), tmp_path / "data", "text", encoder=foretold("text"), batch_size=0)
+
+
+def test_wrong_words_are_refused(tmp_path: Path) -> None:
+    dataset: Any = build(tmp_path)
+    modality: Any = "txt"
+    with pytest.raises(PalateError, match=r"no modality 'txt' to encode. Did you mean 'text'"):
+        encode(dataset, tmp_path / "data", modality)
+    dtype: Any = "float64"
+    with pytest.raises(PalateError, match=r"'dtype': .*float32"):
+        encode(dataset, tmp_path / "data", "text", dtype=dtype)
