@@ -79,6 +79,11 @@ def _catalogue_rows(source: Source) -> tuple[pl.DataFrame, dict[str, int]]:
     lost = {"catalogue_rows_without_id": len(frame) - len(named), "catalogue_duplicates": len(named) - len(single)}
     if "title" not in single.columns:
         single = single.with_columns(title=pl.lit(None, pl.String))
+    for name in ("title", "image"):
+        if name in single.columns and single.schema[name] != pl.String:
+            raise PalateError(
+                f"the catalogue's column '{name}' holds {single.schema[name]}", "Give one text an item, or null."
+            )
     if "image" in single.columns:
         single, lost["image_urls_not_fetched"] = _local_images(single, source)
     return single, {name: count for name, count in lost.items() if count}

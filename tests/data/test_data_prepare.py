@@ -50,8 +50,16 @@ def test_a_readers_pieces_become_one_log_in_order_of_first_use(log: Path) -> Non
     assert found.items.tolist() == [0, 1, 2, 2, 1, 3, 0, 3]
 
 
-def test_a_plug_in_reader_works_by_name(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(READERS._local, "pieces", Pieces)
+def test_a_plug_in_reader_works_by_its_entry_point(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = tmp_path / "site"
+    (installed / "my_readers-1.0.dist-info").mkdir(parents=True)
+    (installed / "my_readers-1.0.dist-info" / "METADATA").write_text("Name: my-readers\nVersion: 1.0\n")
+    (installed / "my_readers-1.0.dist-info" / "entry_points.txt").write_text(
+        "[palate.readers]\npieces = my_readers:Reader\n"
+    )
+    (installed / "my_readers.py").write_text(f"from {Pieces.__module__} import Pieces as Reader\n")
+    monkeypatch.syspath_prepend(str(installed))
+    assert "pieces" in READERS
     dataset = prepare(log, "pieces")
     assert [dataset.catalogue.ids[i] for i in dataset.history_of("z")] == ["b", "a", "c", "d"]
     assert dataset.manifest["reader"] == "pieces"

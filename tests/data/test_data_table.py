@@ -242,6 +242,13 @@ def test_frames_that_cannot_be_read() -> None:
         from_frames(pd.DataFrame({"user": [1, "a"], "item": [1, 2]}))
 
 
+def test_a_title_or_picture_that_is_no_text_is_refused() -> None:
+    for name in ("title", "image"):
+        items = pl.DataFrame({"item_id": [1], name: [["a", "b"]]})
+        with pytest.raises(PalateError, match=f"column '{name}' holds List"):
+            from_frames(FRAME, items, user="uid", item="sku")
+
+
 def test_a_column_is_not_taken_as_time_or_rating_unless_it_is_named() -> None:
     dataset = from_frames(FRAME.rename({"ts": "timestamp"}), user="uid", item="sku")
     assert dataset.timestamps is None

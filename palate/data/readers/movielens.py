@@ -46,6 +46,8 @@ class MovieLens:
     takes: ClassVar[frozenset[str]] = frozenset()
 
     def read(self, source: Path, options: ReaderOptions) -> Source:
+        if source.is_file():
+            source = source.parent
         if (source / "u.data").is_file():
             log, films = source / "u.data", source / "u.item"
             table = scan_delimited(log, "\t", names=_NAMES, quoted=False)

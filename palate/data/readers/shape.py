@@ -132,6 +132,7 @@ def shape_catalogue(frame: pl.DataFrame, columns: Mapping[str, str], where: str)
     renamed = {theirs: ours for ours, theirs in columns.items()} | {item: "item_id"}
     clash = sorted((set(renamed.values()) - set(renamed)) & set(frame.columns))
     frame = frame.drop(clash).rename(renamed)  # what the user names wins over a column that had the name
-    text = [pl.col(name).cast(pl.String) for name in ("title", "image") if name in frame.columns]
+    flat = [name for name in ("title", "image") if name in frame.columns and not frame.schema[name].is_nested()]
+    text = [pl.col(name).cast(pl.String) for name in flat]
     kind = frame.schema["item_id"]
     return frame.with_columns(_identity(pl.col("item_id"), kind, item, where), *text)
