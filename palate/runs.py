@@ -94,6 +94,7 @@ class Run:
         dataset: Dataset,
         dataset_path: Path | str | None,
         features: dict[str, Any] | None = None,
+        warm_start: str | None = None,
     ) -> Run:
         """Create the folder with ``run.json`` and the catalogue; the model follows when it is trained."""
         folder = Path(folder)
@@ -113,6 +114,7 @@ class Run:
                 "image_root": str(dataset.catalogue.root.resolve()),
             },
             "features": features or {},
+            "warm_start": warm_start,
             "environment": environment(),
         }
         dataset.catalogue.save(folder / "catalogue.parquet")

@@ -158,6 +158,8 @@ class SequentialRanker(nn.Module, Recommender):
         self.eval()
         try:
             table = self.table()
+            if not len(histories):
+                return self._scores(table.new_zeros(0, table.shape[1]), table)
             batch = PackedBatch.of(histories, self.config.max_length, self.device)
             hidden = self.encode(table.index_select(0, batch.items), batch).index_select(0, batch.last)
             return self._scores(hidden, table)

@@ -80,7 +80,7 @@ def train(
         _check_data(dataset, plan, stores)
     accelerator = start_workers(plan["trainer"])
     if accelerator.is_main_process:
-        _open(out, model, options, seed, dataset, dataset_path, stores, resume)
+        _open(out, model, options, seed, dataset, dataset_path, stores, warm_start, resume)
     accelerator.wait_for_everyone()
     run = Run.open(out)
     if run.info.get("finished"):
@@ -152,15 +152,24 @@ def _open(
     dataset: Dataset,
     dataset_path: Path | str | None,
     stores: Mapping[str, FeatureStore],
+    warm_start: Path | str | None,
     resume: bool,
 ) -> Run:
     described = {name: store.describe() for name, store in stores.items()}
+    before = None if warm_start is None else str(Path(warm_start).resolve())
     if not (resume and (Path(out) / "run.json").exists()):
         return Run.start(
-            out, model=model, options=options, seed=seed, dataset=dataset, dataset_path=dataset_path, features=described
+            out,
+            model=model,
+            options=options,
+            seed=seed,
+            dataset=dataset,
+            dataset_path=dataset_path,
+            features=described,
+            warm_start=before,
         )
     run = Run.open(out)
-    asked = {"model": model, "seed": seed, "options": options, "features": described}
+    asked = {"model": model, "seed": seed, "options": options, "features": described, "warm_start": before}
     for key, value in asked.items():
         if json.dumps(run.info[key], sort_keys=True) != json.dumps(value, sort_keys=True):
             raise PalateError(f"{out} was started with another {key}", "Resume with the same options, or change --out.")

@@ -142,9 +142,7 @@ def test_unseen_empty_and_odd_histories_are_scored(model):
     assert model.score([[], []]).shape == (2, ITEMS + 1)
 
 
-def test_no_histories_give_no_scores(model, request):
-    if model.name == "gru4rec":
-        request.applymarker(pytest.mark.xfail(raises=RuntimeError, strict=True, reason="pads an empty batch"))
+def test_no_histories_give_no_scores(model):
     assert model.score([]).shape == (0, ITEMS + 1)
 
 
