@@ -33,7 +33,7 @@ class _Item:
 
 
 def build_demo(
-    folder: Path | str, seed: int = 0, items: int = 400, users: int = 3000, *, replace: bool = False
+    folder: Path | str, seed: int = 0, items: int = 600, users: int = 3000, *, replace: bool = False
 ) -> Dataset:
     """Make the demo set in ``folder``: a normal dataset, its pictures in ``images/``, its truth in ``truth.npz``.
 

@@ -40,7 +40,7 @@ PATTERNS: dict[str, tuple[float, float, float]] = {
 
 # The columns of a look vector.
 FACTORS = ("red-green", "yellow-blue", "lightness", "geometric", "busy", "playful", "round", "fine")
-_SCALE = np.array([1.1, 1.1, 0.8, 0.7, 0.7, 0.7, 0.7, 0.3])
+_SCALE = np.array([0.8, 0.8, 0.6, 0.9, 0.9, 0.8, 0.9, 0.4])
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,11 @@ Ints = npt.NDArray[np.int64]
 DAY = 86_400_000
 END = 1_767_225_600_000  # the log ends with 2025 (Unix milliseconds)
 SPAN_DAYS = 540
-LAUNCH_DAYS = 21  # the newest items appear within the last days of the log
-STRENGTH = 1.5
+LAUNCHES = ((0.12, 45), (0.12, 4))  # share of the items, and within how many last days of the log they appear
+STRENGTH = 1.8
 DRIFT = 0.96
 VISIT_BONUS = 1.2
+NOVELTY = 0.9
 
 
 @dataclass(frozen=True)
@@ -64,17 +65,22 @@ class Log:
 
 
 def popularity_and_release(items: int, rng: np.random.Generator) -> tuple[Floats, Ints]:
-    """Skewed popularity, and when each item goes on sale: most always were, three in ten arrive in the last days."""
+    """Skewed popularity, and when each item goes on sale: most always were, some are new, some brand-new."""
     popularity = rng.normal(0, 0.8, items)
-    new = rng.random(items) < 0.3
-    late = END - (rng.random(items) * LAUNCH_DAYS * DAY).astype(np.int64)
-    return popularity + np.where(new, 0.6, 0.0), np.where(new, late, 0)
+    draw, ago = rng.random(items), rng.random(items)
+    released = np.zeros(items, np.int64)
+    start = 0.0
+    for share, days in LAUNCHES:
+        new = (draw >= start) & (draw < start + share)
+        released[new] = END - (ago[new] * days * DAY).astype(np.int64)
+        start += share
+    return popularity + np.where(released > 0, NOVELTY, 0.0), released
 
 
 def visit_times(lengths: Ints, rng: np.random.Generator) -> tuple[Ints, npt.NDArray[np.bool_]]:
     """Times of every step, ``[users, longest]`` right-aligned in time, and which steps continue a visit.
 
-    Half of the users are active up to the last three weeks; the others left earlier. Within a visit minutes pass,
+    Half of the users are still active in the last three weeks, most of these to the end; the others left earlier. Within a visit minutes pass,
     between visits days.
     """
     users, longest = len(lengths), int(lengths.max())
@@ -85,7 +91,7 @@ def visit_times(lengths: Ints, rng: np.random.Generator) -> tuple[Ints, npt.NDAr
     gaps[:, 0] = 0
     same_visit[:, 0] = False
     active = rng.random(users) < 0.5
-    ago = np.where(active, 21 * rng.random(users), SPAN_DAYS * (1 - np.sqrt(rng.random(users))))
+    ago = np.where(active, 21 * rng.random(users) ** 2, SPAN_DAYS * (1 - np.sqrt(rng.random(users))))
     elapsed = np.cumsum(gaps, axis=1)
     total = elapsed[np.arange(users), lengths - 1]
     start = END - 1 - (ago * DAY).astype(np.int64) - total
@@ -95,7 +101,7 @@ def visit_times(lengths: Ints, rng: np.random.Generator) -> tuple[Ints, npt.NDAr
 def simulate(shop: Shop, users: int, rng: np.random.Generator) -> Log:
     """Let ``users`` people shop; every one takes 5 to 40 different items (fewer where the shop is small)."""
     most = min(40, len(shop.category) // 2)
-    lengths = np.clip(rng.lognormal(np.log(11), 0.5, users), 5, most).astype(np.int64)
+    lengths = np.clip(rng.lognormal(np.log(10), 0.5, users), 5, most).astype(np.int64)
     times, same_visit = visit_times(lengths, rng)
     categories = int(shop.category.max()) + 1
     category_liking = rng.normal(0, 0.7, (users, categories))

@@ -1,0 +1,36 @@
+"""``palate demo``: the whole way on the embedded demo set, with pictures to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palate.cli.options import ConfigFile, Seed
+
+
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of everything the demo makes.")] = Path("runs/demo"),
+    items: Annotated[int, typer.Option(min=24, help="Products in the shop.")] = 600,
+    users: Annotated[int, typer.Option(min=10, help="People who buy.")] = 3000,
+    epochs: Annotated[int, typer.Option(min=1, help="At most so many for each trained model.")] = 40,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: torch's choice).")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Throw away an earlier demo in DIR and begin anew.")
+    ] = False,
+    seed: Seed = 0,
+    config: ConfigFile = None,
+) -> None:
+    """Draw a shop, let people buy by taste, and see what popularity, neighbours, ids and pictures make of it.
+
+    Stages: make the dataset, examine it, encode texts and pictures, train four models, evaluate them in one table,
+    recommend for a few users. Interrupted, the same command goes on; repeated, it only shows the results again.
+    """
+    import torch
+
+    from palate.cli.demo_way import DemoOptions, run_demo
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    run_demo(out, DemoOptions(seed=seed, items=items, users=users, epochs=epochs), overwrite=overwrite)

