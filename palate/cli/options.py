@@ -9,16 +9,21 @@ from typing import Annotated, Any
 import typer
 
 from palate.errors import PalateError, suggest
+from palate.toml import read_toml, to_toml
+
+# Where the callback of --config leaves a recipe's sub-tables for the callback of --set.
+_SETTINGS = "palate.settings"
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file; a missing or broken one is a clear error."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise PalateError(f"{path} does not exist", "Check --config.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PalateError(f"{path} is not valid TOML ({error})", "Correct the file.") from None
+def table_of(path: Path, command: str) -> dict[str, Any]:
+    """The table that a recipe holds for a command."""
+    recipe = read_toml(path)
+    table = recipe.get(command)
+    if not isinstance(table, dict):
+        raise PalateError(
+            f"{path} has no table [{command}]", suggest(command, recipe) if recipe else "The file is empty."
+        )
+    return table
 
 
 def _load(context: typer.Context, path: Path | None) -> Path | None:
@@ -26,27 +31,34 @@ def _load(context: typer.Context, path: Path | None) -> Path | None:
     if path is None:
         return None
     command = context.info_name or ""
-    recipe = read_toml(path)
-    table = recipe.get(command)
-    if not isinstance(table, dict):
-        raise PalateError(
-            f"{path} has no table [{command}]", suggest(command, recipe) if recipe else "The file is empty."
-        )
-    parameters = {p.name: p for p in context.command.params if p.name and p.name not in ("config", "help")}
+    where = f"{path} [{command}]"
+    # An option is known by its long name without the dashes; "set" alone is spelt as sub-tables.
+    known: dict[str, Any] = {}
+    for parameter in context.command.params:
+        if parameter.name in ("config", "help", "set_"):
+            continue
+        names = [name[2:] for name in parameter.opts if name.startswith("--")] or [str(parameter.name)]
+        known.update(dict.fromkeys(names, parameter))
+    takes_settings = any(parameter.name == "set_" for parameter in context.command.params)
     values: dict[str, Any] = {}
-    for key, value in table.items():
-        name = key.replace("-", "_")
-        if isinstance(value, dict) and "set_" in parameters and name not in parameters:
+    settings: list[str] = []
+    for key, value in table_of(path, command).items():
+        name = key.replace("_", "-")
+        if takes_settings and isinstance(value, dict) and name not in known:
             # A sub-table such as [train.ranker] stands for --set ranker.KEY=VALUE.
-            values.setdefault("set_", []).extend(_assignments(key, value))
-        elif name not in parameters:
-            raise PalateError(
-                f"{path} [{command}]: unknown option '{key}'", suggest(key, [p.replace("_", "-") for p in parameters])
-            )
+            settings += _assignments(key, value)
+        elif name not in known:
+            raise PalateError(f"{where}: unknown option '{key}'", suggest(name, known))
         else:
-            values[name] = _as_given(parameters[name], value)
+            values[known[name].name] = _as_given(context, known[name], value, f"{where}: '{key}'")
     context.default_map = {**(context.default_map or {}), **values}
+    context.meta[_SETTINGS] = settings
     return path
+
+
+def _after_recipe(context: typer.Context, given: list[str] | None) -> list[str] | None:
+    """A recipe's settings first, then those of the command line, which win one by one."""
+    return [*context.meta.get(_SETTINGS, []), *(given or [])] or None
 
 
 def _assignments(prefix: str, table: dict[str, Any]) -> list[str]:
@@ -57,23 +69,18 @@ def _assignments(prefix: str, table: dict[str, Any]) -> list[str]:
     return rows
 
 
-def to_toml(value: Any) -> str:
-    """A TOML literal for a value that was read from TOML."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list):
-        return "[" + ", ".join(to_toml(item) for item in value) + "]"
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return repr(value)
-
-
-def _as_given(parameter: Any, value: Any) -> Any:
-    """A TOML list or table for an option that takes one comma-separated word becomes that word."""
-    if isinstance(value, list) and not parameter.multiple and parameter.nargs == 1:
-        return ",".join(str(item) for item in value)
-    if isinstance(value, dict) and not parameter.multiple and parameter.nargs == 1:
-        return ",".join(f"{key}={item}" for key, item in value.items())
+def _as_given(context: typer.Context, parameter: Any, value: Any, where: str) -> Any:
+    """What the option would have been given on the command line, checked by the option's own type."""
+    if parameter.multiple:
+        value = value if isinstance(value, list) else [value]
+    elif isinstance(value, list):
+        value = ",".join(str(item) for item in value)
+    elif isinstance(value, dict):
+        value = ",".join(f"{key}={item}" for key, item in value.items())
+    try:
+        parameter.process_value(context, value)
+    except typer.BadParameter as error:  # the option's type says what is wrong; here it is told where
+        raise PalateError(f"{where}: {error.message}", "Correct the value.") from None
     return value
 
 
@@ -87,27 +94,33 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         parts = key.strip().split(".")
-        if not equals or not all(parts):
+        if not equals or len(parts) < 2 or not all(parts):
             raise PalateError(
                 f"--set {assignment}: not of the form SECTION.KEY=VALUE", "For example --set ranker.dim=128."
             )
-        try:
-            value = tomllib.loads(f"v = {text}")["v"]
-        except tomllib.TOMLDecodeError:
-            value = text.strip()
         here = nested
         for part in parts[:-1]:
             here = here.setdefault(part, {})
             if not isinstance(here, dict):
                 raise PalateError(f"--set {assignment}: '{part}' is given a value as well", "Give one or the other.")
-        here[parts[-1]] = value
+        here[parts[-1]] = _value(text)
     return nested
+
+
+def _value(text: str) -> Any:
+    """A TOML literal, or else a plain word."""
+    try:
+        read = tomllib.loads(f"v = {text}")
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+    return read["v"] if len(read) == 1 else text.strip()  # a line break in the text could smuggle in another key
 
 
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
         "--config",
+        metavar="FILE.toml",
         callback=_load,
         is_eager=True,
         help="TOML file with a table named like the command; options given here win.",
@@ -118,7 +131,10 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 Set = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="SECTION.KEY=VALUE", help="Any further setting, e.g. ranker.dropout=0.4. Repeatable."
+        "--set",
+        metavar="SECTION.KEY=VALUE",
+        callback=_after_recipe,
+        help="Any further setting, e.g. ranker.dropout=0.4. Repeatable.",
     ),
 ]
 JsonOutput = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

@@ -1,0 +1,215 @@
+"""What a file or folder is: the Python call behind ``palate info``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from palate.errors import PalateError
+from palate.files import file_digest, read_json
+from palate.toml import read_toml
+
+Facts = dict[str, Any]
+
+
+def describe(path: Path | str) -> Facts:
+    """Facts about an artefact: ``kind`` first, then what that kind has to say. Reads only what it must.
+
+    Raises:
+        PalateError: nothing is there, or it is damaged.
+    """
+    path = Path(path)
+    if path.is_dir():
+        for marker, read_folder in _FOLDERS.items():
+            if (path / marker).is_file():
+                return read_folder(path)
+        return _folder(path)
+    if not path.is_file():
+        raise PalateError(f"{path} does not exist", "Check the path.")
+    facts = {"bytes": path.stat().st_size, "digest": file_digest(path)}
+    read = _FILES.get(path.suffix.lower())
+    if read is None:
+        return {"kind": f"file ({path.suffix or 'no suffix'})", **facts}
+    try:
+        return {**read(path), **facts}
+    except PalateError:
+        raise
+    except Exception as error:  # every format has errors of its own; the file is what the user can mend
+        raise PalateError(f"{path} cannot be read ({error})", "It may be damaged, or not what its name says.") from None
+
+
+def kind_of(folder: Path) -> str | None:
+    """``dataset``, ``feature store``, ``run``, ``evaluation``, ``tuning`` or None."""
+    return next((_KINDS[marker] for marker in _FOLDERS if (folder / marker).is_file()), None)
+
+
+def _dataset(folder: Path) -> Facts:
+    from palate.data.dataset import Dataset
+
+    data = Dataset.load(folder)
+    frame, manifest = data.catalogue.frame, data.manifest
+    lengths = data.offsets[1:] - data.offsets[:-1]
+    features = sorted(p.name for p in (folder / "features").glob("*") if (p / "store.json").is_file())
+    return {
+        "kind": "dataset",
+        "name": data.name,
+        "users": data.num_users,
+        "items": data.num_items,
+        "interactions": len(data),
+        "interactions_a_user": {
+            "least": int(lengths.min() if len(lengths) else 0),
+            "mean": float(round(lengths.mean(), 2) if len(lengths) else 0),
+        },
+        "cold_items": int((data.train_counts[1:] == 0).sum()),
+        "split": manifest.get("split"),
+        "valid_cases": len(data.cases("valid")),
+        "test_cases": len(data.cases("test")),
+        "times": data.timestamps is not None,
+        "weights": data.weights is not None,
+        "with_title": round(1 - frame["title"].null_count() / max(1, len(frame)), 4),
+        "with_image": round(1 - frame["image"].null_count() / max(1, len(frame)), 4),
+        "fields": data.catalogue.fields,
+        "features": {name: _store_line(folder / "features" / name) for name in features},
+        "filters": [
+            {
+                "step": row.get("step"),
+                "interactions_before": row["before"].get("interactions"),
+                "after": row["after"].get("interactions"),
+            }
+            if isinstance(row.get("before"), dict)
+            else row
+            for row in manifest.get("filters", [])
+        ],
+        "fingerprint": data.fingerprint,
+    }
+
+
+def _store_line(folder: Path) -> str:
+    info = read_json(folder / "store.json")
+    return f"{info['encoder']['name']}, {info['width']} wide, {info['coverage']['items']:.1%} of the items"
+
+
+def _store(folder: Path) -> Facts:
+    info = read_json(folder / "store.json")
+    return {"kind": "feature store", **{key: value for key, value in info.items() if key not in ("format", "complete")}}
+
+
+def _run(folder: Path) -> Facts:
+    from palate.runs import Run
+
+    run = Run.open(folder)
+    hidden = ("format", "model", "seed", "options", "environment", "finished")
+    rows = _rows(folder / "metrics.jsonl")
+    return {
+        "kind": "run",
+        "model": run.info["model"],
+        "seed": run.seed,
+        "finished": bool(run.info.get("finished")),
+        "items": len(run.catalogue),
+        **{key: value for key, value in run.info.items() if key not in hidden},
+        "options": run.info["options"],
+        "last_epoch": rows[-1] if rows else None,
+        "environment": run.info["environment"],
+    }
+
+
+def _rows(path: Path) -> list[Facts]:
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _evaluation(folder: Path) -> Facts:
+    return {"kind": "evaluation", **read_json(folder / "table.json")}
+
+
+def _tuning(folder: Path) -> Facts:
+    return {"kind": "tuning", **read_json(folder / "study.json")}
+
+
+def _folder(folder: Path) -> Facts:
+    """A folder that only holds artefacts, such as ``runs/``."""
+    inside = {p.relative_to(folder).as_posix(): kind_of(p) for p in sorted([*folder.glob("*"), *folder.glob("*/*")])}
+    found = {name: kind for name, kind in inside.items() if kind}
+    if not found:
+        raise PalateError(
+            f"{folder} is no artefact of Palate and holds none",
+            "Give a dataset, a feature store, a run, an evaluation or a file.",
+        )
+    return {"kind": "folder", "holds": found}
+
+
+def _parquet(path: Path) -> Facts:
+    import pyarrow.parquet as pq
+
+    meta = pq.read_metadata(path)
+    schema = meta.schema.to_arrow_schema()
+    columns = {field.name: str(field.type) for field in schema}
+    return {"kind": "Parquet table", "rows": meta.num_rows, "columns": columns}
+
+
+def _safetensors(path: Path) -> Facts:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
+        tensors = {name: f"{one.get_dtype()} {list(one.get_shape())}" for name, one in slices.items()}
+        metadata = file.metadata()
+    return {"kind": "tensors", "tensors": tensors, "metadata": metadata}
+
+
+def _npy(path: Path) -> Facts:
+    import numpy as np
+
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return {"kind": "array", "dtype": str(array.dtype), "shape": list(array.shape)}
+
+
+def _jsonl(path: Path) -> Facts:
+    rows = _rows(path)
+    return {"kind": "JSON lines", "rows": len(rows), "last": rows[-1] if rows else None}
+
+
+def _json(path: Path) -> Facts:
+    value = read_json(path)
+    return {
+        "kind": "JSON",
+        "keys" if isinstance(value, dict) else "length": list(value) if isinstance(value, dict) else len(value),
+    }
+
+
+def _toml(path: Path) -> Facts:
+    return {"kind": "recipe", "tables": read_toml(path)}
+
+
+def _image(path: Path) -> Facts:
+    from palate.data.images import open_image
+
+    return {"kind": "picture", "size": list(open_image(path).size)}
+
+
+_FOLDERS: dict[str, Callable[[Path], Facts]] = {
+    "store.json": _store,
+    "run.json": _run,
+    "manifest.json": _dataset,
+    "study.json": _tuning,
+    "table.json": _evaluation,
+}
+_KINDS = {
+    "store.json": "feature store",
+    "run.json": "run",
+    "manifest.json": "dataset",
+    "study.json": "tuning",
+    "table.json": "evaluation",
+}
+_FILES: dict[str, Callable[[Path], Facts]] = {
+    ".parquet": _parquet,
+    ".safetensors": _safetensors,
+    ".npy": _npy,
+    ".jsonl": _jsonl,
+    ".json": _json,
+    ".toml": _toml,
+    **dict.fromkeys((".jpg", ".jpeg", ".png", ".webp"), _image),
+}

@@ -1,0 +1,31 @@
+"""``palate info``: what an artefact is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palate.cli.options import ConfigFile, JsonOutput
+
+
+def info(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Dataset, feature store, run, evaluation, or a file.")],
+    json_: JsonOutput = False,
+    config: ConfigFile = None,
+) -> None:
+    """Say what a file or folder is: where it comes from, what it holds, how large it is."""
+    from palate.artefact import describe
+
+    facts = describe(path)
+    if json_:
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    from palate.cli.show import human_bytes, print_facts
+
+    shown = {key: value for key, value in facts.items() if key != "kind"}
+    if "bytes" in shown:
+        shown["bytes"] = human_bytes(shown["bytes"])
+    print_facts(f"{path}: {facts['kind']}", shown)

@@ -1,0 +1,161 @@
+"""``palate recommend``: what a run would show, for a history, a user, or everyone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from palate.cli.options import ConfigFile, JsonOutput
+from palate.errors import PalateError
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+    from palate.rankers.recommend import Recommendations
+    from palate.runs import Run
+
+
+def recommend(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder made by `palate train`.")],
+    history: Annotated[
+        str | None, typer.Option(metavar="ITEM,ITEM,...", help='Item ids, oldest first ("" is a newcomer).')
+    ] = None,
+    user: Annotated[str | None, typer.Option(metavar="ID", help="A user of the dataset.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every user of the dataset, into --out.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.parquet", help="Where --all writes.")] = None,
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="How many items.")] = 10,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=VALUE", help="Only items for which this holds. Repeatable: all must hold."),
+    ] = None,
+    not_: Annotated[
+        list[str] | None,
+        typer.Option("--not", metavar="FIELD=VALUE", help="No items for which this holds. Repeatable."),
+    ] = None,
+    keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Items of the history may come again.")] = False,
+    dataset: Annotated[
+        Path | None, typer.Option(help="Where --user and --all look; by default what the run was trained on.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    json_: JsonOutput = False,
+    config: ConfigFile = None,
+) -> None:
+    """Recommend items with a run: for a history, for a user of the dataset, or for everyone.
+
+    Items that nobody has touched yet are recommended as well, where the model can score them.
+    """
+    _check_choice(history, user, all_, out)
+    from palate.rankers.recommend import Recommendations
+    from palate.runs import Run
+
+    opened = Run.open(run)
+    ready = Recommendations(opened, only=only or [], without=not_ or [], exclude_seen=not keep_seen, device=device)
+    if history is not None:
+        _one(ready, _known_items(ready, history), k, {"history": history}, json_)
+    elif user is not None:
+        data = _dataset(opened, dataset)
+        data.history_of(user)  # says who is not there
+        histories, _ = ready.histories_of(data)
+        row = data.user_index[user]
+        _one(ready, histories[row].tolist(), k, {"user": user}, json_)
+    elif out is not None:
+        _everyone(ready, _dataset(opened, dataset), out, k, json_)
+
+
+def _check_choice(history: str | None, user: str | None, all_: bool, out: Path | None) -> None:
+    chosen = [
+        name for name, on in (("--history", history is not None), ("--user", user is not None), ("--all", all_)) if on
+    ]
+    if len(chosen) != 1:
+        told = " and ".join(chosen) + " together" if chosen else "nobody to recommend to"
+        raise PalateError(told, "Give one of: --history ITEM,ITEM,... | --user ID | --all --out FILE.parquet.")
+    if all_ and out is None:
+        raise PalateError("--all prints nothing", "Say where to write: --all --out recs.parquet.")
+    if out is not None and not all_:
+        raise PalateError(f"--out belongs to --all, not to {chosen[0]}", "Leave it out, or use --json and a pipe.")
+    if out is not None and out.is_dir():
+        raise PalateError(f"{out} is a folder", "Give --out a file name, such as recs.parquet.")
+
+
+def split_ids(text: str) -> list[str]:
+    """Item ids of a comma-separated list; an id with a comma is put in double quotes.
+
+    >>> split_ids('12, "a,b",7')
+    ['12', 'a,b', '7']
+    """
+    rows = list(csv.reader([text], skipinitialspace=True))
+    return [item.strip() for item in rows[0] if item.strip()] if rows else []
+
+
+def _known_items(ready: Recommendations, history: str) -> list[int]:
+    ids = split_ids(history)
+    known, unknown = ready.known(ids)
+    if unknown and not known:
+        word = "item" if len(unknown) == 1 else "one item of"
+        raise PalateError(f"the run knows no {word} '{', '.join(unknown[:5])}'", ready.closest(unknown[0]))
+    for item in unknown[:5]:
+        print(f"Warning: no item '{item}', left out. {ready.closest(item)}", file=sys.stderr)
+    if len(unknown) > 5:
+        print(f"Warning: {len(unknown) - 5} more unknown items left out.", file=sys.stderr)
+    return known
+
+
+def _dataset(run: Run, given: Path | None) -> Dataset:
+    from palate.data.dataset import Dataset
+
+    path = given or (Path(run.info["dataset"]["path"]) if run.info["dataset"]["path"] else None)
+    if path is None:
+        raise PalateError(f"{run.folder} does not say where its dataset lies", "Give --dataset.")
+    if given is None and not path.is_dir():
+        raise PalateError(f"the dataset of the run is not at {path} any more", "Say where it is with --dataset.")
+    return Dataset.load(path)
+
+
+def _one(ready: Recommendations, history: list[int], k: int, asked: dict[str, Any], json_: bool) -> None:
+    from palate.data.sequences import Sequences
+
+    best = ready.of_indices(Sequences.from_lists([history]), k).drop("history").to_dicts()
+    if json_:
+        seen = [ready.catalogue.ids[item] for item in history]
+        print(json.dumps({**asked, "history": seen, "items": best}, ensure_ascii=False, indent=2))
+        return
+    _show(ready, history, best)
+
+
+def _show(ready: Recommendations, history: list[int], best: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from palate.cli.show import plain
+
+    console = Console()
+    titles = ready.catalogue.titles
+    last = [plain(titles[item]) for item in history[-5:]]
+    lead = f"{len(history) - 5} more, then " if len(history) > 5 else ""
+    console.print(Text(f"After: {lead}{' > '.join(last)}" if last else "For a newcomer"))
+    table = Table()
+    table.add_column("", justify="right")
+    table.add_column("item", overflow="fold")
+    table.add_column("title")
+    table.add_column("score", justify="right")
+    for row in best:
+        table.add_row(str(row["rank"]), Text(plain(row["item"])), Text(plain(row["title"])), f"{row['score']:.4f}")
+    console.print(table)
+    if not best:
+        console.print("No item is left to recommend.")
+
+
+def _everyone(ready: Recommendations, data: Dataset, out: Path, k: int, json_: bool) -> None:
+    started = time.perf_counter()
+    rows = ready.for_everyone(data, out, k)
+    seconds = time.perf_counter() - started
+    if json_:
+        print(json.dumps({"out": str(out), "users": data.num_users, "rows": rows, "seconds": round(seconds, 3)}))
+    else:
+        print(f"{rows:,} recommendations for {data.num_users:,} users in {seconds:.1f} s: {out}")

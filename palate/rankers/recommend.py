@@ -1,0 +1,188 @@
+"""Recommendations from a run, in the ids of the outside world: the Python calls behind ``palate recommend``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from palate.data.catalogue import Catalogue
+from palate.data.dataset import Dataset
+from palate.data.sequences import Sequences, offsets_of
+from palate.errors import PalateError
+from palate.files import atomic_file
+from palate.progress import track
+from palate.rankers.registry import load_recommender
+from palate.runs import Run
+
+# Scores of one batch, in numbers: bounds the memory of scoring every user (256 MiB of float32).
+_BATCH_SCORES = 2**26
+# Finding the closest spelling among more names than this takes too long for an error message.
+_SPELLING_LIMIT = 50_000
+
+
+class Recommendations:
+    """A run, loaded: histories of item ids in, ranked item ids out. Needs no dataset.
+
+    Args:
+        run: a finished run or its folder.
+        only: conditions ``FIELD=VALUE`` on the catalogue; an item must meet all of them.
+        without: conditions of which an item must meet none.
+        exclude_seen: leave out the items of the history.
+    """
+
+    def __init__(
+        self,
+        run: Run | Path | str,
+        *,
+        only: Sequence[str] = (),
+        without: Sequence[str] = (),
+        exclude_seen: bool = True,
+        device: str = "cpu",
+    ) -> None:
+        self.run = run if isinstance(run, Run) else Run.open(run)
+        self.catalogue = self.run.catalogue
+        self.allowed = allowed_items(self.catalogue, only, without)
+        self.exclude_seen = exclude_seen
+        self.recommender = load_recommender(self.run, device=device)
+        if self.recommender.num_items != len(self.catalogue):
+            raise PalateError(
+                f"{self.run.folder}: the model scores {self.recommender.num_items} items, its catalogue has"
+                f" {len(self.catalogue)}",
+                "The run is damaged; train it again.",
+            )
+        self._mask = None if self.allowed is None else torch.from_numpy(self.allowed)
+
+    def __call__(self, histories: Sequence[Sequence[str]], k: int = 10) -> pl.DataFrame:
+        """The best ``k`` items of each history (item ids, oldest first; it may be empty).
+
+        Returns:
+            Columns ``history`` (row of ``histories``), ``rank`` (from 1), ``item``, ``title``, ``score``; fewer than
+            ``k`` rows a history where fewer items are left.
+
+        Raises:
+            PalateError: an item that the run does not know.
+        """
+        rows = []
+        for history in histories:
+            known, unknown = self.known(history)
+            if unknown:
+                raise PalateError(f"the run knows no item '{unknown[0]}'", self.closest(unknown[0]))
+            rows.append(known)
+        return self.of_indices(Sequences.from_lists(rows), k)
+
+    def of_indices(self, histories: Sequences, k: int) -> pl.DataFrame:
+        """The same for histories of the run's item indices."""
+        items, scores = self.recommender.recommend(histories, k, self.exclude_seen, self._mask)
+        found = items.cpu().numpy().ravel()
+        ids, titles = self._names
+        frame = pl.DataFrame(
+            {
+                "history": np.repeat(np.arange(len(items), dtype=np.int64), items.shape[1]),
+                "rank": np.tile(np.arange(1, items.shape[1] + 1, dtype=np.int32), len(items)),
+                "item": ids.gather(found),
+                "title": titles.gather(found),
+                "score": scores.cpu().float().numpy().ravel(),
+            }
+        )
+        return frame.filter(pl.Series(found > 0))
+
+    @cached_property
+    def _names(self) -> tuple[pl.Series, pl.Series]:
+        return pl.Series(self.catalogue.ids, dtype=pl.String), pl.Series(self.catalogue.titles, dtype=pl.String)
+
+    def known(self, history: Sequence[str]) -> tuple[list[int], list[str]]:
+        """Indices of the items that the run knows, and the ids of the others."""
+        index = self.catalogue.index
+        return [index[item] for item in history if item in index], [item for item in history if item not in index]
+
+    def closest(self, item: str) -> str:
+        """A sentence that names the known item nearest in spelling to an id, or of that title."""
+        titles = self.catalogue.titles
+        wanted = item.strip().lower()
+        named = {title.lower(): row for row, title in enumerate(titles) if row}
+        row = named.get(wanted)
+        if row is None and len(titles) <= _SPELLING_LIMIT:
+            near = get_close_matches(item, self.catalogue.index, n=1, cutoff=0.7)
+            near_title = get_close_matches(wanted, named, n=1, cutoff=0.7)
+            row = self.catalogue.index[near[0]] if near else named[near_title[0]] if near_title else None
+        if row is None:
+            return "Item ids are those of the catalogue, catalogue.parquet in the run."
+        return f"Did you mean '{self.catalogue.ids[row]}' ({titles[row]})?"
+
+    def histories_of(self, dataset: Dataset) -> tuple[Sequences, int]:
+        """Every user's whole history in the run's item indices, and how many interactions had unknown items."""
+        index = self.catalogue.index
+        to_run = np.array([0, *(index.get(item, 0) for item in dataset.catalogue.ids[1:])], np.int32)
+        items = to_run[dataset.items]
+        known = items > 0
+        lengths = np.bincount(dataset.rows_user[known], minlength=dataset.num_users).astype(np.int64)
+        return Sequences(items[known], offsets_of(lengths)), int((~known).sum())
+
+    def for_everyone(self, dataset: Dataset, out: Path | str, k: int = 10) -> int:
+        """Write every user's recommendations as Parquet (user, rank, item, score); returns the number of rows.
+
+        The users go through in batches, so that memory does not grow with them; the file appears whole or not at all.
+        """
+        histories, _ = self.histories_of(dataset)
+        batch = max(1, min(1024, _BATCH_SCORES // (self.recommender.num_items + 1)))
+        schema = pa.schema(
+            [("user", pa.string()), ("rank", pa.int32()), ("item", pa.string()), ("score", pa.float32())]
+        )
+        starts = range(0, dataset.num_users, batch)
+        written = 0
+        with atomic_file(out) as part, pq.ParquetWriter(part, schema, compression="zstd") as writer:
+            for start in track(starts, "Recommending", total=dataset.num_users, weight=batch):
+                stop = min(start + batch, dataset.num_users)
+                best = self.of_indices(histories[start:stop], k)
+                users = dataset.user_ids[start:stop].gather(best["history"])
+                rows = best.select(pl.lit(users.cast(pl.String)).alias("user"), "rank", "item", "score")
+                writer.write_table(rows.to_arrow().cast(schema))
+                written += len(rows)
+        return written
+
+
+def allowed_items(catalogue: Catalogue, only: Sequence[str], without: Sequence[str]) -> npt.NDArray[np.bool_] | None:
+    """Mask of the items that may be recommended (bool ``[num_items + 1]``), or None for all of them.
+
+    Raises:
+        PalateError: an unknown field, or conditions that leave no item.
+    """
+    if not only and not without:
+        return None
+    allowed = np.ones(len(catalogue) + 1, np.bool_)
+    allowed[0] = False
+    for condition in only:
+        met = catalogue.select(condition)
+        if not met.any():
+            raise PalateError(f"no item meets '{condition}'", _values_hint(catalogue, condition))
+        allowed &= met
+    for condition in without:
+        allowed &= ~catalogue.select(condition)
+    if not allowed.any():
+        told = [f"only {c}" for c in only] + [f"not {c}" for c in without]
+        raise PalateError(f"no item is left by: {', '.join(told)}", "Relax the conditions.")
+    return allowed
+
+
+def _values_hint(catalogue: Catalogue, condition: str) -> str:
+    """What the field of a condition holds instead: the closest value, or the most frequent ones."""
+    name, _, value = condition.partition("=")
+    column = catalogue.frame[name]
+    values = (column.explode() if isinstance(column.dtype, pl.List) else column).cast(pl.String).drop_nulls()
+    if values.is_empty():
+        return f"The field '{name}' is empty."
+    common = values.value_counts(sort=True)[name].to_list()
+    lower = {word.lower(): word for word in reversed(common[:_SPELLING_LIMIT])}
+    near = get_close_matches(value.strip().lower(), lower, n=1)
+    if near:
+        return f"Did you mean '{name}={lower[near[0]]}'?"
+    return f"The field holds, for example: {', '.join(common[:8])}."
