@@ -188,8 +188,14 @@ def test_pictures_tell_the_look_and_so_rank_rare_items(folder: Path, demo: Datas
     taste = np.stack([matrix[history].mean(axis=0) for history in demo.cases("test").histories])
     test = demo.items[demo.parts == Part.TEST]
     rare = demo.train_counts[test] <= 5
-    chance = ndcg(ranks(np.random.default_rng(0).random((len(test), demo.num_items + 1)), demo)[rare])
-    assert ndcg(ranks(taste @ matrix.T, demo)[rare]) > max(2 * chance, 1.5 * ndcg(ranks(neighbours(demo), demo)[rare]))
+    assert rare.sum() > 30
+
+    def place(scores: np.ndarray) -> float:
+        """Mean place of the rare targets from 0 (last) to 1 (first); 0.5 is chance."""
+        return 1 - float(ranks(scores, demo)[rare].mean()) / demo.num_items
+
+    assert place(neighbours(demo)) < 0.45
+    assert place(taste @ matrix.T) > 0.58
 
 
 def test_words_do_not_tell_the_look(demo: Dataset, folder: Path) -> None:
