@@ -25,7 +25,11 @@ from palate.training.checkpoint import load_checkpoint, save_checkpoint
 from palate.training.config import TrainerConfig
 from palate.training.ema import WeightAverage
 from palate.training.logs import Row, RunLog, peak_memory_mb, plot_learning_curve
+from palate.training.memory import release_freed_memory
 from palate.training.progress import EpochProgress
+
+# Steps between two releases of freed memory on a CPU.
+_RELEASE_EVERY = 48
 
 Validate = Callable[[SequentialRanker], dict[str, float]]
 
@@ -141,6 +145,8 @@ class Trainer:
             self.accelerator.clip_grad_norm_(self.ranker.parameters(), self.config.clip_norm)
         self.optimizer.step()
         self.step += 1
+        if self.device.type == "cpu" and self.step % _RELEASE_EVERY == 0:
+            release_freed_memory()
         if self.average:
             self.average.update(self.ranker)
         count = float(len(targets))

@@ -77,17 +77,16 @@ def plot_trials(study: Study, path: Path) -> None:
 
 
 def _plot_history(axis: Any, study: Study, complete: list[dict[str, Any]]) -> None:
-    order = {row["trial"]: place for place, row in enumerate(study.trials, start=1)}
     best, steps = float("-inf"), []
     for row in complete:
         best = max(best, row["value"])
         steps.append(best)
-    places = [order[row["trial"]] for row in complete]
+    places = [row["trial"] for row in complete]
     axis.scatter(places, [row["value"] for row in complete], color=_GREY, s=22, label="complete")
     if steps:
         axis.step(places, steps, where="post", color=_RED, label="best so far")
     for state, marker in (("pruned", "v"), ("failed", "x")):
-        ended = [order[row["trial"]] for row in study.trials if row["state"] == state]
+        ended = [row["trial"] for row in study.trials if row["state"] == state]
         if ended:
             axis.plot(
                 ended, [0.02] * len(ended), marker, color=_BLUE, ms=5, label=state, transform=axis.get_xaxis_transform()
@@ -107,7 +106,9 @@ def _plot_parameter(axis: Any, name: str, complete: list[dict[str, Any]], study:
     if study.best is not None:
         chosen = study.best["params"][name]
         axis.scatter([chosen if numbers else str(chosen)], [study.best["value"]], color=_RED, s=40, zorder=3)
-    if numbers and min(given) > 0 and max(given) / min(given) >= 20:
+    if numbers and given and min(given) > 0 and max(given) / min(given) >= 8:
         axis.set_xscale("log")
+    elif not numbers:
+        axis.margins(x=0.3)
     axis.set(xlabel=name, ylabel=study.metric)
     axis.spines[["top", "right"]].set_visible(False)
