@@ -38,13 +38,19 @@ class Batch:
         classes: int64 ``[n]``, ascending: the items that were trained on; only these are negatives (an item without a
             training interaction is never pushed away).
         counts: float ``[num_items + 1]``, training interactions of each item.
+        weights: float ``[T]`` of mean 1, how much each target counts, or None for all alike.
         generator: where random draws come from, on the device of ``targets``.
     """
 
     targets: Tensor
     classes: Tensor
     counts: Tensor
+    weights: Tensor | None = None
     generator: torch.Generator | None = None
+
+    def mean(self, losses: Tensor) -> Tensor:
+        """The weighted mean of one loss a target, ``[T]``."""
+        return losses.mean() if self.weights is None else (losses * self.weights).mean()
 
 
 @dataclass(frozen=True)

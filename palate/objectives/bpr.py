@@ -36,6 +36,7 @@ class BPR(Objective):
         settings = self.config
         drawn = draw_negatives(batch, settings.negatives, settings.num_negatives, shared=False, power=settings.power)
         margin = scores.at(batch.targets.unsqueeze(1)) - scores.at(drawn.items)
-        pairs = functional.logsigmoid(margin).masked_fill(~drawn.valid, 0.0).sum() / drawn.valid.sum().clamp_min(1)
+        pairs = functional.logsigmoid(margin).masked_fill(~drawn.valid, 0.0).sum(1)
+        share = drawn.valid.sum(1).float().mean().clamp_min(1e-9)
         accuracy = (margin.detach() > 0)[drawn.valid].float().mean()
-        return Loss(-pairs, {"pair_accuracy": float(accuracy)})
+        return Loss(-batch.mean(pairs) / share, {"pair_accuracy": float(accuracy)})

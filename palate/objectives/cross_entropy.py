@@ -32,4 +32,4 @@ class CrossEntropy(Objective):
         classes = scores.items.index_select(0, batch.classes)
         targets = torch.searchsorted(batch.classes, batch.targets)
         dtype = torch.bfloat16 if self.config.precision == "bfloat16" else torch.float32
-        return Loss(linear_cross_entropy(scores.queries, classes, targets, dtype))
+        return Loss(linear_cross_entropy(scores.queries, classes, targets, batch.weights, dtype))

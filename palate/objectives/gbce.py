@@ -49,5 +49,5 @@ class GBCE(Objective):
         beta = self.beta(len(batch.classes))
         positive = scores.at(batch.targets.unsqueeze(1)).squeeze(1)
         negative = functional.logsigmoid(-scores.at(drawn.items)).masked_fill(~drawn.valid, 0.0).sum(1)
-        value = -(beta * functional.logsigmoid(positive) + negative).mean() / (count + 1)
+        value = -batch.mean(beta * functional.logsigmoid(positive) + negative) / (count + 1)
         return Loss(value, {"positive_probability": float(torch.sigmoid(positive.detach()).mean())})

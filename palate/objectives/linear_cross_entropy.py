@@ -29,12 +29,22 @@ _ROW_STEP = 64
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, queries: Tensor, items: Tensor, targets: Tensor, dtype: torch.dtype, block_elements: int
+        ctx: Any,
+        queries: Tensor,
+        items: Tensor,
+        targets: Tensor,
+        weights: Tensor | None,
+        dtype: torch.dtype,
+        block_elements: int,
     ) -> Tensor:
         count, width = queries.shape
+        shares = torch.full_like(queries[:, 0], 1 / count) if weights is None else weights / count
         # Products come in few shapes: kernels that are made for a shape (bfloat16 on CPUs) are kept for each one met.
         padded = queries.new_zeros(-(-count // _ROW_STEP) * _ROW_STEP, width)
         padded[:count] = queries
+        # What each query adds to the items' gradient: its share of the loss.
+        weighted = torch.zeros_like(padded)
+        weighted[:count] = queries * shares.unsqueeze(1)
         rows = max(1, block_elements // len(items) // _ROW_STEP) * _ROW_STEP
         rows = min(rows, len(padded))
         safe = bool(queries.norm(dim=1).max() * items.norm(dim=1).max() < _SAFE_LOGIT)
@@ -58,28 +68,29 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if not safe:
                 log_totals[part] += shift.squeeze(1)
             torch.div(sums[:, :width], total, out=query_grad[part])
-            scaled = padded[part] / total
+            scaled = weighted[part] / total
             if dtype == items.dtype:
                 item_grad.addmm_(exponentials.t(), scaled)
             else:
                 item_grad += torch.mm(exponentials.t(), scaled.to(dtype))
         chosen = items.index_select(0, targets)
         losses = log_totals[:count] - (queries * chosen).sum(1)
-        query_grad = query_grad[:count].sub_(chosen)
-        item_grad.index_add_(0, targets, queries, alpha=-1)
-        ctx.save_for_backward(query_grad.div_(count), item_grad.div_(count))
-        return losses.mean()
+        query_grad = query_grad[:count].sub_(chosen).mul_(shares.unsqueeze(1))
+        item_grad.index_add_(0, targets, weighted[:count], alpha=-1)
+        ctx.save_for_backward(query_grad, item_grad)
+        return (losses * shares).sum()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         query_grad, item_grad = ctx.saved_tensors
-        return query_grad * grads[0], item_grad * grads[0], None, None, None
+        return query_grad * grads[0], item_grad * grads[0], None, None, None, None
 
 
 def linear_cross_entropy(
     queries: Tensor,
     items: Tensor,
     targets: Tensor,
+    weights: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
     block_elements: int = _BLOCK_ELEMENTS,
 ) -> Tensor:
@@ -91,6 +102,7 @@ def linear_cross_entropy(
         queries: float32 ``[T, d]``, at least one row.
         items: float32 ``[n, d]``, every class.
         targets: int64 ``[T]``, rows of ``items``.
+        weights: float32 ``[T]``, how much each target counts (None: all alike); their mean should be 1.
         dtype: precision of the three matrix products and of ``exp``; float32 is exact, bfloat16 is about twice as
             fast where the processor multiplies it natively. Sums over classes and the picked logit stay float32.
         block_elements: logits held at once.
@@ -100,6 +112,6 @@ def linear_cross_entropy(
     0.5514
     """
     loss: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        queries, items, targets, dtype, block_elements
+        queries, items, targets, weights, dtype, block_elements
     )
     return loss

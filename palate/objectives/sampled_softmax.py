@@ -44,4 +44,5 @@ class SampledSoftmax(Objective):
             negative = negative - (drawn.log_q + torch.tensor(float(len(drawn.items))).log().to(drawn.log_q.device))
         negative = negative.masked_fill(~drawn.valid, -torch.inf)
         positive = scores.at(batch.targets.unsqueeze(1))
-        return Loss((torch.logsumexp(torch.cat([positive, negative], dim=1), dim=1) - positive.squeeze(1)).mean())
+        losses = torch.logsumexp(torch.cat([positive, negative], dim=1), dim=1) - positive.squeeze(1)
+        return Loss(batch.mean(losses))

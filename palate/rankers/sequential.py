@@ -35,6 +35,7 @@ class SequentialConfig(Config):
         fusion: how the modalities become one vector, see :class:`palate.rankers.items.ItemEncoder`.
         id_dropout: share of items whose id is hidden in a training step, which trains the shared vector of cold items.
         feature_dropout: dropout on the frozen features.
+        token_dropout: share of the history's items that a training step hides from the encoder.
         similarity: ``dot``, or ``cosine`` divided by ``temperature``.
     """
 
@@ -46,6 +47,7 @@ class SequentialConfig(Config):
     fusion: Fusion = "sum"
     id_dropout: float = Field(0.0, ge=0, lt=1)
     feature_dropout: float = Field(0.0, ge=0, lt=1)
+    token_dropout: float = Field(0.0, ge=0, lt=1)
     similarity: Literal["dot", "cosine"] = "dot"
     temperature: float = Field(0.07, gt=0)
 
@@ -121,7 +123,10 @@ class SequentialRanker(nn.Module, Recommender):
     def forward(self, batch: PackedBatch) -> Scores:
         """Factored scores of every item after each of the batch's ``T`` tokens."""
         table = self.items()
-        return self._scores(self.encode(table.index_select(0, batch.items), batch), table)
+        inputs = table.index_select(0, batch.items)
+        if self.training and self.config.token_dropout:
+            inputs = inputs * (torch.rand(len(inputs), 1, device=inputs.device) >= self.config.token_dropout)
+        return self._scores(self.encode(inputs, batch), table)
 
     def _scores(self, hidden: Tensor, table: Tensor) -> Scores:
         if self.config.similarity == "cosine":

@@ -54,8 +54,11 @@ class TrainingSequences:
 
     def batches(
         self, epoch: int, skip: int = 0, share: int = 0, shares: int = 1
-    ) -> Iterator[tuple[Sequences, npt.NDArray[np.int64]]]:
-        """Yield (inputs, targets): inputs as sequences, targets int64 ``[T]`` for all their positions, flat.
+    ) -> Iterator[tuple[Sequences, npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+        """Yield (inputs, targets, ages).
+
+        Inputs are sequences, targets int64 ``[T]`` for all their positions, flat; a target's age is the number of
+        training interactions that its user had after it.
 
         Args:
             skip: batches that were done before an interruption.
@@ -63,11 +66,14 @@ class TrainingSequences:
             shares: how many workers there are.
         """
         starts, counts = self.windows(epoch)
+        values = self.sequences.values
         order = np.random.default_rng([self.seed, epoch, 2]).permutation(len(starts))
         total = -(-len(order) // self.batch_size)
+        ends = self.sequences.offsets[1:][np.searchsorted(self.sequences.offsets, starts, side="right") - 1]
         for number in range(skip * shares + share, total - total % shares if shares > 1 else total, shares):
             rows = order[number * self.batch_size : (number + 1) * self.batch_size]
             lengths = counts[rows]
             offsets = np.concatenate([[0], np.cumsum(lengths)])
             index = np.arange(offsets[-1]) + np.repeat(starts[rows] - offsets[:-1], lengths)
-            yield Sequences(self.sequences.values[index], offsets), self.sequences.values[index + 1].astype(np.int64)
+            ages = np.repeat(ends[rows], lengths) - index - 2
+            yield Sequences(values[index], offsets), values[index + 1].astype(np.int64), ages

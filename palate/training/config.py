@@ -22,6 +22,8 @@ class TrainerConfig(Config):
         clip_norm: largest norm of the gradient; 0 is off.
         ema: decay a step of an exponential moving average of the weights, which then is what is validated and kept;
             0 is off.
+        recency_half_life: a target counts half as much for every so many later interactions of its user; 0 counts all
+            alike. What users did last is closest to what will be asked.
         metric: validation metric that chooses the best epoch.
         patience: stop after so many validations without improvement; 0 never stops early.
         validate_every: epochs between validations.
@@ -43,6 +45,7 @@ class TrainerConfig(Config):
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     clip_norm: float = Field(0.0, ge=0)
     ema: float = Field(0.0, ge=0, lt=1)
+    recency_half_life: float = Field(0.0, ge=0)
     metric: str = "NDCG@10"
     patience: int = Field(10, ge=0)
     validate_every: int = Field(1, ge=1)

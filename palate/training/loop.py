@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -56,7 +57,7 @@ class Trainer:
         model: SequentialRanker,
         objective: Objective,
         data: TrainingSequences,
-        counts: np.ndarray[Any, Any],
+        counts: npt.NDArray[np.int64],
         validate: Validate,
         config: TrainerConfig,
         accelerator: Accelerator,
@@ -121,11 +122,12 @@ class Trainer:
         share, shares = self.accelerator.process_index, self.accelerator.num_processes
         started = saved = time.perf_counter()
         progress.start(self.epoch)
-        for inputs, targets in self.data.batches(self.epoch, skip=self.batch, share=share, shares=shares):
+        for inputs, targets, ages in self.data.batches(self.epoch, skip=self.batch, share=share, shares=shares):
             rate = self._learning_rate(self.epoch - 1 + self.batch * shares / total)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            self._train_step(PackedBatch.of(inputs, self.data.max_length, self.device), torch.from_numpy(targets))
+            packed = PackedBatch.of(inputs, self.data.max_length, self.device)
+            self._train_step(packed, torch.from_numpy(targets), self._weights(ages))
             self.batch += 1
             progress.advance(len(targets) * shares, self.sums["loss"] / max(1.0, self.sums["targets"]))
             now = time.perf_counter()
@@ -135,9 +137,15 @@ class Trainer:
                 self._save()
         self.train_seconds += time.perf_counter() - started
 
-    def _train_step(self, packed: PackedBatch, targets: Tensor) -> None:
+    def _weights(self, ages: npt.NDArray[np.int64]) -> Tensor | None:
+        if not self.config.recency_half_life:
+            return None
+        weights = np.exp2(-ages / self.config.recency_half_life)
+        return torch.from_numpy((weights / weights.mean()).astype(np.float32)).to(self.device)
+
+    def _train_step(self, packed: PackedBatch, targets: Tensor, weights: Tensor | None) -> None:
         scores = self.model(packed)
-        batch = Batch(targets.to(self.device), self.classes, self.counts, self.generator)
+        batch = Batch(targets.to(self.device), self.classes, self.counts, weights, self.generator)
         loss = self.objective(scores, batch)
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def problem(
     counts[0] = 0
     counts[items] = 0  # a cold item
     chosen = torch.randint(1, items, (targets,), generator=random)
-    batch = Batch(chosen, torch.arange(1, items), counts, torch.Generator().manual_seed(seed))
+    batch = Batch(chosen, torch.arange(1, items), counts, generator=torch.Generator().manual_seed(seed))
     return Scores(queries, table), batch
 
 
@@ -42,7 +43,7 @@ def test_linear_cross_entropy_equals_torch(spread: float, block: int) -> None:
     items = (torch.randn(39, 8, generator=random, dtype=torch.float64) * spread).requires_grad_()
     targets = torch.randint(0, 39, (300,), generator=random)
     expected = functional.cross_entropy(queries @ items.T, targets)
-    mine = linear_cross_entropy(queries, items, targets, torch.float64, block)
+    mine = linear_cross_entropy(queries, items, targets, dtype=torch.float64, block_elements=block)
     torch.testing.assert_close(mine, expected, rtol=1e-6, atol=1e-6)
     grads = torch.autograd.grad(3 * mine, (queries, items))
     wanted = torch.autograd.grad(3 * expected, (queries, items))
@@ -56,9 +57,36 @@ def test_linear_cross_entropy_in_bfloat16_is_close() -> None:
     items = (torch.randn(300, 16, generator=random) * 0.3).requires_grad_()
     targets = torch.randint(0, 300, (200,), generator=random)
     exact = torch.autograd.grad(linear_cross_entropy(queries, items, targets), (queries, items))
-    fast = torch.autograd.grad(linear_cross_entropy(queries, items, targets, torch.bfloat16), (queries, items))
+    fast = torch.autograd.grad(linear_cross_entropy(queries, items, targets, dtype=torch.bfloat16), (queries, items))
     for a, b in zip(exact, fast, strict=True):
         assert float((a - b).norm() / a.norm()) < 0.01
+
+
+def test_weights_say_how_much_a_target_counts() -> None:
+    random = torch.Generator().manual_seed(3)
+    queries = torch.randn(100, 8, generator=random).requires_grad_()
+    items = torch.randn(39, 8, generator=random).requires_grad_()
+    targets = torch.randint(0, 39, (100,), generator=random)
+    weights = torch.rand(100, generator=random) * 2
+    expected = (functional.cross_entropy(queries @ items.T, targets, reduction="none") * weights).mean()
+    mine = linear_cross_entropy(queries, items, targets, weights, block_elements=64 * 39)
+    torch.testing.assert_close(mine, expected)
+    grads = torch.autograd.grad(mine, (queries, items))
+    for got, want in zip(grads, torch.autograd.grad(expected, (queries, items)), strict=True):
+        torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("name", list(OBJECTIVES))
+def test_every_objective_heeds_the_weights(name: str) -> None:
+    """Weight zero on half of the targets is the loss of the other half."""
+    objective = OBJECTIVES[name](OBJECTIVES[name].Config())
+    scores, batch = problem()
+    half = torch.arange(25) < 12
+    weighted = replace(batch, weights=half.float())
+    objective(scores, weighted).value.backward()
+    assert scores.queries.grad is not None
+    assert not scores.queries.grad[~half].any()
+    assert scores.queries.grad[half].abs().sum() > 0
 
 
 def test_cross_entropy_leaves_cold_items_and_padding_alone() -> None:
