@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from palate.features.store import FeatureStore
     from palate.runs import Run
 
-# How the two sequence models are trained. Only the modalities differ, and what cannot be without them.
+# How the two sequence models are trained: alike, but for what only features have (chosen on the validation split).
 RANKER = {"dropout": 0.3, "similarity": "cosine", "temperature": 0.1}
-FEATURES = {"id_dropout": 0.2}
+FEATURES = {"fusion": "late", "feature_dropout": 0.3, "id_dropout": 0.1}
 TRAINER = {"learning_rate": 2e-3, "batch_size": 128, "patience": 5}
 SHOWN_USERS, SHOWN_ITEMS = 4, 8
 PICTURES = {
