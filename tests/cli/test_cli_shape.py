@@ -1,0 +1,128 @@
+"""The command line as a whole: help, mistakes, speed of starting."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli_helpers import Shell
+
+from palate import __version__
+from palate.cli import app as application
+from palate.cli.app import COMMANDS
+
+# The names that users and scripts rely on.
+CONTRACT = {
+    "demo": {"--out", "--seed"},
+    "prepare": {"--reader", "--out", "--k-core", "--min-rating", "--split", "--missing-items", "--seed"},
+    "doctor": {"--json"},
+    "encode": {"--text", "--image", "--seed"},
+    "train": {"--model", "--modalities", "--missing", "--objective", "--epochs", "--out", "--resume", "--seed"},
+    "tune": {"--config", "--trials", "--seed"},
+    "evaluate": {"--protocol", "--exclude-seen", "--keep-seen", "--split", "--out", "--seed"},
+    "recommend": {"--history", "--user", "--all", "--out", "--k", "--json", "--only", "--not"},
+    "models": set(),
+    "info": set(),
+}
+
+
+def test_every_command_of_the_contract_is_there() -> None:
+    assert set(COMMANDS) == set(CONTRACT)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_names_the_options_and_the_recipe(palate: Shell, command: str) -> None:
+    told = palate(command, "--help")
+    assert told.code == 0
+    for option in CONTRACT[command] | {"--config"}:
+        assert option in told.out, f"palate {command} --help does not name {option}"
+
+
+def test_version(palate: Shell) -> None:
+    assert palate("--version").out == f"palate {__version__}\n"
+
+
+def test_unknown_command_is_corrected(palate: Shell) -> None:
+    told = palate("recomend")
+    assert told.code == 2
+    assert "recommend" in told.err
+
+
+def test_unknown_option_is_corrected(palate: Shell) -> None:
+    told = palate("train", "data", "--modle", "sasrec")
+    assert told.code == 2
+    assert "--model" in told.err
+
+
+def test_a_mistake_is_one_line_and_code_2(palate: Shell, tmp_path: Path) -> None:
+    told = palate("train", tmp_path / "nothing", "--model", "popularity", "--out", tmp_path / "run")
+    assert told.code == 2
+    assert told.err.startswith("Error: ")
+    assert told.err.count("\n") == 1
+    assert "palate prepare" in told.err
+
+
+def test_a_file_that_cannot_be_written_is_one_line(palate: Shell, popular: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    told = palate("recommend", popular, "--all", "--out", tmp_path / "file" / "recs.parquet")
+    assert told.code == 2
+    assert told.err.startswith("Error: ")
+    assert told.err.count("\n") == 1
+
+
+def test_tracebacks_can_be_asked_for(palate: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PALATE_TRACEBACK", "1")
+    with pytest.raises(application.PalateError):
+        palate("info", tmp_path / "nothing")
+
+
+def test_ctrl_c_says_what_is_kept(palate: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupted(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("palate.artefact.describe", interrupted)
+    told = palate("info", tmp_path)
+    assert told.code == 130
+    assert "--resume" in told.err
+
+
+def test_help_loads_nothing_heavy() -> None:
+    script = (
+        "import sys; sys.argv = ['palate', '--help']\n"
+        "from palate.cli.app import main\n"
+        "try:\n    main()\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "heavy = {'torch', 'polars', 'numpy', 'transformers', 'matplotlib', 'scipy', 'optuna', 'pyarrow', 'pandas'}\n"
+        "print('LOADED', sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "LOADED []"
+
+
+def test_python_dash_m() -> None:
+    done = subprocess.run([sys.executable, "-m", "palate", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"palate {__version__}\n"
+
+
+def test_a_closed_pipe_is_no_traceback(neural: Path) -> None:
+    """``palate info RUN --json | head -1`` with a reader that leaves at once."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "palate", "info", str(neural), "--json"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["info", "models"])
+def test_json_is_json(palate: Shell, neural: Path, command: str) -> None:
+    told = palate(command, *([neural] if command == "info" else []), "--json")
+    assert isinstance(json.loads(told.out), dict)
