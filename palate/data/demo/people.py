@@ -80,8 +80,8 @@ def popularity_and_release(items: int, rng: np.random.Generator) -> tuple[Floats
 def visit_times(lengths: Ints, rng: np.random.Generator) -> tuple[Ints, npt.NDArray[np.bool_]]:
     """Times of every step, ``[users, longest]`` right-aligned in time, and which steps continue a visit.
 
-    Half of the users are still active in the last three weeks, most of these to the end; the others left earlier. Within a visit minutes pass,
-    between visits days.
+    Half of the users are still active in the last three weeks, most of these to the end; the others left earlier.
+    Within a visit minutes pass, between visits days.
     """
     users, longest = len(lengths), int(lengths.max())
     same_visit = rng.random((users, longest)) < 0.35
