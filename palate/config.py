@@ -29,11 +29,14 @@ class Config(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            first = error.errors()[0]
+            # A misspelt required key is both unknown and missing: the spelling is what helps.
+            first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
             key = ".".join(str(part) for part in first["loc"])
             if first["type"] == "extra_forbidden":
                 remedy = suggest(str(first["loc"][-1]), _known_keys(cls, first["loc"][:-1]))
                 raise PalateError(f"{where}: unknown option '{key}'", remedy) from None
+            if first["type"] == "missing":
+                raise PalateError(f"{where}: '{key}' is missing", "Give it a value.") from None
             shown = f" (got {first['input']!r})" if key else ""
             at = f"'{key}': " if key else ""
             raise PalateError(f"{where}: {at}{first['msg']}{shown}", "Correct the value.") from None
