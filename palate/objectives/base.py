@@ -10,23 +10,61 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class Bias:
+    """What is added to a few of the scores: ``values[n]`` to the item ``items[n]`` at position ``rows[n]``.
+
+    Attributes:
+        rows: int64 ``[N]``, ascending.
+        items: int64 ``[N]``; no item twice in a row.
+        values: float ``[N]``, may carry a gradient.
+    """
+
+    rows: Tensor
+    items: Tensor
+    values: Tensor
+
+
+@dataclass(frozen=True)
 class Scores:
-    """Scores of every item for every target position, kept as factors: ``s[t, i] = queries[t] @ items[i]``.
+    """Scores of every item for every target position, kept as factors: ``s[t, i] = queries[t] @ items[i] + bias``.
 
     Attributes:
         queries: float ``[T, d]``, what the model expects next at each position.
         items: float ``[num_items + 1, d]``, one vector an item; row 0 is padding.
+        bias: added to a few of the scores, or None.
     """
 
     queries: Tensor
     items: Tensor
+    bias: Bias | None = None
 
     def at(self, index: Tensor) -> Tensor:
         """Scores ``[T, C]`` of the items ``index`` (int64 ``[T, C]``, its own items a row, or ``[C]``, shared)."""
         if index.dim() == 1:
-            return self.queries @ self.items.index_select(0, index).T
-        chosen = self.items.index_select(0, index.reshape(-1)).view(*index.shape, -1)
-        return torch.bmm(chosen, self.queries.unsqueeze(2)).squeeze(2)
+            products = self.queries @ self.items.index_select(0, index).T
+            index = index.expand(len(products), -1)
+        else:
+            chosen = self.items.index_select(0, index.reshape(-1)).view(*index.shape, -1)
+            products = torch.bmm(chosen, self.queries.unsqueeze(2)).squeeze(2)
+        return products if self.bias is None else products + self._bias_at(index)
+
+    def full(self) -> Tensor:
+        """The whole matrix ``[T, num_items + 1]``."""
+        products = self.queries @ self.items.T
+        if self.bias is None:
+            return products
+        return products.index_put((self.bias.rows, self.bias.items), self.bias.values, accumulate=True)
+
+    def _bias_at(self, index: Tensor) -> Tensor:
+        """The bias of each cell of ``index``, found by binary search in the sorted pairs (row, item)."""
+        assert self.bias is not None
+        if not len(self.bias.rows):
+            return torch.zeros_like(index, dtype=self.queries.dtype)
+        width = len(self.items)
+        keys, order = torch.sort(self.bias.rows * width + self.bias.items)
+        wanted = torch.arange(len(index), device=index.device).unsqueeze(1) * width + index
+        place = torch.searchsorted(keys, wanted).clamp_max(len(keys) - 1)
+        return torch.where(keys[place] == wanted, self.bias.values[order[place]], 0.0)
 
 
 @dataclass(frozen=True)

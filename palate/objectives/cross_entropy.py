@@ -31,5 +31,10 @@ class CrossEntropy(Objective):
     def __call__(self, scores: Scores, batch: Batch) -> Loss:
         classes = scores.items.index_select(0, batch.classes)
         targets = torch.searchsorted(batch.classes, batch.targets)
+        bias = None
+        if scores.bias is not None:
+            places = torch.searchsorted(batch.classes, scores.bias.items).clamp_max(len(batch.classes) - 1)
+            known = batch.classes[places] == scores.bias.items
+            bias = (scores.bias.rows[known], places[known], scores.bias.values[known])
         dtype = torch.bfloat16 if self.config.precision == "bfloat16" else torch.float32
-        return Loss(linear_cross_entropy(scores.queries, classes, targets, batch.weights, dtype))
+        return Loss(linear_cross_entropy(scores.queries, classes, targets, batch.weights, bias, dtype))

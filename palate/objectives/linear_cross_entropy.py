@@ -26,6 +26,42 @@ _BLOCK_ELEMENTS = 8_000_000
 _ROW_STEP = 64
 
 
+class _BlockBias:
+    """The bias of a few logits, put in and differentiated block by block.
+
+    Adding ``v`` to a logit multiplies its exponential by ``exp(v)``; the gradient is the probability, less one at the
+    target.
+    """
+
+    def __init__(self, rows: Tensor, classes: Tensor, values: Tensor, step: int, count: int) -> None:
+        self.rows, self.classes, self.values, self.step = rows, classes, values, step
+        self.factors = values.exp()
+        self.probabilities = torch.empty_like(values)
+        edges = torch.arange(0, count + step, step, device=rows.device)
+        self.bounds: list[int] = torch.searchsorted(rows, edges).tolist()
+
+    def _part(self, start: int) -> slice:
+        block = start // self.step
+        return slice(self.bounds[block], self.bounds[block + 1])
+
+    def apply(self, exponentials: Tensor, start: int) -> None:
+        part = self._part(start)
+        cells = (self.rows[part] - start, self.classes[part])
+        raised = exponentials[cells] * self.factors[part].to(exponentials.dtype)
+        exponentials[cells] = raised
+        self.probabilities[part] = raised.to(self.values.dtype)
+
+    def note_probabilities(self, totals: Tensor, start: int) -> None:
+        part = self._part(start)
+        self.probabilities[part] /= totals[self.rows[part] - start]
+
+    def finish(self, losses: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
+        """Take the bias of the targets off the losses, in place; returns the gradient of the values."""
+        at_target = self.classes == targets[self.rows]
+        losses.index_add_(0, self.rows[at_target], self.values[at_target], alpha=-1)
+        return (self.probabilities - at_target.to(self.values.dtype)) * shares[self.rows]
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -34,6 +70,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         items: Tensor,
         targets: Tensor,
         weights: Tensor | None,
+        bias_rows: Tensor | None,
+        bias_classes: Tensor | None,
+        bias_values: Tensor | None,
         dtype: torch.dtype,
         block_elements: int,
     ) -> Tensor:
@@ -54,6 +93,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         log_totals = padded.new_empty(len(padded))
         query_grad = torch.empty_like(padded)
         item_grad = torch.zeros_like(items)
+        bias = None
+        if bias_rows is not None and bias_classes is not None and bias_values is not None:
+            bias = _BlockBias(bias_rows, bias_classes, bias_values, rows, len(padded))
         buffer = torch.empty(rows, len(items), dtype=dtype, device=queries.device)
         for start in range(0, len(padded), rows):
             part = slice(start, min(start + rows, len(padded)))
@@ -62,11 +104,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 shift = logits.amax(1, keepdim=True)
                 logits.sub_(shift)
             exponentials = logits.exp_()
+            if bias:
+                bias.apply(exponentials, start)
             sums = torch.mm(exponentials, summing).to(queries.dtype)
             total = sums[:, width:]
             log_totals[part] = total.squeeze(1).log()
             if not safe:
                 log_totals[part] += shift.squeeze(1)
+            if bias:
+                bias.note_probabilities(total.squeeze(1), start)
             torch.div(sums[:, :width], total, out=query_grad[part])
             scaled = weighted[part] / total
             if dtype == items.dtype:
@@ -75,15 +121,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 item_grad += torch.mm(exponentials.t(), scaled.to(dtype))
         chosen = items.index_select(0, targets)
         losses = log_totals[:count] - (queries * chosen).sum(1)
+        bias_grad = bias.finish(losses, targets, shares) if bias else None
         query_grad = query_grad[:count].sub_(chosen).mul_(shares.unsqueeze(1))
         item_grad.index_add_(0, targets, weighted[:count], alpha=-1)
-        ctx.save_for_backward(query_grad, item_grad)
+        ctx.save_for_backward(query_grad, item_grad, bias_grad)
         return (losses * shares).sum()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        query_grad, item_grad = ctx.saved_tensors
-        return query_grad * grads[0], item_grad * grads[0], None, None, None, None
+        query_grad, item_grad, bias_grad = ctx.saved_tensors
+        bias_grad = None if bias_grad is None else bias_grad * grads[0]
+        return query_grad * grads[0], item_grad * grads[0], None, None, None, None, bias_grad, None, None
 
 
 def linear_cross_entropy(
@@ -91,6 +139,7 @@ def linear_cross_entropy(
     items: Tensor,
     targets: Tensor,
     weights: Tensor | None = None,
+    bias: tuple[Tensor, Tensor, Tensor] | None = None,
     dtype: torch.dtype = torch.float32,
     block_elements: int = _BLOCK_ELEMENTS,
 ) -> Tensor:
@@ -103,6 +152,8 @@ def linear_cross_entropy(
         items: float32 ``[n, d]``, every class.
         targets: int64 ``[T]``, rows of ``items``.
         weights: float32 ``[T]``, how much each target counts (None: all alike); their mean should be 1.
+        bias: (rows, classes, values), each ``[N]``, rows ascending and no pair twice: ``values`` are added to those
+            logits. They should stay within ±20.
         dtype: precision of the three matrix products and of ``exp``; float32 is exact, bfloat16 is about twice as
             fast where the processor multiplies it natively. Sums over classes and the picked logit stay float32.
         block_elements: logits held at once.
@@ -112,6 +163,6 @@ def linear_cross_entropy(
     0.5514
     """
     loss: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        queries, items, targets, weights, dtype, block_elements
+        queries, items, targets, weights, *(bias or (None, None, None)), dtype, block_elements
     )
     return loss

@@ -68,6 +68,39 @@ class PackedBatch:
         ends = np.repeat(self.starts + self.lengths - 1, self.lengths)
         return self._send(ends - np.arange(int(self.lengths.sum())))
 
+    def pasts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Every position with every different item of its past, the item at the position included.
+
+        Returns:
+            rows int64 ``[N]`` (positions, ascending), items int64 ``[N]``, lags int64 ``[N]``: 0 for the item at the
+            position itself; of an item that occurs twice, the newer occurrence.
+        """
+        places = np.arange(len(self.items)) - np.repeat(self.starts, self.lengths)
+        counts = places + 1
+        rows = np.repeat(np.arange(len(places)), counts)
+        lags = places[rows] - (np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts))
+        return self._past(rows, lags, rows - lags)
+
+    def whole_pasts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The same for the last position of each sequence only; rows are sequences."""
+        rows = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        tokens = np.arange(len(rows))
+        return self._past(rows, np.repeat(self.starts + self.lengths - 1, self.lengths) - tokens, tokens)
+
+    def _past(
+        self, rows: npt.NDArray[np.int64], lags: npt.NDArray[np.int64], tokens: npt.NDArray[np.int64]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        items = self.items.cpu().numpy()[tokens]
+        owner = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        pairs = np.sort(owner * (int(items.max(initial=0)) + 1) + self.items.cpu().numpy())
+        if (pairs[1:] == pairs[:-1]).any():
+            order = np.lexsort((lags, items, rows))
+            rows, lags, items = rows[order], lags[order], items[order]
+            fresh = np.ones(len(rows), bool)
+            fresh[1:] = (rows[1:] != rows[:-1]) | (items[1:] != items[:-1])
+            rows, lags, items = rows[fresh], lags[fresh], items[fresh]
+        return self._send(rows), self._send(items), self._send(lags)
+
     @cached_property
     def grid(self) -> Grid:
         return Grid.pack(self.lengths, self.width, self.device)

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from palate.errors import PalateError
 from palate.objectives import OBJECTIVES, Batch, Scores
+from palate.objectives.base import Bias
 from palate.objectives.bpr import BPR, BPRConfig
 from palate.objectives.cross_entropy import CrossEntropy
 from palate.objectives.gbce import GBCE, GBCEConfig
@@ -74,6 +75,40 @@ def test_weights_say_how_much_a_target_counts() -> None:
     grads = torch.autograd.grad(mine, (queries, items))
     for got, want in zip(grads, torch.autograd.grad(expected, (queries, items)), strict=True):
         torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("block", [64 * 39, 10**7])
+@pytest.mark.parametrize("spread", [0.5, 20.0])
+def test_a_bias_is_part_of_the_softmax(block: int, spread: float) -> None:
+    random = torch.Generator().manual_seed(4)
+    queries = torch.randn(200, 8, generator=random, dtype=torch.float64).requires_grad_()
+    items = (torch.randn(39, 8, generator=random, dtype=torch.float64) * spread).requires_grad_()
+    targets = torch.randint(0, 39, (200,), generator=random)
+    chosen = torch.rand(200, 39, generator=random) < 0.1
+    chosen[torch.arange(0, 200, 3), targets[::3]] = True  # some targets carry a bias themselves
+    rows, classes = chosen.nonzero(as_tuple=True)
+    values = torch.randn(len(rows), generator=random, dtype=torch.float64).mul(3).requires_grad_()
+    weights = torch.rand(200, generator=random, dtype=torch.float64)
+    logits = (queries @ items.T).index_put((rows, classes), values, accumulate=True)
+    expected = (functional.cross_entropy(logits, targets, reduction="none") * weights).mean()
+    mine = linear_cross_entropy(queries, items, targets, weights, (rows, classes, values), torch.float64, block)
+    torch.testing.assert_close(mine, expected)
+    inputs = (queries, items, values)
+    for got, want in zip(torch.autograd.grad(mine, inputs), torch.autograd.grad(expected, inputs), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-9)
+
+
+def test_scores_with_a_bias_agree_however_they_are_asked() -> None:
+    scores, batch = problem()
+    rows, items = torch.tensor([0, 0, 3, 24]), torch.tensor([7, 2, 40, 1])
+    biased = Scores(scores.queries, scores.items, Bias(rows, items, torch.tensor([5.0, -3.0, 2.0, 1.0])))
+    full = biased.full()
+    torch.testing.assert_close(full[0, 7], scores.full()[0, 7] + 5)
+    index = torch.randint(1, 41, (25, 30), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(biased.at(index), full.gather(1, index))
+    torch.testing.assert_close(biased.at(torch.arange(1, 41)), full[:, 1:])
+    expected = functional.cross_entropy(full[:, 1:40], batch.targets - 1)
+    torch.testing.assert_close(CrossEntropy()(biased, batch).value, expected)
 
 
 @pytest.mark.parametrize("name", list(OBJECTIVES))

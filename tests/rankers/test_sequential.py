@@ -26,6 +26,7 @@ VARIANTS = {
     "sasrec-post": (SASRec, {"norm": "post", "input_norm": True, "positions": "first", "activation": "relu"}),
     "sasrec-ligr": (SASRec, {"block": "ligr", "positions": "none", "scale_inputs": True}),
     "sasrec-cosine": (SASRec, {"similarity": "cosine", "temperature": 0.1}),
+    "sasrec-repeat": (SASRec, {"repeat_bias": True, "positions": "first"}),
     "gru4rec": (GRU4Rec, {"layers": 2}),
 }
 
@@ -35,6 +36,8 @@ def build(variant: str, **more: object) -> SequentialRanker:
     torch.manual_seed(0)
     model = kind(kind.Config.parse({"dim": 8, "max_length": 6, **options, **more}, where="test"), 9, {})
     nn.init.normal_(model.items.ids.weight)
+    if model.repeat is not None:
+        nn.init.normal_(model.repeat, std=0.3)
     return model.eval()
 
 
@@ -95,6 +98,34 @@ def test_training_query_equals_serving_query(variant: str) -> None:
     for t in range(4):
         served = model.queries(Sequences.from_lists([[4, 2, 7, 1][: t + 1]])).queries[0]
         torch.testing.assert_close(queries[t], served, atol=1e-5, rtol=1e-4)
+
+
+@given(st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=8), min_size=1, max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_pasts_name_each_item_once_with_its_newest_lag(histories: list[list[int]]) -> None:
+    batch = PackedBatch.of(Sequences.from_lists(histories), 8)
+    found = {(r, i): lag for r, i, lag in zip(*(x.tolist() for x in batch.pasts()), strict=True)}
+    expected, row = {}, 0
+    for history in histories:
+        for end in range(len(history)):
+            for place in range(end + 1):
+                expected[row, history[place]] = end - place
+            row += 1
+    assert found == expected
+    assert (batch.pasts()[0].diff() >= 0).all()
+    whole = {(r, i): lag for r, i, lag in zip(*(x.tolist() for x in batch.whole_pasts()), strict=True)}
+    ends = np.cumsum([len(h) for h in histories]) - 1
+    assert whole == {(s, i): lag for s, end in enumerate(ends) for (r, i), lag in expected.items() if r == end}
+
+
+def test_repeat_bias_moves_the_items_of_the_history_only() -> None:
+    model = build("sasrec-repeat")
+    biased = model.score([[3, 1, 2]])
+    lags, model.repeat = model.repeat.detach(), None  # type: ignore[union-attr]
+    plain = model.score([[3, 1, 2]])
+    moved = biased - plain
+    torch.testing.assert_close(moved[0, [2, 1, 3]], 10 * lags[:3], atol=1e-4, rtol=1e-4)
+    assert not moved[0, 4:].any()
 
 
 def test_only_the_newest_items_are_read() -> None:
