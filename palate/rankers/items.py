@@ -18,37 +18,58 @@ class Modality(nn.Module):
     """A frozen feature matrix and its trained projection.
 
     Args:
-        vectors: float ``[num_items + 1, width]``; rows where ``present`` is False are not looked at.
-        present: bool ``[num_items + 1]``.
+        width: of the features.
+        whiten: project on so many principal components, each scaled to variance one, so that the few directions in
+            which all texts or all pictures agree do not drown the others; 0 only centres and scales by one number.
         missing: what stands for an absent feature: a ``learned`` vector, the ``mean`` of the present, or ``zeros``.
+        dropout: on the features.
     """
 
     vectors: Tensor
     present: Tensor
     centre: Tensor
-    scale: Tensor
+    basis: Tensor
 
-    def __init__(self, width: int, num_items: int, dim: int, missing: Missing, dropout: float) -> None:
+    def __init__(
+        self, width: int, num_items: int, dim: int, missing: Missing, dropout: float = 0.0, whiten: int = 0
+    ) -> None:
         super().__init__()
         self.missing = missing
+        self.whiten = min(whiten, width)
+        inner = self.whiten or width
         # Not part of the weights: a frozen matrix is kept once, in the feature store.
-        self.register_buffer("vectors", torch.zeros(num_items + 1, width), persistent=False)
+        self.register_buffer("vectors", torch.zeros(num_items + 1, inner), persistent=False)
         self.register_buffer("present", torch.zeros(num_items + 1, dtype=torch.bool))
+        # Part of the weights: what turns a new item's features into what the projection was trained on.
         self.register_buffer("centre", torch.zeros(width))
-        self.register_buffer("scale", torch.ones(()))
-        self.project = nn.Linear(width, dim)
+        self.register_buffer("basis", torch.zeros(width, self.whiten) if self.whiten else torch.ones(()))
+        self.project = nn.Linear(inner, dim)
+        # An item's vector starts as small as an id's, so that the softmax starts flat.
+        nn.init.normal_(self.project.weight, std=0.02 / inner**0.5)
+        nn.init.zeros_(self.project.bias)
         self.dropout = nn.Dropout(dropout)
         self.absent = nn.Parameter(torch.randn(dim) * 0.02) if missing == "learned" else None
 
     def fill(self, vectors: Tensor, present: Tensor, training: Tensor) -> None:
-        """Take the features; centre and scale come from the items of the training split that have one."""
+        """Take the features; the statistics come from the items of the training split that have one.
+
+        Args:
+            vectors: float ``[num_items + 1, width]``; rows where ``present`` is False are not looked at.
+            present: bool ``[num_items + 1]``.
+            training: bool ``[num_items + 1]``.
+        """
         known = vectors[present & training] if bool((present & training).any()) else vectors[present]
         if not len(known):
             raise PalateError("no item has this feature", "Check the feature store's coverage, or drop the modality.")
         self.centre = known.mean(0)
-        self.scale = (known - self.centre).pow(2).mean().sqrt().clamp_min(1e-6)
+        self.basis = _whitening(known - self.centre, self.whiten)
         self.present = present.clone()
-        self.vectors = ((vectors - self.centre) / self.scale).masked_fill(~present.unsqueeze(1), 0.0)
+        self.vectors = self.standardise(vectors).masked_fill(~present.unsqueeze(1), 0.0)
+
+    def standardise(self, vectors: Tensor) -> Tensor:
+        """Features ``[n, width]`` to what the projection reads, ``[n, whiten or width]``."""
+        centred = vectors - self.centre
+        return centred @ self.basis if self.whiten else centred * self.basis
 
     def forward(self) -> Tensor:
         """``[num_items + 1, dim]``. A centred absent vector is zero, so ``mean`` projects zero: the mean."""
@@ -59,6 +80,18 @@ class Modality(nn.Module):
         if self.absent is None:
             return projected.masked_fill(absent, 0.0)
         return torch.where(absent, self.absent, projected)
+
+
+def _whitening(centred: Tensor, components: int) -> Tensor:
+    """``[width, components]``, principal directions over their standard deviations; a scalar for no components."""
+    if not components:
+        return 1 / centred.pow(2).mean().sqrt().clamp_min(1e-6)
+    values, directions = torch.linalg.eigh((centred.T @ centred).double() / max(1, len(centred) - 1))
+    best = torch.arange(len(values) - 1, len(values) - 1 - components, -1, device=values.device)
+    # Directions that the items do not span carry nothing; their features stay near zero instead of being blown up.
+    floor = values[-1].clamp_min(1e-12) * 1e-6
+    basis: Tensor = directions[:, best] / values[best].clamp_min(floor).sqrt()
+    return basis.to(centred.dtype)
 
 
 class ItemEncoder(nn.Module):
@@ -86,6 +119,7 @@ class ItemEncoder(nn.Module):
         missing: Missing = "learned",
         id_dropout: float = 0.0,
         feature_dropout: float = 0.0,
+        whiten: int = 0,
     ) -> None:
         super().__init__()
         self.names = tuple(modalities)
@@ -99,7 +133,7 @@ class ItemEncoder(nn.Module):
             nn.init.normal_(self.ids.weight, std=0.02)
         self.features = nn.ModuleDict(
             {
-                name: Modality(widths[name], num_items, dim, missing, feature_dropout)
+                name: Modality(widths[name], num_items, dim, missing, feature_dropout, whiten)
                 for name in self.names
                 if name != "id"
             }
@@ -107,10 +141,6 @@ class ItemEncoder(nn.Module):
         count = len(self.names)
         self.gate = nn.Linear(count * dim, count) if fusion == "gate" and count > 1 else None
         self.mix = nn.Linear(count * dim, dim) if fusion == "concat" and count > 1 else None
-        for feature in self.features.values():
-            assert isinstance(feature, Modality)
-            nn.init.normal_(feature.project.weight, std=0.02)
-            nn.init.zeros_(feature.project.bias)
 
     @property
     def out_dim(self) -> int:

@@ -40,6 +40,7 @@ class SequentialConfig(Config):
         fusion: how the modalities become one vector, see :class:`palate.rankers.items.ItemEncoder`.
         id_dropout: share of items whose id is hidden in a training step, which trains the shared vector of cold items.
         feature_dropout: dropout on the frozen features.
+        whiten: principal components that are kept of each feature matrix, scaled to variance one; 0 keeps it as it is.
         token_dropout: share of the history's items that a training step hides from the encoder.
         repeat_bias: learn what to add to the score of an item that stands in the history, by how long ago: in many
             logs people hardly ever take an item twice, in others (music, groceries) they mostly do, and a product of
@@ -55,6 +56,7 @@ class SequentialConfig(Config):
     fusion: Fusion = "sum"
     id_dropout: float = Field(0.0, ge=0, lt=1)
     feature_dropout: float = Field(0.0, ge=0, lt=1)
+    whiten: int = Field(0, ge=0)
     token_dropout: float = Field(0.0, ge=0, lt=1)
     repeat_bias: bool = False
     similarity: Literal["dot", "cosine"] = "dot"
@@ -92,6 +94,7 @@ class SequentialRanker(nn.Module, Recommender):
             missing=config.missing,
             id_dropout=config.id_dropout,
             feature_dropout=config.feature_dropout,
+            whiten=config.whiten,
         )
         self.repeat = nn.Parameter(torch.zeros(config.max_length)) if config.repeat_bias else None
         self._table: Tensor | None = None

@@ -156,6 +156,18 @@ def test_missing_features_follow_the_policy(missing: str) -> None:
     assert not torch.equal(out[1], out[3])
 
 
+def test_whitened_features_are_uncorrelated_and_serve_new_items() -> None:
+    torch.manual_seed(0)
+    mixed = torch.randn(400, 3) @ torch.randn(3, 12) + 7  # rank 3 in width 12
+    present = torch.ones(400, dtype=torch.bool)
+    modality = Modality(12, 399, 4, "zeros", whiten=5)
+    modality.fill(mixed, present, present)
+    spread = modality.vectors.T @ modality.vectors / 399
+    torch.testing.assert_close(spread[:3, :3], torch.eye(3), atol=1e-3, rtol=0)
+    assert spread[3:, 3:].abs().max() < 0.1
+    torch.testing.assert_close(modality.standardise(mixed[5:7]), modality.vectors[5:7])
+
+
 def test_cold_items_share_one_id_vector_that_id_dropout_trains() -> None:
     encoder = ItemEncoder(4, 3, ("id",), {}, id_dropout=0.5)
     encoder.warm = torch.tensor([True, True, True, False, False])
