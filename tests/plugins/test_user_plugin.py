@@ -1,0 +1,132 @@
+"""A user's own package adds a loss, a ranker, a reader and a metric: the code of docs/extending.md, installed.
+
+The package is what pip would leave in site-packages: modules and a ``.dist-info`` with its entry points.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from palate.errors import PalateError
+from palate.registry import Registry
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "extending.md"
+PARTS = {"objectives": "hardest", "rankers": "markov", "readers": "baskets", "metrics": "bullseye"}
+
+
+def install(site: Path) -> None:
+    """Write the page's files and entry points as an installed package."""
+    blocks = re.findall(r"^```(python|toml)\n# (\S+)\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+    files = {name: code for _, name, code in blocks}
+    entry_points = tomllib.loads(files.pop("pyproject.toml"))["project"]["entry-points"]
+    assert {group.removeprefix("palate."): next(iter(names)) for group, names in entry_points.items()} == PARTS
+    for name, code in files.items():
+        path = site / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(code)
+    (site / "acme_palate" / "__init__.py").touch()
+    info = site / "acme_palate-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-palate\nVersion: 1.0\n")
+    lines = (
+        f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in names.items())
+        for group, names in entry_points.items()
+    )
+    (info / "entry_points.txt").write_text("\n".join(lines))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site-packages")
+    install(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Users who walk round eight items: what comes next is certain, so a Markov chain is right every time."""
+    path = tmp_path_factory.mktemp("shop") / "shop.jsonl"
+    walks = ({"user": f"u{u}", "items": [f"i{(u + s) % 8}" for s in range(6)]} for u in range(24))
+    path.write_text("".join(json.dumps(walk) + "\n" for walk in walks))
+    return path
+
+
+def palate(site: Path, *words: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """The command line of a machine where the plug-in is installed."""
+    return subprocess.run(
+        [sys.executable, "-m", "palate", *map(str, words)],
+        env={**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=check,
+    )
+
+
+def test_the_parts_are_listed(site: Path) -> None:
+    listed = json.loads(palate(site, "models", "--json").stdout)
+    for kind, name in PARTS.items():
+        assert name in listed[kind], f"`palate models` does not list the {kind[:-1]} '{name}'"
+        assert "cannot be loaded" not in listed[kind][name]
+        assert len(listed[kind]) > 1, "the built-in ones stand beside it"
+
+
+def test_the_whole_way_with_all_four(site: Path, shop: Path, tmp_path: Path) -> None:
+    data, markov, hardest = tmp_path / "data", tmp_path / "markov", tmp_path / "hardest"
+    palate(site, "prepare", shop, "--reader", "baskets", "--out", data)
+    palate(site, "train", data, "--model", "markov", "--set", "ranker.smoothing=0.001", "--out", markov)
+    settings = ("--set", "objective.margin=0.5", "--set", "ranker.dim=16", "--epochs", 1)
+    palate(site, "train", data, "--model", "sasrec", "--objective", "hardest", *settings, "--out", hardest)
+    row = json.loads((hardest / "metrics.jsonl").read_text().splitlines()[0])
+    assert 0 <= row["satisfied"] <= 1  # the loss's own diagnostic
+    words = ("--metrics", "bullseye,ndcg", "--keep-seen", "--out", tmp_path / "evaluation")
+    palate(site, "evaluate", markov, hardest, *words)
+    table = (tmp_path / "evaluation" / "table.md").read_text()
+    assert "Bullseye" in table
+    best = json.loads(palate(site, "recommend", markov, "--history", "i2,i3", "--k", 1, "--json").stdout)
+    assert best["items"][0]["item"] == "i4"
+    # i7 -> i0 -> i1 ... : the chain knows every next item, so each target comes in first.
+    results = json.loads((tmp_path / "evaluation" / "table.json").read_text())
+    means = {row["label"]: row["metrics"]["bullseye"]["mean"] for row in results["models"]}
+    assert means["markov"] == 1.0
+    assert 0 <= means["hardest"] <= 1
+
+
+def test_a_wrong_option_of_a_plug_in_is_told_like_any_other(site: Path, shop: Path, tmp_path: Path) -> None:
+    palate(site, "prepare", shop, "--reader", "baskets", "--out", tmp_path / "data")
+    words = ("--model", "sasrec", "--objective", "hardest", "--set", "objective.margn=2", "--out", tmp_path / "run")
+    told = palate(site, "train", tmp_path / "data", *words, check=False)
+    assert told.returncode == 2
+    assert "Did you mean 'margin'?" in told.stderr
+
+
+def test_without_the_package_the_names_are_unknown(shop: Path, tmp_path: Path) -> None:
+    told = palate(tmp_path, "prepare", shop, "--reader", "baskets", "--out", tmp_path / "data", check=False)
+    assert told.returncode == 2
+    assert "there is no reader named 'baskets'" in told.stderr
+
+
+def test_a_plug_in_may_not_take_a_built_in_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "impostor-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: impostor\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[palate.metrics]\nndcg = math:pi\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from palate.evaluation.metrics import METRICS
+
+    with pytest.raises(PalateError, match=r"'math:pi' takes the name of the built-in metric 'ndcg'"):
+        METRICS["ndcg"]
+
+
+def test_a_part_may_be_registered_for_the_process() -> None:
+    registry = Registry("metrics", {"pi": "math:pi"})
+    registry.register("mine", len)
+    assert list(registry) == ["mine", "pi"]
+    assert registry["mine"] is len
