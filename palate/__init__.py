@@ -1,10 +1,45 @@
-"""Palate: recommenders that understand pictures and text and are aligned on preferences."""
+"""Palate: recommenders that understand pictures and text and are aligned on preferences.
 
+The calls behind the commands, loaded on first use so that ``import palate`` stays light::
+
+    from palate import Recommendations, encode, evaluate, from_frames, prepare, train, tune
+"""
+
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 try:
     __version__ = version("palate")
 except PackageNotFoundError:  # running from a source tree that was never installed
     __version__ = "0+unknown"
 
-__all__ = ["__version__"]
+# Name -> module. The rooms import one another by their full names; this is for users. __init__.pyi says the same.
+_CALLS = {
+    "Dataset": "palate.data.dataset",
+    "FeatureStore": "palate.features.store",
+    "PalateError": "palate.errors",
+    "Recommendations": "palate.rankers.recommend",
+    "Run": "palate.runs",
+    "TuneRecipe": "palate.training.search_space",
+    "describe": "palate.artefact",
+    "encode": "palate.features.encode",
+    "evaluate": "palate.evaluation.evaluate",
+    "from_frames": "palate.data.frames",
+    "load_recommender": "palate.rankers.registry",
+    "prepare": "palate.data.prepare",
+    "train": "palate.training.fit",
+    "tune": "palate.training.tune",
+}
+
+__all__ = ["__version__", *_CALLS]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _CALLS:
+        raise AttributeError(f"module 'palate' has no attribute {name!r}")
+    return getattr(import_module(_CALLS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

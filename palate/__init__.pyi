@@ -1,0 +1,16 @@
+from palate.artefact import describe as describe
+from palate.data.dataset import Dataset as Dataset
+from palate.data.frames import from_frames as from_frames
+from palate.data.prepare import prepare as prepare
+from palate.errors import PalateError as PalateError
+from palate.evaluation.evaluate import evaluate as evaluate
+from palate.features.encode import encode as encode
+from palate.features.store import FeatureStore as FeatureStore
+from palate.rankers.recommend import Recommendations as Recommendations
+from palate.rankers.registry import load_recommender as load_recommender
+from palate.runs import Run as Run
+from palate.training.fit import train as train
+from palate.training.search_space import TuneRecipe as TuneRecipe
+from palate.training.tune import tune as tune
+
+__version__: str

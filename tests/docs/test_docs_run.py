@@ -1,0 +1,130 @@
+"""The documentation keeps its word: its commands exist, its options exist, its links lead somewhere, its code runs.
+
+A ```sh block whose first line is ``# runs in the tests`` is executed as it stands, in an empty folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from palate.cli.app import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
+MARK = "# runs in the tests"
+
+
+def fenced(page: Path, *languages: str) -> list[str]:
+    words = "|".join(languages)
+    return re.findall(rf"^```(?:{words})\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Every ``palate ...`` line of the page's code, continued lines joined."""
+    text = page.read_text(encoding="utf-8")
+    code = [*fenced(page, "sh", "bash", "console", ""), *re.findall(r"^(?: {4}.*\n)+", text, re.M)]
+    code += [f"{one}\n" for one in re.findall(r"`(palate [^`\n]*)`", text)]
+    joined = re.sub(r"\\\n\s*", " ", "\n".join(code))
+    lines = (re.sub(r"^\s*\$?\s*(?:\.venv/bin/)?", "", line) for line in joined.splitlines())
+    return [shlex.split(line, comments=True) for line in lines if re.match(r"palate [a-z]+\b", line)]
+
+
+@cache
+def options_of(command: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "palate", command, "--help"],
+        env={**os.environ, "COLUMNS": "250"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", done.stdout))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_every_command_and_option_exists(page: Path) -> None:
+    for words in commands(page):
+        command, *rest = words[1:]
+        assert command in COMMANDS, f"{page.name}: there is no `palate {command}`"
+        for word in rest:
+            # What follows a pipe, a redirection or another command is not ours.
+            if word in ("|", ">", ">>", "&&", ";", "2>"):
+                break
+            option = word.partition("=")[0].strip("[](),.;")
+            if re.fullmatch(r"--?[a-z][a-z-]*", option):
+                assert option in options_of(command), f"{page.name}: `palate {command}` has no {option}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_links_within_the_project_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+        if not re.match(r"[a-z]+:", target):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}, which is not there"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_recipes_on_the_page_are_toml(page: Path) -> None:
+    for block in fenced(page, "toml"):
+        tomllib.loads(block)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_python_on_the_page_parses(page: Path) -> None:
+    for block in fenced(page, "python"):
+        compile(block.replace(">>> ", ""), str(page), "exec") if ">>>" not in block else None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_make_targets_on_the_page_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    for target in re.findall(r"\bmake ([a-z][a-z-]*)(?=[`\n])", page.read_text(encoding="utf-8")):
+        assert target in targets, f"{page.name}: there is no `make {target}`"
+
+
+def test_the_index_leads_to_every_page() -> None:
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "index.md" or f"({page.name})" in index, f"docs/index.md does not lead to {page.name}"
+
+
+def test_marked_commands_of_the_readme_run(tmp_path: Path) -> None:
+    """The whole way of the README on its own toy data, in one shell, stopped by the first command that fails."""
+    blocks = [b for b in fenced(ROOT / "README.md", "sh") if b.startswith(MARK)]
+    assert len(blocks) >= 2, "the README has lost its tested commands"
+    script = "set -euo pipefail\npalate() { " + shlex.quote(sys.executable) + ' -m palate "$@"; }\n'
+    script += "python() { " + shlex.quote(sys.executable) + ' "$@"; }\n' + "\n".join(blocks)
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
+    blocks = fenced(ROOT / "README.md", "python")
+    assert blocks, "the README shows no Python"
+    script = "\n".join(blocks)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
