@@ -51,9 +51,9 @@ class Scores:
     def full(self) -> Tensor:
         """The whole matrix ``[T, num_items + 1]``."""
         products = self.queries @ self.items.T
-        if self.bias is None:
-            return products
-        return products.index_put((self.bias.rows, self.bias.items), self.bias.values, accumulate=True)
+        if self.bias is not None:
+            products.index_put_((self.bias.rows, self.bias.items), self.bias.values, accumulate=True)
+        return products
 
     def _bias_at(self, index: Tensor) -> Tensor:
         """The bias of each cell of ``index``, found by binary search in the sorted pairs (row, item)."""
