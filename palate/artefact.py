@@ -122,11 +122,15 @@ def _rows(path: Path) -> list[Facts]:
 
 
 def _evaluation(folder: Path) -> Facts:
-    return {"kind": "evaluation", **read_json(folder / "table.json")}
+    return {"kind": "evaluation", **_without_format(folder / "table.json")}
 
 
 def _tuning(folder: Path) -> Facts:
-    return {"kind": "tuning", **read_json(folder / "study.json")}
+    return {"kind": "tuning", **_without_format(folder / "study.json")}
+
+
+def _without_format(path: Path) -> Facts:
+    return {key: value for key, value in read_json(path).items() if key != "format"}
 
 
 def _folder(folder: Path) -> Facts:

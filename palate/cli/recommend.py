@@ -96,8 +96,12 @@ def _known_items(ready: Recommendations, history: str) -> list[int]:
     ids = split_ids(history)
     known, unknown = ready.known(ids)
     if unknown and not known:
-        word = "item" if len(unknown) == 1 else "one item of"
-        raise PalateError(f"the run knows no {word} '{', '.join(unknown[:5])}'", ready.closest(unknown[0]))
+        told = (
+            f"knows no item '{unknown[0]}'"
+            if len(unknown) == 1
+            else f"knows none of the items {', '.join(unknown[:5])}"
+        )
+        raise PalateError(f"the run {told}", ready.closest(unknown[0]))
     for item in unknown[:5]:
         print(f"Warning: no item '{item}', left out. {ready.closest(item)}", file=sys.stderr)
     if len(unknown) > 5:

@@ -97,7 +97,7 @@ def _show(study: Study, folder: Path, dataset: Path) -> None:
     names = list(dict.fromkeys(name for row in study.trials for name in row["params"]))
     table = Table(title=f"The best of {len(study.trials)} trials on validation", title_justify="left")
     for head in ("trial", study.metric, "epoch", *names):
-        table.add_column(head, justify="right")
+        table.add_column(head, justify="right", overflow="fold")
     complete = sorted((r for r in study.trials if r["state"] == "complete"), key=lambda r: (-r["value"], r["trial"]))
     for row in complete[:10]:
         params = [_short(row["params"].get(name)) for name in names]
