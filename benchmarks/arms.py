@@ -23,6 +23,9 @@ def options_of(table: dict[str, Any]) -> list[str]:
     words: list[str] = []
     for key, value in table.items():
         if isinstance(value, dict):
+            value = dict(value)
+            if "name" in value:  # [train.objective] name = "gbce" chooses, the rest are its settings
+                words += [f"--{key}", value.pop("name")]
             words += [word for k, v in value.items() for word in ("--set", f"{key}.{k}={to_toml(v)}")]
         elif value is True:
             words.append(f"--{key}")

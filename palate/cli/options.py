@@ -44,8 +44,12 @@ def _load(context: typer.Context, path: Path | None) -> Path | None:
     settings: list[str] = []
     for key, value in table_of(path, command).items():
         name = key.replace("_", "-")
-        if takes_settings and isinstance(value, dict) and name not in known:
-            # A sub-table such as [train.ranker] stands for --set ranker.KEY=VALUE.
+        if takes_settings and isinstance(value, dict) and (name not in known or "name" in value):
+            # A sub-table such as [train.ranker] stands for --set ranker.KEY=VALUE; where there is an option of that
+            # name as well, its "name" is the option's value: [train.objective] name = "gbce", num_negatives = 64.
+            if name in known:
+                values[known[name].name] = _as_given(context, known[name], value["name"], f"{where}: '{key}.name'")
+                value = {k: v for k, v in value.items() if k != "name"}
             settings += _assignments(key, value)
         elif name not in known:
             raise PalateError(f"{where}: unknown option '{key}'", suggest(name, known))

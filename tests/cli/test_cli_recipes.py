@@ -83,6 +83,12 @@ def test_the_recipe_fills_in(command: Command) -> None:
     assert settings == {"ranker": {"dropout": 0.4, "norm": "pre"}, "trainer": {"betas": [0.9, 0.98]}}
 
 
+def test_a_choice_and_its_settings_share_a_table(command: Command) -> None:
+    seen = command(RECIPE.replace('model = "sasrec"\n', "") + '\n[train.model]\nname = "gru4rec"\nlayers = 2\n')
+    assert seen["model"] == "gru4rec"
+    assert parse_assignments(seen["set_"])["model"] == {"layers": 2}
+
+
 def test_the_command_line_wins_one_by_one(command: Command) -> None:
     seen = command(RECIPE, "other", "--seed", "9", "--exclude-seen", "--set", "ranker.dropout=0.1", "--epochs", "2")
     assert seen["dataset"] == Path("other")
