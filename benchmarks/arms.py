@@ -46,7 +46,7 @@ def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 
 
 def palate(*words: str) -> None:
-    subprocess.run([sys.executable, "-m", "palate.cli.app", *words], check=True)
+    subprocess.run([sys.executable, "-m", "palate", *words], check=True)
 
 
 def main() -> None:

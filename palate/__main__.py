@@ -1,4 +1,4 @@
-"""``python -m palate``: the command line without the script."""
+"""``python -m palate`` is the ``palate`` command."""
 
 from palate.cli.app import main
 
