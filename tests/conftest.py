@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+# Fixture files hold no doctests, and several of one name cannot be collected as modules.
+collect_ignore_glob = ["*conftest.py"]
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -39,15 +39,17 @@ def best_recipe(study: Study, recipe: TuneRecipe, seed: int) -> str:
     """The best trial's settings as TOML for ``palate train --config``."""
     assert study.best is not None
     best = study.best
+    settings: dict[str, Any] = dict(recipe.settings_of(best["params"]))
     train: dict[str, Any] = {
         "model": recipe.model,
         "modalities": recipe.modalities,
         "missing": recipe.missing if recipe.neural else None,
-        "objective": recipe.objective if recipe.neural else None,
         "store": recipe.store or None,
         "seed": seed,
-        **recipe.settings_of(best["params"]),
     }
+    if recipe.neural:  # the table [train.objective] holds the name as well as the settings
+        train["objective"] = {"name": recipe.objective, **settings.pop("objective", {})}
+    train |= settings
     at = f", epoch {best['epoch']}" if best["epoch"] is not None else ""
     return (
         f"# {study.metric} {best['value']:.6f} on validation: trial {best['trial']} of {len(study.trials)}{at}.\n"

@@ -73,3 +73,20 @@ def test_mistakes_in_the_recipe(palate: Shell, shop: Path, recipe: Path, change:
     assert told in outcome.err
     assert "small.toml" in outcome.err or "--trials" in outcome.err
     assert not (recipe.parent / "study").exists()
+
+
+def test_the_best_recipe_keeps_the_objective_and_its_settings(
+    palate: Shell, shop: Path, recipe: Path, tmp_path: Path
+) -> None:
+    searched = RECIPE.replace("epochs = 1", 'epochs = 1\nobjective = "sampled-softmax"').replace(
+        "ranker.dropout = {low = 0.1, high = 0.3, step = 0.1}", "objective.num_negatives = {choices = [3]}"
+    )
+    recipe.write_text(searched)
+    out = tmp_path / "study"
+    told = palate("tune", shop, "--config", recipe, "--out", out)
+    assert told.code == 0, told.err
+    best = palate("train", shop, "--config", out / "best.toml", "--out", tmp_path / "best")
+    assert best.code == 0, best.err
+    options = describe(tmp_path / "best")["options"]
+    assert options["objective"] == "sampled-softmax"
+    assert options["settings"]["objective"]["num_negatives"] == 3

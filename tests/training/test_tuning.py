@@ -274,7 +274,8 @@ def test_the_report_can_be_read_and_trained_again(walks: Dataset, tmp_path: Path
         "dim": 16,
         **{k.partition(".")[2]: v for k, v in study.best["params"].items() if k.startswith("ranker.")},
     } | {"dropout": round(study.best["params"]["ranker.dropout"], 12)}
-    settings = {key: value for key, value in best.items() if isinstance(value, dict)}
+    assert best["objective"] == {"name": "cross-entropy"}
+    settings = {key: value for key, value in best.items() if isinstance(value, dict) and key != "objective"}
     settings["trainer"]["epochs"] = 1
     run = real_train(walks, model=best["model"], out=tmp_path / "run", seed=best["seed"], settings=settings)
     assert run.info["finished"]
