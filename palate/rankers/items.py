@@ -97,8 +97,8 @@ def _whitening(centred: Tensor, components: int) -> Tensor:
 class ItemEncoder(nn.Module):
     """One vector an item, made of its modalities.
 
-    * An item without training interactions ("cold") has no id of its own: it shares one vector, ``unknown``, which is
-      trained by dropping ids at random (``id_dropout``), so that the other modalities learn to stand alone.
+    * An item without training interactions ("cold") has no id of its own: it shares one vector, ``unknown``. That is
+      zero, so that the other modalities speak alone, until ``id_dropout`` trains it by hiding ids at random.
     * ``sum`` adds the modalities, ``gate`` weighs them an item by a learned softmax, ``concat`` mixes them linearly;
       ``late`` keeps them apart: each has an encoder of its own and their scores are added (as in HM4SR).
 
@@ -129,7 +129,7 @@ class ItemEncoder(nn.Module):
         self.register_buffer("warm", torch.ones(num_items + 1, dtype=torch.bool))
         if "id" in self.names:
             self.ids = nn.Embedding(num_items + 1, dim)
-            self.unknown = nn.Parameter(torch.randn(dim) * 0.02)
+            self.unknown = nn.Parameter(torch.zeros(dim))
             nn.init.normal_(self.ids.weight, std=0.02)
         self.features = nn.ModuleDict(
             {
