@@ -44,8 +44,11 @@ def rank_targets(
     The ``j``-th best target of a case has the rank *j + the number of other candidates that score at least as high*;
     targets never push each other down by a tie, and a target asked for twice counts once.
 
+    With ``exclude_seen`` a target that stands in the history cannot be recommended, so it is a miss whatever its score:
+    such targets stay among the candidates and take the last places, and no list holds them.
+
     Args:
-        exclude_seen: Leave the items of the history out of the ranking (unless they are targets).
+        exclude_seen: Leave the items of the history out of the ranking. Of no effect with ``candidates``.
         candidates: Rank among these instead of the whole catalogue.
         batch_size: Cases scored at a time.
         depth: Also keep the best ``depth`` items of each case, for metrics of whole lists.
@@ -66,7 +69,8 @@ def rank_targets(
         batches = _candidate_batches(recommender, histories, targets, candidates.items[order], batch_size)
     else:
         removed, sizes = _removed(histories, targets, recommender.num_items, exclude_seen, pool)
-        batches = _catalogue_batches(recommender, histories, targets, removed, sizes, pool, batch_size, depth)
+        targets, seen = _seen_last(histories, targets, recommender.num_items) if exclude_seen else (targets, None)
+        batches = _catalogue_batches(recommender, histories, targets, seen, removed, sizes, pool, batch_size, depth)
     if description:
         batches = track(batches, description, total=len(cases), weight=batch_size)
     with torch.no_grad():
@@ -142,6 +146,25 @@ def _removed(
     return removed, size - removed.lengths + targets.lengths
 
 
+def _seen_last(
+    histories: Sequences, targets: Sequences, num_items: int
+) -> tuple[Sequences, npt.NDArray[np.bool_] | None]:
+    """Targets with those of the case's own history behind the others, and which they are; None where there are none.
+
+    The order decides between scores of -inf, which is what a seen target counts as: see :func:`_sorted_targets`.
+    """
+    keys, had = _keys(targets, num_items + 1), _keys(histories, num_items + 1)
+    if not len(keys):
+        return targets, None
+    at = np.minimum(np.searchsorted(keys, had), len(keys) - 1)  # keys ascend: rows do, and items within a row
+    seen = np.zeros(len(keys), np.bool_)
+    seen[at[keys[at] == had]] = True
+    if not seen.any():
+        return targets, None
+    order = np.lexsort((seen, np.repeat(np.arange(len(targets)), targets.lengths)))
+    return Sequences(targets.values[order], targets.offsets), seen[order]
+
+
 def _batches(rows: int, size: int) -> Iterator[slice]:
     if size < 1:
         raise PalateError(f"batch_size is {size}", "Give at least 1.")
@@ -153,6 +176,7 @@ def _catalogue_batches(
     recommender: Recommender,
     histories: Sequences,
     targets: Sequences,
+    seen: npt.NDArray[np.bool_] | None,
     removed: Sequences,
     sizes: Ints,
     pool: npt.NDArray[np.bool_] | None,
@@ -163,10 +187,11 @@ def _catalogue_batches(
     for rows in _batches(len(targets), batch_size):
         wanted = targets[rows]
         scores = _checked(recommender.score(histories[rows]), len(wanted), recommender.num_items + 1)
-        best, items = _sorted_targets(scores, wanted)
+        missed = None if seen is None else seen[targets.offsets[rows.start] : targets.offsets[rows.stop]]
+        best, items = _sorted_targets(scores, wanted, missed)
         matrix = scores if columns is None else scores[:, columns.to(scores.device)]
         ranks = _count(matrix, best, wanted) - _count_removed(scores, best, wanted, removed[rows])
-        lists = _best(scores, removed[rows], wanted, pool, depth) if depth else np.empty((0, 0), np.int32)
+        lists = _best(scores, removed[rows], wanted, missed, pool, depth) if depth else np.empty((0, 0), np.int32)
         yield _flat(ranks, items, wanted, sizes[rows], lists)
 
 
@@ -206,17 +231,27 @@ def _checked(scores: Tensor, rows: int, columns: int) -> Tensor:
     return scores
 
 
-def _sorted_targets(scores: Tensor, targets: Sequences) -> tuple[Tensor, Tensor]:
-    """Scores and items of the targets, best first: ``[B, most targets]``, padded with -inf and 0."""
+def _sorted_targets(scores: Tensor, targets: Sequences, missed: npt.NDArray[np.bool_] | None) -> tuple[Tensor, Tensor]:
+    """Scores and items of the targets, best first: ``[B, most targets]``, padded with -inf and 0.
+
+    Those that are ``missed`` (bool ``[targets]``, the last ones of each row) count as -inf, which every score reaches.
+    """
     lengths = targets.lengths
     if lengths.max() == 1:
         items = torch.from_numpy(targets.values.astype(np.int64))[:, None].to(scores.device)
-        return scores.gather(1, items), items
-    padded = np.zeros((len(targets), lengths.max()), np.int64)
-    padded[np.arange(lengths.max()) < lengths[:, None]] = targets.values
+        values = scores.gather(1, items)
+        if missed is not None:
+            values = values.masked_fill(torch.from_numpy(missed)[:, None].to(scores.device), -torch.inf)
+        return values, items
+    real = np.arange(lengths.max()) < lengths[:, None]
+    padded = np.zeros(real.shape, np.int64)
+    padded[real] = targets.values
     items = torch.from_numpy(padded).to(scores.device)
-    # The sort is stable and the padding is behind, so a target that scores -inf still comes before it.
-    values, at = scores.gather(1, items).masked_fill(items == 0, -torch.inf).sort(dim=1, descending=True, stable=True)
+    if missed is not None:
+        real[real] = ~missed
+    worst = torch.from_numpy(~real).to(scores.device)
+    # The sort is stable, missed targets stand behind the others and padding behind both: so they do among -inf.
+    values, at = scores.gather(1, items).masked_fill(worst, -torch.inf).sort(dim=1, descending=True, stable=True)
     return values, items.gather(1, at)
 
 
@@ -260,16 +295,22 @@ def _rows_with_more_than(targets: Sequences) -> list[int]:
 
 
 def _best(
-    scores: Tensor, removed: Sequences, targets: Sequences, pool: npt.NDArray[np.bool_] | None, depth: int
+    scores: Tensor,
+    removed: Sequences,
+    targets: Sequences,
+    missed: npt.NDArray[np.bool_] | None,
+    pool: npt.NDArray[np.bool_] | None,
+    depth: int,
 ) -> npt.NDArray[np.int32]:
     """The best items of each row that may be recommended: int32 ``[B, depth]``, equal scores by item index."""
     kept = scores.clone()
     if pool is not None:
         kept[:, torch.from_numpy(~pool).to(scores.device)] = -torch.inf
-    for rows, value in ((removed, None), (targets, scores)):
-        row = torch.from_numpy(np.repeat(np.arange(len(rows)), rows.lengths)).to(scores.device)
-        item = torch.from_numpy(rows.values.astype(np.int64)).to(scores.device)
-        kept[row, item] = -torch.inf if value is None else value[row, item]
+    for rows, back in ((removed, False), (targets, True)):  # all that is removed, then the targets put back
+        pick = ~missed if back and missed is not None else slice(None)
+        row = torch.from_numpy(np.repeat(np.arange(len(rows)), rows.lengths)[pick]).to(scores.device)
+        item = torch.from_numpy(rows.values.astype(np.int64)[pick]).to(scores.device)
+        kept[row, item] = scores[row, item] if back else -torch.inf
     kept[:, 0] = -torch.inf
     values, items = torch.topk(kept, min(depth, kept.shape[1]), dim=1)
     by_item = items.argsort(dim=1)

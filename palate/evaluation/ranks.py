@@ -18,7 +18,8 @@ class Ranks:
     """Ranks of the targets of many cases, ragged.
 
     Attributes:
-        values: int64 ``[total]``, 1-based ranks, ascending (and different) within a case.
+        values: int64 ``[total]``, 1-based ranks, ascending (and different) within a case. Targets that could not be
+            recommended (excluded as seen) have the last ranks, up to ``num_candidates``.
         items: int32 ``[total]``, the target item that each rank belongs to.
         offsets: int64 ``[cases + 1]``; case ``c`` owns ``values[offsets[c]:offsets[c + 1]]``.
         num_candidates: int64 ``[cases]``, how many items were ranked, targets included.

@@ -15,15 +15,17 @@ from palate.evaluation.ranking import rank_targets
 
 
 def naive_ranks(scores, cases, exclude_seen, pool=None):
-    """Sort each user's candidates, others before targets at equal scores, and read off the places of the targets."""
+    """Sort each user's candidates, others before targets at equal scores, and read off the places of the targets.
+
+    Excluded targets, which nobody can recommend, come behind everything.
+    """
     out, sizes, items_out = [], [], []
     for row in range(len(cases)):
         targets = set(cases.targets[row].tolist())
         items = range(1, scores.shape[1]) if pool is None else [i for i in range(1, scores.shape[1]) if pool[i]]
-        if exclude_seen:
-            seen = set(cases.histories[row].tolist()) - targets
-            items = [i for i in items if i not in seen]
-        ordered = sorted(items, key=lambda i: (-scores[row, i], i in targets))
+        seen = set(cases.histories[row].tolist()) if exclude_seen else set()
+        items = [i for i in items if i not in seen or i in targets]
+        ordered = sorted(items, key=lambda i: (i in seen, -scores[row, i], i in targets))
         places = [(place, item) for place, item in enumerate(ordered, 1) if item in targets]
         out.append([place for place, _ in places])
         items_out.append({item for _, item in places})
@@ -88,10 +90,24 @@ def test_minus_infinity_is_the_last_place_and_padding_no_competitor():
     assert ranks.num_candidates.tolist() == [3, 4]
 
 
-def test_a_seen_target_still_counts_as_a_candidate():
+def test_a_seen_target_cannot_be_recommended_and_comes_last():
     cases = Cases(np.arange(1), Sequences.from_lists([[1, 2, 2]]), Sequences.from_lists([[2, 2]]))
-    ranks = rank_targets(Fixed(torch.tensor([[0.0, 5.0, 4.0, 3.0]])), cases, exclude_seen=True)
-    assert (ranks.values.tolist(), ranks.num_candidates.tolist()) == ([1], [2])
+    model = Fixed(torch.tensor([[0.0, 5.0, 4.0, 3.0]]))
+    ranks = rank_targets(model, cases, exclude_seen=True, depth=2)
+    assert (ranks.values.tolist(), ranks.num_candidates.tolist()) == ([2], [2])
+    assert ranks.lists.tolist() == [[3, 0]]
+    kept = rank_targets(model, cases, exclude_seen=False, depth=2)
+    assert (kept.values.tolist(), kept.lists.tolist()) == ([2], [[1, 2]])
+
+
+def test_several_seen_targets_take_the_last_places_even_behind_minus_infinity():
+    table = torch.tensor([[0.0, 9.0, 8.0, 7.0, -torch.inf, 1.0, 2.0]])
+    cases = Cases(np.arange(1), Sequences.from_lists([[1, 2, 3]]), Sequences.from_lists([[1, 3, 4]]))
+    ranks = rank_targets(Fixed(table), cases, exclude_seen=True, depth=6)
+    assert ranks.num_candidates.tolist() == [5]  # all but item 2
+    assert ranks.values.tolist() == [3, 4, 5]
+    assert ranks.items.tolist() == [4, 1, 3]
+    assert ranks.lists.tolist() == [[6, 5, 0, 0, 0, 0]]
 
 
 def test_pool_ranks_among_its_items_only():
@@ -128,14 +144,28 @@ def test_candidates_agree_with_a_sort():
     assert ranks.num_candidates.tolist() == sizes
 
 
-def test_lists_are_what_recommend_gives():
-    dataset = make_dataset()
+@pytest.mark.parametrize("repeats", [False, True])
+@pytest.mark.parametrize("tests", [1, 3])
+def test_lists_are_what_recommend_gives(repeats, tests):
+    dataset = make_dataset(repeats=repeats, tests=tests)
     model = Fixed(torch.randn(20, dataset.num_items + 1, generator=torch.Generator().manual_seed(5)))
     cases = dataset.cases("test")
     for exclude_seen in (True, False):
         lists = rank_targets(model, cases, exclude_seen=exclude_seen, depth=5, batch_size=9).lists
         assert lists is not None
         assert lists.tolist() == model.recommend(cases.histories, 5, exclude_seen)[0].tolist()
+
+
+def test_no_hit_that_no_list_shows():
+    dataset = make_dataset(repeats=True, tests=2)
+    cases = dataset.cases("test")
+    model = Fixed(torch.randn(20, dataset.num_items + 1, generator=torch.Generator().manual_seed(6)))
+    for exclude_seen in (True, False):
+        ranks = rank_targets(model, cases, exclude_seen=exclude_seen, depth=5)
+        shown = [
+            set(row) & set(items) for row, items in zip(cases.targets.to_lists(), ranks.lists.tolist(), strict=True)
+        ]
+        assert ranks.sum(ranks.values <= 5).tolist() == [len(hits) for hits in shown]
 
 
 def test_lists_are_padded_where_the_catalogue_is_short():
