@@ -34,11 +34,14 @@ def _load(context: typer.Context, path: Path | None) -> Path | None:
     where = f"{path} [{command}]"
     # An option is known by its long name without the dashes; "set" alone is spelt as sub-tables.
     known: dict[str, Any] = {}
+    negated: set[str] = set()  # the second names of flags, such as keep-seen of --exclude-seen/--keep-seen
     for parameter in context.command.params:
         if parameter.name in ("config", "help", "set_"):
             continue
         names = [name[2:] for name in parameter.opts if name.startswith("--")] or [str(parameter.name)]
-        known.update(dict.fromkeys(names, parameter))
+        off = [name[2:] for name in getattr(parameter, "secondary_opts", ()) if name.startswith("--")]
+        known.update(dict.fromkeys([*names, *off], parameter))
+        negated.update(off)
     takes_settings = any(parameter.name == "set_" for parameter in context.command.params)
     values: dict[str, Any] = {}
     settings: list[str] = []
@@ -53,8 +56,12 @@ def _load(context: typer.Context, path: Path | None) -> Path | None:
             settings += _assignments(key, value)
         elif name not in known:
             raise PalateError(f"{where}: unknown option '{key}'", suggest(name, known))
+        elif known[name].name in values:
+            raise PalateError(f"{where}: '{key}' is an option that is given already", "Leave one of them out.")
         else:
-            values[known[name].name] = _as_given(context, known[name], value, f"{where}: '{key}'")
+            given = _as_given(context, known[name], value, f"{where}: '{key}'")
+            # A flag's own type reads what TOML may hold besides true and false, such as "yes".
+            values[known[name].name] = not known[name].process_value(context, given) if name in negated else given
     context.default_map = {**(context.default_map or {}), **values}
     context.meta[_SETTINGS] = settings
     return path

@@ -89,6 +89,13 @@ def test_a_choice_and_its_settings_share_a_table(command: Command) -> None:
     assert parse_assignments(seen["set_"])["model"] == {"layers": 2}
 
 
+@pytest.mark.parametrize(("value", "excluded"), [("true", False), ("false", True), ('"yes"', False)])
+def test_the_second_name_of_a_flag_turns_it_off(command: Command, value: str, excluded: bool) -> None:
+    recipe = f'[train]\nmodel = "sasrec"\nkeep-seen = {value}\n'
+    assert command(recipe, "data")["exclude_seen"] is excluded
+    assert command(recipe, "data", "--exclude-seen")["exclude_seen"] is True  # the command line wins here, too
+
+
 def test_the_command_line_wins_one_by_one(command: Command) -> None:
     seen = command(RECIPE, "other", "--seed", "9", "--exclude-seen", "--set", "ranker.dropout=0.1", "--epochs", "2")
     assert seen["dataset"] == Path("other")
@@ -112,6 +119,8 @@ def test_a_recipe_does_not_leak_into_the_next_call(command: Command) -> None:
         ('[train]\nseed = "three"\n', "recipe.toml [train]: 'seed': "),
         ("[train]\nseed = -1\n", "recipe.toml [train]: 'seed': "),
         ('[train]\nexclude_seen = "perhaps"\n', "recipe.toml [train]: 'exclude_seen': "),
+        ('[train]\nkeep_seen = "perhaps"\n', "recipe.toml [train]: 'keep_seen': "),
+        ("[train]\nkeep-seen = true\nexclude-seen = true\n", "'exclude-seen' is an option that is given already"),
         ('[train]\nconfig = "other.toml"\n', "recipe.toml [train]: unknown option 'config'"),
     ],
 )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
-from palate.cli.app import COMMANDS
+from palate.cli.app import COMMANDS, build
+from palate.cli.options import _load
 from palate.toml import read_toml
 from palate.training.search_space import TuneRecipe
 
@@ -19,6 +22,24 @@ def test_a_recipe_for_tuning_is_sound(path: Path) -> None:
     if "tune" not in recipe:
         pytest.skip("no [tune] in it")
     TuneRecipe.parse(recipe["tune"], where=path.name).check(path.name)
+
+
+def loaded(path: Path, name: str) -> dict[str, Any]:
+    """The options of a command's table, read as --config reads them: what is unknown or of a wrong type is refused."""
+    command = vars(typer.main.get_command(build()))["commands"][name]
+    context = command.context_class(command, info_name=name)
+    _load(context, path)
+    return dict(context.default_map)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_tables_of_commands_name_known_options(path: Path) -> None:
+    for name in (set(COMMANDS) - {"tune"}) & set(read_toml(path)):  # [tune] is read by itself, see above
+        assert loaded(path, name), f"[{name}] says nothing"
+
+
+def test_beauty_is_compared_with_the_history_kept() -> None:
+    assert loaded(next(path for path in RECIPES if path.stem == "beauty"), "evaluate")["exclude_seen"] is False
 
 
 def test_there_are_recipes_for_tuning() -> None:
