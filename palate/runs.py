@@ -130,6 +130,11 @@ class Run:
         return self.folder.name
 
     @property
+    def finished(self) -> bool:
+        """Whether training came to its end; an interrupted run may hold the model of its best epoch so far."""
+        return bool(self.info.get("finished"))
+
+    @property
     def seed(self) -> int:
         return int(self.info["seed"])
 

@@ -54,6 +54,8 @@ def recommend(
     from palate.runs import Run
 
     opened = Run.open(run)
+    if not opened.finished:
+        print(f"Warning: {run} is not finished; this is its best model so far.", file=sys.stderr)
     ready = Recommendations(opened, only=only or [], without=not_ or [], exclude_seen=not keep_seen, device=device)
     if history is not None:
         _one(ready, _known_items(ready, history), k, {"history": history}, json_)

@@ -34,8 +34,8 @@ def group_runs(words: Sequence[str]) -> list[RunGroup]:
         words: Run folders, or ``NAME=RUN,RUN,...``, which makes one row of that name.
 
     Raises:
-        PalateError: a folder that is no run, a seed that occurs twice in a row, runs of different options under one
-            name.
+        PalateError: a folder that is no run, a run that is not finished, a seed that occurs twice in a row, runs of
+            different options under one name.
     """
     named: list[tuple[str, list[Run]]] = []
     loose: dict[str, list[Run]] = {}
@@ -47,10 +47,10 @@ def group_runs(words: Sequence[str]) -> list[RunGroup]:
                 raise PalateError(
                     f"'{word}': the row has no name of its own", "Write NAME=RUN,RUN with different names."
                 )
-            named.append((name, [Run.open(part) for part in rest.split(",") if part]))
+            named.append((name, [_finished(part) for part in rest.split(",") if part]))
             order.append((name, name))
             continue
-        run = Run.open(word)
+        run = _finished(word)
         key = recipe(run)
         if key not in loose:
             order.append((None, key))
@@ -62,6 +62,14 @@ def group_runs(words: Sequence[str]) -> list[RunGroup]:
         _check(given or runs[0].name, runs)
         groups.append(RunGroup(given or _label(runs), tuple(sorted(runs, key=lambda run: run.seed))))
     return _different(groups)
+
+
+def _finished(folder: str) -> Run:
+    """The run, unless its training was interrupted: its model of the best epoch so far is not what was asked for."""
+    run = Run.open(folder)
+    if not run.finished:
+        raise PalateError(f"{folder} is not finished", "Finish it with the same `palate train ... --resume`.")
+    return run
 
 
 def recipe(run: Run) -> str:

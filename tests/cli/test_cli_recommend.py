@@ -34,6 +34,16 @@ def test_history_is_answered_in_outside_ids(palate: Shell, popular: Path) -> Non
     assert items_of(told.out) == [run.catalogue.ids[item] for item in ranked[:3]]
 
 
+def test_an_unfinished_run_answers_with_a_warning(palate: Shell, popular: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(popular, tmp_path / "run")
+    finished = palate("recommend", run, "--history", "i1", "--json")
+    Run.open(run).add(finished=False)
+    told = palate("recommend", run, "--history", "i1", "--json")
+    assert (told.code, told.out) == (0, finished.out)
+    assert "is not finished" in told.err
+    assert "is not finished" not in finished.err
+
+
 def test_keep_seen(palate: Shell, popular: Path) -> None:
     history = ",".join(f"i{n}" for n in range(12))
     assert items_of(palate("recommend", popular, "--history", history, "--json").out) == ["i12"]

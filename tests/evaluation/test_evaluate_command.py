@@ -42,6 +42,7 @@ def save_run(folder: Path, model: Recommender, dataset: Dataset, path: Path | No
     run = Run.start(folder, model=model.name, options=options, seed=seed, dataset=dataset, dataset_path=path)
     run.model_folder.mkdir()
     model.save(run.model_folder)
+    run.add(finished=True)
     return folder
 
 
@@ -138,6 +139,16 @@ def test_other_data_is_refused(place, tmp_path):
     save_run(tmp_path / "run", Popularity.fit(other), other, tmp_path / "other")
     with pytest.raises(PalateError, match="run was trained on other data"):
         call(place / "popularity", tmp_path / "run")
+
+
+def test_an_unfinished_run_is_refused_before_any_work(place, tmp_path, monkeypatch):
+    dataset = Dataset.load(place / "data")
+    broken = save_run(tmp_path / "broken", Popularity.fit(dataset), dataset, place / "data", seed=1)
+    Run.open(broken).add(finished=False)
+    monkeypatch.setattr("palate.evaluation.groups.evaluate", None)
+    for words in ([place / "popularity", broken], [f"both={place / 'popularity'},{broken}"]):
+        with pytest.raises(PalateError, match=r"broken is not finished.*palate train \.\.\. --resume"):
+            call(*words)
 
 
 def test_a_dataset_that_moved_is_asked_for(tmp_path):
