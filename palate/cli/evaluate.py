@@ -53,7 +53,7 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="New folder for per-user results, tables and a chart.")
     ] = None,
-    device: Annotated[str, typer.Option(help="Where models answer: cpu, cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Where models answer: auto, cpu, cuda, cuda:1, mps.")] = "cpu",
     seed: Seed = 0,
     json_: JsonOutput = False,
     config: ConfigFile = None,
@@ -61,6 +61,7 @@ def evaluate(
     """Evaluate runs side by side: one table, identical cases and candidates, intervals, paired differences."""
     import json
 
+    from palate.device import parse_device
     from palate.evaluation.candidates import KINDS, Candidates, Kind
     from palate.evaluation.compare import compare
     from palate.evaluation.groups import evaluate_groups, find_group, group_runs, open_dataset
@@ -75,6 +76,7 @@ def evaluate(
         raise PalateError(f"there is no protocol '{protocol}'", suggest(protocol, ["full", "sampled"]))
     if split not in ("valid", "test"):
         raise PalateError(f"there is no split '{split}' to evaluate", suggest(split, ["valid", "test"]))
+    device = parse_device(device)
     made: Candidates | Kind
     if candidates in KINDS:
         made = "uniform" if candidates == "uniform" else "popularity"

@@ -41,7 +41,7 @@ def recommend(
     dataset: Annotated[
         Path | None, typer.Option(help="Where --user and --all look; by default what the run was trained on.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "cpu",
     json_: JsonOutput = False,
     config: ConfigFile = None,
 ) -> None:
@@ -50,9 +50,11 @@ def recommend(
     Items that nobody has touched yet are recommended as well, where the model can score them.
     """
     _check_choice(history, user, all_, out)
+    from palate.device import parse_device
     from palate.rankers.recommend import Recommendations
     from palate.runs import Run
 
+    device = parse_device(device)
     opened = Run.open(run)
     if not opened.finished:
         print(f"Warning: {run} is not finished; this is its best model so far.", file=sys.stderr)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate.config import Config
+from palate.device import parse_device
 from palate.errors import PalateError, suggest
 from palate.features.content import Modality
 from palate.registry import Registry
@@ -117,18 +118,13 @@ def make_encoder(options: EncoderOptions) -> Encoder:
 
 
 def pick_device(device: str) -> torch.device:
-    """``auto`` is the first of cuda, mps, cpu that is there; anything else is taken by its word, and checked."""
+    """``auto`` is the first of cuda, mps, cpu that is there; anything else is checked (:func:`parse_device`)."""
     import torch
 
-    if device == "auto":
-        best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        return torch.device(best)
-    try:
-        chosen = torch.device(device)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise PalateError(f"the device '{device}' is not there", "Use --device cpu, or auto.") from None
-    return chosen
+    chosen = parse_device(device)
+    if device == "auto" and chosen == "cpu" and torch.backends.mps.is_available():
+        chosen = "mps"
+    return torch.device(chosen)
 
 
 def pick_dtype(dtype: Precision, device: torch.device) -> torch.dtype:

@@ -154,19 +154,18 @@ def allowed_items(catalogue: Catalogue, only: Sequence[str], without: Sequence[s
     """Mask of the items that may be recommended (bool ``[num_items + 1]``), or None for all of them.
 
     Raises:
-        PalateError: an unknown field, or conditions that leave no item.
+        PalateError: an unknown field, a condition that no item meets, or conditions that leave no item.
     """
     if not only and not without:
         return None
     allowed = np.ones(len(catalogue) + 1, np.bool_)
     allowed[0] = False
-    for condition in only:
-        met = catalogue.select(condition)
-        if not met.any():
-            raise PalateError(f"no item meets '{condition}'", _values_hint(catalogue, condition))
-        allowed &= met
-    for condition in without:
-        allowed &= ~catalogue.select(condition)
+    for wanted, conditions in ((True, only), (False, without)):
+        for condition in conditions:
+            met = catalogue.select(condition)
+            if not met.any():  # most likely misspelt; without an error, what was to be left out would be shown
+                raise PalateError(f"no item meets '{condition}'", _values_hint(catalogue, condition))
+            allowed &= met if wanted else ~met
     if not allowed.any():
         told = [f"only {c}" for c in only] + [f"not {c}" for c in without]
         raise PalateError(f"no item is left by: {', '.join(told)}", "Relax the conditions.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from palate.device import parse_device
 from palate.errors import PalateError
 from palate.recommender import Recommender
 from palate.registry import Registry
@@ -19,7 +20,12 @@ RANKERS = Registry(
 
 
 def load_recommender(run: Run, device: str = "cpu") -> Recommender:
-    """The trained model of a run."""
+    """The trained model of a run, on a device: auto, cpu, cuda, cuda:N or mps.
+
+    Raises:
+        PalateError: the run has no model yet, or this machine has no such device.
+    """
+    device = parse_device(device)
     if not (run.model_folder / "config.json").is_file():
         raise PalateError(f"{run.folder} has no trained model yet", "Finish it with `palate train ... --resume`.")
     recommender: Recommender = RANKERS[run.info["model"]].load(run.model_folder, device=device)

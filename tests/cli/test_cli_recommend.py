@@ -73,9 +73,20 @@ def test_only_and_not(palate: Shell, neural: Path) -> None:
     ],
 )
 def test_conditions_nobody_meets(palate: Shell, neural: Path, condition: str, told: str) -> None:
-    outcome = palate("recommend", neural, "--history", "i1", "--only", condition)
-    assert outcome.code == 2
-    assert told in outcome.err
+    for option in ("--only", "--not"):  # a misspelt --not would show what it was to leave out
+        outcome = palate("recommend", neural, "--history", "i1", option, condition)
+        assert outcome.code == 2
+        assert told in outcome.err
+
+
+@pytest.mark.parametrize("device", ["foo", "cuda:99", "cuda:-1", "meta"])
+def test_a_device_that_is_not_there(palate: Shell, popular: Path, device: str) -> None:
+    told = palate("recommend", popular, "--history", "i1", "--device", device)
+    assert told.code == 2
+    assert f"'{device}'" in told.err
+    with pytest.raises(PalateError, match=f"'{device}'"):
+        load_recommender(Run.open(popular), device=device)
+    assert palate("recommend", popular, "--history", "i1", "--device", "auto").code == 0
 
 
 def test_conditions_that_exclude_each_other(palate: Shell, neural: Path) -> None:

@@ -173,6 +173,7 @@ def test_a_dataset_that_moved_is_asked_for(tmp_path):
         (["--metrics", "ndgc"], "no metric named 'ndgc'"),
         (["--primary", "ndcg@7"], "'ndcg@7' is not measured"),
         (["--base", "sasrec"], "--base sasrec is none of the runs"),
+        (["--device", "foo"], "'foo' is no device. Choose auto, cpu, cuda"),
     ],
 )
 def test_mistakes_are_told_before_any_work(place, words, wording, tmp_path, monkeypatch):
