@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,12 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path | str, *, replace: bool = False) -> Iterator[Path]:
+def atomic_folder(path: Path | str, *, replace: bool = False, carry: Sequence[str] = ()) -> Iterator[Path]:
     """Yield a temporary folder; move it to ``path`` when the block ends without an error.
 
     Args:
         replace: Whether an existing folder may be replaced; else it is refused before any work.
+        carry: Names in the replaced folder that move over to the new one, where that has none of its own.
     """
     path = Path(path)
     if path.exists() and not replace and (not path.is_dir() or any(path.iterdir())):
@@ -52,6 +53,9 @@ def atomic_folder(path: Path | str, *, replace: bool = False) -> Iterator[Path]:
             old = _sibling(path)
             path.replace(old)
             part.replace(path)
+            for name in carry:
+                if (old / name).exists() and not (path / name).exists():
+                    (old / name).replace(path / name)
             shutil.rmtree(old) if old.is_dir() else old.unlink()
         else:
             part.replace(path)

@@ -29,6 +29,13 @@ from palate.errors import PalateError
 from palate.files import read_json, write_json
 
 FORMAT = 1
+_REQUIRED: dict[str, type] = {"model": str, "seed": int, "options": dict, "dataset": dict, "environment": dict}
+_OF_DATASET: dict[str, type | tuple[type, ...]] = {
+    "name": str,
+    "path": (str, type(None)),
+    "fingerprint": str,
+    "image_root": str,
+}
 
 
 def environment() -> dict[str, Any]:
@@ -77,10 +84,19 @@ class Run:
         if not (folder / "run.json").is_file():
             raise PalateError(f"{folder} is not a run (it has no run.json)", "Make one with `palate train`.")
         info = read_json(folder / "run.json")
-        if info.get("format") != FORMAT:
+        if not isinstance(info, dict) or "format" not in info:
+            raise PalateError(f"{folder} is not a run (its run.json is not Palate's)", "Check the path.")
+        if info["format"] != FORMAT:
             raise PalateError(
-                f"{folder} has run format {info.get('format')}, this Palate reads {FORMAT}", "Train it again."
+                f"{folder} has run format {info['format']}, this Palate reads {FORMAT}", "Train it again."
             )
+        lacking = [key for key, kind in _REQUIRED.items() if not isinstance(info.get(key), kind)]
+        data = info.get("dataset") or {}
+        lacking = lacking or [
+            f"dataset.{key}" for key, kind in _OF_DATASET.items() if not isinstance(data.get(key, 0), kind)
+        ]
+        if lacking:
+            raise PalateError(f"{folder / 'run.json'} is damaged: it lacks '{lacking[0]}'", "Train it again.")
         return cls(folder, info)
 
     @classmethod

@@ -127,6 +127,7 @@ def prepare(
 
     For example: palate prepare ml-100k --reader movielens --min-rating 4 --k-core 5 --out data/ml-100k
     """
+    from palate.data.folder import carried
     from palate.data.prepare import prepare as make
 
     _check_target(out, overwrite)
@@ -157,11 +158,17 @@ def prepare(
         valid_share=valid_share,
         test_share=test_share,
     )
+    kept = carried(out) if overwrite else []
     dataset.save(out, replace=overwrite)
     if json_:
         print(json.dumps({**dataset.manifest, "fingerprint": dataset.fingerprint}, indent=2, ensure_ascii=False))
     else:
         _show(dataset, out)
+    if kept:
+        folders = " and ".join(f"{name}/" for name in kept)
+        typer.echo(
+            f"Kept {folders} of the dataset that was replaced; a feature store that no longer fits says so.", err=True
+        )
 
 
 def parse_mapping(text: str | None, option: str) -> dict[str, str] | None:
@@ -185,12 +192,13 @@ def parse_mapping(text: str | None, option: str) -> dict[str, str] | None:
 
 def _check_target(out: Path, overwrite: bool) -> None:
     """Refuse before any work, and never replace a folder that is no dataset."""
+    from palate.data.folder import check_replaceable
+
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not overwrite:
         raise PalateError(f"{out} exists already", "Choose another --out, or give --overwrite.")
-    if not (out / "manifest.json").is_file():
-        raise PalateError(f"{out} is not a dataset, so --overwrite leaves it alone", "Choose another --out.")
+    check_replaceable(out)
 
 
 def _show(dataset: Dataset, out: Path) -> None:

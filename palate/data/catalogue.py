@@ -130,4 +130,14 @@ class Catalogue:
 
     @classmethod
     def load(cls, path: Path, root: Path | None = None) -> Catalogue:
-        return cls(pl.read_parquet(path), root or path.parent)
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            PalateError: the file is missing, cut off, or no catalogue.
+        """
+        try:
+            return cls(pl.read_parquet(path), root or path.parent)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise PalateError(f"{path} is damaged ({error})", "Make the dataset or run it belongs to again.") from None
+        except PalateError as error:
+            raise PalateError(f"{path}: {error.message}", error.remedy) from None

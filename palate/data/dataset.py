@@ -13,11 +13,13 @@ import numpy.typing as npt
 import polars as pl
 
 from palate.data.catalogue import Catalogue
+from palate.data.folder import carried, check_replaceable
 from palate.data.sequences import Sequences, offsets_of
 from palate.errors import PalateError
 from palate.files import atomic_folder, digest, read_json, write_json
 
 FORMAT = 1
+_OPTIONAL = pl.selectors.by_name("timestamp", "weight", require_all=False)
 
 
 class Part(IntEnum):
@@ -147,7 +149,14 @@ class Dataset:
         """Write the whole folder, or nothing: interactions, items and users as Parquet, manifest as JSON.
 
         Pictures stay where they are; a dataset whose pictures lie inside its own folder may be moved as a whole.
+        A replaced dataset's ``features/`` and ``images/`` are carried over; stores that no longer fit say so
+        when they are used.
+
+        Raises:
+            PalateError: something else lies in the folder, which would be lost.
         """
+        if replace:
+            check_replaceable(Path(folder))
         pictures, home = self.catalogue.root.resolve(), Path(folder).resolve()
         within = pictures != home and pictures.is_relative_to(home)
         if within and replace and pictures.exists():
@@ -157,7 +166,7 @@ class Dataset:
             columns["timestamp"] = self.timestamps
         if self.weights is not None:
             columns["weight"] = self.weights
-        with atomic_folder(folder, replace=replace) as part:
+        with atomic_folder(folder, replace=replace, carry=carried(Path(folder)) if replace else ()) as part:
             pl.DataFrame(columns).write_parquet(part / "interactions.parquet")
             pl.DataFrame({"user_id": self.user_ids}).write_parquet(part / "users.parquet")
             self.catalogue.save(part / "items.parquet")
@@ -172,17 +181,24 @@ class Dataset:
         if not (folder / "manifest.json").is_file():
             raise PalateError(f"{folder} is not a dataset (it has no manifest.json)", "Make one with `palate prepare`.")
         manifest = read_json(folder / "manifest.json")
-        if manifest.get("format") != FORMAT:
+        if not isinstance(manifest, dict) or "format" not in manifest:
+            raise PalateError(f"{folder} is not a dataset (its manifest.json is not Palate's)", "Check the path.")
+        if manifest["format"] != FORMAT:
             raise PalateError(
-                f"{folder} has dataset format {manifest.get('format')}, this Palate reads {FORMAT}",
+                f"{folder} has dataset format {manifest['format']}, this Palate reads {FORMAT}",
                 "Run `palate prepare` again.",
             )
+        for key in ("fingerprint", "image_root"):
+            if not isinstance(manifest.get(key), str):
+                raise PalateError(f"{folder / 'manifest.json'} lacks '{key}'", "Run `palate prepare` again.")
         try:
-            frame = pl.read_parquet(folder / "interactions.parquet")
+            frame = pl.read_parquet(folder / "interactions.parquet").select("user", "item", "part", _OPTIONAL)
             user_ids = pl.read_parquet(folder / "users.parquet")["user_id"]
-            catalogue = Catalogue.load(folder / "items.parquet", folder / manifest["image_root"])
         except (OSError, pl.exceptions.PolarsError) as error:
             raise PalateError(f"{folder} is damaged ({error})", "Run `palate prepare` again.") from None
+        catalogue = Catalogue.load(folder / "items.parquet", folder / manifest["image_root"])
+        _check_range(folder, "user", frame["user"], 0, len(user_ids) - 1)
+        _check_range(folder, "item", frame["item"], 1, len(catalogue))
         counts = np.bincount(frame["user"].to_numpy(), minlength=len(user_ids)).astype(np.int64)
         return cls(
             catalogue=catalogue,
@@ -193,4 +209,19 @@ class Dataset:
             timestamps=frame["timestamp"].to_numpy() if "timestamp" in frame.columns else None,
             weights=frame["weight"].to_numpy() if "weight" in frame.columns else None,
             manifest=manifest,
+        )
+
+
+def _check_range(folder: Path, name: str, column: pl.Series, least: int, most: int) -> None:
+    """Files of two datasets mixed in one folder are told here, not as an index error later."""
+    if not column.dtype.is_integer():
+        raise PalateError(
+            f"{folder} is damaged (the {name} of an interaction is no number)", "Run `palate prepare` again."
+        )
+    low, high = column.min(), column.max()
+    if column.null_count() or (isinstance(low, int) and low < least) or (isinstance(high, int) and high > most):
+        article = "an" if name == "item" else "a"
+        raise PalateError(
+            f"{folder} is damaged (interactions of {article} {name} that it does not have)",
+            "Run `palate prepare` again.",
         )

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from palate.cli.prepare import parse_mapping, prepare
 from palate.data.dataset import Dataset
+from palate.data.folder import FILES
 from palate.errors import PalateError
 
 
@@ -97,6 +98,46 @@ def test_overwrite_never_deletes_a_folder_that_is_no_dataset(log: Path, tmp_path
     (tmp_path / "holiday" / "photo.jpg").write_bytes(b"photo")
     assert "is not a dataset" in refused(invoke(log, *MAPPED, "--out", tmp_path / "holiday", "--overwrite"))
     assert (tmp_path / "holiday" / "photo.jpg").exists()
+
+
+def test_overwrite_carries_features_and_pictures_over_and_says_so(log: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    invoke(log, *MAPPED, "--out", out)
+    for name in ("features/text/store.json", "images/0.jpg"):
+        (out / name).parent.mkdir(parents=True)
+        (out / name).write_text("hours of work")
+    (out / ".users.parquet.77.0123abcd.part").write_text("of a write that was interrupted")
+    result = invoke(log, *MAPPED, "--out", out, "--min-rating", 3, "--overwrite", "--json")
+    assert result.exit_code == 0, result.output
+    assert "Kept features/ and images/" in result.stderr
+    assert json.loads(result.stdout)["fingerprint"] == Dataset.load(out).fingerprint
+    assert (out / "features/text/store.json").read_text() == (out / "images/0.jpg").read_text() == "hours of work"
+    assert sorted(path.name for path in out.iterdir()) == sorted([*FILES, "features", "images"])
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_overwrite_spares_the_folder_of_a_web_app(log: Path, tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "manifest.json").write_text('{"name": "My app", "start_url": "."}')
+    (app / "index.html").write_text("<html>")
+    assert "is not a dataset" in refused(invoke(log, *MAPPED, "--out", app, "--overwrite"))
+    for name in FILES[1:]:
+        (app / name).write_text("")
+    assert "manifest.json is not Palate's" in refused(invoke(log, *MAPPED, "--out", app, "--overwrite"))
+    assert (app / "index.html").read_text() == "<html>"
+
+
+def test_what_else_lies_in_a_dataset_is_never_deleted(log: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    invoke(log, *MAPPED, "--out", out)
+    (out / "notes.txt").write_text("mine")
+    assert "would delete notes.txt" in refused(invoke(log, *MAPPED, "--out", out, "--overwrite"))
+    with pytest.raises(PalateError, match=r"would delete notes\.txt"):
+        Dataset.load(out).save(out, replace=True)
+    (tmp_path / "file").write_text("mine")
+    assert "is a file" in refused(invoke(log, *MAPPED, "--out", tmp_path / "file", "--overwrite"))
+    assert (out / "notes.txt").read_text() == (tmp_path / "file").read_text() == "mine"
 
 
 def test_nothing_is_left_behind_when_it_fails(log: Path, tmp_path: Path) -> None:

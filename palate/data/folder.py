@@ -1,0 +1,62 @@
+"""What lies in a dataset's folder, and which folders a new dataset may replace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from palate.errors import PalateError
+from palate.files import read_json
+
+FILES = ("manifest.json", "interactions.parquet", "users.parquet", "items.parquet")
+# What others have put beside the dataset: it takes hours to make again, or cannot be made again.
+CARRIED = ("features", "images")
+_LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
+
+
+def check_replaceable(folder: Path) -> None:
+    """Refuse to replace a folder unless it is empty, or a dataset with nothing else in it.
+
+    Raises:
+        PalateError: the folder is not (wholly) a dataset of Palate, or holds other things, which would be lost.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise PalateError(f"{folder} is a file, so it is not replaced", "Choose another folder.")
+    names = sorted(path.name for path in folder.iterdir())
+    if not names:
+        return
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing or not _is_ours(folder / "manifest.json"):
+        why = f"{missing[0]} is missing" if missing else "its manifest.json is not Palate's"
+        raise PalateError(
+            f"{folder} is not a dataset ({why}), so it is not replaced", "Choose another folder, or remove it yourself."
+        )
+    others = [name for name in names if name not in (*FILES, *CARRIED, *_LITTER) and not _unfinished(name)]
+    if others:
+        raise PalateError(
+            f"replacing the dataset {folder} would delete {', '.join(others[:5])}{' ...' if others[5:] else ''}",
+            "Move that elsewhere first, or choose another folder.",
+        )
+
+
+def carried(folder: Path) -> list[str]:
+    """Names of what a dataset that replaces the one in ``folder`` takes over."""
+    return [name for name in CARRIED if (folder / name).is_dir()]
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        manifest = read_json(path)
+    except PalateError:
+        return False
+    return (
+        isinstance(manifest, dict)
+        and isinstance(manifest.get("format"), int)
+        and isinstance(manifest.get("fingerprint"), str)
+    )
+
+
+def _unfinished(name: str) -> bool:
+    """Whether an interrupted write left this (see :mod:`palate.files`)."""
+    return name.startswith(".") and name.endswith(".part")
