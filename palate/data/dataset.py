@@ -159,8 +159,6 @@ class Dataset:
             check_replaceable(Path(folder))
         pictures, home = self.catalogue.root.resolve(), Path(folder).resolve()
         within = pictures != home and pictures.is_relative_to(home)
-        if within and replace and pictures.exists():
-            raise PalateError(f"replacing {folder} would delete the pictures in {pictures}", "Choose another folder.")
         columns: dict[str, Any] = {"user": self.rows_user.astype(np.uint32), "item": self.items, "part": self.parts}
         if self.timestamps is not None:
             columns["timestamp"] = self.timestamps

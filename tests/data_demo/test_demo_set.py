@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset, Part
 from palate.data.demo import build_demo, load_truth
 from palate.data.demo.looks import FACTORS, PATTERNS, SCHEMES, draw_look
@@ -112,7 +114,7 @@ def test_some_items_lack_picture_or_text_and_the_rest_can_be_opened(demo: Datase
             assert np.asarray(image).std() > 8
 
 
-def test_a_dataset_with_its_pictures_may_be_moved_but_not_replace_them(folder: Path, tmp_path: Path) -> None:
+def test_a_dataset_with_its_pictures_may_be_moved_and_never_deletes_them(folder: Path, tmp_path: Path) -> None:
     assert json.loads((folder / "manifest.json").read_text())["image_root"] == "images"
     moved = tmp_path / "elsewhere"
     shutil.copytree(folder, moved)
@@ -122,9 +124,18 @@ def test_a_dataset_with_its_pictures_may_be_moved_but_not_replace_them(folder: P
     assert path is not None
     assert path.is_file()
     assert path.is_relative_to(moved)
-    with pytest.raises(PalateError, match="would delete the pictures"):
+    with pytest.raises(PalateError, match=r"would delete truth\.npz"):
         there.save(moved, replace=True)
+    (moved / "truth.npz").unlink()
+    there.save(moved, replace=True)  # carries images/ over
+    assert Dataset.load(moved).catalogue.image_path(item) == path
     assert path.is_file()
+    (moved / "images").rename(moved / "posters")
+    with pytest.raises(PalateError, match="would delete posters"):
+        dataclasses.replace(there, catalogue=Catalogue(there.catalogue.frame, moved / "posters")).save(
+            moved, replace=True
+        )
+    assert (moved / "posters" / path.name).is_file()
 
 
 def test_truth_matches_the_dataset(folder: Path, demo: Dataset) -> None:
