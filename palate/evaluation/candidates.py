@@ -46,6 +46,12 @@ class Candidates:
         """Hash of users and items: the same for two runs means that they were judged on the same candidates."""
         return digest(str(self.items.shape), self.users.tobytes(), self.items.tobytes(), self.num_targets.tobytes())
 
+    @cached_property
+    def num_negatives(self) -> Ints:
+        """int64 ``[cases]``: how many were drawn, fewer than asked for where a user has had nearly everything."""
+        counts: Ints = (self.items != 0).sum(axis=1) - self.num_targets
+        return counts
+
     def check(self, cases: Cases) -> None:
         """Refuse cases that these candidates were not made for."""
         remedy = "Make the candidates again, from this dataset and split."

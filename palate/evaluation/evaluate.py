@@ -150,8 +150,19 @@ def protocol_facts(protocol: Protocol, exclude_seen: bool, split: Split, drawn: 
     facts: dict[str, Any] = {"protocol": protocol, "split": split}
     if drawn is not None:
         made = drawn.facts
-        facts["name"] = f"sampled (1 + {made.get('negatives')} {made.get('kind')})"
-        facts["candidates"] = {**made, "fingerprint": drawn.fingerprint}
+        counts = drawn.num_negatives
+        mean, least = (round(float(counts.mean()), 2), int(counts.min())) if len(counts) else (0.0, 0)
+        asked = made.get("negatives")
+        short = isinstance(asked, int) and least < asked
+        # A table must not claim candidates that were not there: a small catalogue has no 1,000 unseen items.
+        number = f"at most {asked} {made.get('kind')}, {mean:g} on average" if short else f"{asked} {made.get('kind')}"
+        facts["name"] = f"sampled (1 + {number})"
+        facts["candidates"] = {
+            **made,
+            "mean_negatives": mean,
+            "least_negatives": least,
+            "fingerprint": drawn.fingerprint,
+        }
         return facts
     facts["name"] = "product (history excluded)" if exclude_seen else "peer (history kept)"
     facts["exclude_seen"] = exclude_seen

@@ -96,6 +96,12 @@ def footnotes(comparison: Comparison) -> list[str]:
         notes.append(
             f"Candidates: {made['fingerprint']}, drawn with seed {made.get('seed')}; the same for every model."
         )
+        asked, least = made.get("negatives"), made.get("least_negatives")
+        if isinstance(asked, int) and least is not None and least < asked:
+            notes.append(
+                f"Not every user has {asked:,} items left to draw: {made['mean_negatives']:,} negatives a user on "
+                f"average, at least {least:,}. Figures rise with fewer candidates."
+            )
     primary, base = comparison.primary, comparison.row(comparison.base)
     for row in comparison.rows:
         if primary in row.differences:

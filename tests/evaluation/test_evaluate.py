@@ -103,6 +103,27 @@ def test_sampled_protocol_measures_the_given_candidates(dataset):
     assert "sampled (1 + 20 uniform)" in result.facts["name"]
 
 
+def test_a_short_draw_is_told():
+    small = make_dataset(users=30, items=24, cold=0)
+    cases = small.cases("test")
+    unseen = np.array(
+        [24 - len(set(h) | set(t)) for h, t in zip(cases.histories.to_lists(), cases.targets.to_lists(), strict=True)]
+    )
+    model = Fixed(torch.randn(20, 25, generator=torch.Generator().manual_seed(0)))
+    result = evaluate(model, small, protocol="sampled", negatives=1000)
+    facts = result.facts["candidates"]
+    assert facts["mean_negatives"] == pytest.approx(unseen.mean(), abs=0.005)
+    assert facts["least_negatives"] == unseen.min()
+    assert result.facts["name"] == f"sampled (1 + at most 1000 uniform, {facts['mean_negatives']:g} on average)"
+    text = to_markdown(compare([Group("small", (result,), (0,))]))
+    assert result.facts["name"] in text
+    assert f"{facts['mean_negatives']} negatives a user on average, at least {unseen.min()}." in text
+    enough = evaluate(model, small, protocol="sampled", negatives=5)
+    assert enough.facts["name"] == "sampled (1 + 5 uniform)"
+    assert (enough.facts["candidates"]["mean_negatives"], enough.facts["candidates"]["least_negatives"]) == (5.0, 5)
+    assert "items left to draw" not in to_markdown(compare([Group("small", (enough,), (0,))]))
+
+
 def test_the_protocol_has_a_name(dataset):
     model = random_model(dataset, 0)
     assert evaluate(model, dataset, ks=[5]).facts["name"] == "product (history excluded)"
