@@ -50,19 +50,21 @@ class Modality(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.absent = nn.Parameter(torch.randn(dim) * 0.02) if missing == "learned" else None
 
-    def fill(self, vectors: Tensor, present: Tensor, training: Tensor) -> None:
+    def fill(self, vectors: Tensor, present: Tensor, training: Tensor, keep_statistics: bool = False) -> None:
         """Take the features; the statistics come from the items of the training split that have one.
 
         Args:
             vectors: float ``[num_items + 1, width]``; rows where ``present`` is False are not looked at.
             present: bool ``[num_items + 1]``.
             training: bool ``[num_items + 1]``.
+            keep_statistics: standardise as before; the trained projection of an earlier run understands nothing else.
         """
         known = vectors[present & training] if bool((present & training).any()) else vectors[present]
         if not len(known):
             raise PalateError("no item has this feature", "Check the feature store's coverage, or drop the modality.")
-        self.centre = known.mean(0)
-        self.basis = _whitening(known - self.centre, self.whiten)
+        if not keep_statistics:
+            self.centre = known.mean(0)
+            self.basis = _whitening(known - self.centre, self.whiten)
         self.present = present.clone()
         self.vectors = self.standardise(vectors).masked_fill(~present.unsqueeze(1), 0.0)
 

@@ -72,6 +72,8 @@ class SequentialConfig(Config):
 class SequentialRanker(nn.Module, Recommender):
     """A neural encoder of item sequences whose score is a product of a query and an item vector.
 
+    An empty history is answered by popularity: nothing was learnt about people of whom nothing is known.
+
     Args:
         config: hyper-parameters, of the subclass's own ``Config``.
         num_items: catalogue size; indices run from 1.
@@ -97,6 +99,8 @@ class SequentialRanker(nn.Module, Recommender):
             whiten=config.whiten,
         )
         self.repeat = nn.Parameter(torch.zeros(config.max_length)) if config.repeat_bias else None
+        # Answers an empty history; set from the training counts.
+        self.popularity: Tensor | None = None
         self._table: Tensor | None = None
 
     # -- what a subclass says ------------------------------------------------------------------------------------
@@ -107,12 +111,13 @@ class SequentialRanker(nn.Module, Recommender):
 
     # -- training ------------------------------------------------------------------------------------------------
 
-    def set_features(self, stores: Mapping[str, FeatureStore], warm: Tensor) -> None:
+    def set_features(self, stores: Mapping[str, FeatureStore], warm: Tensor, keep_statistics: bool = False) -> None:
         """Give the model its frozen features.
 
         Args:
             stores: one a modality other than ``id``.
             warm: bool ``[num_items + 1]``, items with training interactions.
+            keep_statistics: centre and whiten as the model did before (a warm start), not anew.
         """
         self._table = None
         self.items.warm = warm.to(self.items.warm.device)
@@ -131,7 +136,8 @@ class SequentialRanker(nn.Module, Recommender):
             modality = self.items.features[name]
             assert isinstance(modality, Modality)
             vectors = torch.tensor(store.vectors[:], dtype=torch.float32, device=self.items.warm.device)
-            modality.fill(vectors, torch.tensor(store.present[:], device=vectors.device), self.items.warm)
+            present = torch.tensor(store.present[:], device=vectors.device)
+            modality.fill(vectors, present, self.items.warm, keep_statistics)
 
     def forward(self, batch: PackedBatch) -> Scores:
         """Factored scores of every item after each of the batch's ``T`` tokens."""
@@ -147,6 +153,7 @@ class SequentialRanker(nn.Module, Recommender):
         return rows, items, (_BIAS_SCALE * self.repeat).clamp(-_LARGEST_BIAS, _LARGEST_BIAS)[lags]
 
     def _scores(self, hidden: Tensor, table: Tensor, bias: Bias | None = None) -> Scores:
+        hidden, table = hidden.float(), table.float()  # under mixed precision the scores stay exact
         if self.config.similarity == "cosine":
             hidden = nn.functional.normalize(hidden, dim=1) / self.config.temperature
             table = nn.functional.normalize(table, dim=1)
@@ -195,9 +202,16 @@ class SequentialRanker(nn.Module, Recommender):
     def score(self, histories: Histories, candidates: Tensor | None = None) -> Tensor:
         rows = as_sequences(histories)
         scores = self.queries(rows)
+        new = torch.from_numpy(rows.lengths == 0).to(self.device)
         if candidates is not None:
-            return scores.at(candidates.to(self.device))
+            candidates = candidates.to(self.device)
+            some = scores.at(candidates)
+            if self.popularity is not None and bool(new.any()):
+                some[new] = self.popularity.to(self.device)[candidates[new]]
+            return some
         full = scores.full()
+        if self.popularity is not None and bool(new.any()):
+            full[new] = self.popularity.to(self.device)
         full[:, 0] = -torch.inf
         return full
 
@@ -218,21 +232,28 @@ class SequentialRanker(nn.Module, Recommender):
         save_file(
             {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}, folder / "weights.safetensors"
         )
-        save_file({"items": self.table().cpu().contiguous()}, folder / "items.safetensors")
+        facts = {"items": self.table().cpu().contiguous()}
+        if self.popularity is not None:
+            facts["popularity"] = self.popularity.cpu().contiguous()
+        save_file(facts, folder / "items.safetensors")
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Self:
         facts = read_json(folder / "config.json")
-        config = cls.Config.parse(facts["config"], where=str(folder / "config.json"))
-        model = cls(config, int(facts["num_items"]), facts["widths"])
         try:
+            config = cls.Config.parse(facts["config"], where=str(folder / "config.json"))
+            model = cls(config, int(facts["num_items"]), facts["widths"])
             model.load_state_dict(load_file(folder / "weights.safetensors"))
-            table = load_file(folder / "items.safetensors")["items"]
+            kept = load_file(folder / "items.safetensors")
+            model._table = kept["items"].to(device)
+        except PalateError:
+            raise
         except Exception as error:
-            raise PalateError(f"{folder} is damaged ({error})", "Train the run again.") from None
-        model.to(device).eval()
-        model._table = table.to(device)
-        return model
+            raise PalateError(
+                f"{folder} is damaged ({type(error).__name__}: {error})", "Train the run again."
+            ) from None
+        model.popularity = kept.get("popularity")
+        return model.to(device).eval()
 
     def describe(self) -> dict[str, Any]:
         coverage = {

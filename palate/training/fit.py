@@ -8,27 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 
-from palate.config import Config
 from palate.data.dataset import Dataset
-from palate.errors import PalateError, suggest
+from palate.errors import PalateError
 from palate.features.store import FeatureStore
 from palate.files import atomic_folder, digest
-from palate.objectives import OBJECTIVES
-from palate.rankers.registry import RANKERS
-from palate.rankers.sequential import SequentialRanker, feature_widths
 from palate.runs import Run
-from palate.training.batches import TrainingSequences
 from palate.training.config import TrainerConfig
 from palate.training.logs import Row
 from palate.training.loop import Trainer, start_workers
-from palate.training.validation import Validation, parse_metric
-from palate.training.warm_start import copy_weights
-
-SECTIONS = ("ranker", "objective", "trainer")
+from palate.training.plan import Plan, Prepared, Settings, make_plan, prepare_model
 
 
 def train(
@@ -40,7 +31,7 @@ def train(
     modalities: Sequence[str] = ("id",),
     missing: str = "learned",
     objective: str = "cross-entropy",
-    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    settings: Settings | None = None,
     features: Mapping[str, FeatureStore] | None = None,
     dataset_path: Path | str | None = None,
     warm_start: Path | str | None = None,
@@ -65,167 +56,87 @@ def train(
     Raises:
         PalateError: unknown names or options, absent features, an existing run: before any work.
     """
-    kind = RANKERS[model]
-    given = {name: dict(values) for name, values in (settings or {}).items()}
-    for name in given:
-        if name not in SECTIONS:
-            raise PalateError(f"unknown section '{name}' in the settings", suggest(name, SECTIONS))
-    if issubclass(kind, SequentialRanker):
-        plan = _plan_neural(kind, modalities, missing, objective, given)
-    else:
-        plan = _plan_classical(kind, model, modalities, given)
-    options = {"modalities": list(modalities), "missing": missing, "objective": objective, "settings": plan["resolved"]}
+    plan = make_plan(model, modalities, missing, objective, settings or {})
+    if plan.trainer is None and warm_start is not None:
+        raise PalateError(f"{model} has no weights to start from", "Leave out --warm-start.")
     stores = {name: store for name, store in (features or {}).items() if name in modalities}
-    if issubclass(kind, SequentialRanker):
-        _check_data(dataset, plan, stores)
-    accelerator = start_workers(plan["trainer"])
-    if accelerator.is_main_process:
-        _open(out, model, options, seed, dataset, dataset_path, stores, warm_start, resume)
-    accelerator.wait_for_everyone()
-    run = Run.open(out)
-    if run.info.get("finished"):
-        return run
+    accelerator = start_workers(plan.trainer or TrainerConfig(device="cpu"))
+    identity = {
+        "model": model,
+        "seed": seed,
+        "options": plan.options,
+        "features": {name: store.describe() for name, store in stores.items()},
+        "warm_start": None if warm_start is None else str(Path(warm_start).resolve()),
+    }
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        started = time.perf_counter()
-        if issubclass(kind, SequentialRanker):
-            facts = _train_neural(kind, plan, dataset, stores, run, seed, warm_start, accelerator, on_epoch)
+        prepared = None if plan.trainer is None else prepare_model(plan, dataset, stores, seed, warm_start)
+        if accelerator.is_main_process:
+            _open(out, identity, dataset, dataset_path, resume)
+        accelerator.wait_for_everyone()
+        run = Run.open(out)
+        if run.info.get("finished"):
+            return run
+        if prepared is None:
+            facts = _fit(plan, dataset, run, seed)
         else:
-            recommender = kind.fit(dataset, plan["ranker"], seed=seed)
-            with atomic_folder(run.model_folder, replace=True) as part:
-                recommender.save(part)
-            facts = {"seconds": round(time.perf_counter() - started, 3), "describe": recommender.describe()}
+            facts = _train(plan, prepared, dataset, run, identity, accelerator, on_epoch)
     return run.add(finished=True, **facts) if accelerator.is_main_process else run
 
 
-def _plan_neural(
-    kind: type[SequentialRanker],
-    modalities: Sequence[str],
-    missing: str,
-    objective: str,
-    given: dict[str, dict[str, Any]],
-) -> dict[str, Any]:
-    ranker = {"modalities": tuple(modalities), "missing": missing, **given.get("ranker", {})}
-    objective_kind = OBJECTIVES[objective]
-    plan: dict[str, Any] = {
-        "ranker": kind.Config.parse(ranker, where=f"settings [ranker] of {kind.name}"),
-        "objective": objective_kind.Config.parse(
-            given.get("objective", {}), where=f"settings [objective] of {objective}"
-        ),
-        "trainer": TrainerConfig.parse(given.get("trainer", {}), where="settings [trainer]"),
-        "objective_kind": objective_kind,
-    }
-    label, _, _ = parse_metric(plan["trainer"].metric)
-    plan["trainer"] = plan["trainer"].model_copy(update={"metric": label})
-    plan["resolved"] = {name: plan[name].model_dump(mode="json") for name in SECTIONS}
-    return plan
-
-
-def _check_data(dataset: Dataset, plan: dict[str, Any], stores: Mapping[str, FeatureStore]) -> None:
-    """What can only be refused once the data are known, still before the run folder is made."""
-    feature_widths(plan["ranker"].modalities, stores)
-    if (dataset.train_sequences().lengths < 2).all():
-        raise PalateError("no user has two training interactions: there is nothing to learn", "Prepare with more data.")
-
-
-def _plan_classical(
-    kind: Any, model: str, modalities: Sequence[str], given: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
-    if tuple(modalities) != ("id",):
-        raise PalateError(f"{model} reads ids only", "Leave out --modalities, or choose sasrec or gru4rec.")
-    for section in ("objective", "trainer"):
-        if given.get(section):
-            raise PalateError(f"{model} is not trained by gradient: it has no [{section}] settings", "Leave them out.")
-    config: Config = kind.Config.parse(given.get("ranker", {}), where=f"settings [ranker] of {model}")
-    return {
-        "ranker": config,
-        "trainer": TrainerConfig(device="cpu"),
-        "resolved": {"ranker": config.model_dump(mode="json")},
-    }
-
-
 def _open(
-    out: Path | str,
-    model: str,
-    options: dict[str, Any],
-    seed: int,
-    dataset: Dataset,
-    dataset_path: Path | str | None,
-    stores: Mapping[str, FeatureStore],
-    warm_start: Path | str | None,
-    resume: bool,
-) -> Run:
-    described = {name: store.describe() for name, store in stores.items()}
-    before = None if warm_start is None else str(Path(warm_start).resolve())
+    out: Path | str, identity: dict[str, Any], dataset: Dataset, dataset_path: Path | str | None, resume: bool
+) -> None:
+    """Make the run's folder, or check that the one to resume was started with the same identity and data."""
     if not (resume and (Path(out) / "run.json").exists()):
-        return Run.start(
-            out,
-            model=model,
-            options=options,
-            seed=seed,
-            dataset=dataset,
-            dataset_path=dataset_path,
-            features=described,
-            warm_start=before,
-        )
+        Run.start(out, dataset=dataset, dataset_path=dataset_path, **identity)
+        return
     run = Run.open(out)
-    asked = {"model": model, "seed": seed, "options": options, "features": described, "warm_start": before}
-    for key, value in asked.items():
+    for key, value in identity.items():
         if json.dumps(run.info[key], sort_keys=True) != json.dumps(value, sort_keys=True):
             raise PalateError(f"{out} was started with another {key}", "Resume with the same options, or change --out.")
     if run.info["dataset"]["fingerprint"] != dataset.fingerprint:
         raise PalateError(f"{out} was started on other data", "Resume with the same dataset, or change --out.")
-    return run
 
 
-def _train_neural(
-    kind: type[SequentialRanker],
-    plan: dict[str, Any],
+def _fit(plan: Plan, dataset: Dataset, run: Run, seed: int) -> dict[str, Any]:
+    """A model that is counted, not trained."""
+    started = time.perf_counter()
+    recommender = plan.kind.fit(dataset, plan.ranker, seed=seed)
+    with atomic_folder(run.model_folder, replace=True) as part:
+        recommender.save(part)
+    return {"seconds": round(time.perf_counter() - started, 3), "describe": recommender.describe()}
+
+
+def _train(
+    plan: Plan,
+    prepared: Prepared,
     dataset: Dataset,
-    stores: Mapping[str, FeatureStore],
     run: Run,
-    seed: int,
-    warm_start: Path | str | None,
+    identity: dict[str, Any],
     accelerator: Accelerator,
     on_epoch: Callable[[Row], None] | None,
 ) -> dict[str, Any]:
-    config, trainer_config = plan["ranker"], plan["trainer"]
-    model = kind(config, dataset.num_items, feature_widths(config.modalities, stores))
-    counts = dataset.train_counts
-    warm = torch.from_numpy(counts > 0)
-    warm[0] = True
-    model.set_features(stores, warm)
-    if warm_start is not None:
-        copy_weights(Run.open(warm_start), model, dataset.catalogue)
-    data = TrainingSequences(dataset.train_sequences(), config.max_length, trainer_config.batch_size, seed)
-    validation = Validation(
-        dataset, trainer_config.metric, trainer_config.exclude_seen, trainer_config.validate_users, seed
-    )
-    identity = {
-        "options": run.info["options"],
-        "model": run.info["model"],
-        "data": dataset.fingerprint,
-        "features": {name: store.fingerprint for name, store in stores.items()},
-        "warm_start": str(warm_start),
-        "seed": seed,
-    }
+    assert plan.trainer is not None
+    assert plan.objective is not None
     trainer = Trainer(
-        model,
-        plan["objective_kind"](plan["objective"]),
-        data,
-        np.asarray(counts),
-        validation,
-        trainer_config,
+        prepared.model,
+        plan.objective,
+        prepared.data,
+        dataset.train_counts,
+        prepared.validation,
+        plan.trainer,
         accelerator,
         run.folder,
-        digest(json.dumps(identity, sort_keys=True)),
+        digest(json.dumps({**identity, "data": dataset.fingerprint}, sort_keys=True)),
         on_epoch,
     )
     rows = trainer.run()
-    best = max((row for row in rows if trainer_config.metric in row), key=lambda row: float(row[trainer_config.metric]))
+    metric = plan.trainer.metric
+    best = max((row for row in rows if metric in row), key=lambda row: float(row[metric]))
     return {
         "seconds": round(sum(row["train_seconds"] + row["eval_seconds"] for row in rows), 3),
         "epochs": len(rows),
         "best": {k: v for k, v in best.items() if not k.endswith("seconds")},
-        "describe": model.describe(),
+        "describe": prepared.model.describe(),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -248,6 +249,12 @@ class Trainer:
             raise PalateError(
                 f"{self.folder} was started with other options, features or data",
                 "Resume with the same ones, or choose another --out.",
+            )
+        if state["threads"] != torch.get_num_threads():
+            print(
+                f"Resuming with {torch.get_num_threads()} threads what was started with {state['threads']}: "
+                "the last digits of the results may differ.",
+                file=sys.stderr,
             )
         self.ranker.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

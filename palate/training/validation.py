@@ -24,6 +24,10 @@ def parse_metric(name: str) -> tuple[str, Metric, int]:
     metric: Metric = METRICS[word.strip().lower()]
     if metric.at_k and not (depth.isdigit() and int(depth) > 0):
         raise PalateError(f"'{name}' names no cut-off", f"Write {metric.label}@10, say.")
+    if metric.of_lists or metric.whole_set:
+        raise PalateError(
+            f"{metric.label} says nothing about targets: it cannot choose an epoch", "Choose NDCG@10, say."
+        )
     return (f"{metric.label}@{depth}", metric, int(depth)) if metric.at_k else (metric.label, metric, 0)
 
 

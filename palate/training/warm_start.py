@@ -33,7 +33,7 @@ def copy_weights(run: Run, model: SequentialRanker, catalogue: Catalogue) -> int
     state = model.state_dict()
     with torch.no_grad():
         for name, value in state.items():
-            if name in _OWN or name.split(".")[-1] in ("present", "centre", "basis"):
+            if name in _OWN or name.endswith(".present"):
                 continue
             if name not in old:
                 raise PalateError(f"{run.folder} has no '{name}'", "Warm-start with the same model and modalities.")
