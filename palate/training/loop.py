@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
+from palate.device import parse_device
 from palate.errors import PalateError
 from palate.files import atomic_folder
 from palate.objectives import Batch, Objective
@@ -281,14 +282,11 @@ def start_workers(config: TrainerConfig) -> Accelerator:
     return Accelerator(cpu=_wants_cpu(config.device), mixed_precision=config.precision)
 
 
-def _wants_cpu(device: str) -> bool:
-    if device == "cpu":
-        return True
-    if device == "auto":
-        return not torch.cuda.is_available()
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise PalateError(f"device {device}: no GPU is available", "Use --device cpu.")
-    return False
+def _wants_cpu(name: str) -> bool:
+    device = parse_device(name)
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)
+    return device == "cpu"
 
 
 def _parameter_groups(model: nn.Module, config: TrainerConfig) -> list[dict[str, Any]]:
