@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # How the two sequence models are trained: alike, but for what only features have (chosen on the validation split).
 RANKER = {"dropout": 0.3, "similarity": "cosine", "temperature": 0.1}
-FEATURES = {"fusion": "late", "feature_dropout": 0.3, "id_dropout": 0.1}
+FEATURES = {"fusion": "sum", "whiten": 48}
 TRAINER = {"learning_rate": 2e-3, "batch_size": 128, "patience": 5}
 SHOWN_USERS, SHOWN_ITEMS = 4, 8
 PICTURES = {
