@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -32,11 +33,15 @@ class Scores:
         queries: float ``[T, d]``, what the model expects next at each position.
         items: float ``[num_items + 1, d]``, one vector an item; row 0 is padding.
         bias: added to a few of the scores, or None.
+        penalty: a scalar that the encoder wants minimised beside any objective (a load-balancing loss), or None.
+        facts: named numbers of the encoder for the log.
     """
 
     queries: Tensor
     items: Tensor
     bias: Bias | None = None
+    penalty: Tensor | None = None
+    facts: Mapping[str, float] = field(default_factory=dict)
 
     def at(self, index: Tensor) -> Tensor:
         """Scores ``[T, C]`` of the items ``index`` (int64 ``[T, C]``, its own items a row, or ``[C]``, shared)."""

@@ -149,8 +149,9 @@ class Trainer:
         scores = self.model(packed)
         batch = Batch(targets.to(self.device), self.classes, self.counts, weights, self.generator)
         loss = self.objective(scores, batch)
+        total = loss.value if scores.penalty is None else loss.value + scores.penalty
         self.optimizer.zero_grad(set_to_none=True)
-        self.accelerator.backward(loss.value)
+        self.accelerator.backward(total)
         if self.config.clip_norm:
             self.accelerator.clip_grad_norm_(self.ranker.parameters(), self.config.clip_norm)
         self.optimizer.step()
@@ -168,7 +169,7 @@ class Trainer:
             )
         self.sums["targets"] += count
         self.sums["loss"] += count * value
-        for name, number in loss.diagnostics.items():
+        for name, number in {**scores.facts, **loss.diagnostics}.items():
             self.sums[name] += count * number
 
     def _close_epoch(self) -> Row:
