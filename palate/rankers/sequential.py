@@ -145,8 +145,12 @@ class SequentialRanker(nn.Module, Recommender):
         inputs = table.index_select(0, batch.items)
         if self.training and self.config.token_dropout:
             inputs = inputs * (torch.rand(len(inputs), 1, device=inputs.device) >= self.config.token_dropout)
+        return self.scores_of(self.encode(inputs, batch), table, batch)
+
+    def scores_of(self, hidden: Tensor, table: Tensor, batch: PackedBatch) -> Scores:
+        """The scores that hidden states ``[T, out_dim]`` of the batch's tokens stand for."""
         bias = None if self.repeat is None else Bias(*self._repeats(*batch.pasts()))
-        return self._scores(self.encode(inputs, batch), table, bias)
+        return self._scores(hidden, table, bias)
 
     def _repeats(self, rows: Tensor, items: Tensor, lags: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         assert self.repeat is not None
