@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from palate.rankers.notes import Notes
 from palate.rankers.packing import Grid
 
 Norm = Literal["pre", "post"]
@@ -67,7 +69,7 @@ class FeedForward(nn.Module):
         self.activation = nn.GELU() if activation == "gelu" else nn.ReLU()
         self.dropout = ByteDropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, notes: Notes | None = None) -> Tensor:
         result: Tensor = self.down(self.dropout(self.activation(self.up(x))))
         return result
 
@@ -76,6 +78,7 @@ class TransformerBlock(nn.Module):
     """Attention and feed-forward, each with a residual connection.
 
     Args:
+        feed_forward: makes the second sublayer: called with ``x`` and ``notes`` as :class:`FeedForward` is.
         norm: ``pre`` normalises what a sublayer reads (SASRec, Kang & McAuley 2018), ``post`` what it adds to
             (the original transformer; RecBole's SASRec).
         block: ``ligr`` multiplies each sublayer's output by a learned sigmoid gate of its input (the LiGR layer of
@@ -86,32 +89,31 @@ class TransformerBlock(nn.Module):
         self,
         dim: int,
         heads: int,
-        hidden: int,
+        feed_forward: Callable[[], nn.Module],
         dropout: float,
         attention_dropout: float,
-        activation: Literal["gelu", "relu"],
         norm: Norm,
         block: Block,
     ) -> None:
         super().__init__()
         self.norm = "pre" if block == "ligr" else norm
         self.attention = CausalAttention(dim, heads, attention_dropout)
-        self.feed_forward = FeedForward(dim, hidden, dropout, activation)
+        self.feed_forward = feed_forward()
         self.attention_norm = nn.LayerNorm(dim)
         self.feed_forward_norm = nn.LayerNorm(dim)
         self.attention_gate = nn.Linear(dim, dim) if block == "ligr" else None
         self.feed_forward_gate = nn.Linear(dim, dim) if block == "ligr" else None
         self.dropout = ByteDropout(dropout)
 
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+    def forward(self, x: Tensor, grid: Grid, notes: Notes | None = None) -> Tensor:
         if self.norm == "post":
             x = self.attention_norm(x + self.dropout(self.attention(x, grid)))
-            normed: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
+            normed: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x, notes)))
             return normed
         read = self.attention_norm(x)
         x = x + self._gated(self.dropout(self.attention(read, grid)), read, self.attention_gate)
         read = self.feed_forward_norm(x)
-        return x + self._gated(self.dropout(self.feed_forward(read)), read, self.feed_forward_gate)
+        return x + self._gated(self.dropout(self.feed_forward(read, notes)), read, self.feed_forward_gate)
 
     @staticmethod
     def _gated(update: Tensor, read: Tensor, gate: nn.Linear | None) -> Tensor:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from palate.errors import PalateError
-from palate.rankers.layers import Block, ByteDropout, Norm, TransformerBlock
+from palate.rankers.layers import Block, ByteDropout, FeedForward, Norm, TransformerBlock
+from palate.rankers.moe import SparseFeedForward
+from palate.rankers.notes import Notes
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sequential import SequentialConfig, SequentialRanker
+
+# What ffn = "moe" takes where nothing else is said; a dense encoder has none of these.
+_MOE: dict[str, Any] = {"experts": 4, "active": 1, "balance": 0.01, "z_loss": 0.0}
 
 
 class SASRecConfig(SequentialConfig):
@@ -21,13 +27,19 @@ class SASRecConfig(SequentialConfig):
     Attributes:
         layers: transformer blocks.
         heads: attention heads; must divide ``dim``.
-        hidden: width of the feed-forward layer, as a multiple of ``dim``.
+        hidden: width of the feed-forward layer (of each expert), as a multiple of ``dim``.
         attention_dropout: dropout on the attention weights.
         norm: ``pre`` or ``post``.
         block: ``standard`` or ``ligr`` (gated, pre-norm).
         positions: learned positions counted from the ``first`` or the ``last`` item read, or ``none``.
         input_norm: normalise the sum of item vector and position before the first block.
         scale_inputs: multiply the item vectors by ``sqrt(dim)`` before positions are added.
+        ffn: ``dense``, or ``moe``: several feed-forward networks in each block, of which a token passes through a few
+            (:class:`palate.rankers.moe.SparseFeedForward`). The next four are for ``moe`` alone.
+        experts: networks a block; 4 unless told.
+        active: networks that a token passes through; 1 unless told.
+        balance: coefficient of the load-balancing loss; 0.01 unless told.
+        z_loss: coefficient of the router's z-loss; 0 unless told.
     """
 
     layers: int = Field(2, ge=0)
@@ -40,6 +52,41 @@ class SASRecConfig(SequentialConfig):
     positions: Literal["first", "last", "none"] = "last"
     input_norm: bool = False
     scale_inputs: bool = False
+    ffn: Literal["dense", "moe"] = "dense"
+    experts: int | None = Field(None, ge=1)
+    active: int | None = Field(None, ge=1)
+    balance: float | None = Field(None, ge=0)
+    z_loss: float | None = Field(None, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_moe(cls, values: Any) -> Any:
+        """Settings left out of a mixture of experts are its defaults, so that a run records the numbers."""
+        if not isinstance(values, Mapping) or values.get("ffn") != "moe":
+            return values
+        return {**values, **{name: value for name, value in _MOE.items() if values.get(name) is None}}
+
+    @model_validator(mode="after")
+    def _check_moe(self) -> Self:
+        if self.ffn == "dense":
+            for name in _MOE:
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} is a setting of ffn = 'moe' (--encoder-ffn moe)")
+            return self
+        assert self.experts is not None
+        assert self.active is not None
+        if self.active > self.experts:
+            raise ValueError(f"active = {self.active}: there are {self.experts} experts only")
+        if not self.layers:
+            raise ValueError("ffn = 'moe' needs a block to stand in, and layers = 0")
+        return self
+
+    def feed_forward(self) -> Callable[[], nn.Module]:
+        """Makes the feed-forward layer of a block."""
+        parts = (self.dim, round(self.hidden * self.dim), self.dropout, self.activation)
+        if self.ffn == "dense":
+            return partial(FeedForward, *parts)
+        return partial(SparseFeedForward, *parts, **{name: getattr(self, name) for name in _MOE})
 
 
 class Encoder(nn.Module):
@@ -56,10 +103,9 @@ class Encoder(nn.Module):
             TransformerBlock(
                 dim,
                 config.heads,
-                round(config.hidden * dim),
+                config.feed_forward(),
                 config.dropout,
                 config.attention_dropout,
-                config.activation,
                 config.norm,
                 config.block,
             )
@@ -73,10 +119,10 @@ class Encoder(nn.Module):
     def _initialise(module: nn.Module) -> None:
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=0.02)
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor, batch: PackedBatch) -> Tensor:
+    def forward(self, x: Tensor, batch: PackedBatch, notes: Notes | None = None) -> Tensor:
         if self.config.scale_inputs:
             x = x * self.config.dim**0.5
         if self.position is not None:
@@ -87,7 +133,7 @@ class Encoder(nn.Module):
             x = self.input_norm(x)
         x = self.dropout(x)
         for block in self.blocks:
-            x = block(x, batch.grid)
+            x = block(x, batch.grid, notes)
         return x if self.output_norm is None else self.output_norm(x)
 
 
@@ -107,8 +153,13 @@ class SASRec(SequentialRanker):
             raise PalateError(
                 f"{config.heads} heads do not divide dim {config.dim}", "Change ranker.heads or ranker.dim."
             )
+        self.sparse = config.ffn == "moe"
         self.encoders = nn.ModuleList(Encoder(config) for _ in range(self.items.out_dim // config.dim))
 
-    def encode(self, inputs: Tensor, batch: PackedBatch) -> Tensor:
+    def encode(self, inputs: Tensor, batch: PackedBatch, notes: Notes | None = None) -> Tensor:
         parts = torch.split(inputs, self.config.dim, dim=1)
-        return torch.cat([encoder(part, batch) for encoder, part in zip(self.encoders, parts, strict=True)], dim=1)
+        hidden = [encoder(part, batch, notes) for encoder, part in zip(self.encoders, parts, strict=True)]
+        return torch.cat(hidden, dim=1)
+
+    def encode_noting(self, inputs: Tensor, batch: PackedBatch, notes: Notes) -> Tensor:
+        return self.encode(inputs, batch, notes) if self.sparse else self.encode(inputs, batch)

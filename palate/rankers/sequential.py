@@ -19,6 +19,7 @@ from palate.features.store import FeatureStore
 from palate.files import read_json, write_json
 from palate.objectives.base import Bias, Scores
 from palate.rankers.items import Fusion, ItemEncoder, Missing, Modality
+from palate.rankers.notes import Notes
 from palate.rankers.packing import PackedBatch
 from palate.recommender import Histories, Recommender, as_sequences
 
@@ -109,6 +110,10 @@ class SequentialRanker(nn.Module, Recommender):
     def encode(self, inputs: Tensor, batch: PackedBatch) -> Tensor:
         """Hidden states ``[T, out_dim]`` of the input vectors ``[T, out_dim]``; position t sees its past only."""
 
+    def encode_noting(self, inputs: Tensor, batch: PackedBatch, notes: Notes) -> Tensor:
+        """:meth:`encode` for a training step; an encoder that has penalties or facts leaves them in ``notes``."""
+        return self.encode(inputs, batch)
+
     # -- training ------------------------------------------------------------------------------------------------
 
     def set_features(self, stores: Mapping[str, FeatureStore], warm: Tensor, keep_statistics: bool = False) -> None:
@@ -145,7 +150,8 @@ class SequentialRanker(nn.Module, Recommender):
         inputs = table.index_select(0, batch.items)
         if self.training and self.config.token_dropout:
             inputs = inputs * (torch.rand(len(inputs), 1, device=inputs.device) >= self.config.token_dropout)
-        return self.scores_of(self.encode(inputs, batch), table, batch)
+        notes = Notes()
+        return notes.attach(self.scores_of(self.encode_noting(inputs, batch, notes), table, batch))
 
     def scores_of(self, hidden: Tensor, table: Tensor, batch: PackedBatch) -> Scores:
         """The scores that hidden states ``[T, out_dim]`` of the batch's tokens stand for."""

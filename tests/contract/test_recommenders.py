@@ -80,6 +80,8 @@ FACTORIES: dict[str, Callable[[Dataset], Recommender]] = {
     "item-knn, orderless": fitted("item-knn", history_half_life=0.0),
     "gru4rec": neural("gru4rec"),
     "sasrec": neural("sasrec"),
+    "sasrec, experts": neural("sasrec", ffn="moe"),
+    "sasrec, two experts active": neural("sasrec", ffn="moe", experts=3, active=2),
 }
 
 
