@@ -75,6 +75,10 @@ class PackedBatch:
             rows int64 ``[N]`` (positions, ascending), items int64 ``[N]``, lags int64 ``[N]``: 0 for the item at the
             position itself; of an item that occurs twice, the newer occurrence.
         """
+        return self._all_pasts
+
+    @cached_property
+    def _all_pasts(self) -> tuple[Tensor, Tensor, Tensor]:
         places = np.arange(len(self.items)) - np.repeat(self.starts, self.lengths)
         counts = places + 1
         rows = np.repeat(np.arange(len(places)), counts)

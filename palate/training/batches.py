@@ -4,11 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from palate.data.sequences import Sequences
+
+
+class Windows(NamedTuple):
+    """What one step reads: ``B`` windows with ``T`` inputs in all, none of them padding.
+
+    Attributes:
+        inputs: the windows, oldest item first.
+        targets: int64 ``[T]``, what came after each input.
+        ages: int64 ``[T]``, training interactions that the user had after the target.
+        places: int64 ``[T]``, where each input stands among the values of all training sequences.
+    """
+
+    inputs: Sequences
+    targets: npt.NDArray[np.int64]
+    ages: npt.NDArray[np.int64]
+    places: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -22,12 +39,15 @@ class TrainingSequences:
         sequences: one row a user, oldest first.
         max_length: inputs of one window.
         batch_size: windows of one batch.
+        fixed: cut the same windows every epoch, so that a target's context, and with it what a frozen model says of
+            it, stays what it was; a user's newest targets then stand in a full window.
     """
 
     sequences: Sequences
     max_length: int
     batch_size: int
     seed: int
+    fixed: bool = False
 
     @property
     def num_targets(self) -> int:
@@ -36,12 +56,15 @@ class TrainingSequences:
 
     def windows(self, epoch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """First value and number of targets of every window of the epoch; a window has one more value than targets."""
-        random = np.random.default_rng([self.seed, epoch, 1])
         targets = np.maximum(self.sequences.lengths - 1, 0)
         starts = self.sequences.offsets[:-1]
         width = self.max_length
         # The first window of a long sequence has 1..width targets, the others width, the last what is left.
-        first = np.where(targets > width, random.integers(1, width + 1, len(targets)), targets)
+        if self.fixed:
+            cut = (targets - 1) % width + 1
+        else:
+            cut = np.random.default_rng([self.seed, epoch, 1]).integers(1, width + 1, len(targets))
+        first = np.where(targets > width, cut, targets)
         pieces = np.where(targets > 0, 1 + -(-(targets - first) // width), 0)
         owner = np.repeat(np.arange(len(targets)), pieces)
         number = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
@@ -52,13 +75,8 @@ class TrainingSequences:
     def num_batches(self, epoch: int) -> int:
         return -(-len(self.windows(epoch)[0]) // self.batch_size)
 
-    def batches(
-        self, epoch: int, skip: int = 0, share: int = 0, shares: int = 1
-    ) -> Iterator[tuple[Sequences, npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-        """Yield (inputs, targets, ages).
-
-        Inputs are sequences, targets int64 ``[T]`` for all their positions, flat; a target's age is the number of
-        training interactions that its user had after it.
+    def batches(self, epoch: int, skip: int = 0, share: int = 0, shares: int = 1) -> Iterator[Windows]:
+        """Yield the steps of an epoch.
 
         Args:
             skip: batches that were done before an interruption.
@@ -76,4 +94,4 @@ class TrainingSequences:
             offsets = np.concatenate([[0], np.cumsum(lengths)])
             index = np.arange(offsets[-1]) + np.repeat(starts[rows] - offsets[:-1], lengths)
             ages = np.repeat(ends[rows], lengths) - index - 2
-            yield Sequences(values[index], offsets), values[index + 1].astype(np.int64), ages
+            yield Windows(Sequences(values[index], offsets), values[index + 1].astype(np.int64), ages, index)

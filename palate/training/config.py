@@ -27,6 +27,7 @@ class TrainerConfig(Config):
         metric: validation metric that chooses the best epoch.
         patience: stop after so many validations without improvement; 0 never stops early.
         validate_every: epochs between validations.
+        validations_per_epoch: more than 1 validates inside an epoch, after equal parts of it; the best part is kept.
         validate_users: at most so many users (a seeded sample) are validated; 0 means all.
         exclude_seen: whether validation leaves out the history (the product protocol) or not (the peer protocol).
         precision: automatic mixed precision of the encoder, by accelerate.
@@ -49,6 +50,7 @@ class TrainerConfig(Config):
     metric: str = "NDCG@10"
     patience: int = Field(10, ge=0)
     validate_every: int = Field(1, ge=1)
+    validations_per_epoch: int = Field(1, ge=1)
     validate_users: int = Field(0, ge=0)
     exclude_seen: bool = True
     precision: Literal["no", "bf16", "fp16"] = "no"

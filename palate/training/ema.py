@@ -10,10 +10,14 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """``average <- decay * average + (1 - decay) * weight`` after each step; early steps use a smaller decay."""
+    """``average <- decay * average + (1 - decay) * weight`` after each step.
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
+    Args:
+        forget: early steps use a smaller decay, so that untrained weights are soon forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float, forget: bool = True) -> None:
+        self.decay, self.forget = decay, forget
         self.steps = 0
         self.shadow = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
@@ -21,7 +25,7 @@ class WeightAverage:
     def update(self, model: nn.Module) -> None:
         self.steps += 1
         # (1 + t) / (10 + t) lets the average forget the untrained start.
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps)) if self.forget else self.decay
         for name, parameter in model.named_parameters():
             if name in self.shadow:
                 self.shadow[name].lerp_(parameter.detach(), 1 - decay)

@@ -20,6 +20,7 @@ from palate.training.config import TrainerConfig
 from palate.training.logs import Row
 from palate.training.loop import Trainer, start_workers
 from palate.training.plan import Plan, Prepared, Settings, make_plan, prepare_model
+from palate.training.step import ObjectiveStep
 
 
 def train(
@@ -121,7 +122,7 @@ def _train(
     assert plan.objective is not None
     trainer = Trainer(
         prepared.model,
-        plan.objective,
+        ObjectiveStep(plan.objective),
         prepared.data,
         dataset.train_counts,
         prepared.validation,
@@ -136,7 +137,7 @@ def _train(
     best = max((row for row in rows if metric in row), key=lambda row: float(row[metric]))
     return {
         "seconds": round(sum(row["train_seconds"] + row["eval_seconds"] for row in rows), 3),
-        "epochs": len(rows),
+        "epochs": rows[-1]["epoch"],
         "best": {k: v for k, v in best.items() if not k.endswith("seconds")},
         "describe": prepared.model.describe(),
     }

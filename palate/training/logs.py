@@ -67,7 +67,10 @@ def plot_learning_curve(rows: list[Row], metric: str, path: Path) -> None:
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     losses = figure.add_subplot()
-    losses.plot([row["epoch"] for row in rows], [row["loss"] for row in rows], color="#8a8f98", label="training loss")
+    trained = [row for row in rows if "loss" in row]  # epoch 0, if there is one, is validated only
+    losses.plot(
+        [row["epoch"] for row in trained], [row["loss"] for row in trained], color="#8a8f98", label="training loss"
+    )
     losses.set_xlabel("epoch")
     losses.set_ylabel("training loss")
     losses.spines[["top"]].set_visible(False)

@@ -20,16 +20,17 @@ from torch import Tensor, nn
 from palate.device import parse_device
 from palate.errors import PalateError
 from palate.files import atomic_folder
-from palate.objectives import Batch, Objective
+from palate.objectives import Batch
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sequential import SequentialRanker
-from palate.training.batches import TrainingSequences
+from palate.training.batches import TrainingSequences, Windows
 from palate.training.checkpoint import load_checkpoint, save_checkpoint
 from palate.training.config import TrainerConfig
 from palate.training.ema import WeightAverage
 from palate.training.logs import Row, RunLog, peak_memory_mb, plot_learning_curve
 from palate.training.memory import release_freed_memory
 from palate.training.progress import EpochProgress
+from palate.training.step import Step
 
 # Steps between two releases of freed memory on a CPU.
 _RELEASE_EVERY = 48
@@ -45,6 +46,7 @@ class Trainer:
 
     Args:
         model: with its features set.
+        step: makes the loss of a batch.
         data: the training sequences.
         counts: int64 ``[num_items + 1]``, training interactions of each item.
         validate: metrics of the model on validation users; among them ``config.metric``.
@@ -52,12 +54,14 @@ class Trainer:
         folder: the run's; the main process writes, the others read.
         config_hash: of everything that shapes the run; a checkpoint of another hash is refused.
         on_epoch: called with each metrics row; what it raises stops the run (its checkpoint is complete by then).
+        start: what training starts from deserves to be kept: it is validated first, as epoch 0, and an average of the
+            weights does not forget it.
     """
 
     def __init__(
         self,
         model: SequentialRanker,
-        objective: Objective,
+        step: Step,
         data: TrainingSequences,
         counts: npt.NDArray[np.int64],
         validate: Validate,
@@ -66,24 +70,27 @@ class Trainer:
         folder: Path,
         config_hash: str,
         on_epoch: Callable[[Row], None] | None = None,
+        start: bool = False,
     ) -> None:
         self.config, self.folder, self.config_hash, self.on_epoch = config, folder, config_hash, on_epoch
         self.accelerator = accelerator
         self.device = self.accelerator.device
         self.ranker = model.to(self.device)
-        self.objective, self.data, self.validate = objective, data, validate
+        self.make_loss, self.data, self.validate, self.start = step, data, validate, start
         self.optimizer = torch.optim.AdamW(
             _parameter_groups(model, config), lr=config.learning_rate, betas=config.betas, fused=True
         )
         self.model, self.optimizer = self.accelerator.prepare(model, self.optimizer)
-        self.average = WeightAverage(model, config.ema) if config.ema else None
+        self.average = WeightAverage(model, config.ema, forget=not start) if config.ema else None
         self.counts = torch.from_numpy(counts).float().to(self.device)
         self.classes = torch.from_numpy(np.flatnonzero(counts)).to(self.device)
         self.generator = torch.Generator(self.device).manual_seed(data.seed)
         self.step = 0
         self.epoch = 1
+        self.part = 0
         self.batch = 0
         self.sums: dict[str, float] = defaultdict(float)
+        self.weights: dict[str, float] = defaultdict(float)
         self.best = -math.inf
         self.stale = 0
         self.done = False
@@ -99,18 +106,13 @@ class Trainer:
         log = RunLog(self.folder, self.rows, self.config.tensorboard) if main else None
         progress = EpochProgress(self.config.epochs, self.data.num_targets, self.config.metric)
         try:
+            if self.start and not self.rows:
+                self._add(log, self._first_row())
             while not self.done and self.epoch <= self.config.epochs:
-                self._train_epoch(progress)
-                row = self._close_epoch()
-                if log:
-                    log.add(row)
-                    progress.report(row, self.best, self.stale)
-                    self._save()
-                    plot_learning_curve(self.rows, self.config.metric, self.folder / "learning-curve.png")
-                else:
-                    self.rows.append(row)
-                if self.on_epoch:
-                    self.on_epoch(row)
+                self._train_part(progress)
+                row = self._close_part()
+                self._add(log, row)
+                progress.report(row, self.best, self.stale)
         finally:
             progress.close()
             if log:
@@ -118,20 +120,35 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         return self.rows
 
-    def _train_epoch(self, progress: EpochProgress) -> None:
+    def _add(self, log: RunLog | None, row: Row) -> None:
+        """Write a row down, with the state to resume from."""
+        if log:
+            log.add(row)
+            self._save()
+            plot_learning_curve(self.rows, self.config.metric, self.folder / "learning-curve.png")
+        else:
+            self.rows.append(row)
+        if self.on_epoch:
+            self.on_epoch(row)
+
+    def _train_part(self, progress: EpochProgress) -> None:
+        """The rest of an epoch, or of the part of it after which the model is validated."""
         self.model.train()
         total = self.data.num_batches(self.epoch)
         share, shares = self.accelerator.process_index, self.accelerator.num_processes
+        end = total // shares * (self.part + 1) // self.config.validations_per_epoch
+        last = self.part + 1 == self.config.validations_per_epoch
         started = saved = time.perf_counter()
         progress.start(self.epoch)
-        for inputs, targets, ages in self.data.batches(self.epoch, skip=self.batch, share=share, shares=shares):
+        for windows in self.data.batches(self.epoch, skip=self.batch, share=share, shares=shares):
+            if self.batch >= end and not last:
+                break
             rate = self._learning_rate(self.epoch - 1 + self.batch * shares / total)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            packed = PackedBatch.of(inputs, self.data.max_length, self.device)
-            self._train_step(packed, torch.from_numpy(targets), self._weights(ages))
+            self._train_step(windows)
             self.batch += 1
-            progress.advance(len(targets) * shares, self.sums["loss"] / max(1.0, self.sums["targets"]))
+            progress.advance(len(windows.targets) * shares, self.sums["loss"] / max(1.0, self.weights["loss"]))
             now = time.perf_counter()
             if now - saved > 60 * self.config.checkpoint_minutes:
                 self.train_seconds += now - started
@@ -145,13 +162,13 @@ class Trainer:
         weights = np.exp2(-ages / self.config.recency_half_life)
         return torch.from_numpy((weights / weights.mean()).astype(np.float32)).to(self.device)
 
-    def _train_step(self, packed: PackedBatch, targets: Tensor, weights: Tensor | None) -> None:
-        scores = self.model(packed)
-        batch = Batch(targets.to(self.device), self.classes, self.counts, weights, self.generator)
-        loss = self.objective(scores, batch)
-        total = loss.value if scores.penalty is None else loss.value + scores.penalty
+    def _train_step(self, windows: Windows) -> None:
+        packed = PackedBatch.of(windows.inputs, self.data.max_length, self.device)
+        targets = torch.from_numpy(windows.targets).to(self.device)
+        batch = Batch(targets, self.classes, self.counts, self._weights(windows.ages), self.generator)
+        loss = self.make_loss(self.model, packed, batch, windows.places)
         self.optimizer.zero_grad(set_to_none=True)
-        self.accelerator.backward(total)
+        self.accelerator.backward(loss.value)
         if self.config.clip_norm:
             self.accelerator.clip_grad_norm_(self.ranker.parameters(), self.config.clip_norm)
         self.optimizer.step()
@@ -167,28 +184,38 @@ class Trainer:
                 f"the loss is {value} at epoch {self.epoch}, step {self.step}",
                 "Lower trainer.learning_rate, or set trainer.clip_norm=1.",
             )
-        self.sums["targets"] += count
-        self.sums["loss"] += count * value
-        for name, number in {**scores.facts, **loss.diagnostics}.items():
+        for name, number in {"loss": value, **loss.diagnostics}.items():
             self.sums[name] += count * number
+            self.weights[name] += count
 
-    def _close_epoch(self) -> Row:
-        count = max(1.0, self.sums.pop("targets", 0.0))
-        row: Row = {"epoch": self.epoch, "step": self.step, "loss": self.sums.pop("loss", 0.0) / count}
-        row |= {name: value / count for name, value in self.sums.items()}
+    def _first_row(self) -> Row:
+        """The validation of what training starts from."""
+        row: Row = {"epoch": 0, "step": 0, "train_seconds": 0.0, "eval_seconds": 0.0, "targets_per_second": 0.0}
+        self._validate(row)
+        return row
+
+    def _close_part(self) -> Row:
+        parts = self.config.validations_per_epoch
+        done = self.epoch if parts == 1 else round(self.epoch - 1 + (self.part + 1) / parts, 4)
+        count = self.weights["loss"]
+        row: Row = {"epoch": done, "step": self.step}
+        row |= {name: value / max(1.0, self.weights[name]) for name, value in self.sums.items()}
         row["train_seconds"] = round(self.train_seconds, 3)
         row["targets_per_second"] = round(count * self.accelerator.num_processes / max(self.train_seconds, 1e-9), 1)
         row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         self._validate(row)
         row["peak_memory_mb"] = round(peak_memory_mb(self.device), 1)
-        self.sums = defaultdict(float)
-        self.train_seconds, self.batch = 0.0, 0
-        self.epoch += 1
+        self.sums, self.weights = defaultdict(float), defaultdict(float)
+        self.train_seconds = 0.0
+        self.part += 1
+        if self.part == parts:
+            self.epoch, self.part, self.batch = self.epoch + 1, 0, 0
         return row
 
     def _validate(self, row: Row) -> None:
         row["eval_seconds"] = 0.0
-        if self.epoch % self.config.validate_every and self.epoch != self.config.epochs:
+        whole = self.config.validations_per_epoch == 1
+        if whole and row["epoch"] % self.config.validate_every and row["epoch"] != self.config.epochs:
             return
         started = time.perf_counter()
         if self.average:
@@ -238,6 +265,7 @@ class Trainer:
             "cuda_random": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "generator": self.generator.get_state(),
             "sums": dict(self.sums),
+            "weights": dict(self.weights),
             "rows": self.rows,
             **{name: getattr(self, name) for name in _COUNTERS},
         }
@@ -267,13 +295,13 @@ class Trainer:
         if state["cuda_random"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_random"], self.device)
         self.generator.set_state(state["generator"])
-        self.sums = defaultdict(float, state["sums"])
+        self.sums, self.weights = defaultdict(float, state["sums"]), defaultdict(float, state["weights"])
         self.rows = state["rows"]
         for name in _COUNTERS:
             setattr(self, name, state[name])
 
 
-_COUNTERS = ("step", "epoch", "batch", "best", "stale", "done", "train_seconds")
+_COUNTERS = ("step", "epoch", "part", "batch", "best", "stale", "done", "train_seconds")
 
 
 def start_workers(config: TrainerConfig) -> Accelerator:

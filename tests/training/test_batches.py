@@ -24,13 +24,14 @@ def build(lengths: list[int], width: int, batch: int, seed: int = 0) -> Training
 def test_each_target_once_after_its_predecessor(lengths: list[int], width: int, batch: int, epoch: int) -> None:
     data = build(lengths, width, batch)
     seen: Counter[int] = Counter()
-    for inputs, targets, ages in data.batches(epoch):
+    for inputs, targets, ages, places in data.batches(epoch):
         assert len(inputs.values) == len(targets)
         assert len(inputs) <= batch
         assert inputs.lengths.min() >= 1
         assert inputs.lengths.max() <= width
         # A target follows its input in the log, and the inputs of a window are neighbours.
         assert (targets == inputs.values + 1).all()
+        assert (data.sequences.values[places] == inputs.values).all()
         ends = np.cumsum(lengths)
         assert (ages == ends[np.searchsorted(ends, targets)] - targets).all()
         seen.update(targets.tolist())
@@ -45,19 +46,30 @@ def test_an_epoch_is_a_function_of_seed_and_number() -> None:
     data = build([30, 5, 8, 12, 3], 6, 2)
 
     def flat(epoch: int, seed: int = 0) -> list[list[int]]:
-        return [t.tolist() for _, t, _ in build([30, 5, 8, 12, 3], 6, 2, seed).batches(epoch)]
+        return [t.tolist() for _, t, _, _ in build([30, 5, 8, 12, 3], 6, 2, seed).batches(epoch)]
 
     assert flat(1) == flat(1)
     assert flat(1) != flat(2)
     assert flat(1) != flat(1, seed=1)
-    assert [t.tolist() for _, t, _ in data.batches(1, skip=2)] == flat(1)[2:]
+    assert [t.tolist() for _, t, _, _ in data.batches(1, skip=2)] == flat(1)[2:]
 
 
 def test_workers_share_the_batches_evenly() -> None:
     data = build([4] * 21, 6, 2)
-    shares = [[t.tolist() for _, t, _ in data.batches(1, share=s, shares=2)] for s in (0, 1)]
+    shares = [[t.tolist() for _, t, _, _ in data.batches(1, share=s, shares=2)] for s in (0, 1)]
     assert len(shares[0]) == len(shares[1]) == 5
-    every = [t.tolist() for _, t, _ in data.batches(1)]
+    every = [t.tolist() for _, t, _, _ in data.batches(1)]
     assert [batch for pair in zip(*shares, strict=True) for batch in pair] == every[:10]
-    resumed = [t.tolist() for _, t, _ in data.batches(1, skip=2, share=1, shares=2)]
+    resumed = [t.tolist() for _, t, _, _ in data.batches(1, skip=2, share=1, shares=2)]
     assert resumed == shares[1][2:]
+
+
+def test_fixed_windows_are_the_same_every_epoch_and_end_full() -> None:
+    long, width = 23, 6
+    data = build([long, 4], width, 1)
+    fixed = TrainingSequences(data.sequences, width, 1, 0, fixed=True)
+    assert [w.tolist() for w in fixed.windows(1)] == [w.tolist() for w in fixed.windows(2)]
+    starts, counts = fixed.windows(1)
+    assert starts.tolist() == [0, 4, 10, 16, long]  # 22 targets: 4, then three full windows
+    assert counts.tolist() == [4, 6, 6, 6, 3]
+    assert any(data.windows(1)[1].tolist() != data.windows(e)[1].tolist() for e in range(2, 9))

@@ -1,0 +1,39 @@
+"""One training step: from a batch to a loss. What differs between training and alignment is this alone."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from palate.objectives import Batch, Loss, Objective, Scores
+from palate.rankers.packing import PackedBatch
+
+
+class Step(Protocol):
+    """Makes the loss of one batch; the trainer does the rest."""
+
+    def __call__(self, model: nn.Module, packed: PackedBatch, batch: Batch, places: npt.NDArray[np.int64]) -> Loss:
+        """The loss to minimise.
+
+        Args:
+            model: maps a packed batch to :class:`Scores`; in training mode, and left in it.
+            packed: the inputs, ``T`` tokens.
+            batch: the target of each token.
+            places: int64 ``[T]``, see :class:`palate.training.batches.Windows`.
+        """
+
+
+class ObjectiveStep:
+    """An objective on the scores of every position, and what the encoder itself wants minimised."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+
+    def __call__(self, model: nn.Module, packed: PackedBatch, batch: Batch, places: npt.NDArray[np.int64]) -> Loss:
+        scores: Scores = model(packed)
+        loss = self.objective(scores, batch)
+        value = loss.value if scores.penalty is None else loss.value + scores.penalty
+        return Loss(value, {**scores.facts, **loss.diagnostics})
