@@ -24,6 +24,7 @@ PREFERENCES = Registry(
         "dmpo": "palate.objectives.dmpo:DMPO",
         "ipo": "palate.objectives.ipo:IPO",
         "simpo": "palate.objectives.simpo:SimPO",
+        "hanorec": "palate.objectives.hanorec:HaNoRec",
         "bpr": "palate.objectives.preference_bpr:PairwiseBPR",
         "softmax": "palate.objectives.preference_softmax:PoolSoftmax",
     },
