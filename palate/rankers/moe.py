@@ -7,9 +7,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
-from palate.rankers.layers import FeedForward
+from palate.rankers.layers import ByteDropout
 from palate.rankers.notes import Notes
+
+# Up to so many tokens (a history or two), multiplying all experts is faster than sorting the tokens.
+_FEW = 32
 
 
 @dataclass(frozen=True)
@@ -71,43 +75,69 @@ class SparseFeedForward(nn.Module):
         super().__init__()
         if not 1 <= active <= experts:
             raise ValueError(f"{active} active of {experts} experts")
-        self.router = nn.Linear(dim, experts, bias=False)
-        self.experts = nn.ModuleList(FeedForward(dim, hidden, dropout, activation) for _ in range(experts))
-        self.active, self.balance, self.z_loss = active, balance, z_loss
+        self.count, self.active, self.balance, self.z_loss = experts, active, balance, z_loss
+        self.router = nn.Parameter(torch.empty(experts, dim))
+        # The experts' weights lie behind one another, so that they can be read as one matrix too; biases are flat,
+        # because the trainer's weight decay is for what has two dimensions or more.
+        self.up = nn.Parameter(torch.empty(experts, hidden, dim))
+        self.up_bias = nn.Parameter(torch.zeros(experts * hidden))
+        self.down = nn.Parameter(torch.empty(experts, hidden, dim))
+        self.down_bias = nn.Parameter(torch.zeros(experts * dim))
+        for weight in (self.router, self.up, self.down):
+            nn.init.normal_(weight, std=0.02)  # as every linear layer of the encoder
+        self.activation = nn.GELU() if activation == "gelu" else nn.ReLU()
+        self.dropout = ByteDropout(dropout)
 
     def forward(self, x: Tensor, notes: Notes | None = None) -> Tensor:
         """``[T, dim]`` to ``[T, dim]``; in training mode the losses and statistics of the routing go to ``notes``."""
         routes = self.route(x)
         if self.training and notes is not None:
             self._note(routes, notes)
+        few = len(x) <= _FEW and not torch.is_grad_enabled() and x.device.type == "cpu"
+        return self._all(x, routes) if few else self._sorted(x, routes)
+
+    def _sorted(self, x: Tensor, routes: Routes) -> Tensor:
+        """Each expert on its own tokens, which sorting brings together."""
         tokens, active = routes.experts.shape
         chosen = routes.experts.flatten()  # slot t * active + j is the j-th choice of token t
         order = torch.argsort(chosen, stable=True)
-        sizes = torch.bincount(chosen, minlength=len(self.experts)).tolist()
-        sorted_x = x.index_select(0, order if active == 1 else order // active)
-        # An expert without tokens still takes part where there are gradients: its parameters then have a gradient of
-        # zero and not none, which workers that add up their gradients rely on.
-        parts = [
-            expert(part)
-            for expert, part in zip(self.experts, torch.split(sorted_x, sizes), strict=True)
-            if len(part) or torch.is_grad_enabled()
+        sizes = torch.bincount(chosen, minlength=self.count).tolist()
+        parts = torch.split(x.index_select(0, order if active == 1 else order // active), sizes)
+        up_bias, down_bias = self.up_bias.view(self.count, -1), self.down_bias.view(self.count, -1)
+        # Taking the experts apart by unbind gives those without tokens a gradient of zero and not none, which workers
+        # that add up their gradients rely on.
+        experts = zip(parts, self.up.unbind(), up_bias.unbind(), self.down.unbind(), down_bias.unbind(), strict=True)
+        results = [
+            torch.addmm(second_bias, self.dropout(self.activation(linear(part, first, first_bias))), second)
+            for part, first, first_bias, second, second_bias in experts
+            if len(part)
         ]
         place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
-        outputs = torch.cat(parts).index_select(0, place).view(tokens, active, x.shape[1])
+        outputs = torch.cat(results).index_select(0, place)
         if active == 1:
-            return outputs.squeeze(1) * routes.gates
-        return (outputs * routes.gates.unsqueeze(2)).sum(1)
+            return outputs * routes.gates
+        return (outputs.view(tokens, active, -1) * routes.gates.unsqueeze(2)).sum(1)
+
+    def _all(self, x: Tensor, routes: Routes) -> Tensor:
+        """The same sums with every expert on every token: for a few tokens that costs less than sorting them."""
+        gates = torch.zeros_like(routes.probabilities).scatter_(1, routes.experts, routes.gates)  # [T, E]
+        hidden = self.activation(linear(x, self.up.flatten(0, 1), self.up_bias)).view(len(x), self.count, -1)
+        hidden = self.dropout(hidden) * gates.unsqueeze(2)
+        bias = gates @ self.down_bias.view(self.count, -1)
+        return torch.addmm(bias, hidden.flatten(1), self.down.flatten(0, 1))
 
     def route(self, x: Tensor) -> Routes:
         """The choices of each token of ``x``, ``[T, dim]``."""
-        logits = self.router(x).float()  # the softmax wants float32 under mixed precision as well
-        probabilities = torch.softmax(logits, dim=1)
+        # One row an expert: a softmax over columns of four is many times faster than one over rows of four. It is in
+        # float32 under mixed precision too.
+        logits = (self.router @ x.T).float()
+        probabilities = torch.softmax(logits, dim=0).T
         if self.active == 1:
             gates, experts = probabilities.max(dim=1, keepdim=True)
         else:
             gates, experts = probabilities.topk(self.active, dim=1)
             gates = gates / gates.sum(1, keepdim=True)
-        return Routes(logits, probabilities, experts, gates)
+        return Routes(logits.T, probabilities, experts, gates)
 
     def _note(self, routes: Routes, notes: Notes) -> None:
         balance = balance_loss(routes.probabilities, routes.experts)
@@ -115,7 +145,7 @@ class SparseFeedForward(nn.Module):
         if self.z_loss:
             penalty = penalty + self.z_loss * router_z_loss(routes.logits)
         with torch.no_grad():
-            shares = expert_shares(routes.experts, len(self.experts))
+            shares = expert_shares(routes.experts, self.count)
             entropy = -torch.xlogy(routes.probabilities, routes.probabilities).sum(1).mean()
             values = torch.stack([shares.max(), shares.min(), entropy, balance]).tolist()  # one wait for a GPU
         names = ("expert_share_max", "expert_share_min", "routing_entropy", "balance_loss")
