@@ -53,6 +53,13 @@ def prepare(
     min_rating: Annotated[
         float | None, typer.Option(help="Keep interactions rated at least this.", rich_help_panel=_FILTERS)
     ] = None,
+    disliked_at_most: Annotated[
+        float | None,
+        typer.Option(
+            help="Keep interactions rated at most this apart, as dislikes to align on; needs --min-rating.",
+            rich_help_panel=_FILTERS,
+        ),
+    ] = None,
     missing_items: Annotated[
         str,
         typer.Option(
@@ -143,6 +150,7 @@ def prepare(
         images=images,
         time_unit=time_unit,
         min_rating=min_rating,
+        disliked_at_most=disliked_at_most,
         missing_items=missing_items,
         max_users=max_users,
         ties=ties,
@@ -229,9 +237,19 @@ def _show(dataset: Dataset, out: Path) -> None:
         cold = counts[f"{part}_cases_without_history"]
         sizes.add_row(part, f"{counts[part]:,}", f"{counts[f'{part}_cases']:,}", f"{cold:,}")
     console.print(sizes)
+    if "dislikes" in manifest:
+        console.print(_told_dislikes(manifest["dislikes"]), highlight=False)
     titles, images, items = (f"{counts[key]:,}" for key in ("items_with_title", "items_with_image", "items"))
     console.print(f"Of {items} items {titles} have a title and {images} a picture.", highlight=False)
     console.print(f"Written to {out} ({dataset.fingerprint}).", markup=False, highlight=False)
+
+
+def _told_dislikes(told: dict[str, Any]) -> str:
+    from palate.data.dislikes import REASONS
+
+    left = "; ".join(f"{count:,} {REASONS[reason]}" for reason, count in told["left_out"].items() if count)
+    text = f"Dislikes (rated at most {told['at_most']:g}): {told['kept']:,} of {told['users']:,} users"
+    return f"{text}, out of {told['found']:,} low ratings; left out: {left or 'none'}."
 
 
 def _numbers(counts: dict[str, Any]) -> list[str]:

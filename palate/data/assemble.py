@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 
 from palate import __version__
+from palate.data import dislikes, splits
 from palate.data import filters as filtering
-from palate.data import splits
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset, Part
 from palate.data.images import inside
@@ -38,10 +38,16 @@ def assemble(
     found = log.counts()
     rows, report = _catalogue_rows(source)
     ids = None if source.catalogue is None else rows["item_id"]
+    low = filters.disliked_at_most
+    if low is not None:
+        disliked, log = dislikes.set_aside(log, low)
     log, records = filtering.apply(log, filters, ids, seed)
     lengths = log.user_counts()
     offsets = offsets_of(lengths)
     parts, split_told = splits.assign(splits.Rows(offsets, log.timestamps), split, seed)
+    known, times, record = None, None, {}
+    if low is not None:
+        known, times, record["dislikes"] = dislikes.keep(disliked, log, parts == Part.TRAIN, low)
     catalogue = Catalogue(_join(log.item_ids, rows, source.images, keep_unseen), source.root)
     manifest = {
         **told,
@@ -49,6 +55,7 @@ def assemble(
         "options": {**filters.model_dump(), **split.model_dump(exclude_none=True), "keep_unseen": keep_unseen},
         "read": found,
         "filters": records,
+        **record,
         "ties": filters.ties if log.timestamps is not None else "file",
         "split": split_told,
         "seed": seed,
@@ -63,6 +70,8 @@ def assemble(
         timestamps=log.timestamps,
         weights=log.weights,
         manifest=manifest,
+        dislikes=known,
+        dislike_times=times,
     )
     manifest["counts"] = _counts(dataset)
     return dataset

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from palate.data.catalogue import Catalogue
-from palate.data.folder import carried, check_replaceable
+from palate.data.folder import DISLIKES, carried, check_replaceable
 from palate.data.sequences import Sequences, offsets_of
 from palate.errors import PalateError
 from palate.files import atomic_folder, digest, read_json, write_json
@@ -66,6 +66,10 @@ class Dataset:
         timestamps: int64 ``[interactions]`` Unix milliseconds, or None where the source has no times.
         weights: float32 ``[interactions]`` ratings or counts, or None.
         manifest: source, filters with before/after counts, split, hashes.
+        dislikes: item indices that a user explicitly disliked, a row a user (most may be empty), oldest first; or None
+            where nobody has asked for them. True negatives for training: none is later than the user's last
+            training interaction, and none is an item of the user above. Never part of histories or evaluation.
+        dislike_times: int64 Unix milliseconds of their values, or None.
     """
 
     catalogue: Catalogue
@@ -76,6 +80,8 @@ class Dataset:
     timestamps: npt.NDArray[np.int64] | None
     weights: npt.NDArray[np.float32] | None
     manifest: dict[str, Any]
+    dislikes: Sequences | None = None
+    dislike_times: npt.NDArray[np.int64] | None = None
 
     @property
     def num_users(self) -> int:
@@ -140,10 +146,14 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of interactions, split and catalogue, whatever folder they lie in."""
+        """Hash of interactions, split and catalogue (and dislikes, if any), whatever folder they lie in."""
         arrays = [a.tobytes() for a in (self.offsets, self.items, self.parts)]
         extra = [a.tobytes() for a in (self.timestamps, self.weights) if a is not None]
-        return digest(*arrays, *extra, "\n".join(self.user_ids.to_list()), self.catalogue.fingerprint)
+        whole: list[bytes | str] = [*arrays, *extra, "\n".join(self.user_ids.to_list()), self.catalogue.fingerprint]
+        if self.dislikes is not None:  # without any, it stays what it was before there were dislikes
+            whole += ["dislikes", self.dislikes.offsets.tobytes(), self.dislikes.values.tobytes()]
+            whole += [] if self.dislike_times is None else [self.dislike_times.tobytes()]
+        return digest(*whole)
 
     def save(self, folder: Path | str, *, replace: bool = False) -> None:
         """Write the whole folder, or nothing: interactions, items and users as Parquet, manifest as JSON.
@@ -169,6 +179,10 @@ class Dataset:
             pl.DataFrame({"user_id": self.user_ids}).write_parquet(part / "users.parquet")
             self.catalogue.save(part / "items.parquet")
             manifest = {"format": FORMAT, **self.manifest, "fingerprint": self.fingerprint}
+            if self.dislikes is not None:
+                _dislikes_frame(self.dislikes, self.dislike_times).write_parquet(part / DISLIKES)
+            else:
+                manifest.pop("dislikes", None)
             manifest["image_root"] = pictures.relative_to(home).as_posix() if within else str(pictures)
             write_json(part / "manifest.json", manifest)
 
@@ -198,6 +212,9 @@ class Dataset:
         _check_range(folder, "user", frame["user"], 0, len(user_ids) - 1)
         _check_range(folder, "item", frame["item"], 1, len(catalogue))
         counts = np.bincount(frame["user"].to_numpy(), minlength=len(user_ids)).astype(np.int64)
+        dislikes, dislike_times = None, None
+        if "dislikes" in manifest or (folder / DISLIKES).is_file():
+            dislikes, dislike_times = _load_dislikes(folder, len(user_ids), len(catalogue))
         return cls(
             catalogue=catalogue,
             user_ids=user_ids,
@@ -207,7 +224,27 @@ class Dataset:
             timestamps=frame["timestamp"].to_numpy() if "timestamp" in frame.columns else None,
             weights=frame["weight"].to_numpy() if "weight" in frame.columns else None,
             manifest=manifest,
+            dislikes=dislikes,
+            dislike_times=dislike_times,
         )
+
+
+def _dislikes_frame(dislikes: Sequences, times: npt.NDArray[np.int64] | None) -> pl.DataFrame:
+    users = np.repeat(np.arange(len(dislikes), dtype=np.uint32), dislikes.lengths)
+    frame = pl.DataFrame({"user": users, "item": dislikes.values})
+    return frame if times is None else frame.with_columns(timestamp=pl.Series(times))
+
+
+def _load_dislikes(folder: Path, num_users: int, num_items: int) -> tuple[Sequences, npt.NDArray[np.int64] | None]:
+    try:
+        frame = pl.read_parquet(folder / DISLIKES).select("user", "item", _OPTIONAL)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise PalateError(f"{folder} is damaged ({error})", "Run `palate prepare` again.") from None
+    _check_range(folder, "user", frame["user"], 0, num_users - 1)
+    _check_range(folder, "item", frame["item"], 1, num_items)
+    lengths = np.bincount(frame["user"].to_numpy(), minlength=num_users).astype(np.int64)
+    times = frame["timestamp"].to_numpy() if "timestamp" in frame.columns else None
+    return Sequences(frame["item"].to_numpy().astype(np.int32), offsets_of(lengths)), times
 
 
 def _check_range(folder: Path, name: str, column: pl.Series, least: int, most: int) -> None:

@@ -20,6 +20,8 @@ class Filters(Config):
 
     Attributes:
         min_rating: interactions whose weight is below it leave (a rating of 4 and more as "liked").
+        disliked_at_most: interactions whose weight is no higher are kept apart as dislikes
+            (see :mod:`palate.data.dislikes`); it must be below ``min_rating``.
         missing_items: whether interactions leave whose item has no row in the catalogue.
         max_users: at most so many users, drawn by the seed.
         ties: equal times of one user stay in the order of the file, or are put in an order drawn by the seed.
@@ -29,6 +31,7 @@ class Filters(Config):
     """
 
     min_rating: float | None = None
+    disliked_at_most: float | None = None
     missing_items: Literal["keep", "drop"] = "keep"
     max_users: int | None = Field(default=None, ge=1)
     ties: Literal["file", "seed"] = "file"

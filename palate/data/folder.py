@@ -8,6 +8,8 @@ from palate.errors import PalateError
 from palate.files import read_json
 
 FILES = ("manifest.json", "interactions.parquet", "users.parquet", "items.parquet")
+# Only of a dataset that was prepared with --disliked-at-most. It belongs to its interactions, so it is never carried.
+DISLIKES = "dislikes.parquet"
 # What others have put beside the dataset: it takes hours to make again, or cannot be made again.
 CARRIED = ("features", "images")
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
@@ -32,7 +34,7 @@ def check_replaceable(folder: Path) -> None:
         raise PalateError(
             f"{folder} is not a dataset ({why}), so it is not replaced", "Choose another folder, or remove it yourself."
         )
-    others = [name for name in names if name not in (*FILES, *CARRIED, *_LITTER) and not _unfinished(name)]
+    others = [name for name in names if name not in (*FILES, DISLIKES, *CARRIED, *_LITTER) and not _unfinished(name)]
     if others:
         raise PalateError(
             f"replacing the dataset {folder} would delete {', '.join(others[:5])}{' ...' if others[5:] else ''}",

@@ -47,6 +47,7 @@ def from_frames(
         item_columns: our name -> the catalogue's, e.g. ``{"item_id": "sku", "title": "name"}``.
         images: folder of pictures; without an ``image`` column they are found there as ``<item id>.jpg``.
         options: as in :func:`palate.data.prepare.prepare`: ``k_core``, ``min_rating``, ``split`` ...
+            With ``disliked_at_most`` low weights become ``Dataset.dislikes`` (see :mod:`palate.data.dislikes`).
 
     Raises:
         PalateError: naming the frame, column and row.

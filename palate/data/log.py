@@ -30,6 +30,7 @@ class Log:
         item_ids: the same for items.
         timestamps: int64 ``[rows]`` Unix milliseconds, or None.
         weights: float32 ``[rows]``, or None.
+        places: int64 ``[rows]``, which row of the source each one was; None unless somebody has asked for it.
     """
 
     users: npt.NDArray[np.uint32]
@@ -38,6 +39,7 @@ class Log:
     item_ids: pl.Series
     timestamps: npt.NDArray[np.int64] | None
     weights: npt.NDArray[np.float32] | None
+    places: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -51,6 +53,7 @@ class Log:
             self.item_ids,
             None if self.timestamps is None else self.timestamps[rows],
             None if self.weights is None else self.weights[rows],
+            None if self.places is None else self.places[rows],
         )
 
     def user_counts(self) -> npt.NDArray[np.int64]:
@@ -73,7 +76,7 @@ class Log:
         """Ids without a row leave; the rest keep their order."""
         users, user_ids = _compact(self.users, self.user_ids, self.user_counts() > 0)
         items, item_ids = _compact(self.items, self.item_ids, self.item_counts() > 0)
-        return type(self)(users, items, user_ids, item_ids, self.timestamps, self.weights)
+        return type(self)(users, items, user_ids, item_ids, self.timestamps, self.weights, self.places)
 
 
 def _compact(

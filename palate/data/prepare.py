@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from palate.data import dislikes
 from palate.data.assemble import assemble
 from palate.data.dataset import Dataset
 from palate.data.filters import Filters
@@ -71,6 +72,7 @@ def sort_options(options: Mapping[str, Any]) -> tuple[Filters, Split, ReaderOpti
         group.parse({key: value for key, value in given.items() if key in group.model_fields}, "prepare")
         for group in groups
     )
+    dislikes.check(filters)  # type: ignore[arg-type]
     return filters, split, reading  # type: ignore[return-value]
 
 

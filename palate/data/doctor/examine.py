@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from palate.data.dataset import Dataset
-from palate.data.doctor import content, ids, pictures, population, splits, times
+from palate.data.doctor import content, dislikes, ids, pictures, population, splits, times
 from palate.data.doctor.finding import Finding, Level
 
 Check = Callable[[Dataset], list[Finding]]
@@ -29,6 +29,7 @@ CHECKS: tuple[Check, ...] = (
     population.popularity,
     population.duplicate_interactions,
     population.duplicate_titles,
+    dislikes.dislikes,
     content.missing_text,
     content.missing_pictures,
 )

@@ -1,0 +1,42 @@
+"""Dislikes: how many users have some, and whether they keep what they promise."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from palate.data.dataset import Dataset, Part
+from palate.data.doctor.finding import Finding, Level, few, percent
+
+
+def dislikes(data: Dataset) -> list[Finding]:
+    """How far explicit dislikes reach, and any that training must not know."""
+    if data.dislikes is None:
+        return []
+    lengths = data.dislikes.lengths
+    users = np.repeat(np.arange(len(lengths)), lengths)
+    stride = data.num_items + 1
+    wrong = np.isin(users * stride + data.dislikes.values, data.rows_user * stride + data.items)
+    train = np.flatnonzero(data.parts == Part.TRAIN)
+    last = np.full(data.num_users, -1)
+    last[data.rows_user[train]] = train  # of several rows of a user NumPy keeps the last
+    wrong |= last[users] < 0
+    if data.timestamps is not None and data.dislike_times is not None:
+        wrong |= data.dislike_times > data.timestamps[last[users]]
+    if wrong.any():
+        count, share = int(wrong.sum()), float(wrong.mean())
+        text = (
+            f"{count:,} dislikes ({percent(share)}) are later than their user's last training interaction, or are of "
+            "an item that the user also took: training on them would be a leak. Run `palate prepare` again."
+        )
+        shown = few(f"user {data.user_ids[int(user)]}" for user in np.unique(users[wrong])[:5])
+        return [Finding("dislikes", Level.ERROR, text, count, share, shown)]
+    having = int(np.count_nonzero(lengths))
+    share = having / max(data.num_users, 1)
+    text = f"{having:,} of {data.num_users:,} users ({percent(share)}) have dislikes"
+    text += f", {np.median(lengths[lengths > 0]):g} in the median." if having else "."
+    left = data.manifest.get("dislikes", {}).get("left_out", {})
+    if left.get("too_late"):
+        text += f" {left['too_late']:,} were left out as later than the user's last training interaction."
+    if share < 0.5:
+        return [Finding("dislikes", Level.NOTE, text + " The other users give no true negatives.", having, share)]
+    return [Finding("dislikes", Level.OK, text, having, share)]
