@@ -13,7 +13,20 @@ from palate import __version__
 from palate.errors import PalateError
 
 # One small file a command: palate/cli/NAME.py with a function of the same name.
-COMMANDS = ("demo", "prepare", "doctor", "encode", "train", "tune", "evaluate", "recommend", "models", "info")
+COMMANDS = (
+    "demo",
+    "prepare",
+    "doctor",
+    "encode",
+    "train",
+    "align",
+    "tune",
+    "evaluate",
+    "compare",
+    "recommend",
+    "models",
+    "info",
+)
 
 app = typer.Typer(
     name="palate",

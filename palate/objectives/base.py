@@ -60,6 +60,15 @@ class Scores:
             products.index_put_((self.bias.rows, self.bias.items), self.bias.values, accumulate=True)
         return products
 
+    def take(self, rows: Tensor) -> Scores:
+        """The scores of some positions: ``rows`` int64 ``[P]``, ascending, none twice."""
+        bias = self.bias
+        if bias is not None and len(rows):
+            places = torch.searchsorted(rows, bias.rows).clamp_max(len(rows) - 1)
+            kept = rows[places] == bias.rows
+            bias = Bias(places[kept], bias.items[kept], bias.values[kept])
+        return Scores(self.queries.index_select(0, rows), self.items, bias)
+
     def _bias_at(self, index: Tensor) -> Tensor:
         """The bias of each cell of ``index``, found by binary search in the sorted pairs (row, item)."""
         assert self.bias is not None

@@ -15,6 +15,7 @@ from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.features.store import FeatureStore
 from palate.files import atomic_folder, digest
+from palate.rankers.sequential import SequentialRanker
 from palate.runs import Run
 from palate.training.config import TrainerConfig
 from palate.training.logs import Row
@@ -73,7 +74,7 @@ def train(
         torch.manual_seed(seed)
         prepared = None if plan.trainer is None else prepare_model(plan, dataset, stores, seed, warm_start)
         if accelerator.is_main_process:
-            _open(out, identity, dataset, dataset_path, resume)
+            open_run(out, identity, dataset, dataset_path, resume)
         accelerator.wait_for_everyone()
         run = Run.open(out)
         if run.info.get("finished"):
@@ -85,16 +86,21 @@ def train(
     return run.add(finished=True, **facts) if accelerator.is_main_process else run
 
 
-def _open(
-    out: Path | str, identity: dict[str, Any], dataset: Dataset, dataset_path: Path | str | None, resume: bool
+def open_run(
+    out: Path | str,
+    identity: dict[str, Any],
+    dataset: Dataset,
+    dataset_path: Path | str | None,
+    resume: bool,
+    facts: dict[str, Any] | None = None,
 ) -> None:
-    """Make the run's folder, or check that the one to resume was started with the same identity and data."""
+    """Make the run's folder, or check that the one to resume was started with the same identity, facts and data."""
     if not (resume and (Path(out) / "run.json").exists()):
-        Run.start(out, dataset=dataset, dataset_path=dataset_path, **identity)
+        Run.start(out, dataset=dataset, dataset_path=dataset_path, **identity).add(**(facts or {}))
         return
     run = Run.open(out)
-    for key, value in identity.items():
-        if json.dumps(run.info[key], sort_keys=True) != json.dumps(value, sort_keys=True):
+    for key, value in {**identity, **(facts or {})}.items():
+        if json.dumps(run.info.get(key), sort_keys=True) != json.dumps(value, sort_keys=True):
             raise PalateError(f"{out} was started with another {key}", "Resume with the same options, or change --out.")
     if run.info["dataset"]["fingerprint"] != dataset.fingerprint:
         raise PalateError(f"{out} was started on other data", "Resume with the same dataset, or change --out.")
@@ -132,12 +138,15 @@ def _train(
         digest(json.dumps({**identity, "data": dataset.fingerprint}, sort_keys=True)),
         on_epoch,
     )
-    rows = trainer.run()
-    metric = plan.trainer.metric
+    return summary(trainer.run(), plan.trainer.metric, prepared.model)
+
+
+def summary(rows: list[Row], metric: str, model: SequentialRanker) -> dict[str, Any]:
+    """What ``run.json`` says of a finished training."""
     best = max((row for row in rows if metric in row), key=lambda row: float(row[metric]))
     return {
         "seconds": round(sum(row["train_seconds"] + row["eval_seconds"] for row in rows), 3),
         "epochs": rows[-1]["epoch"],
         "best": {k: v for k, v in best.items() if not k.endswith("seconds")},
-        "describe": prepared.model.describe(),
+        "describe": model.describe(),
     }

@@ -1,0 +1,119 @@
+"""Which items may not be drawn as a negative, row by row, kept as sorted pairs and never as a matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+def contains(keys: Tensor, wanted: Tensor) -> Tensor:
+    """bool, shaped like ``wanted``: which of its values stand in ``keys`` (int64, ascending)."""
+    if not len(keys):
+        return torch.zeros_like(wanted, dtype=torch.bool)
+    place = torch.searchsorted(keys, wanted).clamp_max(len(keys) - 1)
+    return keys[place] == wanted
+
+
+@dataclass(frozen=True)
+class RowSets:
+    """A set of classes a row: ``P`` rows over classes ``0 .. width - 1``.
+
+    Attributes:
+        keys: int64 ``[M]``, ``row * width + class``, ascending, none twice.
+        count: number of rows.
+        width: number of classes.
+    """
+
+    keys: Tensor
+    count: int
+    width: int
+
+    @classmethod
+    def of(cls, rows: Tensor, classes: Tensor, count: int, width: int) -> RowSets:
+        """From pairs in any order, with repetitions."""
+        return cls(torch.unique(rows * width + classes), count, width)
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """int64 ``[M]``."""
+        return self.keys // self.width
+
+    @cached_property
+    def classes(self) -> Tensor:
+        """int64 ``[M]``."""
+        return self.keys % self.width
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """int64 ``[P + 1]``: row ``p`` owns ``keys[starts[p]:starts[p + 1]]``."""
+        edges = torch.arange(self.count + 1, device=self.keys.device) * self.width
+        return torch.searchsorted(self.keys, edges)
+
+    @cached_property
+    def sizes(self) -> Tensor:
+        """int64 ``[P]``, members of each row's set."""
+        return self.starts.diff()
+
+    def has(self, classes: Tensor) -> Tensor:
+        """bool ``[P, C]``: which of ``classes`` (int64 ``[P, C]``) are members of their row's set."""
+        rows = torch.arange(self.count, device=self.keys.device).unsqueeze(1)
+        return contains(self.keys, rows * self.width + classes)
+
+    def mask(self, scores: Tensor, value: float = -torch.inf) -> None:
+        """Set the members' scores in place; ``scores`` is ``[P, width]``."""
+        scores.view(-1)[self.keys] = value
+
+
+def draw_uniform(forbidden: RowSets, count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """``count`` allowed classes a row, with replacement, each as likely as any other.
+
+    The ``u``-th allowed class is ``u`` plus the number of forbidden classes before it, which a binary search finds:
+    the ``j``-th forbidden class ``f_j`` comes before it exactly if ``f_j - j <= u``.
+
+    Returns:
+        classes int64 ``[P, count]`` and valid bool ``[P, count]``, False in rows that allow nothing.
+    """
+    rows, width = forbidden.count, forbidden.width
+    device = forbidden.keys.device
+    allowed = width - forbidden.sizes
+    share = torch.rand(rows, count, generator=generator, device=device, dtype=torch.float64)
+    number = (share * allowed.unsqueeze(1)).long().clamp_max(width - 1)
+    order = torch.arange(len(forbidden.keys), device=device) - forbidden.starts[forbidden.rows]
+    gaps = forbidden.rows * (width + 1) + forbidden.classes - order
+    wanted = torch.arange(rows, device=device).unsqueeze(1) * (width + 1) + number
+    before = torch.searchsorted(gaps, wanted, right=True) - forbidden.starts[:-1].unsqueeze(1)
+    valid = (allowed > 0).unsqueeze(1).expand(-1, count)
+    return torch.where(valid, number + before, 0), valid
+
+
+def draw_weighted(
+    forbidden: RowSets, weights: Tensor, count: int, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """``count`` allowed classes a row, with replacement, in proportion to ``weights`` (float64 ``[width]``).
+
+    Works like :func:`draw_uniform`, with the mass of the classes in place of their number.
+    """
+    rows, width = forbidden.count, forbidden.width
+    device = forbidden.keys.device
+    ends = weights.cumsum(0)
+    mass = weights[forbidden.classes]
+    through = torch.cat([mass.new_zeros(1), mass.cumsum(0)])
+    # Forbidden mass before each forbidden class within its row, and of the whole row.
+    earlier = through[:-1] - through[forbidden.starts[:-1]][forbidden.rows]
+    taken = through[forbidden.starts[1:]] - through[forbidden.starts[:-1]]
+    free = (ends[-1] - taken).clamp_min(0)
+    share = torch.rand(rows, count, generator=generator, device=device, dtype=torch.float64)
+    number = share * free.unsqueeze(1)
+    # Rows lie one after the other on one axis, so that one binary search serves them all.
+    stride = ends[-1] * 2
+    gaps = forbidden.rows * stride + (ends - weights)[forbidden.classes] - earlier
+    wanted = torch.arange(rows, device=device).unsqueeze(1) * stride + number
+    before = torch.searchsorted(gaps, wanted, right=True)
+    shift = through[before] - through[forbidden.starts[:-1]].unsqueeze(1)
+    chosen = torch.searchsorted(ends, number + shift, right=True).clamp_max(width - 1)
+    # Rounding may end on a forbidden neighbour, or a row may allow nothing of any weight.
+    valid = (free > 1e-12 * ends[-1]).unsqueeze(1) & ~forbidden.has(chosen)
+    return chosen, valid

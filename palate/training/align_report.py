@@ -1,0 +1,90 @@
+"""What an alignment did, once it is over: numbers, warnings and one picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from palate.data.dataset import Dataset, Part
+from palate.data.sequences import Sequences
+from palate.files import write_json
+from palate.objectives import Batch
+from palate.rankers.packing import PackedBatch
+from palate.rankers.sequential import SequentialRanker
+from palate.recommender import Recommender
+from palate.training.align_chart import plot_alignment
+from palate.training.align_step import AlignStep
+from palate.training.logs import Row
+from palate.training.plan import Prepared
+from palate.training.prefixes import Prefixes
+
+# A mean chosen log-probability that falls by more than this (nats) is worth a warning.
+_FALL = 0.05
+# Batches in which pools are looked at once more when all is over.
+_BATCHES = 16
+
+
+def report_alignment(
+    folder: Path, rows: list[Row], step: AlignStep, dataset: Dataset, aligned: Recommender, prepared: Prepared
+) -> dict[str, Any]:
+    """Write ``alignment.json`` and ``alignment.png``; returns what ``run.json`` keeps.
+
+    ``pool_held_out`` is the only number that looks at validation and test items; it is made when training is over and
+    nothing can be chosen by it any more.
+    """
+    assert isinstance(aligned, SequentialRanker)
+    held_out = held_out_share(step, dataset, aligned, prepared)
+    facts: dict[str, Any] = {"pool_held_out": held_out, "warnings": warnings(rows)}
+    write_json(folder / "alignment.json", {"rows": rows, **facts})
+    plot_alignment(rows, held_out, folder / "alignment.png")
+    return facts
+
+
+def warnings(rows: list[Row]) -> list[str]:
+    """What a user should know before using the model."""
+    told = []
+    best = max(rows, key=lambda row: row.get("epoch", 0))
+    drift = best.get("chosen_drift")
+    if drift is not None and drift < -_FALL:
+        told.append(
+            f"the log-probability of chosen items fell by {-drift:.3f} on average: the policy pushes rejected items "
+            "down without lifting the chosen ones. Raise align.cross_entropy, or lower --weight or the learning rate."
+        )
+    return told
+
+
+@torch.no_grad()
+def held_out_share(step: AlignStep, dataset: Dataset, model: SequentialRanker, prepared: Prepared) -> float | None:
+    """Share of pool items (or of negatives, where there is no pool) that the user takes in validation or test.
+
+    Looked at for each user's last training target, the one that is closest to the held-out items.
+    """
+    counts = torch.from_numpy(dataset.train_counts).float()
+    classes = torch.nonzero(counts).squeeze(1)
+    kept = (dataset.parts == Part.VALID) | (dataset.parts == Part.TEST)
+    lengths = np.bincount(dataset.rows_user[kept], minlength=dataset.num_users).astype(np.int64)
+    future = Prefixes(Sequences(dataset.items[kept], np.concatenate([[0], np.cumsum(lengths)])))
+    generator = torch.Generator().manual_seed(prepared.data.seed)
+    model = model.to("cpu")
+    hits, seen = 0.0, 0.0
+    for number, windows in enumerate(prepared.data.batches(0)):
+        if number == _BATCHES:
+            break
+        packed = PackedBatch.of(windows.inputs, prepared.data.max_length)
+        batch = Batch(torch.from_numpy(windows.targets), classes, counts, None, generator)
+        drawn = step.draw(model, packed, batch, windows.places)
+        if drawn is None:
+            continue
+        last = step.prefixes.last(drawn.row_places)
+        later = step.classes(*future.of_users(step.prefixes.owners(drawn.row_places)), len(drawn.items), len(classes))
+        pool, valid = drawn.rejected.pool, drawn.rejected.valid
+        looked = drawn.rejected.classes if pool is None else pool
+        mask = torch.from_numpy(last).unsqueeze(1) & (
+            valid if pool is None else torch.ones_like(pool, dtype=torch.bool)
+        )
+        hits += float((later.has(looked) & mask).sum())
+        seen += float(mask.sum())
+    return hits / seen if seen else None

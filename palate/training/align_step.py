@@ -1,0 +1,228 @@
+"""One step of alignment: cross-entropy with dropout, and a preference loss on pairs judged without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from palate.config import Config
+from palate.features.hardness import Hardness
+from palate.objectives import Batch, Loss, Objective, Scores
+from palate.objectives.forbidden import RowSets
+from palate.objectives.pools import NegativesConfig, Rejected, Situation, draw_rejected
+from palate.objectives.preference import Pairs, Preference
+from palate.rankers.packing import PackedBatch
+from palate.training.align_watch import watch_pairs
+from palate.training.prefixes import Prefixes
+from palate.training.reference import Reference
+from palate.training.step import ObjectiveStep
+from palate.training.workers import Gather
+
+Places = npt.NDArray[np.int64]
+
+
+class AlignConfig(Config):
+    """What is minimised: ``cross_entropy * CE + weight * preference`` (``--set align.KEY=VALUE``).
+
+    Attributes:
+        weight: of the preference loss, lambda.
+        cross_entropy: of the objective that the ranker was trained with.
+        positions: which targets give pairs: ``all``, or only each user's ``last`` one.
+        share: of the windows of a step, drawn anew each time, that give pairs.
+        watch_every: of so many steps one is looked at closely for the diagnostics (ranks, drift, items taken later).
+    """
+
+    weight: float = Field(1.0, ge=0)
+    cross_entropy: float = Field(1.0, ge=0)
+    positions: Literal["all", "last"] = "all"
+    share: float = Field(1.0, gt=0, le=1)
+    watch_every: int = Field(16, ge=1)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The pairs of one step.
+
+    Attributes:
+        packed: the windows that give pairs.
+        token_places: int64 ``[T']``, places of their tokens in the log.
+        rows: int64 ``[P]``, the tokens whose targets are chosen items.
+        row_places: int64 ``[P]``.
+        policy: scores at ``rows``.
+        items: int64 ``[P, 1 + N]``: chosen, then rejected (anything where not valid).
+        situation: what the draw looked at.
+        rejected: what it gave.
+    """
+
+    packed: PackedBatch
+    token_places: Places
+    rows: Tensor
+    row_places: Places
+    policy: Scores
+    items: Tensor
+    situation: Situation
+    rejected: Rejected
+
+
+class AlignStep:
+    """Makes the loss of a batch: see :class:`AlignConfig`.
+
+    The pairs' scores come from a second forward of the policy, in eval mode and with gradients: the reference knows no
+    dropout, and a difference between a noisy policy and a clean reference would say more about the dropout than about
+    preferences.
+
+    Args:
+        objective: the cross-entropy part.
+        preference: the preference part; None leaves it out.
+        counts: float ``[num_items + 1]``, training interactions.
+        prefixes: what came before and comes after each place.
+        reference: frozen; None for objectives that need none.
+        hardness: a number a pair, for objectives that ask for it.
+        dislikes: what each user rated low, a row a user, for ``disliked`` negatives.
+        gather: joins a tensor over workers.
+    """
+
+    def __init__(
+        self,
+        config: AlignConfig,
+        objective: Objective,
+        preference: Preference | None,
+        negatives: NegativesConfig,
+        prefixes: Prefixes,
+        counts: Tensor,
+        reference: Reference | None,
+        hardness: Hardness | None = None,
+        dislikes: Prefixes | None = None,
+        gather: Gather | None = None,
+    ) -> None:
+        self.config, self.preference, self.negatives = config, preference, negatives
+        self.usual = ObjectiveStep(objective)
+        self.prefixes, self.reference, self.hardness, self.dislikes = prefixes, reference, hardness, dislikes
+        self.gather = gather
+        classes = torch.nonzero(counts).squeeze(1)
+        self.class_of = torch.full((len(counts),), -1, dtype=torch.long)
+        self.class_of[classes] = torch.arange(len(classes))
+
+    def __call__(self, model: nn.Module, packed: PackedBatch, batch: Batch, places: Places) -> Loss:
+        parts: list[Tensor] = []
+        facts: dict[str, float] = {}
+        if self.config.cross_entropy:
+            usual = self.usual(model, packed, batch, places)
+            parts.append(self.config.cross_entropy * usual.value)
+            facts |= {"cross_entropy": float(usual.value.detach()), **usual.diagnostics}
+        if self.preference is not None and self.config.weight:
+            aligned = self._align(self.preference, model, packed, batch, places)
+            if aligned is not None:
+                parts.append(self.config.weight * aligned.value)
+                facts |= {"preference": float(aligned.value.detach()), **aligned.diagnostics}
+        if not parts:  # no pair in this batch, and nothing else to learn from: a loss that moves nothing
+            parts.append(model(packed).queries.sum() * 0.0)
+        return Loss(torch.stack(parts).sum(), facts)
+
+    def _align(
+        self, preference: Preference, model: nn.Module, packed: PackedBatch, batch: Batch, places: Places
+    ) -> Loss | None:
+        drawn = self.draw(model, packed, batch, places)
+        if drawn is None:
+            return None
+        scores = drawn.policy.at(drawn.items)
+        known = None
+        if self.reference is not None:
+            known = self.reference.scores(drawn.packed, drawn.token_places).take(drawn.rows)
+        frozen = None if known is None else known.at(drawn.items)
+        pairs = Pairs(
+            scores[:, 0],
+            scores[:, 1:],
+            None if frozen is None else frozen[:, 0],
+            None if frozen is None else frozen[:, 1:],
+            drawn.rejected.valid,
+            None if self.hardness is None else self.hardness.of(drawn.items[:, 0], drawn.items[:, 1:]),
+            batch.generator,
+            **({} if self.gather is None else {"gather": self.gather}),
+        )
+        facts = {}
+        if int(places[0]) % self.config.watch_every == 0:  # decided by the data, so that a resumed run decides alike
+            facts = watch_pairs(preference, pairs, drawn, known, batch.classes, self._future(drawn, batch))
+        loss = preference(pairs)
+        rows_with_pairs = drawn.rejected.valid.any(1).sum().clamp_min(1)
+        return Loss(loss.losses.sum() / rows_with_pairs, {**loss.diagnostics, **facts})
+
+    def draw(self, model: nn.Module, packed: PackedBatch, batch: Batch, places: Places) -> Drawn | None:
+        """The pairs of a batch, and the policy's scores (in eval mode) at their positions; None if there are none."""
+        chosen = self._choose(packed, batch, places)
+        if chosen is None:
+            return None
+        packed, tokens, rows = chosen
+        was_training = model.training
+        model.eval()
+        policy: Scores = model(packed).take(rows)
+        model.train(was_training)
+        token_places = places[tokens]
+        row_places = token_places[rows.cpu().numpy()]
+        targets = batch.targets[torch.from_numpy(tokens).to(packed.device)][rows]
+        situation = self._situation(policy, batch, targets, row_places)
+        rejected = draw_rejected(self.negatives, situation)
+        items = torch.cat([targets.unsqueeze(1), batch.classes[rejected.classes]], dim=1)
+        return Drawn(packed, token_places, rows, row_places, policy, items, situation, rejected)
+
+    def _future(self, drawn: Drawn, batch: Batch) -> RowSets:
+        return self.classes(*self.prefixes.future(drawn.row_places), len(drawn.items), len(batch.classes))
+
+    def _choose(self, packed: PackedBatch, batch: Batch, places: Places) -> tuple[PackedBatch, Places, Tensor] | None:
+        """The windows that give pairs, their tokens in the batch, and the rows of those that are pairs' targets."""
+        keep = np.ones(len(packed.lengths), bool)
+        if self.config.share < 1:
+            device = packed.device
+            dice = torch.rand(len(keep), generator=batch.generator, device=device) < self.config.share
+            keep = dice.cpu().numpy()
+        ends_user = self.prefixes.last(places)
+        if self.config.positions == "last":  # only a user's newest window holds the last target
+            keep &= ends_user[packed.starts + packed.lengths - 1]
+        if not keep.any():
+            return None
+        tokens = np.flatnonzero(np.repeat(keep, packed.lengths))
+        if not keep.all():
+            index = torch.from_numpy(tokens).to(packed.device)
+            packed = PackedBatch(packed.items[index], packed.lengths[keep], packed.width, packed.device)
+        rows = np.flatnonzero(ends_user[tokens]) if self.config.positions == "last" else np.arange(len(tokens))
+        return packed, tokens, torch.from_numpy(rows).to(packed.device)
+
+    def _situation(self, policy: Scores, batch: Batch, targets: Tensor, places: Places) -> Situation:
+        count, width = len(targets), len(batch.classes)
+        class_of = self.class_of.to(targets.device)
+        rows, items = self.prefixes.past(places)
+        target_rows = np.arange(count)
+        rows, items = np.concatenate([rows, target_rows]), np.concatenate([items, targets.cpu().numpy()])
+        if self.negatives.mask_future:
+            more = self.prefixes.future(places)
+            rows, items = np.concatenate([rows, more[0]]), np.concatenate([items, more[1]])
+        dislikes = None
+        if self.dislikes is not None:
+            users = self.prefixes.owners(places)
+            dislikes = self.classes(*self.dislikes.of_users(users), count, width)
+
+        def scores() -> Tensor:
+            # What the bias raises or lowers stands in the history, which is left out anyway.
+            return policy.queries.detach() @ policy.items.detach().index_select(0, batch.classes).T
+
+        return Situation(
+            class_of[targets],
+            self.classes(rows, items, count, width),
+            batch.counts.index_select(0, batch.classes),
+            scores,
+            class_of[batch.targets],
+            dislikes,
+            batch.generator,
+        )
+
+    def classes(self, rows: npt.NDArray[np.int64], items: npt.NDArray[np.int64], count: int, width: int) -> RowSets:
+        """Sets of classes from (row, item) pairs; items that are no class are left out."""
+        classes = self.class_of[torch.from_numpy(items)]
+        known = classes >= 0
+        return RowSets.of(torch.from_numpy(rows)[known], classes[known], count, width)

@@ -1,0 +1,82 @@
+"""A close look at the pairs of one step: where the negatives stand, what the policy forgets, what is no negative."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from palate.objectives import Scores
+from palate.objectives.forbidden import RowSets
+from palate.objectives.preference import Pairs, Preference, pair_weights
+
+if TYPE_CHECKING:
+    from palate.training.align_step import Drawn
+
+# Upper ends of the bins of negatives' ranks; the last bin is open.
+RANK_EDGES = (1, 5, 10, 20, 50, 100, 500)
+RANK_NAMES = (
+    "rank_1",
+    "rank_2_5",
+    "rank_6_10",
+    "rank_11_20",
+    "rank_21_50",
+    "rank_51_100",
+    "rank_101_500",
+    "rank_501_on",
+)
+
+
+@torch.no_grad()
+def watch_pairs(
+    preference: Preference,
+    pairs: Pairs,
+    drawn: Drawn,
+    reference: Scores | None,
+    classes: Tensor,
+    later: RowSets,
+) -> dict[str, float]:
+    """Numbers of one step.
+
+    * ``rank_*``: share of the negatives by their rank among the items that might have been drawn (1 is the best).
+    * ``chosen_drift``: mean of ``log pi(y+) - log pi_ref(y+)``, the softmax over the trained items.
+    * ``pool_later``: share of the pool (of the negatives, where there is no pool) that the user takes later in
+      training.
+    * ``gradient_later``: the share of the preference gradient, ``sum |dL/dDelta|``, that such negatives carry.
+
+    Args:
+        later: what each row's user takes after the target, training split only.
+    """
+    rejected, situation = drawn.rejected, drawn.situation
+    valid = rejected.valid
+    facts: dict[str, float] = {}
+    if bool(valid.any()):
+        scores = situation.scores()
+        of_rejected = scores.gather(1, rejected.classes)
+        situation.forbidden.mask(scores)
+        ranks = 1 + torch.stack([(scores > of_rejected[:, n : n + 1]).sum(1) for n in range(valid.shape[1])], 1)
+        bins = torch.bucketize(ranks[valid], torch.tensor(RANK_EDGES, device=ranks.device))
+        shares = torch.bincount(bins, minlength=len(RANK_NAMES)) / len(bins)
+        facts |= dict(zip(RANK_NAMES, shares.tolist(), strict=True))
+        weights = pair_weights(preference, pairs)
+        is_later = later.has(rejected.classes)
+        facts["gradient_later"] = float((weights * is_later).sum() / weights.sum().clamp_min(1e-30))
+        if rejected.pool is None:
+            facts["pool_later"] = float(is_later[valid].float().mean())
+    if rejected.pool is not None:
+        facts["pool_later"] = float(later.has(rejected.pool).float().mean())
+    if reference is not None:
+        facts["chosen_drift"] = float(
+            (
+                _log_probability(drawn.policy, classes, situation.targets)
+                - _log_probability(reference, classes, situation.targets)
+            ).mean()
+        )
+    return facts
+
+
+def _log_probability(scores: Scores, classes: Tensor, targets: Tensor) -> Tensor:
+    """``log softmax(s)[target]`` ``[P]`` over ``classes``."""
+    logits = scores.full().index_select(1, classes)
+    return logits.gather(1, targets.unsqueeze(1)).squeeze(1) - logits.logsumexp(1)
