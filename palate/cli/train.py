@@ -32,6 +32,16 @@ def train(
     objective: Annotated[
         str, typer.Option(help="cross-entropy, sampled-softmax, gbce, bpr, or a plug-in's name.")
     ] = "cross-entropy",
+    encoder_ffn: Annotated[
+        str | None,
+        typer.Option(
+            metavar="{dense,moe}", help="Feed-forward layers of sasrec: one network, or a mixture of experts."
+        ),
+    ] = None,
+    experts: Annotated[int | None, typer.Option(min=1, help="With moe: networks in each block (default: 4).")] = None,
+    active: Annotated[
+        int | None, typer.Option(min=1, help="With moe: networks that each item passes through (default: 1).")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="At most so many (default: trainer.epochs).")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda (default: trainer.device).")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: torch's choice).")] = None,
@@ -61,6 +71,9 @@ def train(
         trainer["device"] = device
     if not trainer:
         del settings["trainer"]
+    encoder = {"encoder-ffn": encoder_ffn, "experts": experts, "active": active}
+    if any(value is not None for value in encoder.values()):
+        settings["ranker"] = {**settings.get("ranker", {}), **_encoder_settings(model, encoder)}
     if threads is not None:
         torch.set_num_threads(threads)
     names = tuple(name.strip() for name in modalities.split(",") if name.strip())
@@ -81,6 +94,26 @@ def train(
         resume=resume,
     )
     _report(run.info, out)
+
+
+def _encoder_settings(model: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The ranker's settings that the options of the encoder stand for.
+
+    Raises:
+        PalateError: the model has no such layers, or no such kind of layer exists.
+    """
+    from palate.rankers.registry import RANKERS
+
+    options = {name: value for name, value in given.items() if value is not None}
+    config = getattr(RANKERS[model], "Config", None)
+    if "ffn" not in getattr(config, "model_fields", {}):
+        raise PalateError(
+            f"--{next(iter(options))}: {model} has no feed-forward layers to choose", "Leave it out, or train sasrec."
+        )
+    kind = options.get("encoder-ffn", "moe")
+    if kind not in ("dense", "moe"):
+        raise PalateError(f"--encoder-ffn {kind}: no such layer", "Choose dense or moe.")
+    return {"ffn" if name == "encoder-ffn" else name: value for name, value in options.items()}
 
 
 def open_features(

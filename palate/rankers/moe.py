@@ -21,10 +21,10 @@ class Routes:
     """Which experts each of ``T`` tokens goes to, ``k`` of ``E``.
 
     Attributes:
-        logits: float ``[T, E]``, what the router says.
-        probabilities: float32 ``[T, E]``, its softmax.
+        logits: float32 (or 64) ``[T, E]``, what the router says.
+        probabilities: the same type, ``[T, E]``, its softmax.
         experts: int64 ``[T, k]``, the chosen experts, the likeliest first.
-        gates: float32 ``[T, k]``, what each chosen expert's output is multiplied by.
+        gates: float ``[T, k]``, of the tokens' type: what each chosen expert's output is multiplied by.
     """
 
     logits: Tensor
@@ -120,7 +120,7 @@ class SparseFeedForward(nn.Module):
 
     def _all(self, x: Tensor, routes: Routes) -> Tensor:
         """The same sums with every expert on every token: for a few tokens that costs less than sorting them."""
-        gates = torch.zeros_like(routes.probabilities).scatter_(1, routes.experts, routes.gates)  # [T, E]
+        gates = x.new_zeros(len(x), self.count).scatter_(1, routes.experts, routes.gates)  # [T, E]
         hidden = self.activation(linear(x, self.up.flatten(0, 1), self.up_bias)).view(len(x), self.count, -1)
         hidden = self.dropout(hidden) * gates.unsqueeze(2)
         bias = gates @ self.down_bias.view(self.count, -1)
@@ -128,16 +128,17 @@ class SparseFeedForward(nn.Module):
 
     def route(self, x: Tensor) -> Routes:
         """The choices of each token of ``x``, ``[T, dim]``."""
-        # One row an expert: a softmax over columns of four is many times faster than one over rows of four. It is in
-        # float32 under mixed precision too.
-        logits = (self.router @ x.T).float()
+        # One row an expert: a softmax over columns of four is many times faster than one over rows of four. Half
+        # precision is too coarse for it.
+        logits = self.router @ x.T
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         probabilities = torch.softmax(logits, dim=0).T
         if self.active == 1:
             gates, experts = probabilities.max(dim=1, keepdim=True)
         else:
             gates, experts = probabilities.topk(self.active, dim=1)
             gates = gates / gates.sum(1, keepdim=True)
-        return Routes(logits.T, probabilities, experts, gates)
+        return Routes(logits.T, probabilities, experts, gates.to(x.dtype))
 
     def _note(self, routes: Routes, notes: Notes) -> None:
         balance = balance_loss(routes.probabilities, routes.experts)
