@@ -61,74 +61,52 @@ def evaluate(
     """Evaluate runs side by side: one table, identical cases and candidates, intervals, paired differences."""
     import json
 
-    from palate.device import parse_device
-    from palate.evaluation.candidates import KINDS, Candidates, Kind
     from palate.evaluation.compare import compare
-    from palate.evaluation.groups import evaluate_groups, find_group, group_runs, open_dataset
+    from palate.evaluation.groups import find_group, group_runs, open_dataset
     from palate.evaluation.outputs import save_comparison
     from palate.evaluation.tables import footnotes, main_table, seed_table, slice_table, to_json
-    from palate.rankers.registry import load_recommender
+    from palate.training.measure import Measure
 
     # Everything that can be wrong is looked at before the first model is scored.
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise PalateError(f"{out} exists already", "Choose another --out, or remove it first.")
-    if protocol not in ("full", "sampled"):
-        raise PalateError(f"there is no protocol '{protocol}'", suggest(protocol, ["full", "sampled"]))
     if split not in ("valid", "test"):
         raise PalateError(f"there is no split '{split}' to evaluate", suggest(split, ["valid", "test"]))
-    device = parse_device(device)
-    made: Candidates | Kind
-    if candidates in KINDS:
-        made = "uniform" if candidates == "uniform" else "popularity"
-    elif protocol == "sampled" and candidates.endswith(".npz"):
-        made = Candidates.load(candidates)
-    else:
-        raise PalateError(
-            f"--candidates {candidates}: no such way", "Choose uniform, popularity or a file ending .npz."
-        )
+    measure = Measure.parse(
+        {
+            "protocol": protocol,
+            "exclude_seen": exclude_seen,
+            "metrics": metrics,
+            "ks": ks,
+            "primary": primary,
+            "candidates": candidates,
+            "negatives": negatives,
+            "device": device,
+            "seed": seed,
+        }
+    )
     groups = group_runs(runs)
     base_label = find_group(groups, base) if base is not None else groups[0].label
     data = open_dataset(groups, dataset)
-    evaluated = evaluate_groups(
-        groups,
-        data,
-        lambda run: load_recommender(run, device=device),
-        split="test" if split == "test" else "valid",
-        protocol="full" if protocol == "full" else "sampled",
-        exclude_seen=exclude_seen,
-        metrics=[name.strip() for name in metrics.split(",") if name.strip()] if metrics is not None else None,
-        ks=_numbers(ks),
-        primary=primary,
-        candidates=made,
-        negatives=negatives,
-        seed=seed,
-    )
+    evaluated = measure.evaluate(groups, data, "test" if split == "test" else "valid")
     comparison = compare(evaluated, base=base_label, primary=primary, seed=seed)
     if out is not None:
         save_comparison(out, comparison, evaluated)
     if json_:
         print(json.dumps(to_json(comparison), indent=2, ensure_ascii=False))
         return
-    _print(main_table(comparison))
+    print_table(main_table(comparison))
     if any(len(row.seeds) > 1 for row in comparison.rows):
-        _print(seed_table(comparison))
+        print_table(seed_table(comparison))
     if comparison.slices:
-        _print(slice_table(comparison))
+        print_table(slice_table(comparison))
     for note in footnotes(comparison):
         typer.echo(f"- {note}")
     if out is not None:
         typer.echo(f"Written to {out}: table.md, table.json, chart.png, per-user.parquet.")
 
 
-def _numbers(text: str) -> list[int]:
-    """``"5,10"`` -> ``[5, 10]``."""
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not parts or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise PalateError(f"--ks {text}: not a list of cut-offs", "Give numbers of at least 1, such as --ks 5,10,20.")
-    return [int(part) for part in parts]
-
-
-def _print(table: Table) -> None:
+def print_table(table: Table) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table as RichTable

@@ -31,7 +31,18 @@ def _load(context: typer.Context, path: Path | None) -> Path | None:
     if path is None:
         return None
     command = context.info_name or ""
-    where = f"{path} [{command}]"
+    values, settings = read_table(context, table_of(path, command), f"{path} [{command}]")
+    context.default_map = {**(context.default_map or {}), **values}
+    context.meta[_SETTINGS] = settings
+    return path
+
+
+def read_table(context: typer.Context, table: dict[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
+    """A recipe's table as values by parameter name, and its sub-tables as words for ``--set``.
+
+    Raises:
+        PalateError: naming ``where``: an unknown option, or a value that the option's type refuses.
+    """
     # An option is known by its long name without the dashes; "set" alone is spelt as sub-tables.
     known: dict[str, Any] = {}
     negated: set[str] = set()  # the second names of flags, such as keep-seen of --exclude-seen/--keep-seen
@@ -45,7 +56,7 @@ def _load(context: typer.Context, path: Path | None) -> Path | None:
     takes_settings = any(parameter.name == "set_" for parameter in context.command.params)
     values: dict[str, Any] = {}
     settings: list[str] = []
-    for key, value in table_of(path, command).items():
+    for key, value in table.items():
         name = key.replace("_", "-")
         if takes_settings and isinstance(value, dict) and (name not in known or "name" in value):
             # A sub-table such as [train.ranker] stands for --set ranker.KEY=VALUE; where there is an option of that
@@ -62,9 +73,7 @@ def _load(context: typer.Context, path: Path | None) -> Path | None:
             given = _as_given(context, known[name], value, f"{where}: '{key}'")
             # A flag's own type reads what TOML may hold besides true and false, such as "yes".
             values[known[name].name] = not known[name].process_value(context, given) if name in negated else given
-    context.default_map = {**(context.default_map or {}), **values}
-    context.meta[_SETTINGS] = settings
-    return path
+    return values, settings
 
 
 def _after_recipe(context: typer.Context, given: list[str] | None) -> list[str] | None:

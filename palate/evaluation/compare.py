@@ -30,7 +30,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Difference:
-    """A model minus the base, user by user with the same seed."""
+    """A model minus the base, user by user with the same seed.
+
+    Attributes:
+        holm: the p-value, adjusted over the family; NaN outside of it.
+    """
 
     estimate: Estimate
     holm: float
@@ -56,7 +60,7 @@ class Comparison:
     Attributes:
         rows: in the order of the groups.
         slices: name of a slice -> number of users and its rows, with the primary metric only.
-        primary: the metric that decides; the p-values of a metric are adjusted over the rows compared with the base.
+        primary: the metric that decides; the p-values of a metric are adjusted over the family of rows.
     """
 
     base: str
@@ -74,7 +78,12 @@ class Comparison:
 
 
 def compare(
-    groups: Sequence[Group], *, base: str | None = None, primary: str | None = None, seed: int = 0
+    groups: Sequence[Group],
+    *,
+    base: str | None = None,
+    primary: str | None = None,
+    seed: int = 0,
+    family: Sequence[str] | None = None,
 ) -> Comparison:
     """Put groups side by side.
 
@@ -82,9 +91,11 @@ def compare(
         base: Label of the group to compare with; by default the first.
         primary: The metric that decides; by default ``ndcg@10``, or else the first that was measured.
         seed: Of the bootstrap.
+        family: Labels of the rows that the question is about: p-values are adjusted over these (Holm), the others
+            get none. By default all rows but the base.
 
     Raises:
-        PalateError: groups that were not evaluated on the same cases under the same protocol.
+        PalateError: unknown rows in the family, or groups that were not evaluated on the same cases under one protocol.
     """
     if not groups:
         raise PalateError("there is nothing to compare", "Give at least one run.")
@@ -92,20 +103,24 @@ def compare(
     base = labels[0] if base is None else base
     if base not in labels:
         raise PalateError(f"the base '{base}' is none of the compared models", suggest(base, labels))
+    asked = [label for label in labels if label != base] if family is None else list(family)
+    for label in asked:
+        if label not in labels or label == base:
+            raise PalateError(f"'{label}' of the family is not compared with the base", suggest(label, labels))
     first = groups[0].results[0]
     _check_same(groups)
     if primary is None:
         primary = "ndcg@10" if "ndcg@10" in first.metrics else first.metrics[0]
     if primary not in first.metrics:
         raise PalateError(f"the primary metric '{primary}' was not measured", suggest(primary, first.metrics))
-    rows = _rows(groups, base, first.metrics, ALL, seed)
+    rows = _rows(groups, base, first.metrics, ALL, seed, asked)
     slices = {
-        name: (len(first.users(name)), _rows(groups, base, [primary], name, seed))
+        name: (len(first.users(name)), _rows(groups, base, [primary], name, seed, asked))
         for name in first.slices
         if name != ALL
     }
     shared = {key: first.facts.get(key) for key in ("name", "protocol", "split", "cases", "candidates", "dataset")}
-    facts = {**shared, "environment": first.facts.get("environment"), "bootstrap_seed": seed}
+    facts = {**shared, "environment": first.facts.get("environment"), "bootstrap_seed": seed, "family": asked}
     return Comparison(base, primary, rows, slices, facts)
 
 
@@ -129,7 +144,9 @@ def _check_same(groups: Sequence[Group]) -> None:
                 )
 
 
-def _rows(groups: Sequence[Group], base: str, metrics: Sequence[str], slice_: str, seed: int) -> list[Row]:
+def _rows(
+    groups: Sequence[Group], base: str, metrics: Sequence[str], slice_: str, seed: int, family: Sequence[str]
+) -> list[Row]:
     reference = next(group for group in groups if group.label == base)
     figures: dict[str, Floats] = {}
     pairs: dict[tuple[str, str], list[int]] = {}
@@ -142,9 +159,8 @@ def _rows(groups: Sequence[Group], base: str, metrics: Sequence[str], slice_: st
                 key = f"{group.label}\n{metric}\ndifference"
                 figures[key], pairs[group.label, metric] = pair_seeds(values, group.seeds, base_values, reference.seeds)
     found = bootstrap(figures, seed=seed)
-    others = [group.label for group in groups if group is not reference]
     adjusted = {
-        metric: dict(zip(others, holm([found[f"{o}\n{metric}\ndifference"].p_value for o in others]), strict=True))
+        metric: dict(zip(family, holm([found[f"{o}\n{metric}\ndifference"].p_value for o in family]), strict=True))
         for metric in metrics
     }
     rows = []
@@ -152,7 +168,7 @@ def _rows(groups: Sequence[Group], base: str, metrics: Sequence[str], slice_: st
         differences = {
             metric: Difference(
                 found[f"{group.label}\n{metric}\ndifference"],
-                float(adjusted[metric][group.label]),
+                float(adjusted[metric].get(group.label, np.nan)),
                 pairs[group.label, metric],
             )
             for metric in metrics

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from palate.evaluation.chart import draw
 from palate.evaluation.compare import Comparison, Group
-from palate.evaluation.tables import to_json, to_markdown
+from palate.evaluation.tables import Table, to_json, to_markdown
 from palate.files import atomic_folder, write_json, write_text
 
 
-def save_comparison(folder: Path | str, comparison: Comparison, groups: Sequence[Group]) -> None:
+def save_comparison(
+    folder: Path | str,
+    comparison: Comparison,
+    groups: Sequence[Group],
+    *,
+    facts: Mapping[str, Any] | None = None,
+    more: Sequence[Table] = (),
+    replace: bool = False,
+) -> None:
     """Write a new folder, all or nothing.
 
     ``per-user.parquet`` has one row a model, seed, slice and user; ``table.json`` also says of every run where it
     came from.
+
+    Args:
+        facts: further entries of ``table.json``.
+        more: further tables of ``table.md``.
+        replace: whether an existing folder may be replaced.
     """
-    with atomic_folder(folder) as part:
+    with atomic_folder(folder, replace=replace) as part:
         frames = [
             result.frame.select(pl.lit(group.label).alias("model"), pl.lit(seed).alias("seed"), pl.all())
             for group in groups
@@ -27,8 +41,8 @@ def save_comparison(folder: Path | str, comparison: Comparison, groups: Sequence
         ]
         pl.concat(frames).write_parquet(part / "per-user.parquet")
         runs = {group.label: [result.facts["run"] for result in group.results] for group in groups}
-        write_json(part / "table.json", {**to_json(comparison), "runs": runs})
-        write_text(part / "table.md", to_markdown(comparison))
+        write_json(part / "table.json", {**to_json(comparison), "runs": runs, **(facts or {})})
+        write_text(part / "table.md", to_markdown(comparison, more))
         draw(comparison, part / "chart.png")
         candidates = groups[0].results[0].candidates
         if candidates is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,18 +116,24 @@ def footnotes(comparison: Comparison) -> list[str]:
                 notes.append(f"{row.label} shares no seed with {comparison.base}: their means over seeds are compared.")
     if any(len(row.seeds) == 1 for row in comparison.rows):
         notes.append("A row with one seed has an interval over users only; it says nothing of the spread of seeds.")
+    family = facts.get("family")
+    if family is not None and len(family) < len(comparison.rows) - 1:
+        notes.append(
+            f"P-values are adjusted over the family ({', '.join(family) or 'none'}); other rows have intervals only."
+        )
     commit = (facts.get("environment") or {}).get("commit")
     notes.append(f"Palate {(facts.get('environment') or {}).get('palate')}, commit {commit or 'unknown'}.")
     return notes
 
 
-def to_markdown(comparison: Comparison) -> str:
-    """The whole comparison as Markdown."""
+def to_markdown(comparison: Comparison, more: Sequence[Table] = ()) -> str:
+    """The whole comparison as Markdown, with ``more`` tables behind its own."""
     tables = [main_table(comparison)]
     if any(len(row.seeds) > 1 for row in comparison.rows):
         tables.append(seed_table(comparison))
     if comparison.slices:
         tables.append(slice_table(comparison))
+    tables += more
     parts = []
     for table in tables:
         lines = [f"**{table.title}**", "", _line(table.headers), _line(["---"] * len(table.headers))]
@@ -196,7 +203,9 @@ def _difference(one: Difference | None) -> list[str]:
     text = f"{estimate.mean:+.4f}"
     if math.isfinite(estimate.low):
         text += f" [{estimate.low:+.4f}, {estimate.high:+.4f}]"
-    return [text, f"{one.holm:.3f}" if math.isfinite(one.holm) else "?"]
+    if math.isfinite(one.holm):
+        return [text, f"{one.holm:.3f}"]
+    return [text, "-" if math.isfinite(estimate.p_value) else "?"]  # outside of the family, or not to be known
 
 
 def _title(comparison: Comparison) -> str:

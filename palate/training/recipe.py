@@ -110,6 +110,7 @@ class Arm:
         start: the arm that it is aligned from, or None where it is trained from scratch.
         like: the arm whose options it takes over.
         own: its own options and sections, as written.
+        shared: whether the shared table ``[train]`` or ``[align]`` lies below them.
         search: option or ``section.key`` -> what to try.
     """
 
@@ -117,6 +118,7 @@ class Arm:
     start: str | None = None
     like: str | None = None
     own: Table = field(default_factory=dict)
+    shared: bool = True
     search: dict[str, Space] = field(default_factory=dict)
 
     @property
@@ -150,12 +152,13 @@ class Recipe:
     @property
     def family(self) -> list[str]:
         given = self.compare.family
-        return [name for name in self.arms if name != self.base] if given is None else given
+        return [name for name in self.arms if name != self.base] if given is None else list(dict.fromkeys(given))
 
     def options(self, name: str, chosen: Mapping[str, Mapping[str, Any]]) -> Table:
         """All options of an arm: the shared ones or those of its model, its own over them, the chosen over all."""
         arm = self.arms[name]
-        below = self.options(arm.like, chosen) if arm.like else self.shared[arm.command]
+        shared = self.shared[arm.command] if arm.shared else {}
+        below = self.options(arm.like, chosen) if arm.like else shared
         return override(merged(below, arm.own), chosen.get(name, {}))
 
     def choices_of(self, name: str) -> list[str]:
@@ -203,10 +206,8 @@ def read_recipe(path: Path | str, also: Sequence[str] = ()) -> Recipe:
     _refuse_cycles(arms, path)
     arms = {name: _with_start(arm, arms, path) for name, arm in arms.items()}
     curves = {name: _curve(name, table, arms, path) for name, table in tables.get("curve", {}).items()}
-    shared = {name: dict(tables.get(name, {})) for name in ("train", "align")}
-    recipe = Recipe(
-        path, compare, arms, curves, shared, dict(tables.get("evaluate", {})), digest(path.read_bytes())
-    )
+    shared = {name: dashed(tables.get(name, {})) for name in ("train", "align")}
+    recipe = Recipe(path, compare, arms, curves, shared, dashed(tables.get("evaluate", {})), digest(path.read_bytes()))
     for key, names in (("base", [recipe.base]), ("family", recipe.family)):
         for name in names:
             if name not in arms:
@@ -221,16 +222,21 @@ def _arm(name: str, table: Any, path: Path) -> Arm:
     if not isinstance(table, dict):
         raise PalateError(f"{where} is not a table", f"Write [arm.{name}].")
     _check_name(name, where)
-    own = dict(table)
+    own = dashed(table)
     search = own.pop("search", {})
     words = {key: own.pop(key, None) for key in ("from", "like")}
     for key, other in words.items():
         if other is not None and not isinstance(other, str):
             raise PalateError(f"{where}: '{key}' is {other!r}", "Give the name of an arm.")
+    shared = own.pop("shared", True)
+    if not isinstance(shared, bool):
+        raise PalateError(f"{where}: 'shared' is {shared!r}", "Write false to leave out what the arms share.")
+    if not shared and words["like"]:
+        raise PalateError(f"{where}: 'shared' and 'like' exclude each other", "Leave one of them out.")
     if not isinstance(search, dict):
         raise PalateError(f"{where}: 'search' is {search!r}", f"Write a table [arm.{name}.search].")
     spaces = {key: _space(key, entry, f"{where}: search") for key, entry in _flat(search).items()}
-    return Arm(name, words["from"], words["like"], own, spaces)
+    return Arm(name, words["from"], words["like"], own, shared, spaces)
 
 
 def _curve(name: str, table: Any, arms: Mapping[str, Arm], path: Path) -> Curve:
@@ -277,7 +283,7 @@ def _with_start(arm: Arm, arms: Mapping[str, Arm], path: Path) -> Arm:
             f"{path} [arm.{arm.name}] is aligned, and '{other.name}', which it is like, is trained from scratch",
             "Leave out 'from' or 'like'.",
         )
-    return Arm(arm.name, arm.start or other.start, arm.like, arm.own, arm.search)
+    return Arm(arm.name, arm.start or other.start, arm.like, arm.own, arm.shared, arm.search)
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -285,7 +291,9 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     rows: dict[str, Any] = {}
     for key, value in table.items():
         space = isinstance(value, Mapping) and ({"low", "high", "choices"} & set(value))
-        rows |= {f"{prefix}{key}": value} if space or not isinstance(value, Mapping) else _flat(value, f"{prefix}{key}.")
+        rows |= (
+            {f"{prefix}{key}": value} if space or not isinstance(value, Mapping) else _flat(value, f"{prefix}{key}.")
+        )
     return rows
 
 
@@ -294,7 +302,8 @@ def _space(name: str, entry: Any, where: str) -> Space:
         entry = {"choices": entry}
     if not isinstance(entry, Mapping):
         raise PalateError(
-            f"{where} '{name}' is {entry!r}", "Write a list of choices or {low = ..., high = ...}; fixed values go above."
+            f"{where} '{name}' is {entry!r}",
+            "Write a list of choices or {low = ..., high = ...}; fixed values go above.",
         )
     kind: type[Choices] | type[Interval] = Choices if "choices" in entry else Interval
     return kind.parse(entry, where=f"{where} '{name}'")
@@ -307,9 +316,8 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Table:
     >>> merged({"objective": "dpo", "negatives": {"k": 1}}, {"objective": {"beta": 0.1}, "negatives": {"p": 2}})
     {'objective': {'name': 'dpo', 'beta': 0.1}, 'negatives': {'k': 1, 'p': 2}}
     """
-    result = {_option(key, value): deepcopy(value) for key, value in below.items()}
+    result = deepcopy(dict(below))
     for key, value in above.items():
-        key = _option(key, value)
         under = result.get(key)
         if isinstance(value, Mapping):
             if isinstance(under, str):
@@ -320,9 +328,9 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Table:
     return result
 
 
-def _option(key: str, value: Any) -> str:
-    # Settings of sections have underscores, options have dashes; both spellings of an option are one.
-    return key
+def dashed(table: Mapping[str, Any]) -> Table:
+    """Options are spelt with dashes; ``pool_k`` is the same option. Sections and their settings stay as they are."""
+    return {key if isinstance(value, Mapping) else key.replace("_", "-"): value for key, value in table.items()}
 
 
 def override(table: Mapping[str, Any], values: Mapping[str, Any]) -> Table:
@@ -336,5 +344,5 @@ def override(table: Mapping[str, Any], values: Mapping[str, Any]) -> Table:
         nested: Any = value
         for part in reversed(name.split(".")):
             nested = {part: nested}
-        result = merged(result, nested)
+        result = merged(result, nested if "." in name else dashed(nested))
     return result

@@ -24,6 +24,7 @@ CONTRACT = {
     "train": {"--model", "--modalities", "--missing", "--objective", "--epochs", "--out", "--resume", "--seed"},
     "tune": {"--config", "--trials", "--seed"},
     "evaluate": {"--protocol", "--exclude-seen", "--keep-seen", "--split", "--out", "--seed"},
+    "compare": {"--dataset", "--seeds", "--trials", "--only", "--until", "--jobs", "--dry-run", "--out", "--json"},
     "recommend": {"--history", "--user", "--all", "--out", "--k", "--json", "--only", "--not"},
     "models": set(),
     "info": set(),
@@ -38,7 +39,8 @@ def test_every_command_of_the_contract_is_there() -> None:
 def test_help_names_the_options_and_the_recipe(palate: Shell, command: str) -> None:
     told = palate(command, "--help")
     assert told.code == 0
-    for option in CONTRACT[command] | {"--config"}:
+    # What `palate compare` is given is a recipe already.
+    for option in CONTRACT[command] | ({"--config"} if command != "compare" else set()):
         assert option in told.out, f"palate {command} --help does not name {option}"
 
 

@@ -1,0 +1,165 @@
+"""``palate compare``: a whole table from one recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from palate.cli.options import JsonOutput
+from palate.errors import PalateError, suggest
+
+if TYPE_CHECKING:
+    from palate.training.comparison import Wanted
+    from palate.training.recipe import Recipe
+
+
+def compare(
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE.toml", help="Arms, searches, curves: see docs/comparing.md.")
+    ],
+    dataset: Annotated[Path | None, typer.Option(metavar="DATASET", help="Wins over the recipe's.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of it all (default: runs/RECIPE-DATASET).")
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="0,1,2", help="Of the final runs; wins over the recipe's.")
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="At most, for each arm with a search; wins over the recipe's."),
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="ARM,ARM", help="These rows and the base (and what they start from).")
+    ] = None,
+    until: Annotated[str, typer.Option(metavar="{trials,train,test,curves}", help="Stop after this stage.")] = "curves",
+    skip_curves: Annotated[bool, typer.Option("--skip-curves", help="Leave out the curves.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Runs at a time.")] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="CPU threads of each run.")] = None,
+    keep_trials: Annotated[
+        bool, typer.Option("--keep-trials", help="Keep the whole runs of trials, not their figures only.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every run with its command; make nothing.")] = False,
+    json_: JsonOutput = False,
+) -> None:
+    """Make a whole comparison from one recipe: validation trials, runs with every seed, one test table, curves.
+
+    Interrupted at any moment, the same command goes on where it was. Finished runs are found again, and refused if
+    they were made with other options.
+    """
+    import json
+    import os
+
+    import torch
+
+    from palate.cli.app import COMMANDS
+    from palate.cli.commands import Commands
+    from palate.data.dataset import Dataset
+    from palate.evaluation.evaluate import cases_of
+    from palate.training.campaign import Campaign, write_plan
+    from palate.training.comparison import STAGES, check_options, plan
+    from palate.training.curves import check_dataset
+    from palate.training.measure import Measure
+    from palate.training.processes import alone
+    from palate.training.recipe import read_recipe
+
+    if until not in STAGES:
+        raise PalateError(f"there is no stage '{until}'", suggest(until, STAGES))
+    read = read_recipe(recipe, also=[name for name in COMMANDS if name != "compare"])
+    place = dataset or (Path(read.compare.dataset) if read.compare.dataset else None)
+    if place is None:
+        raise PalateError("which dataset?", f"Give --dataset, or dataset = ... in the table [compare] of {recipe}.")
+    if threads is None and jobs > 1:
+        threads = max(1, (os.cpu_count() or 1) // jobs)
+    wanted = _wanted(read, seeds, trials, only, [] if skip_curves else list(read.curves), until)
+    data = Dataset.load(place)
+    commands = Commands(place, data, threads)
+    for command, table in read.shared.items():
+        if table:
+            commands.spelling(command, table, f"{recipe} [{command}]")
+    check_options(read, commands)
+    where = f"{recipe} [evaluate]"
+    try:
+        measure = Measure.parse(commands.defaults("evaluate", read.evaluate, where))
+    except PalateError as error:
+        raise PalateError(f"{where}: {error.message}", error.remedy) from None
+    check_dataset(data)
+    cases_of(data, read.compare.split)
+    folder = out or Path("runs") / f"{recipe.stem}-{place.resolve().name}"
+    rows = plan(read, wanted, commands, str(place), folder)
+    if dry_run:
+        _show_plan(rows, json_)
+        return
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with alone(folder) as held:
+        write_plan(folder, read, place, wanted, rows)
+        campaign = Campaign(
+            read, wanted, folder, place, data, commands, measure, jobs, keep_trials, held, _say, len(rows)
+        )
+        done = campaign.run()
+    if json_:
+        print(json.dumps(done.facts(), indent=2, ensure_ascii=False))
+        return
+    _show(done)
+
+
+def _wanted(
+    recipe: Recipe, seeds: str | None, trials: int | None, only: str | None, curves: list[str], until: str
+) -> Wanted:
+    from palate.training.comparison import Wanted
+
+    arms = list(recipe.arms)
+    if only is not None:
+        names = [name.strip() for name in only.split(",") if name.strip()]
+        for name in names:
+            if name not in arms:
+                raise PalateError(f"--only {only}: there is no arm '{name}'", suggest(name, arms))
+        arms = [name for name in arms if name in names or name == recipe.base]
+        curves = [name for name in curves if recipe.curves[name].arm in names]
+    numbers = recipe.compare.seeds
+    if seeds is not None:
+        parts = [part.strip() for part in seeds.split(",") if part.strip()]
+        if not parts or not all(part.isdigit() for part in parts) or len(set(parts)) != len(parts):
+            raise PalateError(f"--seeds {seeds}: not a list of different seeds", "Write --seeds 0,1,2.")
+        numbers = [int(part) for part in parts]
+    return Wanted(arms, numbers, trials or recipe.compare.trials, curves, until)
+
+
+def _say(text: str) -> None:
+    from rich.console import Console
+
+    Console(stderr=True, soft_wrap=True, highlight=False).print(text, markup=False)
+
+
+def _show_plan(rows: list[dict[str, Any]], json_: bool) -> None:
+    import json
+    import shlex
+
+    if json_:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    for row in rows:
+        more = f"    # with {' and '.join(row['and'])}" if row["and"] else ""
+        typer.echo(f"{row['name']}: {shlex.join(row['command'])}{more}")
+    typer.echo(f"{len(rows)} runs in all.")
+
+
+def _show(done: Any) -> None:
+    from palate.cli.evaluate import print_table
+    from palate.evaluation.tables import footnotes, main_table, seed_table, slice_table
+
+    if done.comparison is not None:
+        print_table(main_table(done.comparison))
+        if any(len(row.seeds) > 1 for row in done.comparison.rows):
+            print_table(seed_table(done.comparison))
+        if done.comparison.slices:
+            print_table(slice_table(done.comparison))
+        print_table(done.costs)
+        for note in footnotes(done.comparison):
+            typer.echo(f"- {note}")
+    elif done.table is not None:
+        typer.echo((done.table / "table.md").read_text(encoding="utf-8"))
+    for line in done.lines():
+        typer.echo(line)

@@ -1,0 +1,88 @@
+"""How runs are judged: the options of ``palate evaluate``, checked once and used for every table and curve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from palate.data.dataset import Dataset
+from palate.device import parse_device
+from palate.errors import PalateError, suggest
+from palate.evaluation.candidates import KINDS, Candidates, Kind
+from palate.evaluation.compare import Group
+from palate.evaluation.evaluate import Protocol, Split
+from palate.evaluation.groups import RunGroup, evaluate_groups
+from palate.rankers.registry import load_recommender
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A protocol with its metrics; the attributes are those of :func:`palate.evaluation.evaluate.evaluate`."""
+
+    protocol: Protocol
+    exclude_seen: bool
+    metrics: list[str] | None
+    ks: list[int]
+    primary: str | None
+    candidates: Candidates | Kind
+    negatives: int
+    device: str
+    seed: int
+
+    @classmethod
+    def parse(cls, given: Mapping[str, Any]) -> Measure:
+        """Read the options' values, as the command line has them.
+
+        Raises:
+            PalateError: a value that means nothing, or a file of candidates that is not there.
+        """
+        protocol, candidates, metrics = given["protocol"], given["candidates"], given["metrics"]
+        if protocol not in ("full", "sampled"):
+            raise PalateError(f"there is no protocol '{protocol}'", suggest(protocol, ["full", "sampled"]))
+        device = parse_device(given["device"])
+        made: Candidates | Kind
+        if candidates in KINDS:
+            made = "uniform" if candidates == "uniform" else "popularity"
+        elif protocol == "sampled" and candidates.endswith(".npz"):
+            made = Candidates.load(candidates)
+        else:
+            raise PalateError(
+                f"--candidates {candidates}: no such way", "Choose uniform, popularity or a file ending .npz."
+            )
+        return cls(
+            protocol="full" if protocol == "full" else "sampled",
+            exclude_seen=given["exclude_seen"],
+            metrics=None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()],
+            ks=_numbers(str(given["ks"])),
+            primary=given["primary"],
+            candidates=made,
+            negatives=given["negatives"],
+            device=device,
+            seed=given["seed"],
+        )
+
+    def evaluate(self, groups: Sequence[RunGroup], dataset: Dataset, split: Split) -> list[Group]:
+        """Every run of every group on identical cases."""
+        return evaluate_groups(
+            groups,
+            dataset,
+            lambda run: load_recommender(run, device=self.device),
+            split=split,
+            protocol=self.protocol,
+            exclude_seen=self.exclude_seen,
+            metrics=self.metrics,
+            ks=self.ks,
+            primary=self.primary,
+            candidates=self.candidates,
+            negatives=self.negatives,
+            seed=self.seed,
+        )
+
+
+def _numbers(text: str) -> list[int]:
+    """``"5,10"`` -> ``[5, 10]``."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise PalateError(f"--ks {text}: not a list of cut-offs", "Give numbers of at least 1, such as --ks 5,10,20.")
+    return [int(part) for part in parts]

@@ -1,0 +1,91 @@
+"""Work in processes of its own: each with a log, all ended together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from palate.errors import PalateError
+
+# A training that is interrupted writes what it has; one that does not end is ended.
+_PATIENCE_SECONDS = 20.0
+
+
+class Execute(Protocol):
+    """Runs ``palate WORDS`` with its output in ``log``; returns the exit code."""
+
+    async def __call__(self, words: Sequence[str], log: Path) -> int: ...
+
+
+class Processes:
+    """Runs commands of Palate, and ends them when it is cancelled.
+
+    Args:
+        inherit: file descriptors that the processes hold on to, such as that of a lock.
+    """
+
+    def __init__(self, inherit: Sequence[int] = ()) -> None:
+        self._inherit = tuple(inherit)
+
+    async def __call__(self, words: Sequence[str], log: Path) -> int:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"$ palate {shlex.join(words)}\n")
+            file.flush()
+            # A session of its own: Ctrl-C on the terminal reaches this process, which then ends the others.
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "palate", *words),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                env={**os.environ, "COLUMNS": "200"},
+                start_new_session=True,
+                pass_fds=self._inherit,
+            )
+            try:
+                return await process.wait()
+            finally:
+                await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End a process that still runs, gently first."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        if process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), _PATIENCE_SECONDS)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[list[int]]:
+    """Hold a folder for this process and those that inherit the yielded descriptors.
+
+    A comparison that was killed may leave trainings behind. They hold the lock too, so that the next one does not
+    train in the same folders.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # no such lock on this system
+        yield []
+        return
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise PalateError(
+                f"another comparison, or a training that it left behind, is at work in {folder}",
+                "Wait for it or end it, or choose another --out.",
+            ) from None
+        yield [lock.fileno()]
