@@ -293,9 +293,7 @@ def _train(
         plan.trainer,
         accelerator,
         aligned.folder,
-        digest(
-            json.dumps({**identity, "from": aligned.info["aligned_from"], "data": dataset.fingerprint}, sort_keys=True)
-        ),
+        digest(json.dumps({**identity, "from": origin, "data": dataset.fingerprint}, sort_keys=True)),
         on_epoch,
         start=True,
     )

@@ -25,6 +25,8 @@ from palate.training.step import ObjectiveStep
 from palate.training.workers import Gather
 
 Places = npt.NDArray[np.int64]
+# Items that a position must see, if its user has as many, to give a pair.
+_CONTEXT = 10
 
 
 class AlignConfig(Config):
@@ -109,24 +111,28 @@ class AlignStep:
         self.class_of = torch.full((len(counts),), -1, dtype=torch.long)
         self.class_of[classes] = torch.arange(len(classes))
 
-    def __call__(self, model: nn.Module, packed: PackedBatch, batch: Batch, places: Places) -> Loss:
+    def __call__(self, model: nn.Module, packed: PackedBatch, batch: Batch, places: Places, number: int) -> Loss | None:
         parts: list[Tensor] = []
         facts: dict[str, float] = {}
         if self.config.cross_entropy:
-            usual = self.usual(model, packed, batch, places)
+            usual = self.usual(model, packed, batch, places, number)
             parts.append(self.config.cross_entropy * usual.value)
             facts |= {"cross_entropy": float(usual.value.detach()), **usual.diagnostics}
         if self.preference is not None and self.config.weight:
-            aligned = self._align(self.preference, model, packed, batch, places)
+            aligned = self._align(self.preference, model, packed, batch, places, number)
             if aligned is not None:
                 parts.append(self.config.weight * aligned.value)
                 facts |= {"preference": float(aligned.value.detach()), **aligned.diagnostics}
-        if not parts:  # no pair in this batch, and nothing else to learn from: a loss that moves nothing
-            parts.append(model(packed).queries.sum() * 0.0)
-        return Loss(torch.stack(parts).sum(), facts)
+        return Loss(torch.stack(parts).sum(), facts) if parts else None
 
     def _align(
-        self, preference: Preference, model: nn.Module, packed: PackedBatch, batch: Batch, places: Places
+        self,
+        preference: Preference,
+        model: nn.Module,
+        packed: PackedBatch,
+        batch: Batch,
+        places: Places,
+        number: int,
     ) -> Loss | None:
         drawn = self.draw(model, packed, batch, places)
         if drawn is None:
@@ -147,7 +153,7 @@ class AlignStep:
             **({} if self.gather is None else {"gather": self.gather}),
         )
         facts = {}
-        if int(places[0]) % self.config.watch_every == 0:  # decided by the data, so that a resumed run decides alike
+        if number % self.config.watch_every == 0:
             facts = watch_pairs(preference, pairs, drawn, known, batch.classes, self._future(drawn, batch))
         loss = preference(pairs)
         rows_with_pairs = drawn.rejected.valid.any(1).sum().clamp_min(1)
@@ -181,17 +187,28 @@ class AlignStep:
             device = packed.device
             dice = torch.rand(len(keep), generator=batch.generator, device=device) < self.config.share
             keep = dice.cpu().numpy()
-        ends_user = self.prefixes.last(places)
-        if self.config.positions == "last":  # only a user's newest window holds the last target
-            keep &= ends_user[packed.starts + packed.lengths - 1]
+        wanted = self._wanted(packed, places)
+        keep &= np.logical_or.reduceat(wanted, packed.starts)
         if not keep.any():
-            return None
+            if self.gather is None:
+                return None
+            keep[0] = True  # a worker among several joins in whatever the others compute together, with no pair
+            wanted[: packed.lengths[0]] = False
         tokens = np.flatnonzero(np.repeat(keep, packed.lengths))
         if not keep.all():
             index = torch.from_numpy(tokens).to(packed.device)
             packed = PackedBatch(packed.items[index], packed.lengths[keep], packed.width, packed.device)
-        rows = np.flatnonzero(ends_user[tokens]) if self.config.positions == "last" else np.arange(len(tokens))
+        rows = np.flatnonzero(wanted[tokens])
         return packed, tokens, torch.from_numpy(rows).to(packed.device)
+
+    def _wanted(self, packed: PackedBatch, places: Places) -> npt.NDArray[np.bool_]:
+        """bool ``[T]``: the tokens whose targets may be chosen items."""
+        if self.config.positions == "last":
+            return self.prefixes.last(places)
+        # A later window of a long history begins with less context than the model will ever have when it is asked.
+        within = np.arange(len(places)) - np.repeat(packed.starts, packed.lengths)
+        wanted: npt.NDArray[np.bool_] = (within >= _CONTEXT - 1) | (self.prefixes.before(places) == within)
+        return wanted
 
     def _situation(self, policy: Scores, batch: Batch, targets: Tensor, places: Places) -> Situation:
         count, width = len(targets), len(batch.classes)

@@ -136,6 +136,11 @@ class Trainer:
         self.model.train()
         total = self.data.num_batches(self.epoch)
         share, shares = self.accelerator.process_index, self.accelerator.num_processes
+        if total // shares < self.config.validations_per_epoch:
+            raise PalateError(
+                f"an epoch has {total // shares} steps, fewer than {self.config.validations_per_epoch} validations",
+                "Lower trainer.validations_per_epoch or trainer.batch_size.",
+            )
         end = total // shares * (self.part + 1) // self.config.validations_per_epoch
         last = self.part + 1 == self.config.validations_per_epoch
         started = saved = time.perf_counter()
@@ -166,7 +171,9 @@ class Trainer:
         packed = PackedBatch.of(windows.inputs, self.data.max_length, self.device)
         targets = torch.from_numpy(windows.targets).to(self.device)
         batch = Batch(targets, self.classes, self.counts, self._weights(windows.ages), self.generator)
-        loss = self.make_loss(self.model, packed, batch, windows.places)
+        loss = self.make_loss(self.model, packed, batch, windows.places, self.step)
+        if loss is None:
+            return
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss.value)
         if self.config.clip_norm:
@@ -198,7 +205,7 @@ class Trainer:
         parts = self.config.validations_per_epoch
         done = self.epoch if parts == 1 else round(self.epoch - 1 + (self.part + 1) / parts, 4)
         count = self.weights["loss"]
-        row: Row = {"epoch": done, "step": self.step}
+        row: Row = {"epoch": done, "step": self.step, "loss": 0.0}
         row |= {name: value / max(1.0, self.weights[name]) for name, value in self.sums.items()}
         row["train_seconds"] = round(self.train_seconds, 3)
         row["targets_per_second"] = round(count * self.accelerator.num_processes / max(self.train_seconds, 1e-9), 1)

@@ -30,6 +30,11 @@ class Prefixes:
     def _owner(self) -> Integers:
         return np.repeat(np.arange(len(self.sequences)), self.sequences.lengths)
 
+    def before(self, places: Integers) -> Integers:
+        """int64 ``[P]``: how many values of its user stand before each place."""
+        result: Integers = places - self.sequences.offsets[self.owners(places)]
+        return result
+
     def past(self, places: Integers) -> tuple[Integers, Integers]:
         """(rows, items) of all that each place's user took before the target, the item at the place included."""
         starts = self.sequences.offsets[self.owners(places)]

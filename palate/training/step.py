@@ -15,14 +15,17 @@ from palate.rankers.packing import PackedBatch
 class Step(Protocol):
     """Makes the loss of one batch; the trainer does the rest."""
 
-    def __call__(self, model: nn.Module, packed: PackedBatch, batch: Batch, places: npt.NDArray[np.int64]) -> Loss:
-        """The loss to minimise.
+    def __call__(
+        self, model: nn.Module, packed: PackedBatch, batch: Batch, places: npt.NDArray[np.int64], number: int
+    ) -> Loss | None:
+        """The loss to minimise, or None where there is nothing to learn from (a lone worker only).
 
         Args:
             model: maps a packed batch to :class:`Scores`; in training mode, and left in it.
             packed: the inputs, ``T`` tokens.
             batch: the target of each token.
             places: int64 ``[T]``, see :class:`palate.training.batches.Windows`.
+            number: steps before this one.
         """
 
 
@@ -32,7 +35,9 @@ class ObjectiveStep:
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
 
-    def __call__(self, model: nn.Module, packed: PackedBatch, batch: Batch, places: npt.NDArray[np.int64]) -> Loss:
+    def __call__(
+        self, model: nn.Module, packed: PackedBatch, batch: Batch, places: npt.NDArray[np.int64], number: int
+    ) -> Loss:
         scores: Scores = model(packed)
         loss = self.objective(scores, batch)
         value = loss.value if scores.penalty is None else loss.value + scores.penalty
