@@ -66,7 +66,47 @@ def align(
 
     from palate.training.align import align as fit
 
-    settings: dict[str, dict[str, Any]] = parse_assignments(list(set_ or []))
+    settings = align_settings(
+        list(set_ or []),
+        pool_k=pool_k,
+        num_negatives=num_negatives,
+        beta=beta,
+        weight=weight,
+        temperature=temperature,
+        mask_future_train=mask_future_train,
+        epochs=epochs,
+        device=device,
+    )
+    if threads is not None:
+        torch.set_num_threads(threads)
+    aligned = fit(
+        run,
+        out=out,
+        objective=objective,
+        negatives=negatives,
+        seed=seed,
+        settings=settings,
+        reference=reference,
+        dataset_path=dataset,
+        resume=resume,
+    )
+    _report(aligned.info, out)
+
+
+def align_settings(
+    assignments: list[str],
+    *,
+    pool_k: str | None = None,
+    num_negatives: int | None = None,
+    beta: float | None = None,
+    weight: float | None = None,
+    temperature: float | None = None,
+    mask_future_train: bool = False,
+    epochs: int | None = None,
+    device: str | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Settings by section: those of ``--set`` with the options over them."""
+    settings: dict[str, dict[str, Any]] = parse_assignments(assignments)
     given: dict[str, dict[str, Any]] = {
         "preference": {"beta": beta},
         "negatives": {
@@ -82,20 +122,7 @@ def align(
         told = {key: value for key, value in values.items() if value is not None}
         if told:
             settings[section] = {**settings.get(section, {}), **told}
-    if threads is not None:
-        torch.set_num_threads(threads)
-    aligned = fit(
-        run,
-        out=out,
-        objective=objective,
-        negatives=negatives,
-        seed=seed,
-        settings=settings,
-        reference=reference,
-        dataset_path=dataset,
-        resume=resume,
-    )
-    _report(aligned.info, out)
+    return settings
 
 
 def _pool(word: str) -> int | str:

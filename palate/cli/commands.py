@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from palate.cli.options import parse_assignments, read_table
+from palate.cli.options import read_table
 from palate.errors import PalateError, suggest
 from palate.training.arms import Given
 
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
 # What `palate compare` gives to every command itself.
 _OURS = {"dataset", "run", "runs", "out", "seed", "resume", "config", "base", "split", "json"}
-# Where and how fast, but not what.
-_MANNER = {"threads", "device"}
+# Options of `palate align` that stand for settings.
+_ALIGN = (
+    *("pool_k", "num_negatives", "beta", "weight", "temperature", "mask_future_train"),
+    *("epochs", "device"),
+)
 
 
 class Commands:
@@ -34,14 +37,16 @@ class Commands:
     def __call__(self, command: str, table: dict[str, Any], where: str) -> Given:
         """Words and what decides the result; everything is checked that can be without the run it starts from."""
         values, settings = self.spelling(command, table, where)
-        if self.threads is not None and any(one.name == "threads" for one in _context(command).command.params):
+        context = _context(command)
+        if self.threads is not None and any(one.name == "threads" for one in context.command.params):
             values["threads"] = self.threads
-        decides: dict[str, Any] = {
-            "values": {name: value for name, value in values.items() if name not in _MANNER},
-            "settings": parse_assignments(settings),
+        typed = {
+            str(one.name): one.process_value(context, values[one.name])
+            for one in context.command.params
+            if one.name in values
         }
         try:
-            decides["features"] = self._check(command, values, parse_assignments(settings))
+            decides = self._train(typed, settings) if command == "train" else self._align(typed, settings)
         except PalateError as error:
             raise PalateError(f"{where}: {error.message}", error.remedy) from None
         return Given([*_words(command, values), *(word for one in settings for word in ("--set", one))], decides)
@@ -65,27 +70,71 @@ class Commands:
             for one in context.command.params
         }
 
-    def _check(self, command: str, values: dict[str, Any], settings: dict[str, dict[str, Any]]) -> dict[str, str]:
-        """Refuse what the command would refuse; fingerprints of the features it reads."""
-        if command != "train":
-            return {}
-        from palate.cli.train import open_features
+    def _train(self, given: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+        """All options of a training, defaults included; refused is what the command would refuse."""
+        from palate.cli.train import open_features, train_settings
         from palate.training.plan import make_plan
 
-        if "model" not in values:
+        if "model" not in given:
             raise PalateError("'model' is missing", "Name the model.")
-        if "epochs" in values:
-            settings.setdefault("trainer", {})["epochs"] = int(values["epochs"])
-        names = tuple(name.strip() for name in str(values.get("modalities", "id")).split(",") if name.strip())
-        make_plan(
-            values["model"],
-            names,
-            values.get("missing", "learned"),
-            values.get("objective", "cross-entropy"),
-            settings,
+        model = given["model"]
+        encoder = {name: given.get(name) for name in ("epochs", "device", "encoder_ffn", "experts", "active")}
+        settings = train_settings(assignments, model, **encoder)
+        names = tuple(name.strip() for name in str(given.get("modalities", "id")).split(",") if name.strip())
+        plan = make_plan(
+            model, names, given.get("missing", "learned"), given.get("objective", "cross-entropy"), settings
         )
-        stores = open_features(self.folder, self.dataset.catalogue, names, list(values.get("store") or []))
-        return {name: store.fingerprint for name, store in stores.items()}
+        stores = open_features(self.folder, self.dataset.catalogue, names, list(given.get("store") or []))
+        return {
+            "model": model,
+            "options": plan.options,
+            "features": {name: store.fingerprint for name, store in stores.items()},
+            "warm_start": str(given["warm_start"]) if given.get("warm_start") else None,
+        }
+
+    def _align(self, given: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+        """All options of an alignment but those that it takes over from its run."""
+        from palate.cli.align import align_settings
+        from palate.objectives import PREFERENCES
+        from palate.objectives.pools import NegativesConfig
+        from palate.training.align import SECTIONS, TRAINER
+        from palate.training.align_step import AlignConfig
+        from palate.training.config import TrainerConfig
+
+        objective, strategy = given.get("objective", "dpo"), given.get("negatives", "top-k")
+        settings = align_settings(assignments, **{name: given[name] for name in _ALIGN if name in given})
+        for section in settings:
+            if section not in SECTIONS:
+                raise PalateError(f"unknown section '{section}' in the settings", suggest(section, SECTIONS))
+        trainer = {**TRAINER, **settings.get("trainer", {})}
+        TrainerConfig.parse(trainer, where="settings [trainer]")
+        align = AlignConfig.parse(settings.get("align", {}), where="settings [align]")
+        drawn = {**settings.get("negatives", {}), "strategy": strategy}
+        negatives = NegativesConfig.parse(drawn, where="settings [negatives]")
+        decides: dict[str, Any] = {
+            "objective": objective,
+            "align": align.model_dump(mode="json"),
+            "trainer": trainer,
+            "reference": str(given["reference"]) if given.get("reference") else None,
+        }
+        if objective == "none":
+            if settings.get("preference") or settings.get("negatives"):
+                raise PalateError(
+                    "--objective none has no pairs",
+                    "Leave out the settings of preference and negatives; shared = false leaves out those of [align].",
+                )
+            return decides
+        kind = PREFERENCES[objective].Config
+        preference = kind.parse(settings.get("preference", {}), where=f"settings [preference] of {objective}")
+        longest = int(self.dataset.train_sequences().lengths.max(initial=0))
+        negatives.check_catalogue(int((self.dataset.train_counts > 0).sum()), longest)
+        if strategy == "disliked" and self.dataset.dislikes is None:
+            raise PalateError(
+                "the dataset keeps no dislikes", "Prepare it with --min-rating and --disliked-at-most, from rated data."
+            )
+        decides["preference"] = preference.model_dump(mode="json")
+        decides["negatives"] = negatives.model_dump(mode="json")
+        return decides
 
 
 def _context(command: str) -> Any:

@@ -63,17 +63,15 @@ def train(
     from palate.data.dataset import Dataset
     from palate.training.fit import train as fit
 
-    settings: dict[str, dict[str, Any]] = parse_assignments(list(set_ or []))
-    trainer = settings.setdefault("trainer", {})
-    if epochs is not None:
-        trainer["epochs"] = epochs
-    if device is not None:
-        trainer["device"] = device
-    if not trainer:
-        del settings["trainer"]
-    encoder = {"encoder-ffn": encoder_ffn, "experts": experts, "active": active}
-    if any(value is not None for value in encoder.values()):
-        settings["ranker"] = {**settings.get("ranker", {}), **_encoder_settings(model, encoder)}
+    settings = train_settings(
+        list(set_ or []),
+        model,
+        epochs=epochs,
+        device=device,
+        encoder_ffn=encoder_ffn,
+        experts=experts,
+        active=active,
+    )
     if threads is not None:
         torch.set_num_threads(threads)
     names = tuple(name.strip() for name in modalities.split(",") if name.strip())
@@ -94,6 +92,31 @@ def train(
         resume=resume,
     )
     _report(run.info, out)
+
+
+def train_settings(
+    assignments: list[str],
+    model: str,
+    *,
+    epochs: int | None = None,
+    device: str | None = None,
+    encoder_ffn: str | None = None,
+    experts: int | None = None,
+    active: int | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Settings by section: those of ``--set`` with the options over them."""
+    settings: dict[str, dict[str, Any]] = parse_assignments(assignments)
+    trainer = settings.setdefault("trainer", {})
+    if epochs is not None:
+        trainer["epochs"] = epochs
+    if device is not None:
+        trainer["device"] = device
+    if not trainer:
+        del settings["trainer"]
+    encoder = {"encoder-ffn": encoder_ffn, "experts": experts, "active": active}
+    if any(value is not None for value in encoder.values()):
+        settings["ranker"] = {**settings.get("ranker", {}), **_encoder_settings(model, encoder)}
+    return settings
 
 
 def _encoder_settings(model: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -40,8 +40,7 @@ class Given:
 
     Attributes:
         words: as the command line has them.
-        decides: what of it decides the result: options without those that say where and how fast, and the
-            fingerprints of the features that they name.
+        decides: what decides the result: all options, defaults included, and the fingerprints of features.
     """
 
     words: list[str]

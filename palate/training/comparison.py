@@ -15,6 +15,8 @@ from palate.evaluation.groups import RunGroup
 from palate.evaluation.outputs import save_comparison
 from palate.evaluation.tables import Table
 from palate.files import file_digest, read_json
+from palate.rankers.registry import RANKERS
+from palate.rankers.sequential import SequentialRanker
 from palate.runs import Run
 from palate.training.arms import Arms, Read, slug
 from palate.training.measure import Measure
@@ -93,14 +95,35 @@ def check_options(recipe: Recipe, read: Read) -> None:
         where = f"{recipe.path} [arm.{name}]"
         table = recipe.options(name, {})
         read(arm.command, table, where)
+        if arm.start and recipe.arms[arm.start].command == "train":
+            model = recipe.options(arm.start, {})["model"]
+            if not issubclass(RANKERS[model], SequentialRanker):
+                raise PalateError(
+                    f"{where}: '{arm.start}' is a {model}, which is not trained by gradient: it cannot be aligned",
+                    "Start from a sasrec or gru4rec.",
+                )
         for key, space in arm.search.items():
-            for value in _ends(space):
-                read(arm.command, override(table, {key: value}), f"{where} search: with {key} = {value}")
+            told = [
+                read(arm.command, override(table, {key: value}), f"{where} search: with {key} = {value}").decides
+                for value in _ends(space)
+            ]
+            _refuse_idle(key, told, f"{where} search")
     for name, curve in recipe.curves.items():
         table = recipe.options(curve.arm, {})
-        for value in curve.values:
-            where = f"{recipe.path} [curve.{name}]: with {curve.setting} = {value}"
-            read(recipe.arms[curve.arm].command, override(table, {curve.setting: value}), where)
+        where, command = f"{recipe.path} [curve.{name}]", recipe.arms[curve.arm].command
+        told = [
+            read(command, override(table, {curve.setting: value}), f"{where}: with {curve.setting} = {value}").decides
+            for value in curve.values
+        ]
+        _refuse_idle(curve.setting, told, where)
+
+
+def _refuse_idle(key: str, told: Sequence[Mapping[str, Any]], where: str) -> None:
+    """A setting that another option overrules would be varied in vain."""
+    if len(told) > 1 and all(one == told[0] for one in told):
+        raise PalateError(
+            f"{where}: '{key}' changes nothing", "Another option of the arm says the same: vary that, or leave it out."
+        )
 
 
 def _ends(space: Space) -> list[Any]:

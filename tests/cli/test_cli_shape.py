@@ -23,6 +23,7 @@ CONTRACT = {
     "encode": {"--text", "--image", "--seed"},
     "train": {"--model", "--modalities", "--missing", "--objective", "--epochs", "--out", "--resume", "--seed"},
     "tune": {"--config", "--trials", "--seed"},
+    "align": {"--objective", "--negatives", "--pool-k", "--mask-future-train", "--out", "--resume", "--seed"},
     "evaluate": {"--protocol", "--exclude-seen", "--keep-seen", "--split", "--out", "--seed"},
     "compare": {"--dataset", "--seeds", "--trials", "--only", "--until", "--jobs", "--dry-run", "--out", "--json"},
     "recommend": {"--history", "--user", "--all", "--out", "--k", "--json", "--only", "--not"},
