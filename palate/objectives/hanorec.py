@@ -25,6 +25,7 @@ class HaNoRecConfig(PreferenceConfig):
             ``calibrated`` unless said otherwise: ``as-written`` hardly differs from 1 on real features.
         neighbours: items in the neighbourhood that ``as-written`` compares.
         spread: how far ``calibrated`` goes from 1 in either direction.
+        shuffle_of: which of the two ``shuffled`` deals out anew.
         responsiveness: the scale of the reward gaps, see :func:`palate.objectives.responsiveness.responsiveness`.
         noise: ``logits`` perturbs the policy's scores. ``lora`` perturbs adapter weights, which only a language
             model has.
@@ -35,6 +36,7 @@ class HaNoRecConfig(PreferenceConfig):
     hardness: Literal["as-written", "calibrated", "shuffled", "one"] = "calibrated"
     neighbours: int = Field(10, ge=1)
     spread: float = Field(0.5, ge=0, lt=1)
+    shuffle_of: Literal["calibrated", "as-written"] = "calibrated"
     responsiveness: Responsiveness = "stable"
     noise: Literal["none", "logits", "lora"] = "logits"
     sigma: float = Field(0.05, ge=0)
