@@ -68,20 +68,17 @@ class NegativesConfig(Config):
         """Whether a draw needs the scores of the whole catalogue."""
         return self.pooled and not (self.strategy != "hard" and self.pool_k == "all" and not self.temperature)
 
-    def check_catalogue(self, classes: int, most_forbidden: int) -> None:
-        """Refuse a pool that some row could never fill.
+    def check_catalogue(self, classes: int) -> None:
+        """Refuse a pool that no row could ever fill: of ``classes`` trained items a target and an input are left out.
 
-        Args:
-            classes: items that were trained on.
-            most_forbidden: the most items that any row leaves out.
+        A row whose history leaves fewer than ``pool_k`` items has a smaller pool.
         """
         size = self.num_negatives if self.strategy == "hard" or self.pool_k == "all" else self.pool_k
         assert isinstance(size, int)
-        if self.pooled and size > classes - most_forbidden:
+        if self.pooled and size > classes - 2:
             raise PalateError(
-                f"a pool of {size} is larger than the catalogue allows: {classes} items were trained on, and the "
-                f"longest history takes away {most_forbidden}",
-                f"Set --pool-k to at most {max(1, classes - most_forbidden)}, or to all.",
+                f"a pool of {size} is larger than the catalogue allows: {classes} items were trained on",
+                f"Set --pool-k to at most {max(1, classes - 2)}, or to all.",
             )
 
 
@@ -157,7 +154,7 @@ def _from_pool(config: NegativesConfig, situation: Situation) -> Rejected:
         values, pool = torch.topk(scores, wanted, dim=1)
         return Rejected(pool, values > -torch.inf, pool)
     size = scores.shape[1] if config.pool_k == "all" else int(config.pool_k)
-    values, pool = torch.topk(scores, size, dim=1)
+    values, pool = torch.topk(scores, min(size, scores.shape[1]), dim=1)
     # The largest keys of a row: a uniform draw, or with Gumbel noise a draw by softmax, without replacement.
     draws = torch.rand(values.shape, generator=situation.generator, device=values.device)
     keys = (

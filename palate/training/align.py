@@ -116,7 +116,7 @@ def align(
         torch.manual_seed(seed)
         prepared = prepare_model(plan, data, stores, seed, start.folder)
         prepared = replace(prepared, data=replace(prepared.data, fixed=True))
-        _check_pool(alignment, data, prepared)
+        _check_pool(alignment, data)
         if accelerator.is_main_process:
             open_run(out, identity, data, path, resume, {"aligned_from": origin})
         accelerator.wait_for_everyone()
@@ -227,11 +227,10 @@ def _plan(start: Run, objective: str, negatives: str, settings: Settings) -> tup
     return plan, Alignment(align_config, negatives_config, preference, told)
 
 
-def _check_pool(alignment: Alignment, dataset: Dataset, prepared: Prepared) -> None:
+def _check_pool(alignment: Alignment, dataset: Dataset) -> None:
     if alignment.preference is None:
         return
-    trained = int((dataset.train_counts > 0).sum())
-    alignment.negatives.check_catalogue(trained, Prefixes(prepared.data.sequences).longest())
+    alignment.negatives.check_catalogue(int((dataset.train_counts > 0).sum()))
     if alignment.negatives.strategy == "disliked" and dataset.dislikes is None:
         raise PalateError(
             "the dataset keeps no dislikes", "Prepare it with --min-rating and --disliked-at-most, from rated data."

@@ -29,6 +29,7 @@ from palate.training.config import TrainerConfig
 from palate.training.ema import WeightAverage
 from palate.training.logs import Row, RunLog, peak_memory_mb, plot_learning_curve
 from palate.training.memory import release_freed_memory
+from palate.training.plan import check_validations
 from palate.training.progress import EpochProgress
 from palate.training.step import Step
 
@@ -136,11 +137,7 @@ class Trainer:
         self.model.train()
         total = self.data.num_batches(self.epoch)
         share, shares = self.accelerator.process_index, self.accelerator.num_processes
-        if total // shares < self.config.validations_per_epoch:
-            raise PalateError(
-                f"an epoch has {total // shares} steps, fewer than {self.config.validations_per_epoch} validations",
-                "Lower trainer.validations_per_epoch or trainer.batch_size.",
-            )
+        check_validations(total // shares, self.config)
         end = total // shares * (self.part + 1) // self.config.validations_per_epoch
         last = self.part + 1 == self.config.validations_per_epoch
         started = saved = time.perf_counter()

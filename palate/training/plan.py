@@ -93,6 +93,15 @@ def _refuse_neural(model: str, options: dict[str, Any], given: dict[str, dict[st
             raise PalateError(f"{model} is not trained by gradient: it has no [{section}] settings", "Leave them out.")
 
 
+def check_validations(steps: int, trainer: TrainerConfig) -> None:
+    """Refuse to validate more often than there are steps in an epoch."""
+    if steps < trainer.validations_per_epoch:
+        raise PalateError(
+            f"an epoch has {steps} steps, fewer than {trainer.validations_per_epoch} validations",
+            "Lower trainer.validations_per_epoch or trainer.batch_size.",
+        )
+
+
 def prepare_model(
     plan: Plan,
     dataset: Dataset,
@@ -120,8 +129,10 @@ def prepare_model(
     if warm_start is not None:
         copy_weights(Run.open(warm_start), model, dataset.catalogue)
         model.set_features(stores, warm, keep_statistics=True)
+    data = TrainingSequences(sequences, config.max_length, trainer.batch_size, seed)
+    check_validations(data.num_batches(1), trainer)
     return Prepared(
         model,
-        TrainingSequences(sequences, config.max_length, trainer.batch_size, seed),
+        data,
         Validation(dataset, trainer.metric, trainer.exclude_seen, trainer.validate_users, seed),
     )

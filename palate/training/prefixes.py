@@ -54,10 +54,6 @@ class Prefixes:
         """(rows, items) of all values of each user (row of ``sequences``)."""
         return self._ranges(self.sequences.offsets[users], self.sequences.offsets[users + 1])
 
-    def longest(self) -> int:
-        """The most items that a target and its past can hold."""
-        return int(self.sequences.lengths.max(initial=0))
-
     def _ranges(self, starts: Integers, ends: Integers) -> tuple[Integers, Integers]:
         counts = ends - starts
         rows = np.repeat(np.arange(len(starts)), counts)

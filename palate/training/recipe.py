@@ -30,7 +30,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,17 +166,6 @@ class Recipe:
         arm = self.arms[name]
         return [*(self.choices_of(arm.like) if arm.like else []), *([name] if arm.search else [])]
 
-    def needed(self, names: Iterable[str]) -> list[str]:
-        """These arms and all that they start from or are like, in the order of the file."""
-        wanted: set[str] = set()
-        waiting = list(names)
-        while waiting:
-            arm = self.arms[waiting.pop()]
-            if arm.name not in wanted:
-                wanted.add(arm.name)
-                waiting += [other for other in (arm.start, arm.like) if other]
-        return [name for name in self.arms if name in wanted]
-
 
 def read_recipe(path: Path | str, also: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
@@ -235,7 +224,7 @@ def _arm(name: str, table: Any, path: Path) -> Arm:
         raise PalateError(f"{where}: 'shared' and 'like' exclude each other", "Leave one of them out.")
     if not isinstance(search, dict):
         raise PalateError(f"{where}: 'search' is {search!r}", f"Write a table [arm.{name}.search].")
-    spaces = {key: _space(key, entry, f"{where}: search") for key, entry in _flat(search).items()}
+    spaces = {_setting(key): _space(key, entry, f"{where}: search") for key, entry in _flat(search).items()}
     return Arm(name, words["from"], words["like"], own, shared, spaces)
 
 
@@ -247,6 +236,7 @@ def _curve(name: str, table: Any, arms: Mapping[str, Arm], path: Path) -> Curve:
     curve = Curve.parse(table, where=where)
     if curve.arm not in arms:
         raise PalateError(f"{where}: 'arm' names no arm: '{curve.arm}'", suggest(curve.arm, arms))
+    curve = curve.model_copy(update={"setting": _setting(curve.setting)})
     if curve.scale == "log" and any(not isinstance(v, str) and v <= 0 for v in curve.values):
         raise PalateError(f"{where}: a logarithmic axis has no place for 0 or less", 'Use scale = "linear".')
     return curve
@@ -333,6 +323,10 @@ def dashed(table: Mapping[str, Any]) -> Table:
     return {key if isinstance(value, Mapping) else key.replace("_", "-"): value for key, value in table.items()}
 
 
+def _setting(name: str) -> str:
+    return name if "." in name else name.replace("_", "-")
+
+
 def override(table: Mapping[str, Any], values: Mapping[str, Any]) -> Table:
     """A table with single settings set, each an option or ``section.key``.
 
@@ -342,7 +336,7 @@ def override(table: Mapping[str, Any], values: Mapping[str, Any]) -> Table:
     result = dict(table)
     for name, value in values.items():
         nested: Any = value
-        for part in reversed(name.split(".")):
+        for part in reversed(_setting(name).split(".")):
             nested = {part: nested}
-        result = merged(result, nested if "." in name else dashed(nested))
+        result = merged(result, nested)
     return result

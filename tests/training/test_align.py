@@ -1,0 +1,280 @@
+"""Alignment end to end: it starts at the reference, moves what it should, is seeded, resumes, and refuses nonsense."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from palate.data.dataset import Dataset
+from palate.data.sequences import Sequences
+from palate.errors import PalateError
+from palate.objectives import PREFERENCES, Batch
+from palate.objectives.cross_entropy import CrossEntropy
+from palate.objectives.pools import NegativesConfig
+from palate.rankers.packing import PackedBatch
+from palate.rankers.registry import load_recommender
+from palate.rankers.sequential import SequentialRanker
+from palate.runs import Run
+from palate.training.align import align
+from palate.training.align_step import AlignConfig, AlignStep
+from palate.training.batches import TrainingSequences
+from palate.training.fit import train
+from palate.training.prefixes import Prefixes
+from palate.training.reference import Reference
+
+Ring = Callable[..., Dataset]
+SMALL: dict[str, dict[str, Any]] = {
+    "ranker": {"dim": 16, "max_length": 6, "dropout": 0.3, "repeat_bias": True, "positions": "first"},
+    "trainer": {"epochs": 4, "batch_size": 16, "learning_rate": 0.01, "device": "cpu", "tensorboard": False},
+}
+TIMES = ("train_seconds", "eval_seconds", "targets_per_second", "peak_memory_mb")
+
+
+@pytest.fixture(scope="module")
+def data(ring: Ring) -> Dataset:
+    return ring(longest=18)
+
+
+@pytest.fixture(scope="module")
+def base(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(data, model="sasrec", out=tmp_path_factory.mktemp("base") / "run", settings=SMALL)
+
+
+def rows_of(run: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
+
+
+def ranker_of(run: Run) -> SequentialRanker:
+    ranker = load_recommender(run)
+    assert isinstance(ranker, SequentialRanker)
+    return ranker
+
+
+def sequences_of(data: Dataset) -> TrainingSequences:
+    return TrainingSequences(data.train_sequences(), 6, 16, 0, fixed=True)
+
+
+def a_step(data: Dataset, base: Run, objective: str = "dpo", config: Any = None, **more: Any) -> AlignStep:
+    counts = torch.from_numpy(data.train_counts).float()
+    windows = sequences_of(data)
+    given: dict[str, Any] = {
+        "config": AlignConfig(cross_entropy=0),
+        "objective": CrossEntropy(),
+        "preference": PREFERENCES[objective](config),
+        "negatives": NegativesConfig(pool_k=5),
+        "prefixes": Prefixes(windows.sequences),
+        "counts": counts,
+        "reference": Reference(ranker_of(base), windows),
+    }
+    return AlignStep(**{**given, **more})
+
+
+def batches_of(data: Dataset) -> list[tuple[PackedBatch, Batch, Any]]:
+    counts = torch.from_numpy(data.train_counts).float()
+    classes = torch.nonzero(counts).squeeze(1)
+    generator = torch.Generator().manual_seed(0)
+    return [
+        (
+            PackedBatch.of(windows.inputs, 6),
+            Batch(torch.from_numpy(windows.targets), classes, counts, None, generator),
+            windows.places,
+        )
+        for windows in sequences_of(data).batches(1)
+    ]
+
+
+def test_the_policy_starts_where_the_reference_stands(data: Dataset, base: Run) -> None:
+    step = a_step(data, base)
+    for packed, batch, places in batches_of(data):
+        loss = step(ranker_of(base).train(), packed, batch, places, 0)
+        assert loss is not None
+        assert float(loss.value.detach()) == pytest.approx(np.log(2), abs=1e-6)  # every delta is 0
+        assert loss.diagnostics["reward_margin"] == pytest.approx(0, abs=1e-5)
+        assert loss.diagnostics["chosen_drift"] == pytest.approx(0, abs=1e-5)
+
+
+def test_the_reference_is_what_the_run_answers(data: Dataset, base: Run) -> None:
+    """The kept states give the scores that the model gives for the same history cut to the window."""
+    windows = sequences_of(data)
+    ranker = ranker_of(base)
+    reference = Reference(ranker, windows)
+    step = next(windows.batches(1))
+    packed = PackedBatch.of(step.inputs, 6)
+    kept = reference.scores(packed, step.places).full()
+    rows = [row[: n + 1].tolist() for row in step.inputs for n in range(len(row))]
+    direct = ranker.queries(Sequences.from_lists(rows)).full()
+    assert torch.allclose(kept[:, 1:], direct[:, 1:], atol=1e-4)
+
+
+@pytest.mark.parametrize("objective", sorted(PREFERENCES))
+def test_every_objective_lowers_its_loss_and_raises_its_reward(objective: str, data: Dataset, base: Run) -> None:
+    config = None
+    if objective == "hanorec":
+        config = PREFERENCES[objective].Config(hardness="one", sigma=0.01)
+    step = a_step(data, base, objective, config)
+    if objective == "hanorec":
+        from palate.features.hardness import Hardness
+
+        step.hardness = Hardness("one", None, None)
+    ranker = ranker_of(base).train()
+    optimizer = torch.optim.Adam(ranker.parameters(), lr=3e-3)
+    accuracy: list[float] = []
+    for number, (packed, batch, places) in enumerate(batches_of(data) * 6):
+        loss = step(ranker, packed, batch, places, number)
+        assert loss is not None
+        optimizer.zero_grad()
+        loss.value.backward()
+        optimizer.step()
+        accuracy.append(loss.diagnostics["reward_accuracy"])
+    assert ranker.training
+    assert np.mean(accuracy[-5:]) > max(0.6, np.mean(accuracy[:1]))
+
+
+def test_pairs_never_reject_the_history_the_target_or_a_cold_item(data: Dataset, base: Run) -> None:
+    step = a_step(data, base, negatives=NegativesConfig(strategy="uniform", num_negatives=8))
+    log = sequences_of(data).sequences
+    for packed, batch, places in batches_of(data):
+        drawn = step.draw(ranker_of(base), packed, batch, places)
+        assert drawn is not None
+        for place, row in zip(drawn.row_places, drawn.items, strict=True):
+            user = int(np.searchsorted(log.offsets, place, side="right") - 1)
+            past = set(log.values[log.offsets[user] : place + 2].tolist())
+            assert int(row[0]) == int(log.values[place + 1])
+            assert not past & set(row[1:].tolist())
+            assert (data.train_counts[row.numpy()] > 0).all()
+
+
+def test_the_future_is_left_out_on_request(data: Dataset, base: Run) -> None:
+    """With every item but a few in a user's log, only the mask keeps later items from being drawn."""
+    log = sequences_of(data).sequences
+    for mask in (False, True):
+        step = a_step(data, base, negatives=NegativesConfig(strategy="uniform", num_negatives=20, mask_future=mask))
+        later = 0
+        for packed, batch, places in batches_of(data):
+            drawn = step.draw(ranker_of(base), packed, batch, places)
+            assert drawn is not None
+            for place, row in zip(drawn.row_places, drawn.items, strict=True):
+                user = int(np.searchsorted(log.offsets, place, side="right") - 1)
+                later += len(set(log.values[place + 2 : log.offsets[user + 1]].tolist()) & set(row[1:].tolist()))
+        assert (later == 0) == mask
+
+
+def test_positions_and_share_choose_the_pairs(data: Dataset, base: Run) -> None:
+    packed, batch, places = batches_of(data)[0]
+    log = sequences_of(data).sequences
+    last = a_step(data, base, config=None)
+    last.config = AlignConfig(positions="last")
+    drawn = last.draw(ranker_of(base), packed, batch, places)
+    assert drawn is not None
+    assert set((drawn.row_places + 2).tolist()) <= set(log.offsets[1:].tolist())
+    last.config = AlignConfig(share=0.3)
+    counts = []
+    for _ in range(20):
+        some = last.draw(ranker_of(base), packed, batch, places)
+        counts.append(0 if some is None else len(some.items))
+    every = a_step(data, base).draw(ranker_of(base), packed, batch, places)
+    assert every is not None
+    assert 0.1 < np.mean(counts) / len(every.items) < 0.5
+
+
+def test_a_later_window_gives_pairs_only_with_enough_context(data: Dataset, base: Run) -> None:
+    log = sequences_of(data).sequences
+    for packed, batch, places in batches_of(data):
+        drawn = a_step(data, base).draw(ranker_of(base), packed, batch, places)
+        assert drawn is not None
+        before = drawn.row_places - log.offsets[np.searchsorted(log.offsets, drawn.row_places, side="right") - 1]
+        first_window = log.lengths[np.searchsorted(log.offsets, drawn.row_places, side="right") - 1] - 1
+        # Windows of 6 hold no position with 10 items before it: only a user's first window gives pairs.
+        assert (before <= np.where(first_window > 6, (first_window - 1) % 6, first_window)).all()
+
+
+def test_an_aligned_run_is_seeded_and_holds_what_traces_it(data: Dataset, base: Run, tmp_path: Path) -> None:
+    settings = {"trainer": {"epochs": 2, "learning_rate": 1e-3, "validations_per_epoch": 2}}
+    runs = [align(base, out=tmp_path / name, dataset=data, settings=settings, seed=5) for name in ("a", "b")]
+    assert rows_of(runs[0].folder) == rows_of(runs[1].folder)
+    info = Run.open(tmp_path / "a").info
+    assert info["finished"]
+    assert info["options"]["alignment"]["negatives"]["strategy"] == "top-k"
+    assert info["aligned_from"]["weights"] == info["aligned_from"]["reference"]
+    rows = rows_of(tmp_path / "a")
+    assert [row["epoch"] for row in rows] == [0, 0.5, 1, 1.5, 2]
+    assert rows[0]["NDCG@10"] == pytest.approx(base.info["best"]["NDCG@10"], abs=1e-9)
+    for name in ("reward_accuracy", "reward_margin", "score_scale", "chosen_drift", "rank_1", "pool_later"):
+        assert any(name in row for row in rows)
+    told = json.loads((tmp_path / "a" / "alignment.json").read_text())
+    assert 0 <= told["pool_held_out"] <= 1
+    assert (tmp_path / "a" / "alignment.png").stat().st_size > 10_000
+    other = align(base, out=tmp_path / "c", dataset=data, settings=settings, seed=6)
+    assert rows_of(other.folder)[1:] != rows[1:]
+
+
+def test_resumed_alignment_ends_with_the_same_numbers(data: Dataset, base: Run, tmp_path: Path) -> None:
+    settings = {"trainer": {"epochs": 2, "validations_per_epoch": 2}, "align": {"share": 0.7}}
+    whole = align(base, out=tmp_path / "whole", dataset=data, settings=settings)
+
+    class Stop(Exception):
+        pass
+
+    def stop(row: dict[str, Any]) -> None:
+        if row["epoch"] == 0.5:
+            raise Stop
+
+    with pytest.raises(Stop):
+        align(base, out=tmp_path / "cut", dataset=data, settings=settings, on_epoch=stop)
+    resumed = align(base, out=tmp_path / "cut", dataset=data, settings=settings, resume=True)
+    assert rows_of(resumed.folder) == rows_of(whole.folder)
+    with pytest.raises(PalateError, match="another options"):
+        align(base, out=tmp_path / "cut", dataset=data, objective="ipo", settings=settings, resume=True)
+
+
+def test_cross_entropy_goes_on_alone(data: Dataset, base: Run, tmp_path: Path) -> None:
+    run = align(base, out=tmp_path / "run", dataset=data, objective="none", settings={"trainer": {"epochs": 1}})
+    assert not (run.folder / "alignment.json").exists()
+    assert "reward_margin" not in rows_of(run.folder)[-1]
+    assert run.info["options"]["alignment"] == {"objective": "none", "align": AlignConfig().model_dump(mode="json")}
+
+
+def test_dislikes_are_the_users_own(data: Dataset, base: Run, tmp_path: Path) -> None:
+    liked = data.train_sequences()
+    rows = [[int(1 + (set(range(30)) - {i - 1 for i in row.tolist()}).pop())] for row in liked]
+    rated = replace(data, dislikes=Sequences.from_lists(rows))
+    first = train(rated, model="sasrec", out=tmp_path / "base", settings=SMALL)
+    run = align(first, out=tmp_path / "run", dataset=rated, negatives="disliked", settings={"trainer": {"epochs": 1}})
+    assert rows_of(run.folder)[-1]["reward_accuracy"] >= 0
+    with pytest.raises(PalateError, match="keeps no dislikes"):
+        align(base, out=tmp_path / "no", dataset=data, negatives="disliked")
+
+
+def test_nonsense_is_refused_before_any_work(data: Dataset, base: Run, ring: Ring, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    counted = train(data, model="popularity", out=tmp_path / "popularity")
+    with pytest.raises(PalateError, match="is a popularity, which is not trained by gradient"):
+        align(counted, out=out, dataset=data)
+    with pytest.raises(PalateError, match="pool of 500 is larger than the catalogue allows"):
+        align(base, out=out, dataset=data, settings={"negatives": {"pool_k": 500}})
+    other = train(ring(items=40), model="sasrec", out=tmp_path / "other", settings=SMALL)
+    with pytest.raises(PalateError, match="knows other items"):
+        align(base, out=out, dataset=data, reference=other)
+    with pytest.raises(PalateError, match="trained on other data"):
+        align(base, out=out, dataset=ring(seed=9, longest=18))
+    with pytest.raises(PalateError, match="'dpoo'"):
+        align(base, out=out, dataset=data, objective="dpoo")
+    with pytest.raises(PalateError, match="strategy"):
+        align(base, out=out, dataset=data, negatives="top")
+    with pytest.raises(PalateError, match="unknown section 'ranker'"):
+        align(base, out=out, dataset=data, settings={"ranker": {"dim": 3}})
+    with pytest.raises(PalateError, match="has no pairs"):
+        align(base, out=out, dataset=data, objective="none", settings={"negatives": {"pool_k": 3}})
+    with pytest.raises(PalateError, match="does not say where its dataset lies"):
+        align(base, out=out)
+    with pytest.raises(PalateError, match="fewer than 50 validations"):
+        align(base, out=tmp_path / "parts", dataset=data, settings={"trainer": {"validations_per_epoch": 50}})
+    assert not out.exists()
