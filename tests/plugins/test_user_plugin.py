@@ -1,4 +1,4 @@
-"""A user's own package adds a loss, a ranker, a reader and a metric: the code of docs/extending.md, installed.
+"""A user's own package adds two losses, a ranker, a reader and a metric: the code of docs/extending.md, installed.
 
 The package is what pip would leave in site-packages: modules and a ``.dist-info`` with its entry points.
 """
@@ -19,7 +19,13 @@ from palate.errors import PalateError
 from palate.registry import Registry
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "extending.md"
-PARTS = {"objectives": "hardest", "rankers": "markov", "readers": "baskets", "metrics": "bullseye"}
+PARTS = {
+    "objectives": "hardest",
+    "preferences": "hinge",
+    "rankers": "markov",
+    "readers": "baskets",
+    "metrics": "bullseye",
+}
 
 
 def install(site: Path) -> None:
@@ -78,7 +84,7 @@ def test_the_parts_are_listed(site: Path) -> None:
         assert len(listed[kind]) > 1, "the built-in ones stand beside it"
 
 
-def test_the_whole_way_with_all_four(site: Path, shop: Path, tmp_path: Path) -> None:
+def test_the_whole_way_with_all_of_them(site: Path, shop: Path, tmp_path: Path) -> None:
     data, markov, hardest = tmp_path / "data", tmp_path / "markov", tmp_path / "hardest"
     palate(site, "prepare", shop, "--reader", "baskets", "--out", data)
     palate(site, "train", data, "--model", "markov", "--set", "ranker.smoothing=0.001", "--out", markov)
@@ -86,6 +92,12 @@ def test_the_whole_way_with_all_four(site: Path, shop: Path, tmp_path: Path) -> 
     palate(site, "train", data, "--model", "sasrec", "--objective", "hardest", *settings, "--out", hardest)
     row = json.loads((hardest / "metrics.jsonl").read_text().splitlines()[0])
     assert 0 <= row["satisfied"] <= 1  # the loss's own diagnostic
+    aligned = tmp_path / "aligned"
+    settings = ("--objective", "hinge", "--beta", 0.5, "--negatives", "uniform", "--epochs", 1)
+    palate(site, "align", hardest, *settings, "--out", aligned)
+    row = json.loads((aligned / "metrics.jsonl").read_text().splitlines()[-1])
+    assert 0 <= row["satisfied"] <= 1
+    assert 0 <= row["reward_accuracy"] <= 1
     words = ("--metrics", "bullseye,ndcg", "--keep-seen", "--out", tmp_path / "evaluation")
     palate(site, "evaluate", markov, hardest, *words)
     table = (tmp_path / "evaluation" / "table.md").read_text()
