@@ -37,8 +37,8 @@ class Modality(nn.Module):
         self.missing = missing
         self.whiten = min(whiten, width)
         inner = self.whiten or width
-        # Not part of the weights: a frozen matrix is kept once, in the feature store.
-        self.register_buffer("vectors", torch.zeros(num_items + 1, inner), persistent=False)
+        # Not part of the weights: a frozen matrix is kept once, in the feature store, and takes no room until it comes.
+        self.register_buffer("vectors", torch.zeros(0, inner), persistent=False)
         self.register_buffer("present", torch.zeros(num_items + 1, dtype=torch.bool))
         # Part of the weights: what turns a new item's features into what the projection was trained on.
         self.register_buffer("centre", torch.zeros(width))
@@ -68,6 +68,12 @@ class Modality(nn.Module):
         self.present = present.clone()
         self.vectors = self.standardise(vectors).masked_fill(~present.unsqueeze(1), 0.0)
 
+    def share(self, other: Modality) -> None:
+        """Take another model's frozen features, which then lie in memory once for both."""
+        if not torch.equal(self.basis, other.basis) or not torch.equal(self.centre, other.centre):
+            raise PalateError("the two models standardise their features differently", "Take runs of one dataset.")
+        self.vectors = other.vectors
+
     def standardise(self, vectors: Tensor) -> Tensor:
         """Features ``[n, width]`` to what the projection reads, ``[n, whiten or width]``."""
         centred = vectors - self.centre
@@ -75,6 +81,8 @@ class Modality(nn.Module):
 
     def forward(self) -> Tensor:
         """``[num_items + 1, dim]``. A centred absent vector is zero, so ``mean`` projects zero: the mean."""
+        if len(self.vectors) != len(self.present):
+            raise PalateError("a model that was loaded has no features to learn from", "Give it some: set_features.")
         projected: Tensor = self.project(self.dropout(self.vectors))
         if self.missing == "mean":
             return projected

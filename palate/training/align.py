@@ -29,7 +29,7 @@ from palate.training.logs import Row
 from palate.training.loop import Trainer, start_workers
 from palate.training.plan import Plan, Prepared, Settings, make_plan, prepare_model
 from palate.training.prefixes import Prefixes
-from palate.training.reference import Reference
+from palate.training.reference import CachedReference, Reference, ReplayedReference
 from palate.training.workers import gather_over
 
 SECTIONS = ("preference", "negatives", "align", "trainer")
@@ -260,11 +260,13 @@ def _train(
     assert plan.objective is not None
     preference = alignment.preference
     device = accelerator.device
-    reference = None
+    model = prepared.model.to(device)
+    reference: Reference | None = None
     if preference is not None and preference.needs_reference:
         ranker = load_recommender(frozen, str(device))
         assert isinstance(ranker, SequentialRanker)
-        reference = Reference(ranker, prepared.data)
+        shared = alignment.config.dropout == "shared"
+        reference = ReplayedReference(ranker, model) if shared else CachedReference(ranker, prepared.data)
     counts = torch.from_numpy(dataset.train_counts).float()
     origin = aligned.info["aligned_from"]
     step = AlignStep(
@@ -278,7 +280,6 @@ def _train(
         dislikes=None if dataset.dislikes is None else Prefixes(dataset.dislikes),
         gather=gather_over(accelerator),
     )
-    model = prepared.model.to(device)
     facts: dict[str, Any] = {}
     if preference is not None and preference.needs_hardness:
         step.hardness = _fit_hardness(step, preference, model, prepared, stores, counts)

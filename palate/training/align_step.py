@@ -20,6 +20,7 @@ from palate.objectives.preference import Pairs, Preference
 from palate.rankers.packing import PackedBatch
 from palate.training.align_watch import watch_pairs
 from palate.training.prefixes import Prefixes
+from palate.training.random_state import RandomState
 from palate.training.reference import Reference
 from palate.training.step import ObjectiveStep
 from palate.training.workers import Gather
@@ -37,6 +38,9 @@ class AlignConfig(Config):
         cross_entropy: of the objective that the ranker was trained with.
         positions: which targets give pairs: ``all``, or only each user's ``last`` one.
         share: of the windows of a step, drawn anew each time, that give pairs.
+        dropout: ``off`` judges pairs by a second forward of the policy in eval mode, as the reference is; ``shared``
+            judges them by the very forward that cross-entropy sees, and the reference under the same dropout masks,
+            so that pairs are regularised as everything else is. Either way the difference starts at zero.
         watch_every: of so many steps one is looked at closely for the diagnostics (ranks, drift, items taken later).
     """
 
@@ -44,6 +48,7 @@ class AlignConfig(Config):
     cross_entropy: float = Field(1.0, ge=0)
     positions: Literal["all", "last"] = "all"
     share: float = Field(1.0, gt=0, le=1)
+    dropout: Literal["off", "shared"] = "off"
     watch_every: int = Field(16, ge=1)
 
 
@@ -75,9 +80,8 @@ class Drawn:
 class AlignStep:
     """Makes the loss of a batch: see :class:`AlignConfig`.
 
-    The pairs' scores come from a second forward of the policy, in eval mode and with gradients: the reference knows no
-    dropout, and a difference between a noisy policy and a clean reference would say more about the dropout than about
-    preferences.
+    A difference between a policy under dropout and a clean reference would say more about the dropout than about
+    preferences: either both are clean, or both are under the same masks (:class:`AlignConfig`).
 
     Args:
         objective: the cross-entropy part.
@@ -114,33 +118,29 @@ class AlignStep:
     def __call__(self, model: nn.Module, packed: PackedBatch, batch: Batch, places: Places, number: int) -> Loss | None:
         parts: list[Tensor] = []
         facts: dict[str, float] = {}
-        if self.config.cross_entropy:
-            usual = self.usual(model, packed, batch, places, number)
+        preference = self.preference if self.config.weight else None
+        shared = preference is not None and self.config.dropout == "shared"
+        state = RandomState.of(packed.device) if shared else None
+        scores: Scores | None = model(packed) if shared or self.config.cross_entropy else None
+        if scores is not None and self.config.cross_entropy:
+            usual = self.usual.judge(scores, batch)
             parts.append(self.config.cross_entropy * usual.value)
             facts |= {"cross_entropy": float(usual.value.detach()), **usual.diagnostics}
-        if self.preference is not None and self.config.weight:
-            aligned = self._align(self.preference, model, packed, batch, places, number)
-            if aligned is not None:
+        if preference is not None:
+            drawn = self.draw(model, packed, batch, places, scores if shared else None)
+            if drawn is not None:
+                aligned = self._judge(preference, drawn, batch, state, number)
                 parts.append(self.config.weight * aligned.value)
                 facts |= {"preference": float(aligned.value.detach()), **aligned.diagnostics}
         return Loss(torch.stack(parts).sum(), facts) if parts else None
 
-    def _align(
-        self,
-        preference: Preference,
-        model: nn.Module,
-        packed: PackedBatch,
-        batch: Batch,
-        places: Places,
-        number: int,
-    ) -> Loss | None:
-        drawn = self.draw(model, packed, batch, places)
-        if drawn is None:
-            return None
+    def _judge(
+        self, preference: Preference, drawn: Drawn, batch: Batch, state: RandomState | None, number: int
+    ) -> Loss:
         scores = drawn.policy.at(drawn.items)
         known = None
         if self.reference is not None:
-            known = self.reference.scores(drawn.packed, drawn.token_places).take(drawn.rows)
+            known = self.reference.scores(drawn.packed, drawn.token_places, state).take(drawn.rows)
         frozen = None if known is None else known.at(drawn.items)
         pairs = Pairs(
             scores[:, 0],
@@ -159,16 +159,27 @@ class AlignStep:
         rows_with_pairs = drawn.rejected.valid.any(1).sum().clamp_min(1)
         return Loss(loss.losses.sum() / rows_with_pairs, {**loss.diagnostics, **facts})
 
-    def draw(self, model: nn.Module, packed: PackedBatch, batch: Batch, places: Places) -> Drawn | None:
-        """The pairs of a batch, and the policy's scores (in eval mode) at their positions; None if there are none."""
+    def draw(
+        self, model: nn.Module, packed: PackedBatch, batch: Batch, places: Places, scores: Scores | None = None
+    ) -> Drawn | None:
+        """The pairs of a batch, and the policy's scores at their positions; None if there are none.
+
+        Args:
+            scores: the policy's, of the whole batch; by default they are made, in eval mode.
+        """
         chosen = self._choose(packed, batch, places)
         if chosen is None:
             return None
-        packed, tokens, rows = chosen
-        was_training = model.training
-        model.eval()
-        policy: Scores = model(packed).take(rows)
-        model.train(was_training)
+        if scores is None:
+            packed, tokens, rows = chosen
+            was_training = model.training
+            model.eval()
+            policy: Scores = model(packed).take(rows)
+            model.train(was_training)
+        else:  # they stand in the whole batch
+            rows = torch.from_numpy(chosen[1]).to(packed.device)[chosen[2]]
+            tokens = np.arange(len(places))
+            policy = scores.take(rows)
         token_places = places[tokens]
         row_places = token_places[rows.cpu().numpy()]
         targets = batch.targets[torch.from_numpy(tokens).to(packed.device)][rows]

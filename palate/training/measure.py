@@ -12,7 +12,7 @@ from palate.errors import PalateError, suggest
 from palate.evaluation.candidates import KINDS, Candidates, Kind
 from palate.evaluation.compare import Group
 from palate.evaluation.evaluate import Protocol, Split
-from palate.evaluation.groups import RunGroup, evaluate_groups
+from palate.evaluation.groups import RunGroup, check_primary, evaluate_groups
 from palate.rankers.registry import load_recommender
 
 
@@ -50,11 +50,15 @@ class Measure:
             raise PalateError(
                 f"--candidates {candidates}: no such way", "Choose uniform, popularity or a file ending .npz."
             )
+        names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
+        ks = _numbers(str(given["ks"]))
+        kind: Protocol = "full" if protocol == "full" else "sampled"
+        check_primary(given["primary"], names, kind, ks)
         return cls(
-            protocol="full" if protocol == "full" else "sampled",
+            protocol=kind,
             exclude_seen=given["exclude_seen"],
-            metrics=None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()],
-            ks=_numbers(str(given["ks"])),
+            metrics=names,
+            ks=ks,
             primary=given["primary"],
             candidates=made,
             negatives=given["negatives"],

@@ -15,8 +15,9 @@ from typing import Protocol
 
 from palate.errors import PalateError
 
-# A training that is interrupted writes what it has; one that does not end is ended.
-_PATIENCE_SECONDS = 20.0
+# How a process is asked to end, and for how many seconds it may think about each. An interruption that arrives while
+# Python runs a callback of a weak reference is lost, so one is not enough.
+_ENDINGS = ((signal.SIGINT, 3.0), (signal.SIGINT, 5.0), (signal.SIGINT, 10.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 
 
 class Execute(Protocol):
@@ -58,13 +59,13 @@ class Processes:
 
 async def _end(process: asyncio.subprocess.Process) -> None:
     """End a process that still runs, gently first."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+    for number, patience in _ENDINGS:
         if process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), _PATIENCE_SECONDS)
+            await asyncio.wait_for(process.wait(), patience)
 
 
 @contextmanager

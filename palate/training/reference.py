@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from palate.objectives import Scores
+from palate.rankers.items import Modality
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sequential import SequentialRanker
 from palate.training.batches import TrainingSequences
+from palate.training.random_state import RandomState
 
 
-class Reference:
+class Reference(Protocol):
+    """Answers for a frozen ranker."""
+
+    def scores(self, packed: PackedBatch, places: npt.NDArray[np.int64], state: RandomState | None) -> Scores:
+        """Factored scores after each of the batch's tokens.
+
+        Args:
+            places: int64 ``[T]``, where the tokens stand in the training log.
+            state: of the random draws of the policy's forward, where it had dropout.
+        """
+
+
+class CachedReference:
     """Scores of a frozen ranker, in eval mode, from hidden states that are computed once.
 
     What it keeps is one hidden state a training position and one vector an item: no features, no second encoder at
@@ -38,7 +54,34 @@ class Reference:
                 self.hidden[torch.from_numpy(windows.places)] = states.to("cpu", dtype)
 
     @torch.no_grad()
-    def scores(self, packed: PackedBatch, places: npt.NDArray[np.int64]) -> Scores:
-        """Factored scores after each of the batch's tokens, which stand at ``places`` (int64 ``[T]``) of the log."""
+    def scores(self, packed: PackedBatch, places: npt.NDArray[np.int64], state: RandomState | None) -> Scores:
+        """See :class:`Reference`; nothing is random here."""
         hidden = self.hidden[torch.from_numpy(places)].to(self.table.device, self.table.dtype)
         return self.ranker.scores_of(hidden, self.table, packed)
+
+
+class ReplayedReference:
+    """Scores of a frozen ranker under the very dropout masks that the policy's forward had.
+
+    Costs a forward of the encoder a step, without gradients. The features are the policy's own, held once.
+
+    Args:
+        ranker: as trained; it is not changed.
+        policy: of the same shape, with its features set.
+    """
+
+    def __init__(self, ranker: SequentialRanker, policy: SequentialRanker) -> None:
+        for name, modality in ranker.items.features.items():
+            theirs = policy.items.features[name]
+            assert isinstance(modality, Modality)
+            assert isinstance(theirs, Modality)
+            modality.share(theirs)
+        self.ranker = ranker.train()
+
+    @torch.no_grad()
+    def scores(self, packed: PackedBatch, places: npt.NDArray[np.int64], state: RandomState | None) -> Scores:
+        """See :class:`Reference`."""
+        assert state is not None
+        with state.replayed():
+            scores: Scores = self.ranker(packed)
+            return scores

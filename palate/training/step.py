@@ -38,7 +38,10 @@ class ObjectiveStep:
     def __call__(
         self, model: nn.Module, packed: PackedBatch, batch: Batch, places: npt.NDArray[np.int64], number: int
     ) -> Loss:
-        scores: Scores = model(packed)
+        return self.judge(model(packed), batch)
+
+    def judge(self, scores: Scores, batch: Batch) -> Loss:
+        """The loss of scores that were made already."""
         loss = self.objective(scores, batch)
         value = loss.value if scores.penalty is None else loss.value + scores.penalty
         return Loss(value, {**scores.facts, **loss.diagnostics})

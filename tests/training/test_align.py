@@ -27,7 +27,7 @@ from palate.training.align_step import AlignConfig, AlignStep
 from palate.training.batches import TrainingSequences
 from palate.training.fit import train
 from palate.training.prefixes import Prefixes
-from palate.training.reference import Reference
+from palate.training.reference import CachedReference, ReplayedReference
 
 Ring = Callable[..., Dataset]
 SMALL: dict[str, dict[str, Any]] = {
@@ -72,7 +72,7 @@ def a_step(data: Dataset, base: Run, objective: str = "dpo", config: Any = None,
         "negatives": NegativesConfig(pool_k=5),
         "prefixes": Prefixes(windows.sequences),
         "counts": counts,
-        "reference": Reference(ranker_of(base), windows),
+        "reference": CachedReference(ranker_of(base), windows),
     }
     return AlignStep(**{**given, **more})
 
@@ -101,14 +101,31 @@ def test_the_policy_starts_where_the_reference_stands(data: Dataset, base: Run) 
         assert loss.diagnostics["chosen_drift"] == pytest.approx(0, abs=1e-5)
 
 
+def test_shared_dropout_starts_at_zero_too_and_draws_as_if_nothing_had_been(data: Dataset, base: Run) -> None:
+    policy = ranker_of(base).train()
+    reference = ReplayedReference(ranker_of(base), policy)
+    step = a_step(data, base, reference=reference)
+    step.config = AlignConfig(dropout="shared")
+    for packed, batch, places in batches_of(data):
+        torch.manual_seed(1)
+        policy(packed)
+        expected = torch.rand(1)
+        torch.manual_seed(1)
+        loss = step(policy, packed, batch, places, 0)
+        assert torch.rand(1) == expected
+        assert loss is not None
+        assert loss.diagnostics["preference"] == pytest.approx(np.log(2), abs=1e-6)
+        assert loss.diagnostics["chosen_drift"] == pytest.approx(0, abs=1e-5)
+
+
 def test_the_reference_is_what_the_run_answers(data: Dataset, base: Run) -> None:
     """The kept states give the scores that the model gives for the same history cut to the window."""
     windows = sequences_of(data)
     ranker = ranker_of(base)
-    reference = Reference(ranker, windows)
+    reference = CachedReference(ranker, windows)
     step = next(windows.batches(1))
     packed = PackedBatch.of(step.inputs, 6)
-    kept = reference.scores(packed, step.places).full()
+    kept = reference.scores(packed, step.places, None).full()
     rows = [row[: n + 1].tolist() for row in step.inputs for n in range(len(row))]
     direct = ranker.queries(Sequences.from_lists(rows)).full()
     assert torch.allclose(kept[:, 1:], direct[:, 1:], atol=1e-4)
