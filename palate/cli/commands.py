@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,8 +127,7 @@ class Commands:
             return decides
         kind = PREFERENCES[objective].Config
         preference = kind.parse(settings.get("preference", {}), where=f"settings [preference] of {objective}")
-        longest = int(self.dataset.train_sequences().lengths.max(initial=0))
-        negatives.check_catalogue(int((self.dataset.train_counts > 0).sum()), longest)
+        negatives.check_catalogue(int((self.dataset.train_counts > 0).sum()))
         if strategy == "disliked" and self.dataset.dislikes is None:
             raise PalateError(
                 "the dataset keeps no dislikes", "Prepare it with --min-rating and --disliked-at-most, from rated data."
@@ -137,6 +137,7 @@ class Commands:
         return decides
 
 
+@cache
 def _context(command: str) -> Any:
     from palate.cli.app import build
 

@@ -154,6 +154,18 @@ def open_dataset(groups: Sequence[RunGroup], folder: Path | None = None) -> Data
     return dataset
 
 
+def check_primary(primary: str | None, metrics: Sequence[str] | None, protocol: Protocol, ks: Sequence[int]) -> None:
+    """Refuse metrics that do not exist, and a primary one that is not among those that are measured.
+
+    Raises:
+        PalateError: with what there is.
+    """
+    chosen = choose_metrics(metrics, protocol)
+    measured = [f"{name}@{k}" if one.at_k else name for name, one in chosen.items() for k in ks if not one.whole_set]
+    if primary is not None and primary not in measured:
+        raise PalateError(f"the primary metric '{primary}' is not measured", suggest(primary, measured))
+
+
 def evaluate_groups(
     groups: Sequence[RunGroup],
     dataset: Dataset,
@@ -179,13 +191,7 @@ def evaluate_groups(
         PalateError: also where one of the models cannot afford the protocol, before any is evaluated.
     """
     cases = cases_of(dataset, split)
-    chosen = choose_metrics(metrics, protocol)
-    if primary is not None:
-        measured = [
-            f"{name}@{k}" if one.at_k else name for name, one in chosen.items() for k in ks if not one.whole_set
-        ]
-        if primary not in measured:
-            raise PalateError(f"the primary metric '{primary}' is not measured", suggest(primary, measured))
+    check_primary(primary, metrics, protocol, ks)
     if protocol == "sampled" and not isinstance(candidates, Candidates):
         candidates = sample_candidates(dataset, split, negatives=negatives, kind=candidates, seed=seed)
     if isinstance(candidates, Candidates):

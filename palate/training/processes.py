@@ -17,7 +17,13 @@ from palate.errors import PalateError
 
 # How a process is asked to end, and for how many seconds it may think about each. An interruption that arrives while
 # Python runs a callback of a weak reference is lost, so one is not enough.
-_ENDINGS = ((signal.SIGINT, 3.0), (signal.SIGINT, 5.0), (signal.SIGINT, 10.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
+_ENDINGS = (
+    (signal.SIGINT, 3.0),
+    (signal.SIGINT, 5.0),
+    (signal.SIGINT, 10.0),
+    (signal.SIGTERM, 5.0),
+    (signal.SIGKILL, 5.0),
+)
 
 
 class Execute(Protocol):
