@@ -9,8 +9,10 @@ import pytest
 import typer
 
 from palate.cli.app import COMMANDS, build
-from palate.cli.options import _load
+from palate.cli.options import _load, parse_assignments, read_table
 from palate.toml import read_toml
+from palate.training.plan import make_plan
+from palate.training.recipe import read_recipe
 from palate.training.search_space import TuneRecipe
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.toml"))
@@ -34,8 +36,23 @@ def loaded(path: Path, name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_tables_of_commands_name_known_options(path: Path) -> None:
-    for name in (set(COMMANDS) - {"tune"}) & set(read_toml(path)):  # [tune] is read by itself, see above
+    for name in (set(COMMANDS) - {"tune", "compare"}) & set(read_toml(path)):  # these two are read by themselves
         assert loaded(path, name), f"[{name}] says nothing"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_arm_of_a_comparison_is_sound(path: Path) -> None:
+    if "arm" not in read_toml(path):
+        pytest.skip("no arms in it")
+    recipe = read_recipe(path, also=COMMANDS)
+    for name, arm in recipe.arms.items():
+        command = vars(typer.main.get_command(build()))["commands"][arm.command]
+        context = command.context_class(command, info_name=arm.command)
+        values, settings = read_table(context, recipe.options(name, {}), f"{path.name} [arm.{name}]")
+        if arm.command == "train":
+            names = str(values.get("modalities", "id")).split(",")
+            objective = values.get("objective", "cross-entropy")
+            make_plan(values["model"], names, "learned", objective, parse_assignments(settings))
 
 
 def test_beauty_is_compared_with_the_history_kept() -> None:

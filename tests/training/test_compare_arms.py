@@ -283,7 +283,7 @@ def test_a_continuum_is_searched_with_as_many_trials(palate: FakePalate, tmp_pat
 def test_curves_take_the_chosen_run_where_it_is_a_point(recipe: Recipe, palate: FakePalate, tmp_path: Path) -> None:
     work(recipe, palate, tmp_path)
     palate.calls.clear()
-    arms, failures = work(recipe, palate, tmp_path, curves=True)
+    _, failures = work(recipe, palate, tmp_path, curves=True)
     assert failures == []
     assert palate.calls == ["curve-beta-5-0"]  # 2 is what was chosen
 
