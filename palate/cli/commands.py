@@ -98,7 +98,7 @@ class Commands:
         from palate.cli.align import align_settings
         from palate.objectives import PREFERENCES
         from palate.objectives.pools import NegativesConfig
-        from palate.training.align import SECTIONS, TRAINER
+        from palate.training.align_plan import SECTIONS, TRAINER
         from palate.training.align_step import AlignConfig
         from palate.training.config import TrainerConfig
 

@@ -146,7 +146,8 @@ class SequentialRanker(nn.Module, Recommender):
 
     def forward(self, batch: PackedBatch) -> Scores:
         """Factored scores of every item after each of the batch's ``T`` tokens."""
-        table = self.items()
+        asked = not self.training and not torch.is_grad_enabled()
+        table = self.table() if asked else self.items()
         inputs = table.index_select(0, batch.items)
         if self.training and self.config.token_dropout:
             inputs = inputs * (torch.rand(len(inputs), 1, device=inputs.device) >= self.config.token_dropout)

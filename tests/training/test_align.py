@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,8 @@ import torch
 from palate.data.dataset import Dataset
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
+from palate.features.matrix import import_matrix
+from palate.features.store import FeatureStore
 from palate.objectives import PREFERENCES, Batch
 from palate.objectives.cross_entropy import CrossEntropy
 from palate.objectives.pools import NegativesConfig
@@ -304,3 +307,33 @@ def test_nonsense_is_refused_before_any_work(data: Dataset, base: Run, ring: Rin
     with pytest.raises(PalateError, match="fewer than 50 validations"):
         align(base, out=tmp_path / "parts", dataset=data, settings={"trainer": {"validations_per_epoch": 50}})
     assert not out.exists()
+
+
+def test_features_are_found_by_their_fingerprint_and_serve_hardness(ring: Ring, tmp_path: Path) -> None:
+    """A run with text features is aligned from its folder alone, with the store it was trained with."""
+    data = ring(longest=18)
+    folder = tmp_path / "data"
+    data.save(folder)
+    random = np.random.default_rng(0)
+    ids = tmp_path / "ids.txt"
+    ids.write_text("\n".join(data.catalogue.ids))
+    for name in ("text", "text-right"):
+        np.save(tmp_path / f"{name}.npy", random.normal(size=(data.num_items, 8)).astype(np.float32))
+        import_matrix(data, folder, "text", tmp_path / f"{name}.npy", ids=ids, store=name)
+    store = FeatureStore.load(folder / "features" / "text-right", data.catalogue)
+    first = train(
+        data,
+        model="sasrec",
+        out=tmp_path / "base",
+        modalities=("id", "text"),
+        features={"text": store},
+        settings=SMALL,
+        dataset_path=folder,
+    )
+    run = align(first, out=tmp_path / "run", objective="hanorec", settings={"trainer": {"epochs": 1}})
+    assert run.info["features"]["text"]["fingerprint"] == store.fingerprint
+    assert run.info["hardness"]["mean"] == pytest.approx(1, abs=0.02)
+    assert run.info["alignment"]["pool_held_out"] is not None
+    shutil.rmtree(folder / "features" / "text-right")
+    with pytest.raises(PalateError, match=r"text features that .* was trained with"):
+        align(first, out=tmp_path / "again", objective="dpo")

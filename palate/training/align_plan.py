@@ -1,0 +1,248 @@
+"""What an alignment asks for, checked before anything is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from palate.data.dataset import Dataset
+from palate.errors import PalateError, suggest
+from palate.features.store import FeatureStore
+from palate.files import digest
+from palate.objectives import PREFERENCES, Preference
+from palate.objectives.pools import NegativesConfig
+from palate.rankers.registry import RANKERS, load_recommender
+from palate.rankers.sequential import SequentialRanker
+from palate.runs import Run
+from palate.training.align_hardness import fit_hardness
+from palate.training.align_step import AlignConfig, AlignStep
+from palate.training.plan import Plan, Prepared, Settings, make_plan, prepare_model
+from palate.training.prefixes import Prefixes
+from palate.training.reference import CachedReference, Reference, ReplayedReference
+from palate.training.workers import Gather
+
+SECTIONS = ("preference", "negatives", "align", "trainer")
+# Alignment starts from a trained model: small steps, few of them, looked at often. What is not named here is as the
+# run was trained.
+TRAINER = {
+    "epochs": 3,
+    "learning_rate": 1e-4,
+    "schedule": "constant",
+    "warmup_steps": 0,
+    "patience": 3,
+    "validate_every": 1,
+    "validations_per_epoch": 1,
+}
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """A checked request.
+
+    Attributes:
+        start: the run that alignment starts from.
+        frozen: the reference's run; mostly the same.
+        dataset: what both were trained on.
+        path: its folder, or None.
+        stores: the features that ``start`` was trained with.
+        plan: the ranker, with the alignment's trainer settings.
+        options: what ``run.json`` records under ``alignment``.
+    """
+
+    start: Run
+    frozen: Run
+    dataset: Dataset
+    path: Path | None
+    stores: dict[str, FeatureStore]
+    seed: int
+    plan: Plan
+    config: AlignConfig
+    negatives: NegativesConfig
+    preference: Preference | None
+    options: dict[str, Any]
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """Where the weights come from."""
+        return {
+            "run": str(self.start.folder.resolve()),
+            "weights": _weights(self.start),
+            "reference": _weights(self.frozen),
+        }
+
+    def prepare(self) -> Prepared:
+        """The policy at its start, and the same windows every epoch."""
+        prepared = prepare_model(self.plan, self.dataset, self.stores, self.seed, self.start.folder)
+        return replace(prepared, data=replace(prepared.data, fixed=True))
+
+    def make_step(self, prepared: Prepared, device: torch.device, gather: Gather | None = None) -> AlignStep:
+        """The step, with the reference's states and the pairs' hardness made."""
+        assert self.plan.objective is not None
+        model = prepared.model.to(device)
+        reference: Reference | None = None
+        if self.preference is not None and self.preference.needs_reference and self.config.weight:
+            ranker = load_recommender(self.frozen, str(device))
+            assert isinstance(ranker, SequentialRanker)
+            shared = self.config.dropout == "shared"
+            reference = ReplayedReference(ranker, model) if shared else CachedReference(ranker, prepared.data)
+        step = AlignStep(
+            self.config,
+            self.plan.objective,
+            self.preference,
+            self.negatives,
+            Prefixes(prepared.data.sequences),
+            torch.from_numpy(self.dataset.train_counts).float(),
+            reference,
+            dislikes=None if self.dataset.dislikes is None else Prefixes(self.dataset.dislikes),
+            gather=gather,
+        )
+        if self.preference is not None and self.preference.needs_hardness:
+            step.hardness = fit_hardness(step, self.preference, model, prepared, self.stores, self.dataset)
+        return step
+
+
+def plan_alignment(
+    run: Run | Path | str,
+    *,
+    objective: str,
+    negatives: str,
+    seed: int | None = None,
+    settings: Settings | None = None,
+    reference: Run | Path | str | None = None,
+    dataset: Dataset | None = None,
+    dataset_path: Path | str | None = None,
+    features: Mapping[str, FeatureStore] | None = None,
+) -> Alignment:
+    """Resolve and check what :func:`palate.training.align.align` was asked for; the arguments are the same."""
+    start = run if isinstance(run, Run) else Run.open(run)
+    frozen = start if reference is None else reference if isinstance(reference, Run) else Run.open(reference)
+    _check_runs(start, frozen)
+    data, path = _open_data(start, dataset, dataset_path)
+    plan, config, pool, preference, told = _settings(start, objective, negatives, settings or {})
+    if preference is not None:
+        _check_negatives(pool, data)
+    stores = _open_features(start, data, path, features)
+    seed = start.seed if seed is None else seed
+    return Alignment(start, frozen, data, path, stores, seed, plan, config, pool, preference, told)
+
+
+def _check_runs(start: Run, reference: Run) -> None:
+    for run in (start, reference):
+        kind = RANKERS[run.info["model"]]
+        if not (isinstance(kind, type) and issubclass(kind, SequentialRanker)):
+            raise PalateError(
+                f"{run.folder} is a {run.info['model']}, which is not trained by gradient: it cannot be aligned",
+                "Align a run of sasrec or gru4rec.",
+            )
+        if not run.finished:
+            raise PalateError(f"{run.folder} is not finished", "Finish it with `palate train ... --resume`.")
+    if start.catalogue.fingerprint != reference.catalogue.fingerprint:
+        raise PalateError(
+            f"the reference {reference.folder} knows other items than {start.folder}",
+            "Take a reference that was trained on the same dataset.",
+        )
+    if start.info["options"].get("settings", {}).get("ranker", {}).get("max_length") != reference.info["options"].get(
+        "settings", {}
+    ).get("ranker", {}).get("max_length"):
+        raise PalateError(
+            f"the reference {reference.folder} reads histories of another length", "Train both with one max_length."
+        )
+
+
+def _open_data(start: Run, dataset: Dataset | None, path: Path | str | None) -> tuple[Dataset, Path | None]:
+    where = path if path is not None else start.info["dataset"].get("path")
+    if dataset is None:
+        if where is None:
+            raise PalateError(f"{start.folder} does not say where its dataset lies", "Give --dataset.")
+        if not Path(where).is_dir():
+            raise PalateError(f"the dataset {where} is not there", "Give --dataset, or make it with `palate prepare`.")
+        dataset = Dataset.load(where)
+    if dataset.fingerprint != start.info["dataset"]["fingerprint"]:
+        raise PalateError(
+            f"{start.folder} was trained on other data ({start.info['dataset']['name']}, "
+            f"{start.info['dataset']['fingerprint']}) than {dataset.name} ({dataset.fingerprint})",
+            "Align on the dataset that the run was trained on; for new data train with --warm-start first.",
+        )
+    return dataset, None if where is None else Path(where)
+
+
+def _open_features(
+    start: Run, dataset: Dataset, path: Path | None, given: Mapping[str, FeatureStore] | None
+) -> dict[str, FeatureStore]:
+    """The stores that the run was trained with, found by their fingerprint among the dataset's."""
+    wanted: dict[str, dict[str, Any]] = start.info["features"]
+    if not wanted:
+        return {}
+    candidates = dict(given or {})
+    found: dict[str, FeatureStore] = {}
+    folders = sorted(path.glob("features/*/")) if path is not None and not given else []
+    for name, facts in wanted.items():
+        stores = [candidates[name]] if name in candidates else []
+        # The store of the modality's own name first: most often that is the one.
+        for folder in sorted(folders, key=lambda f: f.name != name):
+            if stores:
+                break
+            store = FeatureStore.load(folder, dataset.catalogue)
+            stores = [store] if store.fingerprint == facts["fingerprint"] else []
+        if not stores or stores[0].fingerprint != facts["fingerprint"]:
+            raise PalateError(
+                f"the {name} features that {start.folder} was trained with ({facts['encoder']}, "
+                f"{facts['fingerprint']}) are not there",
+                "Encode the dataset as it was for that run.",
+            )
+        found[name] = stores[0]
+    return found
+
+
+def _settings(
+    start: Run, objective: str, negatives: str, settings: Settings
+) -> tuple[Plan, AlignConfig, NegativesConfig, Preference | None, dict[str, Any]]:
+    """The ranker's plan with the alignment's trainer, the alignment's own settings, and all of them as plain values."""
+    for section in settings:
+        if section not in SECTIONS:
+            raise PalateError(f"unknown section '{section}' in the settings", suggest(section, SECTIONS))
+    options = start.info["options"]
+    trained = {name: dict(values) for name, values in options["settings"].items()}
+    for key in ("modalities", "missing"):
+        trained["ranker"].pop(key, None)
+    trained["trainer"] = {**trained["trainer"], **TRAINER, **settings.get("trainer", {})}
+    plan = make_plan(start.info["model"], options["modalities"], options["missing"], options["objective"], trained)
+    align_config = AlignConfig.parse(settings.get("align", {}), where="settings [align]")
+    given = dict(settings.get("negatives", {}))
+    if "strategy" in given:
+        raise PalateError("settings [negatives]: 'strategy' is an option of its own", "Give --negatives.")
+    negatives_config = NegativesConfig.parse({**given, "strategy": negatives}, where="settings [negatives]")
+    preference = None
+    told: dict[str, Any] = {"objective": objective, "align": align_config.model_dump(mode="json")}
+    if objective != "none":
+        kind = PREFERENCES[objective]
+        config = kind.Config.parse(settings.get("preference", {}), where=f"settings [preference] of {objective}")
+        preference = kind(config)
+        told |= {
+            "preference": config.model_dump(mode="json"),
+            "negatives": negatives_config.model_dump(mode="json"),
+        }
+    elif settings.get("preference") or settings.get("negatives"):
+        raise PalateError("--objective none has no pairs", "Leave out the settings of preference and negatives.")
+    elif not align_config.cross_entropy:
+        raise PalateError("nothing is minimised: --objective none without cross-entropy", "Raise align.cross_entropy.")
+    return plan, align_config, negatives_config, preference, told
+
+
+def _check_negatives(negatives: NegativesConfig, dataset: Dataset) -> None:
+    negatives.check_catalogue(int((dataset.train_counts > 0).sum()))
+    if negatives.strategy == "disliked" and dataset.dislikes is None:
+        raise PalateError(
+            "the dataset keeps no dislikes", "Prepare it with --min-rating and --disliked-at-most, from rated data."
+        )
+
+
+def _weights(run: Run) -> str:
+    path = run.model_folder / "weights.safetensors"
+    if not path.is_file():
+        raise PalateError(f"{run.folder} has no weights", "Train it again.")
+    return digest(path.read_bytes())
