@@ -146,6 +146,9 @@ class Campaign:
 
         try:
             return asyncio.run(main())
+        except KeyboardInterrupt:
+            self.meter("Interrupted: the same command goes on from here.")
+            raise
         except asyncio.CancelledError:
             raise SystemExit(128 + signal.SIGTERM) from None
 

@@ -14,6 +14,7 @@ from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.evaluation.compare import Group
 from palate.evaluation.groups import RunGroup
+from palate.evaluation.ranks import Floats
 from palate.evaluation.tables import label_of
 from palate.files import atomic_file, file_digest, read_json, write_json, write_text
 from palate.runs import Run
@@ -50,12 +51,12 @@ def save_curve(
     if known.get("key") == key:
         return False
     groups = [RunGroup(slug(value), tuple(group)) for value, group in points]
-    evaluated = measure.evaluate([RunGroup(f"{recipe.base} (base)", tuple(base)), *groups], dataset, "valid")
+    evaluated = measure.evaluate([RunGroup(_base_label(recipe.base), tuple(base)), *groups], dataset, "valid")
     metric = measure.primary or _primary(evaluated[0])
     seeds = [run.seed for run in base]
     reference = _figures(evaluated[0], metric)
     rows = [
-        {"value": value, **_figures(group, metric), "minus_base": _mean(group, metric) - _mean(evaluated[0], metric)}
+        {"value": value, **_figures(group, metric), "minus_base": _paired(group, evaluated[0], metric)}
         for (value, _), group in zip(points, evaluated[1:], strict=True)
     ]
     facts = {
@@ -81,13 +82,17 @@ def _primary(group: Group) -> str:
     return "ndcg@10" if "ndcg@10" in measured else measured[0]
 
 
-def _mean(group: Group, metric: str) -> float:
-    return float(group.values(metric).mean())
-
-
 def _figures(group: Group, metric: str) -> dict[str, Any]:
     """Mean over users and seeds, every seed, and the standard error over seeds (None for one seed)."""
-    by_seed = group.values(metric).mean(axis=1)
+    return _told(group.values(metric).mean(axis=1))
+
+
+def _paired(group: Group, base: Group, metric: str) -> dict[str, Any]:
+    """The same for the difference to the base with the same seed, which the spread of the bases does not blur."""
+    return _told((group.values(metric) - base.values(metric)).mean(axis=1))
+
+
+def _told(by_seed: Floats) -> dict[str, Any]:
     error = float(np.std(by_seed, ddof=1) / np.sqrt(len(by_seed))) if len(by_seed) > 1 else None
     return {"mean": float(by_seed.mean()), "error": error, "by_seed": by_seed.tolist()}
 
@@ -147,7 +152,7 @@ def draw_curve(curve: Curve, facts: dict[str, Any], data: str, path: Path) -> No
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.add_subplot()
     if curve.arm != facts["base"]["arm"]:
-        axes.axhline(base["mean"], color=_GREY, linestyle="--", linewidth=1.4, label=f"{base['arm']} (base)")
+        axes.axhline(base["mean"], color=_GREY, linestyle="--", linewidth=1.4, label=_base_label(base["arm"]))
         if base["error"] is not None:
             low, high = base["mean"] - base["error"], base["mean"] + base["error"]
             axes.axhspan(low, high, color=_GREY, alpha=0.18, linewidth=0)
@@ -177,6 +182,10 @@ def draw_curve(curve: Curve, facts: dict[str, Any], data: str, path: Path) -> No
     FigureCanvasAgg(figure)
     with atomic_file(path) as part:
         figure.savefig(part, format="png", dpi=120)
+
+
+def _base_label(arm: str) -> str:
+    return arm if arm == "base" else f"{arm} (base)"
 
 
 def check_dataset(dataset: Dataset) -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 from palate.artefact import describe
 from palate.files import read_json
 from palate.runs import Run
-from palate.training import campaign
+from palate.training import align_report, campaign, loop
 from palate.training.measure import Measure
 
 TRAIN = """
@@ -99,6 +99,9 @@ class Here:
 def here(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     Here.calls = []
     monkeypatch.setattr(campaign, "Processes", Here)
+    # The pictures of each run have tests of their own, and take longer than these trainings.
+    monkeypatch.setattr(loop, "plot_learning_curve", lambda *_: None)
+    monkeypatch.setattr(align_report, "plot_alignment", lambda *_: None)
     return Here.calls
 
 
@@ -173,7 +176,9 @@ def test_a_whole_comparison(
     for point in [curve["base"], *curve["points"]]:
         assert point["mean"] == pytest.approx(sum(point["by_seed"]) / 2)
         assert point["error"] == pytest.approx(abs(point["by_seed"][0] - point["by_seed"][1]) / 2)
-    assert curve["points"][1]["minus_base"] == pytest.approx(curve["points"][1]["mean"] - curve["base"]["mean"])
+    for point in curve["points"]:
+        least = [ours - base for ours, base in zip(point["by_seed"], curve["base"]["by_seed"], strict=True)]
+        assert point["minus_base"]["by_seed"] == pytest.approx(least)
     with (out / "curves" / "k.csv").open() as file:
         lines = list(csv.reader(file))
     assert lines[0] == ["pool-k", "seed", "ndcg@5"]
@@ -209,6 +214,28 @@ def test_a_part_of_it(palate: Shell, shop: Path, recipe: Path, tmp_path: Path, h
     assert [call[0] for call in here] == ["train", "train"]  # the row and the base
     assert read_json(out / "test-base+popular" / "table.json")["models"][1]["seeds"] == [1]
     assert not (out / "test").exists()
+
+
+def test_a_model_without_epochs_is_searched_on_validation(
+    palate: Shell, shop: Path, tmp_path: Path, here: list[list[str]]
+) -> None:
+    path, out = tmp_path / "knn.toml", tmp_path / "out"
+    path.write_text(
+        """
+        compare.seeds = [0]
+        compare.trials = 2
+        arm.popular.model = "popularity"
+        arm.knn.model = "item-knn"
+        arm.knn.search.ranker.neighbours = [1, 12]
+        """
+    )
+    done = palate("compare", path, "--dataset", shop, "--out", out)
+    assert done.code == 0, done.err
+    trials = [read_json(out / f"trials/knn/000{number}.json") for number in (0, 1)]
+    assert trials[0]["value"] != trials[1]["value"]
+    best = max(trials, key=lambda trial: trial["value"])
+    assert read_json(out / "chosen.json")["knn"]["settings"] == best["params"]
+    assert best["metric"] == "NDCG@10"
 
 
 def test_a_dry_run_makes_nothing(palate: Shell, shop: Path, recipe: Path, tmp_path: Path) -> None:
@@ -301,6 +328,7 @@ def test_interrupted_for_real_it_ends_its_runs_and_goes_on(shop: Path, tmp_path:
     _, told = going.communicate(timeout=120)
     assert going.returncode == 130, told
     assert "a-0: started" in told
+    assert "the same command goes on" in told
     log = (out / "logs/a-0.log").read_text()
     assert "Interrupted" in log, log  # the training was asked to end, and did
     rows = len(metrics.read_text().splitlines())
