@@ -9,6 +9,7 @@ from palate.features.store import FeatureStore as FeatureStore
 from palate.rankers.recommend import Recommendations as Recommendations
 from palate.rankers.registry import load_recommender as load_recommender
 from palate.runs import Run as Run
+from palate.training.align import align as align
 from palate.training.fit import train as train
 from palate.training.search_space import TuneRecipe as TuneRecipe
 from palate.training.tune import tune as tune
