@@ -235,9 +235,12 @@ class AlignStep:
             users = self.prefixes.owners(places)
             dislikes = self.classes(*self.dislikes.of_users(users), count, width)
 
+        dtype = torch.bfloat16 if self.negatives.precision == "bfloat16" else torch.float32
+
         def scores() -> Tensor:
             # What the bias raises or lowers stands in the history, which is left out anyway.
-            return policy.queries.detach() @ policy.items.detach().index_select(0, batch.classes).T
+            table = policy.items.detach().index_select(0, batch.classes)
+            return policy.queries.detach().to(dtype) @ table.to(dtype).T
 
         return Situation(
             class_of[targets],
