@@ -11,9 +11,9 @@ from palate.errors import PalateError, suggest
 
 
 class Config(BaseModel):
-    """Base of every configuration: frozen, typed, and closed to unknown keys."""
+    """Base of every configuration: frozen, typed, and closed to unknown keys, infinities and nan."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], where: str) -> Self:

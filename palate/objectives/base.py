@@ -49,7 +49,7 @@ class Scores:
             products = self.queries @ self.items.index_select(0, index).T
             index = index.expand(len(products), -1)
         else:
-            chosen = self.items.index_select(0, index.reshape(-1)).view(*index.shape, -1)
+            chosen = self.items.index_select(0, index.reshape(-1)).view(*index.shape, self.items.shape[1])
             products = torch.bmm(chosen, self.queries.unsqueeze(2)).squeeze(2)
         return products if self.bias is None else products + self._bias_at(index)
 
@@ -63,9 +63,11 @@ class Scores:
     def take(self, rows: Tensor) -> Scores:
         """The scores of some positions: ``rows`` int64 ``[P]``, ascending, none twice."""
         bias = self.bias
-        if bias is not None and len(rows):
-            places = torch.searchsorted(rows, bias.rows).clamp_max(len(rows) - 1)
-            kept = rows[places] == bias.rows
+        if bias is not None:
+            places = torch.searchsorted(rows, bias.rows)
+            kept = torch.zeros_like(places, dtype=torch.bool)
+            inside = places < len(rows)
+            kept[inside] = rows[places[inside]] == bias.rows[inside]
             bias = Bias(places[kept], bias.items[kept], bias.values[kept])
         return Scores(self.queries.index_select(0, rows), self.items, bias)
 

@@ -62,9 +62,10 @@ class RowSets:
         rows = torch.arange(self.count, device=self.keys.device).unsqueeze(1)
         return contains(self.keys, rows * self.width + classes)
 
-    def mask(self, scores: Tensor, value: float = -torch.inf) -> None:
-        """Set the members' scores in place; ``scores`` is ``[P, width]``."""
-        scores.view(-1)[self.keys] = value
+    def mask(self, scores: Tensor, first: int = 0, value: float = -torch.inf) -> None:
+        """Set the members' scores in place; ``scores`` is ``[n, width]``, the rows from ``first`` on."""
+        part = slice(int(self.starts[first]), int(self.starts[first + len(scores)]))
+        scores.view(-1)[self.keys[part] - first * self.width] = value
 
 
 def draw_uniform(forbidden: RowSets, count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:

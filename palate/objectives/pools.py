@@ -19,6 +19,9 @@ from palate.config import Config
 from palate.errors import PalateError
 from palate.objectives.forbidden import RowSets, draw_uniform, draw_weighted
 
+# Scores held at once while pools are made.
+_BLOCK_ELEMENTS = 8_000_000
+
 Strategy = Literal["uniform", "popularity", "in-batch", "hard", "top-k", "mixed", "disliked"]
 
 
@@ -30,7 +33,7 @@ class NegativesConfig(Config):
             best-scored items; ``top-k``: uniformly from the ``pool_k`` best-scored (RoDPO's stochastic negatives);
             ``mixed``: from that pool with probability ``mix``, else uniform; ``disliked``: what the user rated low.
         pool_k: size of the pool, or ``all`` for every item that may be drawn.
-        num_negatives: rejected items a pair; from a pool they are all different.
+        num_negatives: rejected items a pair; from a pool of ``pool_k`` they are all different.
         temperature: draw inside the pool by ``softmax(score / temperature)`` instead of uniformly; 0 is uniformly.
         mix: see ``mixed``.
         power: ``popularity`` draws in proportion to the training count to this power.
@@ -81,7 +84,9 @@ class NegativesConfig(Config):
         if self.pooled and size > classes - 2:
             raise PalateError(
                 f"a pool of {size} is larger than the catalogue allows: {classes} items were trained on",
-                f"Set --pool-k to at most {max(1, classes - 2)}, or to all.",
+                "Lower --num-negatives."
+                if self.strategy == "hard"
+                else f"Set --pool-k to at most {max(1, classes - 2)}, or to all.",
             )
 
 
@@ -93,11 +98,13 @@ class Rejected:
         classes: int64 ``[P, N]``.
         valid: bool ``[P, N]``: False where nothing could be drawn.
         pool: int64 ``[P, K]``, the pool they were drawn from, best first, or None.
+        pool_valid: bool ``[P, K]``: False where a row allows fewer than ``K``; None without a pool.
     """
 
     classes: Tensor
     valid: Tensor
     pool: Tensor | None = None
+    pool_valid: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ class Situation:
         targets: int64 ``[P]``, classes.
         forbidden: of each row.
         counts: float ``[n]``, training interactions of each class.
-        scores: makes the scores ``[P, n]`` of all classes; called at most once a draw, the result may be overwritten.
+        scores: makes the scores ``[rows, n]`` of all classes for a slice of rows; the result may be overwritten.
         others: int64 ``[T]``, all the step's targets, classes.
         dislikes: what each row's user rated low, or None.
         generator: on the device of ``targets``.
@@ -117,7 +124,7 @@ class Situation:
     targets: Tensor
     forbidden: RowSets
     counts: Tensor
-    scores: Callable[[], Tensor]
+    scores: Callable[[slice], Tensor]
     others: Tensor
     dislikes: RowSets | None = None
     generator: torch.Generator | None = None
@@ -145,29 +152,42 @@ def draw_rejected(config: NegativesConfig, situation: Situation) -> Rejected:
         return pooled
     blind, valid = draw_uniform(forbidden, wanted, generator)
     dice = torch.rand(blind.shape, generator=generator, device=blind.device) < config.mix
-    return Rejected(torch.where(dice, pooled.classes, blind), torch.where(dice, pooled.valid, valid), pooled.pool)
+    classes = torch.where(dice, pooled.classes, blind)
+    return Rejected(classes, torch.where(dice, pooled.valid, valid), pooled.pool, pooled.pool_valid)
 
 
 def _from_pool(config: NegativesConfig, situation: Situation) -> Rejected:
     """Distinct draws from the best-scored allowed classes of each row."""
     wanted = config.num_negatives
-    scores = situation.scores()
-    situation.forbidden.mask(scores)
-    if config.strategy == "hard":
-        values, pool = torch.topk(scores, wanted, dim=1)
-        return Rejected(pool, values > -torch.inf, pool)
-    size = scores.shape[1] if config.pool_k == "all" else int(config.pool_k)
-    values, pool = torch.topk(scores, min(size, scores.shape[1]), dim=1)
+    width = situation.forbidden.width
+    hard = config.strategy == "hard"
+    size = wanted if hard else width if config.pool_k == "all" else min(int(config.pool_k), width)
+    values, pool = _best(situation, size)
+    allowed = values > -torch.inf
+    if hard:
+        return Rejected(pool, allowed, pool, allowed)
     # The largest keys of a row: a uniform draw, or with Gumbel noise a draw by softmax, without replacement.
     draws = torch.rand(values.shape, generator=situation.generator, device=values.device)
     keys = (
-        draws
-        if not config.temperature
-        else values.float() / config.temperature - (-draws.clamp(1e-12, 1 - 1e-7).log()).log()
+        draws if not config.temperature else values / config.temperature - (-draws.clamp(1e-12, 1 - 1e-7).log()).log()
     )
     keys = keys.masked_fill(values == -torch.inf, -torch.inf)
     chosen = torch.topk(keys, wanted, dim=1)
-    return Rejected(pool.gather(1, chosen.indices), chosen.values > -torch.inf, pool)
+    return Rejected(pool.gather(1, chosen.indices), chosen.values > -torch.inf, pool, allowed)
+
+
+def _best(situation: Situation, size: int) -> tuple[Tensor, Tensor]:
+    """Scores and classes ``[P, size]`` of each row's best-scored allowed classes; a few rows are scored at a time."""
+    rows, width = len(situation.targets), situation.forbidden.width
+    step = max(1, _BLOCK_ELEMENTS // width)
+    values, pools = [], []
+    for first in range(0, max(rows, 1), step):
+        scores = situation.scores(slice(first, first + step))
+        situation.forbidden.mask(scores, first)
+        best = torch.topk(scores, size, dim=1)
+        values.append(best.values.float())
+        pools.append(best.indices)
+    return torch.cat(values), torch.cat(pools)
 
 
 def _from_sets(sets: RowSets | None, wanted: int, situation: Situation) -> Rejected:

@@ -16,6 +16,7 @@ from palate.rankers.registry import load_recommender
 from palate.runs import Run
 from palate.training.align_plan import plan_alignment
 from palate.training.align_report import report_alignment
+from palate.training.align_step import AlignStep
 from palate.training.fit import open_run, summary
 from palate.training.logs import Row
 from palate.training.loop import Trainer, start_workers
@@ -85,13 +86,20 @@ def align(
     with torch.random.fork_rng():
         torch.manual_seed(asked.seed)
         prepared = asked.prepare()
+
+        def make_step() -> AlignStep:
+            return asked.make_step(prepared, accelerator.device, gather_over(accelerator))
+
+        # A folder that is there already may be refused or finished; a new one is made when nothing can be refused.
+        step = None if (Path(out) / "run.json").exists() else make_step()
+        accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             open_run(out, identity, asked.dataset, asked.path, resume, {"aligned_from": origin})
         accelerator.wait_for_everyone()
         aligned = Run.open(out)
         if aligned.info.get("finished"):
             return aligned
-        step = asked.make_step(prepared, accelerator.device, gather_over(accelerator))
+        step = step or make_step()
         trainer = Trainer(
             prepared.model,
             step,
@@ -113,6 +121,6 @@ def align(
         facts["hardness"] = step.hardness.quantiles()
     if asked.preference is not None:
         facts["alignment"] = report_alignment(
-            aligned.folder, rows, step, asked.dataset, load_recommender(aligned), prepared
+            aligned.folder, rows, config.metric, step, asked.dataset, load_recommender(aligned), prepared
         )
     return aligned.add(finished=True, **facts)

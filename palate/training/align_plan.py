@@ -84,9 +84,10 @@ class Alignment:
         assert self.plan.objective is not None
         model = prepared.model.to(device)
         reference: Reference | None = None
-        if self.preference is not None and self.preference.needs_reference and self.config.weight:
-            ranker = load_recommender(self.frozen, str(device))
+        if self.preference is not None and self.config.weight:  # those that need none are still measured against it
+            ranker = load_recommender(self.frozen)
             assert isinstance(ranker, SequentialRanker)
+            ranker = ranker.to(device)
             shared = self.config.dropout == "shared"
             reference = ReplayedReference(ranker, model) if shared else CachedReference(ranker, prepared.data)
         step = AlignStep(
@@ -95,7 +96,7 @@ class Alignment:
             self.preference,
             self.negatives,
             Prefixes(prepared.data.sequences),
-            torch.from_numpy(self.dataset.train_counts).float(),
+            torch.from_numpy(self.dataset.train_counts).float().to(device),
             reference,
             dislikes=None if self.dataset.dislikes is None else Prefixes(self.dataset.dislikes),
             gather=gather,
@@ -125,6 +126,8 @@ def plan_alignment(
     plan, config, pool, preference, told = _settings(start, objective, negatives, settings or {})
     if preference is not None:
         _check_negatives(pool, data)
+        if config.dropout == "shared":
+            _check_shared(start, frozen)
     stores = _open_features(start, data, path, features)
     seed = start.seed if seed is None else seed
     return Alignment(start, frozen, data, path, stores, seed, plan, config, pool, preference, told)
@@ -145,11 +148,43 @@ def _check_runs(start: Run, reference: Run) -> None:
             f"the reference {reference.folder} knows other items than {start.folder}",
             "Take a reference that was trained on the same dataset.",
         )
-    if start.info["options"].get("settings", {}).get("ranker", {}).get("max_length") != reference.info["options"].get(
-        "settings", {}
-    ).get("ranker", {}).get("max_length"):
+    if start.info["dataset"]["fingerprint"] != reference.info["dataset"]["fingerprint"]:
+        raise PalateError(
+            f"the reference {reference.folder} was trained on another split or log than {start.folder}",
+            "Take a reference that was trained on the same dataset.",
+        )
+    length = _options(start)["settings"]["ranker"]["max_length"]
+    if _options(reference)["settings"]["ranker"]["max_length"] != length:
         raise PalateError(
             f"the reference {reference.folder} reads histories of another length", "Train both with one max_length."
+        )
+
+
+def _options(run: Run) -> dict[str, Any]:
+    """What the run was trained with."""
+    options: dict[str, Any] = run.info["options"]
+    try:
+        lacking = [key for key in ("modalities", "missing", "objective") if key not in options]
+        options["settings"]["ranker"]["max_length"], options["settings"]["trainer"]
+    except (KeyError, TypeError):
+        lacking = ["settings"]
+    if lacking:
+        raise PalateError(f"{run.folder / 'run.json'} is damaged: it lacks options.{lacking[0]}", "Train it again.")
+    return options
+
+
+def _check_shared(start: Run, reference: Run) -> None:
+    """Shared dropout masks mean something only where two models draw them alike."""
+    same = all(start.info[key] == reference.info[key] for key in ("model", "features"))
+    if not same or _options(start)["settings"]["ranker"] != _options(reference)["settings"]["ranker"]:
+        raise PalateError(
+            f"dropout cannot be shared: the reference {reference.folder} is another model than {start.folder}",
+            "Leave out align.dropout, or take a reference of the same settings.",
+        )
+    if _options(start)["settings"]["ranker"].get("ffn") == "moe":
+        raise PalateError(
+            "dropout cannot be shared by a mixture of experts: its masks follow the routing, which alignment moves",
+            "Leave out align.dropout.",
         )
 
 
@@ -205,7 +240,7 @@ def _settings(
     for section in settings:
         if section not in SECTIONS:
             raise PalateError(f"unknown section '{section}' in the settings", suggest(section, SECTIONS))
-    options = start.info["options"]
+    options = _options(start)
     trained = {name: dict(values) for name, values in options["settings"].items()}
     for key in ("modalities", "missing"):
         trained["ranker"].pop(key, None)
@@ -228,8 +263,8 @@ def _settings(
         }
     elif settings.get("preference") or settings.get("negatives"):
         raise PalateError("--objective none has no pairs", "Leave out the settings of preference and negatives.")
-    elif not align_config.cross_entropy:
-        raise PalateError("nothing is minimised: --objective none without cross-entropy", "Raise align.cross_entropy.")
+    if not align_config.cross_entropy and (preference is None or not align_config.weight):
+        raise PalateError("nothing is minimised", "Raise align.cross_entropy, or give an --objective and a --weight.")
     return plan, align_config, negatives_config, preference, told
 
 

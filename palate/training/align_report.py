@@ -28,7 +28,13 @@ _BATCHES = 16
 
 
 def report_alignment(
-    folder: Path, rows: list[Row], step: AlignStep, dataset: Dataset, aligned: Recommender, prepared: Prepared
+    folder: Path,
+    rows: list[Row],
+    metric: str,
+    step: AlignStep,
+    dataset: Dataset,
+    aligned: Recommender,
+    prepared: Prepared,
 ) -> dict[str, Any]:
     """Write ``alignment.json`` and ``alignment.png``; returns what ``run.json`` keeps.
 
@@ -37,17 +43,17 @@ def report_alignment(
     """
     assert isinstance(aligned, SequentialRanker)
     held_out = held_out_share(step, dataset, aligned, prepared)
-    facts: dict[str, Any] = {"pool_held_out": held_out, "warnings": warnings(rows)}
+    facts: dict[str, Any] = {"pool_held_out": held_out, "warnings": warnings(rows, metric)}
     write_json(folder / "alignment.json", {"rows": rows, **facts})
     plot_alignment(rows, held_out, folder / "alignment.png")
     return facts
 
 
-def warnings(rows: list[Row]) -> list[str]:
-    """What a user should know before using the model."""
+def warnings(rows: list[Row], metric: str) -> list[str]:
+    """What a user should know of the weights that were kept, those with the best ``metric``."""
     told = []
-    best = max(rows, key=lambda row: row.get("epoch", 0))
-    drift = best.get("chosen_drift")
+    kept = max((row for row in rows if metric in row), key=lambda row: float(row[metric]))
+    drift = kept.get("chosen_drift")
     if drift is not None and drift < -_FALL:
         told.append(
             f"the log-probability of chosen items fell by {-drift:.3f} on average: the policy pushes rejected items "
@@ -62,29 +68,29 @@ def held_out_share(step: AlignStep, dataset: Dataset, model: SequentialRanker, p
 
     Looked at for each user's last training target, the one that is closest to the held-out items.
     """
-    counts = torch.from_numpy(dataset.train_counts).float()
+    device = step.class_of.device
+    counts = torch.from_numpy(dataset.train_counts).float().to(device)
     classes = torch.nonzero(counts).squeeze(1)
     kept = (dataset.parts == Part.VALID) | (dataset.parts == Part.TEST)
     lengths = np.bincount(dataset.rows_user[kept], minlength=dataset.num_users).astype(np.int64)
     future = Prefixes(Sequences(dataset.items[kept], np.concatenate([[0], np.cumsum(lengths)])))
-    generator = torch.Generator().manual_seed(prepared.data.seed)
-    model = model.to("cpu")
+    generator = torch.Generator(device).manual_seed(prepared.data.seed)
+    model = model.to(device)
     hits, seen = 0.0, 0.0
     for number, windows in enumerate(prepared.data.batches(0)):
         if number == _BATCHES:
             break
-        packed = PackedBatch.of(windows.inputs, prepared.data.max_length)
-        batch = Batch(torch.from_numpy(windows.targets), classes, counts, None, generator)
+        packed = PackedBatch.of(windows.inputs, prepared.data.max_length, device)
+        batch = Batch(torch.from_numpy(windows.targets).to(device), classes, counts, None, generator)
         drawn = step.draw(model, packed, batch, windows.places)
         if drawn is None:
             continue
         last = step.prefixes.last(drawn.row_places)
         later = step.classes(*future.of_users(step.prefixes.owners(drawn.row_places)), len(drawn.items), len(classes))
-        pool, valid = drawn.rejected.pool, drawn.rejected.valid
-        looked = drawn.rejected.classes if pool is None else pool
-        mask = torch.from_numpy(last).unsqueeze(1) & (
-            valid if pool is None else torch.ones_like(pool, dtype=torch.bool)
-        )
+        looked, counted = drawn.rejected.classes, drawn.rejected.valid
+        if drawn.rejected.pool is not None and drawn.rejected.pool_valid is not None:
+            looked, counted = drawn.rejected.pool, drawn.rejected.pool_valid
+        mask = counted & torch.from_numpy(last).to(device).unsqueeze(1)
         hits += float((later.has(looked) & mask).sum())
         seen += float(mask.sum())
     return hits / seen if seen else None

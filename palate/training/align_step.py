@@ -86,7 +86,7 @@ class AlignStep:
     Args:
         objective: the cross-entropy part.
         preference: the preference part; None leaves it out.
-        counts: float ``[num_items + 1]``, training interactions.
+        counts: float ``[num_items + 1]``, training interactions, on the model's device.
         prefixes: what came before and comes after each place.
         reference: frozen; None for objectives that need none.
         hardness: a number a pair, for objectives that ask for it.
@@ -112,8 +112,8 @@ class AlignStep:
         self.prefixes, self.reference, self.hardness, self.dislikes = prefixes, reference, hardness, dislikes
         self.gather = gather
         classes = torch.nonzero(counts).squeeze(1)
-        self.class_of = torch.full((len(counts),), -1, dtype=torch.long)
-        self.class_of[classes] = torch.arange(len(classes))
+        self.class_of = torch.full((len(counts),), -1, dtype=torch.long, device=counts.device)
+        self.class_of[classes] = torch.arange(len(classes), device=counts.device)
 
     def __call__(self, model: nn.Module, packed: PackedBatch, batch: Batch, places: Places, number: int) -> Loss | None:
         parts: list[Tensor] = []
@@ -138,10 +138,11 @@ class AlignStep:
         self, preference: Preference, drawn: Drawn, batch: Batch, state: RandomState | None, number: int
     ) -> Loss:
         scores = drawn.policy.at(drawn.items)
+        watched = number % self.config.watch_every == 0
         known = None
-        if self.reference is not None:
+        if self.reference is not None and (preference.needs_reference or watched):
             known = self.reference.scores(drawn.packed, drawn.token_places, state).take(drawn.rows)
-        frozen = None if known is None else known.at(drawn.items)
+        frozen = None if known is None or not preference.needs_reference else known.at(drawn.items)
         pairs = Pairs(
             scores[:, 0],
             scores[:, 1:],
@@ -153,7 +154,7 @@ class AlignStep:
             **({} if self.gather is None else {"gather": self.gather}),
         )
         facts = {}
-        if number % self.config.watch_every == 0:
+        if watched:
             facts = watch_pairs(preference, pairs, drawn, known, batch.classes, self._future(drawn, batch))
         loss = preference(pairs)
         rows_with_pairs = drawn.rejected.valid.any(1).sum().clamp_min(1)
@@ -174,7 +175,9 @@ class AlignStep:
             packed, tokens, rows = chosen
             was_training = model.training
             model.eval()
-            policy: Scores = model(packed).take(rows)
+            # cuDNN has no backward for a recurrent network in eval mode; PyTorch's own kernels do.
+            with torch.backends.cudnn.flags(enabled=packed.device.type != "cuda"):
+                policy: Scores = model(packed).take(rows)
             model.train(was_training)
         else:  # they stand in the whole batch
             rows = torch.from_numpy(chosen[1]).to(packed.device)[chosen[2]]
@@ -218,12 +221,13 @@ class AlignStep:
             return self.prefixes.last(places)
         # A later window of a long history begins with less context than the model will ever have when it is asked.
         within = np.arange(len(places)) - np.repeat(packed.starts, packed.lengths)
-        wanted: npt.NDArray[np.bool_] = (within >= _CONTEXT - 1) | (self.prefixes.before(places) == within)
+        wanted: npt.NDArray[np.bool_] = (within >= min(_CONTEXT, packed.width) - 1) | (
+            self.prefixes.before(places) == within
+        )
         return wanted
 
     def _situation(self, policy: Scores, batch: Batch, targets: Tensor, places: Places) -> Situation:
         count, width = len(targets), len(batch.classes)
-        class_of = self.class_of.to(targets.device)
         rows, items = self.prefixes.past(places)
         target_rows = np.arange(count)
         rows, items = np.concatenate([rows, target_rows]), np.concatenate([items, targets.cpu().numpy()])
@@ -237,23 +241,24 @@ class AlignStep:
 
         dtype = torch.bfloat16 if self.negatives.precision == "bfloat16" else torch.float32
 
-        def scores() -> Tensor:
+        def scores(part: slice) -> Tensor:
             # What the bias raises or lowers stands in the history, which is left out anyway.
             table = policy.items.detach().index_select(0, batch.classes)
-            return policy.queries.detach().to(dtype) @ table.to(dtype).T
+            return policy.queries.detach()[part].to(dtype) @ table.to(dtype).T
 
         return Situation(
-            class_of[targets],
+            self.class_of[targets],
             self.classes(rows, items, count, width),
             batch.counts.index_select(0, batch.classes),
             scores,
-            class_of[batch.targets],
+            self.class_of[batch.targets],
             dislikes,
             batch.generator,
         )
 
     def classes(self, rows: npt.NDArray[np.int64], items: npt.NDArray[np.int64], count: int, width: int) -> RowSets:
         """Sets of classes from (row, item) pairs; items that are no class are left out."""
-        classes = self.class_of[torch.from_numpy(items)]
+        device = self.class_of.device
+        classes = self.class_of[torch.from_numpy(items).to(device)]
         known = classes >= 0
-        return RowSets.of(torch.from_numpy(rows)[known], classes[known], count, width)
+        return RowSets.of(torch.from_numpy(rows).to(device)[known], classes[known], count, width)

@@ -14,6 +14,8 @@ from palate.objectives.preference import Pairs, Preference, pair_weights
 if TYPE_CHECKING:
     from palate.training.align_step import Drawn
 
+# At most so many rows of a step are compared with the whole catalogue.
+_WATCHED = 1024
 # Upper ends of the bins of negatives' ranks; the last bin is open.
 RANK_EDGES = (1, 5, 10, 20, 50, 100, 500)
 RANK_NAMES = (
@@ -51,29 +53,33 @@ def watch_pairs(
     rejected, situation = drawn.rejected, drawn.situation
     valid = rejected.valid
     facts: dict[str, float] = {}
+    weights = pair_weights(preference, pairs)  # workers call this together, with pairs or without
     if bool(valid.any()):
-        scores = situation.scores()
-        of_rejected = scores.gather(1, rejected.classes)
-        situation.forbidden.mask(scores)
-        ranks = 1 + torch.stack([(scores > of_rejected[:, n : n + 1]).sum(1) for n in range(valid.shape[1])], 1)
-        bins = torch.bucketize(ranks[valid], torch.tensor(RANK_EDGES, device=ranks.device))
-        shares = torch.bincount(bins, minlength=len(RANK_NAMES)) / len(bins)
-        facts |= dict(zip(RANK_NAMES, shares.tolist(), strict=True))
-        weights = pair_weights(preference, pairs)
         is_later = later.has(rejected.classes)
         facts["gradient_later"] = float((weights * is_later).sum() / weights.sum().clamp_min(1e-30))
-        if rejected.pool is None:
-            facts["pool_later"] = float(is_later[valid].float().mean())
-    if rejected.pool is not None:
-        facts["pool_later"] = float(later.has(rejected.pool).float().mean())
-    if reference is not None:
-        facts["chosen_drift"] = float(
-            (
-                _log_probability(drawn.policy, classes, situation.targets)
-                - _log_probability(reference, classes, situation.targets)
-            ).mean()
-        )
+        facts |= _ranks(drawn)
+        looked, counted = rejected.classes, valid
+        if rejected.pool is not None and rejected.pool_valid is not None:
+            looked, counted = rejected.pool, rejected.pool_valid
+        facts["pool_later"] = float(later.has(looked)[counted].float().mean())
+    if reference is not None and len(situation.targets):
+        some = torch.arange(min(len(situation.targets), _WATCHED), device=valid.device)
+        drifts = [_log_probability(s.take(some), classes, situation.targets[some]) for s in (drawn.policy, reference)]
+        facts["chosen_drift"] = float((drifts[0] - drifts[1]).mean())
     return facts
+
+
+def _ranks(drawn: Drawn) -> dict[str, float]:
+    """Share of the valid negatives in each bin of ranks."""
+    rejected, situation = drawn.rejected, drawn.situation
+    valid = rejected.valid[:_WATCHED]
+    scores = situation.scores(slice(0, _WATCHED))
+    of_rejected = scores.gather(1, rejected.classes[:_WATCHED])
+    situation.forbidden.mask(scores)
+    ranks = 1 + torch.stack([(scores > of_rejected[:, n : n + 1]).sum(1) for n in range(valid.shape[1])], 1)
+    bins = torch.bucketize(ranks[valid], torch.tensor(RANK_EDGES, device=ranks.device))
+    shares = torch.bincount(bins, minlength=len(RANK_NAMES)) / max(1, len(bins))
+    return dict(zip(RANK_NAMES, shares.tolist(), strict=True)) if len(bins) else {}
 
 
 def _log_probability(scores: Scores, classes: Tensor, targets: Tensor) -> Tensor:

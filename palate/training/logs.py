@@ -39,7 +39,7 @@ class RunLog:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
                 return
-            last = rows[-1]["epoch"] if rows else 0
+            last = rows[-1]["step"] if rows else -1
             self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=last + 1)
 
     def add(self, row: Row) -> None:
@@ -48,7 +48,7 @@ class RunLog:
         if self._events is not None:
             for name, value in row.items():
                 if name != "epoch" and isinstance(value, int | float):
-                    self._events.add_scalar(name, value, row["epoch"])
+                    self._events.add_scalar(name, value, row["step"])
             self._events.flush()
 
     def _write(self) -> None:

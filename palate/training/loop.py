@@ -138,7 +138,9 @@ class Trainer:
         total = self.data.num_batches(self.epoch)
         share, shares = self.accelerator.process_index, self.accelerator.num_processes
         check_validations(total // shares, self.config)
-        end = total // shares * (self.part + 1) // self.config.validations_per_epoch
+        begin, end = (
+            total // shares * part // self.config.validations_per_epoch for part in (self.part, self.part + 1)
+        )
         last = self.part + 1 == self.config.validations_per_epoch
         started = saved = time.perf_counter()
         progress.start(self.epoch)
@@ -148,7 +150,7 @@ class Trainer:
             rate = self._learning_rate(self.epoch - 1 + self.batch * shares / total)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            self._train_step(windows)
+            self._train_step(windows, self.batch - begin)
             self.batch += 1
             progress.advance(len(windows.targets) * shares, self.sums["loss"] / max(1.0, self.weights["loss"]))
             now = time.perf_counter()
@@ -164,11 +166,11 @@ class Trainer:
         weights = np.exp2(-ages / self.config.recency_half_life)
         return torch.from_numpy((weights / weights.mean()).astype(np.float32)).to(self.device)
 
-    def _train_step(self, windows: Windows) -> None:
+    def _train_step(self, windows: Windows, number: int) -> None:
         packed = PackedBatch.of(windows.inputs, self.data.max_length, self.device)
         targets = torch.from_numpy(windows.targets).to(self.device)
         batch = Batch(targets, self.classes, self.counts, self._weights(windows.ages), self.generator)
-        loss = self.make_loss(self.model, packed, batch, windows.places, self.step)
+        loss = self.make_loss(self.model, packed, batch, windows.places, number)
         if loss is None:
             return
         self.optimizer.zero_grad(set_to_none=True)
@@ -188,8 +190,8 @@ class Trainer:
                 f"the loss is {value} at epoch {self.epoch}, step {self.step}",
                 "Lower trainer.learning_rate, or set trainer.clip_norm=1.",
             )
-        for name, number in {"loss": value, **loss.diagnostics}.items():
-            self.sums[name] += count * number
+        for name, fact in {"loss": value, **loss.diagnostics}.items():
+            self.sums[name] += count * fact
             self.weights[name] += count
 
     def _first_row(self) -> Row:

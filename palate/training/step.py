@@ -25,7 +25,7 @@ class Step(Protocol):
             packed: the inputs, ``T`` tokens.
             batch: the target of each token.
             places: int64 ``[T]``, see :class:`palate.training.batches.Windows`.
-            number: steps before this one.
+            number: steps since the last validation.
         """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from palate.data.catalogue import Catalogue
@@ -26,7 +27,10 @@ def copy_weights(run: Run, model: SequentialRanker, catalogue: Catalogue) -> int
     path = run.model_folder / "weights.safetensors"
     if not path.is_file():
         raise PalateError(f"{run.folder} has no weights to start from", "Give a trained run of the same model.")
-    old = load_file(path)
+    try:
+        old = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise PalateError(f"{path} is damaged ({error})", "Train the run again.") from None
     pairs = [(run.catalogue.index[item], i) for i, item in enumerate(catalogue.ids) if item in run.catalogue.index]
     before = torch.tensor([old_row for old_row, _ in pairs], dtype=torch.long)
     after = torch.tensor([new_row for _, new_row in pairs], dtype=torch.long)

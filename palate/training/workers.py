@@ -20,7 +20,7 @@ def gather_over(accelerator: Accelerator) -> Gather | None:
         length = torch.tensor([len(values)], device=values.device)
         lengths = accelerator.gather(length).tolist()
         padded = accelerator.pad_across_processes(values, dim=0)
-        parts = accelerator.gather(padded).view(len(lengths), -1)
+        parts = accelerator.gather(padded).view(len(lengths), max(lengths))
         return torch.cat([part[:n] for part, n in zip(parts, lengths, strict=True)])
 
     return gather

@@ -31,7 +31,7 @@ def situation(forbidden: list[set[int]], scores: torch.Tensor, seed: int = 0, **
         "targets": torch.tensor([min(row) if row else 0 for row in forbidden]),
         "forbidden": sets_of(forbidden, scores.shape[1]),
         "counts": torch.arange(1.0, scores.shape[1] + 1),
-        "scores": scores.clone,
+        "scores": lambda part: scores[part].clone(),
         "others": torch.arange(scores.shape[1]),
         "generator": torch.Generator().manual_seed(seed),
     }

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from palate.data.dataset import Dataset
+from palate.data.dataset import Dataset, Part
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.features.matrix import import_matrix
@@ -26,6 +26,7 @@ from palate.rankers.registry import load_recommender
 from palate.rankers.sequential import SequentialRanker
 from palate.runs import Run
 from palate.training.align import align
+from palate.training.align_report import warnings
 from palate.training.align_step import AlignConfig, AlignStep
 from palate.training.batches import TrainingSequences
 from palate.training.fit import train
@@ -35,7 +36,7 @@ from palate.training.reference import CachedReference, ReplayedReference
 Ring = Callable[..., Dataset]
 SMALL: dict[str, dict[str, Any]] = {
     "ranker": {"dim": 16, "max_length": 6, "dropout": 0.3, "repeat_bias": True, "positions": "first"},
-    "trainer": {"epochs": 4, "batch_size": 16, "learning_rate": 0.01, "device": "cpu", "tensorboard": False},
+    "trainer": {"epochs": 4, "batch_size": 16, "learning_rate": 0.01, "device": "cpu"},
 }
 TIMES = ("train_seconds", "eval_seconds", "targets_per_second", "peak_memory_mb")
 
@@ -216,13 +217,54 @@ def test_positions_and_share_choose_the_pairs(data: Dataset, base: Run) -> None:
 
 def test_a_later_window_gives_pairs_only_with_enough_context(data: Dataset, base: Run) -> None:
     log = sequences_of(data).sequences
+    seen: set[int] = set()
     for packed, batch, places in batches_of(data):
         drawn = a_step(data, base).draw(ranker_of(base), packed, batch, places)
         assert drawn is not None
-        before = drawn.row_places - log.offsets[np.searchsorted(log.offsets, drawn.row_places, side="right") - 1]
-        first_window = log.lengths[np.searchsorted(log.offsets, drawn.row_places, side="right") - 1] - 1
-        # Windows of 6 hold no position with 10 items before it: only a user's first window gives pairs.
-        assert (before <= np.where(first_window > 6, (first_window - 1) % 6, first_window)).all()
+        seen |= set(drawn.row_places.tolist())
+    expected: set[int] = set()
+    for start, end in zip(log.offsets[:-1], log.offsets[1:], strict=True):
+        targets = int(end - start) - 1
+        first = (targets - 1) % 6 + 1 if targets > 6 else targets
+        # All of the first window; of later ones, which are full, only the last position has seen as much as it can.
+        expected |= set(range(int(start), int(start) + first))
+        expected |= set(range(int(start) + first + 5, int(start) + targets, 6))
+    assert seen == expected
+
+
+def test_a_batch_without_pairs_is_no_accident(data: Dataset, base: Run) -> None:
+    """A worker among several has to take part; a lone one skips the step."""
+    packed, batch, places = batches_of(data)[0]
+    nobody = a_step(data, base)
+    nobody.config = AlignConfig(cross_entropy=0, share=1e-9)
+    assert nobody(ranker_of(base).train(), packed, batch, places, 0) is None
+    nobody.gather = lambda values: values
+    loss = nobody(ranker_of(base).train(), packed, batch, places, 0)
+    assert loss is not None
+    assert float(loss.value.detach()) == 0
+    loss.value.backward()  # type: ignore[no-untyped-call]
+    assert not any(np.isnan(value) for value in loss.diagnostics.values())
+
+
+def test_the_pool_of_a_short_catalogue_holds_allowed_items_only(data: Dataset, base: Run) -> None:
+    """With the future left out, no item of the pool can be one that is taken later, however large the pool."""
+    for size in (20, 28):
+        step = a_step(data, base, negatives=NegativesConfig(pool_k=size, mask_future=True))
+        for packed, batch, places in batches_of(data):
+            loss = step(ranker_of(base).train(), packed, batch, places, 0)
+            assert loss is not None
+            assert loss.diagnostics["pool_later"] == 0
+
+
+def test_the_warning_is_about_the_weights_that_are_kept() -> None:
+    rows: list[dict[str, Any]] = [
+        {"epoch": 0, "NDCG@10": 0.3},
+        {"epoch": 1, "NDCG@10": 0.4, "chosen_drift": -0.2},
+        {"epoch": 2, "NDCG@10": 0.1},
+    ]
+    assert "fell by 0.200" in warnings(rows, "NDCG@10")[0]
+    rows[0]["NDCG@10"] = 0.5
+    assert warnings(rows, "NDCG@10") == []
 
 
 def test_an_aligned_run_is_seeded_and_holds_what_traces_it(data: Dataset, base: Run, tmp_path: Path) -> None:
@@ -302,6 +344,22 @@ def test_nonsense_is_refused_before_any_work(data: Dataset, base: Run, ring: Rin
         align(base, out=out, dataset=data, settings={"ranker": {"dim": 3}})
     with pytest.raises(PalateError, match="has no pairs"):
         align(base, out=out, dataset=data, objective="none", settings={"negatives": {"pool_k": 3}})
+    with pytest.raises(PalateError, match="nothing is minimised"):
+        align(base, out=out, dataset=data, settings={"align": {"weight": 0, "cross_entropy": 0}})
+    with pytest.raises(PalateError, match="beta"):
+        align(base, out=out, dataset=data, settings={"preference": {"beta": float("inf")}})
+    with pytest.raises(PalateError, match="there are none"):  # ids have no features to compare items by
+        align(base, out=out, dataset=data, objective="hanorec")
+    parts = data.parts.copy()
+    parts[parts == Part.TEST] = Part.TRAIN
+    leaky = train(replace(data, parts=parts), model="sasrec", out=tmp_path / "leaky", settings=SMALL)
+    with pytest.raises(PalateError, match="another split or log"):
+        align(base, out=out, dataset=data, reference=leaky)
+    wide = {**SMALL, "ranker": {**SMALL["ranker"], "dim": 32}}
+    other = train(data, model="sasrec", out=tmp_path / "wide", settings=wide)
+    align(base, out=tmp_path / "by-another", dataset=data, reference=other, settings={"trainer": {"epochs": 1}})
+    with pytest.raises(PalateError, match="dropout cannot be shared"):
+        align(base, out=out, dataset=data, reference=other, settings={"align": {"dropout": "shared"}})
     with pytest.raises(PalateError, match="does not say where its dataset lies"):
         align(base, out=out)
     with pytest.raises(PalateError, match="fewer than 50 validations"):
