@@ -29,7 +29,7 @@ def plot_alignment(rows: list[Row], held_out: float | None, path: Path) -> None:
     shares = {"pool_later": _BLUE, "gradient_later": _RED}
     _lines(panels[1, 1], rows, shares, "share", "Negatives that the user takes later in training")
     if held_out is not None:
-        panels[1, 1].axhline(held_out, color=_GREEN, linestyle="--", label="pool, held-out items")
+        panels[1, 1].axhline(held_out, color=_GREEN, linestyle="--", label="held-out items, last position")
         panels[1, 1].legend(frameon=False)
     with atomic_file(path) as part:
         figure.savefig(part, format="png")
@@ -56,7 +56,7 @@ def _ranks(axes: Any, rows: list[Row]) -> None:
         places = range(len(labels))
         axes.bar([p - 0.2 for p in places], [seen[0][n] for n in RANK_NAMES], 0.4, color=_GREY, label="first")
         axes.bar([p + 0.2 for p in places], [seen[-1][n] for n in RANK_NAMES], 0.4, color=_BLUE, label="last")
-        axes.set_xticks(list(places), labels)
+        axes.set_xticks(list(places), labels, rotation=30, fontsize=8)
         axes.legend(frameon=False)
     axes.set_title("Rank of the negatives under the policy", fontsize=10)
     axes.set_ylabel("share")
