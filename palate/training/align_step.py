@@ -37,6 +37,8 @@ class AlignConfig(Config):
         weight: of the preference loss, lambda.
         cross_entropy: of the objective that the ranker was trained with.
         positions: which targets give pairs: ``all``, or only each user's ``last`` one.
+        horizon: the chosen item is one of the user's next so many, drawn evenly; 1 is the very next, which
+            cross-entropy has seen at this place.
         share: of the windows of a step, drawn anew each time, that give pairs.
         dropout: ``off`` judges pairs by a second forward of the policy in eval mode, as the reference is; ``shared``
             judges them by the very forward that cross-entropy sees, and the reference under the same dropout masks,
@@ -47,6 +49,7 @@ class AlignConfig(Config):
     weight: float = Field(1.0, ge=0)
     cross_entropy: float = Field(1.0, ge=0)
     positions: Literal["all", "last"] = "all"
+    horizon: int = Field(1, ge=1)
     share: float = Field(1.0, gt=0, le=1)
     dropout: Literal["off", "shared"] = "off"
     watch_every: int = Field(16, ge=1)
@@ -185,11 +188,19 @@ class AlignStep:
             policy = scores.take(rows)
         token_places = places[tokens]
         row_places = token_places[rows.cpu().numpy()]
-        targets = batch.targets[torch.from_numpy(tokens).to(packed.device)][rows]
+        targets = self._targets(row_places, batch.generator, packed.device)
         situation = self._situation(policy, batch, targets, row_places)
         rejected = draw_rejected(self.negatives, situation)
         items = torch.cat([targets.unsqueeze(1), batch.classes[rejected.classes]], dim=1)
         return Drawn(packed, token_places, rows, row_places, policy, items, situation, rejected)
+
+    def _targets(self, places: Places, generator: torch.Generator | None, device: torch.device) -> Tensor:
+        """int64 ``[P]``: the chosen item of each place."""
+        if self.config.horizon == 1:
+            return torch.from_numpy(self.prefixes.ahead(places, np.ones_like(places))).to(device)
+        share = torch.rand(len(places), generator=generator, device=device, dtype=torch.float64).cpu().numpy()
+        left = np.minimum(self.prefixes.left(places), self.config.horizon)
+        return torch.from_numpy(self.prefixes.ahead(places, 1 + (share * left).astype(np.int64))).to(device)
 
     def _future(self, drawn: Drawn, batch: Batch) -> RowSets:
         return self.classes(*self.prefixes.future(drawn.row_places), len(drawn.items), len(batch.classes))
@@ -228,9 +239,7 @@ class AlignStep:
 
     def _situation(self, policy: Scores, batch: Batch, targets: Tensor, places: Places) -> Situation:
         count, width = len(targets), len(batch.classes)
-        rows, items = self.prefixes.past(places)
-        target_rows = np.arange(count)
-        rows, items = np.concatenate([rows, target_rows]), np.concatenate([items, targets.cpu().numpy()])
+        rows, items = self.prefixes.past(places, self.config.horizon)
         if self.negatives.mask_future:
             more = self.prefixes.future(places)
             rows, items = np.concatenate([rows, more[0]]), np.concatenate([items, more[1]])

@@ -35,15 +35,25 @@ class Prefixes:
         result: Integers = places - self.sequences.offsets[self.owners(places)]
         return result
 
-    def past(self, places: Integers) -> tuple[Integers, Integers]:
-        """(rows, items) of all that each place's user took before the target, the item at the place included."""
-        starts = self.sequences.offsets[self.owners(places)]
-        return self._ranges(starts, places + 1)
+    def left(self, places: Integers) -> Integers:
+        """int64 ``[P]``: how many values of its user follow each place."""
+        result: Integers = self.sequences.offsets[self.owners(places) + 1] - places - 1
+        return result
+
+    def ahead(self, places: Integers, steps: Integers) -> Integers:
+        """int64 ``[P]``: the item that stands ``steps`` after each place."""
+        items: Integers = self.sequences.values[places + steps].astype(np.int64)
+        return items
+
+    def past(self, places: Integers, ahead: int) -> tuple[Integers, Integers]:
+        """(rows, items) of all that each place's user took up to the place, and of the ``ahead`` items after it."""
+        owners = self.owners(places)
+        ends = np.minimum(places + 1 + ahead, self.sequences.offsets[owners + 1])
+        return self._ranges(self.sequences.offsets[owners], ends)
 
     def future(self, places: Integers) -> tuple[Integers, Integers]:
-        """(rows, items) of all that each place's user takes after the target."""
-        ends = self.sequences.offsets[self.owners(places) + 1]
-        return self._ranges(np.minimum(places + 2, ends), ends)
+        """(rows, items) of all that each place's user takes after it."""
+        return self._ranges(places + 1, self.sequences.offsets[self.owners(places) + 1])
 
     def last(self, places: Integers) -> npt.NDArray[np.bool_]:
         """bool ``[P]``: whether the target is the last of its user."""

@@ -395,3 +395,19 @@ def test_features_are_found_by_their_fingerprint_and_serve_hardness(ring: Ring, 
     shutil.rmtree(folder / "features" / "text-right")
     with pytest.raises(PalateError, match=r"text features that .* was trained with"):
         align(first, out=tmp_path / "again", objective="dpo")
+
+
+def test_a_horizon_chooses_among_the_next_items_and_rejects_none_of_them(data: Dataset, base: Run) -> None:
+    log = sequences_of(data).sequences
+    steps: set[int] = set()
+    step = a_step(data, base, negatives=NegativesConfig(strategy="uniform", num_negatives=20))
+    step.config = AlignConfig(horizon=3)
+    for packed, batch, places in batches_of(data):
+        drawn = step.draw(ranker_of(base), packed, batch, places)
+        assert drawn is not None
+        for place, row in zip(drawn.row_places, drawn.items.tolist(), strict=True):
+            end = int(log.offsets[np.searchsorted(log.offsets, place, side="right")])
+            following = log.values[place + 1 : min(place + 4, end)].tolist()
+            steps.add(following.index(row[0]))
+            assert not set(following) & set(row[1:])
+    assert steps == {0, 1, 2}
