@@ -230,7 +230,7 @@ def test_they_are_in_no_sequence_history_target_or_count() -> None:
         ({"min_rating": None}, "without --min-rating"),
         ({"min_rating": 2}, "is not below --min-rating 2"),
         ({"min_rating": 1.5}, r"is not below --min-rating 1\.5"),
-        ({"disliked_at_most": float("nan")}, "is not below"),
+        ({"disliked_at_most": float("nan")}, "should be a finite number"),
         ({"disliked_at_most": 0.5}, "the lowest of all ratings is 1"),
         ({"k_core": 2}, "keeps none of 2 low ratings .*2 of a user or an item that the filters took"),
     ],
