@@ -121,6 +121,6 @@ def align(
         facts["hardness"] = step.hardness.quantiles()
     if asked.preference is not None:
         facts["alignment"] = report_alignment(
-            aligned.folder, rows, config.metric, step, asked.dataset, load_recommender(aligned), prepared
+            aligned.folder, rows, config.metric, step.pairs, asked.dataset, load_recommender(aligned), prepared
         )
     return aligned.add(finished=True, **facts)

@@ -14,7 +14,7 @@ from palate.features.store import FeatureStore
 from palate.objectives import Batch, Preference
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sequential import SequentialRanker
-from palate.training.align_step import AlignStep
+from palate.training.align_pairs import PairDrawer
 from palate.training.plan import Prepared
 
 # How many batches' pairs the hardness is fitted to.
@@ -23,7 +23,7 @@ _FIT_BATCHES = 16
 
 @torch.no_grad()
 def fit_hardness(
-    step: AlignStep,
+    pairs: PairDrawer,
     preference: Preference,
     model: SequentialRanker,
     prepared: Prepared,
@@ -45,7 +45,7 @@ def fit_hardness(
             break
         packed = PackedBatch.of(windows.inputs, prepared.data.max_length, device)
         batch = Batch(torch.from_numpy(windows.targets).to(device), classes, counts, None, generator)
-        drawn = step.draw(model, packed, batch, windows.places)
+        drawn = pairs.draw(model, packed, batch, windows.places)
         if drawn is not None:
             chosen.append(drawn.items[:, 0])
             rejected.append(drawn.items[:, 1:])

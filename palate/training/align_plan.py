@@ -19,7 +19,8 @@ from palate.rankers.registry import RANKERS, load_recommender
 from palate.rankers.sequential import SequentialRanker
 from palate.runs import Run
 from palate.training.align_hardness import fit_hardness
-from palate.training.align_step import AlignConfig, AlignStep
+from palate.training.align_pairs import AlignConfig, PairDrawer
+from palate.training.align_step import AlignStep
 from palate.training.plan import Plan, Prepared, Settings, make_plan, prepare_model
 from palate.training.prefixes import Prefixes
 from palate.training.reference import CachedReference, Reference, ReplayedReference
@@ -90,19 +91,17 @@ class Alignment:
             ranker = ranker.to(device)
             shared = self.config.dropout == "shared"
             reference = ReplayedReference(ranker, model) if shared else CachedReference(ranker, prepared.data)
-        step = AlignStep(
+        pairs = PairDrawer(
             self.config,
-            self.plan.objective,
-            self.preference,
             self.negatives,
             Prefixes(prepared.data.sequences),
             torch.from_numpy(self.dataset.train_counts).float().to(device),
-            reference,
-            dislikes=None if self.dataset.dislikes is None else Prefixes(self.dataset.dislikes),
-            gather=gather,
+            None if self.dataset.dislikes is None else Prefixes(self.dataset.dislikes),
+            joins=gather is not None,
         )
+        step = AlignStep(self.config, self.plan.objective, self.preference, pairs, reference, gather=gather)
         if self.preference is not None and self.preference.needs_hardness:
-            step.hardness = fit_hardness(step, self.preference, model, prepared, self.stores, self.dataset)
+            step.hardness = fit_hardness(pairs, self.preference, model, prepared, self.stores, self.dataset)
         return step
 
 

@@ -16,7 +16,7 @@ from palate.rankers.packing import PackedBatch
 from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender
 from palate.training.align_chart import plot_alignment
-from palate.training.align_step import AlignStep
+from palate.training.align_pairs import PairDrawer
 from palate.training.logs import Row
 from palate.training.plan import Prepared
 from palate.training.prefixes import Prefixes
@@ -31,7 +31,7 @@ def report_alignment(
     folder: Path,
     rows: list[Row],
     metric: str,
-    step: AlignStep,
+    pairs: PairDrawer,
     dataset: Dataset,
     aligned: Recommender,
     prepared: Prepared,
@@ -42,7 +42,7 @@ def report_alignment(
     nothing can be chosen by it any more.
     """
     assert isinstance(aligned, SequentialRanker)
-    held_out = held_out_share(step, dataset, aligned, prepared)
+    held_out = held_out_share(pairs, dataset, aligned, prepared)
     facts: dict[str, Any] = {"pool_held_out": held_out, "warnings": warnings(rows, metric)}
     write_json(folder / "alignment.json", {"rows": rows, **facts})
     plot_alignment(rows, held_out, folder / "alignment.png")
@@ -63,12 +63,12 @@ def warnings(rows: list[Row], metric: str) -> list[str]:
 
 
 @torch.no_grad()
-def held_out_share(step: AlignStep, dataset: Dataset, model: SequentialRanker, prepared: Prepared) -> float | None:
+def held_out_share(pairs: PairDrawer, dataset: Dataset, model: SequentialRanker, prepared: Prepared) -> float | None:
     """Share of pool items (or of negatives, where there is no pool) that the user takes in validation or test.
 
     Looked at for each user's last training target, the one that is closest to the held-out items.
     """
-    device = step.class_of.device
+    device = pairs.class_of.device
     counts = torch.from_numpy(dataset.train_counts).float().to(device)
     classes = torch.nonzero(counts).squeeze(1)
     kept = (dataset.parts == Part.VALID) | (dataset.parts == Part.TEST)
@@ -82,11 +82,11 @@ def held_out_share(step: AlignStep, dataset: Dataset, model: SequentialRanker, p
             break
         packed = PackedBatch.of(windows.inputs, prepared.data.max_length, device)
         batch = Batch(torch.from_numpy(windows.targets).to(device), classes, counts, None, generator)
-        drawn = step.draw(model, packed, batch, windows.places)
+        drawn = pairs.draw(model, packed, batch, windows.places)
         if drawn is None:
             continue
-        last = step.prefixes.last(drawn.row_places)
-        later = step.classes(*future.of_users(step.prefixes.owners(drawn.row_places)), len(drawn.items), len(classes))
+        last = pairs.prefixes.last(drawn.row_places)
+        later = pairs.classes(*future.of_users(pairs.prefixes.owners(drawn.row_places)), len(drawn.items), len(classes))
         looked, counted = drawn.rejected.classes, drawn.rejected.valid
         if drawn.rejected.pool is not None and drawn.rejected.pool_valid is not None:
             looked, counted = drawn.rejected.pool, drawn.rejected.pool_valid

@@ -12,7 +12,7 @@ from palate.objectives.forbidden import RowSets
 from palate.objectives.preference import Pairs, Preference, pair_weights
 
 if TYPE_CHECKING:
-    from palate.training.align_step import Drawn
+    from palate.training.align_pairs import Drawn
 
 # At most so many rows of a step are compared with the whole catalogue.
 _WATCHED = 1024

@@ -16,6 +16,7 @@ import torch
 from palate.data.dataset import Dataset, Part
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
+from palate.features.hardness import Hardness
 from palate.features.matrix import import_matrix
 from palate.features.store import FeatureStore
 from palate.objectives import PREFERENCES, Batch
@@ -26,8 +27,9 @@ from palate.rankers.registry import load_recommender
 from palate.rankers.sequential import SequentialRanker
 from palate.runs import Run
 from palate.training.align import align
+from palate.training.align_pairs import AlignConfig, PairDrawer
 from palate.training.align_report import warnings
-from palate.training.align_step import AlignConfig, AlignStep
+from palate.training.align_step import AlignStep
 from palate.training.batches import TrainingSequences
 from palate.training.fit import train
 from palate.training.prefixes import Prefixes
@@ -66,19 +68,21 @@ def sequences_of(data: Dataset) -> TrainingSequences:
     return TrainingSequences(data.train_sequences(), 6, 16, 0, fixed=True)
 
 
-def a_step(data: Dataset, base: Run, objective: str = "dpo", config: Any = None, **more: Any) -> AlignStep:
-    counts = torch.from_numpy(data.train_counts).float()
+def a_step(data: Dataset, base: Run, objective: str = "dpo", preference: Any = None, **more: Any) -> AlignStep:
+    """A step of preferences alone; ``negatives``, ``reference``, ``hardness``, ``joins`` and align's settings."""
     windows = sequences_of(data)
-    given: dict[str, Any] = {
-        "config": AlignConfig(cross_entropy=0),
-        "objective": CrossEntropy(),
-        "preference": PREFERENCES[objective](config),
-        "negatives": NegativesConfig(pool_k=5),
-        "prefixes": Prefixes(windows.sequences),
-        "counts": counts,
-        "reference": CachedReference(ranker_of(base), windows),
-    }
-    return AlignStep(**{**given, **more})
+    parts = {name: more.pop(name) for name in ("reference", "hardness") if name in more}
+    negatives, joins = more.pop("negatives", NegativesConfig(pool_k=5)), more.pop("joins", False)
+    config = AlignConfig(**{"cross_entropy": 0, **more})
+    counts = torch.from_numpy(data.train_counts).float()
+    return AlignStep(
+        config,
+        CrossEntropy(),
+        PREFERENCES[objective](preference),
+        PairDrawer(config, negatives, Prefixes(windows.sequences), counts, joins=joins),
+        **{"reference": CachedReference(ranker_of(base), windows), **parts},
+        gather=(lambda values: values) if joins else None,
+    )
 
 
 def batches_of(data: Dataset) -> list[tuple[PackedBatch, Batch, Any]]:
@@ -108,8 +112,7 @@ def test_the_policy_starts_where_the_reference_stands(data: Dataset, base: Run) 
 def test_shared_dropout_starts_at_zero_too_and_draws_as_if_nothing_had_been(data: Dataset, base: Run) -> None:
     policy = ranker_of(base).train()
     reference = ReplayedReference(ranker_of(base), policy)
-    step = a_step(data, base, reference=reference)
-    step.config = AlignConfig(dropout="shared")
+    step = a_step(data, base, reference=reference, cross_entropy=1, dropout="shared")
     for packed, batch, places in batches_of(data):
         torch.manual_seed(1)
         policy(packed)
@@ -140,15 +143,11 @@ def test_every_objective_lowers_its_loss_and_raises_its_reward(objective: str, d
     config = None
     if objective == "hanorec":
         config = PREFERENCES[objective].Config(hardness="one", sigma=0.01)
-    step = a_step(data, base, objective, config)
-    if objective == "hanorec":
-        from palate.features.hardness import Hardness
-
-        step.hardness = Hardness("one", None, None)
+    step = a_step(data, base, objective, config, hardness=Hardness("one", None, None))
     ranker = ranker_of(base).train()
     batches = batches_of(data)
     # Pairs of the start: the pool itself follows the policy.
-    drawn = step.draw(ranker, *batches[0])
+    drawn = step.pairs.draw(ranker, *batches[0])
     assert drawn is not None
 
     def margin() -> float:
@@ -172,7 +171,7 @@ def test_pairs_never_reject_the_history_the_target_or_a_cold_item(data: Dataset,
     step = a_step(data, base, negatives=NegativesConfig(strategy="uniform", num_negatives=8))
     log = sequences_of(data).sequences
     for packed, batch, places in batches_of(data):
-        drawn = step.draw(ranker_of(base), packed, batch, places)
+        drawn = step.pairs.draw(ranker_of(base), packed, batch, places)
         assert drawn is not None
         for place, row in zip(drawn.row_places, drawn.items, strict=True):
             user = int(np.searchsorted(log.offsets, place, side="right") - 1)
@@ -189,7 +188,7 @@ def test_the_future_is_left_out_on_request(data: Dataset, base: Run) -> None:
         step = a_step(data, base, negatives=NegativesConfig(strategy="uniform", num_negatives=20, mask_future=mask))
         later = 0
         for packed, batch, places in batches_of(data):
-            drawn = step.draw(ranker_of(base), packed, batch, places)
+            drawn = step.pairs.draw(ranker_of(base), packed, batch, places)
             assert drawn is not None
             for place, row in zip(drawn.row_places, drawn.items, strict=True):
                 user = int(np.searchsorted(log.offsets, place, side="right") - 1)
@@ -200,17 +199,15 @@ def test_the_future_is_left_out_on_request(data: Dataset, base: Run) -> None:
 def test_positions_and_share_choose_the_pairs(data: Dataset, base: Run) -> None:
     packed, batch, places = batches_of(data)[0]
     log = sequences_of(data).sequences
-    last = a_step(data, base, config=None)
-    last.config = AlignConfig(positions="last")
-    drawn = last.draw(ranker_of(base), packed, batch, places)
+    drawn = a_step(data, base, positions="last").pairs.draw(ranker_of(base), packed, batch, places)
     assert drawn is not None
     assert set((drawn.row_places + 2).tolist()) <= set(log.offsets[1:].tolist())
-    last.config = AlignConfig(share=0.3)
+    some_windows = a_step(data, base, share=0.3).pairs
     counts = []
     for _ in range(20):
-        some = last.draw(ranker_of(base), packed, batch, places)
+        some = some_windows.draw(ranker_of(base), packed, batch, places)
         counts.append(0 if some is None else len(some.items))
-    every = a_step(data, base).draw(ranker_of(base), packed, batch, places)
+    every = a_step(data, base).pairs.draw(ranker_of(base), packed, batch, places)
     assert every is not None
     assert 0.1 < np.mean(counts) / len(every.items) < 0.5
 
@@ -219,7 +216,7 @@ def test_a_later_window_gives_pairs_only_with_enough_context(data: Dataset, base
     log = sequences_of(data).sequences
     seen: set[int] = set()
     for packed, batch, places in batches_of(data):
-        drawn = a_step(data, base).draw(ranker_of(base), packed, batch, places)
+        drawn = a_step(data, base).pairs.draw(ranker_of(base), packed, batch, places)
         assert drawn is not None
         seen |= set(drawn.row_places.tolist())
     expected: set[int] = set()
@@ -235,11 +232,9 @@ def test_a_later_window_gives_pairs_only_with_enough_context(data: Dataset, base
 def test_a_batch_without_pairs_is_no_accident(data: Dataset, base: Run) -> None:
     """A worker among several has to take part; a lone one skips the step."""
     packed, batch, places = batches_of(data)[0]
-    nobody = a_step(data, base)
-    nobody.config = AlignConfig(cross_entropy=0, share=1e-9)
-    assert nobody(ranker_of(base).train(), packed, batch, places, 0) is None
-    nobody.gather = lambda values: values
-    loss = nobody(ranker_of(base).train(), packed, batch, places, 0)
+    alone = a_step(data, base, share=1e-9)
+    assert alone(ranker_of(base).train(), packed, batch, places, 0) is None
+    loss = a_step(data, base, share=1e-9, joins=True)(ranker_of(base).train(), packed, batch, places, 0)
     assert loss is not None
     assert float(loss.value.detach()) == 0
     loss.value.backward()  # type: ignore[no-untyped-call]
@@ -400,10 +395,9 @@ def test_features_are_found_by_their_fingerprint_and_serve_hardness(ring: Ring, 
 def test_a_horizon_chooses_among_the_next_items_and_rejects_none_of_them(data: Dataset, base: Run) -> None:
     log = sequences_of(data).sequences
     steps: set[int] = set()
-    step = a_step(data, base, negatives=NegativesConfig(strategy="uniform", num_negatives=20))
-    step.config = AlignConfig(horizon=3)
+    step = a_step(data, base, negatives=NegativesConfig(strategy="uniform", num_negatives=20), horizon=3)
     for packed, batch, places in batches_of(data):
-        drawn = step.draw(ranker_of(base), packed, batch, places)
+        drawn = step.pairs.draw(ranker_of(base), packed, batch, places)
         assert drawn is not None
         for place, row in zip(drawn.row_places, drawn.items.tolist(), strict=True):
             end = int(log.offsets[np.searchsorted(log.offsets, place, side="right")])

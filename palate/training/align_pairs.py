@@ -1,0 +1,211 @@
+"""The pairs of a step: which positions give them, which item is chosen, which are rejected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from palate.config import Config
+from palate.objectives import Batch, Scores
+from palate.objectives.forbidden import RowSets
+from palate.objectives.pools import NegativesConfig, Rejected, Situation, draw_rejected
+from palate.rankers.packing import PackedBatch
+from palate.training.prefixes import Prefixes
+
+Places = npt.NDArray[np.int64]
+# Items that a position must see, if its user has as many, to give a pair.
+_CONTEXT = 10
+
+
+class AlignConfig(Config):
+    """What is minimised: ``cross_entropy * CE + weight * preference`` (``--set align.KEY=VALUE``).
+
+    Attributes:
+        weight: of the preference loss, lambda.
+        cross_entropy: of the objective that the ranker was trained with.
+        positions: which targets give pairs: ``all``, or only each user's ``last`` one.
+        horizon: the chosen item is one of the user's next so many, drawn evenly; 1 is the very next, which
+            cross-entropy has seen at this place.
+        share: of the windows of a step, drawn anew each time, that give pairs.
+        dropout: ``off`` judges pairs by a second forward of the policy in eval mode, as the reference is; ``shared``
+            judges them by the very forward that cross-entropy sees, and the reference under the same dropout masks,
+            so that pairs are regularised as everything else is. Either way the difference starts at zero.
+        watch_every: of so many steps one is looked at closely for the diagnostics (ranks, drift, items taken later).
+    """
+
+    weight: float = Field(1.0, ge=0)
+    cross_entropy: float = Field(1.0, ge=0)
+    positions: Literal["all", "last"] = "all"
+    horizon: int = Field(1, ge=1)
+    share: float = Field(1.0, gt=0, le=1)
+    dropout: Literal["off", "shared"] = "off"
+    watch_every: int = Field(16, ge=1)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The pairs of one step.
+
+    Attributes:
+        packed: the windows that give pairs.
+        token_places: int64 ``[T']``, places of their tokens in the log.
+        rows: int64 ``[P]``, the tokens whose targets are chosen items.
+        row_places: int64 ``[P]``.
+        policy: scores at ``rows``.
+        items: int64 ``[P, 1 + N]``: chosen, then rejected (anything where not valid).
+        situation: what the draw looked at.
+        rejected: what it gave.
+    """
+
+    packed: PackedBatch
+    token_places: Places
+    rows: Tensor
+    row_places: Places
+    policy: Scores
+    items: Tensor
+    situation: Situation
+    rejected: Rejected
+
+
+class PairDrawer:
+    """Draws the pairs of a batch.
+
+    Args:
+        counts: float ``[num_items + 1]``, training interactions, on the model's device.
+        prefixes: what came before and comes after each place.
+        dislikes: what each user rated low, a row a user, for ``disliked`` negatives.
+        joins: a batch without pairs still goes through the model: other workers wait for this one.
+    """
+
+    def __init__(
+        self,
+        config: AlignConfig,
+        negatives: NegativesConfig,
+        prefixes: Prefixes,
+        counts: Tensor,
+        dislikes: Prefixes | None = None,
+        joins: bool = False,
+    ) -> None:
+        self.config, self.negatives, self.prefixes = config, negatives, prefixes
+        self.dislikes, self.joins = dislikes, joins
+        classes = torch.nonzero(counts).squeeze(1)
+        self.class_of = torch.full((len(counts),), -1, dtype=torch.long, device=counts.device)
+        self.class_of[classes] = torch.arange(len(classes), device=counts.device)
+
+    def draw(
+        self, model: nn.Module, packed: PackedBatch, batch: Batch, places: Places, scores: Scores | None = None
+    ) -> Drawn | None:
+        """The pairs of a batch, and the policy's scores at their positions; None if there are none.
+
+        Args:
+            scores: the policy's, of the whole batch; by default they are made, in eval mode.
+        """
+        chosen = self._choose(packed, batch, places)
+        if chosen is None:
+            return None
+        if scores is None:
+            packed, tokens, rows = chosen
+            was_training = model.training
+            model.eval()
+            # cuDNN has no backward for a recurrent network in eval mode; PyTorch's own kernels do.
+            with torch.backends.cudnn.flags(enabled=packed.device.type != "cuda"):
+                policy: Scores = model(packed).take(rows)
+            model.train(was_training)
+        else:  # they stand in the whole batch
+            rows = torch.from_numpy(chosen[1]).to(packed.device)[chosen[2]]
+            tokens = np.arange(len(places))
+            policy = scores.take(rows)
+        token_places = places[tokens]
+        row_places = token_places[rows.cpu().numpy()]
+        targets = self._targets(row_places, batch.generator, packed.device)
+        situation = self._situation(policy, batch, targets, row_places)
+        rejected = draw_rejected(self.negatives, situation)
+        items = torch.cat([targets.unsqueeze(1), batch.classes[rejected.classes]], dim=1)
+        return Drawn(packed, token_places, rows, row_places, policy, items, situation, rejected)
+
+    def _targets(self, places: Places, generator: torch.Generator | None, device: torch.device) -> Tensor:
+        """int64 ``[P]``: the chosen item of each place."""
+        if self.config.horizon == 1:
+            return torch.from_numpy(self.prefixes.ahead(places, np.ones_like(places))).to(device)
+        share = torch.rand(len(places), generator=generator, device=device, dtype=torch.float64).cpu().numpy()
+        left = np.minimum(self.prefixes.left(places), self.config.horizon)
+        return torch.from_numpy(self.prefixes.ahead(places, 1 + (share * left).astype(np.int64))).to(device)
+
+    def future(self, drawn: Drawn, batch: Batch) -> RowSets:
+        """What each row's user takes later, training split only."""
+        return self.classes(*self.prefixes.future(drawn.row_places), len(drawn.items), len(batch.classes))
+
+    def _choose(self, packed: PackedBatch, batch: Batch, places: Places) -> tuple[PackedBatch, Places, Tensor] | None:
+        """The windows that give pairs, their tokens in the batch, and the rows of those that are pairs' targets."""
+        keep = np.ones(len(packed.lengths), bool)
+        if self.config.share < 1:
+            device = packed.device
+            dice = torch.rand(len(keep), generator=batch.generator, device=device) < self.config.share
+            keep = dice.cpu().numpy()
+        wanted = self._wanted(packed, places)
+        keep &= np.logical_or.reduceat(wanted, packed.starts)
+        if not keep.any():
+            if not self.joins:
+                return None
+            keep[0] = True  # a worker among several joins in whatever the others compute together, with no pair
+            wanted[: packed.lengths[0]] = False
+        tokens = np.flatnonzero(np.repeat(keep, packed.lengths))
+        if not keep.all():
+            index = torch.from_numpy(tokens).to(packed.device)
+            packed = PackedBatch(packed.items[index], packed.lengths[keep], packed.width, packed.device)
+        rows = np.flatnonzero(wanted[tokens])
+        return packed, tokens, torch.from_numpy(rows).to(packed.device)
+
+    def _wanted(self, packed: PackedBatch, places: Places) -> npt.NDArray[np.bool_]:
+        """bool ``[T]``: the tokens whose targets may be chosen items."""
+        if self.config.positions == "last":
+            return self.prefixes.last(places)
+        # A later window of a long history begins with less context than the model will ever have when it is asked.
+        within = np.arange(len(places)) - np.repeat(packed.starts, packed.lengths)
+        wanted: npt.NDArray[np.bool_] = (within >= min(_CONTEXT, packed.width) - 1) | (
+            self.prefixes.before(places) == within
+        )
+        return wanted
+
+    def _situation(self, policy: Scores, batch: Batch, targets: Tensor, places: Places) -> Situation:
+        count, width = len(targets), len(batch.classes)
+        rows, items = self.prefixes.past(places, self.config.horizon)
+        if self.negatives.mask_future:
+            more = self.prefixes.future(places)
+            rows, items = np.concatenate([rows, more[0]]), np.concatenate([items, more[1]])
+        dislikes = None
+        if self.dislikes is not None and self.negatives.strategy == "disliked":
+            users = self.prefixes.owners(places)
+            dislikes = self.classes(*self.dislikes.of_users(users), count, width)
+
+        dtype = torch.bfloat16 if self.negatives.precision == "bfloat16" else torch.float32
+
+        # What the bias raises or lowers stands in the history, which is left out anyway.
+        queries = policy.queries.detach()
+        table = policy.items.detach().index_select(0, batch.classes).to(dtype)
+
+        def scores(part: slice) -> Tensor:
+            return queries[part].to(dtype) @ table.T
+
+        return Situation(
+            self.class_of[targets],
+            self.classes(rows, items, count, width),
+            batch.counts.index_select(0, batch.classes),
+            scores,
+            self.class_of[batch.targets],
+            dislikes,
+            batch.generator,
+        )
+
+    def classes(self, rows: npt.NDArray[np.int64], items: npt.NDArray[np.int64], count: int, width: int) -> RowSets:
+        """Sets of classes from (row, item) pairs; items that are no class are left out."""
+        device = self.class_of.device
+        classes = self.class_of[torch.from_numpy(items).to(device)]
+        known = classes >= 0
+        return RowSets.of(torch.from_numpy(rows).to(device)[known], classes[known], count, width)
