@@ -98,8 +98,8 @@ class Commands:
         from palate.cli.align import align_settings
         from palate.objectives import PREFERENCES
         from palate.objectives.pools import NegativesConfig
-        from palate.training.align_plan import SECTIONS, TRAINER
         from palate.training.align_pairs import AlignConfig
+        from palate.training.align_plan import SECTIONS, TRAINER
         from palate.training.config import TrainerConfig
 
         objective, strategy = given.get("objective", "dpo"), given.get("negatives", "top-k")

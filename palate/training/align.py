@@ -17,7 +17,7 @@ from palate.runs import Run
 from palate.training.align_plan import plan_alignment
 from palate.training.align_report import report_alignment
 from palate.training.align_step import AlignStep
-from palate.training.fit import open_run, summary
+from palate.training.fit import kept_row, open_run, summary
 from palate.training.logs import Row
 from palate.training.loop import Trainer, start_workers
 from palate.training.plan import Settings
@@ -116,11 +116,11 @@ def align(
         rows = trainer.run()
     if not accelerator.is_main_process:
         return aligned
-    facts = summary(rows, config.metric, prepared.model)
+    facts = summary(rows, config, prepared.model)
     if step.hardness is not None:
         facts["hardness"] = step.hardness.quantiles()
     if asked.preference is not None:
         facts["alignment"] = report_alignment(
-            aligned.folder, rows, config.metric, step.pairs, asked.dataset, load_recommender(aligned), prepared
+            aligned.folder, rows, kept_row(rows, config), step.pairs, asked.dataset, load_recommender(aligned), prepared
         )
     return aligned.add(finished=True, **facts)

@@ -30,7 +30,7 @@ _BATCHES = 16
 def report_alignment(
     folder: Path,
     rows: list[Row],
-    metric: str,
+    kept: Row,
     pairs: PairDrawer,
     dataset: Dataset,
     aligned: Recommender,
@@ -43,16 +43,15 @@ def report_alignment(
     """
     assert isinstance(aligned, SequentialRanker)
     held_out = held_out_share(pairs, dataset, aligned, prepared)
-    facts: dict[str, Any] = {"pool_held_out": held_out, "warnings": warnings(rows, metric)}
+    facts: dict[str, Any] = {"pool_held_out": held_out, "warnings": warnings(kept)}
     write_json(folder / "alignment.json", {"rows": rows, **facts})
     plot_alignment(rows, held_out, folder / "alignment.png")
     return facts
 
 
-def warnings(rows: list[Row], metric: str) -> list[str]:
-    """What a user should know of the weights that were kept, those with the best ``metric``."""
+def warnings(kept: Row) -> list[str]:
+    """What a user should know of the weights that were kept, by the row of their validation."""
     told = []
-    kept = max((row for row in rows if metric in row), key=lambda row: float(row[metric]))
     drift = kept.get("chosen_drift")
     if drift is not None and drift < -_FALL:
         told.append(

@@ -25,6 +25,7 @@ class TrainerConfig(Config):
         recency_half_life: a target counts half as much for every so many later interactions of its user; 0 counts all
             alike. What users did last is closest to what will be asked.
         metric: validation metric that chooses the best epoch.
+        keep: the weights of the ``best`` validation, or of the ``last`` one: for comparisons of equal length.
         patience: stop after so many validations without improvement; 0 never stops early.
         validate_every: epochs between validations.
         validations_per_epoch: more than 1 validates inside an epoch, after equal parts of it; the best part is kept.
@@ -48,6 +49,7 @@ class TrainerConfig(Config):
     ema: float = Field(0.0, ge=0, lt=1)
     recency_half_life: float = Field(0.0, ge=0)
     metric: str = "NDCG@10"
+    keep: Literal["best", "last"] = "best"
     patience: int = Field(10, ge=0)
     validate_every: int = Field(1, ge=1)
     validations_per_epoch: int = Field(1, ge=1)

@@ -138,12 +138,18 @@ def _train(
         digest(json.dumps({**identity, "data": dataset.fingerprint}, sort_keys=True)),
         on_epoch,
     )
-    return summary(trainer.run(), plan.trainer.metric, prepared.model)
+    return summary(trainer.run(), plan.trainer, prepared.model)
 
 
-def summary(rows: list[Row], metric: str, model: SequentialRanker) -> dict[str, Any]:
-    """What ``run.json`` says of a finished training."""
-    best = max((row for row in rows if metric in row), key=lambda row: float(row[metric]))
+def kept_row(rows: list[Row], config: TrainerConfig) -> Row:
+    """The validation whose weights were kept."""
+    judged = [row for row in rows if config.metric in row]
+    return judged[-1] if config.keep == "last" else max(judged, key=lambda row: float(row[config.metric]))
+
+
+def summary(rows: list[Row], config: TrainerConfig, model: SequentialRanker) -> dict[str, Any]:
+    """What ``run.json`` says of a finished training; ``best`` is the validation of the weights that were kept."""
+    best = kept_row(rows, config)
     return {
         "seconds": round(sum(row["train_seconds"] + row["eval_seconds"] for row in rows), 3),
         "epochs": rows[-1]["epoch"],

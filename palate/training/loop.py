@@ -236,14 +236,15 @@ class Trainer:
         self.ranker.eval()
         row |= self.validate(self.ranker)
         value = float(row[self.config.metric])
-        if value > self.best:
+        better = value > self.best
+        if better:
             self.best, self.stale = value, 0
-            if self.accelerator.is_main_process:
-                with atomic_folder(self.folder / "model", replace=True) as part:
-                    self.ranker.save(part)
         else:
             self.stale += 1
             self.done = bool(self.config.patience) and self.stale >= self.config.patience
+        if (better or self.config.keep == "last") and self.accelerator.is_main_process:
+            with atomic_folder(self.folder / "model", replace=True) as part:
+                self.ranker.save(part)
 
     def _learning_rate(self, progress: float) -> float:
         """The rate after ``progress`` epochs: warm-up by steps, then the schedule over all epochs."""

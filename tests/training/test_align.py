@@ -31,9 +31,11 @@ from palate.training.align_pairs import AlignConfig, PairDrawer
 from palate.training.align_report import warnings
 from palate.training.align_step import AlignStep
 from palate.training.batches import TrainingSequences
-from palate.training.fit import train
+from palate.training.config import TrainerConfig
+from palate.training.fit import kept_row, train
 from palate.training.prefixes import Prefixes
 from palate.training.reference import CachedReference, ReplayedReference
+from palate.training.validation import Validation
 
 Ring = Callable[..., Dataset]
 SMALL: dict[str, dict[str, Any]] = {
@@ -255,11 +257,24 @@ def test_the_warning_is_about_the_weights_that_are_kept() -> None:
     rows: list[dict[str, Any]] = [
         {"epoch": 0, "NDCG@10": 0.3},
         {"epoch": 1, "NDCG@10": 0.4, "chosen_drift": -0.2},
-        {"epoch": 2, "NDCG@10": 0.1},
+        {"epoch": 2, "NDCG@10": 0.1, "chosen_drift": 0.1},
     ]
-    assert "fell by 0.200" in warnings(rows, "NDCG@10")[0]
+    assert "fell by 0.200" in warnings(kept_row(rows, TrainerConfig()))[0]
+    assert warnings(kept_row(rows, TrainerConfig(keep="last"))) == []
     rows[0]["NDCG@10"] = 0.5
-    assert warnings(rows, "NDCG@10") == []
+    assert warnings(kept_row(rows, TrainerConfig())) == []
+
+
+def test_the_last_weights_are_kept_on_request(data: Dataset, base: Run, tmp_path: Path) -> None:
+    """A learning rate that ruins the model: the best weights are the start's, the last ones are not."""
+    ruin = {"epochs": 1, "learning_rate": 1.0}
+    for keep in ("best", "last"):
+        run = align(base, out=tmp_path / keep, dataset=data, settings={"trainer": {**ruin, "keep": keep}})
+        rows = rows_of(run.folder)
+        assert rows[1]["NDCG@10"] < rows[0]["NDCG@10"]
+        assert run.info["best"]["epoch"] == (0 if keep == "best" else 1)
+        measured = Validation(data, "NDCG@10", True)(load_recommender(run))["NDCG@10"]
+        assert measured == pytest.approx(run.info["best"]["NDCG@10"], abs=1e-6)
 
 
 def test_an_aligned_run_is_seeded_and_holds_what_traces_it(data: Dataset, base: Run, tmp_path: Path) -> None:
