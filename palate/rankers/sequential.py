@@ -144,15 +144,25 @@ class SequentialRanker(nn.Module, Recommender):
             present = torch.tensor(store.present[:], device=vectors.device)
             modality.fill(vectors, present, self.items.warm, keep_statistics)
 
-    def forward(self, batch: PackedBatch) -> Scores:
-        """Factored scores of every item after each of the batch's ``T`` tokens."""
-        asked = not self.training and not torch.is_grad_enabled()
-        table = self.table() if asked else self.items()
+    def forward(self, batch: PackedBatch, table: Tensor | None = None) -> Scores:
+        """Factored scores of every item after each of the batch's ``T`` tokens.
+
+        Args:
+            table: the items' vectors, if they were made already (see :attr:`fixed_items`).
+        """
+        if table is None:
+            asked = not self.training and not torch.is_grad_enabled()
+            table = self.table() if asked else self.items()
         inputs = table.index_select(0, batch.items)
         if self.training and self.config.token_dropout:
             inputs = inputs * (torch.rand(len(inputs), 1, device=inputs.device) >= self.config.token_dropout)
         notes = Notes()
         return notes.attach(self.scores_of(self.encode_noting(inputs, batch, notes), table, batch))
+
+    @property
+    def fixed_items(self) -> bool:
+        """Whether ``Scores.items`` are the items' vectors, the same in training and in eval mode."""
+        return not (self.config.id_dropout or self.config.feature_dropout) and self.config.similarity == "dot"
 
     def scores_of(self, hidden: Tensor, table: Tensor, batch: PackedBatch) -> Scores:
         """The scores that hidden states ``[T, out_dim]`` of the batch's tokens stand for."""

@@ -99,28 +99,31 @@ class PairDrawer:
         self.class_of[classes] = torch.arange(len(classes), device=counts.device)
 
     def draw(
-        self, model: nn.Module, packed: PackedBatch, batch: Batch, places: Places, scores: Scores | None = None
+        self,
+        model: nn.Module,
+        packed: PackedBatch,
+        batch: Batch,
+        places: Places,
+        scores: Scores | None = None,
+        shared: bool = False,
     ) -> Drawn | None:
         """The pairs of a batch, and the policy's scores at their positions; None if there are none.
 
         Args:
-            scores: the policy's, of the whole batch; by default they are made, in eval mode.
+            scores: the policy's, of the whole batch and in training mode, if they were made.
+            shared: take them; else the policy is asked again, in eval mode.
         """
         chosen = self._choose(packed, batch, places)
         if chosen is None:
             return None
-        if scores is None:
-            packed, tokens, rows = chosen
-            was_training = model.training
-            model.eval()
-            # cuDNN has no backward for a recurrent network in eval mode; PyTorch's own kernels do.
-            with torch.backends.cudnn.flags(enabled=packed.device.type != "cuda"):
-                policy: Scores = model(packed).take(rows)
-            model.train(was_training)
-        else:  # they stand in the whole batch
+        if shared:
+            assert scores is not None
             rows = torch.from_numpy(chosen[1]).to(packed.device)[chosen[2]]
             tokens = np.arange(len(places))
             policy = scores.take(rows)
+        else:
+            packed, tokens, rows = chosen
+            policy = _clean(model, packed, scores).take(rows)
         token_places = places[tokens]
         row_places = token_places[rows.cpu().numpy()]
         targets = self._targets(row_places, batch.generator, packed.device)
@@ -209,3 +212,20 @@ class PairDrawer:
         classes = self.class_of[torch.from_numpy(items).to(device)]
         known = classes >= 0
         return RowSets.of(torch.from_numpy(rows).to(device)[known], classes[known], count, width)
+
+
+def _clean(model: nn.Module, packed: PackedBatch, known: Scores | None) -> Scores:
+    """The scores in eval mode, with gradients if they are enabled.
+
+    Args:
+        known: scores in training mode, whose item vectors are taken over where they are the same.
+    """
+    ranker = getattr(model, "module", model)  # of a wrapper that several workers need
+    table = known.items if known is not None and ranker.fixed_items else None
+    was_training = model.training
+    model.eval()
+    # cuDNN has no backward for a recurrent network in eval mode; PyTorch's own kernels do.
+    with torch.backends.cudnn.flags(enabled=packed.device.type != "cuda"):
+        scores: Scores = model(packed, table)
+    model.train(was_training)
+    return scores

@@ -58,7 +58,7 @@ class AlignStep:
             parts.append(self.config.cross_entropy * usual.value)
             facts |= {"cross_entropy": float(usual.value.detach()), **usual.diagnostics}
         if preference is not None:
-            drawn = self.pairs.draw(model, packed, batch, places, scores if shared else None)
+            drawn = self.pairs.draw(model, packed, batch, places, scores, shared)
             if drawn is not None:
                 aligned = self._judge(preference, drawn, batch, state, number)
                 parts.append(self.config.weight * aligned.value)
