@@ -60,8 +60,8 @@ def compare(
     from palate.training.campaign import Campaign, write_plan
     from palate.training.comparison import STAGES, check_options, plan
     from palate.training.curves import check_dataset
+    from palate.training.lock import alone
     from palate.training.measure import Measure
-    from palate.training.processes import alone
     from palate.training.recipe import read_recipe
 
     if until not in STAGES:
@@ -93,7 +93,9 @@ def compare(
         return
     if threads is not None:
         torch.set_num_threads(threads)
-    with alone(folder) as held:
+    # Trainings that a killed comparison left behind hold the lock too: nobody else trains in their folders.
+    message = f"another comparison, or a training that it left behind, is at work in {folder}"
+    with alone(folder, message, "Wait for it or end it, or choose another --out.") as held:
         write_plan(folder, read, place, wanted, rows)
         campaign = Campaign(
             read, wanted, folder, place, data, commands, measure, jobs, keep_trials, held, _say, len(rows)

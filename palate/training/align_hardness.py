@@ -11,14 +11,10 @@ from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.features.hardness import Hardness
 from palate.features.store import FeatureStore
-from palate.objectives import Batch, Preference
-from palate.rankers.packing import PackedBatch
+from palate.objectives import Preference
 from palate.rankers.sequential import SequentialRanker
-from palate.training.align_pairs import PairDrawer
+from palate.training.align_pairs import PairDrawer, sample_pairs
 from palate.training.plan import Prepared
-
-# How many batches' pairs the hardness is fitted to.
-_FIT_BATCHES = 16
 
 
 @torch.no_grad()
@@ -36,20 +32,12 @@ def fit_hardness(
         PalateError: no pair can be drawn, or the run has no features to compare items by.
     """
     device = model.device
-    generator = torch.Generator(device).manual_seed(prepared.data.seed)
     counts = torch.from_numpy(dataset.train_counts).float().to(device)
-    classes = torch.nonzero(counts).squeeze(1)
     chosen, rejected, valid = [], [], []
-    for number, windows in enumerate(prepared.data.batches(0)):
-        if number == _FIT_BATCHES:
-            break
-        packed = PackedBatch.of(windows.inputs, prepared.data.max_length, device)
-        batch = Batch(torch.from_numpy(windows.targets).to(device), classes, counts, None, generator)
-        drawn = pairs.draw(model, packed, batch, windows.places)
-        if drawn is not None:
-            chosen.append(drawn.items[:, 0])
-            rejected.append(drawn.items[:, 1:])
-            valid.append(drawn.rejected.valid)
+    for drawn in sample_pairs(pairs, model, prepared.data, counts):
+        chosen.append(drawn.items[:, 0])
+        rejected.append(drawn.items[:, 1:])
+        valid.append(drawn.rejected.valid)
     if not chosen:
         raise PalateError("no pair could be drawn to measure hardness with", "Choose other negatives or positions.")
     config: Any = preference.config

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -16,11 +18,15 @@ from palate.objectives import Batch, Scores
 from palate.objectives.forbidden import RowSets
 from palate.objectives.pools import NegativesConfig, Rejected, Situation, draw_rejected
 from palate.rankers.packing import PackedBatch
+from palate.rankers.sequential import SequentialRanker
+from palate.training.batches import TrainingSequences
 from palate.training.prefixes import Prefixes
 
 Places = npt.NDArray[np.int64]
 # Items that a position must see, if its user has as many, to give a pair.
 _CONTEXT = 10
+# Batches of a sample of pairs.
+_SAMPLE = 16
 
 
 class AlignConfig(Config):
@@ -212,6 +218,25 @@ class PairDrawer:
         classes = self.class_of[torch.from_numpy(items).to(device)]
         known = classes >= 0
         return RowSets.of(torch.from_numpy(rows).to(device)[known], classes[known], count, width)
+
+
+def sample_pairs(
+    drawer: PairDrawer, model: SequentialRanker, data: TrainingSequences, counts: Tensor
+) -> Iterator[Drawn]:
+    """The pairs of a few batches, drawn by a generator of their own.
+
+    Args:
+        counts: float ``[num_items + 1]``, training interactions, on the model's device.
+    """
+    device = model.device
+    classes = torch.nonzero(counts).squeeze(1)
+    generator = torch.Generator(device).manual_seed(data.seed)
+    for windows in islice(data.batches(0), _SAMPLE):
+        packed = PackedBatch.of(windows.inputs, data.max_length, device)
+        batch = Batch(torch.from_numpy(windows.targets).to(device), classes, counts, None, generator)
+        drawn = drawer.draw(model, packed, batch, windows.places)
+        if drawn is not None:
+            yield drawn
 
 
 def _clean(model: nn.Module, packed: PackedBatch, known: Scores | None) -> Scores:

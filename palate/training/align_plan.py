@@ -215,21 +215,27 @@ def _open_features(
     found: dict[str, FeatureStore] = {}
     folders = sorted(path.glob("features/*/")) if path is not None and not given else []
     for name, facts in wanted.items():
-        stores = [candidates[name]] if name in candidates else []
+        store = candidates.get(name)
         # The store of the modality's own name first: most often that is the one.
         for folder in sorted(folders, key=lambda f: f.name != name):
-            if stores:
-                break
-            store = FeatureStore.load(folder, dataset.catalogue)
-            stores = [store] if store.fingerprint == facts["fingerprint"] else []
-        if not stores or stores[0].fingerprint != facts["fingerprint"]:
+            if store is None or store.fingerprint != facts["fingerprint"]:
+                store = _readable(folder, dataset)
+        if store is None or store.fingerprint != facts["fingerprint"]:
             raise PalateError(
                 f"the {name} features that {start.folder} was trained with ({facts['encoder']}, "
                 f"{facts['fingerprint']}) are not there",
                 "Encode the dataset as it was for that run.",
             )
-        found[name] = stores[0]
+        found[name] = store
     return found
+
+
+def _readable(folder: Path, dataset: Dataset) -> FeatureStore | None:
+    """A store, or None for one that is damaged or of another catalogue: whatever it is, no run was trained with it."""
+    try:
+        return FeatureStore.load(folder, dataset.catalogue)
+    except PalateError:
+        return None
 
 
 def _settings(

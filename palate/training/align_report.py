@@ -9,22 +9,18 @@ import numpy as np
 import torch
 
 from palate.data.dataset import Dataset, Part
-from palate.data.sequences import Sequences
+from palate.data.sequences import Sequences, offsets_of
 from palate.files import write_json
-from palate.objectives import Batch
-from palate.rankers.packing import PackedBatch
 from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender
 from palate.training.align_chart import plot_alignment
-from palate.training.align_pairs import PairDrawer
+from palate.training.align_pairs import PairDrawer, sample_pairs
 from palate.training.logs import Row
 from palate.training.plan import Prepared
 from palate.training.prefixes import Prefixes
 
 # A mean chosen log-probability that falls by more than this (nats) is worth a warning.
 _FALL = 0.05
-# Batches in which pools are looked at once more when all is over.
-_BATCHES = 16
 
 
 def report_alignment(
@@ -69,23 +65,14 @@ def held_out_share(pairs: PairDrawer, dataset: Dataset, model: SequentialRanker,
     """
     device = pairs.class_of.device
     counts = torch.from_numpy(dataset.train_counts).float().to(device)
-    classes = torch.nonzero(counts).squeeze(1)
     kept = (dataset.parts == Part.VALID) | (dataset.parts == Part.TEST)
     lengths = np.bincount(dataset.rows_user[kept], minlength=dataset.num_users).astype(np.int64)
-    future = Prefixes(Sequences(dataset.items[kept], np.concatenate([[0], np.cumsum(lengths)])))
-    generator = torch.Generator(device).manual_seed(prepared.data.seed)
-    model = model.to(device)
+    future = Prefixes(Sequences(dataset.items[kept], offsets_of(lengths)))
+    width = int((counts > 0).sum())
     hits, seen = 0.0, 0.0
-    for number, windows in enumerate(prepared.data.batches(0)):
-        if number == _BATCHES:
-            break
-        packed = PackedBatch.of(windows.inputs, prepared.data.max_length, device)
-        batch = Batch(torch.from_numpy(windows.targets).to(device), classes, counts, None, generator)
-        drawn = pairs.draw(model, packed, batch, windows.places)
-        if drawn is None:
-            continue
+    for drawn in sample_pairs(pairs, model.to(device), prepared.data, counts):
         last = pairs.prefixes.last(drawn.row_places)
-        later = pairs.classes(*future.of_users(pairs.prefixes.owners(drawn.row_places)), len(drawn.items), len(classes))
+        later = pairs.classes(*future.of_users(pairs.prefixes.owners(drawn.row_places)), len(drawn.items), width)
         looked, counted = drawn.rejected.classes, drawn.rejected.valid
         if drawn.rejected.pool is not None and drawn.rejected.pool_valid is not None:
             looked, counted = drawn.rejected.pool, drawn.rejected.pool_valid

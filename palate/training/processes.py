@@ -8,12 +8,9 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
-
-from palate.errors import PalateError
 
 # How a process is asked to end, and for how many seconds it may think about each. An interruption that arrives while
 # Python runs a callback of a weak reference is lost, so one is not enough.
@@ -72,27 +69,3 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             os.killpg(process.pid, number)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), patience)
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[list[int]]:
-    """Hold a folder for this process and those that inherit the yielded descriptors.
-
-    A comparison that was killed may leave trainings behind. They hold the lock too, so that the next one does not
-    train in the same folders.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # no such lock on this system
-        yield []
-        return
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise PalateError(
-                f"another comparison, or a training that it left behind, is at work in {folder}",
-                "Wait for it or end it, or choose another --out.",
-            ) from None
-        yield [lock.fileno()]

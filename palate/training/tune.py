@@ -14,8 +14,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +27,7 @@ from palate.rankers.registry import load_recommender
 from palate.runs import Run
 from palate.training.config import TrainerConfig
 from palate.training.fit import train as fit
+from palate.training.lock import alone
 from palate.training.search_space import Choices, TuneRecipe
 from palate.training.validation import Validation, parse_metric
 
@@ -113,7 +113,8 @@ def tune(
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
         "features": {name: store.fingerprint for name, store in (features or {}).items()},
     }
-    with _alone(folder):
+    # Two searches in one folder would take each other's trials for interrupted ones.
+    with alone(folder, f"another search is at work in {folder}", "Wait for it, or choose another --out."):
         study = _open(optuna, folder, recipe, told)
         search = _Search(optuna, study, recipe, ValidationOnly.of(dataset), folder, seed, features, dataset_path, train)
         search.take_up_interrupted()
@@ -133,25 +134,6 @@ def _optuna() -> Any:
         raise PalateError("tuning needs optuna", "Install it: pip install 'palate[tune]'.") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process: two searches in it would take each other's trials for interrupted ones."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # no such lock on this system
-        yield
-        return
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise PalateError(
-                f"another search is at work in {folder}", "Wait for it, or choose another --out."
-            ) from None
-        yield
 
 
 def _open(optuna: Any, folder: Path, recipe: TuneRecipe, told: dict[str, Any]) -> Any:

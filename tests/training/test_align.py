@@ -27,7 +27,8 @@ from palate.rankers.registry import load_recommender
 from palate.rankers.sequential import SequentialRanker
 from palate.runs import Run
 from palate.training.align import align
-from palate.training.align_pairs import AlignConfig, PairDrawer
+from palate.training.align_pairs import AlignConfig, PairDrawer, sample_pairs
+from palate.training.align_plan import plan_alignment
 from palate.training.align_report import warnings
 from palate.training.align_step import AlignStep
 from palate.training.batches import TrainingSequences
@@ -329,7 +330,18 @@ def test_dislikes_are_the_users_own(data: Dataset, base: Run, tmp_path: Path) ->
     rated = replace(data, dislikes=Sequences.from_lists(rows))
     first = train(rated, model="sasrec", out=tmp_path / "base", settings=SMALL)
     run = align(first, out=tmp_path / "run", dataset=rated, negatives="disliked", settings={"trainer": {"epochs": 1}})
-    assert rows_of(run.folder)[-1]["reward_accuracy"] >= 0
+    assert 0 < rows_of(run.folder)[-1]["reward_accuracy"] <= 1
+    asked = plan_alignment(first, dataset=rated, objective="dpo", negatives="disliked")
+    prepared = asked.prepare()
+    pairs = asked.make_step(prepared, torch.device("cpu")).pairs
+    counts = torch.from_numpy(data.train_counts).float()
+    seen: set[int] = set()
+    for drawn in sample_pairs(pairs, prepared.model, prepared.data, counts):
+        users = pairs.prefixes.owners(drawn.row_places)
+        assert drawn.items[:, 1].tolist() == [rows[user][0] for user in users]
+        assert drawn.rejected.valid.all()
+        seen |= set(users.tolist())
+    assert seen == set(np.flatnonzero(liked.lengths >= 2).tolist())
     with pytest.raises(PalateError, match="keeps no dislikes"):
         align(base, out=tmp_path / "no", dataset=data, negatives="disliked")
 
@@ -388,6 +400,7 @@ def test_features_are_found_by_their_fingerprint_and_serve_hardness(ring: Ring, 
     for name in ("text", "text-right"):
         np.save(tmp_path / f"{name}.npy", random.normal(size=(data.num_items, 8)).astype(np.float32))
         import_matrix(data, folder, "text", tmp_path / f"{name}.npy", ids=ids, store=name)
+    (folder / "features" / "another-thing").mkdir()  # no store at all, and first in order
     store = FeatureStore.load(folder / "features" / "text-right", data.catalogue)
     first = train(
         data,
