@@ -1,0 +1,1 @@
+"""Who answers chats: a model in this process, or a server."""

@@ -1,0 +1,204 @@
+"""The ChatModel: a causal language model, with or without eyes, and the processor that speaks its dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from palate.errors import PalateError
+from palate.mllm.chat import Chat
+
+IGNORED = -100  # the label of a token that is not learnt, in torch and transformers
+# Families whose processors give pictures as [1, pictures, ...] a chat, not as [pictures, ...].
+_PICTURES_BY_ROW = ("idefics2", "idefics3", "smolvlm")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One chat as its model reads it, without padding.
+
+    Attributes:
+        ids: int64 ``[tokens]``, placeholders of pictures included.
+        per_token: further tensors ``[tokens]`` that some families want (``mm_token_type_ids``).
+        pictures: what the processor made of the pictures (``pixel_values``, ``image_grid_thw`` ...); empty without any.
+        answer: how many tokens at the end are the answer; 0 for a question.
+    """
+
+    ids: Tensor
+    per_token: dict[str, Tensor] = field(default_factory=dict)
+    pictures: dict[str, Tensor] = field(default_factory=dict)
+    answer: int = 0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class ChatModel:
+    """A loaded model; :func:`palate.mllm.loading.open_model` makes one.
+
+    Args:
+        name: what the user called it: ``embedded``, a hub name, a folder.
+        model: a transformers model for causal or image-text-to-text generation, or a PEFT model around one.
+        processor: its processor, or its tokenizer where it has no eyes.
+        fingerprint: hash of the weights that it was loaded with.
+        longest: pictures are shrunk to this many pixels a side before the processor sees them; None: never.
+    """
+
+    def __init__(self, name: str, model: Any, processor: Any, *, fingerprint: str, longest: int | None = None) -> None:
+        self.name, self.model, self.processor, self.fingerprint = name, model, processor, fingerprint
+        self.longest = longest
+        self.tokenizer = getattr(processor, "tokenizer", processor)
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+
+    @property
+    def core(self) -> Any:
+        """The transformers model itself, without the PEFT wrapping (adapters stay at work inside its layers)."""
+        return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+
+    @property
+    def family(self) -> str:
+        return str(self.core.config.model_type)
+
+    @property
+    def sees(self) -> bool:
+        """Whether it takes pictures."""
+        return self.processor is not self.tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.core.device
+        return device
+
+    def render(self, chat: Chat) -> str:
+        """The chat in the model's own template, ready for its answer.
+
+        Raises:
+            PalateError: pictures for a model without eyes, or a model with no chat template.
+        """
+        if chat.pictures and not self.sees:
+            raise PalateError(f"the model '{self.name}' takes no pictures", "Leave them out, or choose one that sees.")
+        if self.sees:
+            content: Any = [
+                {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in chat.parts
+            ]
+            system: Any = [{"type": "text", "text": chat.system}]
+        else:
+            content, system = chat.text, chat.system
+        user = {"role": "user", "content": content}
+        messages = [user] if chat.system is None else [{"role": "system", "content": system}, user]
+        try:
+            return str(self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+        except ValueError as error:
+            raise PalateError(
+                f"the model '{self.name}' has no chat template ({error})", "Choose an instruction-tuned model."
+            ) from None
+        except Exception as error:  # jinja raises what the template's author chose, most often for the role "system"
+            if chat.system is None:
+                raise PalateError(f"the chat template of '{self.name}' fails ({error})", "Choose another.") from None
+            return self.render(Chat((f"{chat.system}\n\n", *chat.parts)))
+
+    def encode(self, chat: Chat, answer: str | None = None) -> Encoded:
+        """Tokens and pictures of a chat; with an answer, its tokens and the end of the turn follow.
+
+        Training, generation and scoring all come through here, so they cannot disagree on a prompt.
+        """
+        text = self.render(chat)
+        bos = self.tokenizer.bos_token
+        options: dict[str, Any] = {
+            "return_tensors": "pt",
+            "add_special_tokens": not (bos and text.startswith(bos)),
+        }
+        if chat.pictures:
+            images = [picture.open(self.longest) for picture in chat.pictures]
+            made = self.processor(
+                images=[images] if self.family in _PICTURES_BY_ROW else images, text=[text], **options
+            )
+        else:
+            made = self.tokenizer([text], **options)
+        ids = made.pop("input_ids")
+        made.pop("attention_mask", None)
+        per_token = {key: made.pop(key)[0] for key in list(made) if made[key].shape == ids.shape}
+        encoded = Encoded(ids[0], per_token, dict(made))
+        return encoded if answer is None else self._answered(encoded, text, answer)
+
+    def answer_ids(self, text: str, answer: str) -> list[int]:
+        """Tokens of an answer that follows the rendered ``text``: after a space where the text does not end in one."""
+        lead = "" if not text or text[-1].isspace() else " "
+        ids: list[int] = self.tokenizer(lead + answer, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _answered(self, question: Encoded, text: str, answer: str) -> Encoded:
+        more = torch.tensor([*self.answer_ids(text, answer), self.tokenizer.eos_token_id], dtype=question.ids.dtype)
+        per_token = {key: torch.cat([value, value.new_zeros(len(more))]) for key, value in question.per_token.items()}
+        return Encoded(torch.cat([question.ids, more]), per_token, question.pictures, len(more))
+
+    def collate(self, rows: Sequence[Encoded], side: str = "right", labels: bool = False) -> dict[str, Tensor]:
+        """Rows of different lengths as one batch of the model's arguments.
+
+        Args:
+            side: where padding goes: ``right`` for training, ``left`` for generation.
+            labels: add ``labels``: the answer's tokens, and :data:`IGNORED` everywhere else.
+
+        Returns:
+            ``input_ids`` and ``attention_mask`` int64 ``[B, longest]``, the pictures', and ``labels`` if asked for.
+        """
+        pad = int(self.tokenizer.pad_token_id)
+        batch = {
+            "input_ids": padded([row.ids for row in rows], pad, side),
+            "attention_mask": padded([torch.ones_like(row.ids) for row in rows], 0, side),
+        }
+        # A key that only chats with pictures have is zero (text) for the others.
+        for key in dict.fromkeys(key for row in rows for key in row.per_token):
+            batch[key] = padded([row.per_token.get(key, torch.zeros_like(row.ids)) for row in rows], 0, side)
+        if labels:
+            learnt = []
+            for row in rows:
+                label = torch.full_like(row.ids, IGNORED)
+                if row.answer:
+                    label[-row.answer :] = row.ids[-row.answer :]
+                learnt.append(label)
+            batch["labels"] = padded(learnt, IGNORED, side)
+        return batch | self._stacked([row.pictures for row in rows])
+
+    def _stacked(self, rows: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The pictures of many chats as their family wants them."""
+        some = [row for row in rows if row]
+        if not some:
+            return {}
+        if self.family not in _PICTURES_BY_ROW:
+            return {key: torch.cat(_equalised([row[key] for row in some])) for key in some[0]}
+        # A row of a chat without pictures is padding all through: the model leaves out pictures that are all zero.
+        empty = {key: torch.zeros_like(value[:, :1]) for key, value in some[0].items()}
+        return {key: torch.cat(_equalised([row.get(key, empty[key]) for row in rows])) for key in some[0]}
+
+
+def padded(rows: Sequence[Tensor], value: int, side: str) -> Tensor:
+    """1-d tensors of different lengths as one ``[rows, longest]``.
+
+    >>> padded([torch.tensor([1, 2]), torch.tensor([3])], 0, "left").tolist()
+    [[1, 2], [0, 3]]
+    """
+    longest = max(len(row) for row in rows)
+    out = rows[0].new_full((len(rows), longest), value)
+    for number, row in enumerate(rows):
+        if side == "left":
+            out[number, longest - len(row) :] = row
+        else:
+            out[number, : len(row)] = row
+    return out
+
+
+def _equalised(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Zero-padded at the end of every dimension but the first, so that they can be joined along it."""
+    shape = [max(sizes) for sizes in zip(*(tensor.shape[1:] for tensor in tensors), strict=True)]
+    out = []
+    for tensor in tensors:
+        room = [wanted - size for wanted, size in zip(shape, tensor.shape[1:], strict=True)]
+        pads = [part for size in reversed(room) for part in (0, size)]
+        out.append(torch.nn.functional.pad(tensor, pads) if any(room) else tensor)
+    return out
