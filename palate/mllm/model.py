@@ -14,7 +14,7 @@ from palate.mllm.chat import Chat
 
 IGNORED = -100  # the label of a token that is not learnt, in torch and transformers
 # Families whose processors give pictures as [1, pictures, ...] a chat, not as [pictures, ...].
-_PICTURES_BY_ROW = ("idefics2", "idefics3", "smolvlm")
+PICTURES_BY_ROW = ("idefics2", "idefics3", "smolvlm")
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,7 @@ class ChatModel:
         }
         if chat.pictures:
             images = [picture.open(self.longest) for picture in chat.pictures]
-            made = self.processor(
-                images=[images] if self.family in _PICTURES_BY_ROW else images, text=[text], **options
-            )
+            made = self.processor(images=[images] if self.family in PICTURES_BY_ROW else images, text=[text], **options)
         else:
             made = self.tokenizer([text], **options)
         ids = made.pop("input_ids")
@@ -170,7 +168,7 @@ class ChatModel:
         some = [row for row in rows if row]
         if not some:
             return {}
-        if self.family not in _PICTURES_BY_ROW:
+        if self.family not in PICTURES_BY_ROW:
             return {key: torch.cat(_equalised([row[key] for row in some])) for key in some[0]}
         # A row of a chat without pictures is padding all through: the model leaves out pictures that are all zero.
         empty = {key: torch.zeros_like(value[:, :1]) for key, value in some[0].items()}

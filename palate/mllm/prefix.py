@@ -1,0 +1,119 @@
+"""What the prompts of one user share: how much of it, in tokens and in pictures, can be read once for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from palate.mllm.chat import Chat, Picture
+from palate.mllm.model import PICTURES_BY_ROW, ChatModel, Encoded
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Prompts cut where they part.
+
+    Attributes:
+        prefix: what all of them begin with; empty where they share nothing that is worth it.
+        rests: what is left of each; at least one token.
+        wholes: the prompts, uncut.
+    """
+
+    prefix: Encoded
+    rests: list[Encoded]
+    wholes: list[Encoded]
+
+
+def share(model: ChatModel, chats: Sequence[Chat]) -> Shared:
+    """Encode every chat as a whole, and cut all of them at the last token before they differ.
+
+    Tokens are compared, not text, so that the two parts together are exactly what the model would read otherwise.
+    Placeholders of different pictures are the same tokens: where pictures differ, the cut lies before the first that
+    does, found by encoding what precedes it on its own.
+    """
+    wholes = [model.encode(chat) for chat in chats]
+    lead = _common_lead(chats)
+    before = model.encode(lead) if lead is not None else None
+    rows = [whole.ids for whole in wholes] + ([before.ids] if before is not None else [])
+    cut = min(_common_length(rows), min(len(whole) for whole in wholes) - 1)
+    counts = {} if before is None else _sizes(model, before.pictures)
+    if before is None:  # all chats show the same pictures (or none): they belong to the prefix, if they fit into it
+        last = _last_picture_token(model, wholes[0])
+        if last >= cut:
+            cut, counts = 0, {}
+        else:
+            counts = _sizes(model, wholes[0].pictures)
+    prefix, _ = _cut(model, wholes[0], cut, counts)
+    return Shared(prefix, [_cut(model, whole, cut, counts)[1] for whole in wholes], wholes)
+
+
+def _common_lead(chats: Sequence[Chat]) -> Chat | None:
+    """The parts before the first picture that the chats do not share; None where all pictures are shared."""
+    pictures = [chat.pictures for chat in chats]
+    if all(row == pictures[0] for row in pictures):
+        return None
+    shared = 0
+    while all(len(row) > shared and row[shared] == pictures[0][shared] for row in pictures):
+        shared += 1
+    parts: list[str | Picture] = []
+    met = 0
+    # The chat with the most pictures has one at the place where they part.
+    for part in max(chats, key=lambda chat: len(chat.pictures)).parts:
+        if isinstance(part, Picture):
+            if met == shared:
+                break
+            met += 1
+        parts.append(part)
+    return Chat(tuple(parts), chats[0].system)
+
+
+def _common_length(rows: Sequence[Tensor]) -> int:
+    """How many leading tokens all rows share.
+
+    >>> _common_length([torch.tensor([1, 2, 3]), torch.tensor([1, 2, 4, 5])])
+    2
+    """
+    shortest = min(len(row) for row in rows)
+    first = rows[0][:shortest]
+    differ = torch.zeros(shortest, dtype=torch.bool)
+    for row in rows[1:]:
+        differ |= row[:shortest] != first
+    places = differ.nonzero()
+    return int(places[0]) if len(places) else shortest
+
+
+def _last_picture_token(model: ChatModel, row: Encoded) -> int:
+    """Place of the last placeholder of a picture, or -1."""
+    if not row.pictures:
+        return -1
+    config = model.core.config
+    token = getattr(config, "image_token_id", None)
+    places = (row.ids == (config.image_token_index if token is None else token)).nonzero()
+    return int(places[-1]) if len(places) else -1
+
+
+def _sizes(model: ChatModel, pictures: dict[str, Tensor]) -> dict[str, int]:
+    along = 1 if model.family in PICTURES_BY_ROW else 0
+    return {key: value.shape[along] for key, value in pictures.items()}
+
+
+def _cut(model: ChatModel, row: Encoded, at: int, counts: dict[str, int]) -> tuple[Encoded, Encoded]:
+    """A row's two parts; ``counts``: how much of every tensor of pictures belongs to the first."""
+    by_row = model.family in PICTURES_BY_ROW
+
+    def part(rest: bool) -> dict[str, Tensor]:
+        out = {}
+        for key, value in row.pictures.items():
+            size = counts.get(key, 0)
+            bounds = slice(size, None) if rest else slice(0, size)
+            out[key] = value[:, bounds] if by_row else value[bounds]
+        return out if any(tensor.numel() for tensor in out.values()) else {}
+
+    tokens = [
+        Encoded(row.ids[bounds], {key: value[bounds] for key, value in row.per_token.items()}, part(rest))
+        for bounds, rest in ((slice(0, at), False), (slice(at, None), True))
+    ]
+    return tokens[0], tokens[1]

@@ -1,0 +1,216 @@
+"""The MLLM as a Recommender: the model is asked about a user and a candidate, and its answer's log-odds are the score.
+
+Stage 3 of MLLM-MSR (arXiv 2408.09698): preference + candidate -> "yes" or "no". ``choose`` ranks lettered candidates in
+one prompt instead.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from palate.config import Config
+from palate.data.sequences import Sequences
+from palate.errors import PalateError
+from palate.files import read_json, write_json
+from palate.mllm.items import Items
+from palate.mllm.loading import open_model
+from palate.mllm.model import ChatModel
+from palate.mllm.prompter import LETTERS, NO, YES, Prompter, PromptOptions
+from palate.mllm.scorer import Scorer
+from palate.mllm.summaries.preferences import Preferences
+from palate.mllm.templates import Templates
+from palate.recommender import Histories, Recommender, as_sequences
+
+REMEDY = "Make it again with `palate mllm sft` or `palate mllm zero-shot`."
+
+
+class BaseModel(Config):
+    """The language model below the adapter.
+
+    Attributes:
+        name: ``embedded``, ``embedded-small``, a hub name or a folder.
+        fingerprint: of its weights; another model of the same name is refused.
+        dtype: of its weights in memory.
+        quantisation: None, ``8bit`` or ``4bit``.
+        revision: of the hub.
+        trust_remote_code: whether the model may run code of its own; the user said so once.
+    """
+
+    name: str
+    fingerprint: str
+    dtype: str = "float32"
+    quantisation: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+
+class MLLMConfig(Config):
+    """What a run of an MLLM is made of.
+
+    Attributes:
+        base: the language model.
+        prompt: what it is shown.
+        rotations: ``choose``: every list is shown in so many rotations, and a candidate's score is the mean over them,
+            which takes out the model's liking for a letter or a place. 1: as it comes.
+        rows: prompts that go through the model at a time.
+    """
+
+    base: BaseModel
+    prompt: PromptOptions = Field(default_factory=PromptOptions)
+    rotations: int = Field(default=1, ge=1)
+    rows: int = Field(default=32, ge=1)
+
+
+class MLLMRecommender(Recommender):
+    """Scores given candidates; the whole catalogue is left to a retriever (:mod:`palate.mllm.cascade`).
+
+    Args:
+        model: with its adapter, if it has one.
+        preferences: written preferences of users, or None where the prompt shows none.
+    """
+
+    name: ClassVar[str] = "mllm"
+    Config: ClassVar[type[MLLMConfig]] = MLLMConfig
+    # Users an evaluation hands over at a time: few, so that its progress moves.
+    batch_size: ClassVar[int] = 4
+
+    def __init__(
+        self, model: ChatModel, prompter: Prompter, preferences: Preferences | None, config: MLLMConfig
+    ) -> None:
+        wanted = config.prompt.summary != "none" and not config.prompt.blind
+        if wanted and preferences is None:
+            raise PalateError(
+                f"the prompt shows a {config.prompt.summary} summary of the user, and there are none",
+                "Write them with `palate summarise users`, or use --summary none.",
+            )
+        self.model, self.prompter, self.config = model, prompter, config
+        self.preferences = preferences if wanted else None
+        self.num_items = len(prompter.items)
+        self.scorer = Scorer(model, rows=config.rows)
+
+    def score(self, histories: Histories, candidates: Tensor | None = None) -> Tensor:
+        """Log-odds of "yes" (``yes-no``) or mean log-probability of the candidate's letter (``choose``).
+
+        Candidates of index 0 are padding and score ``-inf``.
+        """
+        rows = as_sequences(histories)
+        if candidates is None:
+            raise PalateError(
+                f"the multimodal model cannot afford all {self.num_items:,} items for {len(rows):,} histories "
+                f"({self._estimate(len(rows) * self.num_items)})",
+                "Let a fast model propose: --retriever RUN0 --depth 20; or rank sampled candidates: --protocol sampled.",
+            )
+        out = torch.full(candidates.shape, -torch.inf)
+        written = self._preferences(rows)
+        for number, (history, preference) in enumerate(zip(rows, written, strict=True)):
+            real = (candidates[number] > 0).nonzero()[:, 0]
+            items = candidates[number][real].tolist()
+            if items:
+                ask = self._yes_no if self.config.prompt.task == "yes-no" else self._choose
+                out[number, real] = ask(history.tolist(), items, preference)
+        return out
+
+    def _preferences(self, rows: Sequences) -> Sequence[str | None]:
+        return [None] * len(rows) if self.preferences is None else self.preferences.of(rows.to_lists())
+
+    def _yes_no(self, history: list[int], items: list[int], preference: str | None) -> Tensor:
+        chats = [self.prompter.yes_no(history, item, preference) for item in items]
+        return self.scorer.log_odds(chats, YES, NO)
+
+    def _choose(self, history: list[int], items: list[int], preference: str | None) -> Tensor:
+        if len(items) > len(LETTERS):
+            raise PalateError(
+                f"'choose' has letters for {len(LETTERS)} candidates, not for {len(items)}",
+                "Use a smaller --depth or fewer --negatives, or a run of the task yes-no.",
+            )
+        shifts = sorted({round(part * len(items) / self.config.rotations) for part in range(self.config.rotations)})
+        orders = [[(place + shift) % len(items) for place in range(len(items))] for shift in shifts]
+        chats = [self.prompter.choose(history, [items[place] for place in order], preference) for order in orders]
+        by_letter = self.scorer.logits(chats, LETTERS[: len(items)]).log_softmax(dim=1)
+        total = torch.zeros(len(items))
+        for order, row in zip(orders, by_letter, strict=True):
+            total[order] += row
+        return total / len(orders)
+
+    def cost(self) -> dict[str, float]:
+        """What scoring has cost so far: prompts, tokens that went through the model, seconds."""
+        made = self.scorer
+        return {"prompts": made.prompts, "tokens": made.tokens, "seconds": round(made.seconds, 3)}
+
+    def _estimate(self, prompts: int) -> str:
+        if not self.scorer.prompts:
+            chats = [self.prompter.yes_no([], 1, None)] if self.config.prompt.task == "yes-no" else []
+            began = time.perf_counter()
+            self.scorer.logits(chats, (YES, NO))
+            each = time.perf_counter() - began
+        else:
+            each = self.scorer.seconds / self.scorer.prompts
+        hours = prompts * each / 3600
+        return f"about {hours:,.1f} hours here" if hours >= 0.1 else f"about {hours * 60:,.1f} minutes here"
+
+    def describe(self) -> dict[str, Any]:
+        config = self.config
+        return {
+            "name": self.name,
+            "num_items": self.num_items,
+            "base": config.base.name,
+            "task": config.prompt.task,
+            "summary": config.prompt.summary,
+            "images": config.prompt.images,
+            "adapter": hasattr(self.model.model, "peft_config"),
+            "parameters": int(sum(one.numel() for one in self.model.core.parameters())),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Adapter, prompts, what prompts say of items, summaries: everything but the base model and the pictures."""
+        write_json(
+            folder / "config.json",
+            {"name": self.name, "num_items": self.num_items, "config": self.config.model_dump(mode="json")},
+        )
+        self.prompter.items.save(folder)
+        (folder / "prompts").mkdir()
+        self.prompter.templates.save(folder / "prompts")
+        if self.preferences is not None:
+            self.preferences.save(folder)
+        if hasattr(self.model.model, "peft_config"):
+            self.model.model.save_pretrained(folder / "adapter", safe_serialization=True)
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> Self:
+        config = read_config(folder)
+        items = Items.load(folder)
+        templates = Templates.load(folder / "prompts")
+        written = config.prompt.summary != "none" and not config.prompt.blind
+        preferences = Preferences.load(folder, items) if written else None
+        base = config.base
+        model = open_model(
+            base.name,
+            device=device,
+            dtype=base.dtype,
+            quantisation=base.quantisation,
+            revision=base.revision,
+            trust_remote_code=base.trust_remote_code,
+            adapter=folder / "adapter" if (folder / "adapter").is_dir() else None,
+        )
+        if model.fingerprint != base.fingerprint:
+            raise PalateError(
+                f"'{base.name}' is another model than the one that {folder} was made with "
+                f"({model.fingerprint} instead of {base.fingerprint})",
+                "Bring the old model back, or make the run again with the new one.",
+            )
+        return cls(model, Prompter(items, config.prompt, templates), preferences, config)
+
+
+def read_config(folder: Path) -> MLLMConfig:
+    """The options of a saved model, without loading it."""
+    facts = read_json(folder / "config.json")
+    if not isinstance(facts, dict) or facts.get("name") != MLLMRecommender.name:
+        raise PalateError(f"{folder} holds no multimodal model", REMEDY)
+    return MLLMConfig.parse(facts.get("config", {}), where=str(folder / "config.json"))

@@ -1,0 +1,195 @@
+"""The Scorer: how likely a model finds each of a few answers, in fp32, with a user's prompts read only once.
+
+MLLM-MSR (arXiv 2408.09698, section 3.3) asks "yes or no?" for every candidate. The score here is the log-odds of the
+first answer token, ``logit_yes - logit_no``, computed in fp32 from the last hidden state: probabilities in half
+precision tie. All candidates of a user share the beginning of their prompts, which goes through the model once; its
+keys and values serve every candidate.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from palate.errors import PalateError
+from palate.mllm.chat import Chat
+from palate.mllm.model import ChatModel, Encoded, padded
+from palate.mllm.prefix import Shared, share
+
+# Below this many shared tokens a second forward costs more than it saves.
+_WORTH = 16
+# How far the two ways of reading a prompt may differ before the short one is given up, by precision.
+_CLOSE = {torch.float32: 2e-2, torch.bfloat16: 1.0, torch.float16: 0.5}
+
+
+class Scorer:
+    """Logits of the first token of given answers.
+
+    Args:
+        model: in evaluation mode while it scores.
+        rows: prompts that go through the model at a time.
+        reuse: read a shared beginning once. Off: every prompt is read as a whole (the naive way).
+    """
+
+    def __init__(self, model: ChatModel, *, rows: int = 32, reuse: bool = True) -> None:
+        self.model, self.rows, self.reuse = model, rows, reuse
+        self.prompts = self.tokens = 0
+        self.seconds = 0.0
+        self._checked: set[bool] = set()
+
+    def logits(self, chats: Sequence[Chat], answers: Sequence[str]) -> Tensor:
+        """Logits of the first token of each answer after each chat: float32 ``[chats, answers]``, on the CPU.
+
+        Raises:
+            PalateError: two answers begin with the same token, which makes them indistinguishable here.
+        """
+        if not chats:
+            return torch.empty(0, len(answers))
+        began = time.perf_counter()
+        tokens = self._first_tokens(chats[0], answers)
+        was_training = self.model.model.training
+        self.model.model.eval()
+        try:
+            with torch.inference_mode():
+                found = self._logits(share(self.model, chats), tokens)
+        finally:
+            self.model.model.train(was_training)
+        self.prompts += len(chats)
+        self.seconds += time.perf_counter() - began
+        return found
+
+    def log_odds(self, chats: Sequence[Chat], yes: str, no: str) -> Tensor:
+        """``logit_yes - logit_no`` of each chat: float32 ``[chats]``."""
+        both = self.logits(chats, (yes, no))
+        return both[:, 0] - both[:, 1]
+
+    def _first_tokens(self, chat: Chat, answers: Sequence[str]) -> Tensor:
+        text = self.model.render(chat)
+        first = [self.model.answer_ids(text, answer)[0] for answer in answers]
+        for number, token in enumerate(first):
+            if token in first[:number]:
+                same = answers[first.index(token)]
+                raise PalateError(
+                    f"'{same}' and '{answers[number]}' begin with the same token of '{self.model.name}'",
+                    "Choose answers that differ in their first token, or another model.",
+                )
+        return torch.tensor(first)
+
+    def _logits(self, shared: Shared, tokens: Tensor) -> Tensor:
+        if not self.reuse or len(shared.wholes) == 1 or len(shared.prefix) < _WORTH:
+            return self._naive(shared.wholes, tokens)
+        found = self._reusing(shared, tokens)
+        kind = bool(shared.wholes[0].pictures)
+        if kind not in self._checked:  # once with and once without pictures: transformers' families differ
+            self._checked.add(kind)
+            apart = float((self._naive(shared.wholes[-1:], tokens) - found[-1:]).abs().max())
+            if apart > _CLOSE.get(self.model.core.dtype, 1.0):
+                warnings.warn(
+                    f"'{self.model.name}' ({self.model.family}) scores differently ({apart:.3g}) where the shared part "
+                    "of prompts is read once; every prompt is read as a whole instead, which is slower.",
+                    stacklevel=4,
+                )
+                self.reuse = False
+                return self._naive(shared.wholes, tokens)
+        return found
+
+    def _naive(self, rows: Sequence[Encoded], tokens: Tensor) -> Tensor:
+        """Every prompt as a whole, in batches of similar length."""
+        order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
+        out = torch.empty(len(rows), len(tokens))
+        for start in range(0, len(rows), self.rows):
+            some = order[start : start + self.rows]
+            batch = self.model.collate([rows[number] for number in some], "right")
+            self.tokens += int(batch["attention_mask"].sum())
+            hidden = self._forward(batch).last_hidden_state
+            out[some] = self._head(_at_the_end(hidden, [len(rows[number]) for number in some]), tokens)
+        return out
+
+    def _reusing(self, shared: Shared, tokens: Tensor) -> Tensor:
+        """The shared beginning once, then what is left of every prompt on top of its keys and values."""
+        places = self._places(shared)
+        prefix = self.model.collate([shared.prefix])
+        read = len(shared.prefix)
+        self.tokens += read
+        first = self._forward(prefix, use_cache=True, **_slice(places[0] if places else None, 0, read))
+        out = torch.empty(len(shared.rests), len(tokens))
+        order = sorted(range(len(shared.rests)), key=lambda number: len(shared.rests[number]))
+        for start in range(0, len(order), self.rows):
+            some = order[start : start + self.rows]
+            rests = [shared.rests[number] for number in some]
+            batch = self.model.collate(rests, "right")
+            self.tokens += int(batch["attention_mask"].sum())
+            ones = batch["attention_mask"].new_ones(len(some), read)
+            batch["attention_mask"] = torch.cat([ones, batch["attention_mask"]], dim=1)
+            memory = copy.deepcopy(first.past_key_values)  # the forward appends to it
+            memory.batch_repeat_interleave(len(some))
+            more = _stack([places[number] for number in some], read, max(map(len, rests))) if places else {}
+            hidden = self._forward(batch, use_cache=True, past_key_values=memory, **more).last_hidden_state
+            out[some] = self._head(_at_the_end(hidden, [len(rest) for rest in rests]), tokens)
+        return out
+
+    def _forward(self, batch: dict[str, Tensor], **more: Any) -> Any:
+        """The model below its head."""
+        core = self.model.core
+        there = {key: value.to(core.device) for key, value in batch.items()}
+        for key, value in there.items():
+            if value.is_floating_point():
+                there[key] = value.to(core.dtype)
+        return core.base_model(**there, **{"use_cache": False, **more})
+
+    def _head(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """fp32 logits of a few tokens: ``[B, width]`` -> ``[B, tokens]``."""
+        head = self.model.core.get_output_embeddings()
+        chosen = tokens.to(head.weight.device)
+        logits = hidden.float() @ head.weight[chosen].float().T
+        if getattr(head, "bias", None) is not None:
+            logits = logits + head.bias[chosen].float()
+        return _scaled(logits, self.model.core.config.get_text_config()).cpu()
+
+    def _places(self, shared: Shared) -> list[Tensor] | None:
+        """Positions ``[3, tokens]`` of every prompt, for families that lay pictures out in two dimensions."""
+        base = self.model.core.base_model
+        if not hasattr(base, "get_rope_index") or not shared.wholes[0].pictures:
+            if hasattr(base, "rope_deltas"):
+                base.rope_deltas = None  # what an earlier prompt with pictures left behind
+            return None
+        places = []
+        for whole in shared.wholes:
+            made = self.model.collate([whole])
+            made.pop("pixel_values", None)
+            there = {key: value.to(self.model.device) for key, value in made.items()}
+            places.append(base.get_rope_index(**there)[0][:, 0])
+        return places
+
+
+def _at_the_end(hidden: Tensor, lengths: Sequence[int]) -> Tensor:
+    """The last real position of right-padded rows: ``[B, longest, width]`` -> ``[B, width]``."""
+    last = torch.tensor(lengths, device=hidden.device) - 1
+    return hidden[torch.arange(len(last), device=hidden.device), last]
+
+
+def _slice(places: Tensor | None, start: int, stop: int) -> dict[str, Tensor]:
+    return {} if places is None else {"position_ids": places[:, None, start:stop]}
+
+
+def _stack(places: Sequence[Tensor], start: int, longest: int) -> dict[str, Tensor]:
+    """Positions of what is left of each row: ``[3, B, longest]``; those of padding do not matter."""
+    axes = [padded([row[axis, start:] for row in places], 0, "right") for axis in range(places[0].shape[0])]
+    assert axes[0].shape[1] == longest
+    return {"position_ids": torch.stack(axes)}
+
+
+def _scaled(logits: Tensor, config: Any) -> Tensor:
+    """What some families do to their logits after the head (Gemma caps, Cohere multiplies, Granite divides)."""
+    if getattr(config, "logit_scale", None):
+        logits = logits * config.logit_scale
+    if getattr(config, "logits_scaling", None):
+        logits = logits / config.logits_scaling
+    cap = getattr(config, "final_logit_softcapping", None)
+    return torch.tanh(logits / cap) * cap if cap else logits
