@@ -16,13 +16,15 @@ _SETTINGS = "palate.settings"
 
 
 def table_of(path: Path, command: str) -> dict[str, Any]:
-    """The table that a recipe holds for a command."""
-    recipe = read_toml(path)
-    table = recipe.get(command)
-    if not isinstance(table, dict):
-        raise PalateError(
-            f"{path} has no table [{command}]", suggest(command, recipe) if recipe else "The file is empty."
-        )
+    """The table that a recipe holds for a command; a dot leads into a command of commands (``summarise.items``)."""
+    table = read_toml(path)
+    for name in command.split("."):
+        within = table.get(name)
+        if not isinstance(within, dict):
+            raise PalateError(
+                f"{path} has no table [{command}]", suggest(name, table) if table else "The file is empty."
+            )
+        table = within
     return table
 
 
@@ -30,11 +32,20 @@ def _load(context: typer.Context, path: Path | None) -> Path | None:
     """Put the file's table for this command behind the options given on the command line."""
     if path is None:
         return None
-    command = context.info_name or ""
+    command = _name_of(context)
     values, settings = read_table(context, table_of(path, command), f"{path} [{command}]")
     context.default_map = {**(context.default_map or {}), **values}
     context.meta[_SETTINGS] = settings
     return path
+
+
+def _name_of(context: typer.Context) -> str:
+    """The command as a recipe's table names it: ``train``, ``summarise.items``."""
+    names = [context.info_name or ""]
+    while context.parent is not None and context.parent.parent is not None:
+        context = context.parent
+        names.insert(0, context.info_name or "")
+    return ".".join(names)
 
 
 def read_table(context: typer.Context, table: dict[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
