@@ -1,0 +1,103 @@
+"""How a local model writes: the rules that bend its logits, and where it stops."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from palate.mllm.model import ChatModel
+
+_SPAN = 3  # tokens in a row that a braked answer may not repeat
+_AT_LEAST = 4  # tokens that a braked answer has before it may end
+
+
+def generator(seed: int, *what: str) -> torch.Generator:
+    """A generator of its own for each of many things, whatever else is going on beside them."""
+    hashed = hashlib.sha256("\0".join([str(seed), *what]).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(hashed[:8], "big") >> 1)
+
+
+class Sampling:
+    """Turns the greedy choice into sampling at a temperature, with one generator a row.
+
+    ``argmax(logits / T + Gumbel noise)`` is a draw from ``softmax(logits / T)`` (Gumbel 1954), so the choice of a row
+    depends on its own generator and not on who shares its batch.
+    """
+
+    def __init__(self, temperature: float, generators: Sequence[torch.Generator]) -> None:
+        self.temperature, self.generators = temperature, generators
+
+    def __call__(self, ids: Tensor, logits: Tensor) -> Tensor:
+        """Logits float ``[B, vocabulary]`` -> the same, disturbed."""
+        noise = torch.stack(
+            [torch.empty(logits.shape[1]).exponential_(generator=one).log().neg() for one in self.generators]
+        )
+        return logits.float() / self.temperature + noise.to(logits.device)
+
+
+class Brake:
+    """Keeps a second attempt from looping and from ending at once: no three tokens that it wrote come a second time,
+    and it has at least four tokens. The prompt may be quoted."""
+
+    def __init__(self, prompt: int, ends: Sequence[int]) -> None:
+        self.prompt, self.ends = prompt, list(ends)
+
+    def __call__(self, ids: Tensor, logits: Tensor) -> Tensor:
+        """Token ids int64 ``[B, so far]`` and logits ``[B, vocabulary]`` -> logits with what is forbidden at -inf."""
+        logits = logits.clone()
+        written = ids[:, self.prompt :].tolist()
+        if len(written[0]) < _AT_LEAST:
+            logits[:, self.ends] = -torch.inf
+        for number, row in enumerate(written):
+            lead = row[len(row) - _SPAN + 1 :]
+            again = [
+                row[start + _SPAN - 1]
+                for start in range(len(row) - _SPAN + 1)
+                if row[start : start + _SPAN - 1] == lead and row[start + _SPAN - 1] not in self.ends
+            ]
+            logits[number, again] = -torch.inf
+        return logits
+
+
+def end_tokens(model: ChatModel) -> list[int]:
+    """Every token that ends an answer: the checkpoint's, the tokenizer's, and the one that its chat template writes."""
+    found: list[int] = []
+    for source in (getattr(model.core, "generation_config", None), model.tokenizer):
+        ids = getattr(source, "eos_token_id", None)
+        found += [] if ids is None else [int(ids)] if isinstance(ids, int) else [int(one) for one in ids]
+    turn = _end_of_turn(model)
+    return list(dict.fromkeys([*found, *([] if turn is None else [turn])]))
+
+
+def _end_of_turn(model: ChatModel) -> int | None:
+    """The special token that the template puts right after an assistant's words."""
+    probe = "probe"
+
+    def content(text: str) -> Any:
+        return [{"type": "text", "text": text}] if model.sees else text
+
+    turns = [{"role": "user", "content": content("a")}, {"role": "assistant", "content": content(probe)}]
+    try:
+        text = str(model.processor.apply_chat_template(turns, tokenize=False))
+    except Exception:  # whatever the template's author raises: then the checkpoint's own word must do
+        return None
+    rest = text.rpartition(probe)[2].lstrip()
+    ids: list[int] = model.tokenizer(rest, add_special_tokens=False)["input_ids"] if rest else []
+    return ids[0] if ids and ids[0] in model.tokenizer.all_special_ids else None
+
+
+@contextmanager
+def plain_defaults(core: Any) -> Iterator[None]:
+    """Set a checkpoint's own sampling habits (repetition penalty, top-p, ...) aside: ours are in the identity of the
+    answers, its are not."""
+    kept = core.generation_config
+    core.generation_config = type(kept)()
+    try:
+        yield
+    finally:
+        core.generation_config = kept

@@ -1,0 +1,151 @@
+"""What can go wrong with a server: which trouble passes, which is one request's own, and which ends all work."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from palate.errors import PalateError
+
+_PASSING = (408, 409, 425, 429)
+_OUR_KEY = "Check the key (--api-key or OPENAI_API_KEY) and what it may do on this server."
+# A server that asks for more patience than this is not waited for.
+LONGEST_WAIT = 300.0
+
+
+@dataclass
+class Trouble(Exception):
+    """One attempt failed.
+
+    Attributes:
+        told: what happened, in a few words.
+        again: whether another attempt may do better.
+        unreachable: whether there was no word from the server at all.
+        wait: seconds that the server asks to wait.
+    """
+
+    told: str
+    again: bool = True
+    unreachable: bool = False
+    wait: float | None = None
+
+
+def trouble_of(status: int, body: str, headers: Mapping[str, str], model: str, works: bool = False) -> Trouble:
+    """The trouble that an HTTP answer other than 200 stands for.
+
+    Args:
+        works: whether the server has answered before with this key and address: then a 403 or 404 is about one request
+            (moderation, a gateway's mood), not about all.
+
+    Raises:
+        PalateError: it makes all further work useless: credentials, an unknown model, an empty purse.
+    """
+    said = server_message(body)
+    told = f"the server answered {status}{f': {said}' if said else ''}"
+    low = body.lower()
+    if status == 401 or (status == 403 and not works):
+        raise PalateError(f"the server refused the credentials ({status}{f': {said}' if said else ''})", _OUR_KEY)
+    if not works and _unknown_model(low, status):
+        raise PalateError(
+            f"the server has no model '{model}' ({status}: {said})", "Ask it for its names: GET BASE_URL/models."
+        )
+    if status == 404 and not works and (not _is_json(body) or said.lower() in ("not found", "")):
+        raise PalateError(f"the server has no chat completions there ({told})", "The base URL most often ends in /v1.")
+    if status == 402 or "insufficient_quota" in low:
+        raise PalateError(f"the account is used up ({told})", "Top it up and run the same command again.")
+    again = status in _PASSING or status >= 500
+    wait = retry_after(headers) if again else None
+    if wait is not None and wait > LONGEST_WAIT:
+        raise PalateError(
+            f"the server asks to come back in {wait:,.0f} seconds ({told})",
+            "Run the same command again then; what is done is kept.",
+        )
+    return Trouble(told, again=again, wait=wait)
+
+
+def _unknown_model(low: str, status: int) -> bool:
+    if status not in (400, 404):
+        return False
+    if any(words in low for words in ("model_not_found", "invalid model", "not a valid model")):
+        return True
+    return status == 404 and "model" in low and any(words in low for words in ("not found", "not exist", "no such"))
+
+
+def _is_json(body: str) -> bool:
+    try:
+        return isinstance(json.loads(body), dict)
+    except ValueError:
+        return False
+
+
+def server_message(body: str, most: int = 200) -> str:
+    """What a server's error page says, in one short line.
+
+    >>> server_message('{"error": {"message": "prompt too long", "code": 400}}')
+    'prompt too long'
+    >>> server_message("<html><h1>502</h1>Bad Gateway</html>")
+    '502 Bad Gateway'
+    """
+    text = body
+    try:
+        found: Any = json.loads(body)
+        for key in ("error", "detail", "message"):
+            if isinstance(found, dict) and key in found:
+                found = found[key]
+        text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+    except ValueError:
+        text = re.sub(r"<[^>]*>", " ", body)
+    # No control characters: this goes to a terminal.
+    flat = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+    return flat if len(flat) <= most else f"{flat[:most]}..."
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the header Retry-After asks to wait: a number or a date.
+
+    >>> retry_after({"retry-after": "2.5"}), retry_after({"retry-after": "soon"}), retry_after({})
+    (2.5, None, None)
+    """
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            when = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        seconds = (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """How long to wait before the next attempt: exponential, with full jitter, so that clients do not come in step.
+
+    Args:
+        first: the longest wait before the second attempt, in seconds; it doubles with every further one.
+        most: no wait is longer, unless the server asks for it.
+        seed: of the jitter.
+    """
+
+    first: float = 1.0
+    most: float = 60.0
+    seed: int = 0
+
+    def seconds(self, key: str, attempt: int, asked: float | None = None) -> float:
+        """The wait after attempt number ``attempt`` (from 1) of a request; at least what the server asked for.
+
+        >>> all(0 <= Backoff().seconds("a", 3) <= 4 for _ in range(9)), 7 <= Backoff().seconds("a", 1, 7) <= 8
+        (True, True)
+        """
+        ceiling = min(self.most, self.first * 2.0 ** min(attempt - 1, 32))
+        return (asked or 0.0) + random.Random(f"{self.seed}\0{key}\0{attempt}").uniform(0, ceiling)
