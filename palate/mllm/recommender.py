@@ -78,6 +78,7 @@ class MLLMRecommender(Recommender):
 
     name: ClassVar[str] = "mllm"
     Config: ClassVar[type[MLLMConfig]] = MLLMConfig
+    whole_catalogue: ClassVar[bool] = False
     # Users an evaluation hands over at a time: few, so that its progress moves.
     batch_size: ClassVar[int] = 4
 
@@ -93,7 +94,7 @@ class MLLMRecommender(Recommender):
         self.model, self.prompter, self.config = model, prompter, config
         self.preferences = preferences if wanted else None
         self.num_items = len(prompter.items)
-        self.scorer = Scorer(model, rows=config.rows)
+        self.scorer = Scorer(model, rows=config.rows, remember=True)
 
     def score(self, histories: Histories, candidates: Tensor | None = None) -> Tensor:
         """Log-odds of "yes" (``yes-no``) or mean log-probability of the candidate's letter (``choose``).

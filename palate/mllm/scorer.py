@@ -19,6 +19,7 @@ from torch import Tensor
 
 from palate.errors import PalateError
 from palate.mllm.chat import Chat
+from palate.mllm.eyes import Eyes
 from palate.mllm.model import ChatModel, Encoded, padded
 from palate.mllm.prefix import Shared, share
 
@@ -35,10 +36,12 @@ class Scorer:
         model: in evaluation mode while it scores.
         rows: prompts that go through the model at a time.
         reuse: read a shared beginning once. Off: every prompt is read as a whole (the naive way).
+        remember: look at a picture once, for as long as this object lives; its weights must not change meanwhile.
     """
 
-    def __init__(self, model: ChatModel, *, rows: int = 32, reuse: bool = True) -> None:
+    def __init__(self, model: ChatModel, *, rows: int = 32, reuse: bool = True, remember: bool = False) -> None:
         self.model, self.rows, self.reuse = model, rows, reuse
+        self.eyes = Eyes(model) if remember else None
         self.prompts = self.tokens = 0
         self.seconds = 0.0
         self._checked: set[bool] = set()
@@ -137,10 +140,12 @@ class Scorer:
     def _forward(self, batch: dict[str, Tensor], **more: Any) -> Any:
         """The model below its head."""
         core = self.model.core
-        there = {key: value.to(core.device) for key, value in batch.items()}
+        there: dict[str, Any] = {key: value.to(core.device) for key, value in batch.items()}
         for key, value in there.items():
             if value.is_floating_point():
                 there[key] = value.to(core.dtype)
+        if self.eyes is not None:
+            there = self.eyes.look(there)
         return core.base_model(**there, **{"use_cache": False, **more})
 
     def _head(self, hidden: Tensor, tokens: Tensor) -> Tensor:
@@ -155,12 +160,15 @@ class Scorer:
     def _places(self, shared: Shared) -> list[Tensor] | None:
         """Positions ``[3, tokens]`` of every prompt, for families that lay pictures out in two dimensions."""
         base = self.model.core.base_model
-        if not hasattr(base, "get_rope_index") or not shared.wholes[0].pictures:
+        if not hasattr(base, "get_rope_index") or not any(whole.pictures for whole in shared.wholes):
             if hasattr(base, "rope_deltas"):
                 base.rope_deltas = None  # what an earlier prompt with pictures left behind
             return None
         places = []
         for whole in shared.wholes:
+            if not whole.pictures:
+                places.append(torch.arange(len(whole), device=self.model.device).expand(3, -1))
+                continue
             made = self.model.collate([whole])
             made.pop("pixel_values", None)
             there = {key: value.to(self.model.device) for key, value in made.items()}

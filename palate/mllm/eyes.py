@@ -1,0 +1,54 @@
+"""Looking at a picture once: what the vision tower makes of it is kept, for candidates come up again and again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from typing import Any
+
+from torch import Tensor
+
+from palate.mllm.model import ChatModel
+
+# Families whose towers look at every picture on its own and give [pictures, 3, height, width] -> one matrix a picture.
+FAMILIES = ("llava",)
+
+
+class Eyes:
+    """Keeps the features of pictures by the content of their pixels; right as long as the weights stay as they are.
+
+    Args:
+        most: pictures kept; those not seen for the longest time go first.
+    """
+
+    def __init__(self, model: ChatModel, most: int = 4096) -> None:
+        self.model, self.most = model, most
+        self.able = model.sees and model.family in FAMILIES
+        self._kept: OrderedDict[bytes, Tensor] = OrderedDict()
+
+    def look(self, batch: dict[str, Tensor]) -> dict[str, Any]:
+        """The model's arguments with features in place of pixels, where the family allows it."""
+        if not self.able or "pixel_values" not in batch:
+            return dict(batch)
+        rest = {key: value for key, value in batch.items() if key not in ("pixel_values", "image_sizes")}
+        pixels = batch["pixel_values"]
+        keys = [hashlib.blake2b(one.float().cpu().numpy().tobytes(), digest_size=16).digest() for one in pixels]
+        new = [number for number, key in enumerate(keys) if key not in self._kept and key not in keys[:number]]
+        if new:
+            found = self.model.core.model.get_image_features(pixel_values=pixels[new], return_dict=True).pooler_output
+            self._kept.update(zip((keys[number] for number in new), found, strict=True))
+        features = []
+        for key in keys:
+            self._kept.move_to_end(key)
+            features.append(self._kept[key])
+        while len(self._kept) > self.most:
+            self._kept.popitem(last=False)
+        return {**rest, "mm_encoder_outputs": {"image": _Looked(features)}}
+
+
+class _Looked(dict[str, Any]):
+    """What a tower returns: transformers reads ``pooler_output`` from it."""
+
+    def __init__(self, features: list[Tensor]) -> None:
+        super().__init__(pooler_output=features)
+        self.pooler_output = features
