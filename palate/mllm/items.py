@@ -9,12 +9,14 @@ from pathlib import Path
 import polars as pl
 
 from palate.data.catalogue import Catalogue
-from palate.data.images import inside
+from palate.data.images import inside, open_image
 from palate.errors import PalateError
 from palate.files import atomic_file, digest, read_json, write_json
 from palate.mllm.chat import Picture
 from palate.mllm.sanitise import sanitise, sanitise_summary, sanitise_title
 
+# Thinner pictures are refused by some processors, and scaled to gigabytes by others.
+_LONGEST_RATIO = 20
 _COLUMNS = ("item_id", "title", "text", "summary", "image")
 
 
@@ -24,7 +26,11 @@ class Items:
     Args:
         frame: one row an item, in index order: the strings ``item_id``, ``title``, ``text``, ``summary`` and ``image``
             (a path relative to ``root``), each of them null where there is none.
-        root: folder of the pictures; it may be gone, and then no item has one.
+        root: folder of the pictures.
+
+    Attributes:
+        refused: item id -> why its picture is not shown (missing, broken, outside of ``root`` ...), of the items that
+            were asked for so far.
     """
 
     def __init__(self, frame: pl.DataFrame, root: Path) -> None:
@@ -34,6 +40,8 @@ class Items:
         self.root = Path(root)
         self.ids = ["", *frame["item_id"].to_list()]
         self._images = [None, *frame["image"].to_list()]
+        self.refused: dict[str, str] = {}
+        self._pictures: dict[int, Picture | None] = {}
         self._texts = ["", *(sanitise(text or "") for text in frame["text"])]
         self._summaries = ["", *(sanitise_summary(text or "") for text in frame["summary"])]
         names = zip(frame["title"], frame["item_id"], strict=True)
@@ -79,16 +87,31 @@ class Items:
         return self._summaries[self._checked(item)]
 
     def picture(self, item: int) -> Picture | None:
-        """The item's own picture, or None where the catalogue names none or its file is gone.
+        """The item's own picture; None where there is none, or none that can be shown (see :attr:`refused`)."""
+        item = self._checked(item)
+        if item not in self._pictures:
+            self._pictures[item] = self._seen(item)
+        return self._pictures[item]
 
-        Raises:
-            PalateError: the path leads out of the root.
-        """
-        name = self._images[self._checked(item)]
+    def _seen(self, item: int) -> Picture | None:
+        """The picture, decoded once to know that a model can be shown it."""
+        name = self._images[item]
         if not name:
             return None
-        path = inside(self.root, name)
-        return Picture(path) if path.is_file() else None
+        try:
+            path = inside(self.root, name)
+            size = open_image(path).size
+            if max(size) > _LONGEST_RATIO * min(size):
+                raise PalateError(f"{path} is too long and thin ({size[0]} x {size[1]} pixels)")
+        except PalateError as error:
+            self.refused[self.ids[item]] = error.message
+            return None
+        return Picture(path)
+
+    @property
+    def pictured(self) -> int:
+        """How many items name a picture, whether it can be shown or not."""
+        return sum(bool(name) for name in self._images)
 
     def _checked(self, item: int) -> int:
         if not 1 <= item <= len(self):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from palate.errors import PalateError
 from palate.mllm.chat import Chat
+from palate.mllm.sanitise import for_model, special_tokens
 
 IGNORED = -100  # the label of a token that is not learnt, in torch and transformers
 # Families whose processors give pictures as [1, pictures, ...] a chat, not as [pictures, ...].
@@ -54,6 +55,9 @@ class ChatModel:
         self.tokenizer = getattr(processor, "tokenizer", processor)
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
+        # No text of a chat may become one of the model's own tokens, whoever wrote it: those are the chat template's.
+        placeholders = (getattr(processor, f"{kind}_token", None) for kind in ("image", "video", "audio"))
+        self._special = special_tokens(self.tokenizer) | {one for one in placeholders if isinstance(one, str)}
 
     @property
     def core(self) -> Any:
@@ -82,13 +86,15 @@ class ChatModel:
         """
         if chat.pictures and not self.sees:
             raise PalateError(f"the model '{self.name}' takes no pictures", "Leave them out, or choose one that sees.")
+        text = None if chat.system is None else for_model(chat.system, self._special)
         if self.sees:
             content: Any = [
-                {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in chat.parts
+                {"type": "text", "text": for_model(part, self._special)} if isinstance(part, str) else {"type": "image"}
+                for part in chat.parts
             ]
-            system: Any = [{"type": "text", "text": chat.system}]
+            system: Any = [{"type": "text", "text": text}]
         else:
-            content, system = chat.text, chat.system
+            content, system = for_model(chat.text, self._special), text
         user = {"role": "user", "content": content}
         messages = [user] if chat.system is None else [{"role": "system", "content": system}, user]
         try:

@@ -32,8 +32,8 @@ class PromptOptions(Config):
         blind: neither history nor summary: the control that any use of the history must beat.
         images: whose pictures are shown.
         history_images: so many of the last listed items come with their picture.
-        missing_image: an item without a picture is said to have none (``omit``), or a grey square stands for it
-            (``blank``). It is never another item's picture.
+        missing_image: an item without a picture, or with one that cannot be opened, is said to have none (``omit``), or
+            a grey square stands for it (``blank``). It is never another item's picture.
         item_text: of a candidate, the title or all its text.
         item_summaries: add what a model wrote of the candidate.
     """
@@ -72,9 +72,14 @@ class Prompter:
         items: what may be said of items.
         options: what is shown.
         templates: in which words.
+
+    Raises:
+        PalateError: pictures are to be shown, and the folder that the items' pictures lay in is gone.
     """
 
     def __init__(self, items: Items, options: PromptOptions, templates: Templates) -> None:
+        if options.images != "none" and items.pictured and not items.root.is_dir():
+            raise PalateError(f"the folder of the pictures {items.root} is gone", "Bring it back to where it was.")
         self.items, self.options, self.templates = items, options, templates
 
     def yes_no(self, history: Sequence[int], candidate: int, preference: str | None = None) -> Chat:

@@ -33,35 +33,41 @@ _CUT = "..."
 
 _PLAIN = str.maketrans(
     {
-        **dict.fromkeys('"“”„‟«»❝❞⹂〝〞〟″‶', "'"),
-        **dict.fromkeys("‘’‚‛`´", "'"),
+        **dict.fromkeys('"“”„‟«»❝❞⹂〝〞〟‶ʺ״', "'"),
+        **dict.fromkeys("‘’‚‛`´ʹ", "'"),
         **dict.fromkeys("[{‹⟨〈❬❮❰⦅⧼˂ᐸ⟦⟪", "("),
         **dict.fromkeys("]}›⟩〉❭❯❱⦆⧽˃ᐳ⟧⟫", ")"),
         **dict.fromkeys("|¦∣│┃❘❙⏐⎮", "/"),
-        **dict.fromkeys("∶꞉ː︓", ":"),
+        **dict.fromkeys("∶꞉ː", ":"),
         "▁": " ",  # the blank of sentencepiece
         "⠀": " ",  # a braille cell without dots
     }
 )
-# Letters and marks that show nothing: fillers of Hangul, vowels of Khmer that are inherent, the grapheme joiner ...
+# Letters and marks that show nothing: fillers of Hangul, inherent vowels of Khmer, the grapheme joiner ...
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
+# Marks that choose another form of the character before them; long rows of them carry hidden messages.
+_SELECTORS = frozenset(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0), *range(0x180B, 0x1810))))
+_GONE = frozenset(("Cc", "Cf", "Cs", "Co", "Cn"))
+_MARKS = frozenset(("Mn", "Me"))
+_MOST_MARKS = 4  # on one letter; no script stacks more
+_ASCII_CONTROLS = dict.fromkeys(set(range(32)) - set(map(ord, "\t\n\v\f\r\x1c\x1d\x1e\x1f")) | {127})
 _ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6});")
+# What shops write into descriptions; its words stay.
 _MARKUP = re.compile(
-    r"</?(?:b|big|br|div|em|font|h[1-6]|hr|i|li|ol|p|small|span|strong|sub|sup|table|td|tr|u|ul)\s*/?>", re.I
+    r"</?(?:a|b|big|br|div|em|font|h[1-6]|hr|i|img|li|ol|p|small|span|strong|sub|sup|table|tbody|td|th|tr|u|ul)"
+    r"(?:\s[^<>]{0,300})?/?>",
+    re.I,
 )
 # '<3', 'a < b', '->' and 'a > b' are no brackets.
 _OPEN = re.compile(r"<(?![\d\s=-])")
 _CLOSE = re.compile(r"(?<![\s=-])>")
 _SPEAKERS = (
     "ai|answer|assistant|bot|candidates?|chatbot|context|developer|function|history|human|input|instructions?|ipython|"
-    "model|note|output|preference|prompt|question|response|rules?|system|system prompt|task|tool|user"
+    "model|note|output|preference|prompt|question|response|rules?|system|task|tool|user"
 )
-_TURN = re.compile(rf"\b({_SPEAKERS})\b(['*_)\s]*):+", re.I)
+_TURN = re.compile(rf"\b({_SPEAKERS})\b([\'*_)\s]*):+", re.I)
 _HEADING = re.compile(r"#{2,}")
 _REPEATED = re.compile(r"([^\w\s])\1{3,}")
-_STACKED = re.compile(
-    r"((?:(?!\s)[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]){3})[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]+"
-)
 
 
 def sanitise(text: str, limit: int = TEXT_LENGTH) -> str:
@@ -98,9 +104,13 @@ def quoted(text: str) -> str:
 
 
 def special_tokens(tokenizer: Any) -> frozenset[str]:
-    """All strings that a transformers tokenizer takes for one token of its own, wherever they stand in a text."""
-    added = getattr(tokenizer, "added_tokens_encoder", {})
-    return frozenset(token for token in (*added, *tokenizer.all_special_tokens) if token.strip())
+    """Strings that a transformers tokenizer takes for one token of its own, wherever they stand in a text.
+
+    Plain words that someone added to the vocabulary (and that it does not call special) are not among them.
+    """
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    own = {one.content for one in added if one.special or not one.content.replace(" ", "").isalnum()}
+    return frozenset(token for token in own | set(tokenizer.all_special_tokens) if token.strip())
 
 
 def for_model(text: str, special: Iterable[str]) -> str:
@@ -113,8 +123,8 @@ def for_model(text: str, special: Iterable[str]) -> str:
     if pattern is None:
         return text
     while (found := pattern.search(text)) is not None:
-        middle = " " if len(found[0]) > 1 else ""
-        text = f"{text[: found.start()]}{found[0][:1] if middle else ''}{middle}{found[0][1:]}{text[found.end() :]}"
+        broken = f"{found[0][0]} {found[0][1:]}" if len(found[0]) > 1 else ""
+        text = text[: found.start()] + broken + text[found.end() :]
     return text
 
 
@@ -127,24 +137,26 @@ def _any_of(special: frozenset[str]) -> re.Pattern[str] | None:
 
 def _once(text: str) -> str:
     text = _MARKUP.sub(" ", _ENTITY.sub(lambda found: unescape(found[0]), text))
-    text = unicodedata.normalize("NFKC", text)
-    text = "".join(map(_visible, text)).translate(_PLAIN)
+    text = text.translate(_ASCII_CONTROLS) if text.isascii() else _visible(unicodedata.normalize("NFKC", text))
+    text = re.sub(r"'{2,}", "'", text.translate(_PLAIN))
     text = _CLOSE.sub(")", _OPEN.sub("(", text))
-    text = _STACKED.sub(r"\1", text)
     text = _HEADING.sub("#", _REPEATED.sub(r"\1\1\1", text))
     text = _TURN.sub(r"\1\2 -", text)
     return " ".join(text.split())
 
 
-def _visible(character: str) -> str:
-    """The character, a space for white space, nothing for what cannot be seen."""
-    if character.isspace():
-        return " "
-    if character in _BLANK or unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn"):
-        return ""
-    code = ord(character)
-    selector = 0xFE00 <= code <= 0xFE0F or 0xE0100 <= code <= 0xE01EF or 0x180B <= code <= 0x180F
-    return "" if selector else character
+def _visible(text: str) -> str:
+    """The characters that can be seen, and a space for white space; of stacked marks the first few."""
+    out: list[str] = []
+    marks = 0
+    for character in text:
+        kind = unicodedata.category(character)
+        marks = marks + 1 if kind in _MARKS else 0
+        if character.isspace():
+            out.append(" ")
+        elif not (kind in _GONE or character in _BLANK or character in _SELECTORS or marks > _MOST_MARKS):
+            out.append(character)
+    return "".join(out)
 
 
 def _cut(text: str, limit: int) -> str:

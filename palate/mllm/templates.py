@@ -178,8 +178,7 @@ def _check_holes(path: Path, body: str, wanted: tuple[str, ...]) -> None:
     for hole in wanted:
         if hole not in found:
             raise PalateError(f"the prompt {path} lacks the hole '{{{{{hole}}}}}'", f"It needs: {list_of}.")
-    rest = _HOLE.sub("", body)
-    if "{{" in rest or "}}" in rest:
+    if "{{" in _HOLE.sub("", body):
         raise PalateError(f"the prompt {path} has braces that are no hole", f"A hole is one of: {list_of}.")
     if found[-1] != wanted[-1]:
         raise PalateError(
