@@ -41,7 +41,7 @@ def describe(path: Path | str) -> Facts:
 
 
 def kind_of(folder: Path) -> str | None:
-    """``dataset``, ``feature store``, ``run``, ``evaluation``, ``tuning`` or None."""
+    """``dataset``, ``feature store``, ``run``, ``evaluation``, ``tuning``, ``summaries`` or None."""
     return next((_KINDS[marker] for marker in _FOLDERS if (folder / marker).is_file()), None)
 
 
@@ -130,6 +130,28 @@ def _tuning(folder: Path) -> Facts:
     return {"kind": "tuning", **_without_format(folder / "study.json")}
 
 
+def _summaries(folder: Path) -> Facts:
+    facts, missing, path = (
+        _without_format(folder / "summaries.json"),
+        folder / "missing.json",
+        folder / "summaries.jsonl",
+    )
+    made = facts.pop("made", {})
+    # A line that is being written, or was cut off, is not a summary yet.
+    whole = path.read_bytes().rpartition(b"\n")[0].rpartition(b"\n")[2] if path.is_file() else b""
+    try:
+        last = json.loads(whole)["text"] if whole else None
+    except (ValueError, TypeError, KeyError):
+        raise PalateError(f"{path} is damaged", "Remove its last line.") from None
+    return {
+        **made,
+        "kind": f"summaries of {made.get('kind')}",
+        **facts,
+        **({"missing": read_json(missing)["reasons"]} if missing.is_file() else {}),
+        "last": last,
+    }
+
+
 def _without_format(path: Path) -> Facts:
     return {key: value for key, value in read_json(path).items() if key != "format"}
 
@@ -201,6 +223,7 @@ _FOLDERS: dict[str, Callable[[Path], Facts]] = {
     "manifest.json": _dataset,
     "study.json": _tuning,
     "table.json": _evaluation,
+    "summaries.json": _summaries,
 }
 _KINDS = {
     "store.json": "feature store",
@@ -208,6 +231,7 @@ _KINDS = {
     "manifest.json": "dataset",
     "study.json": "tuning",
     "table.json": "evaluation",
+    "summaries.json": "summaries",
 }
 _FILES: dict[str, Callable[[Path], Facts]] = {
     ".parquet": _parquet,

@@ -42,9 +42,10 @@ def _load(context: typer.Context, path: Path | None) -> Path | None:
 def _name_of(context: typer.Context) -> str:
     """The command as a recipe's table names it: ``train``, ``summarise.items``."""
     names = [context.info_name or ""]
-    while context.parent is not None and context.parent.parent is not None:
-        context = context.parent
-        names.insert(0, context.info_name or "")
+    above = context.parent
+    while above is not None and above.parent is not None:
+        names.insert(0, above.info_name or "")
+        above = above.parent
     return ".".join(names)
 
 

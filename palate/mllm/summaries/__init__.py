@@ -1,0 +1,1 @@
+"""What a model wrote of items and of users' preferences, kept so that nothing is asked for twice."""

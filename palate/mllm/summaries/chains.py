@@ -1,0 +1,138 @@
+"""Chains: the steps by which a history becomes a written preference, each with a key of its content.
+
+Stage 2 of MLLM-MSR (arXiv 2408.09698): the history, oldest first, is cut into blocks; step t reads block t and the
+preference of step t-1, and writes the new one. ``direct`` reads all items at once, for comparison.
+
+The key of a step hashes the key of the step before and what this one is shown, so it says which items were read, in
+which order and in which words, and nothing of who read them: users with equal beginnings share their steps, and so do
+the cut-offs of one user. It holds items before the cut-off alone, because it is made of nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import Field
+
+from palate.config import Config
+from palate.files import digest
+from palate.mllm.chat import Chat
+from palate.mllm.writer import Writer
+
+Strategy = Literal["recurrent", "direct"]
+TEMPLATES: dict[str, tuple[str, ...]] = {"recurrent": ("user-first", "user-next"), "direct": ("user-direct",)}
+# Stands for the preference so far where a step's content is hashed: its text follows from the keys before.
+_SO_FAR = "the preference so far"
+
+
+class UserOptions(Config):
+    """How preferences are written.
+
+    Attributes:
+        strategy: ``recurrent`` or ``direct``.
+        block: items a step.
+        max_items: at most so many of the last items are read; 0: all.
+        max_new_tokens: how long a preference may be.
+    """
+
+    strategy: Strategy = "recurrent"
+    block: int = Field(default=3, ge=1)
+    max_items: int = Field(default=18, ge=0)
+    max_new_tokens: int = Field(default=120, ge=1)
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """Names of the prompts in use."""
+        return TEMPLATES[self.strategy]
+
+    def window(self, items: int) -> int:
+        """Where the items that are read begin in a history of so many.
+
+        It moves by whole blocks, so that the blocks of a longer history are those of the shorter one as often as can
+        be. Both strategies read the same items.
+
+        >>> options = UserOptions(block=3, max_items=6)
+        >>> [options.window(n) for n in (5, 6, 7, 9, 10)]
+        [0, 0, 3, 3, 6]
+        """
+        over = max(0, items - self.max_items) if self.max_items else 0
+        return min(-(-over // self.block) * self.block, max(0, items - 1))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One request: the items it reads, after the step whose text it goes on from.
+
+    Attributes:
+        key: hash of everything that decides the text.
+        previous: key of the step before; None for the first.
+        items: indices, oldest first.
+    """
+
+    key: str
+    previous: str | None
+    items: tuple[int, ...]
+
+
+class Chains:
+    """Turns histories into steps, and steps into chats.
+
+    Args:
+        writer: the words.
+        options: how long, in which blocks.
+        identity: of the backend.
+    """
+
+    def __init__(self, writer: Writer, options: UserOptions, identity: dict[str, Any]) -> None:
+        self.writer, self.options, self.identity = writer, options, identity
+        self._keys: dict[tuple[str, tuple[int, ...]], str] = {}
+
+    @cached_property
+    def root(self) -> str:
+        """Key before the first step: what all steps share."""
+        options, templates = self.options, self.writer.templates
+        prints = [templates.fingerprint(name) for name in options.templates]
+        numbers = f"{options.block if options.strategy == 'recurrent' else 0} {options.max_new_tokens}"
+        return digest("preference", options.strategy, numbers, as_text(self.identity), *prints)
+
+    def of(self, history: Sequence[int]) -> list[Step]:
+        """The steps of a history of item indices, oldest first; the last one's text is its preference. None without
+        any item."""
+        options = self.options
+        items = [int(item) for item in history]
+        items = items[options.window(len(items)) :]
+        size = options.block if options.strategy == "recurrent" else max(1, len(items))
+        steps: list[Step] = []
+        key: str | None = None
+        for start in range(0, len(items), size):
+            block = tuple(items[start : start + size])
+            previous, key = key, self._key(key, block)
+            steps.append(Step(key, previous, block))
+        return steps
+
+    def ask(self, step: Step, so_far: str | None) -> Chat:
+        """The question of a step.
+
+        Args:
+            so_far: the text of the step before, where there is one.
+        """
+        if self.options.strategy == "direct":
+            return self.writer.direct(step.items)
+        return self.writer.first(step.items) if so_far is None else self.writer.next(step.items, so_far)
+
+    def _key(self, previous: str | None, block: tuple[int, ...]) -> str:
+        known = (previous or "", block)
+        if known not in self._keys:
+            so_far = None if previous is None else _SO_FAR
+            shown = self.ask(Step("", previous, block), so_far).fingerprint
+            self._keys[known] = digest(previous or self.root, shown)
+        return self._keys[known]
+
+
+def as_text(value: Any) -> str:
+    """A value of JSON in one way of writing it."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)

@@ -1,0 +1,198 @@
+"""Item summaries: a paragraph on what an item's picture shows, or on the item itself.
+
+Stage 1 of MLLM-MSR (arXiv 2408.09698): image -> text on what it shows and on its visual features.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from palate.config import Config
+from palate.errors import PalateError
+from palate.files import digest
+from palate.mllm.backends.base import Backend, Reply
+from palate.mllm.chat import Chat
+from palate.mllm.items import Items
+from palate.mllm.summaries.chains import Step, as_text
+from palate.mllm.summaries.report import Estimate, Missing, Report, per_thousand
+from palate.mllm.summaries.store import ROWS, SummaryStore, read_facts, read_rows
+from palate.mllm.summaries.work import missing_steps, write_steps
+from palate.mllm.templates import Templates
+from palate.mllm.writer import Writer
+
+Source = Literal["picture", "text", "either"]
+_TEMPLATES: dict[str, tuple[str, ...]] = {
+    "picture": ("item",),
+    "text": ("item-text",),
+    "either": ("item", "item-text"),
+}
+
+
+class ItemOptions(Config):
+    """What of items is summarised.
+
+    Attributes:
+        source: ``picture``: items that have one, with their text beside it; ``text``: all items, no picture shown;
+            ``either``: the picture where there is one, else the text.
+        max_new_tokens: how long a summary may be.
+    """
+
+    source: Source = "picture"
+    max_new_tokens: int = Field(default=120, ge=1)
+
+
+class ItemSummaries(Mapping[str, str]):
+    """The written summaries of a store, by item id."""
+
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        self._texts = dict(texts)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> ItemSummaries:
+        """Read a store; of an item that was summarised more than once (its picture changed), the newest counts.
+
+        Raises:
+            PalateError: no store of items, or a damaged one.
+        """
+        folder = Path(folder)
+        kind = read_facts(folder)["made"].get("kind")
+        if kind != "items":
+            raise PalateError(f"{folder} holds summaries of {kind}, not of items", "Give a folder of summaries/items.")
+        return cls({str(row["item"]): row["text"] for row in read_rows(folder / ROWS) if "item" in row})
+
+    def __getitem__(self, item: str) -> str:
+        return self._texts[item]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+
+class ItemWork:
+    """The item summaries that a catalogue wants.
+
+    Args:
+        items: the catalogue, without summaries.
+        identity: of the backend that is to write them.
+    """
+
+    def __init__(self, items: Items, templates: Templates, options: ItemOptions, identity: dict[str, Any]) -> None:
+        self.items, self.templates, self.options, self.identity = items, templates, options, identity
+        self.writer = Writer(items, templates, pictures=options.source != "text")
+        self.skipped: Counter[str] = Counter()
+        self.broken: list[Missing] = []
+        # Items of one content share a step, and so a request.
+        self.steps: dict[str, Step] = {}
+        self.of_step: dict[str, list[int]] = {}
+        for item in range(1, len(items) + 1):
+            self._plan(item)
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """How these summaries are made, as the store keeps it."""
+        names = _TEMPLATES[self.options.source]
+        return {
+            "kind": "items",
+            **self.options.model_dump(mode="json"),
+            "prompts": {name: self.templates.fingerprint(name) for name in names},
+            "backend": self.identity,
+        }
+
+    def _plan(self, item: int) -> None:
+        try:
+            picture = self.items.picture(item) if self.options.source != "text" else None
+            if picture is None and self.options.source == "picture":
+                self.skipped["without a picture"] += 1
+                return
+            content = self.writer.item(item).fingerprint
+        except (PalateError, OSError) as error:
+            self.broken.append(Missing({"item": self.items.ids[item]}, f"its picture cannot be read: {error}"))
+            return
+        template = self.templates.fingerprint("item-text" if picture is None else "item")
+        key = digest("item", as_text(self.identity), str(self.options.max_new_tokens), template, content)
+        self.steps.setdefault(key, Step(key, None, (item,)))
+        self.of_step.setdefault(key, []).append(item)
+
+    def _ask(self, step: Step, so_far: str | None) -> Chat:
+        return self.writer.item(step.items[0])
+
+    def estimate(self, texts: Mapping[str, str]) -> Estimate:
+        """What is to be done beyond ``texts`` (by key)."""
+        chats = [self._ask(step, None) for key, step in self.steps.items() if key not in texts]
+        return Estimate.of(chats, self.options.max_new_tokens)
+
+    def write(self, folder: Path, backend: Backend, *, limit: int | None = None, progress: bool = True) -> Report:
+        """Write what is missing into the store in ``folder``.
+
+        Args:
+            limit: at most so many new ones.
+
+        Raises:
+            PalateError: the store is made in another way or is being written; the backend cannot work at all.
+        """
+        with SummaryStore.open(folder, self.made) as store:
+            had = sum(len(items) for key, items in self.of_step.items() if key in store.texts)
+            for key, items in self.of_step.items():
+                if key in store.texts:  # an item that has become like one that is there
+                    self._add(store, key, items, store.texts[key], None)
+
+            def keep(step: Step, text: str | None, reply: Reply) -> None:
+                store.spent(reply, text is not None)
+                if text is not None:
+                    self._add(store, step.key, self.of_step[step.key], text, reply)
+
+            steps = missing_steps(([step] for step in self.steps.values()), store.texts)
+            outcome = write_steps(
+                steps,
+                store.texts,
+                self._ask,
+                keep,
+                backend,
+                max_new_tokens=self.options.max_new_tokens,
+                limit=limit,
+                description="items" if progress else None,
+            )
+            ids = self.items.ids
+            failed = [
+                Missing({"item": ids[item]}, error)
+                for key, error in outcome.failed.items()
+                for item in self.of_step[key]
+            ]
+            asked = sum(map(len, self.of_step.values())) + len(self.broken)
+            cost = per_thousand(store.total, len(store.texts), len(self.steps), asked - len(self.broken))
+            report = Report(
+                folder=folder,
+                unit="items",
+                units=asked,
+                asked=asked,
+                had=had,
+                written=outcome.written,
+                left=sum(len(self.of_step[key]) for key in outcome.left),
+                missing=[*self.broken, *failed],
+                cost=store.cost,
+                total=store.total,
+                per_thousand=cost,
+                skipped=dict(self.skipped),
+            )
+            store.save_missing(report.reasons, report.rows)
+            store.save_facts(items=asked, per_1000_items=cost)
+        return report
+
+    def _add(self, store: SummaryStore, key: str, items: list[int], text: str, reply: Reply | None) -> None:
+        """A row for each item that does not have this text yet; the first carries what the request has cost."""
+        for item in items:
+            name = self.items.ids[item]
+            if store.of_item.get(name) == key:
+                continue
+            row: dict[str, Any] = {"key": key, "item": name, "text": text}
+            if reply is not None:
+                row |= {"prompt_tokens": reply.prompt_tokens, "new_tokens": reply.new_tokens, "seconds": reply.seconds}
+                reply = None
+            store.add(row)

@@ -1,0 +1,210 @@
+"""Preferences: the written preference for a history, looked up by what is in it, and written where it is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from palate.data.catalogue import Catalogue
+from palate.errors import PalateError
+from palate.files import atomic_file, write_json
+from palate.mllm.backends.base import Backend, Reply
+from palate.mllm.items import Items
+from palate.mllm.summaries.chains import Chains, Step, UserOptions, as_text
+from palate.mllm.summaries.items import ItemSummaries
+from palate.mllm.summaries.store import (
+    FACTS,
+    FORMAT,
+    ROWS,
+    Row,
+    SummaryStore,
+    as_line,
+    read_facts,
+    rows_by_key,
+    store_folder,
+)
+from palate.mllm.summaries.users import row_of
+from palate.mllm.summaries.work import missing_steps, write_steps
+from palate.mllm.templates import Templates
+from palate.mllm.writer import Writer
+
+Opener = Callable[[], Backend]
+_NOT_KEPT = ("prompt_tokens", "new_tokens", "seconds")
+
+
+class Preferences:
+    """Preferences that were written in one way; :meth:`open` and :meth:`load` make it.
+
+    A history is known by its content (titles and what else prompts say of its items, in order), not by whose it is:
+    who has a history equal to another user's gets the same preference, and a history that grew does not get the old
+    one.
+
+    Args:
+        items: what the prompts said of items when the preferences were written, item summaries included.
+        templates: the words in which they were asked for.
+        made: how they were made (``made`` of ``summaries.json``).
+        rows: what there is, by key.
+        store: folder of a dataset's store, which may have grown since and where new ones are written.
+
+    Attributes:
+        items: for the prompts that show these preferences.
+
+    Raises:
+        PalateError: ``made`` is damaged, or ``templates`` are not those of ``made``.
+    """
+
+    def __init__(
+        self, items: Items, templates: Templates, made: dict[str, Any], rows: Mapping[str, Row], store: Path | None
+    ) -> None:
+        if made.get("kind") != "users" or not isinstance(made.get("backend"), dict):
+            raise PalateError("these summaries are not of users", "Give a folder of summaries/users.")
+        known = {name: made[name] for name in UserOptions.model_fields if name in made}
+        self.options = UserOptions.parse(known, where=FACTS)
+        self.items, self.templates, self.made, self.store = items, templates, made, store
+        self.rows: dict[str, Row] = {}
+        self._texts: dict[str, str] = {}
+        self._know(rows)
+        self.backend: Opener | None = None
+        prints = {name: templates.fingerprint(name) for name in self.options.templates}
+        for name, fingerprint in prints.items():
+            if (made.get("prompts") or {}).get(name) != fingerprint:
+                raise PalateError(
+                    f"the preferences were written with another prompt '{name}'",
+                    "Give the --prompts that they were written with, or write them again under another --name.",
+                )
+        self._chains = Chains(Writer(items, templates), self.options, made["backend"])
+        self._asked: dict[str, Step] = {}
+
+    @classmethod
+    def open(
+        cls, dataset: Path | str, name: str, catalogue: Catalogue, templates: Templates | None = None
+    ) -> Preferences:
+        """The store ``DATASET/summaries/users/NAME``, with the item summaries that it was written with.
+
+        Raises:
+            PalateError: there is none, or it is damaged, or was written with other prompts.
+        """
+        folder = store_folder(dataset, "users", name)
+        made = read_facts(folder)["made"]
+        summaries = made.get("item_summaries")
+        written = ItemSummaries.load(store_folder(dataset, "items", summaries)) if summaries else None
+        items = Items.of(catalogue, written)
+        return cls(items, templates or Templates.load(), made, rows_by_key(folder), folder)
+
+    @classmethod
+    def load(cls, folder: Path | str, items: Items, templates: Templates | None = None) -> Preferences:
+        """Read what :meth:`save` wrote.
+
+        Args:
+            items: of the run.
+            templates: of the run; by default those in ``folder/prompts``.
+        """
+        folder = Path(folder)
+        facts = read_facts(folder)
+        if templates is None:
+            own = folder / "prompts"
+            templates = Templates.load(own if own.is_dir() else None)
+        store = facts.get("store")
+        return cls(
+            items, templates, facts["made"], rows_by_key(folder), Path(store) if isinstance(store, str) else None
+        )
+
+    def allow(self, backend: Opener) -> None:
+        """Let preferences that are missing be written.
+
+        Args:
+            backend: opens the backend, once and only when something is missing; it must be the one that wrote the rest.
+        """
+        self.backend = backend
+
+    def of(self, histories: Sequence[Sequence[int]]) -> list[str]:
+        """The preference of each history of item indices, oldest first; empty for an empty history.
+
+        Raises:
+            PalateError: some are missing and may not be written, or could not be.
+        """
+        chains = [self._chains.of(history) for history in histories]
+        steps = missing_steps(chains, self._texts)
+        if steps and self.store is not None and (self.store / FACTS).is_file():
+            self._reread()
+            steps = missing_steps(chains, self._texts)
+        if steps:
+            lacking = [chain for chain in chains if chain and chain[-1].key not in self._texts]
+            if self.backend is None:
+                raise self._refusal(len(lacking), len(chains))
+            self._write(steps)
+        for chain in chains:
+            self._asked.update((step.key, step) for step in chain)
+        return [self._texts[chain[-1].key] if chain else "" for chain in chains]
+
+    def save(self, folder: Path) -> None:
+        """Write what was asked for, and the steps to it, into an existing folder."""
+        kept = [row for key in self._asked if (row := self.rows.get(key)) is not None]
+        with atomic_file(Path(folder) / ROWS) as part, part.open("wb") as file:
+            for row in kept:
+                file.write(as_line({name: value for name, value in row.items() if name not in _NOT_KEPT}))
+        facts: dict[str, Any] = {"format": FORMAT, "made": self.made, "summaries": len(kept)}
+        if self.store is not None:
+            facts["store"] = str(self.store.resolve())
+        write_json(Path(folder) / FACTS, facts)
+
+    def _know(self, rows: Mapping[str, Row]) -> None:
+        self.rows.update(rows)
+        self._texts.update((key, row["text"]) for key, row in rows.items())
+
+    def _reread(self) -> None:
+        """What others have written into the store since, if it is still made as these are."""
+        assert self.store is not None
+        if read_facts(self.store)["made"] == self.made:
+            self._know(rows_by_key(self.store))
+
+    def _refusal(self, lacking: int, asked: int) -> PalateError:
+        options, made = self.options, self.made["backend"]
+        words = ["--backend", made.get("backend"), "--model", made.get("model"), "--strategy", options.strategy]
+        words += ["--block", options.block, "--max-items", options.max_items]
+        words += ["--max-new-tokens", options.max_new_tokens]
+        words += ["--name", self.store.name] if self.store is not None else []
+        return PalateError(
+            f"{lacking} of {asked} histories have no written preference",
+            f"Write them: palate summarise users DATASET {' '.join(map(str, words))} --as-of train,valid,test.",
+        )
+
+    def _write(self, steps: list[Step]) -> None:
+        assert self.backend is not None
+        backend = self.backend()
+        self.backend = lambda: backend
+        if backend.identity != self.made["backend"]:
+            raise PalateError(
+                f"the preferences were written by {as_text(self.made['backend'])}, not by {as_text(backend.identity)}",
+                "Use the same model, or write all of them again under another --name.",
+            )
+        if self.store is not None and (self.store / FACTS).is_file():
+            with SummaryStore.open(self.store, self.made) as store:
+                failed = self._have(steps, backend, store)
+        else:
+            failed = self._have(steps, backend, None)
+        if failed:
+            reason = next(iter(failed.values()))
+            raise PalateError(f"{len(failed)} of {len(steps)} steps of preferences could not be written: {reason}")
+
+    def _have(self, steps: list[Step], backend: Backend, store: SummaryStore | None) -> dict[str, str]:
+        def keep(step: Step, text: str | None, reply: Reply) -> None:
+            if store is not None:
+                store.spent(reply, text is not None)
+            if text is not None:
+                row = row_of(step, self.items, text, reply)
+                self._know({step.key: row})
+                if store is not None:
+                    store.add(row)
+
+        outcome = write_steps(
+            steps,
+            self._texts,
+            self._chains.ask,
+            keep,
+            backend,
+            max_new_tokens=self.options.max_new_tokens,
+            description="preferences",
+        )
+        return outcome.failed

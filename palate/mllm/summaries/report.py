@@ -1,0 +1,138 @@
+"""What a run of ``palate summarise`` says at its end, or before it starts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from palate.mllm.chat import Chat
+from palate.mllm.summaries.store import Cost
+
+# English in the tokenizers in use; a guess for a plan, never a figure of a report.
+_LETTERS_A_TOKEN = 4.0
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that was asked for and could not be had.
+
+    Attributes:
+        what: the id: ``{"item": ...}``, or ``{"user": ..., "as_of": ..., "items": ...}`` with the items of the history.
+        error: why, in full.
+    """
+
+    what: dict[str, Any]
+    error: str
+
+    @property
+    def reason(self) -> str:
+        """The error without the part that differs from case to case.
+
+        >>> Missing({}, "no usable answer in 2 attempts (empty): 'x'").reason
+        'no usable answer in 2 attempts (empty)'
+        """
+        return self.error.partition(": ")[0].strip().rstrip(".")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is to be done yet.
+
+    Attributes:
+        requests: to be asked.
+        prompt_tokens: roughly, at four letters a token, pictures not counted.
+        new_tokens: at most.
+        pictures: that will be looked at.
+    """
+
+    requests: int
+    prompt_tokens: int
+    new_tokens: int
+    pictures: int
+
+    @classmethod
+    def of(cls, chats: Sequence[Chat], max_new_tokens: int) -> Estimate:
+        """Of the questions, in which a preference that is not written yet may stand as a placeholder of full length."""
+        letters = sum(len(chat.text) for chat in chats)
+        pictures = sum(len(chat.pictures) for chat in chats)
+        return cls(len(chats), round(letters / _LETTERS_A_TOKEN), len(chats) * max_new_tokens, pictures)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of a run.
+
+    Attributes:
+        folder: of the store.
+        unit: ``items`` or ``users``: what costs are told for a thousand of.
+        units: how many of them were asked for.
+        asked: summaries asked for (for users: cut-offs).
+        skipped: why some were not asked for, with how many: no error.
+        had: of those asked for, how many were there before.
+        written: new texts (for users: steps).
+        left: summaries that --limit left for later.
+        missing: what could not be had.
+        cost: of this run.
+        total: of all runs of this store.
+        per_thousand: of the unit, from ``total``: what a thousand of them cost that start from nothing.
+    """
+
+    folder: Path
+    unit: str
+    units: int
+    asked: int
+    had: int
+    written: int
+    left: int
+    missing: list[Missing]
+    cost: Cost
+    total: Cost
+    per_thousand: dict[str, float] | None
+    skipped: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """How often each reason, the most frequent first."""
+        return dict(Counter(one.reason for one in self.missing).most_common())
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """What is missing, as ``missing.json`` lists it."""
+        return [{**one.what, "error": one.error} for one in self.missing]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "store": str(self.folder),
+            self.unit: self.units,
+            "asked": self.asked,
+            "skipped": self.skipped,
+            "had": self.had,
+            "written": self.written,
+            "left": self.left,
+            "missing": len(self.missing),
+            "reasons": self.reasons,
+            "cost": asdict(self.cost),
+            "total": asdict(self.total),
+            f"per_1000_{self.unit}": self.per_thousand,
+        }
+
+
+def per_thousand(total: Cost, summaries: int, needed: int, units: int) -> dict[str, float] | None:
+    """Cost of a thousand units that each need ``needed / units`` texts, at the mean cost of a text so far.
+
+    Failed attempts are part of that cost. None while nothing was written or asked for.
+    """
+    if not (summaries and needed and units):
+        return None
+    texts = 1000 * needed / units
+    share = texts / summaries
+    return {
+        "texts": round(texts, 1),
+        "requests": round(total.requests * share, 1),
+        "prompt_tokens": round(total.prompt_tokens * share),
+        "new_tokens": round(total.new_tokens * share),
+        "seconds": round(total.seconds * share, 1),
+    }

@@ -1,0 +1,196 @@
+"""User preferences in writing: whose, up to where, and the work of having the missing ones written.
+
+The as-of rule: a preference is written of the items before a cut-off alone. ``test`` is the cut-off of the test case,
+``valid`` that of the validation case, ``train`` those before the last training positions of each user.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from palate.data.dataset import Cases, Dataset
+from palate.errors import PalateError, suggest
+from palate.mllm.backends.base import Backend, Reply
+from palate.mllm.chat import Chat
+from palate.mllm.examples import training_positions
+from palate.mllm.items import Items
+from palate.mllm.summaries.chains import Chains, Step
+from palate.mllm.summaries.report import Estimate, Missing, Report, per_thousand
+from palate.mllm.summaries.store import SummaryStore
+from palate.mllm.summaries.work import missing_steps, write_steps
+
+AS_OF = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class CutOff:
+    """A history up to a cut-off.
+
+    Attributes:
+        user: row of the user table.
+        as_of: ``train``, ``valid`` or ``test``.
+        history: item indices, oldest first, all from before the cut-off.
+    """
+
+    user: int
+    as_of: str
+    history: npt.NDArray[np.int32]
+
+
+def cut_offs(
+    dataset: Dataset, as_of: Sequence[str], users: npt.NDArray[np.int64] | None = None, positions: int = 3
+) -> list[CutOff]:
+    """The cut-offs of users, user by user, each user's in the order of time.
+
+    Args:
+        as_of: of :data:`AS_OF`.
+        users: rows of the user table; None: everybody.
+        positions: ``train``: so many of the last training positions.
+
+    Raises:
+        PalateError: an unknown name, or not one cut-off.
+    """
+    found: list[CutOff] = []
+    for name in dict.fromkeys(as_of):
+        if name not in AS_OF:
+            raise PalateError(f"--as-of has no '{name}'", suggest(name, AS_OF))
+        cases = _cases(dataset, name, users, positions)
+        found += [
+            CutOff(int(user), name, history)
+            for user, history in zip(cases.users, cases.histories, strict=True)
+            if len(history)
+        ]
+    if not found:
+        told = ", ".join(as_of)
+        raise PalateError(f"no user has a history before a cut-off of {told}", "Choose another --as-of, or more users.")
+    order = {name: place for place, name in enumerate(AS_OF)}
+    return sorted(found, key=lambda one: (one.user, order[one.as_of], len(one.history)))
+
+
+def _cases(dataset: Dataset, name: str, users: npt.NDArray[np.int64] | None, positions: int) -> Cases:
+    if name == "train":
+        return training_positions(dataset, users, positions)
+    cases = dataset.cases("test" if name == "test" else "valid")
+    return cases if users is None else cases.take(np.flatnonzero(np.isin(cases.users, users)))
+
+
+def made_of(chains: Chains, item_summaries: str | None) -> dict[str, Any]:
+    """How these preferences are made, as their store keeps it."""
+    templates = chains.writer.templates
+    return {
+        "kind": "users",
+        **chains.options.model_dump(mode="json"),
+        "item_summaries": item_summaries,
+        "prompts": {name: templates.fingerprint(name) for name in chains.options.templates},
+        "backend": chains.identity,
+    }
+
+
+def row_of(step: Step, items: Items, text: str, reply: Reply) -> dict[str, Any]:
+    """A step as a store keeps it: with the ids of its items, for people to read."""
+    return {
+        "key": step.key,
+        "after": step.previous,
+        "items": [items.ids[item] for item in step.items],
+        "text": text,
+        "prompt_tokens": reply.prompt_tokens,
+        "new_tokens": reply.new_tokens,
+        "seconds": reply.seconds,
+    }
+
+
+class UserWork:
+    """The preferences that cut-offs want.
+
+    Args:
+        ids: user ids by row, for what is told.
+        item_summaries: name of the store of item summaries that ``chains`` shows, for the record.
+    """
+
+    def __init__(
+        self, chains: Chains, asked: Sequence[CutOff], ids: Sequence[str], item_summaries: str | None = None
+    ) -> None:
+        self.chains, self.asked, self.ids = chains, asked, ids
+        self.item_summaries = item_summaries
+        self._steps = [chains.of(one.history.tolist()) for one in asked]
+
+    def estimate(self, texts: Mapping[str, str]) -> Estimate:
+        """What is to be done beyond ``texts`` (by key)."""
+        length = self.chains.options.max_new_tokens
+        so_far = "word " * length  # near enough, and on the safe side
+        steps = missing_steps(self._steps, texts)
+        return Estimate.of([self._ask(step, so_far) for step in steps], length)
+
+    def _ask(self, step: Step, so_far: str) -> Chat:
+        return self.chains.ask(step, None if step.previous is None else so_far)
+
+    def write(self, folder: Path, backend: Backend, *, limit: int | None = None, progress: bool = True) -> Report:
+        """Write what is missing into the store in ``folder``.
+
+        Args:
+            limit: at most so many new texts; early users are finished first.
+
+        Raises:
+            PalateError: the store is made in another way or is being written; the backend cannot work at all.
+        """
+        options, items = self.chains.options, self.chains.writer.items
+        with SummaryStore.open(folder, made_of(self.chains, self.item_summaries)) as store:
+            had = sum(steps[-1].key in store.texts for steps in self._steps)
+
+            def keep(step: Step, text: str | None, reply: Reply) -> None:
+                store.spent(reply, text is not None)
+                if text is not None:
+                    store.add(row_of(step, items, text, reply))
+
+            outcome = write_steps(
+                missing_steps(self._steps, store.texts),
+                store.texts,
+                self.chains.ask,
+                keep,
+                backend,
+                max_new_tokens=options.max_new_tokens,
+                limit=limit,
+                description="preferences" if progress else None,
+            )
+            missing, left = self._missing(store.texts, outcome.failed)
+            users = len({one.user for one in self.asked})
+            needed = len({step.key for steps in self._steps for step in steps})
+            cost = per_thousand(store.total, len(store.texts), needed, users)
+            report = Report(
+                folder=folder,
+                unit="users",
+                units=users,
+                asked=len(self.asked),
+                had=had,
+                written=outcome.written,
+                left=left,
+                missing=missing,
+                cost=store.cost,
+                total=store.total,
+                per_thousand=cost,
+            )
+            store.save_missing(report.reasons, report.rows)
+            cut = dict(Counter(one.as_of for one in self.asked))
+            store.save_facts(users=users, cut_offs=cut, per_1000_users=cost)
+        return report
+
+    def _missing(self, texts: Mapping[str, str], failed: Mapping[str, str]) -> tuple[list[Missing], int]:
+        """Cut-offs without a preference, and how many more wait for a run without a limit."""
+        missing, left = [], 0
+        for one, steps in zip(self.asked, self._steps, strict=True):
+            if steps[-1].key in texts:
+                continue
+            error = next((failed[step.key] for step in steps if step.key in failed), None)
+            if error is None:
+                left += 1
+            else:
+                what = {"user": self.ids[one.user], "as_of": one.as_of, "items": len(one.history)}
+                missing.append(Missing(what, error))
+        return missing, left

@@ -1,0 +1,116 @@
+"""Asking for what is missing: every step once, each as soon as the one before it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from palate.mllm.backends.base import Backend, Reply, Request
+from palate.mllm.backends.checks import check_summary
+from palate.mllm.chat import Chat
+from palate.mllm.sanitise import sanitise_summary
+from palate.mllm.summaries.chains import Step
+from palate.progress import track
+
+Ask = Callable[[Step, str | None], Chat]
+# Called for every reply: the step, its text (None: it failed) and the reply; a text is kept when this returns.
+Keep = Callable[[Step, str | None, Reply], None]
+NO_ANSWER = "the backend gave no answer"
+
+
+@dataclass
+class Outcome:
+    """What became of the steps that were wanted.
+
+    Attributes:
+        written: how many texts are new.
+        left: keys that a limit left for later.
+        failed: why there is no text, by key; steps that follow a failed one are in it too.
+    """
+
+    written: int = 0
+    left: set[str] = field(default_factory=set)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def missing_steps(chains: Iterable[Sequence[Step]], texts: Mapping[str, str]) -> list[Step]:
+    """The steps without which the last one of some chain has no text, each once and after the one before it."""
+    wanted: dict[str, Step] = {}
+    for chain in chains:
+        first = len(chain)
+        while first and chain[first - 1].key not in texts and chain[first - 1].key not in wanted:
+            first -= 1
+        wanted.update((step.key, step) for step in chain[first:])
+    return list(wanted.values())
+
+
+def write_steps(
+    steps: Sequence[Step],
+    texts: Mapping[str, str],
+    ask: Ask,
+    keep: Keep,
+    backend: Backend,
+    *,
+    max_new_tokens: int,
+    limit: int | None = None,
+    description: str | None = None,
+) -> Outcome:
+    """Have the texts of ``steps`` written.
+
+    Args:
+        steps: of :func:`missing_steps`.
+        texts: what is there, by key; ``keep`` adds to it.
+        limit: only the first so many; a chain's steps come one after another, so early users are finished first.
+        description: under which progress is told; None: not at all.
+
+    Raises:
+        PalateError: the backend cannot work at all.
+    """
+    now = steps if limit is None else steps[:limit]
+    outcome = Outcome(left={step.key for step in steps[len(now) :]})
+    open_steps = {step.key: step for step in now}
+    following: dict[str, list[Step]] = {}
+    for step in now:
+        if step.previous is not None and step.previous in open_steps:
+            following.setdefault(step.previous, []).append(step)
+    ticks = track(range(len(now) + 1), description, total=len(now)) if description and now else iter(())
+    next(ticks, None)
+
+    def request(step: Step) -> Request:
+        so_far = None if step.previous is None else texts[step.previous]
+        return Request(step.key, ask(step, so_far), max_new_tokens)
+
+    def starts() -> Iterator[Request]:
+        # A copy: what is done leaves open_steps while this is still being read.
+        for step in now:
+            if step.previous is None or step.previous not in open_at_first:
+                yield request(step)
+
+    def done(reply: Reply) -> Iterable[Request]:
+        step = open_steps.pop(reply.key, None)
+        if step is None:
+            return []
+        next(ticks, None)
+        text = sanitise_summary(reply.text or "")
+        if not text:
+            keep(step, None, reply)
+            outcome.failed[step.key] = reply.error or "nothing was left of the answer"
+            return []
+        keep(step, text, reply)
+        outcome.written += 1
+        return [request(one) for one in following.get(step.key, ())]
+
+    open_at_first = frozenset(open_steps)
+    try:
+        if now:
+            backend.work(starts(), done, check_summary)
+    finally:
+        close = getattr(ticks, "close", None)
+        if close is not None:
+            close()
+    # In order, so that a failure is passed on along its chain.
+    for step in now:
+        if step.key in open_steps:
+            before = outcome.failed.get(step.previous or "")
+            outcome.failed[step.key] = NO_ANSWER if before is None else before
+    return outcome
