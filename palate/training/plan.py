@@ -63,6 +63,8 @@ def make_plan(model: str, modalities: Sequence[str], missing: str, objective: st
             raise PalateError(f"unknown section '{name}' in the settings", suggest(name, SECTIONS))
     options: dict[str, Any] = {"modalities": list(modalities), "missing": missing, "objective": objective}
     where = f"settings [ranker] of {model}"
+    if not issubclass(kind, SequentialRanker) and not hasattr(kind, "fit"):
+        raise PalateError(f"{model} is not trained like a ranker", "Fine-tune it: palate mllm sft.")
     if not issubclass(kind, SequentialRanker):
         _refuse_neural(model, options, given)
         config = kind.Config.parse(given.get("ranker", {}), where=where)

@@ -1,0 +1,72 @@
+"""Seconds to score a user's 1 + 20 candidates with the embedded model: shared beginning read once, against naively.
+
+    python benchmarks/mllm_scoring.py --threads 2
+
+Histories of 10 titles and 3 pictures, candidates with a picture each, drawn by a seed from the embedded demo set. Both
+ways score the same chats; the largest difference of their log-odds is printed beside the times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from palate.data.demo import build_demo
+from palate.mllm.items import Items
+from palate.mllm.loading import open_model
+from palate.mllm.prompter import NO, YES, Prompter, PromptOptions
+from palate.mllm.scorer import Scorer
+from palate.mllm.templates import Templates
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="embedded")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--users", type=int, default=5)
+    parser.add_argument("--candidates", type=int, default=21)
+    parser.add_argument("--images", default="both", choices=["none", "candidate", "history", "both"])
+    parser.add_argument("--item-text", default="title", choices=["title", "full"])
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        items = Items.of(build_demo(Path(folder) / "shop", seed=0, items=120, users=300).catalogue)
+        options = PromptOptions(images=given.images, item_text=given.item_text)
+        prompter = Prompter(items, options, Templates.load())
+        rng = np.random.default_rng(0)
+        rows = []
+        for _ in range(given.users + 1):
+            drawn = (rng.permutation(len(items)) + 1).tolist()
+            history, candidates = drawn[:10], drawn[10 : 10 + given.candidates]
+            rows.append([prompter.yes_no(history, candidate) for candidate in candidates])
+        model = open_model(given.model, dtype=given.dtype)
+        ways = {
+            "naive": Scorer(model, reuse=False),
+            "shared": Scorer(model),
+            "shared, pictures remembered": Scorer(model, remember=True),
+        }
+        naive: list[torch.Tensor] = []
+        for name, scorer in ways.items():
+            seconds, scores = [], []
+            for number, chats in enumerate(rows):
+                began = time.perf_counter()
+                scores.append(scorer.log_odds(chats, YES, NO))
+                if number:  # the first user warms up
+                    seconds.append(time.perf_counter() - began)
+            naive = naive or scores
+            apart = max(float((one - other).abs().max()) for one, other in zip(scores, naive, strict=True))
+            print(
+                f"{name}: {statistics.median(seconds):.2f} s a user (median of {given.users}), "
+                f"{scorer.tokens / len(rows):,.0f} tokens a user, largest difference {apart:.1e}"
+            )
+
+
+if __name__ == "__main__":
+    main()
