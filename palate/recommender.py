@@ -26,9 +26,14 @@ class Recommender(ABC):
 
     Item indices run from 1 to :attr:`num_items`; column 0 of a full score matrix is padding and holds ``-inf``.
     A history may be empty.
+
+    A slow model may also have ``batch_size``, how many histories it likes to be given at a time so that progress
+    shows, and ``cost() -> dict``, counters of what its scores have cost so far: ``prompts``, ``tokens``, ``seconds``.
     """
 
     name: ClassVar[str]
+    # False: score() refuses candidates=None, so it ranks sampled candidates, or what another model proposes.
+    whole_catalogue: ClassVar[bool] = True
     num_items: int
 
     @abstractmethod
@@ -73,19 +78,7 @@ class Recommender(ABC):
             scores[:, ~allowed] = -torch.inf
         if exclude_seen:
             mask_items(scores, rows)
-        k_here = min(k, scores.shape[1])
-        # A stable sort of the few best makes ties deterministic without sorting the catalogue.
-        best = torch.topk(scores, k_here, dim=1)
-        order = torch.argsort(best.indices, dim=1)
-        items, values = best.indices.gather(1, order), best.values.gather(1, order)
-        order = torch.argsort(values, dim=1, descending=True, stable=True)
-        items, values = items.gather(1, order), values.gather(1, order)
-        items = items.masked_fill(values == -torch.inf, 0)
-        if k_here < k:
-            pad = (0, k - k_here)
-            items = torch.nn.functional.pad(items, pad)
-            values = torch.nn.functional.pad(values, pad, value=-torch.inf)
-        return items, values
+        return best_items(scores, k)
 
     @abstractmethod
     def save(self, folder: Path) -> None:
@@ -99,6 +92,34 @@ class Recommender(ABC):
     def describe(self) -> dict[str, Any]:
         """Facts for reports and model cards (number of parameters, modalities, coverage ...)."""
         return {"name": self.name, "num_items": self.num_items}
+
+
+def best_items(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The ``k`` best columns of every row, best first; equal scores are ordered by column.
+
+    Returns:
+        columns int64 ``[B, k]`` and scores ``[B, k]``; where fewer than ``k`` are above ``-inf``, the rest is padding:
+        column 0 with score ``-inf``.
+    """
+    k_here = min(k, scores.shape[1])
+    values, items = torch.topk(scores, k_here, dim=1)
+    # Of several columns that share the last place, topk takes any; those rows are looked at again.
+    last = values[:, -1:]
+    shared = (scores == last).sum(1) > (values == last).sum(1)
+    for row in (shared & (last[:, 0] > -torch.inf)).nonzero()[:, 0].tolist():
+        places = values[row] == last[row]
+        items[row, places] = (scores[row] == last[row]).nonzero()[: int(places.sum()), 0]
+    # A stable sort of the few best makes ties deterministic without sorting the catalogue.
+    order = torch.argsort(items, dim=1)
+    items, values = items.gather(1, order), values.gather(1, order)
+    order = torch.argsort(values, dim=1, descending=True, stable=True)
+    items, values = items.gather(1, order), values.gather(1, order)
+    items = items.masked_fill(values == -torch.inf, 0)
+    if k_here < k:
+        pad = (0, k - k_here)
+        items = torch.nn.functional.pad(items, pad)
+        values = torch.nn.functional.pad(values, pad, value=-torch.inf)
+    return items, values
 
 
 def mask_items(scores: Tensor, rows: Sequences, value: float = -torch.inf) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from palate.cli.options import ConfigFile, JsonOutput, Seed
 from palate.errors import PalateError, suggest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from palate.evaluation.evaluate import Split
     from palate.evaluation.tables import Table
 
 
@@ -47,6 +50,23 @@ def evaluate(
         str | None,
         typer.Option(metavar="RUN", help="Run or row that the others are compared with (default: the first)."),
     ] = None,
+    users: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Only N users, drawn by seed: the same in every split.")
+    ] = None,
+    users_seed: Annotated[
+        int | None, typer.Option(min=0, metavar="SEED", help="Seed of the users drawn (default: --seed).")
+    ] = None,
+    retriever: Annotated[
+        str | None,
+        typer.Option(metavar="RUN0", help="Runs too slow for the whole catalogue re-rank what this one proposes."),
+    ] = None,
+    depth: Annotated[int, typer.Option(min=1, metavar="N", help="How many items the retriever proposes.")] = 20,
+    blend: Annotated[
+        str,
+        typer.Option(
+            metavar="{W,valid,none}", help="More rows: W x re-ranking + (1 - W) x retriever; valid chooses W."
+        ),
+    ] = "none",
     dataset: Annotated[
         Path | None, typer.Option(metavar="DATASET", help="The dataset, if it is no longer where the runs met it.")
     ] = None,
@@ -60,11 +80,12 @@ def evaluate(
 ) -> None:
     """Evaluate runs side by side: one table, identical cases and candidates, intervals, paired differences."""
     import json
+    from dataclasses import replace
 
     from palate.evaluation.compare import compare
-    from palate.evaluation.groups import find_group, group_runs, open_dataset
+    from palate.evaluation.groups import RunGroup, find_group, group_runs, open_dataset
     from palate.evaluation.outputs import save_comparison
-    from palate.evaluation.tables import footnotes, main_table, seed_table, slice_table, to_json
+    from palate.evaluation.tables import footnotes, main_table, scoring_cost_table, seed_table, slice_table, to_json
     from palate.training.measure import Measure
 
     # Everything that can be wrong is looked at before the first model is scored.
@@ -72,6 +93,8 @@ def evaluate(
         raise PalateError(f"{out} exists already", "Choose another --out, or remove it first.")
     if split not in ("valid", "test"):
         raise PalateError(f"there is no split '{split}' to evaluate", suggest(split, ["valid", "test"]))
+    if retriever is None and blend != "none":
+        raise PalateError(f"--blend {blend} mixes a retriever in, and there is none", "Give --retriever RUN0.")
     measure = Measure.parse(
         {
             "protocol": protocol,
@@ -83,13 +106,26 @@ def evaluate(
             "negatives": negatives,
             "device": device,
             "seed": seed,
+            "users": users,
+            "users_seed": users_seed,
         }
     )
-    groups = group_runs(runs)
-    base_label = find_group(groups, base) if base is not None else groups[0].label
-    data = open_dataset(groups, dataset)
-    evaluated = measure.evaluate(groups, data, "test" if split == "test" else "valid")
+    groups: Sequence[RunGroup] = group_runs(runs)
+    part: Split = "test" if split == "test" else "valid"
+    more: dict[str, Any] = {}
+    if retriever is None:
+        base_label = find_group(groups, base) if base is not None else groups[0].label
+        data = open_dataset(groups, dataset)
+        evaluated = measure.evaluate(groups, data, part)
+    else:
+        from palate.mllm.cascade_rows import CascadeTable
+
+        table = CascadeTable.plan(groups, retriever, measure, part, depth=depth, blend=blend)
+        base_label = table.find(base)
+        data = open_dataset(table.groups, dataset)
+        evaluated, more = table.evaluate(data, measure, part)
     comparison = compare(evaluated, base=base_label, primary=primary, seed=seed)
+    comparison = replace(comparison, facts={**comparison.facts, **more})
     if out is not None:
         save_comparison(out, comparison, evaluated)
     if json_:
@@ -100,6 +136,9 @@ def evaluate(
         print_table(seed_table(comparison))
     if comparison.slices:
         print_table(slice_table(comparison))
+    costs = scoring_cost_table(comparison)
+    if costs is not None:
+        print_table(costs)
     for note in footnotes(comparison):
         typer.echo(f"- {note}")
     if out is not None:

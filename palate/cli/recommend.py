@@ -41,6 +41,16 @@ def recommend(
     dataset: Annotated[
         Path | None, typer.Option(help="Where --user and --all look; by default what the run was trained on.")
     ] = None,
+    retriever: Annotated[
+        Path | None, typer.Option(metavar="RUN0", help="A fast run that proposes items; RUN puts them in order.")
+    ] = None,
+    depth: Annotated[int, typer.Option(min=1, metavar="N", help="How many items the retriever proposes.")] = 20,
+    blend: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, metavar="W", help="Order them by W x RUN + (1 - W) x retriever (default: RUN alone)."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "cpu",
     json_: JsonOutput = False,
     config: ConfigFile = None,
@@ -50,15 +60,26 @@ def recommend(
     Items that nobody has touched yet are recommended as well, where the model can score them.
     """
     _check_choice(history, user, all_, out)
+    if blend is not None and retriever is None:
+        raise PalateError(f"--blend {blend:g} mixes a retriever in, and there is none", "Give --retriever RUN0.")
     from palate.device import parse_device
     from palate.rankers.recommend import Recommendations
     from palate.runs import Run
 
     device = parse_device(device)
     opened = Run.open(run)
-    if not opened.finished:
-        print(f"Warning: {run} is not finished; this is its best model so far.", file=sys.stderr)
-    ready = Recommendations(opened, only=only or [], without=not_ or [], exclude_seen=not keep_seen, device=device)
+    fast = None if retriever is None else Run.open(retriever)
+    for one in [opened] if fast is None else [opened, fast]:
+        if not one.finished:
+            print(f"Warning: {one.folder} is not finished; this is its best model so far.", file=sys.stderr)
+    cascade = None
+    if fast is not None:
+        from palate.mllm.cascade import open_cascade
+
+        cascade = open_cascade(opened, fast, depth=depth, blend=blend, exclude_seen=not keep_seen, device=device)
+    ready = Recommendations(
+        opened, only=only or [], without=not_ or [], exclude_seen=not keep_seen, device=device, recommender=cascade
+    )
     if history is not None:
         _one(ready, _known_items(ready, history), k, {"history": history}, json_)
     elif user is not None:

@@ -62,6 +62,22 @@ class Candidates:
         if not np.array_equal(mine, np.sort(targets)):
             raise PalateError("the candidates were made for other targets", remedy)
 
+    def of(self, cases: Cases) -> Candidates:
+        """The rows of some of the users that these candidates were drawn for.
+
+        Raises:
+            PalateError: nothing was drawn for one of them.
+        """
+        if np.array_equal(self.users, cases.users):
+            return self
+        row = {int(user): number for number, user in enumerate(self.users)}
+        if not all(int(user) in row for user in cases.users):
+            raise PalateError(
+                "the candidates were made for other users", "Make the candidates again, from this dataset and split."
+            )
+        rows = np.array([row[int(user)] for user in cases.users], np.int64)
+        return Candidates(self.users[rows], self.items[rows], self.num_targets[rows], self.facts)
+
     def save(self, path: Path | str) -> None:
         """Write one ``.npz`` file (no pickle inside), whole or not at all."""
         with atomic_file(path) as part, part.open("wb") as file:

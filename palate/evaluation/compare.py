@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from palate.errors import PalateError, suggest
+from palate.evaluation.cost import mean_cost
 from palate.evaluation.ranks import Floats
 from palate.evaluation.result import Result
 from palate.evaluation.slices import ALL
@@ -110,7 +111,7 @@ def compare(
     first = groups[0].results[0]
     _check_same(groups)
     if primary is None:
-        primary = "ndcg@10" if "ndcg@10" in first.metrics else first.metrics[0]
+        primary = primary_metric(first.metrics)
     if primary not in first.metrics:
         raise PalateError(f"the primary metric '{primary}' was not measured", suggest(primary, first.metrics))
     rows = _rows(groups, base, first.metrics, ALL, seed, asked)
@@ -119,9 +120,19 @@ def compare(
         for name in first.slices
         if name != ALL
     }
-    shared = {key: first.facts.get(key) for key in ("name", "protocol", "split", "cases", "candidates", "dataset")}
+    shared = {
+        key: first.facts.get(key) for key in ("name", "protocol", "split", "cases", "users", "candidates", "dataset")
+    }
+    costs = {group.label: mean_cost([result.facts.get("cost") or {} for result in group.results]) for group in groups}
+    if any("prompts" in cost for cost in costs.values()):  # what fast models cost is nobody's question
+        shared["costs"] = costs
     facts = {**shared, "environment": first.facts.get("environment"), "bootstrap_seed": seed, "family": asked}
     return Comparison(base, primary, rows, slices, facts)
+
+
+def primary_metric(metrics: Sequence[str]) -> str:
+    """The metric that decides where nobody says which: ``ndcg@10``, or else the first."""
+    return "ndcg@10" if "ndcg@10" in metrics else metrics[0]
 
 
 def _check_same(groups: Sequence[Group]) -> None:

@@ -12,11 +12,13 @@ import polars as pl
 from palate.data.dataset import Cases, Dataset
 from palate.errors import PalateError, suggest
 from palate.evaluation.candidates import Candidates, Kind, sample_candidates
+from palate.evaluation.cost import meter
 from palate.evaluation.metrics import METRICS, Metric, measure
 from palate.evaluation.ranking import rank_targets
 from palate.evaluation.ranks import Floats, Ints, Ranks
 from palate.evaluation.result import Result
 from palate.evaluation.slices import ALL, COLD_AMONG_COLD, cold_cases, slices_of
+from palate.evaluation.users import UserSample
 from palate.recommender import Recommender
 from palate.runs import Run, environment
 
@@ -27,6 +29,7 @@ DEFAULT_METRICS: dict[str, tuple[str, ...]] = {
     "sampled": ("ndcg", "recall", "hitrate", "mrr", "map", "auc"),
 }
 DEFAULT_KS = (5, 10, 20)
+BATCH = 256
 
 
 def evaluate(
@@ -41,7 +44,8 @@ def evaluate(
     candidates: Candidates | Kind = "uniform",
     negatives: int = 100,
     seed: int = 0,
-    batch_size: int = 256,
+    users: UserSample | None = None,
+    batch_size: int | None = None,
     run: Run | None = None,
     description: str | None = None,
 ) -> Result:
@@ -56,6 +60,8 @@ def evaluate(
         candidates: With ``sampled``: how to draw them, or candidates made before.
         negatives: With ``sampled``: how many are drawn a case.
         seed: Of the negatives.
+        users: Look at a sample of users only. A user's candidates are the same whoever else is looked at.
+        batch_size: Cases scored at a time; by default what the recommender's ``batch_size`` asks for, or else 256.
         run: Where the recommender came from, for the record.
         description: Report progress under this name.
 
@@ -63,7 +69,8 @@ def evaluate(
         PalateError: no cases in the split, unknown or unfit metrics, a recommender of another catalogue, or one that
             cannot afford to score the whole catalogue (it says what that would cost).
     """
-    cases = cases_of(dataset, split)
+    everyone = cases_of(dataset, split)
+    cases = everyone if users is None else users.of(dataset, everyone)
     chosen = choose_metrics(metrics, protocol)
     cutoffs = _cutoffs(ks)
     if recommender.num_items != dataset.num_items:
@@ -78,9 +85,12 @@ def evaluate(
             if isinstance(candidates, Candidates)
             else sample_candidates(dataset, split, negatives=negatives, kind=candidates, seed=seed)
         )
+        drawn = drawn if users is None else drawn.of(cases)
     depth = max(cutoffs) if any(one.of_lists for one in chosen.values()) else 0
+    batch_size = batch_size or getattr(recommender, "batch_size", None) or BATCH
     options: dict[str, Any] = {"exclude_seen": exclude_seen, "batch_size": batch_size}
-    ranks = rank_targets(recommender, cases, candidates=drawn, depth=depth, description=description, **options)
+    with meter(recommender, len(cases)) as cost:
+        ranks = rank_targets(recommender, cases, candidates=drawn, depth=depth, description=description, **options)
     ranks = replace(ranks, train_counts=dataset.train_counts)
     parts = list(slices_of(ranks, cases, dataset.train_counts))
     if protocol == "full":
@@ -95,6 +105,8 @@ def evaluate(
     facts = {
         **protocol_facts(protocol, exclude_seen, split, drawn),
         "cases": len(cases),
+        "users": None if users is None else {"drawn": len(cases), "of": len(everyone), "seed": users.seed},
+        "cost": cost,
         "metrics": list(chosen),
         "ks": cutoffs,
         "model": recommender.describe(),

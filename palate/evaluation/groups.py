@@ -14,6 +14,7 @@ from palate.errors import PalateError, suggest
 from palate.evaluation.candidates import Candidates, Kind, sample_candidates
 from palate.evaluation.compare import Group
 from palate.evaluation.evaluate import DEFAULT_KS, Protocol, Split, cases_of, choose_metrics, evaluate
+from palate.evaluation.users import UserSample
 from palate.files import digest
 from palate.recommender import Recommender
 from palate.runs import Run
@@ -154,14 +155,20 @@ def open_dataset(groups: Sequence[RunGroup], folder: Path | None = None) -> Data
     return dataset
 
 
+def measured_metrics(metrics: Sequence[str] | None, protocol: Protocol, ks: Sequence[int]) -> list[str]:
+    """Names of the figures a user, such as ``ndcg@10``, in the order of the results' columns."""
+    chosen = choose_metrics(metrics, protocol)
+    found = [f"{name}@{k}" if one.at_k else name for name, one in chosen.items() for k in ks if not one.whole_set]
+    return list(dict.fromkeys(found))
+
+
 def check_primary(primary: str | None, metrics: Sequence[str] | None, protocol: Protocol, ks: Sequence[int]) -> None:
     """Refuse metrics that do not exist, and a primary one that is not among those that are measured.
 
     Raises:
         PalateError: with what there is.
     """
-    chosen = choose_metrics(metrics, protocol)
-    measured = [f"{name}@{k}" if one.at_k else name for name, one in chosen.items() for k in ks if not one.whole_set]
+    measured = measured_metrics(metrics, protocol, ks)
     if primary is not None and primary not in measured:
         raise PalateError(f"the primary metric '{primary}' is not measured", suggest(primary, measured))
 
@@ -180,6 +187,7 @@ def evaluate_groups(
     candidates: Candidates | Kind = "uniform",
     negatives: int = 100,
     seed: int = 0,
+    users: UserSample | None = None,
 ) -> list[Group]:
     """Evaluate every run on identical cases and candidates; the arguments are those of :func:`evaluate`.
 
@@ -191,10 +199,12 @@ def evaluate_groups(
         PalateError: also where one of the models cannot afford the protocol, before any is evaluated.
     """
     cases = cases_of(dataset, split)
+    cases = cases if users is None else users.of(dataset, cases)
     check_primary(primary, metrics, protocol, ks)
     if protocol == "sampled" and not isinstance(candidates, Candidates):
         candidates = sample_candidates(dataset, split, negatives=negatives, kind=candidates, seed=seed)
     if isinstance(candidates, Candidates):
+        candidates = candidates if users is None else candidates.of(cases)
         candidates.check(cases)
     for group in groups:
         model = load(group.runs[0])
@@ -219,6 +229,7 @@ def evaluate_groups(
                 ks=ks,
                 candidates=candidates,
                 seed=seed,
+                users=users,
                 run=run,
                 description=f"{group.label}, seed {run.seed}",
             )

@@ -20,7 +20,7 @@ from palate.errors import PalateError
 from palate.evaluation.candidates import Candidates
 from palate.evaluation.ranks import Ints, Ranks
 from palate.progress import track
-from palate.recommender import Recommender
+from palate.recommender import Recommender, best_items
 
 # Floats counted at a time: 64 rows of 12,000 items are 3 MB, which stays in the cache between the two passes.
 _BLOCK = 1 << 20
@@ -205,7 +205,10 @@ def _candidate_batches(
     for rows in _batches(len(targets), batch_size):
         wanted = targets[rows]
         ids = torch.from_numpy(items[rows].astype(np.int64))
-        scores = _checked(recommender.score(histories[rows], ids), *ids.shape).cpu()
+        # A model that looks at a whole list must not learn from its order that the targets come first.
+        order = shuffled(ids)
+        given = _checked(recommender.score(histories[rows], ids.gather(1, order)), *ids.shape).cpu()
+        scores = torch.empty_like(given).scatter_(1, order, given)
         lengths = torch.from_numpy(wanted.lengths)[:, None]
         # A candidate row holds its targets first, then the others, then padding.
         is_target = torch.arange(ids.shape[1]) < lengths
@@ -216,6 +219,15 @@ def _candidate_batches(
         sizes = (ids != 0).sum(1).numpy()
         no_lists = np.empty((0, 0), np.int32)
         yield _flat(_count(others, best, wanted), ids[:, :width].gather(1, at), wanted, sizes, no_lists)
+
+
+def shuffled(items: Tensor) -> Tensor:
+    """An order of every row that tells nothing of how the row was made: int64 ``[B, C]`` of columns.
+
+    It depends on the items alone, so the same set of items is always shown in the same order.
+    """
+    # Multiplicative hashing (Knuth, The Art of Computer Programming 3, section 6.4).
+    return torch.argsort((items * 2654435761) % 2**32, dim=1, stable=True)
 
 
 def _checked(scores: Tensor, rows: int, columns: int) -> Tensor:
@@ -312,12 +324,7 @@ def _best(
         item = torch.from_numpy(rows.values.astype(np.int64)[pick]).to(scores.device)
         kept[row, item] = scores[row, item] if back else -torch.inf
     kept[:, 0] = -torch.inf
-    values, items = torch.topk(kept, min(depth, kept.shape[1]), dim=1)
-    by_item = items.argsort(dim=1)
-    values, items = values.gather(1, by_item), items.gather(1, by_item)
-    values, at = values.sort(dim=1, descending=True, stable=True)
-    items = items.gather(1, at).masked_fill(torch.isneginf(values), 0)
-    return torch.nn.functional.pad(items, (0, depth - items.shape[1])).int().cpu().numpy()
+    return best_items(kept, depth)[0].int().cpu().numpy()
 
 
 def _flat(counts: Tensor, items: Tensor, targets: Sequences, sizes: Ints, lists: npt.NDArray[np.int32]) -> _Part:

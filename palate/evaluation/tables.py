@@ -84,12 +84,34 @@ def seed_table(comparison: Comparison) -> Table:
     return Table(f"{label_of(comparison.primary)} by seed", ["model", *(f"seed {seed}" for seed in seeds)], rows)
 
 
+def scoring_cost_table(comparison: Comparison) -> Table | None:
+    """What each model's answers cost, per 1,000 users; None where no model is slow enough to keep count."""
+    costs: dict[str, dict[str, Any]] = comparison.facts.get("costs") or {}
+    if not costs:
+        return None
+    on_gpu = any("peak_gpu_mb" in cost for cost in costs.values())
+    headers = ["model", "prompts", "tokens", "seconds", "peak memory"] + (["peak GPU memory"] if on_gpu else [])
+    rows = []
+    for label, cost in costs.items():
+        if not cost:
+            continue  # a result from before costs were kept
+        share = 1000 / cost["users"]
+        cells = [f"{cost[name] * share:,.0f}" if name in cost else "-" for name in ("prompts", "tokens")]
+        cells += [f"{cost['seconds'] * share:,.1f}", _megabytes(cost["peak_memory_mb"])]
+        rows.append([label, *cells, *([_megabytes(cost.get("peak_gpu_mb"))] if on_gpu else [])])
+    return Table("Cost of scoring, per 1,000 users", headers, rows)
+
+
+def _megabytes(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f} MB"
+
+
 def footnotes(comparison: Comparison) -> list[str]:
     """What a reader needs to judge and to trace the table."""
     facts = comparison.facts
     data = facts["dataset"]
     notes = [
-        f"Data: {data['name']} ({data['fingerprint']}), {facts['split']} split, {facts['cases']:,} users. "
+        f"Data: {data['name']} ({data['fingerprint']}), {facts['split']} split, {_users(facts)}. "
         f"Protocol: {facts['name']}. Ties count against the model."
     ]
     if facts.get("candidates"):
@@ -121,6 +143,12 @@ def footnotes(comparison: Comparison) -> list[str]:
         notes.append(
             f"P-values are adjusted over the family ({', '.join(family) or 'none'}); other rows have intervals only."
         )
+    if facts.get("costs"):
+        notes.append(
+            "Cost: prompts and tokens that went through the model, seconds by the clock, and the most memory that the "
+            "process held meanwhile; what was written or trained before is not in it."
+        )
+    notes += facts.get("remarks") or []
     commit = (facts.get("environment") or {}).get("commit")
     notes.append(f"Palate {(facts.get('environment') or {}).get('palate')}, commit {commit or 'unknown'}.")
     return notes
@@ -133,6 +161,8 @@ def to_markdown(comparison: Comparison, more: Sequence[Table] = ()) -> str:
         tables.append(seed_table(comparison))
     if comparison.slices:
         tables.append(slice_table(comparison))
+    costs = scoring_cost_table(comparison)
+    tables += [costs] if costs else []
     tables += more
     parts = []
     for table in tables:
@@ -210,7 +240,15 @@ def _difference(one: Difference | None) -> list[str]:
 
 def _title(comparison: Comparison) -> str:
     facts = comparison.facts
-    return f"{facts['dataset']['name']}, {facts['split']} split, {facts['name']}"
+    sample = f", {_users(facts)}" if facts.get("users") else ""
+    return f"{facts['dataset']['name']}, {facts['split']} split, {facts['name']}{sample}"
+
+
+def _users(facts: dict[str, Any]) -> str:
+    drawn = facts.get("users")
+    if not drawn:
+        return f"{facts['cases']:,} users"
+    return f"{drawn['drawn']:,} of {drawn['of']:,} users, drawn with seed {drawn['seed']}"
 
 
 def _line(cells: list[str]) -> str:

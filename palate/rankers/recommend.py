@@ -20,7 +20,8 @@ from palate.data.sequences import Sequences, offsets_of
 from palate.errors import PalateError
 from palate.files import atomic_file
 from palate.progress import track
-from palate.rankers.registry import load_recommender
+from palate.rankers.registry import RANKERS, load_recommender
+from palate.recommender import Recommender
 from palate.runs import Run
 
 # Scores of one batch, in numbers: bounds the memory of scoring every user (256 MiB of float32).
@@ -37,6 +38,7 @@ class Recommendations:
         only: conditions ``FIELD=VALUE`` on the catalogue; an item must meet all of them.
         without: conditions of which an item must meet none.
         exclude_seen: leave out the items of the history.
+        recommender: answers instead of the run's own model, for items numbered like the run's (a cascade, say).
     """
 
     def __init__(
@@ -47,12 +49,19 @@ class Recommendations:
         without: Sequence[str] = (),
         exclude_seen: bool = True,
         device: str = "cpu",
+        recommender: Recommender | None = None,
     ) -> None:
         self.run = run if isinstance(run, Run) else Run.open(run)
         self.catalogue = self.run.catalogue
         self.allowed = allowed_items(self.catalogue, only, without)
         self.exclude_seen = exclude_seen
-        self.recommender = load_recommender(self.run, device=device)
+        kind: type[Recommender] = RANKERS[self.run.info["model"]]
+        if recommender is None and not kind.whole_catalogue:
+            raise PalateError(
+                f"{self.run.folder} ({self.run.info['model']}) cannot afford the whole catalogue",
+                "Give --retriever RUN0: a fast run, trained on the same data, that proposes what this one re-ranks.",
+            )
+        self.recommender = recommender or load_recommender(self.run, device=device)
         if self.recommender.num_items != len(self.catalogue):
             raise PalateError(
                 f"{self.run.folder}: the model scores {self.recommender.num_items} items, its catalogue has"
@@ -133,7 +142,8 @@ class Recommendations:
         The users go through in batches, so that memory does not grow with them; the file appears whole or not at all.
         """
         histories, _ = self.histories_of(dataset)
-        batch = max(1, min(1024, _BATCH_SCORES // (self.recommender.num_items + 1)))
+        most = getattr(self.recommender, "batch_size", None) or 1024
+        batch = max(1, min(most, _BATCH_SCORES // (self.recommender.num_items + 1)))
         schema = pa.schema(
             [("user", pa.string()), ("rank", pa.int32()), ("item", pa.string()), ("score", pa.float32())]
         )

@@ -11,9 +11,13 @@ from palate.device import parse_device
 from palate.errors import PalateError, suggest
 from palate.evaluation.candidates import KINDS, Candidates, Kind
 from palate.evaluation.compare import Group
-from palate.evaluation.evaluate import Protocol, Split
-from palate.evaluation.groups import RunGroup, check_primary, evaluate_groups
+from palate.evaluation.evaluate import Protocol, Split, evaluate
+from palate.evaluation.groups import RunGroup, check_primary, evaluate_groups, measured_metrics
+from palate.evaluation.result import Result
+from palate.evaluation.users import UserSample
 from palate.rankers.registry import load_recommender
+from palate.recommender import Recommender
+from palate.runs import Run
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Measure:
     negatives: int
     device: str
     seed: int
+    users: UserSample | None = None
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Measure:
@@ -37,6 +42,10 @@ class Measure:
         Raises:
             PalateError: a value that means nothing, or a file of candidates that is not there.
         """
+        if given.get("retriever"):
+            raise PalateError(
+                "a comparison has no cascades", "Leave out 'retriever'; `palate evaluate` takes it with finished runs."
+            )
         protocol, candidates, metrics = given["protocol"], given["candidates"], given["metrics"]
         if protocol not in ("full", "sampled"):
             raise PalateError(f"there is no protocol '{protocol}'", suggest(protocol, ["full", "sampled"]))
@@ -64,6 +73,7 @@ class Measure:
             negatives=given["negatives"],
             device=device,
             seed=given["seed"],
+            users=_sample(given),
         )
 
     def evaluate(self, groups: Sequence[RunGroup], dataset: Dataset, split: Split) -> list[Group]:
@@ -81,7 +91,41 @@ class Measure:
             candidates=self.candidates,
             negatives=self.negatives,
             seed=self.seed,
+            users=self.users,
         )
+
+    def measured(self) -> list[str]:
+        """Names of the figures a user, such as ``ndcg@10``."""
+        return measured_metrics(self.metrics, self.protocol, sorted(set(self.ks)))
+
+    def one(
+        self, recommender: Recommender, dataset: Dataset, split: Split, *, run: Run, description: str | None = None
+    ) -> Result:
+        """One recommender, judged in the same way."""
+        return evaluate(
+            recommender,
+            dataset,
+            split=split,
+            protocol=self.protocol,
+            exclude_seen=self.exclude_seen,
+            metrics=self.metrics,
+            ks=self.ks,
+            candidates=self.candidates,
+            negatives=self.negatives,
+            seed=self.seed,
+            users=self.users,
+            run=run,
+            description=description,
+        )
+
+
+def _sample(given: Mapping[str, Any]) -> UserSample | None:
+    users, seed = given.get("users"), given.get("users_seed")
+    if users is None:
+        if seed is not None:
+            raise PalateError("--users-seed draws nobody without --users", "Give --users N.")
+        return None
+    return UserSample(users, given["seed"] if seed is None else seed)
 
 
 def _numbers(text: str) -> list[int]:
