@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from palate.errors import PalateError
+from palate.files import digest
 from palate.mllm.backends.base import Backend, Check, Done, Reply, Request
 from palate.mllm.backends.checks import spoken
 from palate.mllm.backends.decoding import Brake, Sampling, end_tokens, generator, plain_defaults
@@ -66,19 +69,28 @@ class LocalBackend(Backend):
         self.attempts = max(1, attempts)
         model.render(Chat(("Hello.",)))  # no chat template: said now, not a thousand times later
         self._ends = end_tokens(model)
+        self._adapter = _adapter_fingerprint(model)
         self._answered = 0
 
     @property
     def identity(self) -> dict[str, Any]:
+        core = self.model.core
+        folder = Path(self.model.name)
         said: dict[str, Any] = {
             "backend": "local",
-            "model": self.model.name,
+            "model": folder.name if folder.is_dir() else self.model.name,  # a folder may move
             "fingerprint": self.model.fingerprint,
-            "temperature": self.temperature,
+            "adapter": self._adapter,
+            "quantisation": next(
+                (f"{bits}bit" for bits in (4, 8) if getattr(core, f"is_loaded_in_{bits}bit", 0)), None
+            ),
+            "longest": self.model.longest,
+            "seed": self.seed if self.temperature else None,
         }
-        if self.model.longest is not None:
-            said["longest"] = self.model.longest
-        return said | ({"seed": self.seed} if self.temperature else {})
+        return {
+            "temperature": self.temperature,
+            **{key: value for key, value in said.items() if value is not None},
+        }
 
     def work(self, requests: Iterable[Request], done: Done, check: Check | None = None) -> None:
         """See :meth:`Backend.work`. What follows from a reply may be in the very next batch."""
@@ -213,6 +225,20 @@ def _neighbours(pool: Sequence[_Job], size: int) -> list[_Job]:
         if job.request.max_new_tokens == oldest.request.max_new_tokens and job.attempt == oldest.attempt
     ]
     return sorted(alike, key=lambda job: (abs(len(job.encoded) - len(oldest.encoded)), job.number))[:size]
+
+
+def _adapter_fingerprint(model: ChatModel) -> str | None:
+    """Hash of the weights of the adapters on top; the model's own fingerprint leaves them out."""
+    if not hasattr(model.model, "peft_config"):
+        return None
+    from peft import get_peft_model_state_dict
+
+    parts: list[str] = []
+    for name in sorted(model.model.peft_config):
+        for key, value in sorted(get_peft_model_state_dict(model.model, adapter_name=name).items()):
+            content = value.detach().float().cpu().contiguous().numpy().tobytes()
+            parts += [name, key, hashlib.sha256(content).hexdigest()]
+    return digest(*parts)
 
 
 def _out_of_memory(error: BaseException) -> bool:

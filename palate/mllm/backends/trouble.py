@@ -81,7 +81,7 @@ def _unknown_model(low: str, status: int) -> bool:
 def _is_json(body: str) -> bool:
     try:
         return isinstance(json.loads(body), dict)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter from a thousand brackets
         return False
 
 
@@ -100,7 +100,7 @@ def server_message(body: str, most: int = 200) -> str:
             if isinstance(found, dict) and key in found:
                 found = found[key]
         text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
-    except ValueError:
+    except (ValueError, RecursionError):
         text = re.sub(r"<[^>]*>", " ", body)
     # No control characters: this goes to a terminal.
     flat = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
