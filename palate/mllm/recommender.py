@@ -109,7 +109,7 @@ class MLLMRecommender(Recommender):
                 "Let a fast model propose (--retriever RUN0 --depth 20), or rank sampled candidates (--protocol sampled).",
             )
         out = torch.full(candidates.shape, -torch.inf)
-        written = self._preferences(rows)
+        written = self.written(rows)
         for number, (history, preference) in enumerate(zip(rows, written, strict=True)):
             real = (candidates[number] > 0).nonzero()[:, 0]
             items = candidates[number][real].tolist()
@@ -118,7 +118,8 @@ class MLLMRecommender(Recommender):
                 out[number, real] = ask(history.tolist(), items, preference)
         return out
 
-    def _preferences(self, rows: Sequences) -> Sequence[str | None]:
+    def written(self, rows: Sequences) -> Sequence[str | None]:
+        """The summary of each history that its prompts show, or None where they show none."""
         return [None] * len(rows) if self.preferences is None else self.preferences.of(rows.to_lists())
 
     def _yes_no(self, history: list[int], items: list[int], preference: str | None) -> Tensor:
