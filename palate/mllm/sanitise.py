@@ -5,8 +5,8 @@ taken away is every means of leaving the quotation marks in which a prompt quote
 
 - double quotation marks become single ones, so that a quoted text cannot end its own quote;
 - all white space and line ends become one space, so that it cannot start a line, a heading or a list;
-- angle, square and curly brackets become round ones and bars become slashes, so that it holds no control token of any
-  chat template, no placeholder of a picture and no hole of a template;
+- angle, square and curly brackets become round ones, bars and backslashes become slashes, so that it holds no control
+  token of any chat template, no placeholder of a picture and no hole of a template;
 - the colon after a word that names a speaker or a part of a prompt becomes a dash, so that it starts no turn;
 - invisible characters (controls, direction marks, zero width, tags, variation selectors) go, after compatibility
   forms have become plain ones (Unicode NFKC), so that none of this can be hidden;
@@ -37,7 +37,7 @@ _PLAIN = str.maketrans(
         **dict.fromkeys("‘’‚‛`´ʹ", "'"),
         **dict.fromkeys("[{‹⟨〈❬❮❰⦅⧼˂ᐸ⟦⟪", "("),
         **dict.fromkeys("]}›⟩〉❭❯❱⦆⧽˃ᐳ⟧⟫", ")"),
-        **dict.fromkeys("|¦∣│┃❘❙⏐⎮", "/"),
+        **dict.fromkeys("|¦∣│┃❘❙⏐⎮\\", "/"),
         **dict.fromkeys("∶꞉ː", ":"),
         "▁": " ",  # the blank of sentencepiece
         "⠀": " ",  # a braille cell without dots
@@ -62,10 +62,11 @@ _MARKUP = re.compile(
 _OPEN = re.compile(r"<(?![\d\s=-])")
 _CLOSE = re.compile(r"(?<![\s=-])>")
 _SPEAKERS = (
-    "ai|answer|assistant|bot|candidates?|chatbot|context|developer|function|history|human|input|instructions?|ipython|"
-    "model|note|output|preference|prompt|question|response|rules?|system|task|tool|user"
+    "ai|answer|assistant|bot|candidates?|chatbot|context|description|developer|function|history|human|input|"
+    "instructions?|ipython|model|note|output|picture|preference|prompt|question|response|rules?|system|task|text|"
+    "title|tool|user"
 )
-_TURN = re.compile(rf"\b({_SPEAKERS})\b([\'*_)\s]*):+", re.I)
+_TURN = re.compile(rf"(?<![^\W_])({_SPEAKERS})((?:[^\w:]|_)*):+", re.I)
 _HEADING = re.compile(r"#{2,}")
 _REPEATED = re.compile(r"([^\w\s])\1{3,}")
 
