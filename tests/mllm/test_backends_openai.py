@@ -313,10 +313,10 @@ def test_a_server_that_dies_on_the_way_is_noticed_and_one_that_limps_is_not() ->
         backend(server, attempts=2, concurrency=2).work(ask(map(str, range(500))), collect(found))
     assert 29 <= sum(reply.text is not None for reply in found.values()) <= 31
 
-    limps = FlakyServer(lambda _: GOOD, share=0.8, failures=("drop",))
+    limps = FlakyServer(lambda _: GOOD, share=0.5, failures=("drop",))
     found = answers(limps, map(str, range(100)), attempts=1)
     assert len(found) == 100
-    assert 5 < sum(reply.text is not None for reply in found.values()) < 40
+    assert 30 < sum(reply.text is not None for reply in found.values()) < 70
 
 
 def test_pictures_travel_as_fresh_small_jpegs(tmp_path: Path) -> None:

@@ -88,7 +88,8 @@ def _end_of_turn(model: ChatModel) -> int | None:
         return None
     rest = text.rpartition(probe)[2].lstrip()
     ids: list[int] = model.tokenizer(rest, add_special_tokens=False)["input_ids"] if rest else []
-    return ids[0] if ids and ids[0] in model.tokenizer.all_special_ids else None
+    known = {*model.tokenizer.all_special_ids, *model.tokenizer.added_tokens_decoder}
+    return ids[0] if ids and ids[0] in known else None
 
 
 @contextmanager

@@ -195,7 +195,7 @@ class LocalBackend(Backend):
                 **there,
                 do_sample=False,
                 max_new_tokens=batch[0].request.max_new_tokens,
-                eos_token_id=self._ends,
+                eos_token_id=self._ends or None,
                 pad_token_id=int(tokenizer.pad_token_id),
                 logits_processor=self._rules(batch, prompt),
             )
@@ -206,7 +206,8 @@ class LocalBackend(Backend):
             job.prompt_tokens += len(job.encoded)
             job.new_tokens += end
             job.seconds += spent
-            texts.append(spoken(tokenizer.decode(row[:end], skip_special_tokens=True)))
+            said = row[: end - 1] if end and row[end - 1] in self._ends else row[:end]
+            texts.append(spoken(tokenizer.decode(said, skip_special_tokens=True)))
         return texts
 
     def _rules(self, batch: Sequence[_Job], prompt: int) -> list[Any]:

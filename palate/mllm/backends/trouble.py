@@ -15,7 +15,7 @@ from typing import Any
 from palate.errors import PalateError
 
 _PASSING = (408, 409, 425, 429)
-_OUR_KEY = "Check the key (--api-key or OPENAI_API_KEY) and what it may do on this server."
+_OUR_KEY = "Check the key in OPENAI_API_KEY and what it may do on this server."
 # A server that asks for more patience than this is not waited for.
 LONGEST_WAIT = 300.0
 
