@@ -12,7 +12,7 @@ from rich.console import Console
 from palate import __version__
 from palate.errors import PalateError
 
-# One small file a command: palate/cli/NAME.py with a function of the same name.
+# One small file a command: palate/cli/NAME.py with a function of the same name, or an application of commands.
 COMMANDS = (
     "demo",
     "prepare",
@@ -20,6 +20,8 @@ COMMANDS = (
     "encode",
     "train",
     "align",
+    "summarise",
+    "mllm",
     "tune",
     "evaluate",
     "compare",
@@ -49,7 +51,11 @@ def build() -> typer.Typer:
     """The application with every command registered."""
     if not app.registered_commands:
         for name in COMMANDS:
-            app.command(name)(getattr(import_module(f"palate.cli.{name}"), name))
+            command = getattr(import_module(f"palate.cli.{name}"), name)
+            if isinstance(command, typer.Typer):
+                app.add_typer(command, name=name)
+            else:
+                app.command(name)(command)
     return app
 
 

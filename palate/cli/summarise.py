@@ -25,6 +25,9 @@ ModelName = Annotated[str | None, typer.Option(help="Hub name or folder (local),
 StoreName = Annotated[
     str | None, typer.Option("--name", help="Name of the store; by default that of the model and what is written.")
 ]
+Fields = Annotated[
+    str | None, typer.Option(metavar="genres,director", help="Text fields shown beside the title (default: all).")
+]
 Prompts = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of prompts in place of the built-in ones.")]
 NewTokens = Annotated[int, typer.Option(min=1, help="Longest text, in tokens.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Write at most so many new texts.")]
@@ -52,6 +55,7 @@ def items(
     source: Annotated[
         str, typer.Option(metavar="{picture,text,either}", help="What of an item is described; see the documentation.")
     ] = "picture",
+    fields: Fields = None,
     prompts: Prompts = None,
     max_new_tokens: NewTokens = 120,
     limit: Limit = None,
@@ -83,7 +87,7 @@ def items(
     from palate.mllm.summaries.store import rows_by_key, slug, store_folder
     from palate.mllm.templates import Templates
 
-    options = ItemOptions.parse({"source": source, "max_new_tokens": max_new_tokens}, where="palate summarise items")
+    options = ItemOptions.parse({"source": source, "max_new_tokens": max_new_tokens, "fields": split_fields(fields)}, where="palate summarise items")
     data = Dataset.load(dataset)
     templates = Templates.load(prompts)
     folder = store_folder(dataset, "items", name or f"{slug(_model_name(backend, model))}-{source}")
@@ -104,7 +108,7 @@ def items(
         concurrency=concurrency,
         timeout=timeout,
     )
-    work = ItemWork(Items.of(data.catalogue), templates, options, opened.identity)
+    work = ItemWork(Items.of(data.catalogue, fields=options.fields), templates, options, opened.identity)
     if dry_run:
         texts = {key: row["text"] for key, row in rows_by_key(folder).items()}
         show_plan(work.estimate(texts), folder, json_)
@@ -131,6 +135,7 @@ def users(
         str | None, typer.Option(metavar="NAME", help="Show these written item summaries beside the titles.")
     ] = None,
     sample: Annotated[int | None, typer.Option("--users", min=1, help="Only a sample of so many users.")] = None,
+    fields: Fields = None,
     prompts: Prompts = None,
     max_new_tokens: NewTokens = 120,
     limit: Limit = None,
@@ -167,7 +172,9 @@ def users(
 
     if strategy == "none":
         raise PalateError("--strategy none writes nothing", "Train with --summary none; no summaries are needed.")
-    given = {"strategy": strategy, "block": block, "max_items": max_items, "max_new_tokens": max_new_tokens}
+    given: dict[str, Any] = {"strategy": strategy, "block": block}
+    given |= {"max_items": max_items, "max_new_tokens": max_new_tokens}
+    given["fields"] = split_fields(fields)
     options = UserOptions.parse(given, where="palate summarise users")
     data = Dataset.load(dataset)
     chosen = None if sample is None else sample_users(data, sample, seed)
@@ -191,7 +198,7 @@ def users(
         concurrency=concurrency,
         timeout=timeout,
     )
-    chains = Chains(Writer(Items.of(data.catalogue, written), templates), options, opened.identity)
+    chains = Chains(Writer(Items.of(data.catalogue, written, options.fields), templates), options, opened.identity)
     work = UserWork(chains, asked, data.user_ids.cast(str).to_list(), item_summaries)
     if dry_run:
         texts = {key: row["text"] for key, row in rows_by_key(folder).items()}
@@ -213,3 +220,12 @@ def _open(backend: str, model: str | None, **options: Any) -> Backend:
     if backend not in BACKENDS:
         raise PalateError(f"there is no backend named '{backend}'", suggest(backend, BACKENDS))
     return open_backend(backend, model, **options)
+
+
+def split_fields(text: str | None) -> tuple[str, ...] | None:
+    """Names in a comma-separated list; None for no list.
+
+    >>> split_fields("genres, director")
+    ('genres', 'director')
+    """
+    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())

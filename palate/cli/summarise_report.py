@@ -43,7 +43,9 @@ def _tell(report: Report) -> None:
     print(f"{there:,} of {report.asked:,} {what} have a summary in {report.folder}.")
     print(f"{report.had:,} had one before; {report.written:,} texts are new.")
     for reason, count in report.skipped.items():
-        print(f"{count:,} {report.unit} {reason} were left out.")
+        print(f"{count:,} {report.unit} {reason} {'was' if count == 1 else 'were'} left out.")
+    if report.refused:
+        print(f"Why pictures cannot be shown is in {report.folder / 'missing.json'}, e.g. {report.refused[0].error}")
     if report.left:
         print(f"{report.left:,} are left for another run (--limit).")
     cost = report.cost

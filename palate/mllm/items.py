@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -48,14 +48,20 @@ class Items:
         self._titles = ["", *(_named(title, item) for title, item in names)]
 
     @classmethod
-    def of(cls, catalogue: Catalogue, summaries: Mapping[str, str] | None = None) -> Items:
-        """From a catalogue: its titles, all its other text fields as one text, its pictures.
+    def of(
+        cls, catalogue: Catalogue, summaries: Mapping[str, str] | None = None, fields: Sequence[str] | None = None
+    ) -> Items:
+        """From a catalogue: its titles, its other text fields as one text, its pictures.
 
         Args:
             summaries: written summaries by item id; items may be missing.
+            fields: the fields that make the text, in order; None: every field of text beside the title.
+
+        Raises:
+            PalateError: no such field.
         """
         frame = catalogue.frame
-        fields = catalogue.text_fields
+        fields = catalogue.text_fields if fields is None else [name for name in fields if name != "title"]
         return cls(
             pl.DataFrame(
                 {

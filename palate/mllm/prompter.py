@@ -36,6 +36,7 @@ class PromptOptions(Config):
             a grey square stands for it (``blank``). It is never another item's picture.
         item_text: of a candidate, the title or all its text.
         item_summaries: add what a model wrote of the candidate.
+        fields: with item_text ``full``: these fields of the catalogue; None: all text.
     """
 
     task: Literal["yes-no", "choose"] = "yes-no"
@@ -47,6 +48,7 @@ class PromptOptions(Config):
     missing_image: Literal["omit", "blank"] = "omit"
     item_text: Literal["title", "full"] = "title"
     item_summaries: bool = False
+    fields: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
     def _room_for_pictures(self) -> PromptOptions:

@@ -106,7 +106,7 @@ class MLLMRecommender(Recommender):
             raise PalateError(
                 f"the multimodal model cannot afford all {self.num_items:,} items for {len(rows):,} histories "
                 f"({self._estimate(len(rows) * self.num_items)})",
-                "Let a fast model propose (--retriever RUN0 --depth 20), or rank sampled candidates (--protocol sampled).",
+                "Let a fast model propose (--retriever RUN0), or rank sampled candidates (--protocol sampled).",
             )
         out = torch.full(candidates.shape, -torch.inf)
         written = self.written(rows)

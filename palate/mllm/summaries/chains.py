@@ -37,12 +37,14 @@ class UserOptions(Config):
         block: items a step.
         max_items: at most so many of the last items are read; 0: all.
         max_new_tokens: how long a preference may be.
+        fields: of an item without a written summary, these fields are read beside the title; None: all text.
     """
 
     strategy: Strategy = "recurrent"
     block: int = Field(default=3, ge=1)
     max_items: int = Field(default=18, ge=0)
     max_new_tokens: int = Field(default=120, ge=1)
+    fields: tuple[str, ...] | None = None
 
     @property
     def templates(self) -> tuple[str, ...]:

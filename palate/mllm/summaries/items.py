@@ -40,10 +40,12 @@ class ItemOptions(Config):
         source: ``picture``: items that have one, with their text beside it; ``text``: all items, no picture shown;
             ``either``: the picture where there is one, else the text.
         max_new_tokens: how long a summary may be.
+        fields: of the catalogue, these are shown beside the title; None: all text.
     """
 
     source: Source = "picture"
     max_new_tokens: int = Field(default=120, ge=1)
+    fields: tuple[str, ...] | None = None
 
 
 class ItemSummaries(Mapping[str, str]):
@@ -87,7 +89,7 @@ class ItemWork:
         self.items, self.templates, self.options, self.identity = items, templates, options, identity
         self.writer = Writer(items, templates, pictures=options.source != "text")
         self.skipped: Counter[str] = Counter()
-        self.broken: list[Missing] = []
+        self.refused: list[Missing] = []
         # Items of one content share a step, and so a request.
         self.steps: dict[str, Step] = {}
         self.of_step: dict[str, list[int]] = {}
@@ -106,15 +108,14 @@ class ItemWork:
         }
 
     def _plan(self, item: int) -> None:
-        try:
-            picture = self.items.picture(item) if self.options.source != "text" else None
-            if picture is None and self.options.source == "picture":
-                self.skipped["without a picture"] += 1
-                return
-            content = self.writer.item(item).fingerprint
-        except (PalateError, OSError) as error:
-            self.broken.append(Missing({"item": self.items.ids[item]}, f"its picture cannot be read: {error}"))
+        name = self.items.ids[item]
+        picture = self.items.picture(item) if self.options.source != "text" else None
+        if picture is None and name in self.items.refused:
+            self.refused.append(Missing({"item": name}, f"its picture cannot be shown: {self.items.refused[name]}"))
+        if picture is None and self.options.source == "picture":
+            self.skipped["whose picture cannot be shown" if name in self.items.refused else "without a picture"] += 1
             return
+        content = self.writer.item(item).fingerprint
         template = self.templates.fingerprint("item-text" if picture is None else "item")
         key = digest("item", as_text(self.identity), str(self.options.max_new_tokens), template, content)
         self.steps.setdefault(key, Step(key, None, (item,)))
@@ -165,8 +166,8 @@ class ItemWork:
                 for key, error in outcome.failed.items()
                 for item in self.of_step[key]
             ]
-            asked = sum(map(len, self.of_step.values())) + len(self.broken)
-            cost = per_thousand(store.total, len(store.texts), len(self.steps), asked - len(self.broken))
+            asked = sum(map(len, self.of_step.values()))
+            cost = per_thousand(store.total, len(store.texts), len(self.steps), asked)
             report = Report(
                 folder=folder,
                 unit="items",
@@ -175,13 +176,14 @@ class ItemWork:
                 had=had,
                 written=outcome.written,
                 left=sum(len(self.of_step[key]) for key in outcome.left),
-                missing=[*self.broken, *failed],
+                missing=failed,
                 cost=store.cost,
                 total=store.total,
                 per_thousand=cost,
                 skipped=dict(self.skipped),
+                refused=self.refused,
             )
-            store.save_missing(report.reasons, report.rows)
+            store.save_missing(report.listed, report.rows)
             store.save_facts(items=asked, per_1000_items=cost)
         return report
 

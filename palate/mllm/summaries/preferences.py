@@ -89,7 +89,8 @@ class Preferences:
         made = read_facts(folder)["made"]
         summaries = made.get("item_summaries")
         written = ItemSummaries.load(store_folder(dataset, "items", summaries)) if summaries else None
-        items = Items.of(catalogue, written)
+        fields = made.get("fields")
+        items = Items.of(catalogue, written, fields if isinstance(fields, list) else None)
         return cls(items, templates or Templates.load(), made, rows_by_key(folder), folder)
 
     @classmethod

@@ -71,6 +71,7 @@ class Report:
         units: how many of them were asked for.
         asked: summaries asked for (for users: cut-offs).
         skipped: why some were not asked for, with how many: no error.
+        refused: pictures that cannot be shown to a model, and why.
         had: of those asked for, how many were there before.
         written: new texts (for users: steps).
         left: summaries that --limit left for later.
@@ -92,6 +93,7 @@ class Report:
     total: Cost
     per_thousand: dict[str, float] | None
     skipped: dict[str, int] = field(default_factory=dict)
+    refused: list[Missing] = field(default_factory=list)
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -99,9 +101,14 @@ class Report:
         return dict(Counter(one.reason for one in self.missing).most_common())
 
     @property
+    def listed(self) -> dict[str, int]:
+        """:attr:`reasons`, and that of the pictures, for ``missing.json``."""
+        return dict(Counter(one.reason for one in [*self.missing, *self.refused]).most_common())
+
+    @property
     def rows(self) -> list[dict[str, Any]]:
-        """What is missing, as ``missing.json`` lists it."""
-        return [{**one.what, "error": one.error} for one in self.missing]
+        """What is missing, and pictures that cannot be shown, as ``missing.json`` lists them."""
+        return [{**one.what, "error": one.error} for one in [*self.missing, *self.refused]]
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -176,7 +176,7 @@ class UserWork:
                 total=store.total,
                 per_thousand=cost,
             )
-            store.save_missing(report.reasons, report.rows)
+            store.save_missing(report.listed, report.rows)
             cut = dict(Counter(one.as_of for one in self.asked))
             store.save_facts(users=users, cut_offs=cut, per_1000_users=cost)
         return report
