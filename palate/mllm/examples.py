@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,8 @@ import numpy.typing as npt
 from palate.data.dataset import Cases, Dataset
 from palate.data.sequences import Sequences, offsets_of
 from palate.errors import PalateError
+from palate.mllm.chat import Chat
+from palate.mllm.prompter import LETTERS, NO, YES, Prompter
 
 Source = Literal["uniform", "popularity"]
 Ints = npt.NDArray[np.int64]
@@ -20,6 +22,7 @@ Items = npt.NDArray[np.int32]
 # Streams of the seed: what is drawn for one purpose does not shift what is drawn for another.
 _NEGATIVES, _ORDER = 0x6E6567, 0x6F7264
 _ROUNDS = 4
+_PICTURE = 400  # a picture counts as so many characters: about a hundred tokens
 
 
 def training_positions(dataset: Dataset, users: npt.ArrayLike | None, cutoffs: int) -> Cases:
@@ -155,6 +158,45 @@ class Questions:
         """Candidates of a row in the order of ``choose``, and the place of the target among them."""
         order = self.order[row]
         return self.candidates[row][order].tolist(), int(np.flatnonzero(order == 0)[0])
+
+
+class Examples(Sequence[tuple[Chat, str]]):
+    """Questions in words, each with its right answer: what is learnt.
+
+    ``yes-no`` asks about every candidate of a case (the target's answer is Yes), ``choose`` once a case.
+
+    Args:
+        written: the preference of each case's user at that time, or None where the prompt shows none.
+    """
+
+    def __init__(self, questions: Questions, prompter: Prompter, written: Sequence[str | None]) -> None:
+        assert len(written) == len(questions)
+        self.questions, self.prompter, self.written = questions, prompter, written
+        self._each = questions.candidates.shape[1] if prompter.options.task == "yes-no" else 1
+
+    def __len__(self) -> int:
+        return len(self.questions) * self._each
+
+    @overload
+    def __getitem__(self, row: int) -> tuple[Chat, str]: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[tuple[Chat, str]]: ...
+    def __getitem__(self, row: int | slice) -> tuple[Chat, str] | list[tuple[Chat, str]]:
+        if isinstance(row, slice):
+            return [self[one] for one in range(*row.indices(len(self)))]
+        if not 0 <= row < len(self):
+            raise IndexError(f"example {row} of {len(self)}")
+        case, column = divmod(row, self._each)
+        history, preference = self.questions.cases.histories[case].tolist(), self.written[case]
+        if self.prompter.options.task == "yes-no":
+            candidate = int(self.questions.candidates[case, column])
+            return self.prompter.yes_no(history, candidate, preference), NO if column else YES
+        listed, place = self.questions.listed(case)
+        return self.prompter.choose(history, listed, preference), LETTERS[place]
+
+    def sizes(self) -> list[int]:
+        """About how long each example is, in characters: enough to put like with like."""
+        return [len(chat.text) + _PICTURE * len(chat.pictures) for chat, _ in self]
 
 
 def _running(counts: Ints) -> Ints:

@@ -1,0 +1,316 @@
+"""``palate mllm``: language models, with or without eyes, that recommend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from palate.cli.options import ConfigFile, Seed, Set, parse_assignments
+from palate.errors import PalateError
+
+mllm = typer.Typer(
+    name="mllm", help="Multimodal language models that recommend: warm up, fine-tune, or take as they come."
+)
+
+DatasetFolder = Annotated[Path, typer.Argument(metavar="DATASET", help="Folder made by `palate prepare`.")]
+Out = Annotated[Path, typer.Option(metavar="RUN", help="Folder of the new run.")]
+Model = Annotated[
+    str, typer.Option(help="embedded, embedded-small, the name of a model on the hub, or a folder that holds one.")
+]
+Task = Annotated[
+    str | None,
+    typer.Option(metavar="{yes-no,choose}", help="Ask about one candidate, or show lettered ones to choose from."),
+]
+Summary = Annotated[
+    str | None,
+    typer.Option(metavar="{none,direct,recurrent}", help="Show the history itself, or a preference written from it."),
+]
+Summaries = Annotated[
+    str | None, typer.Option(metavar="NAME", help="These written preferences (`palate summarise users --name`).")
+]
+ItemSummaryStore = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Show these item summaries (`palate summarise items --name`).")
+]
+HistoryItems = Annotated[
+    int | None, typer.Option(min=0, help="List the last so many items (default: 10, or 0 with a summary).")
+]
+Blind = Annotated[bool | None, typer.Option("--blind", help="Show nothing of the user: the control.")]
+Images = Annotated[str | None, typer.Option(metavar="{none,candidate,history,both}", help="Whose pictures are shown.")]
+MissingImage = Annotated[
+    str | None, typer.Option(metavar="{omit,blank}", help="An item without a picture: say so, or show a grey square.")
+]
+ItemText = Annotated[
+    str | None, typer.Option(metavar="{title,full}", help="Of a candidate, its title or all its text.")
+]
+Fields = Annotated[
+    str | None, typer.Option(metavar="genres,director", help="With --item-text full: these fields (default: all).")
+]
+Prompts = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Folder of your own prompt templates, each in place of its namesake.")
+]
+Dtype = Annotated[
+    str | None, typer.Option(metavar="{auto,float32,bfloat16,float16}", help="Precision of the model's weights.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Quantisation = Annotated[
+    str | None, typer.Option(metavar="{8bit,4bit}", help="Load the model quantised (CUDA only, by bitsandbytes).")
+]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the hub.")]
+TrustRemoteCode = Annotated[
+    bool | None, typer.Option("--trust-remote-code", help="Run code that the model brings along. Read it first.")
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (default: torch's choice).")]
+
+
+@mllm.command()
+def sft(
+    dataset: DatasetFolder,
+    model: Model,
+    out: Out,
+    task: Task = None,
+    summary: Summary = None,
+    summaries: Summaries = None,
+    item_summaries: ItemSummaryStore = None,
+    history_items: HistoryItems = None,
+    blind: Blind = None,
+    images: Images = None,
+    missing_image: MissingImage = None,
+    item_text: ItemText = None,
+    fields: Fields = None,
+    prompts: Prompts = None,
+    users: Annotated[int | None, typer.Option(min=1, help="Learn from a sample of so many users.")] = None,
+    cutoffs: Annotated[
+        int | None, typer.Option(min=1, help="The last so many training positions of each user (default: 3).")
+    ] = None,
+    negatives: Annotated[
+        str | None,
+        typer.Option(metavar="{uniform,popularity}", help="How items that were not the answer are drawn."),
+    ] = None,
+    negatives_per_positive: Annotated[
+        int | None, typer.Option(min=1, help="With yes-no: questions answered No for each answered Yes (default: 1).")
+    ] = None,
+    choices: Annotated[
+        int | None, typer.Option(min=2, max=26, help="With choose: candidates in a list (default: 10).")
+    ] = None,
+    lora_r: Annotated[int | None, typer.Option(min=1, help="Rank of the adapter (default: 8).")] = None,
+    lora_alpha: Annotated[float | None, typer.Option(help="Its weight is alpha / rank (default: 16).")] = None,
+    lora_dropout: Annotated[float | None, typer.Option(help="Dropout of its input (default: 0.05).")] = None,
+    train_projector: Annotated[
+        bool | None,
+        typer.Option("--train-projector", help="Adapters between pictures and language as well."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the examples (default: 1).")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Examples at a time (default: 8).")] = None,
+    accumulation: Annotated[int | None, typer.Option(min=1, help="Batches a step (default: 1).")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="At its peak (default: 2e-4).")] = None,
+    gradient_checkpointing: Annotated[
+        bool | None,
+        typer.Option("--gradient-checkpointing", help="Less memory for a third more time."),
+    ] = None,
+    dtype: Dtype = None,
+    device: Device = "auto",
+    quantisation: Quantisation = None,
+    revision: Revision = None,
+    trust_remote_code: TrustRemoteCode = None,
+    threads: Threads = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in --out.")] = False,
+    seed: Seed = 0,
+    set_: Set = None,
+    config: ConfigFile = None,
+) -> None:
+    """Fine-tune a language model on a dataset's training split: which items do users take next?
+
+    The adapter of the best validation is kept. Killed at any moment, the same command with --resume goes on and ends
+    with the same numbers.
+    """
+    from palate.data.dataset import Dataset
+
+    _need_extra()
+    from palate.mllm.sft import fine_tune
+
+    settings = with_options(
+        parse_assignments(list(set_ or [])),
+        {
+            "model": _model_options(model, dtype, quantisation, revision, trust_remote_code),
+            "prompt": _prompt_options(task, summary, history_items, blind, images, missing_image, item_text, fields),
+            "examples": {
+                "users": users,
+                "cutoffs": cutoffs,
+                "negatives": negatives,
+                "negatives_per_positive": negatives_per_positive,
+                "choices": choices,
+            },
+            "lora": {"r": lora_r, "alpha": lora_alpha, "dropout": lora_dropout, "projector": train_projector},
+            "trainer": {
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "accumulation": accumulation,
+                "learning_rate": learning_rate,
+                "gradient_checkpointing": gradient_checkpointing,
+            },
+        },
+    )
+    _set_threads(threads)
+    run = fine_tune(
+        Dataset.load(dataset),
+        out=out,
+        settings=settings,
+        seed=seed,
+        device=device,
+        dataset_path=dataset,
+        prompts=prompts,
+        summaries=summaries,
+        item_summaries=item_summaries,
+        resume=resume,
+        on_row=_say,
+    )
+    _report(run.info, out)
+
+
+@mllm.command("zero-shot")
+def zero_shot(
+    dataset: DatasetFolder,
+    model: Model,
+    out: Out,
+    task: Task = None,
+    summary: Summary = None,
+    summaries: Summaries = None,
+    item_summaries: ItemSummaryStore = None,
+    history_items: HistoryItems = None,
+    blind: Blind = None,
+    images: Images = None,
+    missing_image: MissingImage = None,
+    item_text: ItemText = None,
+    fields: Fields = None,
+    prompts: Prompts = None,
+    dtype: Dtype = None,
+    device: Device = "auto",
+    quantisation: Quantisation = None,
+    revision: Revision = None,
+    trust_remote_code: TrustRemoteCode = None,
+    set_: Set = None,
+    config: ConfigFile = None,
+) -> None:
+    """Take a language model as it comes: a run without training, to be evaluated like any other."""
+    from palate.data.dataset import Dataset
+
+    _need_extra()
+    from palate.mllm.zero_shot import zero_shot as make
+
+    settings = with_options(
+        parse_assignments(list(set_ or [])),
+        {
+            "model": _model_options(model, dtype, quantisation, revision, trust_remote_code),
+            "prompt": _prompt_options(task, summary, history_items, blind, images, missing_image, item_text, fields),
+        },
+    )
+    make(
+        Dataset.load(dataset),
+        out=out,
+        settings=settings,
+        device=device,
+        dataset_path=dataset,
+        prompts=prompts,
+        summaries=summaries,
+        item_summaries=item_summaries,
+    )
+    typer.echo(f"Run: {out}  (nothing was trained; next: palate evaluate {out} --protocol sampled)")
+
+
+def with_options(settings: dict[str, Any], given: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Settings by section, with the options that were given over them.
+
+    >>> with_options({"lora": {"r": 4, "alpha": 8}}, {"lora": {"r": 16, "dropout": None}, "trainer": {"epochs": None}})
+    {'lora': {'r': 16, 'alpha': 8}}
+    """
+    for section, values in given.items():
+        told = {key: value for key, value in values.items() if value is not None}
+        if told:
+            settings[section] = {**settings.get(section, {}), **told}
+    return settings
+
+
+def _model_options(
+    name: str, dtype: str | None, quantisation: str | None, revision: str | None, trust_remote_code: bool | None
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "dtype": dtype,
+        "quantisation": quantisation,
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+    }
+
+
+def _prompt_options(
+    task: str | None,
+    summary: str | None,
+    history_items: int | None,
+    blind: bool | None,
+    images: str | None,
+    missing_image: str | None,
+    item_text: str | None,
+    fields: str | None,
+) -> dict[str, Any]:
+    from palate.cli.summarise import split_fields
+
+    return {
+        "task": task,
+        "summary": summary,
+        "history_items": history_items,
+        "blind": blind,
+        "images": images,
+        "missing_image": missing_image,
+        "item_text": item_text,
+        "fields": split_fields(fields),
+    }
+
+
+def _need_extra() -> None:
+    """Refuse before the dataset is read where the extra is not installed."""
+    from importlib.util import find_spec
+
+    for package in ("transformers", "peft", "trl", "datasets"):
+        if find_spec(package) is None:
+            raise PalateError(f"language models need the package '{package}'", "pip install 'palate[mllm]'")
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _say(row: dict[str, Any]) -> None:
+    """One line a validation, on standard error."""
+    metric = next(name for name in ("AUC", "accuracy") if name in row)
+    loss = f"  loss {row['loss']:.4f}" if "loss" in row else ""
+    speed = f"  {row['tokens_per_second']:,.0f} tokens/s" if "tokens_per_second" in row else ""
+    words = f"epoch {row['epoch']:.2f}{loss}  {metric} {row[metric]:.4f}  valid_loss {row['valid_loss']:.4f}"
+    seconds = f"  {row['train_seconds']:.1f} s + {row['eval_seconds']:.1f} s"
+    typer.echo(f"{words}{seconds}{speed}", err=True)
+
+
+def _report(info: dict[str, Any], out: Path) -> None:
+    from rich.console import Console
+
+    console = Console()
+    best, metric = info["best"], info["metric"]
+    console.print(
+        f"Best validation at epoch {best['epoch']:.2f} of {info['epochs']}: {metric} {best[metric]:.4f}", soft_wrap=True
+    )
+    if not best["step"]:
+        console.print("No step improved on the model as it came: its adapter does nothing.", soft_wrap=True)
+    if info["unreadable_pictures"]:
+        console.print(
+            f"[yellow]Warning:[/] {info['unreadable_pictures']} pictures could not be opened; "
+            "they count as missing (--missing-image).",
+            soft_wrap=True,
+        )
+    console.print(
+        f"Run: {out}  (curve: {out}/learning-curve.png; next: palate evaluate {out} --protocol sampled)", soft_wrap=True
+    )

@@ -1,0 +1,61 @@
+"""Where LoRA adapters go: the linear layers of the language model, by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from palate.errors import PalateError
+from palate.mllm.model import ChatModel
+from palate.mllm.sft_config import LoraConfig
+
+# What the families call the layers between pictures and language.
+_PROJECTORS = ("multi_modal_projector", "connector", "merger", "deepstack_merger_list")
+
+
+def adapted_layers(model: ChatModel, projector: bool) -> list[str]:
+    """Full names of the linear layers that get an adapter: all of the decoder, none of the vision tower or the head.
+
+    Args:
+        projector: those between pictures and language as well.
+
+    Raises:
+        PalateError: there are none of a kind that was asked for.
+    """
+    core = model.core
+    decoder = core.get_decoder()
+    names = {id(module): name for name, module in core.named_modules()}
+    head = core.get_output_embeddings()
+    found = [names[id(module)] for module in decoder.modules() if isinstance(module, nn.Linear) and module is not head]
+    if not found:
+        raise PalateError(
+            f"'{model.name}' ({model.family}) has no linear layers that LoRA could adapt", "Choose another model."
+        )
+    if projector:
+        between = [
+            name
+            for name, module in core.named_modules()
+            if isinstance(module, nn.Linear) and any(part in _PROJECTORS for part in name.split("."))
+        ]
+        if not between:
+            raise PalateError(
+                f"'{model.name}' ({model.family}) has no projector between pictures and language",
+                "Leave out --train-projector.",
+            )
+        found += [name for name in between if name not in found]
+    return found
+
+
+def peft_config(model: ChatModel, settings: LoraConfig) -> Any:
+    """The settings in PEFT's terms."""
+    from peft import LoraConfig as PeftLoraConfig
+
+    return PeftLoraConfig(
+        r=settings.r,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type,unused-ignore]  # PEFT divides it, whole or not
+        lora_dropout=settings.dropout,
+        target_modules=adapted_layers(model, settings.projector),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
