@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from palate.data.dataset import Dataset
 from palate.errors import PalateError, suggest
-from palate.evaluation.evaluate import evaluate
+from palate.evaluation.evaluate import BATCH, cases_of, choose_metrics
+from palate.evaluation.ranking import rank_targets
 from palate.evaluation.users import UserSample
 
 if TYPE_CHECKING:
@@ -109,18 +110,22 @@ def choose_blend(
         raise PalateError("there is no weight to choose from", "Give a grid of numbers from 0 to 1.")
     if k and not k.isdigit():
         raise PalateError(f"'{metric}' is no metric", "Name one such as ndcg@10.")
+    one = choose_metrics([name], "full")[name]
+    if bool(k) != one.at_k:
+        raise PalateError(f"'{metric}' is no metric", "Name one such as ndcg@10.")
+    cases = cases_of(dataset, "valid")
+    cases = cases if users is None else users.of(dataset, cases)
+    cut = int(k or 0)
     values: dict[float, float] = {}
-    cases = 0
     for number, weight in enumerate(sorted(set(grid))):
-        result = evaluate(
+        ranks = rank_targets(
             cascade.variant("blend", weight),
-            dataset,
-            split="valid",
+            cases,
             exclude_seen=cascade.exclude_seen,
-            metrics=[name],
-            ks=[int(k or 1)],
-            users=users,
-            description=None if number else description,  # the others find their lists scored
+            # The first one scores the lists, a few at a time; the others find them scored.
+            batch_size=BATCH if number else cascade.batch_size or BATCH,
+            depth=cut if one.of_lists else 0,
+            description=None if number else description,
         )
-        values[weight], cases = float(result.values(metric).mean()), int(result.facts["cases"])
-    return Blend(max(values, key=lambda weight: (values[weight], -weight)), metric, values, cases)
+        values[weight] = float(one(replace(ranks, train_counts=dataset.train_counts), cut).mean())
+    return Blend(max(values, key=lambda weight: (values[weight], -weight)), metric, values, len(cases))
