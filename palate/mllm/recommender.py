@@ -19,6 +19,9 @@ from palate.config import Config
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.files import read_json, write_json
+from palate.mllm.backends.base import Backend
+from palate.mllm.backends.open import open_backend
+from palate.mllm.embedded import NAMES
 from palate.mllm.items import Items
 from palate.mllm.loading import open_model
 from palate.mllm.model import ChatModel
@@ -191,6 +194,9 @@ class MLLMRecommender(Recommender):
         templates = Templates.load(folder / "prompts")
         written = config.prompt.summary != "none" and not config.prompt.blind
         preferences = Preferences.load(folder, items) if written else None
+        if preferences is not None and preferences.made["backend"].get("backend") == "local":
+            # A history never met before gets its preference from the model that wrote the others.
+            preferences.allow(lambda: _writer(preferences.made["backend"], device))
         base = config.base
         model = open_model(
             base.name,
@@ -208,6 +214,18 @@ class MLLMRecommender(Recommender):
                 "Bring the old model back, or make the run again with the new one.",
             )
         return cls(model, Prompter(items, config.prompt, templates), preferences, config)
+
+
+def _writer(made: dict[str, Any], device: str) -> Backend:
+    """The local backend that wrote preferences; whoever uses it compares what it is with what it was."""
+    embedded = made["model"] in NAMES
+    return open_backend(
+        "embedded" if embedded else "local",
+        str(made["model"]),
+        temperature=float(made.get("temperature", 0.0)),
+        longest=made.get("longest"),
+        device=device,
+    )
 
 
 def read_config(folder: Path) -> MLLMConfig:
