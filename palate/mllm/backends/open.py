@@ -79,7 +79,8 @@ def _local(kind: str, model: str | None, temperature: float, seed: int, options:
     if kind == "embedded":
         model = model or EMBEDDED[0]
         if model not in EMBEDDED:
-            raise PalateError(f"'{model}' is no embedded model", suggest(model, EMBEDDED))
+            remedy = "For a folder, use --backend local." if Path(model).is_dir() else suggest(model, EMBEDDED)
+            raise PalateError(f"'{model}' is no embedded model", remedy)
     elif model is None:
         raise PalateError("the backend 'local' needs a model", "Give --model: a hub name or a folder.")
     given = {key: value for key, value in options.items() if value is not None}
