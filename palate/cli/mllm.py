@@ -8,12 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from palate.cli.mllm_audit import audit
 from palate.cli.options import ConfigFile, Seed, Set, parse_assignments
 from palate.errors import PalateError
 
 mllm = typer.Typer(
     name="mllm", help="Multimodal language models that recommend: warm up, fine-tune, or take as they come."
 )
+mllm.command("audit")(audit)
 
 DatasetFolder = Annotated[Path, typer.Argument(metavar="DATASET", help="Folder made by `palate prepare`.")]
 Out = Annotated[Path, typer.Option(metavar="RUN", help="Folder of the new run.")]

@@ -40,15 +40,23 @@ def commands(page: Path) -> list[list[str]]:
 
 
 @cache
-def options_of(command: str) -> set[str]:
+def help_of(*command: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "palate", command, "--help"],
+        [sys.executable, "-m", "palate", *command, "--help"],
         env={**os.environ, "COLUMNS": "250"},
         capture_output=True,
         text=True,
         check=True,
     )
-    return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", done.stdout))
+    return done.stdout
+
+
+def options_of(command: str, *words: str) -> set[str]:
+    """Options of a command; where it is a command of commands, of the one that ``words`` name."""
+    told = help_of(command)
+    if f"{command} [OPTIONS] COMMAND" in told and words:
+        told = help_of(command, words[0])
+    return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", told))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
@@ -62,7 +70,7 @@ def test_every_command_and_option_exists(page: Path) -> None:
                 break
             option = word.partition("=")[0].strip("[](),.;")
             if re.fullmatch(r"--?[a-z][a-z-]*", option):
-                assert option in options_of(command), f"{page.name}: `palate {command}` has no {option}"
+                assert option in options_of(command, *rest), f"{page.name}: `palate {command}` has no {option}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
