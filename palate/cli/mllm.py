@@ -9,12 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from palate.cli.mllm_audit import audit
+from palate.cli.mllm_warm_up import warm_up
 from palate.cli.options import ConfigFile, Seed, Set, parse_assignments
 from palate.errors import PalateError
 
 mllm = typer.Typer(
     name="mllm", help="Multimodal language models that recommend: warm up, fine-tune, or take as they come."
 )
+mllm.command("warm-up")(warm_up)
 mllm.command("audit")(audit)
 
 DatasetFolder = Annotated[Path, typer.Argument(metavar="DATASET", help="Folder made by `palate prepare`.")]

@@ -59,7 +59,7 @@ def open_model(
     Raises:
         PalateError: no such model, not a model that chats, an option that does not fit the machine, missing weights.
     """
-    _require("transformers", "language models")
+    need_transformers()
     place = torch.device(parse_device(device))
     precision = pick_dtype(dtype, place)
     quantised = _quantisation(quantisation, place, precision)
@@ -83,6 +83,11 @@ def open_model(
     return ChatModel(
         name, model.eval(), processor, fingerprint=weights_fingerprint(where), longest=longest if sees else None
     )
+
+
+def need_transformers() -> None:
+    """Refuse, with the remedy, where the extra is not installed."""
+    _require("transformers", "language models")
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype | str:
