@@ -87,7 +87,10 @@ def items(
     from palate.mllm.summaries.store import rows_by_key, slug, store_folder
     from palate.mllm.templates import Templates
 
-    options = ItemOptions.parse({"source": source, "max_new_tokens": max_new_tokens, "fields": split_fields(fields)}, where="palate summarise items")
+    options = ItemOptions.parse(
+        {"source": source, "max_new_tokens": max_new_tokens, "fields": split_fields(fields)},
+        where="palate summarise items",
+    )
     data = Dataset.load(dataset)
     templates = Templates.load(prompts)
     folder = store_folder(dataset, "items", name or f"{slug(_model_name(backend, model))}-{source}")
