@@ -21,7 +21,8 @@ def colours(image: Image.Image, most: int = 3, least: float = 0.12) -> list[str]
     >>> colours(Image.new("RGB", (8, 8), (200, 20, 20)))
     ['red']
     """
-    small = image.convert("HSV").resize((_SIDE, _SIDE), Image.Resampling.BOX)
+    # Shrunk while it is still red, green and blue: the mean of two hues on a circle is not between them.
+    small = image.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BOX).convert("HSV")
     hue, saturation, value = (np.asarray(small)[..., channel].ravel() / 255 for channel in range(3))
     names = np.full(hue.shape, "", dtype="<U8")
     for end, name in reversed((*_HUES, *_LAST_HUES)):
