@@ -68,11 +68,11 @@ def requirements_text(with_llm: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
-def package_folder(module: str, what: str) -> Path:
+def package_folder(module: str, what: str, remedy: str = "Run `palate models install`.") -> Path:
     """Where a package of embedded weights lies, found without running it; refused, with the remedy, where it is not."""
     spec = find_spec(module)
     if spec is None or spec.origin is None:
-        raise PalateError(f"the embedded weights of {what} are not installed", "Run `palate models install`.")
+        raise PalateError(f"the embedded weights of {what} are not installed", remedy)
     return Path(spec.origin).parent
 
 
