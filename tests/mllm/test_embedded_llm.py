@@ -48,7 +48,7 @@ def test_without_the_weights_it_says_how_to_get_them(monkeypatch: pytest.MonkeyP
 def test_a_cache_that_cannot_be_written_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("PALATE_CACHE", str(tmp_path / "file"))
-    with pytest.raises(PalateError, match="cannot be kept in .*PALATE_CACHE"):
+    with pytest.raises(PalateError, match=r"cannot be kept in .*PALATE_CACHE"):
         embedded_folder("embedded")
 
 
