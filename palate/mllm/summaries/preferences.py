@@ -165,6 +165,8 @@ class Preferences:
         words = ["--backend", made.get("backend"), "--model", made.get("model"), "--strategy", options.strategy]
         words += ["--block", options.block, "--max-items", options.max_items]
         words += ["--max-new-tokens", options.max_new_tokens]
+        words += ["--fields", ",".join(options.fields)] if options.fields is not None else []
+        words += ["--item-summaries", self.made["item_summaries"]] if self.made.get("item_summaries") else []
         words += ["--name", self.store.name] if self.store is not None else []
         return PalateError(
             f"{lacking} of {asked} histories have no written preference",
