@@ -49,8 +49,11 @@ MissingImage = Annotated[
 ItemText = Annotated[
     str | None, typer.Option(metavar="{title,full}", help="Of a candidate, its title or all its text.")
 ]
+HistoryText = Annotated[
+    str | None, typer.Option(metavar="{title,full}", help="Of the items of the history, the title or all text.")
+]
 Fields = Annotated[
-    str | None, typer.Option(metavar="genres,director", help="With --item-text full: these fields (default: all).")
+    str | None, typer.Option(metavar="genres,director", help="With full texts: these fields (default: all).")
 ]
 Prompts = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Folder of your own prompt templates, each in place of its namesake.")
@@ -83,6 +86,7 @@ def sft(
     images: Images = None,
     missing_image: MissingImage = None,
     item_text: ItemText = None,
+    history_text: HistoryText = None,
     fields: Fields = None,
     prompts: Prompts = None,
     users: Annotated[int | None, typer.Option(min=1, help="Learn from a sample of so many users.")] = None,
@@ -139,7 +143,9 @@ def sft(
         parse_assignments(list(set_ or [])),
         {
             "model": _model_options(model, dtype, quantisation, revision, trust_remote_code),
-            "prompt": _prompt_options(task, summary, history_items, blind, images, missing_image, item_text, fields),
+            "prompt": _prompt_options(
+                task, summary, history_items, blind, images, missing_image, item_text, history_text, fields
+            ),
             "examples": {
                 "users": users,
                 "cutoffs": cutoffs,
@@ -188,6 +194,7 @@ def zero_shot(
     images: Images = None,
     missing_image: MissingImage = None,
     item_text: ItemText = None,
+    history_text: HistoryText = None,
     fields: Fields = None,
     prompts: Prompts = None,
     dtype: Dtype = None,
@@ -208,7 +215,9 @@ def zero_shot(
         parse_assignments(list(set_ or [])),
         {
             "model": _model_options(model, dtype, quantisation, revision, trust_remote_code),
-            "prompt": _prompt_options(task, summary, history_items, blind, images, missing_image, item_text, fields),
+            "prompt": _prompt_options(
+                task, summary, history_items, blind, images, missing_image, item_text, history_text, fields
+            ),
         },
     )
     make(
@@ -257,6 +266,7 @@ def _prompt_options(
     images: str | None,
     missing_image: str | None,
     item_text: str | None,
+    history_text: str | None,
     fields: str | None,
 ) -> dict[str, Any]:
     from palate.cli.summarise import split_fields
@@ -269,6 +279,7 @@ def _prompt_options(
         "images": images,
         "missing_image": missing_image,
         "item_text": item_text,
+        "history_text": history_text,
         "fields": split_fields(fields),
     }
 
@@ -300,8 +311,12 @@ def _say(row: dict[str, Any]) -> None:
 
 
 def _report(info: dict[str, Any], out: Path) -> None:
+    import os
+
     from rich.console import Console
 
+    if os.environ.get("RANK", "0") != "0":  # one of several workers that torchrun started speaks for all
+        return
     console = Console()
     best, metric = info["best"], info["metric"]
     console.print(
@@ -311,7 +326,7 @@ def _report(info: dict[str, Any], out: Path) -> None:
         console.print("No step improved on the model as it came: its adapter does nothing.", soft_wrap=True)
     if info["unreadable_pictures"]:
         console.print(
-            f"[yellow]Warning:[/] {info['unreadable_pictures']} pictures could not be opened; "
+            f"[yellow]Warning:[/] {info['unreadable_pictures']} pictures could not be shown; "
             "they count as missing (--missing-image).",
             soft_wrap=True,
         )

@@ -26,6 +26,7 @@ from palate.data.dataset import Cases, Dataset
 from palate.data.sample import sample_users
 from palate.device import parse_device
 from palate.errors import PalateError, suggest
+from palate.features.hub import quiet
 from palate.mllm.answer_trainer import answer_trainer
 from palate.mllm.batches import Collator
 from palate.mllm.examples import Examples, Questions, training_positions, validation_positions
@@ -153,7 +154,7 @@ def fine_tune(
     }
     facts = {"made_from": opened.facts, "learnt": _counts(lessons)}
     with _random_state():
-        trainer = _trainer(opened.model, adapter, lessons, plan.trainer, Path(out), place, seed)
+        trainer = _trainer(opened.model, adapter, lessons, plan, Path(out), place, seed)
         if trainer.accelerator.is_main_process:
             open_run(out, identity, dataset, dataset_path, resume, facts)
         trainer.accelerator.wait_for_everyone()
@@ -161,7 +162,10 @@ def fine_tune(
         if run.finished:
             return run
         done = _train(trainer, opened, lessons, plan, run, resume, on_row)
-    return run.add(finished=True, **done) if trainer.accelerator.is_main_process else run
+        if trainer.accelerator.is_main_process:
+            run.add(finished=True, **done)
+        trainer.accelerator.wait_for_everyone()
+    return Run.open(out)
 
 
 def make_lessons(dataset: Dataset, opened: Opened, config: ExamplesConfig, seed: int) -> Lessons:
@@ -219,15 +223,14 @@ def _counts(lessons: Lessons) -> dict[str, Any]:
     }
 
 
-def _trainer(
-    model: ChatModel, adapter: Any, lessons: Lessons, config: SFTConfig, out: Path, device: str, seed: int
-) -> Any:
+def _trainer(model: ChatModel, adapter: Any, lessons: Lessons, plan: Plan, out: Path, device: str, seed: int) -> Any:
     """TRL's trainer with the adapter put on: from here on ``model`` has it too."""
     from datasets import Dataset as Rows
     from transformers import PrinterCallback
     from trl import SFTConfig as TRLConfig
 
-    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # transformers' words for TRL's options
+    config, projector = plan.trainer, plan.lora.projector
+    with _hushed():
         args = TRLConfig(
             output_dir=str(out / "checkpoints"),
             num_train_epochs=config.epochs,
@@ -251,7 +254,7 @@ def _trainer(
             remove_unused_columns=False,
             dataloader_num_workers=config.workers,
             # A batch without pictures leaves adapters of the projector without a gradient.
-            ddp_find_unused_parameters=model.sees,
+            ddp_find_unused_parameters=projector,
             dataloader_pin_memory=device.startswith("cuda"),
             save_strategy="no",  # the watch says when
             save_total_limit=2,
@@ -261,7 +264,7 @@ def _trainer(
         )
     if args.device.type == "cuda":
         args._n_gpu = 1  # several visible GPUs are used through torchrun, one a process
-    with warnings.catch_warnings(action="ignore", category=FutureWarning):
+    with _hushed():
         trainer = answer_trainer()(
             model=model.core,
             args=args,
@@ -304,7 +307,8 @@ def _train(
     trainer.add_callback(callback(watch))
     began = time.perf_counter()
     try:
-        trainer.train(resume_from_checkpoint=str(found[0]) if found else None)
+        with _hushed():
+            trainer.train(resume_from_checkpoint=str(found[0]) if found else None)
     finally:
         watch.close()
     if accelerator.is_main_process:
@@ -349,6 +353,13 @@ def _device(name: str) -> str:
                 f"Use --device cuda with the environment variable CUDA_VISIBLE_DEVICES={place.partition(':')[2]}.",
             )
     return place
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Without transformers' remarks on what TRL and PEFT still call by older names."""
+    with warnings.catch_warnings(action="ignore", category=FutureWarning), quiet():
+        yield
 
 
 @contextmanager

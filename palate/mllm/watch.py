@@ -108,7 +108,6 @@ class Watch:
             if self.config.keep == "last" or row[self.metric] > best:
                 with atomic_folder(self.run.model_folder, replace=True) as part:
                     self.judge.recommender.save(part)
-            plot_learning_curve(self.rows, self.metric, self.run.folder / "learning-curve.png")
             if self.on_row is not None:
                 self.on_row(row)
         else:
@@ -126,10 +125,13 @@ class Watch:
         self.saved = time.monotonic()
 
     def close(self) -> None:
+        """Draw the learning curve, also of a training that failed."""
         if self.done is not None:
             self.done.close()
         if self.log is not None:
             self.log.close()
+            if self.rows:
+                plot_learning_curve(self.rows, self.metric, self.run.folder / "learning-curve.png")
 
 
 def validation_steps(steps: int, epochs: int, parts: int) -> set[int]:

@@ -122,7 +122,7 @@ def test_trls_own_loss_and_gradient_are_the_same(dataset: Dataset, tiny: Tiny, t
     parts = opened(dataset, tiny("llama"))
     plan = Plan.of(tiny_settings(tiny("llama"), lora={"dropout": 0.0}))
     lessons = make_lessons(dataset, parts, plan.examples, seed=0)
-    trainer = _trainer(parts.model, peft_config(parts.model, plan.lora), lessons, plan.trainer, tmp_path, "cpu", seed=0)
+    trainer = _trainer(parts.model, peft_config(parts.model, plan.lora), lessons, plan, tmp_path, "cpu", seed=0)
     batch = trainer.data_collator([{"row": row} for row in range(6)])
 
     def once(picks: bool, count: int | None) -> tuple[float, list[torch.Tensor]]:
@@ -130,7 +130,7 @@ def test_trls_own_loss_and_gradient_are_the_same(dataset: Dataset, tiny: Tiny, t
         trainer.model.zero_grad()
         loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=count)
         loss.backward()
-        return float(loss), [p.grad.clone() for p in trainer.model.parameters() if p.grad is not None]
+        return float(loss.detach()), [p.grad.clone() for p in trainer.model.parameters() if p.grad is not None]
 
     for count in (None, 40):
         ours, gradient = once(True, count)
