@@ -35,8 +35,9 @@ class PromptOptions(Config):
         missing_image: an item without a picture, or with one that cannot be opened, is said to have none (``omit``), or
             a grey square stands for it (``blank``). It is never another item's picture.
         item_text: of a candidate, the title or all its text.
+        history_text: the same of the listed items of the history.
         item_summaries: add what a model wrote of the candidate.
-        fields: with item_text ``full``: these fields of the catalogue; None: all text.
+        fields: with ``full`` texts: these fields of the catalogue; None: all text.
     """
 
     task: Literal["yes-no", "choose"] = "yes-no"
@@ -47,6 +48,7 @@ class PromptOptions(Config):
     history_images: int = Field(default=3, ge=1)
     missing_image: Literal["omit", "blank"] = "omit"
     item_text: Literal["title", "full"] = "title"
+    history_text: Literal["title", "full"] = "title"
     item_summaries: bool = False
     fields: tuple[str, ...] | None = None
 
@@ -134,6 +136,8 @@ class Prompter:
         parts: list[Part] = []
         for number, item in enumerate(listed):
             parts += ["\n" if parts else "", f"- {quoted(self.items.title(item))}"]
+            if self.options.history_text == "full" and self.items.text(item):
+                parts.append(f": {quoted(self.items.text(item))}")
             if number >= len(listed) - pictured:
                 picture = self._picture(item)
                 parts += [" ", picture] if isinstance(picture, Picture) else [f" ({picture})"]

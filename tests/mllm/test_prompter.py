@@ -198,7 +198,7 @@ def test_blocks_are_listed_with_what_was_written_of_each_item(items: Items) -> N
     for chat in (writer.first([8, 7]), writer.next([8, 7], "Likes mugs."), writer.direct([8, 7])):
         assert block in chat.text
         assert "Film 6." not in chat.text
-    assert 'Preference so far: "Likes mugs."\n\n' in writer.next([8, 7], "Likes mugs.").text
+    assert 'What is known of a user\'s taste: "Likes mugs."\n\n' in writer.next([8, 7], "Likes mugs.").text
 
 
 def test_nothing_to_write_from(items: Items) -> None:
@@ -207,3 +207,13 @@ def test_nothing_to_write_from(items: Items) -> None:
         writer.first([])
     with pytest.raises(PalateError, match="preference so far is empty"):
         writer.next([1], " \n")
+
+
+def test_the_history_may_show_its_texts(items: Items) -> None:
+    plain = _prompter(items, history_items=2).yes_no([1, 2], 3).text
+    full = _prompter(items, history_items=2, history_text="full").yes_no([1, 2], 3).text
+    for item in (1, 2):
+        assert items.text(item), "the fixture has a text to show"
+        assert items.text(item) not in plain
+        assert items.text(item) in full
+    assert items.text(3) not in full, "the candidate's text is an option of its own"
