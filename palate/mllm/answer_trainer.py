@@ -49,13 +49,14 @@ def answer_trainer() -> type[Any]:
         """SFTTrainer for examples of known lengths.
 
         Attributes:
-            learnt: float64 ``[3]``: summed loss, tokens learnt and tokens read since it was last emptied.
+            learnt: ``[3]``: summed loss, tokens learnt and tokens read since it was last emptied.
         """
 
         def __init__(self, *args: Any, lengths: Sequence[int], **kwargs: Any) -> None:
             self.lengths = lengths
             super().__init__(*args, **kwargs)
-            self.learnt = torch.zeros(3, dtype=torch.float64, device=self.args.device)
+            exact = torch.float32 if self.args.device.type == "mps" else torch.float64
+            self.learnt = torch.zeros(3, dtype=exact, device=self.args.device)
             forward = inspect.signature(type(self.accelerator.unwrap_model(self.model).get_base_model()).forward)
             # A family that cannot keep some logits only, or has a loss of its own besides, is left to TRL.
             self.picks = "logits_to_keep" in forward.parameters and not self.aux_loss_enabled
@@ -89,7 +90,7 @@ def answer_trainer() -> type[Any]:
         def _count(self, loss: Tensor, tokens: Tensor, inputs: dict[str, Tensor]) -> None:
             if self.model.training:
                 read = inputs["attention_mask"].sum()
-                self.learnt += torch.stack([loss.double(), tokens.double(), read.double()])
+                self.learnt += torch.stack([one.to(self.learnt.dtype) for one in (loss, tokens, read)])
 
         def create_model_card(self, *args: Any, **kwargs: Any) -> None:
             """Checkpoints need none; a run says what it is itself."""

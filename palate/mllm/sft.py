@@ -1,4 +1,4 @@
-"""Supervised fine-tuning of a multimodal LLM: stage 3 of MLLM-MSR (arXiv 2408.09698, section 3.3).
+"""Supervised fine-tuning of a multimodal LLM: stage 3 of MLLM-MSR (arXiv 2408.09698).
 
 TRL's trainer and a PEFT adapter (LoRA), on prompts made by the code that evaluation uses. Departures from the authors'
 code: the loss is on the answer alone, negatives are seeded, and what is validated is what is served.
@@ -44,6 +44,8 @@ from palate.training.workers import gather_over
 
 NAME = "mllm"
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+# Settings of examples that belong to the other task.
+_OF_OTHER_TASK = {"yes-no": ("choices",), "choose": ("negatives_per_positive", "validate_negatives")}
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,12 @@ class Plan:
         parsed: dict[str, Any] = {
             name: kind.parse(settings.get(name, {}), where=f"settings [{name}]") for name, kind in kinds.items()
         }
-        return cls(**parsed, scoring=dict(settings.get("scoring", {})))
+        plan = cls(**parsed, scoring=dict(settings.get("scoring", {})))
+        for key in _OF_OTHER_TASK[plan.prompt.task]:
+            if key in settings.get("examples", {}):
+                told = f"--{key.replace('_', '-')}"
+                raise PalateError(f"{told} has no meaning with --task {plan.prompt.task}", f"Leave {told} out.")
+        return plan
 
     @property
     def options(self) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Watch:
         self.rows, self.before = rows, float(resumed["seconds"]) if resumed else 0.0
         self.log = RunLog(run.folder, rows, tensorboard=False) if self.main else None
         if resumed and self.main:
-            trainer.learnt += torch.tensor(resumed["learnt"], dtype=torch.float64, device=trainer.learnt.device)
+            trainer.learnt += torch.tensor(resumed["learnt"], dtype=trainer.learnt.dtype).to(trainer.learnt.device)
         self.began = self.saved = time.monotonic()
         self.done: Any = None
 

@@ -64,4 +64,6 @@ def tiny_settings(folder: Path, **sections: dict[str, Any]) -> dict[str, dict[st
         "trainer": {"batch_size": 4, "validations_per_epoch": 1},
         "scoring": {},
     }
+    if sections.get("prompt", {}).get("task") == "choose":
+        del base["examples"]["validate_negatives"]
     return {name: {**values, **sections.get(name, {})} for name, values in base.items()}

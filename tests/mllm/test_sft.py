@@ -329,6 +329,23 @@ def test_a_killed_run_ends_with_the_same_numbers(go: Go, whole: Run, tmp_path: P
         go(out, minutes, lora=4, resume=True)
 
 
+def test_killed_behind_the_last_step(go: Go, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("palate.mllm.sft.summary", die)
+        patch.setattr("palate.mllm.sft.shutil.rmtree", lambda *_, **__: None)
+        with pytest.raises(Killed):
+            go(tmp_path / "cut")
+    assert not Run.open(tmp_path / "cut").finished
+    resumed = go(tmp_path / "cut", resume=True)
+    assert resumed.finished
+    assert rows_of(resumed) == rows_of(whole)
+    for name, value in adapter_of(whole).items():
+        assert torch.equal(value, adapter_of(resumed)[name]), name
+
+
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 
@@ -338,7 +355,9 @@ def test_a_killed_run_ends_with_the_same_numbers(go: Go, whole: Run, tmp_path: P
         ({"prompt": {"images": "both"}}, "takes none"),
         ({"prompt": {"summary": "recurrent"}}, "no store is named"),
         ({"prompt": {"task": "rank"}}, "task"),
-        ({"examples": {"choices": 40}}, "choices"),
+        ({"prompt": {"task": "choose"}, "examples": {"choices": 40}}, "choices"),
+        ({"examples": {"choices": 4}}, "--choices has no meaning with --task yes-no"),
+        ({"prompt": {"task": "choose"}, "examples": {"negatives_per_positive": 2}}, "--task choose"),
         ({"examples": {"negatives": "hard"}}, "negatives"),
         ({"examples": {"negatives_per_positive": 29}}, "leaves"),
         ({"lora": {"rank": 8}}, "Choose one of: alpha"),
