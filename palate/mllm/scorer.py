@@ -1,6 +1,6 @@
 """The Scorer: how likely a model finds each of a few answers, in fp32, with a user's prompts read only once.
 
-MLLM-MSR (arXiv 2408.09698, section 3.3) asks "yes or no?" for every candidate. The score here is the log-odds of the
+MLLM-MSR (arXiv 2408.09698) asks "yes or no?" for every candidate. The score here is the log-odds of the
 first answer token, ``logit_yes - logit_no``, computed in fp32 from the last hidden state: probabilities in half
 precision tie. All candidates of a user share the beginning of their prompts, which goes through the model once; its
 keys and values serve every candidate.

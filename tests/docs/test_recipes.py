@@ -26,18 +26,27 @@ def test_a_recipe_for_tuning_is_sound(path: Path) -> None:
     TuneRecipe.parse(recipe["tune"], where=path.name).check(path.name)
 
 
-def loaded(path: Path, name: str) -> dict[str, Any]:
-    """The options of a command's table, read as --config reads them: what is unknown or of a wrong type is refused."""
-    command = vars(typer.main.get_command(build()))["commands"][name]
-    context = command.context_class(command, info_name=name)
+def loaded(path: Path, *names: str) -> dict[str, Any]:
+    """The options of a command's table, read as --config reads them: what is unknown or of a wrong type is refused.
+
+    A command of commands is named with the one inside it: ``loaded(path, "mllm", "sft")``.
+    """
+    command = typer.main.get_command(build())
+    context = command.context_class(command, info_name="palate")
+    for name in names:
+        command = vars(command)["commands"][name]
+        context = command.context_class(command, info_name=name, parent=context)
     _load(context, path)
     return dict(context.default_map)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_tables_of_commands_name_known_options(path: Path) -> None:
-    for name in (set(COMMANDS) - {"tune", "compare"}) & set(read_toml(path)):  # these two are read by themselves
-        assert loaded(path, name), f"[{name}] says nothing"
+    recipe, known = read_toml(path), vars(typer.main.get_command(build()))["commands"]
+    for name in (set(COMMANDS) - {"tune", "compare"}) & set(recipe):  # these two are read by themselves
+        inner = vars(known[name]).get("commands")
+        for names in [(name, part) for part in recipe[name]] if inner else [(name,)]:
+            assert loaded(path, *names), f"[{'.'.join(names)}] says nothing"
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
