@@ -6,6 +6,7 @@ one prompt instead.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ from palate.mllm.templates import Templates
 from palate.recommender import Histories, Recommender, as_sequences
 
 REMEDY = "Make it again with `palate mllm sft` or `palate mllm zero-shot`."
+# Consent to code that a model brings along: this machine's, never the run's, which may be somebody else's.
+CONSENT = "PALATE_TRUST_REMOTE_CODE"
 
 
 class BaseModel(Config):
@@ -43,7 +46,8 @@ class BaseModel(Config):
         dtype: of its weights in memory.
         quantisation: None, ``8bit`` or ``4bit``.
         revision: of the hub.
-        trust_remote_code: whether the model may run code of its own; the user said so once.
+        trust_remote_code: whether the model runs code of its own. Who made the run agreed to that; whoever loads it
+            is asked again (:data:`CONSENT`).
     """
 
     name: str
@@ -190,6 +194,8 @@ class MLLMRecommender(Recommender):
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Self:
         config = read_config(folder)
+        if config.base.trust_remote_code:
+            _check_consent(folder, config.base.name)
         items = Items.load(folder)
         templates = Templates.load(folder / "prompts")
         written = config.prompt.summary != "none" and not config.prompt.blind
@@ -226,6 +232,15 @@ def _writer(made: dict[str, Any], device: str) -> Backend:
         longest=made.get("longest"),
         device=device,
     )
+
+
+def _check_consent(folder: Path, model: str) -> None:
+    """A run is data, and data cannot agree to run code; this machine's owner can."""
+    if os.environ.get(CONSENT) != "1":
+        raise PalateError(
+            f"the run in {folder} wants to run code that the model '{model}' brings along",
+            f"Read that code first. If you trust it, set {CONSENT}=1 in the environment of this machine.",
+        )
 
 
 def read_config(folder: Path) -> MLLMConfig:

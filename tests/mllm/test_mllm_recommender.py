@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ pytest.importorskip("peft")
 from sft_helpers import ITEMS, small_dataset
 from summary_helpers import Echo, shop
 
+import palate.mllm.recommender as recommender_module
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.evaluation.evaluate import evaluate
@@ -140,6 +142,45 @@ def test_another_base_model_of_the_same_name_is_refused(tiny: Tiny, dataset: Dat
         MLLMRecommender.load(tmp_path)
 
 
+class Spy:
+    """Stands for something that opens, and notes that it was used."""
+
+    def __init__(self, real: Any, name: str, used: list[str]) -> None:
+        self._real, self._name, self._used = real, name, used
+
+    def __getattr__(self, name: str) -> Any:
+        self._used.append(self._name)
+        return getattr(self._real, name)
+
+    def __call__(self, *words: Any, **more: Any) -> Any:
+        self._used.append(self._name)
+        return self._real(*words, **more)
+
+
+@pytest.mark.parametrize("consent", [None, "0", "true", "1"])
+def test_a_run_cannot_agree_to_foreign_code(
+    tiny: Tiny, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, consent: str | None
+) -> None:
+    made = _make(tiny("llama"), dataset)
+    base = made.config.base.model_copy(update={"trust_remote_code": True})
+    made.config = made.config.model_copy(update={"base": base})
+    made.save(tmp_path)
+    monkeypatch.delenv("PALATE_TRUST_REMOTE_CODE", raising=False)
+    if consent is not None:
+        monkeypatch.setenv("PALATE_TRUST_REMOTE_CODE", consent)
+    opened: list[str] = []
+    for name in ("open_model", "Items", "Templates", "Preferences"):
+        real = getattr(recommender_module, name)
+        monkeypatch.setattr(recommender_module, name, Spy(real, name, opened))
+    if consent == "1":
+        MLLMRecommender.load(tmp_path)
+        assert set(opened) == {"open_model", "Items", "Templates"}
+        return
+    with pytest.raises(PalateError, match=r"wants to run code .* PALATE_TRUST_REMOTE_CODE=1"):
+        MLLMRecommender.load(tmp_path)
+    assert not opened, "it is refused before anything is loaded"
+
+
 def test_it_is_evaluated_like_any_other(tiny: Tiny, dataset: Dataset) -> None:
     made = _make(tiny("llama"), dataset)
     result = evaluate(made, dataset, protocol="sampled", negatives=5, ks=(1, 3))
@@ -155,7 +196,7 @@ def test_prompts_hold_no_more_than_the_history_given(tiny: Tiny, dataset: Datase
     """The score of a candidate does not change with what the dataset knows of the user's future."""
     made = _make(tiny("llama"), dataset)
     chat = made.prompter.yes_no([1, 3], 9)
-    told = {item for item in range(1, ITEMS + 1) if f"thing {item}\"" in chat.text or f"thing {item}”" in chat.text}
+    told = {item for item in range(1, ITEMS + 1) if f'thing {item}"' in chat.text or f"thing {item}”" in chat.text}
     assert told <= {1, 3, 9}
 
 
