@@ -9,15 +9,33 @@ from pathlib import Path
 from typing import Any
 
 from palate.errors import PalateError
-from palate.files import digest, file_digest
+from palate.files import digest, file_digest, read_json
 
-_SPEECH = ("tokenizer.json", "tokenizer.model", "chat_template.jinja", "chat_template.json", "preprocessor_config.json")
-# What transformers writes of itself: another version of it does not make another model.
-_INCIDENTAL = ("transformers_version", "_name_or_path")
+# What turns chats and pictures into the model's arguments, and its answer into text.
+_SPEECH = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
+)
+_SETTINGS = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "generation_config.json",
+)
+# What transformers writes of itself, and where the model lay: neither makes another model.
+_INCIDENTAL = ("transformers_version", "_name_or_path", "name_or_path", "tokenizer_file", "is_local")
 
 
 def weights_fingerprint(where: dict[str, Any]) -> str:
-    """Hash of weights, configuration, tokenizer and chat template.
+    """Hash of weights, configuration, tokenizer, processor, chat templates and defaults of generation.
 
     Args:
         where: the arguments that the model was loaded with.
@@ -28,9 +46,11 @@ def weights_fingerprint(where: dict[str, Any]) -> str:
     if not weights:
         raise PalateError(f"{folder} holds no weights", "Get the model again.")
     parts = [_settings(folder / "config.json")]
-    for path in [*weights, *(folder / name for name in _SPEECH)]:
-        if path.is_file():
-            parts += [path.name, _content(path)]
+    for path in [*weights, *(path for pattern in _SPEECH for path in sorted(folder.glob(pattern)))]:
+        parts += [path.name, _content(path)]
+    for name in _SETTINGS:
+        if (folder / name).is_file():
+            parts += [name, _settings(folder / name)]
     return digest(*parts)
 
 
@@ -51,5 +71,13 @@ def _content(path: Path) -> str:
 
 
 def _settings(path: Path) -> str:
-    values = json.loads(path.read_text(encoding="utf-8"))
-    return json.dumps({key: value for key, value in values.items() if key not in _INCIDENTAL}, sort_keys=True)
+    return json.dumps(_lasting(read_json(path)), sort_keys=True)
+
+
+def _lasting(value: Any) -> Any:
+    """A value of JSON without what is incidental, at any depth."""
+    if isinstance(value, list):
+        return [_lasting(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: _lasting(one) for key, one in value.items() if key not in _INCIDENTAL}

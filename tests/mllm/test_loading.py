@@ -19,6 +19,7 @@ from tiny_llms import FAMILIES, VISION_FAMILIES
 
 from palate.errors import PalateError
 from palate.mllm.chat import Chat, Picture
+from palate.mllm.fingerprint import weights_fingerprint
 from palate.mllm.loading import open_model
 from palate.mllm.model import IGNORED
 
@@ -111,6 +112,37 @@ def test_the_fingerprint_is_of_weights_and_speech_not_of_the_place(tiny: Tiny, t
     weights["multi_modal_projector.linear_1.bias"] += 1
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     assert len({before, spoken, open_model(str(folder)).fingerprint}) == 3
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tokenizer_config.json",
+        "processor_config.json",
+        "generation_config.json",
+        "special_tokens_map.json",
+        "vocab.json",
+        "merges.txt",
+        "chat_template.json",
+        "additional_chat_templates/tool_use.jinja",
+    ],
+)
+def test_whatever_shapes_prompts_and_answers_is_in_the_fingerprint(tiny: Tiny, tmp_path: Path, name: str) -> None:
+    folder = shutil.copytree(tiny("llava"), tmp_path / "copy")
+    where = {"pretrained_model_name_or_path": str(folder), "revision": "main"}
+    before = weights_fingerprint(where)
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    held = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps({**held, "one": {"more": 1}}))
+    changed = weights_fingerprint(where)
+    assert changed != before
+    path.write_text(json.dumps({**held, "one": {"more": 2}}))
+    assert weights_fingerprint(where) not in (before, changed)
+    if name.endswith("config.json"):
+        noise = {"transformers_version": "9", "name_or_path": "/elsewhere", "is_local": True}
+        path.write_text(json.dumps({**held, **noise, "one": {"more": 1, "_name_or_path": "/x"}}))
+        assert weights_fingerprint(where) == changed
 
 
 @pytest.mark.parametrize(
