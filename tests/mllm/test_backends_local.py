@@ -238,6 +238,12 @@ def test_sampling_is_part_of_the_identity(models: Models) -> None:
     assert "/" not in greedy["model"]  # a folder may move
 
 
+def test_precision_is_part_of_the_identity(tiny: Tiny) -> None:
+    exact, rough = (LocalBackend(open_model(str(tiny("llama")), dtype=one)) for one in ("float32", "bfloat16"))
+    assert (exact.identity["dtype"], rough.identity["dtype"]) == ("float32", "bfloat16")
+    assert {**exact.identity, "dtype": 0} == {**rough.identity, "dtype": 0}
+
+
 @pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning")
 def test_an_adapter_makes_another_identity(tiny: Tiny) -> None:
     peft = pytest.importorskip("peft")

@@ -75,11 +75,12 @@ class LocalBackend(Backend):
     @property
     def identity(self) -> dict[str, Any]:
         core = self.model.core
-        folder = Path(self.model.name)
+        folder = Path(self.model.name).expanduser()
         said: dict[str, Any] = {
             "backend": "local",
             "model": folder.name if folder.is_dir() else self.model.name,  # a folder may move
             "fingerprint": self.model.fingerprint,
+            "dtype": str(core.dtype).removeprefix("torch."),  # another precision writes other words
             "adapter": self._adapter,
             "quantisation": next(
                 (f"{bits}bit" for bits in (4, 8) if getattr(core, f"is_loaded_in_{bits}bit", 0)), None
