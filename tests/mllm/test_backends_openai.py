@@ -222,6 +222,12 @@ def test_the_key_shows_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     assert it.identity == {"backend": "openai", "model": "tiny", "temperature": 0.0, "longest": 672}
 
 
+def test_without_a_key_messages_are_told_as_they_are() -> None:
+    server = FlakyServer(lambda _: (422, {}, b'{"detail": "none of the parts is an image"}'))
+    found = answers(server, ["a"])
+    assert "none of the parts is an image" in str(found["a"].error)
+
+
 def test_refused_answers_are_asked_for_again_and_paid_for() -> None:
     server = FlakyServer(lambda _: "no no" if len(server.payloads) < 3 else GOOD)
     found = answers(server, ["a"], check_summary)

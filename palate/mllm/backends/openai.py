@@ -70,8 +70,7 @@ class OpenAIBackend(Backend):
         self.model, self.temperature, self.seed, self.longest = model, temperature, seed, longest
         self.base_url = checked_url(base_url or os.environ.get("OPENAI_BASE_URL"))
         self.concurrency, self.timeout, self.attempts = concurrency, timeout, attempts
-        # Servers of one's own ask for none, but the package insists.
-        self._api_key = api_key or os.environ.get("OPENAI_API_KEY") or "none"
+        self._api_key = api_key or os.environ.get("OPENAI_API_KEY") or None
         self._backoff, self._sleep = backoff or Backoff(seed=seed), sleep
         self._limit = "max_tokens"  # what most servers call it; newer ones of OpenAI ask for another name
         self._gone = 0  # requests in a row that found no server
@@ -130,7 +129,10 @@ class OpenAIBackend(Backend):
 
     def _client(self) -> Any:
         return _package().AsyncOpenAI(
-            base_url=self.base_url, api_key=self._api_key, timeout=self.timeout, max_retries=0
+            base_url=self.base_url,
+            api_key=self._api_key or "none",  # servers of one's own ask for none, but the package insists
+            timeout=self.timeout,
+            max_retries=0,
         )
 
     async def _answer(self, client: Any, request: Request, check: Check | None) -> Reply:
@@ -194,7 +196,9 @@ class OpenAIBackend(Backend):
         except (TimeoutError, openai.APITimeoutError):
             raise Trouble(f"no answer within {self.timeout:g} seconds", unreachable=True) from None
         except openai.APIStatusError as error:
-            body = error.response.text.replace(self._api_key, "***")  # some servers say which key they refused
+            body = error.response.text
+            if self._api_key:  # some servers say which key they refused
+                body = body.replace(self._api_key, "***")
             if error.status_code == 400 and self._limit == "max_tokens" and "max_completion_tokens" in body:
                 self._limit = "max_completion_tokens"
                 return await self._ask(client, request, shown, attempt)
