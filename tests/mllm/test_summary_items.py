@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from summary_helpers import Echo, lines, shop
 
 from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
+from palate.mllm.backends.base import Check, Done, Request
 from palate.mllm.items import Items
 from palate.mllm.summaries.items import ItemOptions, ItemSummaries, ItemWork
 from palate.mllm.summaries.report import Report
@@ -117,11 +119,12 @@ def test_a_path_out_of_the_root_is_not_followed(catalogue: Catalogue, tmp_path: 
     frame = catalogue.frame.with_columns(image=catalogue.frame["image"].replace({"b.png": "../secret.png"}))
     report = write(Catalogue(frame, catalogue.root), tmp_path / "s")
     assert report.written == 1
-    assert {row["item"]: row["error"][:40] for row in report.rows} == {
+    assert {one.what["item"]: one.error[:40] for one in report.refused} == {
         "i1": "its picture cannot be shown: the picture",
         "i2": "its picture cannot be shown: " + str(catalogue.root)[:11],
     }
-    assert report.rows[0]["item"] == "i1"
+    listed = json.loads((tmp_path / "s/missing.json").read_text())["missing"]
+    assert [row["item"] for row in listed] == ["i1", "i2"]
 
 
 def test_what_failed_is_told_for_every_item_of_it(catalogue: Catalogue, tmp_path: Path) -> None:
@@ -142,3 +145,16 @@ def test_a_limit_and_an_estimate(catalogue: Catalogue, tmp_path: Path) -> None:
 def test_bad_options_are_one_clear_error() -> None:
     with pytest.raises(PalateError, match="'source'"):
         ItemOptions.parse({"source": "sound"}, where="palate summarise items")
+
+
+def test_what_failed_before_a_sudden_end_is_listed(catalogue: Catalogue, tmp_path: Path) -> None:
+    class Dying(Echo):
+        def work(self, requests: Iterable[Request], done: Done, check: Check | None = None) -> None:
+            super().work(list(requests)[:1], done, check)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(catalogue, tmp_path / "s", Dying(fail=[1]))
+    kept = json.loads((tmp_path / "s/missing.json").read_text())["missing"]
+    assert [row["item"] for row in kept] == ["i0", "i2"]
+    assert kept[0]["error"] == "the server is tired: request 1"

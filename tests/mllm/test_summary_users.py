@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from summary_helpers import Echo, chains_for, lines, shop
 from palate.data.dataset import Dataset
 from palate.data.sample import sample_users
 from palate.errors import PalateError
+from palate.mllm.backends.base import Check, Done, Request
 from palate.mllm.summaries.report import Report
 from palate.mllm.summaries.users import UserWork, cut_offs
 
@@ -87,6 +89,21 @@ def test_a_second_run_asks_for_nothing_and_one_more_interaction_for_one(tmp_path
     more = Echo()
     report = write(shop(steps=9), tmp_path / "s", more, as_of=("test",))
     assert len(more.asked) == report.written == 6
+
+
+@pytest.mark.parametrize("end", [PalateError("the server is gone"), KeyboardInterrupt()])
+def test_what_failed_before_a_sudden_end_is_listed(tmp_path: Path, end: BaseException) -> None:
+    class Dying(Echo):
+        def work(self, requests: Iterable[Request], done: Done, check: Check | None = None) -> None:
+            super().work(list(requests)[:2], done, check)
+            raise end
+
+    data = shop(users=3, steps=8)
+    with pytest.raises(type(end)):
+        write(data, tmp_path / "s", Dying(fail=[2]), as_of=("test",))
+    kept = json.loads((tmp_path / "s/missing.json").read_text())
+    assert kept["reasons"] == {"the server is tired": 1}
+    assert [row["user"] for row in kept["missing"]] == ["u1"]
 
 
 def test_a_limit_finishes_early_users_first_and_is_no_error(tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ from palate.mllm.backends.base import Backend, Reply
 from palate.mllm.chat import Chat
 from palate.mllm.items import Items
 from palate.mllm.summaries.chains import Step, as_text
-from palate.mllm.summaries.report import Estimate, Missing, Report, per_thousand
+from palate.mllm.summaries.report import Estimate, Missing, Report, per_thousand, save_missing
 from palate.mllm.summaries.store import ROWS, SummaryStore, read_facts, read_rows
-from palate.mllm.summaries.work import missing_steps, write_steps
+from palate.mllm.summaries.work import Outcome, missing_steps, write_steps
 from palate.mllm.templates import Templates
 from palate.mllm.writer import Writer
 
@@ -150,22 +150,22 @@ class ItemWork:
                     self._add(store, step.key, self.of_step[step.key], text, reply)
 
             steps = missing_steps(([step] for step in self.steps.values()), store.texts)
-            outcome = write_steps(
-                steps,
-                store.texts,
-                self._ask,
-                keep,
-                backend,
-                max_new_tokens=self.options.max_new_tokens,
-                limit=limit,
-                description="items" if progress else None,
-            )
-            ids = self.items.ids
-            failed = [
-                Missing({"item": ids[item]}, error)
-                for key, error in outcome.failed.items()
-                for item in self.of_step[key]
-            ]
+            outcome = Outcome()
+            try:
+                write_steps(
+                    steps,
+                    store.texts,
+                    self._ask,
+                    keep,
+                    backend,
+                    max_new_tokens=self.options.max_new_tokens,
+                    limit=limit,
+                    description="items" if progress else None,
+                    outcome=outcome,
+                )
+            finally:  # what failed before the server went away, or before Ctrl-C, is told as well
+                failed = self._failed(outcome)
+                save_missing(store, [*failed, *self.refused])
             asked = sum(map(len, self.of_step.values()))
             cost = per_thousand(store.total, len(store.texts), len(self.steps), asked)
             report = Report(
@@ -183,9 +183,14 @@ class ItemWork:
                 skipped=dict(self.skipped),
                 refused=self.refused,
             )
-            store.save_missing(report.listed, report.rows)
             store.save_facts(items=asked, per_1000_items=cost)
         return report
+
+    def _failed(self, outcome: Outcome) -> list[Missing]:
+        ids = self.items.ids
+        return [
+            Missing({"item": ids[item]}, error) for key, error in outcome.failed.items() for item in self.of_step[key]
+        ]
 
     def _add(self, store: SummaryStore, key: str, items: list[int], text: str, reply: Reply | None) -> None:
         """A row for each item that does not have this text yet; the first carries what the request has cost."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from palate.mllm.chat import Chat
-from palate.mllm.summaries.store import Cost
+from palate.mllm.summaries.store import Cost, SummaryStore
 
 # English in the tokenizers in use; a guess for a plan, never a figure of a report.
 _LETTERS_A_TOKEN = 4.0
@@ -98,17 +98,7 @@ class Report:
     @property
     def reasons(self) -> dict[str, int]:
         """How often each reason, the most frequent first."""
-        return dict(Counter(one.reason for one in self.missing).most_common())
-
-    @property
-    def listed(self) -> dict[str, int]:
-        """:attr:`reasons`, and that of the pictures, for ``missing.json``."""
-        return dict(Counter(one.reason for one in [*self.missing, *self.refused]).most_common())
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """What is missing, and pictures that cannot be shown, as ``missing.json`` lists them."""
-        return [{**one.what, "error": one.error} for one in [*self.missing, *self.refused]]
+        return reasons_of(self.missing)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -125,6 +115,16 @@ class Report:
             "total": asdict(self.total),
             f"per_1000_{self.unit}": self.per_thousand,
         }
+
+
+def reasons_of(missing: Sequence[Missing]) -> dict[str, int]:
+    """How often each reason, the most frequent first."""
+    return dict(Counter(one.reason for one in missing).most_common())
+
+
+def save_missing(store: SummaryStore, missing: Sequence[Missing]) -> None:
+    """List in ``missing.json`` what could not be had."""
+    store.save_missing(reasons_of(missing), [{**one.what, "error": one.error} for one in missing])
 
 
 def per_thousand(total: Cost, summaries: int, needed: int, units: int) -> dict[str, float] | None:

@@ -22,9 +22,9 @@ from palate.mllm.chat import Chat
 from palate.mllm.examples import training_positions
 from palate.mllm.items import Items
 from palate.mllm.summaries.chains import Chains, Step
-from palate.mllm.summaries.report import Estimate, Missing, Report, per_thousand
+from palate.mllm.summaries.report import Estimate, Missing, Report, per_thousand, save_missing
 from palate.mllm.summaries.store import SummaryStore
-from palate.mllm.summaries.work import missing_steps, write_steps
+from palate.mllm.summaries.work import Outcome, missing_steps, write_steps
 
 AS_OF = ("train", "valid", "test")
 
@@ -149,17 +149,22 @@ class UserWork:
                 if text is not None:
                     store.add(row_of(step, items, text, reply))
 
-            outcome = write_steps(
-                missing_steps(self._steps, store.texts),
-                store.texts,
-                self.chains.ask,
-                keep,
-                backend,
-                max_new_tokens=options.max_new_tokens,
-                limit=limit,
-                description="preferences" if progress else None,
-            )
-            missing, left = self._missing(store.texts, outcome.failed)
+            outcome = Outcome()
+            try:
+                write_steps(
+                    missing_steps(self._steps, store.texts),
+                    store.texts,
+                    self.chains.ask,
+                    keep,
+                    backend,
+                    max_new_tokens=options.max_new_tokens,
+                    limit=limit,
+                    description="preferences" if progress else None,
+                    outcome=outcome,
+                )
+            finally:  # what failed before the server went away, or before Ctrl-C, is told as well
+                missing, left = self._missing(store.texts, outcome.failed)
+                save_missing(store, missing)
             users = len({one.user for one in self.asked})
             needed = len({step.key for steps in self._steps for step in steps})
             cost = per_thousand(store.total, len(store.texts), needed, users)
@@ -176,7 +181,6 @@ class UserWork:
                 total=store.total,
                 per_thousand=cost,
             )
-            store.save_missing(report.listed, report.rows)
             cut = dict(Counter(one.as_of for one in self.asked))
             store.save_facts(users=users, cut_offs=cut, per_1000_users=cost)
         return report

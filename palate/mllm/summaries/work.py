@@ -54,6 +54,7 @@ def write_steps(
     max_new_tokens: int,
     limit: int | None = None,
     description: str | None = None,
+    outcome: Outcome | None = None,
 ) -> Outcome:
     """Have the texts of ``steps`` written.
 
@@ -62,12 +63,14 @@ def write_steps(
         texts: what is there, by key; ``keep`` adds to it.
         limit: only the first so many; a chain's steps come one after another, so early users are finished first.
         description: under which progress is told; None: not at all.
+        outcome: filled as work goes on, for who wants to know it even where this raises.
 
     Raises:
         PalateError: the backend cannot work at all.
     """
     now = steps if limit is None else steps[:limit]
-    outcome = Outcome(left={step.key for step in steps[len(now) :]})
+    outcome = outcome or Outcome()
+    outcome.left.update(step.key for step in steps[len(now) :])
     open_steps = {step.key: step for step in now}
     following: dict[str, list[Step]] = {}
     for step in now:
