@@ -48,6 +48,35 @@ def test_a_cut_off_last_line_is_no_row_and_is_written_over(tmp_path: Path, tail:
     assert path.read_bytes().startswith(whole)
 
 
+@pytest.mark.parametrize("cost", [None, 3, {}, {"requests": 1}, {"minutes": 1}, "all", [1]])
+def test_a_damaged_cost_is_one_clear_error(tmp_path: Path, cost: object) -> None:
+    written(tmp_path / "s", "a")
+    path = tmp_path / "s/summaries.json"
+    facts = json.loads(path.read_text())
+    for damaged in (cost, {**facts["cost"], "seconds": cost}, {**facts["cost"], "more": 1}):
+        path.write_text(json.dumps({**facts, "cost": damaged}))
+        if damaged == facts["cost"] | {"seconds": 3}:
+            continue  # three seconds are a cost
+        with pytest.raises(PalateError, match=r"summaries.json is damaged: .* cost"):
+            written(tmp_path / "s", "b")
+    del facts["cost"]
+    path.write_text(json.dumps(facts))
+    with pytest.raises(PalateError, match=r"summaries.json is damaged: .* cost"):
+        written(tmp_path / "s", "b")
+    assert list(rows_by_key(tmp_path / "s")) == ["a"]
+
+
+@pytest.mark.parametrize("backend", [None, [], {}, {"model": 7}])
+def test_a_damaged_model_is_one_clear_error(tmp_path: Path, backend: object) -> None:
+    written(tmp_path / "s", "a")
+    path = tmp_path / "s/summaries.json"
+    facts = json.loads(path.read_text())
+    facts["made"]["backend"] = backend
+    path.write_text(json.dumps(facts))
+    with pytest.raises(PalateError, match=r"summaries.json is damaged: .* model"):
+        written(tmp_path / "s", "b")
+
+
 def test_a_file_of_one_cut_off_line_starts_again(tmp_path: Path) -> None:
     written(tmp_path / "s")
     (tmp_path / "s/summaries.jsonl").write_text('{"key": "a"')

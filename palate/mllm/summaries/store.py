@@ -103,7 +103,22 @@ def read_facts(folder: Path) -> dict[str, Any]:
             f"{folder} has summary format {facts.get('format')}, this Palate reads {FORMAT}",
             "Write the summaries again, under another --name.",
         )
+    backend = facts["made"].get("backend")
+    if not isinstance(backend, dict) or not isinstance(backend.get("model"), str):
+        raise PalateError(
+            f"{path} is damaged: it does not say which model wrote", "Write the summaries again, under another --name."
+        )
     return facts
+
+
+def _cost_so_far(folder: Path, facts: dict[str, Any]) -> Cost:
+    cost, names = facts.get("cost"), set(Cost.__dataclass_fields__)
+    if isinstance(cost, dict) and set(cost) == names and all(type(value) in (int, float) for value in cost.values()):
+        return Cost(**cost)
+    raise PalateError(
+        f"{folder / FACTS} is damaged: it does not say what its summaries have cost",
+        f'Put "cost": {json.dumps(asdict(Cost()))} there, and the cost is counted from now on.',
+    )
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -157,7 +172,7 @@ class SummaryStore:
         self.texts: dict[str, str] = {}
         self.of_item: dict[str, str] = {}
         self.cost = Cost()
-        self._before = Cost(**facts["cost"])
+        self._before = _cost_so_far(folder, facts)
         self._began = self._said = time.monotonic()
         for row in read_rows(folder / ROWS):
             self._remember(row)
