@@ -16,6 +16,8 @@ from palate.mllm.sanitise import for_model, special_tokens
 IGNORED = -100  # the label of a token that is not learnt, in torch and transformers
 # Families whose processors give pictures as [1, pictures, ...] a chat, not as [pictures, ...].
 PICTURES_BY_ROW = ("idefics2", "idefics3", "smolvlm")
+# What processors make of pictures that can be batched, and cut, picture by picture.
+BY_PICTURE = ("pixel_values", "pixel_attention_mask", "image_grid_thw", "image_sizes")
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,16 @@ class ChatModel:
         device: torch.device = self.core.device
         return device
 
+    def check_length(self, tokens: int) -> None:
+        """Refuse a prompt of so many tokens if that is more than the model was made to read."""
+        most = getattr(self.core.config.get_text_config(), "max_position_embeddings", None)
+        if most and tokens > most:
+            raise PalateError(
+                f"the longest prompt has {tokens} tokens, and '{self.name}' reads {most}",
+                "Show fewer items (--history-items, --history-images; with choose --choices, --depth or --negatives), "
+                "or say less of each (--item-text title).",
+            )
+
     def render(self, chat: Chat) -> str:
         """The chat in the model's own template, ready for its answer.
 
@@ -126,14 +138,26 @@ class ChatModel:
             made = self.tokenizer([text], **options)
         ids = made.pop("input_ids")
         made.pop("attention_mask", None)
-        per_token = {key: made.pop(key)[0] for key in list(made) if made[key].shape == ids.shape}
+        per_token = {key: made.pop(key)[0] for key in list(made) if getattr(made[key], "shape", None) == ids.shape}
+        strange = [key for key in made if key not in BY_PICTURE or not isinstance(made[key], Tensor)]
+        if strange:
+            raise PalateError(
+                f"pictures of '{self.name}' ({self.family}) come with '{strange[0]}', which Palate cannot batch",
+                "Use --images none, or a model of a family that is tested (docs/mllm-models.md).",
+            )
         encoded = Encoded(ids[0], per_token, dict(made))
         return encoded if answer is None else self._answered(encoded, text, answer)
 
     def answer_ids(self, text: str, answer: str) -> list[int]:
-        """Tokens of an answer that follows the rendered ``text``: after a space where the text does not end in one."""
+        """Tokens of an answer that follows the rendered ``text``: after a space where the text does not end in one.
+
+        Tokenizers in the manner of SentencePiece (Llama 2, Mistral, LLaVA 1.5) put that space before every text
+        themselves. A second one would be a piece of its own, with which all answers begin.
+        """
         lead = "" if not text or text[-1].isspace() else " "
         ids: list[int] = self.tokenizer(lead + answer, add_special_tokens=False)["input_ids"]
+        if lead and not self.tokenizer.decode(ids[:1]).strip():
+            ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
         return ids
 
     def _answered(self, question: Encoded, text: str, answer: str) -> Encoded:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from palate.errors import PalateError
 from palate.mllm.chat import Chat, Picture
 from palate.mllm.model import PICTURES_BY_ROW, ChatModel, Encoded
 
@@ -39,24 +40,26 @@ def share(model: ChatModel, chats: Sequence[Chat]) -> Shared:
     before = model.encode(lead) if lead is not None else None
     rows = [whole.ids for whole in wholes] + ([before.ids] if before is not None else [])
     cut = min(_common_length(rows), min(len(whole) for whole in wholes) - 1)
-    counts = {} if before is None else _sizes(model, before.pictures)
-    if before is None:  # all chats show the same pictures (or none): they belong to the prefix, if they fit into it
-        last = _last_picture_token(model, wholes[0])
-        if last >= cut:
-            cut, counts = 0, {}
-        else:
-            counts = _sizes(model, wholes[0].pictures)
+    # The pictures that all chats show belong to the prefix, if they fit into it as a whole.
+    lead_row = wholes[0] if before is None else before
+    if _last_picture_token(model, lead_row) >= cut:
+        cut, counts = 0, {}
+    else:
+        counts = _sizes(model, lead_row.pictures)
     prefix, _ = _cut(model, wholes[0], cut, counts)
     return Shared(prefix, [_cut(model, whole, cut, counts)[1] for whole in wholes], wholes)
 
 
 def _common_lead(chats: Sequence[Chat]) -> Chat | None:
-    """The parts before the first picture that the chats do not share; None where all pictures are shared."""
-    pictures = [chat.pictures for chat in chats]
-    if all(row == pictures[0] for row in pictures):
+    """The parts before the first picture that the chats do not share; None where all pictures are shared.
+
+    A picture is shared if the words before it are too: two items without a picture show the same blank one.
+    """
+    shown = [_shown(chat) for chat in chats]
+    if all(row == shown[0] for row in shown):
         return None
     shared = 0
-    while all(len(row) > shared and row[shared] == pictures[0][shared] for row in pictures):
+    while all(len(row) > shared and row[shared] == shown[0][shared] for row in shown):
         shared += 1
     parts: list[str | Picture] = []
     met = 0
@@ -68,6 +71,18 @@ def _common_lead(chats: Sequence[Chat]) -> Chat | None:
             met += 1
         parts.append(part)
     return Chat(tuple(parts), chats[0].system)
+
+
+def _shown(chat: Chat) -> list[tuple[str, Picture]]:
+    """The pictures of a chat, each with the words since the one before."""
+    found, words = [], ""
+    for part in chat.parts:
+        if isinstance(part, Picture):
+            found.append((words, part))
+            words = ""
+        else:
+            words += part
+    return found
 
 
 def _common_length(rows: Sequence[Tensor]) -> int:
@@ -91,7 +106,14 @@ def _last_picture_token(model: ChatModel, row: Encoded) -> int:
         return -1
     config = model.core.config
     token = getattr(config, "image_token_id", None)
-    places = (row.ids == (config.image_token_index if token is None else token)).nonzero()
+    if token is None:
+        token = getattr(config, "image_token_index", None)
+    if token is None:
+        raise PalateError(
+            f"'{model.name}' ({model.family}) does not say which token stands for a picture",
+            "Use --images none, or a model of a family that is tested (docs/mllm-models.md).",
+        )
+    places = (row.ids == token).nonzero()
     return int(places[-1]) if len(places) else -1
 
 

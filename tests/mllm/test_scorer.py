@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,13 +15,15 @@ from PIL import Image
 pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
-from tiny_llms import FAMILIES, VISION_FAMILIES
+from tiny_llms import FAMILIES, METASPACE_FAMILIES, VISION_FAMILIES
 
 from palate.errors import PalateError
 from palate.mllm.chat import Chat, Picture
+from palate.mllm.eyes import Eyes
 from palate.mllm.loading import open_model
-from palate.mllm.model import ChatModel
-from palate.mllm.prefix import share
+from palate.mllm.model import IGNORED, ChatModel, Encoded
+from palate.mllm.prefix import _last_picture_token, share
+from palate.mllm.prompter import LETTERS
 from palate.mllm.scorer import Scorer
 
 Tiny = Callable[[str], Path]
@@ -152,10 +156,11 @@ def test_costs_are_counted(tiny: Tiny) -> None:
         scorer.logits(chats, ANSWERS)
     assert short.prompts == naive.prompts == 8
     assert naive.tokens == 2 * sum(len(model.encode(chat)) for chat in chats)
-    # The first call also checks one prompt against the naive way.
+    # The first call also checks two prompts against the naive way.
     shared = share(model, chats)
     once = len(shared.prefix) + sum(len(rest) for rest in shared.rests)
-    assert short.tokens == 2 * once + len(shared.wholes[-1])
+    lengths = [len(whole) for whole in shared.wholes]
+    assert short.tokens == 2 * once + min(lengths) + max(lengths)
 
 
 def test_training_mode_is_given_back(tiny: Tiny) -> None:
@@ -163,3 +168,139 @@ def test_training_mode_is_given_back(tiny: Tiny) -> None:
     model.model.train()
     Scorer(model).logits([Chat(("Which?",))], ANSWERS)
     assert model.model.training
+
+
+@pytest.mark.parametrize("family", METASPACE_FAMILIES)
+def test_a_tokenizer_that_writes_the_space_itself(tiny: Tiny, pictures: list[Picture], family: str) -> None:
+    """As in Llama 2, Mistral, LLaVA 1.5: ' Yes' and ' No' begin with the same blank piece, 'Yes' and 'No' do not."""
+    model = open_model(str(tiny(family)))
+    text = model.render(Chat(("Would the user take item A?",)))
+    assert text.endswith("ASSISTANT:")
+    blank = [model.tokenizer(f" {answer}", add_special_tokens=False)["input_ids"][0] for answer in ANSWERS]
+    assert blank[0] == blank[1], "nothing is tested"
+    for answer in (*ANSWERS, *LETTERS):
+        assert model.tokenizer.convert_ids_to_tokens(model.answer_ids(text, answer)) == [f"\u2581{answer}"]
+    chats = _chats("both" if family == "llava-1.5" else "none", pictures)
+    short, naive = (Scorer(model, reuse=reuse).logits(chats, (*ANSWERS, *LETTERS)) for reuse in (True, False))
+    torch.testing.assert_close(short, naive, atol=1e-3, rtol=0)
+    batch = model.collate(
+        [model.encode(chat, answer) for chat, answer in zip(chats, ANSWERS, strict=False)], labels=True
+    )
+    for labels, answer in zip(batch["labels"], ANSWERS, strict=True):
+        learnt = model.tokenizer.convert_ids_to_tokens(labels[labels != IGNORED].tolist())
+        assert learnt == [f"\u2581{answer}", "</s>"]
+
+
+@pytest.mark.parametrize("kind", ["candidates", "history too", "all blank"])
+@pytest.mark.parametrize("family", ["llava", "qwen2.5-vl", "smolvlm"])
+def test_lists_in_several_orders_with_equal_pictures(
+    tiny: Tiny, pictures: list[Picture], family: str, kind: str
+) -> None:
+    """Two candidates without a picture show the same blank one, at the same place, behind different titles."""
+    model = open_model(str(tiny(family)))
+    lead: tuple[str | Picture, ...] = ("history: the user bought a cream and a lipstick",)
+    if kind == "history too":
+        lead = (*lead, pictures[0], pictures[1])
+    blank = Picture(None)
+    shown = [("cream", blank), ("lipstick", blank), ("poster", blank if kind == "all blank" else pictures[2])]
+    chats = []
+    for order in ((0, 1, 2), (1, 2, 0)):
+        listed = [
+            part for letter, item in zip(LETTERS, order, strict=False) for part in (f"\n{letter}. ", *shown[item])
+        ]
+        chats.append(Chat((*lead, *listed)))
+    shared = share(model, chats)
+    assert len(shared.prefix) > 16, "nothing would be saved"
+    assert bool(shared.prefix.pictures) == (kind == "history too")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        short = Scorer(model).logits(chats, LETTERS[:3])
+    torch.testing.assert_close(short, Scorer(model, reuse=False).logits(chats, LETTERS[:3]), atol=1e-3, rtol=0)
+
+
+def test_a_family_that_hides_its_placeholder_is_refused() -> None:
+    model: Any = SimpleNamespace(name="odd", family="odd", core=SimpleNamespace(config=SimpleNamespace()))
+    row = Encoded(torch.tensor([1, 2]), {}, {"pixel_values": torch.zeros(1, 3, 2, 2)})
+    with pytest.raises(PalateError, match=r"'odd' .* which token stands for a picture"):
+        _last_picture_token(model, row)
+
+
+def test_pictures_that_cannot_be_batched_are_refused(
+    tiny: Tiny, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = open_model(str(tiny("llava")))
+    plain = type(model.processor).__call__
+
+    def more(self: Any, *args: Any, **kwargs: Any) -> Any:
+        made = plain(self, *args, **kwargs)
+        made["cross_attention_mask"] = torch.ones(*made["input_ids"].shape, 1, 4)
+        return made
+
+    monkeypatch.setattr(type(model.processor), "__call__", more)
+    with pytest.raises(PalateError, match=r"\(llava\) come with 'cross_attention_mask'"):
+        model.encode(Chat((pictures[0], "Which?")))
+    model.encode(Chat(("Which?",)))  # text alone is fine
+
+
+def test_what_is_remembered_of_pictures_is_bounded_in_bytes(tiny: Tiny) -> None:
+    model = open_model(str(tiny("llava")))
+    pixels = torch.rand(6, 3, 56, 56, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        every = Eyes(model)
+        whole = every.look({"pixel_values": pixels})["mm_encoder_outputs"]["image"].pooler_output
+        eyes = Eyes(model, most=3 * whole[0].nbytes)
+        for _ in range(2):
+            found = eyes.look({"pixel_values": pixels})["mm_encoder_outputs"]["image"].pooler_output
+            for one, other in zip(found, whole, strict=True):
+                torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+    assert len(every._kept) == 6
+    assert eyes.bytes == sum(one.untyped_storage().nbytes() for one in eyes._kept.values()) == 3 * whole[0].nbytes
+
+
+def test_pictures_with_sizes_of_their_own_are_not_remembered(tiny: Tiny) -> None:
+    """Pixtral calls itself llava too; its tower wants to know how large each padded picture is."""
+    batch = {"pixel_values": torch.rand(2, 3, 56, 56), "image_sizes": torch.tensor([[56, 28], [28, 56]])}
+    assert Eyes(open_model(str(tiny("llava")))).look(batch) == batch
+
+
+def test_prompts_longer_than_the_model_reads_are_refused(tiny: Tiny) -> None:
+    scorer = Scorer(open_model(str(tiny("llama"))))
+    with pytest.raises(PalateError, match=r"the longest prompt has [0-9]+ tokens, .* reads 1024") as refused:
+        scorer.logits([Chat(("Which?",)), Chat(("history " * 1100,))], ANSWERS)
+    assert "--history-items" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shift", "close"),
+    [
+        ("float32", (5e-3, 5e-3), False),
+        ("bfloat16", (2.0, 2.0), True),  # moves no score
+        ("bfloat16", (4.0, 0.0), False),
+        ("float16", (4.0, 0.0), False),
+    ],
+)
+@pytest.mark.parametrize("row", [0, 3])  # the shortest and the longest
+def test_what_counts_as_the_same_score(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, dtype: str, shift: tuple[float, float], close: bool, row: int
+) -> None:
+    model = open_model(str(tiny("llama")), dtype=dtype)
+    scorer, chats = Scorer(model), _chats("none", [])
+    plain = scorer._reusing
+
+    def shifted(shared: Any, tokens: torch.Tensor) -> torch.Tensor:
+        found = plain(shared, tokens)
+        found[row] += torch.tensor(shift)
+        return found
+
+    monkeypatch.setattr(scorer, "_reusing", shifted)
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        scorer.logits(chats, ANSWERS)
+    assert scorer.reuse == close
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_noise_of_half_precision_is_no_reason_to_fall_back(tiny: Tiny, dtype: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Scorer(open_model(str(tiny("llama")), dtype=dtype)).logits(_chats("none", []), ANSWERS)

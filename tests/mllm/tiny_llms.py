@@ -12,6 +12,9 @@ import torch
 TEXT_FAMILIES = ("llama",)
 VISION_FAMILIES = ("llava", "qwen2.5-vl", "qwen3-vl", "smolvlm", "idefics3")
 FAMILIES = TEXT_FAMILIES + VISION_FAMILIES
+# Llama and LLaVA with a tokenizer as SentencePiece makes them, which writes a space before every text, and a template
+# that ends in a word.
+METASPACE_FAMILIES = ("vicuna", "llava-1.5")
 
 _CORPUS = [
     "user assistant recommend a film because the picture shows a red matte poster; answer with a letter: A B C",
@@ -22,6 +25,7 @@ _SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 # What the template writes where a picture goes; the processor puts as many placeholders there as the model wants.
 _PICTURE = {
     "llava": "<image>",
+    "llava-1.5": "<image>",
     "smolvlm": "<image>",
     "idefics3": "<image>",
     "qwen2.5-vl": "<|vision_start|><|image_pad|><|vision_end|>",
@@ -29,7 +33,9 @@ _PICTURE = {
 }
 _MORE_SPECIAL = {
     "llama": [],
+    "vicuna": [],
     "llava": ["<image>"],
+    "llava-1.5": ["<image>"],
     "smolvlm": ["<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>"],
     "idefics3": ["<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>"],
     "qwen2.5-vl": ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"],
@@ -38,8 +44,16 @@ _MORE_SPECIAL = {
 
 
 def template(family: str) -> str:
-    """ChatML; content is a string or a list of parts."""
+    """ChatML, or what Vicuna speaks; content is a string or a list of parts."""
     picture = _PICTURE.get(family, "")
+    if family in METASPACE_FAMILIES:
+        return (
+            "{% for m in messages %}{{ m['role'].upper() }}: {% if m['content'] is string %}{{ m['content'] }}"
+            "{% else %}{% for c in m['content'] %}{% if c['type'] == 'image' %}"
+            + picture
+            + "{% else %}{{ c['text'] }}{% endif %}"
+            "{% endfor %}{% endif %} {% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+        )
     return (
         "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}"
         "{% else %}{% for c in m['content'] %}{% if c['type'] == 'image' %}" + picture + "{% else %}{{ c['text'] }}"
@@ -50,6 +64,8 @@ def template(family: str) -> str:
 
 def tokenizer(family: str) -> Any:
     """A byte-pair tokenizer: every text can be written, Yes, No and single letters are one token."""
+    if family in METASPACE_FAMILIES:
+        return _metaspace(family)
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -69,6 +85,43 @@ def tokenizer(family: str) -> Any:
         bos_token="<|im_start|>",
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
+        extra_special_tokens=_MORE_SPECIAL[family],
+    )
+    made.chat_template = template(family)
+    return made
+
+
+def _metaspace(family: str) -> Any:
+    """As the tokenizer of Llama 2: ``▁`` stands for a space, and one is put before every text."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    blank, special = "\u2581", ["<unk>", "<s>", "</s>"]
+    backend = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend(blank), normalizers.Replace(" ", blank)])
+    # Words are learnt with the blank before them; without this, pieces would reach over words.
+    backend.pre_tokenizer = pre_tokenizers.Split(blank, "merged_with_next")
+    trainer = trainers.BpeTrainer(
+        vocab_size=700,
+        special_tokens=[*special, *(f"<0x{byte:02X}>" for byte in range(256))],
+        initial_alphabet=[blank, *map(chr, range(33, 127))],
+        show_progress=False,
+    )
+    letters = " ".join("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    backend.train_from_iterator([*_CORPUS, *[f"Yes No {letters}"] * 20], trainer)
+    backend.pre_tokenizer = None
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace(blank, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    begin = backend.token_to_id("<s>")
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", begin)])
+    backend.add_special_tokens([AddedToken(one, normalized=False) for one in _MORE_SPECIAL[family]])
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<unk>",
         extra_special_tokens=_MORE_SPECIAL[family],
     )
     made.chat_template = template(family)
@@ -98,15 +151,15 @@ _VISION = {
 }  # fmt: skip
 
 
-def _llama(folder: Path) -> None:
+def _llama(folder: Path, family: str) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    made = tokenizer("llama")
+    made = tokenizer(family)
     LlamaForCausalLM(LlamaConfig(**_text(made), tie_word_embeddings=True)).save_pretrained(folder)
     made.save_pretrained(folder)
 
 
-def _llava(folder: Path) -> None:
+def _llava(folder: Path, family: str) -> None:
     from transformers import (
         CLIPImageProcessorPil,
         LlamaConfig,
@@ -116,7 +169,7 @@ def _llava(folder: Path) -> None:
         SiglipVisionConfig,
     )
 
-    made = tokenizer("llava")
+    made = tokenizer(family)
     config = LlavaConfig(
         vision_config=SiglipVisionConfig(**_VISION, vision_use_head=False),
         text_config=LlamaConfig(**_text(made)),
@@ -133,7 +186,7 @@ def _llava(folder: Path) -> None:
         patch_size=14,
         vision_feature_select_strategy="full",
         num_additional_image_tokens=0,
-        chat_template=template("llava"),
+        chat_template=template(family),
     ).save_pretrained(folder)
 
 
@@ -201,13 +254,13 @@ def _qwen(folder: Path, family: str) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
 
 
-_MAKERS: dict[str, Callable[[Path], None]] = {
-    "llama": _llama,
-    "llava": _llava,
-    "smolvlm": lambda folder: _idefics(folder, "smolvlm"),
-    "idefics3": lambda folder: _idefics(folder, "idefics3"),
-    "qwen2.5-vl": lambda folder: _qwen(folder, "qwen2.5-vl"),
-    "qwen3-vl": lambda folder: _qwen(folder, "qwen3-vl"),
+_MAKERS: dict[str, Callable[[Path, str], None]] = {
+    **dict.fromkeys(("llama", "vicuna"), _llama),
+    **dict.fromkeys(("llava", "llava-1.5"), _llava),
+    "smolvlm": _idefics,
+    "idefics3": _idefics,
+    "qwen2.5-vl": _qwen,
+    "qwen3-vl": _qwen,
 }
 
 
@@ -216,5 +269,5 @@ def tiny_model(folder: Path, family: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        _MAKERS[family](folder)
+        _MAKERS[family](folder, family)
     return folder
