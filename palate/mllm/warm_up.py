@@ -56,11 +56,13 @@ def warm_up(
         The facts in ``warm-up.json``: options, data, losses by epoch, what held-out items say.
 
     Raises:
-        PalateError: another family, too few pictures, a loss that is not finite.
+        PalateError: ``out`` is no new folder, another family, too few pictures, a loss that is not finite.
     """
     config, says = config or WarmUpConfig(), caption_config or CaptionConfig()
     started = time.perf_counter()
     out = Path(out)
+    if not out.name:  # "." or "/"
+        raise PalateError(f"'{out}' is no name of a new folder", "Give one, such as --out models/shop.")
     checkpoint = out.with_name(f".{out.name}.warm-up")
     with atomic_folder(out) as folder:
         chat = open_model(model, device=config.device, dtype=config.dtype)
