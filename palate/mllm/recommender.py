@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -20,9 +21,6 @@ from palate.config import Config
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.files import read_json, write_json
-from palate.mllm.backends.base import Backend
-from palate.mllm.backends.open import open_backend
-from palate.mllm.embedded import NAMES
 from palate.mllm.items import Items
 from palate.mllm.loading import open_model
 from palate.mllm.model import ChatModel
@@ -32,6 +30,7 @@ from palate.mllm.summaries.preferences import Preferences
 from palate.mllm.templates import Templates
 from palate.recommender import Histories, Recommender, as_sequences
 
+_A_FEW = 4  # candidates of the question that tells how long others would take
 REMEDY = "Make it again with `palate mllm sft` or `palate mllm zero-shot`."
 # Consent to code that a model brings along: this machine's, never the run's, which may be somebody else's.
 CONSENT = "PALATE_TRUST_REMOTE_CODE"
@@ -129,6 +128,25 @@ class MLLMRecommender(Recommender):
         """The summary of each history that its prompts show, or None where they show none."""
         return [None] * len(rows) if self.preferences is None else self.preferences.of(rows.to_lists())
 
+    def look_in(self, dataset: Path) -> None:
+        if self.preferences is not None:
+            self.preferences.look_in(dataset)
+
+    def ready_for(self, histories: Histories) -> None:
+        """Look up all preferences that the prompts of these histories show.
+
+        Raises:
+            PalateError: how many are missing, and the command that writes them.
+        """
+        self.written(as_sequences(histories))
+
+    def allow_writing(self) -> None:
+        """A history never met before gets its preference from the very model that wrote the others, if that ran in a
+        process like this one; a server is not asked."""
+        preferences = self.preferences
+        if preferences is not None and preferences.origin is not None:
+            preferences.allow(partial(preferences.origin.open, str(self.model.device)))
+
     def _yes_no(self, history: list[int], items: list[int], preference: str | None) -> Tensor:
         chats = [self.prompter.yes_no(history, item, preference) for item in items]
         return self.scorer.log_odds(chats, YES, NO)
@@ -139,7 +157,8 @@ class MLLMRecommender(Recommender):
                 f"'choose' has letters for {len(LETTERS)} candidates, not for {len(items)}",
                 "Use a smaller --depth or fewer --negatives, or a run of the task yes-no.",
             )
-        shifts = sorted({round(part * len(items) / self.config.rotations) for part in range(self.config.rotations)})
+        count, rotations = len(items), self.config.rotations
+        shifts = sorted({round(part * count / rotations) % count for part in range(rotations)})
         orders = [[(place + shift) % len(items) for place in range(len(items))] for shift in shifts]
         chats = [self.prompter.choose(history, [items[place] for place in order], preference) for order in orders]
         by_letter = self.scorer.logits(chats, LETTERS[: len(items)]).log_softmax(dim=1)
@@ -154,15 +173,23 @@ class MLLMRecommender(Recommender):
         return {"prompts": made.prompts, "tokens": made.tokens, "seconds": round(made.seconds, 3)}
 
     def _estimate(self, prompts: int) -> str:
-        if not self.scorer.prompts:
-            chats = [self.prompter.yes_no([], 1, None)] if self.config.prompt.task == "yes-no" else []
-            began = time.perf_counter()
-            self.scorer.logits(chats, (YES, NO))
-            each = time.perf_counter() - began
-        else:
+        """How long so many candidates would take, from what was asked so far or from one small question."""
+        if self.config.prompt.task == "yes-no" and self.scorer.prompts:
             each = self.scorer.seconds / self.scorer.prompts
-        hours = prompts * each / 3600
-        return f"about {hours:,.1f} hours here" if hours >= 0.1 else f"about {hours * 60:,.1f} minutes here"
+        else:
+            items = list(range(1, min(_A_FEW, self.num_items) + 1))
+            began = time.perf_counter()
+            if self.config.prompt.task == "yes-no":
+                items = items[:1]
+                self._yes_no([], items, None)
+            else:
+                self._choose([], items, None)
+            each = (time.perf_counter() - began) / len(items)
+        seconds = prompts * each
+        for unit, size in (("hours", 3600), ("minutes", 60)):
+            if seconds >= size / 10:
+                return f"about {seconds / size:,.1f} {unit} here"
+        return f"about {seconds:.2g} seconds here"
 
     def describe(self) -> dict[str, Any]:
         config = self.config
@@ -200,9 +227,6 @@ class MLLMRecommender(Recommender):
         templates = Templates.load(folder / "prompts")
         written = config.prompt.summary != "none" and not config.prompt.blind
         preferences = Preferences.load(folder, items) if written else None
-        if preferences is not None and preferences.made["backend"].get("backend") == "local":
-            # A history never met before gets its preference from the model that wrote the others.
-            preferences.allow(lambda: _writer(preferences.made["backend"], device))
         base = config.base
         model = open_model(
             base.name,
@@ -220,18 +244,6 @@ class MLLMRecommender(Recommender):
                 "Bring the old model back, or make the run again with the new one.",
             )
         return cls(model, Prompter(items, config.prompt, templates), preferences, config)
-
-
-def _writer(made: dict[str, Any], device: str) -> Backend:
-    """The local backend that wrote preferences; whoever uses it compares what it is with what it was."""
-    embedded = made["model"] in NAMES
-    return open_backend(
-        "embedded" if embedded else "local",
-        str(made["model"]),
-        temperature=float(made.get("temperature", 0.0)),
-        longest=made.get("longest"),
-        device=device,
-    )
 
 
 def _check_consent(folder: Path, model: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,17 @@ def test_choose_with_all_rotations_has_no_place_to_like(tiny: Tiny, dataset: Dat
     assert not torch.allclose(fair, plain, atol=1e-3)
 
 
+def test_no_rotation_counts_twice(tiny: Tiny, dataset: Dataset) -> None:
+    made = _make(tiny("llama"), dataset, task="choose")
+    items, found = torch.tensor([[9, 2, 4]]), []
+    for rotations in (3, 10):
+        made.config = made.config.model_copy(update={"rotations": rotations})
+        before = made.scorer.prompts
+        found.append(made.score(HISTORIES[:1], items))
+        assert made.scorer.prompts - before == 3
+    torch.testing.assert_close(found[0], found[1])
+
+
 def test_more_candidates_than_letters_are_refused(tiny: Tiny, dataset: Dataset) -> None:
     made = _make(tiny("llama"), dataset, task="choose")
     with pytest.raises(PalateError, match="letters for 26 candidates, not for 27"):
@@ -93,8 +105,11 @@ def test_more_candidates_than_letters_are_refused(tiny: Tiny, dataset: Dataset) 
 @pytest.mark.parametrize("task", ["yes-no", "choose"])
 def test_the_whole_catalogue_is_refused_with_an_estimate(tiny: Tiny, dataset: Dataset, task: str) -> None:
     made = _make(tiny("llama"), dataset, task=task)
-    with pytest.raises(PalateError, match=r"cannot afford all 30 items .* (minutes|hours)") as refused:
+    with pytest.raises(PalateError, match=r"cannot afford all 30 items .* (hours|minutes|seconds)") as refused:
         made.score(HISTORIES)
+    told = re.search(r"about ([0-9.e,-]+) ", str(refused.value))
+    assert told is not None
+    assert float(told[1].replace(",", "")) > 0
     assert "--retriever" in str(refused.value)
     made.score(HISTORIES[:1], CANDIDATES[:1])
     with pytest.raises(PalateError, match="cannot afford"):
