@@ -27,5 +27,10 @@ def sample_users(dataset: Dataset, n: int, seed: int = 0) -> npt.NDArray[np.int6
     """
     if n < 1:
         raise PalateError(f"a sample of {n} users is none", "Ask for at least 1.")
-    order = np.random.default_rng([seed, 0x75736572]).permutation(dataset.num_users)  # "user": a stream of its own
-    return np.sort(order[:n]).astype(np.int64)
+    return np.sort(user_order(dataset, seed)[:n])
+
+
+def user_order(dataset: Dataset, seed: int = 0) -> npt.NDArray[np.int64]:
+    """All users, rows of the user table, in the order in which :func:`sample_users` takes them."""
+    rng = np.random.default_rng([seed, 0x75736572])  # "user": a stream of its own
+    return rng.permutation(dataset.num_users).astype(np.int64)

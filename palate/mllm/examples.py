@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate.data.dataset import Cases, Dataset
+from palate.data.sample import user_order
 from palate.data.sequences import Sequences, offsets_of
 from palate.errors import PalateError
 from palate.mllm.chat import Chat
@@ -70,8 +71,26 @@ def validation_positions(dataset: Dataset, users: npt.ArrayLike | None) -> Cases
     return Cases(cases.users, cases.histories, Sequences(first, np.arange(len(first) + 1, dtype="i8")))
 
 
+def judges(dataset: Dataset, count: int, seed: int, *, within: npt.ArrayLike | None = None) -> Ints:
+    """``count`` users that have a validation case, in the order of :func:`~palate.data.sample.sample_users`.
+
+    Where everybody has one (leave-last-out), they are that function's. Fewer of the same seed lie within more.
+
+    Args:
+        within: take none but these users, unless none of them has a validation case.
+
+    Returns:
+        int64, ascending: rows of the user table, fewer where there are fewer.
+    """
+    order = user_order(dataset, seed)
+    able = order[np.isin(order, validation_positions(dataset, None).users)]
+    inside = able if within is None else able[np.isin(able, np.asarray(within, np.int64))]
+    found: Ints = np.sort((inside if len(inside) else able)[:count])
+    return found
+
+
 def draw_negatives(dataset: Dataset, cases: Cases, *, source: Source, count: int, seed: int) -> Items:
-    """Items that the user never had in training, different ones for each case: int32 ``[cases, count]``.
+    """Items that the user had neither in training nor in the case's history: int32 ``[cases, count]``, all different.
 
     Validation and test items of the user are not left out: who trains may not know them. Each case has draws of its
     own, which depend on the seed, the user and the length of the history alone: a larger sample of users keeps them.
@@ -89,7 +108,7 @@ def draw_negatives(dataset: Dataset, cases: Cases, *, source: Source, count: int
     train = dataset.train_sequences()
     out = np.zeros((len(cases), count), np.int32)
     for row, (user, history, targets) in enumerate(zip(cases.users, cases.histories, cases.targets, strict=True)):
-        had = np.concatenate([train[int(user)], targets])
+        had = np.concatenate([train[int(user)], history, targets])  # users that were held out have trained nothing
         rng = np.random.default_rng([seed, _NEGATIVES, int(user), len(history)])
         drawn = _draw(weights, bounds, had, count, rng)
         if len(drawn) < count:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset, Part
+from palate.data.sample import sample_users
 from palate.data.sequences import offsets_of
 from palate.errors import PalateError
-from palate.mllm.examples import Questions, draw_negatives, training_positions, validation_positions
+from palate.mllm.examples import Questions, draw_negatives, judges, training_positions, validation_positions
 
 
 def make(rows: list[list[int]], num_items: int) -> Dataset:
@@ -109,6 +112,44 @@ def test_popular_negatives_are_as_popular_as_positives() -> None:
     uniform = counts[draw_negatives(dataset, cases, source="uniform", count=1, seed=0)].mean()
     assert uniform < popular
     assert abs(popular - positive) < abs(uniform - positive)
+
+
+def user_split(users: int = 40) -> Dataset:
+    """Of every ten users one is held out: what he had is context, and his last item is to be told."""
+    dataset = random_dataset(users)
+    parts = np.full((users, 8), int(Part.TRAIN), np.uint8)
+    parts[::10] = [*[int(Part.CONTEXT)] * 7, int(Part.VALID)]
+    return replace(dataset, parts=parts.reshape(-1))
+
+
+def test_judges_are_users_that_can_judge() -> None:
+    dataset = user_split()
+    assert judges(dataset, 100, 0).tolist() == [0, 10, 20, 30]
+    for seed in range(5):
+        few, more = (set(judges(dataset, count, seed).tolist()) for count in (2, 3))
+        assert len(few) == 2
+        assert few < more < {0, 10, 20, 30}
+    assert len({tuple(judges(dataset, 2, seed).tolist()) for seed in range(20)}) > 2
+    # Summaries are there for users of the sample: nobody else is asked, unless nobody of it can be.
+    assert judges(dataset, 3, 0, within=[3, 10, 30]).tolist() == [10, 30]
+    assert len(judges(dataset, 3, 0, within=[1, 2])) == 3
+
+
+def test_judges_of_leave_last_out_are_the_sample() -> None:
+    dataset = random_dataset()
+    for count in (1, 7, 60):
+        expected = sample_users(dataset, count, 4).tolist()
+        assert judges(dataset, count, 4).tolist() == expected
+        assert judges(dataset, count, 4, within=sample_users(dataset, 60, 4)).tolist() == expected
+
+
+def test_negatives_of_validation_are_not_in_the_history() -> None:
+    dataset = user_split()
+    cases = validation_positions(dataset, None)
+    assert cases.histories.lengths.tolist() == [7] * 4
+    drawn = draw_negatives(dataset, cases, source="uniform", count=30, seed=0)
+    for user, row in zip(cases.users, drawn, strict=True):
+        assert not set(row.tolist()) & set(dataset.items[dataset.offsets[user] : dataset.offsets[user + 1]].tolist())
 
 
 def test_when_nearly_everything_was_seen() -> None:
