@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
@@ -70,6 +70,7 @@ class Dataset:
             where nobody has asked for them. True negatives for training: none is later than the user's last
             training interaction, and none is an item of the user above. Never part of histories or evaluation.
         dislike_times: int64 Unix milliseconds of their values, or None.
+        folder: where it was read from, or None.
     """
 
     catalogue: Catalogue
@@ -82,6 +83,7 @@ class Dataset:
     manifest: dict[str, Any]
     dislikes: Sequences | None = None
     dislike_times: npt.NDArray[np.int64] | None = None
+    folder: Path | None = field(default=None, compare=False)
 
     @property
     def num_users(self) -> int:
@@ -226,6 +228,7 @@ class Dataset:
             manifest=manifest,
             dislikes=dislikes,
             dislike_times=dislike_times,
+            folder=folder,
         )
 
 

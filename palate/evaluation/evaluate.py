@@ -86,6 +86,9 @@ def evaluate(
             else sample_candidates(dataset, split, negatives=negatives, kind=candidates, seed=seed)
         )
         drawn = drawn if users is None else drawn.of(cases)
+    if dataset.folder is not None:
+        recommender.look_in(dataset.folder)
+    recommender.ready_for(cases.histories)
     depth = max(cutoffs) if any(one.of_lists for one in chosen.values()) else 0
     batch_size = batch_size or getattr(recommender, "batch_size", None) or BATCH
     options: dict[str, Any] = {"exclude_seen": exclude_seen, "batch_size": batch_size}

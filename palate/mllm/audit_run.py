@@ -80,6 +80,8 @@ def audit_run(
         )
     shown, targets = _shown(drawn.items, drawn.num_targets)
     histories = cases.histories.to_lists()
+    if dataset.folder is not None:
+        recommender.look_in(dataset.folder)
     written: Sequence[str | None] = recommender.written(cases.histories)
     chats: list[list[Chat]] = [
         [prompter.yes_no(history, item, preference) for item in items]

@@ -103,7 +103,8 @@ def choose_blend(
     Every list is scored by the second stage once; the weights only mix what is there.
 
     Raises:
-        PalateError: an empty grid, a metric that does not exist or is none of users, a dataset without validation.
+        PalateError: an empty grid, a metric that does not exist or is none of users, a dataset without validation,
+            histories that the second stage is not ready for.
     """
     name, _, k = metric.partition("@")
     if not grid:
@@ -115,6 +116,9 @@ def choose_blend(
         raise PalateError(f"'{metric}' is no metric", "Name one such as ndcg@10.")
     cases = cases_of(dataset, "valid")
     cases = cases if users is None else users.of(dataset, cases)
+    if dataset.folder is not None:
+        cascade.look_in(dataset.folder)
+    cascade.ready_for(cases.histories)
     cut = int(k or 0)
     values: dict[float, float] = {}
     for number, weight in enumerate(sorted(set(grid))):

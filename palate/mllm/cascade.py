@@ -184,6 +184,19 @@ class Cascade(Recommender):
             out[row, where] = given
         return out
 
+    def look_in(self, dataset: Path) -> None:
+        for one in (self.retriever, self.second):
+            one.look_in(dataset)
+
+    def ready_for(self, histories: Histories) -> None:
+        self.retriever.ready_for(histories)
+        if self.mode != "random":
+            self.second.ready_for(histories)
+
+    def allow_writing(self) -> None:
+        for one in (self.retriever, self.second):
+            one.allow_writing()
+
     def cost(self) -> dict[str, float]:
         """The second stage's counters, where it keeps any."""
         counted = getattr(self.second, "cost", None)

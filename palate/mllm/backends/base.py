@@ -53,7 +53,13 @@ Check = Callable[[str], str | None]
 
 
 class Backend(ABC):
-    """Answers requests."""
+    """Answers requests.
+
+    Attributes:
+        origin: what opens it again (:class:`palate.mllm.backends.origin.Origin`); None where a file cannot do that.
+    """
+
+    origin: dict[str, Any] | None = None
 
     @property
     @abstractmethod

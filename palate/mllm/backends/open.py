@@ -74,6 +74,7 @@ def open_backend(
 
 def _local(kind: str, model: str | None, temperature: float, seed: int, options: dict[str, Any]) -> Backend:
     from palate.mllm.backends.local import LocalBackend
+    from palate.mllm.backends.origin import Origin
     from palate.mllm.loading import open_model
 
     if kind == "embedded":
@@ -86,4 +87,7 @@ def _local(kind: str, model: str | None, temperature: float, seed: int, options:
     given = {key: value for key, value in options.items() if value is not None}
     working = {key: given.pop(key) for key in ("attempts", "batch_size") if key in given}
     opened = open_model(model, **given)
-    return LocalBackend(opened, temperature=temperature, seed=seed, **working)
+    backend = LocalBackend(opened, temperature=temperature, seed=seed, **working)
+    known = {name: given.get(name) for name in ("quantisation", "revision", "adapter")}
+    backend.origin = Origin.of(opened, **known, temperature=temperature, seed=seed).model_dump()
+    return backend

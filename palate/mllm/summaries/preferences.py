@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
 from palate.files import atomic_file, write_json
 from palate.mllm.backends.base import Backend, Reply
+from palate.mllm.backends.origin import Origin
+from palate.mllm.embedded import NAMES
 from palate.mllm.items import Items
 from palate.mllm.summaries.chains import Chains, Step, UserOptions, as_text
 from palate.mllm.summaries.items import ItemSummaries
@@ -46,6 +49,7 @@ class Preferences:
         made: how they were made (``made`` of ``summaries.json``).
         rows: what there is, by key.
         store: folder of a dataset's store, which may have grown since and where new ones are written.
+        origin: what opens the backend that wrote them, if it was kept.
 
     Attributes:
         items: for the prompts that show these preferences.
@@ -55,13 +59,20 @@ class Preferences:
     """
 
     def __init__(
-        self, items: Items, templates: Templates, made: dict[str, Any], rows: Mapping[str, Row], store: Path | None
+        self,
+        items: Items,
+        templates: Templates,
+        made: dict[str, Any],
+        rows: Mapping[str, Row],
+        store: Path | None,
+        origin: Any = None,
     ) -> None:
         if made.get("kind") != "users" or not isinstance(made.get("backend"), dict):
             raise PalateError("these summaries are not of users", "Give a folder of summaries/users.")
         known = {name: made[name] for name in UserOptions.model_fields if name in made}
         self.options = UserOptions.parse(known, where=FACTS)
         self.items, self.templates, self.made, self.store = items, templates, made, store
+        self.origin = None if origin is None else Origin.parse(origin, where=f"{FACTS} [origin]")
         self.rows: dict[str, Row] = {}
         self._texts: dict[str, str] = {}
         self._know(rows)
@@ -86,12 +97,13 @@ class Preferences:
             PalateError: there is none, or it is damaged, or was written with other prompts.
         """
         folder = store_folder(dataset, "users", name)
-        made = read_facts(folder)["made"]
+        facts = read_facts(folder)
+        made = facts["made"]
         summaries = made.get("item_summaries")
         written = ItemSummaries.load(store_folder(dataset, "items", summaries)) if summaries else None
         fields = made.get("fields")
         items = Items.of(catalogue, written, fields if isinstance(fields, list) else None)
-        return cls(items, templates or Templates.load(), made, rows_by_key(folder), folder)
+        return cls(items, templates or Templates.load(), made, rows_by_key(folder), folder, facts.get("origin"))
 
     @classmethod
     def load(cls, folder: Path | str, items: Items, templates: Templates | None = None) -> Preferences:
@@ -106,10 +118,18 @@ class Preferences:
         if templates is None:
             own = folder / "prompts"
             templates = Templates.load(own if own.is_dir() else None)
-        store = facts.get("store")
-        return cls(
-            items, templates, facts["made"], rows_by_key(folder), Path(store) if isinstance(store, str) else None
-        )
+        store = Path(facts["store"]) if isinstance(facts.get("store"), str) else None
+        return cls(items, templates, facts["made"], rows_by_key(folder), store, facts.get("origin"))
+
+    def look_in(self, dataset: Path) -> None:
+        """Look further preferences up in this dataset's store of the same name, if it has one made in the same way.
+
+        A dataset that was moved takes its summaries along.
+        """
+        if self.store is not None:
+            moved = store_folder(dataset, "users", self.store.name)
+            if (moved / FACTS).is_file() and read_facts(moved)["made"] == self.made:
+                self.store = moved
 
     def allow(self, backend: Opener) -> None:
         """Let preferences that are missing be written.
@@ -148,6 +168,8 @@ class Preferences:
         facts: dict[str, Any] = {"format": FORMAT, "made": self.made, "summaries": len(kept)}
         if self.store is not None:
             facts["store"] = str(self.store.resolve())
+        if self.origin is not None:
+            facts["origin"] = self.origin.model_dump()
         write_json(Path(folder) / FACTS, facts)
 
     def _know(self, rows: Mapping[str, Row]) -> None:
@@ -161,17 +183,34 @@ class Preferences:
             self._know(rows_by_key(self.store))
 
     def _refusal(self, lacking: int, asked: int) -> PalateError:
-        options, made = self.options, self.made["backend"]
-        words = ["--backend", made.get("backend"), "--model", made.get("model"), "--strategy", options.strategy]
+        options = self.options
+        words = [*self._writer(), "--strategy", options.strategy]
         words += ["--block", options.block, "--max-items", options.max_items]
         words += ["--max-new-tokens", options.max_new_tokens]
+        words += ["--name", self.store.name] if self.store is not None else []
         words += ["--fields", ",".join(options.fields)] if options.fields is not None else []
         words += ["--item-summaries", self.made["item_summaries"]] if self.made.get("item_summaries") else []
-        words += ["--name", self.store.name] if self.store is not None else []
+        command = f"palate summarise users DATASET {shlex.join(map(str, words))}"
         return PalateError(
             f"{lacking} of {asked} histories have no written preference",
-            f"Write them: palate summarise users DATASET {' '.join(map(str, words))} --as-of train,valid,test.",
+            f"Write them: {command} --as-of train,valid,test; for `palate recommend`, which reads all that a user did: "
+            "--as-of now.",
         )
+
+    def _writer(self) -> list[Any]:
+        """The options that name who wrote."""
+        made, origin = self.made["backend"], self.origin
+        model = made["model"] if origin is None else origin.model
+        kind = "embedded" if made.get("backend") == "local" and model in NAMES else made.get("backend")
+        words = ["--backend", kind, "--model", model]
+        given = {
+            "dtype": made.get("dtype"),
+            "quantisation": made.get("quantisation"),
+            "revision": None if origin is None else origin.revision,
+            "temperature": made.get("temperature") or None,
+            "seed": made.get("seed"),
+        }
+        return words + [word for name, value in given.items() if value is not None for word in (f"--{name}", value)]
 
     def _write(self, steps: list[Step]) -> None:
         assert self.backend is not None

@@ -179,11 +179,12 @@ class SummaryStore:
 
     @classmethod
     @contextmanager
-    def open(cls, folder: Path, made: dict[str, Any]) -> Iterator[SummaryStore]:
+    def open(cls, folder: Path, made: dict[str, Any], origin: dict[str, Any] | None = None) -> Iterator[SummaryStore]:
         """Open a store for writing, a new one if there is none.
 
         Args:
             made: how its summaries are made; ``kind`` is ``items`` or ``users``.
+            origin: what opens the backend again, kept beside ``made``: it decides no text, and a folder may move.
 
         Raises:
             PalateError: somebody else is writing it, or it was made in another way.
@@ -202,6 +203,7 @@ class SummaryStore:
             ) from None
         try:
             facts = _facts_for(folder, made)
+            facts |= {} if origin is None else {"origin": origin}
             _mend(folder / ROWS)
             with (folder / ROWS).open("ab") as file:
                 store = cls(folder, facts, file)

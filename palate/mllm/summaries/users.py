@@ -1,7 +1,8 @@
 """User preferences in writing: whose, up to where, and the work of having the missing ones written.
 
 The as-of rule: a preference is written of the items before a cut-off alone. ``test`` is the cut-off of the test case,
-``valid`` that of the validation case, ``train`` those before the last training positions of each user.
+``valid`` that of the validation case, ``train`` those before the last training positions of each user. ``now`` comes
+after all that a user did, for recommending what is next; no target lies beyond it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from palate.data.dataset import Cases, Dataset
+from palate.data.dataset import Dataset
+from palate.data.sequences import Sequences
 from palate.errors import PalateError, suggest
 from palate.mllm.backends.base import Backend, Reply
 from palate.mllm.chat import Chat
@@ -26,7 +28,7 @@ from palate.mllm.summaries.report import Estimate, Missing, Report, per_thousand
 from palate.mllm.summaries.store import SummaryStore
 from palate.mllm.summaries.work import Outcome, missing_steps, write_steps
 
-AS_OF = ("train", "valid", "test")
+AS_OF = ("train", "valid", "test", "now")
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class CutOff:
 
     Attributes:
         user: row of the user table.
-        as_of: ``train``, ``valid`` or ``test``.
+        as_of: of :data:`AS_OF`.
         history: item indices, oldest first, all from before the cut-off.
     """
 
@@ -61,11 +63,9 @@ def cut_offs(
     for name in dict.fromkeys(as_of):
         if name not in AS_OF:
             raise PalateError(f"--as-of has no '{name}'", suggest(name, AS_OF))
-        cases = _cases(dataset, name, users, positions)
+        rows, histories = _histories(dataset, name, users, positions)
         found += [
-            CutOff(int(user), name, history)
-            for user, history in zip(cases.users, cases.histories, strict=True)
-            if len(history)
+            CutOff(int(user), name, history) for user, history in zip(rows, histories, strict=True) if len(history)
         ]
     if not found:
         told = ", ".join(as_of)
@@ -74,11 +74,19 @@ def cut_offs(
     return sorted(found, key=lambda one: (one.user, order[one.as_of], len(one.history)))
 
 
-def _cases(dataset: Dataset, name: str, users: npt.NDArray[np.int64] | None, positions: int) -> Cases:
+def _histories(
+    dataset: Dataset, name: str, users: npt.NDArray[np.int64] | None, positions: int
+) -> tuple[npt.NDArray[np.int64], Sequences]:
+    """Rows of the user table, and what each of these users did before a cut-off."""
+    if name == "now":
+        rows = np.arange(dataset.num_users) if users is None else users
+        return rows, Sequences(dataset.items, dataset.offsets).take(rows)
     if name == "train":
-        return training_positions(dataset, users, positions)
-    cases = dataset.cases("test" if name == "test" else "valid")
-    return cases if users is None else cases.take(np.flatnonzero(np.isin(cases.users, users)))
+        cases = training_positions(dataset, users, positions)
+    else:
+        cases = dataset.cases("test" if name == "test" else "valid")
+        cases = cases if users is None else cases.take(np.flatnonzero(np.isin(cases.users, users)))
+    return cases.users, cases.histories
 
 
 def made_of(chains: Chains, item_summaries: str | None) -> dict[str, Any]:
@@ -141,7 +149,7 @@ class UserWork:
             PalateError: the store is made in another way or is being written; the backend cannot work at all.
         """
         options, items = self.chains.options, self.chains.writer.items
-        with SummaryStore.open(folder, made_of(self.chains, self.item_summaries)) as store:
+        with SummaryStore.open(folder, made_of(self.chains, self.item_summaries), backend.origin) as store:
             had = sum(steps[-1].key in store.texts for steps in self._steps)
 
             def keep(step: Step, text: str | None, reply: Reply) -> None:
