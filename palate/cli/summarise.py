@@ -130,7 +130,7 @@ def users(
     ] = "recurrent",
     block: Annotated[int, typer.Option(min=1, help="Items a step.")] = 3,
     as_of: Annotated[
-        str, typer.Option(metavar="train,valid,test", help="Cut-offs: what came before them is read.")
+        str, typer.Option(metavar="train,valid,test,now", help="Cut-offs: what came before them is read; now: all.")
     ] = "train,valid,test",
     cutoffs: Annotated[int, typer.Option(min=1, help="train: so many of the last training positions a user.")] = 3,
     max_items: Annotated[int, typer.Option(min=0, help="At most so many of the last items are read; 0: all.")] = 18,
