@@ -86,6 +86,12 @@ def open_parts(
         PalateError: options that do not go together, summaries that are not there, no such model, one without eyes
             that is to see pictures.
     """
+    _check_blind(prompt)
+    if prompt.item_summaries and item_summaries is None:
+        raise PalateError(
+            "prompt.item_summaries is set, and no store is named",
+            "Give --item-summaries NAME (`palate summarise items --name`) instead.",
+        )
     templates = Templates.load(prompts)
     folder = _summaries_folder(dataset_path, summaries or item_summaries)
     preferences = _preferences(dataset, prompt, folder, summaries, templates)
@@ -122,10 +128,28 @@ def open_parts(
             for name in ((f"{prompt.task}-blind",) if prompt.blind else (prompt.task,))
         },
         "items": items.fingerprint,
-        "summaries": summaries,
+        "summaries": None if preferences is None else summaries,
         "item_summaries": item_summaries,
     }
     return Opened(chat, Prompter(items, prompt, templates), preferences, config, facts)
+
+
+def _check_blind(prompt: PromptOptions) -> None:
+    """Refuse the control with options of the history, of which it shows nothing."""
+    if not prompt.blind:
+        return
+    remedies = {
+        "--summary": (prompt.summary != "none", "use --summary none"),
+        "--history-items": (prompt.history_items is not None, "leave it out"),
+        "--history-text": (prompt.history_text != "title", "use --history-text title"),
+        f"--images {prompt.images}": (
+            prompt.images in ("history", "both"),
+            f"use --images {'candidate' if prompt.images == 'both' else 'none'}",
+        ),
+    }
+    for option, (given, remedy) in remedies.items():
+        if given:
+            raise PalateError(f"--blind shows nothing of the user, and {option} is given", f"With --blind, {remedy}.")
 
 
 def _summaries_folder(dataset_path: Path | str | None, name: str | None) -> Path:
