@@ -29,14 +29,14 @@ from palate.errors import PalateError, suggest
 from palate.features.hub import quiet
 from palate.mllm.answer_trainer import answer_trainer
 from palate.mllm.batches import Collator
-from palate.mllm.examples import Examples, Questions, training_positions, validation_positions
+from palate.mllm.examples import Examples, Questions, judges, training_positions, validation_positions
 from palate.mllm.judge import METRICS, Judge
 from palate.mllm.lora import peft_config
 from palate.mllm.model import ChatModel
 from palate.mllm.opened import ModelOptions, Opened, open_parts
 from palate.mllm.prompter import PromptOptions
 from palate.mllm.sft_config import ExamplesConfig, LoraConfig, SFTConfig
-from palate.mllm.watch import Watch, callback, last_checkpoint
+from palate.mllm.watch import Watch, callback, last_checkpoint, remove_torn
 from palate.runs import Run
 from palate.training.fit import open_run
 from palate.training.logs import Row
@@ -137,6 +137,7 @@ def fine_tune(
     """
     plan = Plan.of(settings)
     _check_out(Path(out), resume)
+    _check_precision(plan.model.dtype)
     place = _device(device)
     opened = open_parts(
         dataset,
@@ -149,6 +150,7 @@ def fine_tune(
         item_summaries=item_summaries,
         settings=plan.scoring,
     )
+    _check_precision(str(opened.model.core.dtype).removeprefix("torch."))  # what "auto" has become
     lessons = make_lessons(dataset, opened, plan.examples, seed)
     check_lengths(opened.model, lessons)
     adapter = peft_config(opened.model, plan.lora)
@@ -159,10 +161,11 @@ def fine_tune(
         "features": {},
         "warm_start": None,
     }
-    facts = {"made_from": opened.facts, "learnt": _counts(lessons)}
+    facts: dict[str, Any] = {"made_from": opened.facts, "learnt": _counts(lessons)}
     with _random_state():
         trainer = _trainer(opened.model, adapter, lessons, plan, Path(out), place, seed)
         if trainer.accelerator.is_main_process:
+            facts |= _workers(Path(out), trainer.accelerator.num_processes, resume)
             open_run(out, identity, dataset, dataset_path, resume, facts)
         trainer.accelerator.wait_for_everyone()
         run = Run.open(out)
@@ -184,10 +187,11 @@ def make_lessons(dataset: Dataset, opened: Opened, config: ExamplesConfig, seed:
     task = opened.config.prompt.task
     everybody = config.users is None or config.users >= dataset.num_users
     users = None if everybody else sample_users(dataset, int(config.users or 0), config.users_seed)
-    # A sample of the same seed that is smaller lies within the larger one: its summaries are there.
-    judges = sample_users(dataset, min(config.validate_users, config.users or dataset.num_users), config.users_seed)
+    asked = min(config.validate_users, config.users or dataset.num_users)
+    # Summaries have been written for users of the sample.
+    some_users = judges(dataset, asked, config.users_seed, within=users if opened.preferences is not None else None)
     cases = training_positions(dataset, users, config.cutoffs)
-    valid = validation_positions(dataset, judges)
+    valid = validation_positions(dataset, some_users)
     for name, some in (("training position with a history", cases), ("validation case", valid)):
         if not len(some):
             raise PalateError(f"no user of the sample has a {name}", "Take more users, or prepare with more data.")
@@ -210,14 +214,8 @@ def _written(opened: Opened, cases: Cases) -> list[str | None]:
 
 def check_lengths(model: ChatModel, lessons: Lessons) -> None:
     """Refuse prompts that are longer than what the model reads; the longest few are encoded to find out."""
-    most = getattr(model.core.config.get_text_config(), "max_position_embeddings", None)
     longest = np.argsort(lessons.sizes)[-4:]
-    tokens = max(len(model.encode(*lessons.examples[int(row)])) for row in longest)
-    if most and tokens > most:
-        raise PalateError(
-            f"the longest prompt has {tokens} tokens, and '{model.name}' reads {most}",
-            "List fewer items (--history-items, --choices), or say less of each (--item-text title).",
-        )
+    model.check_length(max(len(model.encode(*lessons.examples[int(row)])) for row in longest))
 
 
 def _counts(lessons: Lessons) -> dict[str, Any]:
@@ -305,6 +303,9 @@ def _train(
         worker=accelerator.process_index,
         workers=accelerator.num_processes,
     )
+    if resume and accelerator.is_main_process:
+        remove_torn(run.folder / "checkpoints")
+    accelerator.wait_for_everyone()  # nobody looks while folders vanish, and nobody trains while others look
     found = last_checkpoint(run.folder / "checkpoints") if resume else None
     accelerator.wait_for_everyone()
     rows = len(lessons.examples)
@@ -341,10 +342,30 @@ def summary(rows: list[Row], metric: str, config: SFTConfig) -> dict[str, Any]:
     }
 
 
+def _check_precision(dtype: str) -> None:
+    if dtype == "float16":
+        raise PalateError(
+            "gradients overflow in float16, which is for scoring only",
+            "Fine-tune with --dtype bfloat16, or float32 where the device has no bfloat16.",
+        )
+
+
 def _check_out(out: Path, resume: bool) -> None:
     """Refuse an occupied folder before a model is loaded."""
     if (out / "run.json").exists() and not resume:
         raise PalateError(f"{out} holds a run already", "Choose another --out, or continue it with --resume.")
+
+
+def _workers(out: Path, workers: int, resume: bool) -> dict[str, int]:
+    """How many workers train, as ``run.json`` says it: nothing for one. They share the examples out by their number."""
+    if resume and (out / "run.json").exists():
+        before = int(Run.open(out).info.get("workers", 1))
+        if before != workers:
+            raise PalateError(
+                f"{out} was started with {before} worker(s), and now there are {workers}",
+                f"Resume with torchrun --nproc-per-node {before}." if before > 1 else "Resume without torchrun.",
+            )
+    return {"workers": workers} if workers > 1 else {}
 
 
 def _device(name: str) -> str:

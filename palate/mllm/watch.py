@@ -145,18 +145,24 @@ def validation_steps(steps: int, epochs: int, parts: int) -> set[int]:
 
 
 def last_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The newest complete checkpoint and what it says; cut-off ones are removed."""
-    found = {}
-    for path in folder.glob("checkpoint-*"):
-        number = path.name.removeprefix("checkpoint-")
-        if number.isdigit() and (path / STATE).is_file():
-            found[int(number)] = path
-        elif number.isdigit():
-            shutil.rmtree(path)
+    """The newest complete checkpoint and what it says."""
+    found = {number: path for number, path in _checkpoints(folder) if (path / STATE).is_file()}
     if not found:
         return None
     path = found[max(found)]
     return path, read_json(path / STATE)
+
+
+def remove_torn(folder: Path) -> None:
+    """Remove checkpoints that were cut off; one of several workers does it for all."""
+    for _, path in _checkpoints(folder):
+        if not (path / STATE).is_file():
+            shutil.rmtree(path)
+
+
+def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    numbered = [(path.name.removeprefix("checkpoint-"), path) for path in folder.glob("checkpoint-*")]
+    return [(int(number), path) for number, path in numbered if number.isdigit()]
 
 
 def callback(watch: Watch) -> Any:

@@ -66,4 +66,6 @@ def tiny_settings(folder: Path, **sections: dict[str, Any]) -> dict[str, dict[st
     }
     if sections.get("prompt", {}).get("task") == "choose":
         del base["examples"]["validate_negatives"]
+    if sections.get("prompt", {}).get("blind"):
+        del base["prompt"]["history_items"]
     return {name: {**values, **sections.get(name, {})} for name, values in base.items()}

@@ -155,6 +155,13 @@ trainer = {{ batch_size = 2, validations_per_epoch = 2, schedule = "constant" }}
         (["--item-summaries", "none-such"], "none-such"),
         (["--quantisation", "4bit", "--device", "cpu"], "GPU"),
         (["--prompts", "/no/such/folder"], "/no/such/folder"),
+        (["--dtype", "float16"], "--dtype bfloat16"),
+        (["--set", "prompt.item_summaries=true"], "Give --item-summaries NAME"),
+        (["--blind", "--summary", "direct", "--summaries", "taste"], "use --summary none"),
+        (["--blind", "--history-items", 3], "--history-items is given"),
+        (["--blind", "--history-text", "full"], "--history-text title"),
+        (["--blind", "--images", "history"], "use --images none"),
+        (["--blind", "--images", "both"], "use --images candidate"),
     ],
 )
 def test_mistakes(palate: Palate, data: Path, tiny: Tiny, tmp_path: Path, words: list[object], told: str) -> None:
@@ -163,3 +170,10 @@ def test_mistakes(palate: Palate, data: Path, tiny: Tiny, tmp_path: Path, words:
     assert told in err
     assert err.startswith("Error: ")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("out", [".", "/"])
+def test_a_warm_up_into_no_new_folder(palate: Palate, data: Path, out: str) -> None:
+    code, _, err = palate("mllm", "warm-up", data, "--out", out)
+    assert code == 2
+    assert err.startswith(f"Error: '{out}' is no name of a new folder")

@@ -24,7 +24,7 @@ from palate.mllm.lora import adapted_layers
 from palate.mllm.model import IGNORED
 from palate.mllm.opened import open_parts
 from palate.mllm.sft import Plan, fine_tune, make_lessons
-from palate.mllm.watch import last_checkpoint, validation_steps
+from palate.mllm.watch import last_checkpoint, remove_torn, validation_steps
 from palate.mllm.zero_shot import zero_shot
 from palate.rankers.registry import load_recommender
 from palate.runs import Run
@@ -249,7 +249,7 @@ def test_it_learns_what_there_is_to_learn(dataset: Dataset, tiny: Tiny, brief: P
     for blind in (False, True):
         settings = tiny_settings(
             tiny("llama"),
-            prompt={"history_items": 2, "blind": blind},
+            prompt={"blind": True} if blind else {"history_items": 2},
             examples={"users": 24, "cutoffs": 4, "validate_users": 24, "validate_negatives": 4},
             lora={"r": 16, "dropout": 0.0},
             trainer={"epochs": 3, "batch_size": 16, "learning_rate": 1e-2},
@@ -316,7 +316,10 @@ def test_a_killed_run_ends_with_the_same_numbers(go: Go, whole: Run, tmp_path: P
     complete = last_checkpoint(out / "checkpoints")
     assert complete is not None
     assert complete[0].name == f"checkpoint-{at}"
+    remove_torn(out / "checkpoints")
     assert not torn.exists()
+    assert last_checkpoint(out / "checkpoints") == complete
+    torn.mkdir()
     with pytest.raises(PalateError, match="--resume"):
         go(out, minutes)
     resumed = go(out, minutes, resume=True)
@@ -327,6 +330,10 @@ def test_a_killed_run_ends_with_the_same_numbers(go: Go, whole: Run, tmp_path: P
     assert go(out, minutes, resume=True).info == resumed.info  # finished: nothing is done again
     with pytest.raises(PalateError, match="another options"):
         go(out, minutes, lora=4, resume=True)
+    resumed.add(workers=2)
+    with pytest.raises(PalateError, match=r"was started with 2 worker.* now there are 1") as refused:
+        go(out, minutes, resume=True)
+    assert "--nproc-per-node 2" in str(refused.value)
 
 
 def test_killed_behind_the_last_step(go: Go, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
