@@ -17,7 +17,7 @@ from summary_helpers import Echo, chains_for, lines, shop
 
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
-from palate.evaluation.evaluate import evaluate
+from palate.evaluation.evaluate import Protocol, evaluate
 from palate.mllm.backends.base import Backend
 from palate.mllm.backends.open import open_backend
 from palate.mllm.cascade import Cascade
@@ -28,6 +28,7 @@ from palate.mllm.summaries.preferences import Preferences
 from palate.mllm.summaries.users import UserWork, cut_offs
 from palate.rankers.popularity import Popularity
 from palate.rankers.recommend import Recommendations
+from palate.recommender import Recommender
 from palate.runs import Run
 
 Tiny = Callable[[str], Path]
@@ -135,7 +136,8 @@ def test_evaluation_writes_nothing_and_recommending_does(writer: Backend, tiny: 
     before = lines(store)
     made = MLLMRecommender.load(tmp_path / "run/model")
     retriever = Popularity.fit(data)
-    for model, protocol in ((made, "sampled"), (Cascade(retriever, made, depth=2), "full")):
+    asked: list[tuple[Recommender, Protocol]] = [(made, "sampled"), (Cascade(retriever, made, depth=2), "full")]
+    for model, protocol in asked:
         with pytest.raises(PalateError, match=r"3 of 3 histories have no written preference.*palate summarise users"):
             evaluate(model, data, protocol=protocol, negatives=3)
     assert lines(store) == before
