@@ -26,7 +26,7 @@ def warm_up(
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the items (default: 6).")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Items a step (default: 16).")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="At its peak (default: 1e-3).")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="At its peak (default: 2e-3).")] = None,
     max_items: Annotated[int | None, typer.Option(min=10, help="A sample of so many items (default: 5000).")] = None,
     dtype: Annotated[
         str | None, typer.Option(metavar="{auto,float32,bfloat16}", help="Precision of the weights that stay.")

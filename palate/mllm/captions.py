@@ -24,13 +24,13 @@ class CaptionConfig(Config):
     Attributes:
         fields: fields of the catalogue, in order, separated by commas; None: those whose values many items share
             (genres, categories), for only these can be told from the picture of an item never seen.
-        title: the title as well, last.
+        title: the title as well, last. It can seldom be told from a picture, and then its tokens drown the others.
         colours: the colours of the picture, named by counting its pixels.
         words: at most so many words of the fields.
     """
 
     fields: str | None = None
-    title: bool = True
+    title: bool = False
     colours: bool = True
     words: int = Field(24, ge=0)
 

@@ -46,7 +46,7 @@ class WarmUpConfig(Config):
     epochs: int = Field(6, ge=1)
     steps: int | None = Field(None, ge=1)
     batch_size: int = Field(16, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     clip_norm: float = Field(1.0, ge=0)
     held_out: float = Field(0.2, gt=0, lt=1)

@@ -199,7 +199,7 @@ def test_captions(tiny: Tiny, tmp_path: Path) -> None:
     items = Items.of(data.catalogue, fields=["genre"])
     picture = items.picture(1)
     assert picture is not None
-    parts = caption(items, 1, picture, CaptionConfig())
+    parts = caption(items, 1, picture, CaptionConfig(title=True))
     assert list(parts.values()) == ["Comedy.", "Colours: red.", f"{items.title(1)}."]
     assert caption_fields(data.catalogue, CaptionConfig(fields="plot, genre")) == ["plot", "genre"]
     bare = CaptionConfig(title=False, colours=False, words=0)
