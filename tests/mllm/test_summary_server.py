@@ -54,7 +54,7 @@ async def no_nap(seconds: float) -> None:
 
 def summarise(data: Dataset, server: FlakyServer, folder: Path, **options: Any) -> Report:
     backend = OpenAIBackend(
-        "tiny", base_url=server.url, sleep=no_nap, **{"timeout": 0.5, "concurrency": 64, "attempts": 6, **options}
+        "tiny", base_url=server.url, sleep=no_nap, **{"timeout": 4.0, "concurrency": 16, "attempts": 6, **options}
     )
     chains = Chains(Writer(Items.of(data.catalogue), Templates.load()), UserOptions(), backend.identity)
     work = UserWork(chains, cut_offs(data, ("test",)), data.user_ids.to_list())
@@ -74,7 +74,7 @@ def check_texts(data: Dataset, folder: Path) -> None:
 
 def prove(users: int, folder: Path, seed: int) -> None:
     data = people(users)
-    # Every failure there is; stalls more rarely, since each costs its client half a second.
+    # Every failure there is; stalls more rarely, since each costs its client four seconds.
     kinds = (*(name for name in FAILURES if name != "stall"),) * 3 + ("stall",)
     with running(FlakyServer(answer, share=0.3, seed=seed, failures=kinds)) as server:
         report = summarise(data, server, folder, attempts=3)
