@@ -16,6 +16,9 @@ def demo(
     users: Annotated[int, typer.Option(min=10, help="People who buy.")] = 3000,
     epochs: Annotated[int, typer.Option(min=1, help="At most so many for each trained model.")] = 40,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: torch's choice).")] = None,
+    mllm: Annotated[
+        bool, typer.Option("--mllm/--no-mllm", help="Let a small multimodal language model take part, or leave it out.")
+    ] = True,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Throw away an earlier demo in DIR and begin anew.")
     ] = False,
@@ -25,12 +28,16 @@ def demo(
     """Draw a shop, let people buy by taste, and see what popularity, neighbours, ids and pictures make of it.
 
     Stages: make the dataset, examine it, encode texts and pictures, train four models, evaluate them in one table,
-    recommend for a few users. Interrupted, the same command goes on; repeated, it only shows the results again.
+    recommend for a few users; then a small multimodal language model looks at pictures, writes of users and is
+    fine-tuned. Interrupted, the same command goes on; repeated, it only shows the results again.
     """
     import torch
 
+    from palate.cli.demo_mllm import Language
     from palate.cli.demo_way import DemoOptions, run_demo
 
     if threads is not None:
         torch.set_num_threads(threads)
-    run_demo(out, DemoOptions(seed=seed, items=items, users=users, epochs=epochs), overwrite=overwrite)
+    language = Language() if mllm else None
+    options = DemoOptions(seed=seed, items=items, users=users, epochs=epochs, language=language)
+    run_demo(out, options, overwrite=overwrite)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
 
+from palate.cli.demo_mllm import MADE as LANGUAGE_MADE
+from palate.cli.demo_mllm import Language, run_mllm
 from palate.errors import PalateError
 from palate.files import write_json
 
 if TYPE_CHECKING:
-    from palate.data.dataset import Dataset
+    from palate.data.dataset import Cases, Dataset
     from palate.evaluation.tables import Table
     from palate.features.store import FeatureStore
     from palate.runs import Run
@@ -32,18 +34,19 @@ PICTURES = {
     "comparison.png": "the table as a chart",
     "learning-curves.png": "how the trained models learnt",
 }
-MADE = ("dataset", "runs", "evaluation", "demo.json", *PICTURES)
+MADE = ("dataset", "runs", "evaluation", "demo.json", *PICTURES, *LANGUAGE_MADE)
 IDS, FULL = "sasrec (ids)", "sasrec (ids + text + pictures)"
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What decides the demo's numbers."""
+    """What decides the demo's numbers; ``language`` None leaves the language model out."""
 
     seed: int = 0
     items: int = 600
     users: int = 3000
     epochs: int = 40
+    language: Language | None = field(default_factory=Language)
 
 
 def run_demo(out: Path, options: DemoOptions, *, overwrite: bool = False) -> dict[str, float]:
@@ -61,7 +64,7 @@ def run_demo(out: Path, options: DemoOptions, *, overwrite: bool = False) -> dic
     seconds: dict[str, float] = {}
 
     def stage(number: int, title: str) -> None:
-        console.print(f"\n[bold]{number}/6  {title}[/]")
+        console.print(f"\n[bold]{number}/{6 if options.language is None else 7}  {title}[/]")
         seconds[title] = time.perf_counter()
 
     started = time.perf_counter()
@@ -77,11 +80,22 @@ def run_demo(out: Path, options: DemoOptions, *, overwrite: bool = False) -> dic
     stage(5, "Evaluate on the test split")
     metrics = _evaluate(data, runs, out, options.seed, console)
     stage(6, "Recommend, and draw it")
-    _pictures(data, runs, out, options.seed, console)
+    shown = _shown(data, options.seed)
+    _pictures(data, runs, out, shown, options.seed)
+    files = dict(PICTURES)
+    sampled: dict[str, dict[str, float]] = {}
+    if options.language is not None:
+        stage(7, "Let a small multimodal language model look, write and learn")
+        sampled = run_mllm(data, runs, out, options.language, options.seed, shown, console)
+        files |= LANGUAGE_MADE if sampled else {}
+    console.print()
+    for name, what in files.items():
+        console.print(f"{out / name}: {what}", markup=False)
 
     marks = [*seconds.values(), time.perf_counter()]
     spent = {title: round(marks[i + 1] - marks[i], 1) for i, title in enumerate(seconds)}
-    write_json(out / "demo.json", {"options": vars(options), "test": metrics, "seconds": spent})
+    facts = {"options": asdict(options), "test": metrics, "sampled": sampled, "seconds": spent}
+    write_json(out / "demo.json", facts)
     console.print(f"\nDone in {time.perf_counter() - started:.0f} s.", f"Everything is in {out}.")
     if not stores:
         console.print(f"[yellow]{_without_encoders()}[/]")
@@ -221,17 +235,21 @@ def _print(table: Table, console: Console) -> None:
     console.print(drawn)
 
 
-def _pictures(data: Dataset, runs: dict[str, Run], out: Path, seed: int, console: Console) -> None:
+def _shown(data: Dataset, seed: int) -> Cases:
+    """Test cases of the users to look at."""
+    cases = data.cases("test")
+    # Drawn at random, not picked for success: only a history long enough to show a taste is asked for.
+    able = np.flatnonzero(cases.histories.lengths >= SHOWN_ITEMS)
+    able = able if len(able) >= SHOWN_USERS else np.arange(len(cases))
+    return cases.take(np.sort(np.random.default_rng(seed).permutation(able)[:SHOWN_USERS]))
+
+
+def _pictures(data: Dataset, runs: dict[str, Run], out: Path, some: Cases, seed: int) -> None:
     from palate.cli.demo_charts import learning_curves
     from palate.cli.demo_pictures import item_sheet, recommendation_sheet
     from palate.rankers.registry import load_recommender
 
     item_sheet(data.catalogue, out / "demo-items.png", seed=seed)
-    cases = data.cases("test")
-    # Drawn at random, not picked for success: only a history long enough to show a taste is asked for.
-    able = np.flatnonzero(cases.histories.lengths >= SHOWN_ITEMS)
-    able = able if len(able) >= SHOWN_USERS else np.arange(len(cases))
-    some = cases.take(np.sort(np.random.default_rng(seed).permutation(able)[:SHOWN_USERS]))
     recommended = {}
     for label, run in runs.items():
         items, _ = load_recommender(run).recommend(some.histories, SHOWN_ITEMS)
@@ -245,5 +263,3 @@ def _pictures(data: Dataset, runs: dict[str, Run], out: Path, seed: int, console
         recommended=recommended,
     )
     learning_curves(runs, out / "learning-curves.png")
-    for name, what in PICTURES.items():
-        console.print(f"{out / name}: {what}", markup=False)

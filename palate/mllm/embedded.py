@@ -72,7 +72,7 @@ def embedded_folder(name: str) -> Path:
         with lock(folder.with_name(f".{folder.name}.lock")):
             if not folder.is_dir():  # another process may have made it meanwhile
                 with quiet(), atomic_folder(folder) as part:
-                    _assemble(part) if whole is None else _cut(whole, part)
+                    _assemble(part) if whole is None else cut(whole, part)
     except OSError as error:
         raise PalateError(
             f"the embedded model cannot be kept in {folder.parent} ({error})", "Name another folder: PALATE_CACHE=..."
@@ -148,8 +148,11 @@ def _smollm2() -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _cut(whole: Path, folder: Path) -> None:
-    """The same model with its first :data:`SMALL_LAYERS` decoder layers only."""
+def cut(whole: Path, folder: Path) -> None:
+    """Save the LLaVA model in ``whole`` with its first :data:`SMALL_LAYERS` decoder layers only.
+
+    Projector and embeddings stay, so the cut model of a warmed-up one has its eyes.
+    """
     transformers: Any = import_module("transformers")
     from palate.mllm.vision import register
 
@@ -157,9 +160,9 @@ def _cut(whole: Path, folder: Path) -> None:
     model = transformers.LlavaForConditionalGeneration.from_pretrained(whole, dtype=torch.bfloat16)
     text = model.model.language_model
     text.layers = text.layers[:SMALL_LAYERS]
-    text.config.num_hidden_layers = SMALL_LAYERS
+    text.config.num_hidden_layers = len(text.layers)  # a tiny model may have fewer
     if getattr(text.config, "layer_types", None):
-        text.config.layer_types = text.config.layer_types[:SMALL_LAYERS]
+        text.config.layer_types = text.config.layer_types[: len(text.layers)]
     model.config.text_config = text.config
     with torch.no_grad():
         text.norm.weight.mul_(SMALL_SCALE)

@@ -95,6 +95,7 @@ def warm_up(
         facts["dataset"]["path"] = str(Path(dataset_path).resolve()) if dataset_path else None
         facts |= {
             "items": {"learnt": len(train), "choosing": len(chosen_by), "telling": len(told_by)},
+            "telling_items": [items.ids[item] for item in np.array(list(captions))[told_by].tolist()],
             "example": " ".join(next(iter(captions.values())).values()),
             "held_out": {"before": before, "after": training.compare(told_by)},
             "epochs": rows,

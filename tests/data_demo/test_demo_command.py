@@ -10,13 +10,14 @@ import pytest
 from PIL import Image
 
 from palate.cli import demo_way
+from palate.cli.demo_mllm import MADE as LANGUAGE_MADE
 from palate.cli.demo_pictures import item_sheet, tile
 from palate.cli.demo_way import FULL, IDS, MADE, PICTURES, DemoOptions, run_demo
 from palate.data.dataset import Dataset
 from palate.data.demo import build_demo
 from palate.errors import PalateError
 
-SMALL = DemoOptions(seed=1, items=40, users=80, epochs=2)
+SMALL = DemoOptions(seed=1, items=40, users=80, epochs=2, language=None)  # tests/mllm has the language model's part
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_without_encoders_it_says_so_and_goes_on(
     told = capsys.readouterr().out
     assert told.count("were left out") == 2  # where it happens, and at the end
     assert FULL not in json.loads((out / "demo.json").read_text())["test"]
-    assert {path.name for path in out.iterdir()} == set(MADE)
+    assert {path.name for path in out.iterdir()} == set(MADE) - set(LANGUAGE_MADE)
     for name in PICTURES:
         with Image.open(out / name) as image:
             assert min(image.size) > 200
@@ -47,11 +48,15 @@ def test_without_encoders_it_says_so_and_goes_on(
 
     # Another seed is another demo: refused, then made on request; what is not the demo's own stays.
     (out / "mine.txt").write_text("keep me")
-    other = DemoOptions(seed=2, items=40, users=80, epochs=2)
+    (out / "mllm" / "small").mkdir(parents=True)  # as if the language model had taken part
+    (out / "preferences.md").write_text("old")
+    other = DemoOptions(seed=2, items=40, users=80, epochs=2, language=None)
     with pytest.raises(PalateError, match="another seed or size"):
         run_demo(out, other)
     run_demo(out, other, overwrite=True)
     assert (out / "mine.txt").read_text() == "keep me"
+    assert not (out / "mllm").exists()
+    assert not (out / "preferences.md").exists()
     assert json.loads((out / "demo.json").read_text())["options"]["seed"] == 2
 
 
