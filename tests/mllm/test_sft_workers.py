@@ -42,6 +42,7 @@ def two_workers(script: Path, *words: object) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_two_workers_resume_together(tiny: Callable[[str], Path], tmp_path: Path) -> None:
     dataset = small_dataset(tmp_path)
     settings = tiny_settings(
