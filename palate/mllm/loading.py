@@ -182,6 +182,7 @@ def _adapted(name: str, model: Any, folder: Path, device: torch.device) -> Any:
     def load() -> Any:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error, below
+            warnings.filterwarnings("ignore", category=FutureWarning)  # what PEFT calls by transformers' older names
             return peft.PeftModel.from_pretrained(model, str(folder), torch_device=str(device))
 
     made = _fetch(f"{name} + {folder}", "adapter", load)

@@ -44,7 +44,16 @@ CONTRACT = {
     },
     "summarise": set(),
     "summarise items": {"--backend", "--model", "--limit", "--dry-run", "--prompts", "--seed"},
-    "summarise users": {"--backend", "--model", "--strategy", "--block", "--as-of", "--max-items", "--users", "--limit"},
+    "summarise users": {
+        "--backend",
+        "--model",
+        "--strategy",
+        "--block",
+        "--as-of",
+        "--max-items",
+        "--users",
+        "--limit",
+    },
     "mllm": set(),
     "mllm warm-up": {"--out", "--model", "--seed"},
     "mllm sft": {
