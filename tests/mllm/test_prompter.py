@@ -198,7 +198,7 @@ def test_blocks_are_listed_with_what_was_written_of_each_item(items: Items) -> N
     for chat in (writer.first([8, 7]), writer.next([8, 7], "Likes mugs."), writer.direct([8, 7])):
         assert block in chat.text
         assert "Film 6." not in chat.text
-    assert 'What is known of a user\'s taste: "Likes mugs."\n\n' in writer.next([8, 7], "Likes mugs.").text
+    assert 'Taste so far: "Likes mugs."\n\n' in writer.next([8, 7], "Likes mugs.").text
 
 
 def test_nothing_to_write_from(items: Items) -> None:

@@ -32,7 +32,7 @@ def test_every_built_in_file_is_a_template() -> None:
 
 def test_holes_are_filled_in_one_pass() -> None:
     text = Templates.load().render("user-next", preference="{{items}}", items="{{preference}} {{ items }}")
-    assert "Preference so far: {{items}}\n" in text
+    assert "Taste so far: {{items}}\n" in text
     assert "\n{{preference}} {{ items }}\n" in text
 
 
