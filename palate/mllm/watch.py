@@ -138,7 +138,7 @@ def validation_steps(steps: int, epochs: int, parts: int) -> set[int]:
     """After which steps to validate: ``parts`` times an epoch, the last step among them.
 
     >>> sorted(validation_steps(10, epochs=1, parts=4))
-    [2, 5, 8, 10]
+    [3, 5, 8, 10]
     """
     planned = {math.floor(steps * number / (epochs * parts) + 0.5) for number in range(1, epochs * parts + 1)}
     return {step for step in planned if step} | {steps}

@@ -9,7 +9,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -398,6 +398,15 @@ def test_servers_that_want_max_completion_tokens_get_it() -> None:
     ]  # fmt: skip
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Workers of pytest-xdist ignore SIGINT; here it means what it means in a terminal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_leaves_at_once_and_keeps_what_is_done() -> None:
     found: dict[str, Reply] = {}
 

@@ -105,9 +105,9 @@ def test_two_writers_are_refused(tmp_path: Path) -> None:
 
 
 _HOLD = """
-import sys, time
+import json, sys, time
 from palate.mllm.summaries.store import SummaryStore
-with SummaryStore.open(sys.argv[1], {"kind": "users"}) as store:
+with SummaryStore.open(sys.argv[1], json.loads(sys.argv[2])) as store:
     store.add({"key": "a", "text": "x"})
     print("open", flush=True)
     time.sleep(600)
@@ -115,19 +115,20 @@ with SummaryStore.open(sys.argv[1], {"kind": "users"}) as store:
 
 
 def test_a_killed_writer_leaves_no_lock(tmp_path: Path) -> None:
-    child = subprocess.Popen([sys.executable, "-c", _HOLD, str(tmp_path / "s")], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", _HOLD, str(tmp_path / "s"), json.dumps(MADE)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert child.stdout is not None
         assert child.stdout.readline() == "open\n"
         with (
             pytest.raises(PalateError, match="another process is writing"),
-            SummaryStore.open(tmp_path / "s", {"kind": "users"}),
+            SummaryStore.open(tmp_path / "s", MADE),
         ):
             pass
     finally:
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
-    with SummaryStore.open(tmp_path / "s", {"kind": "users"}) as store:
+    with SummaryStore.open(tmp_path / "s", MADE) as store:
         assert store.texts == {"a": "x"}
 
 
