@@ -44,7 +44,7 @@ class Language:
     max_items: int = 9
     warm_up: Mapping[str, Any] = field(default_factory=lambda: {"batch_size": 4, "steps": 120, "learning_rate": 2e-3})
     history_items: int = 6
-    users: int = 100
+    users: int = 75
     cutoffs: int = 2
     judged: int = 60
     negatives: int = 20
@@ -156,7 +156,7 @@ def _fine_tune(data: Dataset, out: Path, plan: Language, prompt: dict[str, Any],
     settings = {
         "model": {"name": str(out / "mllm" / "small"), "dtype": dtype},
         "prompt": {"images": "candidate", **prompt},
-        "examples": {"users": plan.users, "cutoffs": plan.cutoffs, "validate_users": 40, "users_seed": seed},
+        "examples": {"users": plan.users, "cutoffs": plan.cutoffs, "validate_users": 30, "users_seed": seed},
         "trainer": {"validations_per_epoch": 1, **plan.trainer},
     }
     folder = out / "mllm" / "runs" / ("blind" if prompt.get("blind") else "full")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ def write_preferences(
     from palate.mllm.items import Items
     from palate.mllm.summaries.chains import Chains, UserOptions
     from palate.mllm.summaries.store import FACTS, read_facts, rows_by_key, store_folder
-    from palate.mllm.summaries.users import CutOff, UserWork
+    from palate.mllm.summaries.users import CutOff, UserWork, made_of
     from palate.mllm.templates import Templates
     from palate.mllm.writer import Writer
 
@@ -56,9 +57,14 @@ def write_preferences(
     asked = [CutOff(int(user), "test", one) for user, one in zip(cases.users, cases.histories, strict=True)]
     found: dict[str, str] = {}
     steps: list[list[Step]] = []
-    if (store / FACTS).is_file():  # then it need not be opened to know what it would write
-        chains = Chains(writer, options, read_facts(store)["made"]["backend"])
-        found, steps = _texts(rows_by_key(store)), _steps(chains, asked)
+    if (store / FACTS).is_file():
+        # By what it says of its writer, which then need not be opened to know what it would write.
+        made = read_facts(store)["made"]
+        chains = Chains(writer, options, made["backend"])
+        if made == made_of(chains, None):
+            found, steps = _texts(rows_by_key(store)), _steps(chains, asked)
+        else:
+            shutil.rmtree(store)  # another Palate's words: the demo's store is nobody else's
     if not steps or any(step.key not in found for chain in steps for step in chain):
         backend = _backend(model, dtype, len(asked))
         chains = Chains(writer, options, backend.identity)
