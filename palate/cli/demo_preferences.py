@@ -44,7 +44,7 @@ def write_preferences(
         The steps of each user, by id. The items are those from before the case's target, and no others.
     """
     from palate.mllm.items import Items
-    from palate.mllm.summaries.chains import Chains, UserOptions
+    from palate.mllm.summaries.chains import Chains, UserOptions, as_text
     from palate.mllm.summaries.store import FACTS, read_facts, rows_by_key, store_folder
     from palate.mllm.summaries.users import CutOff, UserWork, made_of
     from palate.mllm.templates import Templates
@@ -61,7 +61,7 @@ def write_preferences(
         # By what it says of its writer, which then need not be opened to know what it would write.
         made = read_facts(store)["made"]
         chains = Chains(writer, options, made["backend"])
-        if made == made_of(chains, None):
+        if as_text(made) == as_text(made_of(chains, None)):
             found, steps = _texts(rows_by_key(store)), _steps(chains, asked)
         else:
             shutil.rmtree(store)  # another Palate's words: the demo's store is nobody else's

@@ -20,6 +20,7 @@ from palate.cli.demo_mllm import MADE, Language, lacking, run_mllm
 from palate.cli.demo_sampled import BLIND, FULL
 from palate.data.dataset import Cases, Dataset
 from palate.data.demo import build_demo
+from palate.mllm.templates import Templates
 from palate.runs import Run
 from palate.training.fit import train
 
@@ -100,8 +101,21 @@ def test_the_stage_makes_everything_once(shop: dict[str, Any], capsys: pytest.Ca
     assert len(shop["echo"].asked) == steps * len(shown)
     assert told_again.splitlines()[-1] == told.splitlines()[-1]  # the cost: of the first time, when it was paid
 
+    # Preferences that another Palate asked for in other words are written anew.
+    store = out / "dataset" / "summaries" / "users" / "demo" / "summaries.json"
+    store.write_text(store.read_text().replace(Templates.load().fingerprint("user-next"), "0" * 16))
+    plan = shop["plan"]
+    settings: dict[str, Any] = {
+        "model": plan.base,
+        "dtype": "float32",
+        "max_items": 6,
+        "console": Console(file=StringIO()),
+    }
+    demo_preferences.write_preferences(shop["data"], out / "dataset", shown, **settings)
+    assert len(shop["echo"].asked) == 2 * steps * len(shown)
+
     # Warmed up otherwise, all that was made from it goes.
-    plan = replace(shop["plan"], warm_up={"batch_size": 8, "steps": 1})
+    plan = replace(plan, warm_up={"batch_size": 8, "steps": 1})
     demo_mllm._warm_up(shop["data"], out, plan, 1, demo_mllm._dtype(), Console(file=StringIO()))
     assert json.loads((out / "mllm" / "model" / "warm-up.json").read_text())["options"]["trainer"]["steps"] == 1
     assert not (out / "mllm" / "runs").exists()
