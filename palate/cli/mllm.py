@@ -110,6 +110,13 @@ def sft(
         bool | None,
         typer.Option("--train-projector", help="Adapters between pictures and language as well."),
     ] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            metavar="{tokens,options}",
+            help="Learn the answer's tokens (default), or which of those allowed it is.",
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the examples (default: 1).")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Examples at a time (default: 8).")] = None,
     accumulation: Annotated[int | None, typer.Option(min=1, help="Batches a step (default: 1).")] = None,
@@ -155,6 +162,7 @@ def sft(
             },
             "lora": {"r": lora_r, "alpha": lora_alpha, "dropout": lora_dropout, "projector": train_projector},
             "trainer": {
+                "loss": loss,
                 "epochs": epochs,
                 "batch_size": batch_size,
                 "accumulation": accumulation,

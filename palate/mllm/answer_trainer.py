@@ -69,15 +69,16 @@ def answer_trainer() -> type[Any]:
         def compute_loss(
             self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
+            read = inputs["attention_mask"].sum()
             if return_outputs or not self.picks:
                 out = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
                 tokens = (inputs["labels"][:, 1:] != IGNORED).sum()
                 loss = out[0] if return_outputs else out
                 share = 1.0 if num_items_in_batch is None else num_items_in_batch / tokens
-                self._count(loss.detach() * tokens * share / self._workers(num_items_in_batch), tokens, inputs)
+                self._count(loss.detach() * tokens * share / self._workers(num_items_in_batch), tokens, read)
                 return out
             total, tokens = answer_loss(model, inputs)
-            self._count(total.detach(), tokens, inputs)
+            self._count(total.detach(), tokens, read)
             # The mean over a step's tokens: Trainer counts them over all batches of the step and all devices.
             loss = total / (tokens if num_items_in_batch is None else num_items_in_batch)
             return loss * self._workers(num_items_in_batch)
@@ -87,10 +88,10 @@ def answer_trainer() -> type[Any]:
             counted = self.args.average_tokens_across_devices and num_items_in_batch is not None
             return int(self.accelerator.num_processes) if counted else 1
 
-        def _count(self, loss: Tensor, tokens: Tensor, inputs: dict[str, Tensor]) -> None:
+        def _count(self, loss: Tensor, learnt: Tensor | int, read: Tensor) -> None:
             if self.model.training:
-                read = inputs["attention_mask"].sum()
-                self.learnt += torch.stack([one.to(self.learnt.dtype) for one in (loss, tokens, read)])
+                for place, one in enumerate((loss, learnt, read)):
+                    self.learnt[place] += one
 
         def create_model_card(self, *args: Any, **kwargs: Any) -> None:
             """Checkpoints need none; a run says what it is itself."""

@@ -186,15 +186,18 @@ class Examples(Sequence[tuple[Chat, str]]):
 
     Args:
         written: the preference of each case's user at that time, or None where the prompt shows none.
+
+    Attributes:
+        each: prompts a case.
     """
 
     def __init__(self, questions: Questions, prompter: Prompter, written: Sequence[str | None]) -> None:
         assert len(written) == len(questions)
         self.questions, self.prompter, self.written = questions, prompter, written
-        self._each = questions.candidates.shape[1] if prompter.options.task == "yes-no" else 1
+        self.each = questions.candidates.shape[1] if prompter.options.task == "yes-no" else 1
 
     def __len__(self) -> int:
-        return len(self.questions) * self._each
+        return len(self.questions) * self.each
 
     @overload
     def __getitem__(self, row: int) -> tuple[Chat, str]: ...
@@ -205,13 +208,25 @@ class Examples(Sequence[tuple[Chat, str]]):
             return [self[one] for one in range(*row.indices(len(self)))]
         if not 0 <= row < len(self):
             raise IndexError(f"example {row} of {len(self)}")
-        case, column = divmod(row, self._each)
+        case, column = divmod(row, self.each)
         history, preference = self.questions.cases.histories[case].tolist(), self.written[case]
         if self.prompter.options.task == "yes-no":
             candidate = int(self.questions.candidates[case, column])
             return self.prompter.yes_no(history, candidate, preference), NO if column else YES
         listed, place = self.questions.listed(case)
         return self.prompter.choose(history, listed, preference), LETTERS[place]
+
+    def case(self, case: int) -> tuple[list[Chat], list[int]]:
+        """All prompts of a case, and of each the place of the right answer among :attr:`answers`."""
+        rows = [self[case * self.each + column] for column in range(self.each)]
+        return [chat for chat, _ in rows], [self.answers.index(answer) for _, answer in rows]
+
+    @property
+    def answers(self) -> Sequence[str]:
+        """What may be answered."""
+        if self.prompter.options.task == "yes-no":
+            return (YES, NO)
+        return LETTERS[: self.questions.candidates.shape[1]]
 
     def sizes(self) -> list[int]:
         """About how long each example is, in characters: enough to put like with like."""

@@ -160,6 +160,23 @@ class ChatModel:
             ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
         return ids
 
+    def first_tokens(self, chat: Chat, answers: Sequence[str]) -> Tensor:
+        """The token that each answer to a chat begins with: int64 ``[answers]``.
+
+        Raises:
+            PalateError: two answers begin with the same token, which makes them indistinguishable by it.
+        """
+        text = self.render(chat)
+        first = [self.answer_ids(text, answer)[0] for answer in answers]
+        for number, token in enumerate(first):
+            if token in first[:number]:
+                same = answers[first.index(token)]
+                raise PalateError(
+                    f"'{same}' and '{answers[number]}' begin with the same token of '{self.name}'",
+                    "Choose answers that differ in their first token, or another model.",
+                )
+        return torch.tensor(first)
+
     def _answered(self, question: Encoded, text: str, answer: str) -> Encoded:
         more = torch.tensor([*self.answer_ids(text, answer), self.tokenizer.eos_token_id], dtype=question.ids.dtype)
         per_token = {key: torch.cat([value, value.new_zeros(len(more))]) for key, value in question.per_token.items()}
@@ -192,6 +209,20 @@ class ChatModel:
                 learnt.append(label)
             batch["labels"] = padded(learnt, IGNORED, side)
         return batch | self._stacked([row.pictures for row in rows])
+
+    def joined(self, rows: Sequence[Encoded]) -> Encoded:
+        """Stretches of tokens one after another, as one."""
+        keys = dict.fromkeys(key for row in rows for key in row.per_token)
+        per_token = {
+            key: torch.cat([row.per_token.get(key, torch.zeros_like(row.ids)) for row in rows]) for key in keys
+        }
+        shown = [row.pictures for row in rows if row.pictures]
+        pictures: dict[str, Tensor] = {}
+        if shown and self.family in PICTURES_BY_ROW:
+            pictures = {key: torch.cat(_equalised([one[key][0] for one in shown]))[None] for key in shown[0]}
+        elif shown:
+            pictures = {key: torch.cat(_equalised([one[key] for one in shown])) for key in shown[0]}
+        return Encoded(torch.cat([row.ids for row in rows]), per_token, pictures)
 
     def _stacked(self, rows: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
         """The pictures of many chats as their family wants them."""

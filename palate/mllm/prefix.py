@@ -50,6 +50,25 @@ def share(model: ChatModel, chats: Sequence[Chat]) -> Shared:
     return Shared(prefix, [_cut(model, whole, cut, counts)[1] for whole in wholes], wholes)
 
 
+def places_of(model: ChatModel, wholes: Sequence[Encoded]) -> list[Tensor] | None:
+    """Positions ``[3, tokens]`` of every prompt, for families that lay pictures out in two dimensions; else None."""
+    base = model.core.base_model
+    if not hasattr(base, "get_rope_index") or not any(whole.pictures for whole in wholes):
+        if hasattr(base, "rope_deltas"):
+            base.rope_deltas = None  # what an earlier prompt with pictures left behind
+        return None
+    places = []
+    for whole in wholes:
+        if not whole.pictures:
+            places.append(torch.arange(len(whole), device=model.device).expand(3, -1))
+            continue
+        made = model.collate([whole])
+        made.pop("pixel_values", None)
+        there = {key: value.to(model.device) for key, value in made.items()}
+        places.append(base.get_rope_index(**there)[0][:, 0])
+    return places
+
+
 def _common_lead(chats: Sequence[Chat]) -> Chat | None:
     """The parts before the first picture that the chats do not share; None where all pictures are shared.
 

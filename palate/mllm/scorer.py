@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from palate.errors import PalateError
 from palate.mllm.chat import Chat
 from palate.mllm.eyes import Eyes
+from palate.mllm.head import option_logits
 from palate.mllm.model import ChatModel, Encoded, padded
-from palate.mllm.prefix import Shared, share
+from palate.mllm.prefix import Shared, places_of, share
 
 # Below this many shared tokens a second forward costs more than it saves.
 _WORTH = 16
@@ -62,7 +62,7 @@ class Scorer:
         if not chats:
             return torch.empty(0, len(answers))
         began = time.perf_counter()
-        tokens = self._first_tokens(chats[0], answers)
+        tokens = self.model.first_tokens(chats[0], answers)
         was_training = self.model.model.training
         self.model.model.eval()
         try:
@@ -80,18 +80,6 @@ class Scorer:
         """``logit_yes - logit_no`` of each chat: float32 ``[chats]``."""
         both = self.logits(chats, (yes, no))
         return both[:, 0] - both[:, 1]
-
-    def _first_tokens(self, chat: Chat, answers: Sequence[str]) -> Tensor:
-        text = self.model.render(chat)
-        first = [self.model.answer_ids(text, answer)[0] for answer in answers]
-        for number, token in enumerate(first):
-            if token in first[:number]:
-                same = answers[first.index(token)]
-                raise PalateError(
-                    f"'{same}' and '{answers[number]}' begin with the same token of '{self.model.name}'",
-                    "Choose answers that differ in their first token, or another model.",
-                )
-        return torch.tensor(first)
 
     def _logits(self, shared: Shared, tokens: Tensor) -> Tensor:
         if not self.reuse or len(shared.wholes) == 1 or len(shared.prefix) < _WORTH:
@@ -115,14 +103,17 @@ class Scorer:
         """How far the shortest and the longest prompt score from the naive way, and how far they may."""
         lengths = [len(whole) for whole in shared.wholes]
         rows = sorted({lengths.index(min(lengths)), lengths.index(max(lengths))})
-        naive, short = self._naive([shared.wholes[row] for row in rows], tokens), found[rows]
+        return self.apart(self._naive([shared.wholes[row] for row in rows], tokens), found[rows])
+
+    def apart(self, naive: Tensor, other: Tensor) -> tuple[float, float]:
+        """How far two readings ``[prompts, answers]`` of the same prompts lie apart, and how far they may."""
         dtype = self.model.core.dtype
         if dtype == torch.float32:
             size = float(naive.abs().max()) / _LARGE
         else:
-            naive, short = (one - one.mean(dim=1, keepdim=True) for one in (naive, short))
+            naive, other = (one - one.mean(dim=1, keepdim=True) for one in (naive, other))
             size = float(naive.abs().max())
-        return float((naive - short).abs().max()), _CLOSE.get(dtype, _CLOSE[torch.bfloat16]) * max(1.0, size)
+        return float((naive - other).abs().max()), _CLOSE.get(dtype, _CLOSE[torch.bfloat16]) * max(1.0, size)
 
     def _naive(self, rows: Sequence[Encoded], tokens: Tensor) -> Tensor:
         """Every prompt as a whole, in batches of similar length."""
@@ -133,12 +124,13 @@ class Scorer:
             batch = self.model.collate([rows[number] for number in some], "right")
             self.tokens += int(batch["attention_mask"].sum())
             hidden = self._forward(batch).last_hidden_state
-            out[some] = self._head(_at_the_end(hidden, [len(rows[number]) for number in some]), tokens)
+            last = _at_the_end(hidden, [len(rows[number]) for number in some])
+            out[some] = option_logits(self.model, last, tokens).cpu()
         return out
 
     def _reusing(self, shared: Shared, tokens: Tensor) -> Tensor:
         """The shared beginning once, then what is left of every prompt on top of its keys and values."""
-        places = self._places(shared)
+        places = places_of(self.model, shared.wholes)
         prefix = self.model.collate([shared.prefix])
         read = len(shared.prefix)
         self.tokens += read
@@ -156,7 +148,8 @@ class Scorer:
             memory.batch_repeat_interleave(len(some))
             more = _stack([places[number] for number in some], read, max(map(len, rests))) if places else {}
             hidden = self._forward(batch, use_cache=True, past_key_values=memory, **more).last_hidden_state
-            out[some] = self._head(_at_the_end(hidden, [len(rest) for rest in rests]), tokens)
+            last = _at_the_end(hidden, [len(rest) for rest in rests])
+            out[some] = option_logits(self.model, last, tokens).cpu()
         return out
 
     def _forward(self, batch: dict[str, Tensor], **more: Any) -> Any:
@@ -169,33 +162,6 @@ class Scorer:
         if self.eyes is not None:
             there = self.eyes.look(there)
         return core.base_model(**there, **{"use_cache": False, **more})
-
-    def _head(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        """fp32 logits of a few tokens: ``[B, width]`` -> ``[B, tokens]``."""
-        head = self.model.core.get_output_embeddings()
-        chosen = tokens.to(head.weight.device)
-        logits = hidden.float() @ head.weight[chosen].float().T
-        if getattr(head, "bias", None) is not None:
-            logits = logits + head.bias[chosen].float()
-        return _scaled(logits, self.model.core.config.get_text_config()).cpu()
-
-    def _places(self, shared: Shared) -> list[Tensor] | None:
-        """Positions ``[3, tokens]`` of every prompt, for families that lay pictures out in two dimensions."""
-        base = self.model.core.base_model
-        if not hasattr(base, "get_rope_index") or not any(whole.pictures for whole in shared.wholes):
-            if hasattr(base, "rope_deltas"):
-                base.rope_deltas = None  # what an earlier prompt with pictures left behind
-            return None
-        places = []
-        for whole in shared.wholes:
-            if not whole.pictures:
-                places.append(torch.arange(len(whole), device=self.model.device).expand(3, -1))
-                continue
-            made = self.model.collate([whole])
-            made.pop("pixel_values", None)
-            there = {key: value.to(self.model.device) for key, value in made.items()}
-            places.append(base.get_rope_index(**there)[0][:, 0])
-        return places
 
 
 def _at_the_end(hidden: Tensor, lengths: Sequence[int]) -> Tensor:
@@ -213,13 +179,3 @@ def _stack(places: Sequence[Tensor], start: int, longest: int) -> dict[str, Tens
     axes = [padded([row[axis, start:] for row in places], 0, "right") for axis in range(places[0].shape[0])]
     assert axes[0].shape[1] == longest
     return {"position_ids": torch.stack(axes)}
-
-
-def _scaled(logits: Tensor, config: Any) -> Tensor:
-    """What some families do to their logits after the head (Gemma caps, Cohere multiplies, Granite divides)."""
-    if getattr(config, "logit_scale", None):
-        logits = logits * config.logit_scale
-    if getattr(config, "logits_scaling", None):
-        logits = logits / config.logits_scaling
-    cap = getattr(config, "final_logit_softcapping", None)
-    return torch.tanh(logits / cap) * cap if cap else logits

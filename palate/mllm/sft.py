@@ -34,6 +34,7 @@ from palate.mllm.judge import METRICS, Judge
 from palate.mllm.lora import peft_config
 from palate.mllm.model import ChatModel
 from palate.mllm.opened import ModelOptions, Opened, open_parts
+from palate.mllm.option_trainer import CaseCollator, can_pack, option_trainer
 from palate.mllm.prompter import PromptOptions
 from palate.mllm.sft_config import ExamplesConfig, LoraConfig, SFTConfig
 from palate.mllm.watch import Watch, callback, last_checkpoint, remove_torn
@@ -101,6 +102,17 @@ class Lessons:
     examples: Examples
     sizes: list[int]
     validation: Questions
+
+    def rows(self, config: SFTConfig) -> tuple[list[int], int]:
+        """About how long each row of training is, and how many go through the model at a time.
+
+        A row is an example, or with the loss ``options`` a case with all its examples.
+        """
+        if config.loss == "tokens":
+            return self.sizes, config.batch_size
+        each = self.examples.each
+        cases = [sum(self.sizes[start : start + each]) for start in range(0, len(self.sizes), each)]
+        return cases, max(1, config.batch_size // each)
 
 
 def fine_tune(
@@ -235,11 +247,12 @@ def _trainer(model: ChatModel, adapter: Any, lessons: Lessons, plan: Plan, out: 
     from trl import SFTConfig as TRLConfig
 
     config, projector = plan.trainer, plan.lora.projector
+    lengths, batch_size = lessons.rows(config)
     with _hushed():
         args = TRLConfig(
             output_dir=str(out / "checkpoints"),
             num_train_epochs=config.epochs,
-            per_device_train_batch_size=config.batch_size,
+            per_device_train_batch_size=batch_size,
             gradient_accumulation_steps=config.accumulation,
             learning_rate=config.learning_rate,
             weight_decay=config.weight_decay,
@@ -269,20 +282,34 @@ def _trainer(model: ChatModel, adapter: Any, lessons: Lessons, plan: Plan, out: 
         )
     if args.device.type == "cuda":
         args._n_gpu = 1  # several visible GPUs are used through torchrun, one a process
+    make, own = _by_loss(model, lessons.examples, plan)
     with _hushed():
-        trainer = answer_trainer()(
+        trainer = make(
             model=model.core,
             args=args,
-            data_collator=Collator(model, lessons.examples),
-            train_dataset=Rows.from_dict({"row": list(range(len(lessons.examples)))}),
+            train_dataset=Rows.from_dict({"row": list(range(len(lengths)))}),
             processing_class=model.tokenizer,
             peft_config=adapter,
-            lengths=lessons.sizes,
+            lengths=lengths,
+            **own,
         )
     trainer.processing_class = None  # checkpoints need no copy of it
     trainer.remove_callback(PrinterCallback)
     model.model = trainer.model
     return trainer
+
+
+def _by_loss(model: ChatModel, examples: Examples, plan: Plan) -> tuple[type[Any], dict[str, Any]]:
+    """The trainer's class, and what only it takes."""
+    if plan.trainer.loss == "tokens":
+        return answer_trainer(), {"data_collator": Collator(model, examples)}
+    chats, _ = examples.case(0)
+    return option_trainer(), {
+        "data_collator": CaseCollator(model, examples, can_pack(model, examples)),
+        "chat_model": model,
+        "tokens": model.first_tokens(chats[0], examples.answers),
+        "remember": not plan.lora.projector,
+    }
 
 
 def _train(
@@ -308,8 +335,8 @@ def _train(
     accelerator.wait_for_everyone()  # nobody looks while folders vanish, and nobody trains while others look
     found = last_checkpoint(run.folder / "checkpoints") if resume else None
     accelerator.wait_for_everyone()
-    rows = len(lessons.examples)
-    batches = math.ceil(math.ceil(rows / config.batch_size) / accelerator.num_processes)
+    lengths, batch_size = lessons.rows(config)
+    batches = math.ceil(math.ceil(len(lengths) / batch_size) / accelerator.num_processes)
     steps = config.epochs * math.ceil(batches / config.accumulation)
     watch = Watch(trainer, judge, run, config, steps, found[1] if found else None, on_row)
     trainer.add_callback(callback(watch))

@@ -54,8 +54,11 @@ class SFTConfig(Config):
     """How the adapter is trained (``--set trainer.KEY=VALUE``).
 
     Attributes:
+        loss: ``tokens``: the answer's tokens among all tokens there are (the paper's); ``options``: the answer among
+            those that are allowed, by its first token, and the questions of a case are read together.
         epochs: passes over the examples.
-        batch_size: examples that go through the model at a time, on each device.
+        batch_size: examples that go through the model at a time, on each device; with ``options``, whole cases of
+            them, at least one.
         accumulation: batches a step of the optimiser.
         learning_rate: of AdamW, at its peak.
         weight_decay: of AdamW.
@@ -69,6 +72,7 @@ class SFTConfig(Config):
         workers: processes that prepare batches ahead (pictures decoded); 0: this one.
     """
 
+    loss: Literal["tokens", "options"] = "tokens"
     epochs: int = Field(1, ge=1)
     batch_size: int = Field(8, ge=1)
     accumulation: int = Field(1, ge=1)

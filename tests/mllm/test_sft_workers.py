@@ -43,12 +43,13 @@ def two_workers(script: Path, *words: object) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_two_workers_resume_together(tiny: Callable[[str], Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("loss", ["tokens", "options"])
+def test_two_workers_resume_together(tiny: Callable[[str], Path], tmp_path: Path, loss: str) -> None:
     dataset = small_dataset(tmp_path)
     settings = tiny_settings(
         tiny("llama"),
         examples={"users": 8, "cutoffs": 2, "validate_users": 5},
-        trainer={"batch_size": 4, "validations_per_epoch": 4},
+        trainer={"batch_size": 4, "validations_per_epoch": 4, "loss": loss},
     )
     (tmp_path / "script.py").write_text(SCRIPT)
     words = (tmp_path / "script.py", tmp_path / "dataset")

@@ -1,0 +1,138 @@
+"""Fine-tuning on the answers that are allowed, weighed against each other: what scoring compares, and nothing else.
+
+The other loss (:mod:`palate.mllm.answer_trainer`) weighs an answer against all words there are, and a model that would
+rather say something else first learns to say Yes or No at all. This one is the cross-entropy of the right answer among
+``logit_yes, logit_no`` (or the letters of ``choose``): for ``yes-no``, ``softplus(-s)`` of a target and ``softplus(s)``
+of another item, ``s`` being the score of MLLM-MSR (arXiv 2408.09698). It needs no tokens of an answer, so that the
+prompts of a case, which differ in their candidate only, can be packed into one row (:mod:`palate.mllm.packed`).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from palate.mllm.answer_trainer import answer_trainer
+from palate.mllm.examples import Examples
+from palate.mllm.eyes import Eyes
+from palate.mllm.head import option_logits
+from palate.mllm.model import ChatModel
+from palate.mllm.packed import pack, takes_masks, unpacked
+from palate.mllm.prefix import share
+from palate.mllm.scorer import Scorer
+
+# What a batch says of itself beside the model's arguments.
+_OWN = ("ends", "labels", "shift_labels", "read")
+
+
+class CaseCollator:
+    """Numbers of cases become tensors: the model's arguments, where prompts end, and which answer is right.
+
+    Args:
+        packed: the prompts of a case as one row.
+    """
+
+    def __init__(self, model: ChatModel, examples: Examples, packed: bool) -> None:
+        self.model, self.examples = model, examples
+        self.lay_out = pack if packed else unpacked
+        self.dtype = model.core.dtype
+
+    def __call__(self, rows: Sequence[Mapping[str, int]]) -> dict[str, Tensor]:
+        """``ends`` int64 ``[B, prompts]``; ``labels`` likewise, the place of the right answer among those allowed.
+
+        ``shift_labels`` is ``labels`` again, in the word by which Trainer counts what a step learns from.
+        """
+        cases = [self.examples.case(int(row["row"])) for row in rows]
+        shared = [share(self.model, chats) for chats, _ in cases]
+        batch, ends = self.lay_out(self.model, shared)
+        labels = torch.tensor([right for _, right in cases]).view(ends.shape)
+        read = torch.tensor(sum(len(one.prefix) + sum(map(len, one.rests)) for one in shared))
+        # Pictures come in fp32 from every processor; not every vision tower casts them itself.
+        cast = {
+            name: value.to(self.dtype) if torch.is_floating_point(value) else value for name, value in batch.items()
+        }
+        return {**cast, "ends": ends, "labels": labels, "shift_labels": labels, "read": read}
+
+
+def logits_of(model: Any, chat_model: ChatModel, inputs: Mapping[str, Any], ends: Tensor, tokens: Tensor) -> Tensor:
+    """Logits of the allowed answers after each prompt of a batch, with gradients: float32 ``[B, prompts, answers]``.
+
+    Args:
+        model: what is called: ``chat_model``'s, or a wrapper around it (distributed training).
+        inputs: the model's arguments.
+        ends: int64 ``[B, prompts]``, the last token of each prompt.
+        tokens: int64 ``[answers]``, the first token of each answer.
+    """
+    out = model(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=1)
+    hidden = out.hidden_states[-1]
+    rows = torch.arange(len(ends), device=hidden.device)[:, None]
+    return option_logits(chat_model, hidden[rows, ends.to(hidden.device)], tokens)
+
+
+def can_pack(model: ChatModel, examples: Examples) -> bool:
+    """Whether packed prompts of the first case score as they do on their own; warns where they should and do not."""
+    if not takes_masks(model):
+        return False
+    chats, answers = examples.case(0)[0], examples.answers
+    scorer = Scorer(model, reuse=False)
+    naive = scorer.logits(chats, answers)
+    training = model.model.training
+    model.model.eval()
+    try:
+        with torch.inference_mode():
+            batch = CaseCollator(model, examples, packed=True)([{"row": 0}])
+            inputs = {key: value.to(model.device) for key, value in batch.items() if key not in _OWN}
+            tokens = model.first_tokens(chats[0], answers)
+            found = logits_of(model.model, model, inputs, batch["ends"], tokens)[0].cpu()
+    finally:
+        model.model.train(training)
+    apart, allowed = scorer.apart(naive, found)
+    if apart <= allowed:
+        return True
+    warnings.warn(
+        f"'{model.name}' ({model.family}) answers differently ({apart:.3g}) where prompts are packed; each is read on "
+        "its own instead, which is slower.",
+        stacklevel=2,
+    )
+    return False
+
+
+@cache
+def option_trainer() -> type[Any]:
+    """The trainer's class (TRL takes seconds to import)."""
+
+    class OptionTrainer(answer_trainer()):  # type: ignore[misc,unused-ignore]
+        """The same sampler and the same counts; another loss.
+
+        Attributes:
+            learnt: ``[3]``: summed loss, prompts and tokens read since it was last emptied.
+        """
+
+        def __init__(self, *args: Any, chat_model: ChatModel, tokens: Tensor, remember: bool, **kwargs: Any) -> None:
+            """``remember``: the features of pictures stay what they are; look at each only once."""
+            super().__init__(*args, **kwargs)
+            self.chat_model, self.tokens, self.remember = chat_model, tokens, remember
+            self.eyes: Eyes | None = None
+
+        def compute_loss(
+            self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            rest: dict[str, Any] = {key: value for key, value in inputs.items() if key not in _OWN}
+            if self.remember:
+                self.eyes = self.eyes or Eyes(self.chat_model)
+                rest = self.eyes.look(rest)
+            logits = logits_of(model, self.chat_model, rest, inputs["ends"], self.tokens)
+            right = inputs["labels"]
+            total = cross_entropy(logits.flatten(0, 1), right.flatten(), reduction="sum")
+            self._count(total.detach(), right.numel(), inputs["read"])
+            loss = total / (right.numel() if num_items_in_batch is None else num_items_in_batch)
+            loss = loss * self._workers(num_items_in_batch)
+            return (loss, logits) if return_outputs else loss
+
+    return OptionTrainer
