@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from palate.cli.mllm_align import align
 from palate.cli.mllm_audit import audit
 from palate.cli.mllm_warm_up import warm_up
 from palate.cli.options import ConfigFile, Seed, Set, parse_assignments
@@ -18,6 +19,7 @@ mllm = typer.Typer(
 )
 mllm.command("warm-up")(warm_up)
 mllm.command("audit")(audit)
+mllm.command("align")(align)
 
 DatasetFolder = Annotated[Path, typer.Argument(metavar="DATASET", help="Folder made by `palate prepare`.")]
 Out = Annotated[Path, typer.Option(metavar="RUN", help="Folder of the new run.")]

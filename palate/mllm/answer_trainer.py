@@ -8,7 +8,7 @@ same (tests compare the two).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -82,6 +82,17 @@ def answer_trainer() -> type[Any]:
             # The mean over a step's tokens: Trainer counts them over all batches of the step and all devices.
             loss = total / (tokens if num_items_in_batch is None else num_items_in_batch)
             return loss * self._workers(num_items_in_batch)
+
+        def facts(self) -> dict[str, float]:
+            """Numbers for the log since this was last called, besides the loss."""
+            return {}
+
+        def kept(self) -> dict[str, Any]:
+            """What a checkpoint holds for :meth:`facts`."""
+            return {}
+
+        def restore(self, kept: Mapping[str, Any]) -> None:
+            """Go on from what :meth:`kept` gave."""
 
         def _workers(self, num_items_in_batch: Any) -> int:
             """By how much the loss is scaled up because gradients are averaged over devices."""

@@ -165,8 +165,12 @@ class Questions:
     @classmethod
     def draw(cls, dataset: Dataset, cases: Cases, *, source: Source, negatives: int, seed: int) -> Questions:
         """Give every case its negatives and a random order, all by the seed."""
-        drawn = draw_negatives(dataset, cases, source=source, count=negatives, seed=seed)
-        candidates = np.concatenate([cases.targets.values[:, None], drawn], axis=1).astype(np.int32)
+        return cls.of(cases, draw_negatives(dataset, cases, source=source, count=negatives, seed=seed), seed)
+
+    @classmethod
+    def of(cls, cases: Cases, others: Items, seed: int) -> Questions:
+        """Cases with the items ``[cases, others]`` that were not the answer, in an order by the seed."""
+        candidates = np.concatenate([cases.targets.values[:, None], others], axis=1).astype(np.int32)
         order = np.empty(candidates.shape, np.int64)
         for row, (user, history) in enumerate(zip(cases.users, cases.histories, strict=True)):
             rng = np.random.default_rng([seed, _ORDER, int(user), len(history)])

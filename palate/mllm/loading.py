@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,6 +38,7 @@ def open_model(
     revision: str | None = None,
     trust_remote_code: bool = False,
     adapter: Path | None = None,
+    merged: Sequence[Path] = (),
     longest: int | None = LONGEST,
 ) -> ChatModel:
     """Load a model in evaluation mode.
@@ -51,10 +52,11 @@ def open_model(
         revision: branch, tag or commit of a hub model.
         trust_remote_code: run code that comes with a hub model. Only for models whose code you have read.
         adapter: folder of a PEFT adapter in safetensors, put on top.
+        merged: folders of adapters that become part of the weights, one after another, below ``adapter``.
         longest: larger pictures are shrunk to this many pixels a side; None: never.
 
     Returns:
-        Its :attr:`~palate.mllm.model.ChatModel.fingerprint` is that of the model itself, without the adapter.
+        Its :attr:`~palate.mllm.model.ChatModel.fingerprint` is that of the model itself, without any adapter.
 
     Raises:
         PalateError: no such model, not a model that chats, an option that does not fit the machine, missing weights.
@@ -63,8 +65,8 @@ def open_model(
     place = torch.device(parse_device(device))
     precision = pick_dtype(dtype, place)
     quantised = _quantisation(quantisation, place, precision)
-    if adapter is not None:
-        _check_adapter(adapter)
+    for one in (*merged, *([] if adapter is None else [adapter])):
+        _check_adapter(one)
     folder = _embedded(name)
     options = EncoderOptions(
         name=name, modality="text", revision=revision, trust_remote_code=trust_remote_code
@@ -73,6 +75,8 @@ def open_model(
     config = _fetch(name, "configuration", lambda: import_module("transformers").AutoConfig.from_pretrained(**where))
     auto, sees = _auto_class(name, config)
     model = _load(name, auto, where, precision, quantised, place)
+    for one in merged:
+        model = merge_adapter(_adapted(name, model, one, place), str(one))
     if adapter is not None:
         model = _adapted(name, model, adapter, place)
     tokenizer = import_module("transformers").AutoTokenizer
@@ -197,6 +201,21 @@ def _adapted(name: str, model: Any, folder: Path, device: torch.device) -> Any:
             "Give the model that it was trained on.",
         )
     return made
+
+
+def merge_adapter(adapted: Any, name: str) -> Any:
+    """The model below a PEFT adapter, with the adapter added to its weights.
+
+    Args:
+        name: of the adapter, for messages.
+
+    Raises:
+        PalateError: the sum is not finite.
+    """
+    try:
+        return adapted.merge_and_unload(safe_merge=True)
+    except ValueError as error:
+        raise PalateError(f"the adapter {name} cannot be merged ({error})", "Train it again.") from None
 
 
 def _fetch(name: str, what: str, load: Callable[[], T]) -> T:

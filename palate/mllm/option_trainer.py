@@ -60,6 +60,11 @@ class CaseCollator:
         return {**cast, "ends": ends, "labels": labels, "shift_labels": labels, "read": read}
 
 
+def arguments(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """What of a batch goes to the model."""
+    return {key: value.to(device) for key, value in batch.items() if key not in _OWN}
+
+
 def logits_of(model: Any, chat_model: ChatModel, inputs: Mapping[str, Any], ends: Tensor, tokens: Tensor) -> Tensor:
     """Logits of the allowed answers after each prompt of a batch, with gradients: float32 ``[B, prompts, answers]``.
 
@@ -87,7 +92,7 @@ def can_pack(model: ChatModel, examples: Examples) -> bool:
     try:
         with torch.inference_mode():
             batch = CaseCollator(model, examples, packed=True)([{"row": 0}])
-            inputs = {key: value.to(model.device) for key, value in batch.items() if key not in _OWN}
+            inputs = arguments(batch, model.device)
             tokens = model.first_tokens(chats[0], answers)
             found = logits_of(model.model, model, inputs, batch["ends"], tokens)[0].cpu()
     finally:
@@ -120,15 +125,18 @@ def option_trainer() -> type[Any]:
             self.chat_model, self.tokens, self.remember = chat_model, tokens, remember
             self.eyes: Eyes | None = None
 
+        def answers_to(self, model: Any, batch: Mapping[str, Any]) -> Tensor:
+            """Logits of the allowed answers: float32 ``[B, prompts, answers]``."""
+            inputs = arguments(batch, self.args.device)
+            if self.remember:
+                self.eyes = self.eyes or Eyes(self.chat_model)
+                inputs = self.eyes.look(inputs)
+            return logits_of(model, self.chat_model, inputs, batch["ends"], self.tokens)
+
         def compute_loss(
             self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
-            rest: dict[str, Any] = {key: value for key, value in inputs.items() if key not in _OWN}
-            if self.remember:
-                self.eyes = self.eyes or Eyes(self.chat_model)
-                rest = self.eyes.look(rest)
-            logits = logits_of(model, self.chat_model, rest, inputs["ends"], self.tokens)
-            right = inputs["labels"]
+            logits, right = self.answers_to(model, inputs), inputs["labels"]
             total = cross_entropy(logits.flatten(0, 1), right.flatten(), reduction="sum")
             self._count(total.detach(), right.numel(), inputs["read"])
             loss = total / (right.numel() if num_items_in_batch is None else num_items_in_batch)

@@ -7,6 +7,7 @@ one prompt instead.
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -32,6 +33,7 @@ from palate.recommender import Histories, Recommender, as_sequences
 
 _A_FEW = 4  # candidates of the question that tells how long others would take
 REMEDY = "Make it again with `palate mllm sft` or `palate mllm zero-shot`."
+MERGED = "merged"  # where a saved model keeps adapters that belong into its weights
 # Consent to code that a model brings along: this machine's, never the run's, which may be somebody else's.
 CONSENT = "PALATE_TRUST_REMOTE_CODE"
 
@@ -80,6 +82,7 @@ class MLLMRecommender(Recommender):
     Args:
         model: with its adapter, if it has one.
         preferences: written preferences of users, or None where the prompt shows none.
+        merged: folders of the adapters that have become part of the model's weights, in their order.
     """
 
     name: ClassVar[str] = "mllm"
@@ -89,7 +92,12 @@ class MLLMRecommender(Recommender):
     batch_size: ClassVar[int] = 4
 
     def __init__(
-        self, model: ChatModel, prompter: Prompter, preferences: Preferences | None, config: MLLMConfig
+        self,
+        model: ChatModel,
+        prompter: Prompter,
+        preferences: Preferences | None,
+        config: MLLMConfig,
+        merged: Sequence[Path] = (),
     ) -> None:
         wanted = config.prompt.summary != "none" and not config.prompt.blind
         if wanted and preferences is None:
@@ -98,6 +106,7 @@ class MLLMRecommender(Recommender):
                 "Write them with `palate summarise users`, or use --summary none.",
             )
         self.model, self.prompter, self.config = model, prompter, config
+        self.merged = tuple(merged)
         self.preferences = preferences if wanted else None
         self.num_items = len(prompter.items)
         self.scorer = Scorer(model, rows=config.rows, remember=True)
@@ -215,6 +224,8 @@ class MLLMRecommender(Recommender):
         self.prompter.templates.save(folder / "prompts")
         if self.preferences is not None:
             self.preferences.save(folder)
+        for number, adapter in enumerate(self.merged):
+            shutil.copytree(adapter, folder / MERGED / str(number))
         if hasattr(self.model.model, "peft_config"):
             self.model.model.save_pretrained(folder / "adapter", safe_serialization=True)
 
@@ -228,6 +239,7 @@ class MLLMRecommender(Recommender):
         written = config.prompt.summary != "none" and not config.prompt.blind
         preferences = Preferences.load(folder, items) if written else None
         base = config.base
+        merged = merged_adapters(folder)
         model = open_model(
             base.name,
             device=device,
@@ -236,6 +248,7 @@ class MLLMRecommender(Recommender):
             revision=base.revision,
             trust_remote_code=base.trust_remote_code,
             adapter=folder / "adapter" if (folder / "adapter").is_dir() else None,
+            merged=merged,
         )
         if model.fingerprint != base.fingerprint:
             raise PalateError(
@@ -243,7 +256,13 @@ class MLLMRecommender(Recommender):
                 f"({model.fingerprint} instead of {base.fingerprint})",
                 "Bring the old model back, or make the run again with the new one.",
             )
-        return cls(model, Prompter(items, config.prompt, templates), preferences, config)
+        return cls(model, Prompter(items, config.prompt, templates), preferences, config, merged)
+
+
+def merged_adapters(folder: Path) -> list[Path]:
+    """Adapters of a saved model that belong into its weights, in their order."""
+    found = (folder / MERGED).iterdir() if (folder / MERGED).is_dir() else ()
+    return sorted((path for path in found if path.name.isdigit()), key=lambda path: int(path.name))
 
 
 def _check_consent(folder: Path, model: str) -> None:

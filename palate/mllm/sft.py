@@ -6,45 +6,40 @@ code: the loss is on the answer alone, negatives are seeded, and what is validat
 
 from __future__ import annotations
 
-import math
-import os
-import random
-import shutil
-import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from palate.config import Config
 from palate.data.dataset import Cases, Dataset
 from palate.data.sample import sample_users
-from palate.device import parse_device
 from palate.errors import PalateError, suggest
-from palate.features.hub import quiet
 from palate.mllm.answer_trainer import answer_trainer
 from palate.mllm.batches import Collator
 from palate.mllm.examples import Examples, Questions, judges, training_positions, validation_positions
-from palate.mllm.judge import METRICS, Judge
 from palate.mllm.lora import peft_config
 from palate.mllm.model import ChatModel
 from palate.mllm.opened import ModelOptions, Opened, open_parts
 from palate.mllm.option_trainer import CaseCollator, can_pack, option_trainer
 from palate.mllm.prompter import PromptOptions
 from palate.mllm.sft_config import ExamplesConfig, LoraConfig, SFTConfig
-from palate.mllm.watch import Watch, callback, last_checkpoint, remove_torn
+from palate.mllm.tuning import (
+    build_trainer,
+    check_out,
+    check_precision,
+    device_of,
+    random_state,
+    run_trainer,
+    workers_of,
+)
 from palate.runs import Run
 from palate.training.fit import open_run
 from palate.training.logs import Row
-from palate.training.workers import gather_over
 
 NAME = "mllm"
-_SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 # Settings of examples that belong to the other task.
 _OF_OTHER_TASK = {"yes-no": ("choices",), "choose": ("negatives_per_positive", "validate_negatives")}
 
@@ -148,9 +143,9 @@ def fine_tune(
         PalateError: settings, summaries, a model or a run folder that do not fit: before any work.
     """
     plan = Plan.of(settings)
-    _check_out(Path(out), resume)
-    _check_precision(plan.model.dtype)
-    place = _device(device)
+    check_out(Path(out), resume)
+    check_precision(plan.model.dtype)
+    place = device_of(device)
     opened = open_parts(
         dataset,
         plan.model,
@@ -162,9 +157,9 @@ def fine_tune(
         item_summaries=item_summaries,
         settings=plan.scoring,
     )
-    _check_precision(str(opened.model.core.dtype).removeprefix("torch."))  # what "auto" has become
+    check_precision(str(opened.model.core.dtype).removeprefix("torch."))  # what "auto" has become
     lessons = make_lessons(dataset, opened, plan.examples, seed)
-    check_lengths(opened.model, lessons)
+    check_longest(opened.model, lessons.examples)
     adapter = peft_config(opened.model, plan.lora)
     identity = {
         "model": NAME,
@@ -174,16 +169,40 @@ def fine_tune(
         "warm_start": None,
     }
     facts: dict[str, Any] = {"made_from": opened.facts, "learnt": _counts(lessons)}
-    with _random_state():
-        trainer = _trainer(opened.model, adapter, lessons, plan, Path(out), place, seed)
+    with random_state():
+        kind, own = _by_loss(opened.model, lessons.examples, plan)
+        lengths, batch_size = lessons.rows(plan.trainer)
+        trainer = build_trainer(
+            kind,
+            opened.model,
+            adapter,
+            lengths,
+            plan.trainer,
+            batch_size=batch_size,
+            out=Path(out),
+            device=place,
+            seed=seed,
+            projector=plan.lora.projector,
+            workers=plan.trainer.workers,
+            **own,
+        )
         if trainer.accelerator.is_main_process:
-            facts |= _workers(Path(out), trainer.accelerator.num_processes, resume)
+            facts |= workers_of(Path(out), trainer.accelerator.num_processes, resume)
             open_run(out, identity, dataset, dataset_path, resume, facts)
         trainer.accelerator.wait_for_everyone()
         run = Run.open(out)
         if run.finished:
             return run
-        done = _train(trainer, opened, lessons, plan, run, resume, on_row)
+        done = run_trainer(
+            trainer,
+            plan.trainer,
+            opened.recommender(),
+            lessons.validation,
+            run,
+            resume=resume,
+            changing_eyes=plan.lora.projector,
+            on_row=on_row,
+        )
         if trainer.accelerator.is_main_process:
             run.add(finished=True, **done)
         trainer.accelerator.wait_for_everyone()
@@ -224,10 +243,10 @@ def _written(opened: Opened, cases: Cases) -> list[str | None]:
     return list(opened.preferences.of(cases.histories.to_lists()))
 
 
-def check_lengths(model: ChatModel, lessons: Lessons) -> None:
+def check_longest(model: ChatModel, examples: Examples) -> None:
     """Refuse prompts that are longer than what the model reads; the longest few are encoded to find out."""
-    longest = np.argsort(lessons.sizes)[-4:]
-    model.check_length(max(len(model.encode(*lessons.examples[int(row)])) for row in longest))
+    longest = np.argsort(examples.sizes())[-4:]
+    model.check_length(max(len(model.encode(*examples[int(row)])) for row in longest))
 
 
 def _counts(lessons: Lessons) -> dict[str, Any]:
@@ -238,65 +257,6 @@ def _counts(lessons: Lessons) -> dict[str, Any]:
         "examples": len(lessons.examples),
         "validation_cases": len(lessons.validation),
     }
-
-
-def _trainer(model: ChatModel, adapter: Any, lessons: Lessons, plan: Plan, out: Path, device: str, seed: int) -> Any:
-    """TRL's trainer with the adapter put on: from here on ``model`` has it too."""
-    from datasets import Dataset as Rows
-    from transformers import PrinterCallback
-    from trl import SFTConfig as TRLConfig
-
-    config, projector = plan.trainer, plan.lora.projector
-    lengths, batch_size = lessons.rows(config)
-    with _hushed():
-        args = TRLConfig(
-            output_dir=str(out / "checkpoints"),
-            num_train_epochs=config.epochs,
-            per_device_train_batch_size=batch_size,
-            gradient_accumulation_steps=config.accumulation,
-            learning_rate=config.learning_rate,
-            weight_decay=config.weight_decay,
-            lr_scheduler_type=_SCHEDULES[config.schedule],
-            warmup_steps=config.warmup_ratio,
-            max_grad_norm=config.clip_norm,
-            gradient_checkpointing=config.gradient_checkpointing,
-            gradient_checkpointing_kwargs={"use_reentrant": False},
-            # Weights stay in the precision they were loaded in, adapters are fp32: training computes as scoring does.
-            bf16=False,
-            fp16=False,
-            use_cpu=device == "cpu",
-            seed=seed,
-            optim="adamw_torch",
-            max_length=None,
-            dataset_kwargs={"skip_prepare_dataset": True},
-            remove_unused_columns=False,
-            dataloader_num_workers=config.workers,
-            # A batch without pictures leaves adapters of the projector without a gradient.
-            ddp_find_unused_parameters=projector,
-            dataloader_pin_memory=device.startswith("cuda"),
-            save_strategy="no",  # the watch says when
-            save_total_limit=2,
-            logging_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-        )
-    if args.device.type == "cuda":
-        args._n_gpu = 1  # several visible GPUs are used through torchrun, one a process
-    make, own = _by_loss(model, lessons.examples, plan)
-    with _hushed():
-        trainer = make(
-            model=model.core,
-            args=args,
-            train_dataset=Rows.from_dict({"row": list(range(len(lengths)))}),
-            processing_class=model.tokenizer,
-            peft_config=adapter,
-            lengths=lengths,
-            **own,
-        )
-    trainer.processing_class = None  # checkpoints need no copy of it
-    trainer.remove_callback(PrinterCallback)
-    model.model = trainer.model
-    return trainer
 
 
 def _by_loss(model: ChatModel, examples: Examples, plan: Plan) -> tuple[type[Any], dict[str, Any]]:
@@ -310,120 +270,3 @@ def _by_loss(model: ChatModel, examples: Examples, plan: Plan) -> tuple[type[Any
         "tokens": model.first_tokens(chats[0], examples.answers),
         "remember": not plan.lora.projector,
     }
-
-
-def _train(
-    trainer: Any,
-    opened: Opened,
-    lessons: Lessons,
-    plan: Plan,
-    run: Run,
-    resume: bool,
-    on_row: Callable[[Row], None] | None,
-) -> dict[str, Any]:
-    config, accelerator = plan.trainer, trainer.accelerator
-    judge = Judge(
-        opened.recommender(),
-        lessons.validation,
-        changing_eyes=plan.lora.projector,
-        gather=gather_over(accelerator),
-        worker=accelerator.process_index,
-        workers=accelerator.num_processes,
-    )
-    if resume and accelerator.is_main_process:
-        remove_torn(run.folder / "checkpoints")
-    accelerator.wait_for_everyone()  # nobody looks while folders vanish, and nobody trains while others look
-    found = last_checkpoint(run.folder / "checkpoints") if resume else None
-    accelerator.wait_for_everyone()
-    lengths, batch_size = lessons.rows(config)
-    batches = math.ceil(math.ceil(len(lengths) / batch_size) / accelerator.num_processes)
-    steps = config.epochs * math.ceil(batches / config.accumulation)
-    watch = Watch(trainer, judge, run, config, steps, found[1] if found else None, on_row)
-    trainer.add_callback(callback(watch))
-    began = time.perf_counter()
-    try:
-        with _hushed():
-            trainer.train(resume_from_checkpoint=str(found[0]) if found else None)
-    finally:
-        watch.close()
-    if accelerator.is_main_process:
-        shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
-    return {
-        **summary(watch.rows, METRICS[opened.config.prompt.task], config),
-        "wall_seconds": round(time.perf_counter() - began, 3),
-        "unreadable_pictures": len(opened.prompter.items.refused),
-        "describe": judge.recommender.describe(),
-    }
-
-
-def summary(rows: list[Row], metric: str, config: SFTConfig) -> dict[str, Any]:
-    """What ``run.json`` says of a finished training; ``best`` is the validation of the adapter that was kept."""
-    best = rows[-1] if config.keep == "last" else max(rows, key=lambda row: float(row[metric]))
-    return {
-        "seconds": round(sum(row["train_seconds"] + row["eval_seconds"] for row in rows), 3),
-        "epochs": config.epochs,
-        "metric": metric,
-        "best": {key: value for key, value in best.items() if not key.endswith("seconds")},
-        "tokens": sum(row.get("tokens", 0) for row in rows),
-        "peak_memory_mb": max(row["peak_memory_mb"] for row in rows),
-    }
-
-
-def _check_precision(dtype: str) -> None:
-    if dtype == "float16":
-        raise PalateError(
-            "gradients overflow in float16, which is for scoring only",
-            "Fine-tune with --dtype bfloat16, or float32 where the device has no bfloat16.",
-        )
-
-
-def _check_out(out: Path, resume: bool) -> None:
-    """Refuse an occupied folder before a model is loaded."""
-    if (out / "run.json").exists() and not resume:
-        raise PalateError(f"{out} holds a run already", "Choose another --out, or continue it with --resume.")
-
-
-def _workers(out: Path, workers: int, resume: bool) -> dict[str, int]:
-    """How many workers train, as ``run.json`` says it: nothing for one. They share the examples out by their number."""
-    if resume and (out / "run.json").exists():
-        before = int(Run.open(out).info.get("workers", 1))
-        if before != workers:
-            raise PalateError(
-                f"{out} was started with {before} worker(s), and now there are {workers}",
-                f"Resume with torchrun --nproc-per-node {before}." if before > 1 else "Resume without torchrun.",
-            )
-    return {"workers": workers} if workers > 1 else {}
-
-
-def _device(name: str) -> str:
-    """Where this process computes: under ``torchrun`` each has a GPU of its own."""
-    place = parse_device(name)
-    if place.startswith("cuda"):
-        workers = int(os.environ.get("WORLD_SIZE", "1"))
-        if workers > 1:
-            place = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-        elif place not in ("cuda", "cuda:0"):
-            raise PalateError(
-                f"fine-tuning takes the first GPU it sees, not '{place}'",
-                f"Use --device cuda with the environment variable CUDA_VISIBLE_DEVICES={place.partition(':')[2]}.",
-            )
-    return place
-
-
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """Without transformers' remarks on what TRL and PEFT still call by older names."""
-    with warnings.catch_warnings(action="ignore", category=FutureWarning), quiet():
-        yield
-
-
-@contextmanager
-def _random_state() -> Iterator[None]:
-    """Give the global generators back as they were: the trainer seeds all of them."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  (restored, not drawn from)
-    with torch.random.fork_rng():
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002

@@ -50,15 +50,12 @@ class LoraConfig(Config):
     projector: bool = False
 
 
-class SFTConfig(Config):
-    """How the adapter is trained (``--set trainer.KEY=VALUE``).
+class TrainerConfig(Config):
+    """How an adapter is trained, whatever on.
 
     Attributes:
-        loss: ``tokens``: the answer's tokens among all tokens there are (the paper's); ``options``: the answer among
-            those that are allowed, by its first token, and the questions of a case are read together.
         epochs: passes over the examples.
-        batch_size: examples that go through the model at a time, on each device; with ``options``, whole cases of
-            them, at least one.
+        batch_size: examples that go through the model at a time, on each device.
         accumulation: batches a step of the optimiser.
         learning_rate: of AdamW, at its peak.
         weight_decay: of AdamW.
@@ -69,10 +66,8 @@ class SFTConfig(Config):
         validations_per_epoch: after equal parts of each epoch; the first one is before training.
         keep: the adapter of the ``best`` validation, or of the ``last``.
         checkpoint_minutes: checkpoints are written at each validation and, in between, every so many minutes.
-        workers: processes that prepare batches ahead (pictures decoded); 0: this one.
     """
 
-    loss: Literal["tokens", "options"] = "tokens"
     epochs: int = Field(1, ge=1)
     batch_size: int = Field(8, ge=1)
     accumulation: int = Field(1, ge=1)
@@ -85,4 +80,17 @@ class SFTConfig(Config):
     validations_per_epoch: int = Field(4, ge=1)
     keep: Literal["best", "last"] = "best"
     checkpoint_minutes: float = Field(10.0, gt=0)
+
+
+class SFTConfig(TrainerConfig):
+    """How fine-tuning is done (``--set trainer.KEY=VALUE``).
+
+    Attributes:
+        loss: ``tokens``: the answer's tokens among all tokens there are (the paper's); ``options``: the answer among
+            those that are allowed, by its first token, and the questions of a case are read together. ``batch_size``
+            then takes whole cases, at least one.
+        workers: processes that prepare batches ahead (pictures decoded); 0: this one.
+    """
+
+    loss: Literal["tokens", "options"] = "tokens"
     workers: int = Field(0, ge=0)

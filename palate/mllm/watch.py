@@ -14,7 +14,7 @@ import torch
 from palate.errors import PalateError
 from palate.files import atomic_folder, read_json, write_json
 from palate.mllm.judge import Judge
-from palate.mllm.sft_config import SFTConfig
+from palate.mllm.sft_config import TrainerConfig
 from palate.progress import track
 from palate.runs import Run
 from palate.training.logs import Row, RunLog, peak_memory_mb, plot_learning_curve
@@ -38,7 +38,7 @@ class Watch:
         trainer: Any,
         judge: Judge,
         run: Run,
-        config: SFTConfig,
+        config: TrainerConfig,
         steps: int,
         resumed: dict[str, Any] | None,
         on_row: Callable[[Row], None] | None,
@@ -52,6 +52,7 @@ class Watch:
         self.log = RunLog(run.folder, rows, tensorboard=False) if self.main else None
         if resumed and self.main:
             trainer.learnt += torch.tensor(resumed["learnt"], dtype=trainer.learnt.dtype).to(trainer.learnt.device)
+            trainer.restore(resumed["facts"])
         self.began = self.saved = time.monotonic()
         self.done: Any = None
 
@@ -94,6 +95,7 @@ class Watch:
                     f"the loss is no number any more at step {step}",
                     "Lower --learning-rate, or use --dtype float32 or bfloat16.",
                 )
+        row |= self.trainer.facts()
         row |= self.judge()
         row["eval_seconds"] = round(time.monotonic() - began, 3)
         row["train_seconds"] = round(seconds, 3)
@@ -121,7 +123,10 @@ class Watch:
         seconds = self.before + time.monotonic() - self.began
         if self.main:
             folder = Path(self.trainer.args.output_dir) / f"checkpoint-{state.global_step}"
-            write_json(folder / STATE, {"rows": self.rows, "learnt": learnt, "seconds": round(seconds, 3)})
+            write_json(
+                folder / STATE,
+                {"rows": self.rows, "learnt": learnt, "seconds": round(seconds, 3), "facts": self.trainer.kept()},
+            )
         self.saved = time.monotonic()
 
     def close(self) -> None:

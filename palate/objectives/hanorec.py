@@ -27,9 +27,11 @@ class HaNoRecConfig(PreferenceConfig):
         spread: how far ``calibrated`` goes from 1 in either direction.
         shuffle_of: which of the two ``shuffled`` deals out anew.
         responsiveness: the scale of the reward gaps, see :func:`palate.objectives.responsiveness.responsiveness`.
-        noise: ``logits`` perturbs the policy's scores. ``lora`` perturbs adapter weights, which only a language
-            model has.
-        sigma: standard deviation of the noise, on the scale of the scores; to be chosen on validation.
+        noise: ``logits`` perturbs the policy's scores, here. ``lora`` perturbs adapter weights, which only a language
+            model has: its trainer does that (:class:`palate.mllm.alignment.noise.AdapterNoise`), and the scores that
+            come here are noisy already.
+        sigma: standard deviation of the noise, on the scale of the scores or of the adapter's weights; to be chosen on
+            validation.
         consistency: weight of ``KL(clean || perturbed)`` between the policy's two distributions over a row's items.
     """
 
@@ -63,14 +65,6 @@ class HaNoRec(Preference):
     Config = HaNoRecConfig
     config: HaNoRecConfig
 
-    def __init__(self, config: HaNoRecConfig | None = None) -> None:
-        super().__init__(config)
-        if self.config.noise == "lora":
-            raise PalateError(
-                "noise 'lora' perturbs the adapters of a language model, and this model has none",
-                "Use noise 'logits' or 'none'.",
-            )
-
     @property
     def needs_hardness(self) -> bool:
         return self.config.hardness != "one"
@@ -91,7 +85,7 @@ class HaNoRec(Preference):
 
     def _perturbed(self, pairs: Pairs) -> Pairs:
         """The pairs with noise on the policy's scores; the same pairs where there is none."""
-        if self.config.noise == "none" or self.config.sigma == 0:
+        if self.config.noise != "logits" or self.config.sigma == 0:
             return pairs
         if pairs.generator is None:
             raise PalateError("noise needs random numbers, and the pairs have no generator", "Give 'generator'.")

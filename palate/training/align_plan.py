@@ -261,6 +261,11 @@ def _settings(
     if objective != "none":
         kind = PREFERENCES[objective]
         config = kind.Config.parse(settings.get("preference", {}), where=f"settings [preference] of {objective}")
+        if getattr(config, "noise", None) == "lora":
+            raise PalateError(
+                "noise 'lora' perturbs the adapters of a language model, and this model has none",
+                "Use noise 'logits' or 'none'.",
+            )
         preference = kind(config)
         told |= {
             "preference": config.model_dump(mode="json"),

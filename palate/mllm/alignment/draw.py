@@ -1,0 +1,169 @@
+"""Drawing the rejected items of an alignment: seeded, the same on every worker, written down once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+
+from palate.data.dataset import Cases, Dataset
+from palate.data.sequences import Sequences, offsets_of
+from palate.errors import PalateError
+from palate.files import atomic_file
+from palate.mllm.alignment.config import PairsConfig
+from palate.mllm.examples import Questions
+from palate.recommender import Recommender, best_items, mask_items
+
+Ints = npt.NDArray[np.int64]
+_POOL, _DISLIKED, _ROUND = 0x706F6F6C, 0x6469736C, 0x726F756E
+_ROWS = 256  # histories that a retriever ranks the catalogue for at a time
+
+
+@dataclass(frozen=True)
+class PairDrawer:
+    """Draws the questions of a round.
+
+    Attributes:
+        dataset: whose training split is learnt from.
+        cases: positions, each with its target.
+        config: which items are rejected.
+        wanted: how many a position.
+        seed: of everything.
+    """
+
+    dataset: Dataset
+    cases: Cases
+    config: PairsConfig
+    wanted: int
+    seed: int
+
+    def draw(self, number: int, pools: npt.NDArray[np.int32] | None) -> Questions:
+        """Rejected items of the round ``number``.
+
+        Args:
+            pools: int32 ``[cases, K]``, best first, 0 where a case has fewer; for strategies that have one.
+
+        Raises:
+            PalateError: a pool or a catalogue with too few items for somebody.
+        """
+        seed, config = self.seed_of(number), self.config
+        if config.negatives == "uniform" or config.negatives == "popularity":
+            return Questions.draw(self.dataset, self.cases, source=config.negatives, negatives=self.wanted, seed=seed)
+        rows = np.zeros((len(self.cases), self.wanted), np.int32)
+        for row, (user, history) in enumerate(zip(self.cases.users, self.cases.histories, strict=True)):
+            stream = _DISLIKED if config.negatives == "disliked" else _POOL
+            rng = np.random.default_rng([seed, stream, int(user), len(history)])
+            rows[row] = self._pick(row, rng, pools)
+        return Questions.of(self.cases, rows, seed)
+
+    def seed_of(self, number: int) -> int:
+        """The seed of a round; the first one's is the alignment's own."""
+        return self.seed if not number else int(np.random.default_rng([self.seed, _ROUND, number]).integers(2**31))
+
+    def _pick(self, row: int, rng: np.random.Generator, pools: npt.NDArray[np.int32] | None) -> npt.NDArray[np.int32]:
+        if self.config.negatives == "disliked":
+            pool = disliked(self.dataset, self.cases, row)
+        else:
+            assert pools is not None
+            pool = pools[row][pools[row] > 0]
+        if len(pool) < self.wanted:
+            user = self.dataset.user_ids[int(self.cases.users[row])]
+            raise PalateError(
+                f"user '{user}' has {len(pool)} items to reject, and {self.wanted} are asked for",
+                "Ask for fewer: --num-negatives, or with choose pairs.choices.",
+            )
+        if self.config.negatives == "hard":
+            return pool[: self.wanted]
+        return rng.choice(pool, self.wanted, replace=False)
+
+
+def disliked(dataset: Dataset, cases: Cases, row: int) -> npt.NDArray[np.int32]:
+    """What the case's user rated low, without what it takes or has taken in training."""
+    assert dataset.dislikes is not None
+    user = int(cases.users[row])
+    had = np.concatenate([dataset.train_sequences()[user], cases.histories[row], cases.targets[row]])
+    found = np.unique(dataset.dislikes[user])
+    kept: npt.NDArray[np.int32] = found[~np.isin(found, had)].astype(np.int32)
+    return kept
+
+
+def with_dislikes(dataset: Dataset, cases: Cases, wanted: int) -> Cases:
+    """The cases whose users dislike at least ``wanted`` items.
+
+    Raises:
+        PalateError: the dataset keeps no dislikes, or nobody has enough of them.
+    """
+    if dataset.dislikes is None:
+        raise PalateError(
+            "the dataset keeps no dislikes", "Prepare it with --min-rating and --disliked-at-most, from rated data."
+        )
+    enough = [row for row in range(len(cases)) if len(disliked(dataset, cases, row)) >= wanted]
+    if not enough:
+        raise PalateError(f"no user of the sample dislikes {wanted} items or more", "Choose other --negatives.")
+    return cases.take(np.array(enough))
+
+
+@torch.no_grad()
+def retrieved(
+    retriever: Recommender, dataset: Dataset, cases: Cases, depth: int, mask_future: bool
+) -> npt.NDArray[np.int32]:
+    """The ``depth`` items that a retriever ranks best for each case: int32 ``[cases, depth]``, best first.
+
+    History and target are left out, and on request what the user takes later in training. Validation and test items
+    are not: training may not know them. 0 where a case has fewer.
+    """
+    out = np.zeros((len(cases), depth), np.int32)
+    train = dataset.train_sequences()
+    for start in range(0, len(cases), _ROWS):
+        some = cases.take(np.arange(start, min(start + _ROWS, len(cases))))
+        scores = retriever.score(some.histories).detach().float().cpu()
+        scores[:, 0] = -torch.inf
+        left_out = [
+            np.unique(np.concatenate([history, targets, *([train[int(user)]] if mask_future else [])]))
+            for user, history, targets in zip(some.users, some.histories, some.targets, strict=True)
+        ]
+        mask_items(scores, Sequences(np.concatenate(left_out), offsets_of(np.array([len(row) for row in left_out]))))
+        places, values = best_items(scores, depth)
+        found = torch.where(values > -torch.inf, places, 0).numpy()
+        out[start : start + len(found), : found.shape[1]] = found
+    return out
+
+
+def save_questions(questions: Questions, dataset: Dataset, path: Path) -> None:
+    """Pairs by outside ids, to read and to resume from: one row a position."""
+    items = dataset.catalogue.frame["item_id"]
+    frame = pl.DataFrame(
+        {
+            "user_id": dataset.user_ids[questions.cases.users.astype(np.int64)],
+            "history_length": questions.cases.histories.lengths,
+            "chosen": items[questions.candidates[:, 0].astype(np.int64) - 1],
+            "rejected": [items[row.astype(np.int64) - 1].to_list() for row in questions.candidates[:, 1:]],
+        }
+    )
+    with atomic_file(path) as part:
+        frame.write_parquet(part)
+
+
+def load_questions(path: Path, drawer: PairDrawer, number: int) -> Questions:
+    """What :func:`save_questions` wrote, for the same cases.
+
+    Raises:
+        PalateError: the file tells of other positions.
+    """
+    frame = pl.read_parquet(path)
+    ids = drawer.dataset.catalogue.frame["item_id"].to_list()
+    index = {item: place for place, item in enumerate(ids, 1)}
+    fresh = len(frame) == len(drawer.cases) and frame["history_length"].to_list() == list(
+        drawer.cases.histories.lengths
+    )
+    if (
+        not fresh
+        or frame["user_id"].to_list() != drawer.dataset.user_ids[drawer.cases.users.astype(np.int64)].to_list()
+    ):
+        raise PalateError(f"{path} holds the pairs of other positions", "Start again in another --out.")
+    rejected = np.array([[index[item] for item in row] for row in frame["rejected"].to_list()], np.int32)
+    return Questions.of(drawer.cases, rejected, drawer.seed_of(number))

@@ -1,0 +1,327 @@
+"""What an alignment of a language model asks for, checked before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from palate.config import Config
+from palate.data.dataset import Dataset
+from palate.data.sample import sample_users
+from palate.errors import PalateError, suggest
+from palate.evaluation.groups import RunGroup, open_dataset
+from palate.features.hardness import Hardness
+from palate.features.store import FeatureStore
+from palate.files import digest, file_digest
+from palate.mllm.alignment.config import AlignLoraConfig, AlignTrainerConfig, PairsConfig
+from palate.mllm.alignment.draw import PairDrawer, with_dislikes
+from palate.mllm.alignment.scores import Kind, items_of
+from palate.mllm.alignment.trainer import listed_items
+from palate.mllm.examples import Examples, Questions, judges, training_positions, validation_positions
+from palate.mllm.loading import merge_adapter
+from palate.mllm.prompter import LETTERS
+from palate.mllm.recommender import MLLMRecommender
+from palate.mllm.sft import check_longest
+from palate.mllm.sft_config import ExamplesConfig
+from palate.mllm.tuning import check_precision
+from palate.objectives import PREFERENCES, Preference
+from palate.rankers.registry import load_recommender
+from palate.recommender import Recommender
+from palate.runs import Run
+
+SECTIONS = ("preference", "pairs", "lora", "trainer")
+FEATURES = "features"
+_FEWEST = 3  # pairs of a forward below which responsiveness says nothing
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A checked request.
+
+    Attributes:
+        start: the run that alignment starts from.
+        dataset: what it was made from.
+        path: its folder, or None.
+        recommender: the policy: the run's, its adapter merged.
+        preference: the objective.
+        pairs, lora, trainer: settings.
+        drawer: draws rejected items for the positions.
+        validation: questions of validation, those that the run itself was validated with.
+        retriever: ranks the catalogue for pools, or None.
+        stores: features that hardness is made from.
+        identity: of the new run.
+        facts: for ``run.json``.
+    """
+
+    start: Run
+    dataset: Dataset
+    path: Path | None
+    recommender: MLLMRecommender
+    preference: Preference
+    pairs: PairsConfig
+    lora: AlignLoraConfig
+    trainer: AlignTrainerConfig
+    drawer: PairDrawer
+    validation: Questions
+    retriever: Recommender | None
+    stores: Mapping[str, FeatureStore]
+    seed: int
+    identity: dict[str, Any]
+    facts: dict[str, Any]
+
+    @property
+    def kind(self) -> Kind:
+        return "choose" if self.recommender.config.prompt.task == "choose" else self.pairs.kind
+
+    @property
+    def needs_hardness(self) -> bool:
+        return self.preference.needs_hardness
+
+    @property
+    def reference_identity(self) -> str:
+        """Which model the reference is."""
+        base, model = self.recommender.config.base, self.recommender.model
+        weights = [file_digest(folder / "adapter_model.safetensors") for folder in self.recommender.merged]
+        return digest(base.fingerprint, *weights, str(model.core.dtype), str(base.quantisation), model.device.type)
+
+    @cached_property
+    def lessons(self) -> Examples:
+        """Prompts about the targets alone: as long as any, before items to reject are drawn."""
+        cases = self.drawer.cases
+        others = Questions.draw(
+            self.dataset, cases, source="uniform", negatives=self.drawer.wanted, seed=self.drawer.seed
+        )
+        return self.examples(others)
+
+    @cached_property
+    def _written(self) -> Sequence[str | None]:
+        return self.recommender.written(self.drawer.cases.histories)
+
+    def examples(self, questions: Questions) -> Examples:
+        return Examples(questions, self.recommender.prompter, self._written)
+
+    def lengths(self, examples: Examples) -> list[int]:
+        """About how long each case is."""
+        sizes, each = examples.sizes(), examples.each
+        return [sum(sizes[start : start + each]) for start in range(0, len(sizes), each)]
+
+    def check_batch(self, workers: int) -> None:
+        """Refuse forwards of so few pairs that their responsiveness is 1 whatever they hold."""
+        each = self.lessons.each if self.kind == "answer" else self.drawer.wanted
+        pairs = self.trainer.batch_size * each * workers
+        if getattr(self.preference.config, "responsiveness", "one") != "one" and pairs < _FEWEST:
+            raise PalateError(
+                f"a forward of {pairs} pair(s) has no responsiveness, which compares at least {_FEWEST}",
+                "Raise --batch-size, or use --responsiveness one.",
+            )
+
+    def fit_hardness(self, examples: Examples) -> Hardness:
+        """Hardness as the preference's settings want it, fitted to the given pairs."""
+        config: Any = self.preference.config
+        cases = torch.arange(len(self.drawer.cases))
+        right = torch.tensor([examples.case(int(case))[1] for case in cases])
+        chosen, rejected = items_of(self.kind, listed_items(examples, cases), right)
+        return Hardness.fit(
+            self.stores.values(),
+            chosen,
+            rejected,
+            form=config.hardness,
+            shuffle_of=config.shuffle_of,
+            neighbours=config.neighbours,
+            spread=config.spread,
+            seed=self.seed,
+        )
+
+
+def plan_alignment(
+    run: Run | Path | str,
+    *,
+    objective: str,
+    settings: Mapping[str, Mapping[str, Any]],
+    seed: int | None,
+    device: str,
+    retriever: Run | Path | str | None,
+    dataset: Dataset | None,
+    dataset_path: Path | str | None,
+    features: Mapping[str, FeatureStore] | None,
+) -> Asked:
+    """Resolve and check what :func:`~palate.mllm.alignment.align.align_mllm` was asked for; the arguments are its."""
+    start = _run(run)
+    _check_start(start)
+    parsed = _parse(objective, settings)
+    preference: Preference = parsed["preference"]
+    pairs: PairsConfig = parsed["pairs"]
+    if pairs.pooled and retriever is None:
+        raise PalateError(
+            f"--negatives {pairs.negatives} come from a ranker's pool, and none is named", "Give --retriever RUN0."
+        )
+    if retriever is not None and not pairs.pooled:
+        raise PalateError(
+            f"--retriever is given, and --negatives {pairs.negatives} have no pool", "Use --negatives top-k or hard."
+        )
+    path = Path(dataset_path or start.info["dataset"].get("path") or ".")
+    data = _data(start, dataset, None if dataset_path is None else Path(dataset_path))
+    fast = None if retriever is None else _retriever(retriever, start, device)
+    stores = _stores(preference, path, data, features)
+    policy = _policy(start, device)
+    policy.look_in(path)
+    learnt = ExamplesConfig.parse(start.info["options"].get("examples", {}), where=str(start.folder / "run.json"))
+    drawer, validation = _questions(data, policy, pairs, learnt, start.seed if seed is None else seed)
+    options = {
+        "objective": objective,
+        "preference": preference.config.model_dump(mode="json"),
+        **{name: parsed[name].model_dump(mode="json") for name in ("pairs", "lora", "trainer")},
+        "retriever": None if retriever is None else str(_run(retriever).folder.resolve()),
+        "features": {name: store.fingerprint for name, store in stores.items()},
+    }
+    config = policy.config.model_dump(mode="json")
+    asked = Asked(
+        start=start,
+        dataset=data,
+        path=path if path.is_dir() else None,
+        recommender=policy,
+        **{name: parsed[name] for name in ("preference", "pairs", "lora", "trainer")},
+        drawer=drawer,
+        validation=validation,
+        retriever=fast,
+        stores=stores,
+        seed=drawer.seed,
+        identity={
+            "model": MLLMRecommender.name,
+            "seed": drawer.seed,
+            "options": {"mllm": config, "examples": learnt.model_dump(mode="json"), "alignment": options},
+            "features": {},
+            "warm_start": None,
+        },
+        facts={
+            "aligned_from": {"run": str(start.folder.resolve()), "adapters": _digests(policy)},
+            "made_from": start.info.get("made_from"),
+            "learnt": {"positions": len(drawer.cases), "validation_cases": len(validation)},
+        },
+    )
+    policy.ready_for(drawer.cases.histories)
+    policy.ready_for(validation.cases.histories)
+    check_longest(policy.model, asked.lessons)
+    return asked
+
+
+def _run(run: Run | Path | str) -> Run:
+    return run if isinstance(run, Run) else Run.open(run)
+
+
+def _check_start(start: Run) -> None:
+    if start.info["model"] != MLLMRecommender.name:
+        raise PalateError(
+            f"{start.folder} is a run of '{start.info['model']}', not of a language model",
+            "Align it with `palate align`.",
+        )
+    if not start.finished:
+        raise PalateError(f"{start.folder} is not finished", "Finish it with `palate mllm sft ... --resume`.")
+
+
+def _parse(objective: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    for section in settings:
+        if section not in SECTIONS:
+            raise PalateError(f"unknown section '{section}' in the settings", suggest(section, SECTIONS))
+    kind = PREFERENCES[objective]
+    kinds: dict[str, type[Config]] = {"pairs": PairsConfig, "lora": AlignLoraConfig, "trainer": AlignTrainerConfig}
+    parsed: dict[str, Any] = {
+        name: one.parse(settings.get(name, {}), where=f"settings [{name}]") for name, one in kinds.items()
+    }
+    given = settings.get("preference", {})
+    parsed["preference"] = kind(kind.Config.parse(given, where=f"settings [preference] of {objective}"))
+    return parsed
+
+
+def _data(start: Run, dataset: Dataset | None, path: Path | None) -> Dataset:
+    if dataset is None:
+        return open_dataset([RunGroup(start.name, (start,))], path)
+    if dataset.fingerprint != start.info["dataset"]["fingerprint"]:
+        raise PalateError(f"{start.folder} was made from other data than {dataset.name}", "Give the dataset it saw.")
+    return dataset
+
+
+def _policy(start: Run, device: str) -> MLLMRecommender:
+    """The run's model with its adapter merged into the weights."""
+    policy = load_recommender(start, device=device)
+    assert isinstance(policy, MLLMRecommender)
+    check_precision(str(policy.model.core.dtype).removeprefix("torch."))
+    adapter = start.model_folder / "adapter"
+    if hasattr(policy.model.model, "peft_config"):
+        policy.model.model = merge_adapter(policy.model.model, str(adapter))
+        policy.merged = (*policy.merged, adapter)
+    return policy
+
+
+def _digests(policy: MLLMRecommender) -> list[str]:
+    return [file_digest(folder / "adapter_model.safetensors") for folder in policy.merged]
+
+
+def _retriever(retriever: Run | Path | str, start: Run, device: str) -> Recommender:
+    run = _run(retriever)
+    if run.info["dataset"]["fingerprint"] != start.info["dataset"]["fingerprint"]:
+        raise PalateError(
+            f"the retriever {run.folder} was trained on other data than {start.folder}",
+            "Train one on the same dataset.",
+        )
+    if not run.finished:
+        raise PalateError(f"the retriever {run.folder} is not finished", "Finish it first.")
+    found = load_recommender(run, device=device)
+    if not found.whole_catalogue:
+        raise PalateError(f"'{found.name}' cannot rank the whole catalogue", "Choose a fast retriever.")
+    return found
+
+
+def _stores(
+    preference: Preference, path: Path, dataset: Dataset, features: Mapping[str, FeatureStore] | None
+) -> Mapping[str, FeatureStore]:
+    if not preference.needs_hardness:
+        return {}
+    if features is None:
+        folders = sorted(one for one in (path / FEATURES).glob("*") if one.is_dir() and not one.name.startswith("."))
+        features = {folder.name: FeatureStore.load(folder, dataset.catalogue) for folder in folders}
+    if not features:
+        raise PalateError(
+            f"hardness compares items by their features, and {path} has none",
+            "Run `palate encode`, or use --hardness one.",
+        )
+    return features
+
+
+def _questions(
+    dataset: Dataset, policy: MLLMRecommender, pairs: PairsConfig, learnt: ExamplesConfig, seed: int
+) -> tuple[PairDrawer, Questions]:
+    """Whom and what to reject, and the validation that the run had."""
+    choose = policy.config.prompt.task == "choose"
+    if choose and (pairs.kind == "answer" or pairs.num_negatives != 1):
+        raise PalateError(
+            "a run of the task choose compares letters of one list",
+            "Leave out --pairs and --num-negatives; pairs.choices says how long a list is.",
+        )
+    choices = pairs.choices or learnt.choices
+    if choose and choices > len(LETTERS):
+        raise PalateError(f"there are letters for {len(LETTERS)} candidates, not for {choices}", "Lower pairs.choices.")
+    wanted = choices - 1 if choose else pairs.num_negatives
+    if pairs.pooled and wanted > pairs.pool_k:
+        raise PalateError(f"a pool of {pairs.pool_k} does not fill a list of {choices}", "Raise --pool-k.")
+    count = learnt.users if pairs.users is None else pairs.users
+    users_seed = learnt.users_seed if pairs.users_seed is None else pairs.users_seed
+    users = None if count is None or count >= dataset.num_users else sample_users(dataset, count, users_seed)
+    cases = training_positions(dataset, users, pairs.cutoffs or learnt.cutoffs)
+    if pairs.negatives == "disliked":
+        cases = with_dislikes(dataset, cases, wanted)
+    if not len(cases):
+        raise PalateError("no user of the sample has a training position with a history", "Take more users.")
+    asked = min(learnt.validate_users, count or dataset.num_users)
+    some = judges(dataset, asked, users_seed, within=users if policy.preferences is not None else None)
+    others = learnt.choices - 1 if choose else learnt.validate_negatives
+    valid = validation_positions(dataset, some)
+    if not len(valid):
+        raise PalateError("no user of the sample has a validation case", "Take more users.")
+    validation = Questions.draw(dataset, valid, source=learnt.negatives, negatives=others, seed=learnt.users_seed)
+    return PairDrawer(dataset, cases, pairs, wanted, seed), validation
