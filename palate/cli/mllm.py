@@ -10,6 +10,7 @@ import typer
 
 from palate.cli.mllm_align import align
 from palate.cli.mllm_audit import audit
+from palate.cli.mllm_merge import merge
 from palate.cli.mllm_warm_up import warm_up
 from palate.cli.options import ConfigFile, Seed, Set, parse_assignments
 from palate.errors import PalateError
@@ -20,6 +21,7 @@ mllm = typer.Typer(
 mllm.command("warm-up")(warm_up)
 mllm.command("audit")(audit)
 mllm.command("align")(align)
+mllm.command("merge")(merge)
 
 DatasetFolder = Annotated[Path, typer.Argument(metavar="DATASET", help="Folder made by `palate prepare`.")]
 Out = Annotated[Path, typer.Option(metavar="RUN", help="Folder of the new run.")]

@@ -40,7 +40,7 @@ def weights_fingerprint(where: dict[str, Any]) -> str:
     Args:
         where: the arguments that the model was loaded with.
     """
-    folder = _folder(where)
+    folder = local_folder(where)
     patterns = ("model*.safetensors", "*.safetensors", "*.bin")
     weights = next((found for pattern in patterns if (found := sorted(folder.glob(pattern)))), [])
     if not weights:
@@ -54,7 +54,8 @@ def weights_fingerprint(where: dict[str, Any]) -> str:
     return digest(*parts)
 
 
-def _folder(where: dict[str, Any]) -> Path:
+def local_folder(where: dict[str, Any]) -> Path:
+    """Where the files of a model lie that was loaded with these arguments: its folder, or the hub's cache."""
     name = where["pretrained_model_name_or_path"]
     if Path(name).is_dir():
         return Path(name)

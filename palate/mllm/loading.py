@@ -67,11 +67,7 @@ def open_model(
     quantised = _quantisation(quantisation, place, precision)
     for one in (*merged, *([] if adapter is None else [adapter])):
         _check_adapter(one)
-    folder = _embedded(name)
-    options = EncoderOptions(
-        name=name, modality="text", revision=revision, trust_remote_code=trust_remote_code
-    )  # what a loader of the hub wants to know, whatever it loads
-    where = source(options, folder)
+    where = where_is(name, revision=revision, trust_remote_code=trust_remote_code)
     config = _fetch(name, "configuration", lambda: import_module("transformers").AutoConfig.from_pretrained(**where))
     auto, sees = _auto_class(name, config)
     model = _load(name, auto, where, precision, quantised, place)
@@ -87,6 +83,15 @@ def open_model(
     return ChatModel(
         name, model.eval(), processor, fingerprint=weights_fingerprint(where), longest=longest if sees else None
     )
+
+
+def where_is(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> dict[str, Any]:
+    """The arguments of ``from_pretrained`` that all parts of a model share; an embedded model is made if need be."""
+    folder = _embedded(name)
+    options = EncoderOptions(
+        name=name, modality="text", revision=revision, trust_remote_code=trust_remote_code
+    )  # what a loader of the hub wants to know, whatever it loads
+    return source(options, folder)
 
 
 def need_transformers() -> None:

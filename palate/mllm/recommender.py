@@ -232,30 +232,13 @@ class MLLMRecommender(Recommender):
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Self:
         config = read_config(folder)
-        if config.base.trust_remote_code:
-            _check_consent(folder, config.base.name)
+        check_consent(folder, config)
         items = Items.load(folder)
         templates = Templates.load(folder / "prompts")
         written = config.prompt.summary != "none" and not config.prompt.blind
         preferences = Preferences.load(folder, items) if written else None
-        base = config.base
+        model = open_saved(folder, config, device)
         merged = merged_adapters(folder)
-        model = open_model(
-            base.name,
-            device=device,
-            dtype=base.dtype,
-            quantisation=base.quantisation,
-            revision=base.revision,
-            trust_remote_code=base.trust_remote_code,
-            adapter=folder / "adapter" if (folder / "adapter").is_dir() else None,
-            merged=merged,
-        )
-        if model.fingerprint != base.fingerprint:
-            raise PalateError(
-                f"'{base.name}' is another model than the one that {folder} was made with "
-                f"({model.fingerprint} instead of {base.fingerprint})",
-                "Bring the old model back, or make the run again with the new one.",
-            )
         return cls(model, Prompter(items, config.prompt, templates), preferences, config, merged)
 
 
@@ -265,11 +248,38 @@ def merged_adapters(folder: Path) -> list[Path]:
     return sorted((path for path in found if path.name.isdigit()), key=lambda path: int(path.name))
 
 
-def _check_consent(folder: Path, model: str) -> None:
-    """A run is data, and data cannot agree to run code; this machine's owner can."""
-    if os.environ.get(CONSENT) != "1":
+def open_saved(folder: Path, config: MLLMConfig, device: str = "cpu") -> ChatModel:
+    """The language model of a saved model, with its adapters, without its prompts.
+
+    Raises:
+        PalateError: it wants to run code that nobody here agreed to, or is another one than the run was made with.
+    """
+    check_consent(folder, config)
+    base = config.base
+    model = open_model(
+        base.name,
+        device=device,
+        dtype=base.dtype,
+        quantisation=base.quantisation,
+        revision=base.revision,
+        trust_remote_code=base.trust_remote_code,
+        adapter=folder / "adapter" if (folder / "adapter").is_dir() else None,
+        merged=merged_adapters(folder),
+    )
+    if model.fingerprint != base.fingerprint:
         raise PalateError(
-            f"the run in {folder} wants to run code that the model '{model}' brings along",
+            f"'{base.name}' is another model than the one that {folder} was made with "
+            f"({model.fingerprint} instead of {base.fingerprint})",
+            "Bring the old model back, or make the run again with the new one.",
+        )
+    return model
+
+
+def check_consent(folder: Path, config: MLLMConfig) -> None:
+    """A run is data, and data cannot agree to run code; this machine's owner can."""
+    if config.base.trust_remote_code and os.environ.get(CONSENT) != "1":
+        raise PalateError(
+            f"the run in {folder} wants to run code that the model '{config.base.name}' brings along",
             f"Read that code first. If you trust it, set {CONSENT}=1 in the environment of this machine.",
         )
 

@@ -226,5 +226,7 @@ def test_what_the_caller_must_supply_is_asked_for_by_name() -> None:
         preference(replace(batch, hardness=None))
     with pytest.raises(PalateError, match="generator"):
         make("hanorec", sigma=0.1)(replace(batch, generator=None))
-    with pytest.raises(PalateError, match=r"'lora'.*adapters"):
-        make("hanorec", noise="lora")
+    # Noise on adapters is in the scores already.
+    noisy = replace(batch, generator=None, hardness=torch.ones_like(batch.rejected))
+    clean = make("hanorec", noise="none")(noisy).losses
+    assert torch.equal(make("hanorec", noise="lora", sigma=0.5)(noisy).losses, clean)

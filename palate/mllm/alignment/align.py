@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,10 @@ def align_mllm(
         dataset_path=dataset_path,
         features=features,
     )
+    asked.check_batch(int(os.environ.get("WORLD_SIZE", "1")))
     with random_state():
         trainer, step = _prepare(asked, Path(out), place)
         accelerator = trainer.accelerator
-        asked.check_batch(accelerator.num_processes)
         if accelerator.is_main_process:
             facts = {**asked.facts, **workers_of(Path(out), accelerator.num_processes, resume)}
             open_run(out, asked.identity, asked.dataset, asked.path, resume, facts)
