@@ -17,7 +17,9 @@ def merge(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the new model: --model DIR takes it.")],
     dtype: Annotated[
         str | None,
-        typer.Option(metavar="{float32,bfloat16,float16}", help="Precision of the weights written (default: the run's)."),
+        typer.Option(
+            metavar="{float32,bfloat16,float16}", help="Precision of the weights written (default: the run's)."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "cpu",
     config: ConfigFile = None,

@@ -7,6 +7,8 @@ its own.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,12 @@ __all__ = ["FACTS", "merge_run"]
 
 FACTS = "palate-merge.json"
 PRECISIONS = tuple(name for name in DTYPES if name != "auto")
-# What speaks for the base model beside its weights: tokenizer, processor, templates, code of its own, its licence.
+# What the base model has beside its weights: tokenizer, processor, templates, licence.
 _BESIDE = (
-    *("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.py"),
-    *("additional_chat_templates/*.jinja", "LICENSE*", "NOTICE*"),
+    *("*.json", "*.jinja", "additional_chat_templates/*.jinja", "*.model", "*.txt", "*.tiktoken"),
+    *("LICENSE*", "NOTICE*"),
 )
+_CODE = "*.py"
 # What the merged model writes itself, and what is true of the base model only.
 _NOT = ("config.json", "*.index.json", "adapter_*", "palate-*", "warm-up.json", "requirements*.txt")
 _GENERATION = "generation_config.json"
@@ -68,13 +71,13 @@ def merge_run(run: Run | Path | str, out: Path | str, *, device: str = "cpu", dt
         # A checkpoint may come quantised by its makers, whatever the run says.
         if getattr(chat.core.config, "quantization_config", None) is not None:
             raise _quantised(run, "as it comes")
-        kinds = {name: one.dtype for name, one in chat.core.named_parameters()}
+        kinds = {name.replace(".base_layer.", "."): one.dtype for name, one in _tensors(chat.core)}
         held = chat.core.dtype
         chat.core.float()
         merged = merge_adapter(chat.model, str(run.model_folder / "adapter"))
         _round(merged, kinds, held, held if dtype is None else getattr(torch, dtype))
         where = where_is(base.name, revision=base.revision, trust_remote_code=base.trust_remote_code)
-        _write(merged, local_folder(where), part)
+        _write(merged, local_folder(where), part, code=base.trust_remote_code)
         write_json(part / FACTS, _facts(run, config, merged, part))
     return out
 
@@ -105,10 +108,16 @@ def _quantised(run: Run, how: str) -> PalateError:
     )
 
 
+def _tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    return chain(model.named_parameters(), model.named_buffers())
+
+
 def _round(model: Any, kinds: dict[str, torch.dtype], held: torch.dtype, wanted: torch.dtype) -> None:
     """Bring weights from fp32 to ``wanted``; those that the family keeps in another precision, back to that."""
     with torch.no_grad():
-        for name, one in model.named_parameters():
+        for name, one in _tensors(model):
+            if not one.is_floating_point():
+                continue
             kind = kinds.get(name, held)
             one.data = one.data.to(wanted if kind == held else kind)
             if not torch.isfinite(one).all():
@@ -118,7 +127,7 @@ def _round(model: Any, kinds: dict[str, torch.dtype], held: torch.dtype, wanted:
                 )
 
 
-def _write(model: Any, base: Path, folder: Path) -> None:
+def _write(model: Any, base: Path, folder: Path, code: bool) -> None:
     """Weights and configuration as transformers writes them; everything else as the base model has it."""
     from transformers import GenerationConfig
 
@@ -128,7 +137,7 @@ def _write(model: Any, base: Path, folder: Path) -> None:
         model.generation_config = GenerationConfig()
     with quiet():
         model.save_pretrained(folder)
-    for pattern in _BESIDE:
+    for pattern in (*_BESIDE, *([_CODE] if code else [])):
         for path in sorted(base.glob(pattern)):
             name = path.relative_to(base)
             if path.is_file() and not any(name.match(one) for one in _NOT):
