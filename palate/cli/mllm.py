@@ -11,6 +11,7 @@ import typer
 from palate.cli.mllm_align import align
 from palate.cli.mllm_audit import audit
 from palate.cli.mllm_merge import merge
+from palate.cli.mllm_probe import probe
 from palate.cli.mllm_warm_up import warm_up
 from palate.cli.options import ConfigFile, Seed, Set, parse_assignments
 from palate.errors import PalateError
@@ -22,6 +23,7 @@ mllm.command("warm-up")(warm_up)
 mllm.command("audit")(audit)
 mllm.command("align")(align)
 mllm.command("merge")(merge)
+mllm.command("probe")(probe)
 
 DatasetFolder = Annotated[Path, typer.Argument(metavar="DATASET", help="Folder made by `palate prepare`.")]
 Out = Annotated[Path, typer.Option(metavar="RUN", help="Folder of the new run.")]

@@ -54,7 +54,7 @@ def main_table(comparison: Comparison) -> Table:
     headers += [label_of(name) for name in shown[1:]]
     rows = []
     for row in comparison.rows:
-        cells = [row.label, str(len(row.seeds)), _interval(row.estimates[comparison.primary])]
+        cells = [row.label, str(len(row.seeds)), interval_text(row.estimates[comparison.primary])]
         if compared:
             cells += _difference(row.differences.get(comparison.primary))
         for name in shown[1:]:
@@ -68,7 +68,7 @@ def slice_table(comparison: Comparison) -> Table:
     labels = [row.label for row in comparison.rows]
     rows = []
     for name, (users, of_slice) in comparison.slices.items():
-        cells = [_interval(row.estimates[comparison.primary]) for row in of_slice]
+        cells = [interval_text(row.estimates[comparison.primary]) for row in of_slice]
         rows.append([name, f"{users:,}", *cells])
     title = f"{label_of(comparison.primary)} [95%] by slice (looking closer; p-values are for the whole)"
     return Table(title, ["slice", "users", *labels], rows)
@@ -164,11 +164,16 @@ def to_markdown(comparison: Comparison, more: Sequence[Table] = ()) -> str:
     costs = scoring_cost_table(comparison)
     tables += [costs] if costs else []
     tables += more
+    return as_markdown(tables, footnotes(comparison))
+
+
+def as_markdown(tables: Sequence[Table], notes: Sequence[str]) -> str:
+    """Tables with their titles, and notes below them."""
     parts = []
     for table in tables:
         lines = [f"**{table.title}**", "", _line(table.headers), _line(["---"] * len(table.headers))]
         parts.append("\n".join([*lines, *(_line(row) for row in table.rows)]))
-    parts.append("\n".join(f"- {note}" for note in footnotes(comparison)))
+    parts.append("\n".join(f"- {note}" for note in notes))
     return "\n\n".join(parts) + "\n"
 
 
@@ -192,12 +197,12 @@ def _row_json(row: Row) -> dict[str, Any]:
         "label": row.label,
         "seeds": list(row.seeds),
         "metrics": {
-            **{name: {**_estimate_json(one), "by_seed": row.by_seed[name]} for name, one in row.estimates.items()},
+            **{name: {**estimate_json(one), "by_seed": row.by_seed[name]} for name, one in row.estimates.items()},
             **{name: {"mean": value} for name, value in row.totals.items()},
         },
         "differences": {
             name: {
-                **_estimate_json(one.estimate),
+                **estimate_json(one.estimate),
                 "p": _finite(one.estimate.p_value),
                 "p_holm": _finite(one.holm),
                 "detectable": _finite(one.estimate.detectable),
@@ -208,7 +213,7 @@ def _row_json(row: Row) -> dict[str, Any]:
     }
 
 
-def _estimate_json(one: Estimate) -> dict[str, float | None]:
+def estimate_json(one: Estimate) -> dict[str, float | None]:
     return {"mean": _finite(one.mean), "low": _finite(one.low), "high": _finite(one.high)}
 
 
@@ -220,7 +225,7 @@ def _number(value: float) -> str:
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
 
 
-def _interval(one: Estimate) -> str:
+def interval_text(one: Estimate) -> str:
     if not math.isfinite(one.low):
         return _number(one.mean)
     return f"{_number(one.mean)} [{_number(one.low)}, {_number(one.high)}]"

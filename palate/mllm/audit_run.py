@@ -78,7 +78,7 @@ def audit_run(
             f"'choose' has letters for {len(LETTERS)} candidates, not for {drawn.items.shape[1]}",
             f"Give --negatives {len(LETTERS) - int(drawn.num_targets.max())} or fewer.",
         )
-    shown, targets = _shown(drawn.items, drawn.num_targets)
+    shown, targets = as_shown(drawn.items, drawn.num_targets)
     histories = cases.histories.to_lists()
     if dataset.folder is not None:
         recommender.look_in(dataset.folder)
@@ -112,7 +112,7 @@ def audit_run(
     return AuditReport(counted, figures, _cost(replies), facts)
 
 
-def _shown(items: np.ndarray[Any, Any], num_targets: np.ndarray[Any, Any]) -> tuple[list[list[int]], list[set[int]]]:
+def as_shown(items: np.ndarray[Any, Any], num_targets: np.ndarray[Any, Any]) -> tuple[list[list[int]], list[set[int]]]:
     """Each user's candidates in an order that hides the targets, and the places of these."""
     ids = torch.from_numpy(items.astype(np.int64))
     shown, targets = [], []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -98,6 +99,30 @@ class Items:
         if item not in self._pictures:
             self._pictures[item] = self._seen(item)
         return self._pictures[item]
+
+    def with_pictures(self, instead: Mapping[int, int | None]) -> Items:
+        """The same items, some of them shown by another item's picture, or by none.
+
+        Args:
+            instead: item -> the item whose picture it gets; None: it has none. Others keep their own.
+
+        Raises:
+            PalateError: there is no such item.
+        """
+        made = copy.copy(self)
+        made.__dict__.pop("fingerprint", None)
+        whose: dict[int, int | None] = {item: item for item in range(1, len(self) + 1)}
+        for item, other in instead.items():
+            whose[self._checked(item)] = None if other is None else self._checked(other)
+        made._images = [None, *(None if other is None else self._images[other] for other in whose.values())]
+        made.refused = {}
+        # What was decoded once need not be again; what was refused is refused again, under the item's own name.
+        made._pictures = {
+            item: picture
+            for item, other in whose.items()
+            if other is not None and (picture := self._pictures.get(other)) is not None
+        }
+        return made
 
     def _seen(self, item: int) -> Picture | None:
         """The picture, decoded once to know that a model can be shown it."""

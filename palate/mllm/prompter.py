@@ -76,15 +76,19 @@ class Prompter:
         items: what may be said of items.
         options: what is shown.
         templates: in which words.
+        candidates: what may be said of candidates, where that is not what is said of the history's items.
 
     Raises:
         PalateError: pictures are to be shown, and the folder that the items' pictures lay in is gone.
     """
 
-    def __init__(self, items: Items, options: PromptOptions, templates: Templates) -> None:
+    def __init__(
+        self, items: Items, options: PromptOptions, templates: Templates, candidates: Items | None = None
+    ) -> None:
         if options.images != "none" and items.pictured and not items.root.is_dir():
             raise PalateError(f"the folder of the pictures {items.root} is gone", "Bring it back to where it was.")
         self.items, self.options, self.templates = items, options, templates
+        self.candidates = items if candidates is None else candidates
 
     def yes_no(self, history: Sequence[int], candidate: int, preference: str | None = None) -> Chat:
         """The question whether a user likes ``candidate``, to be answered :data:`YES` or :data:`NO`.
@@ -139,23 +143,23 @@ class Prompter:
             if self.options.history_text == "full" and self.items.text(item):
                 parts.append(f": {quoted(self.items.text(item))}")
             if number >= len(listed) - pictured:
-                picture = self._picture(item)
+                picture = self._picture(self.items, item)
                 parts += [" ", picture] if isinstance(picture, Picture) else [f" ({picture})"]
         return parts
 
     def _candidate(self, item: int) -> list[Part]:
-        options = self.options
-        parts: list[Part] = [quoted(self.items.title(item))]
-        if options.item_text == "full" and self.items.text(item):
-            parts.append(f"\nText: {quoted(self.items.text(item))}")
-        if options.item_summaries and self.items.summary(item):
-            parts.append(f"\nDescription: {quoted(self.items.summary(item))}")
+        options, items = self.options, self.candidates
+        parts: list[Part] = [quoted(items.title(item))]
+        if options.item_text == "full" and items.text(item):
+            parts.append(f"\nText: {quoted(items.text(item))}")
+        if options.item_summaries and items.summary(item):
+            parts.append(f"\nDescription: {quoted(items.summary(item))}")
         if options.images in ("candidate", "both"):
-            parts += ["\nPicture: ", self._picture(item)]
+            parts += ["\nPicture: ", self._picture(items, item)]
         return parts
 
-    def _picture(self, item: int) -> Part:
-        picture = self.items.picture(item)
+    def _picture(self, items: Items, item: int) -> Part:
+        picture = items.picture(item)
         if picture is None:
             return Picture(None) if self.options.missing_image == "blank" else NO_PICTURE
         return picture
