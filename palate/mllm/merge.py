@@ -137,6 +137,8 @@ def _write(model: Any, base: Path, folder: Path, code: bool) -> None:
         model.generation_config = GenerationConfig()
     with quiet():
         model.save_pretrained(folder)
+    for weights in folder.glob("*.safetensors"):
+        shutil.copymode(folder / "config.json", weights)  # safetensors writes them for their owner alone
     for pattern in (*_BESIDE, *([_CODE] if code else [])):
         for path in sorted(base.glob(pattern)):
             name = path.relative_to(base)

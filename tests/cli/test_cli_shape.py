@@ -62,6 +62,8 @@ CONTRACT = {
     },
     "mllm zero-shot": {"--model", "--task", "--summary", "--out"},
     "mllm audit": {"--users"},
+    "mllm merge": {"--out", "--dtype"},
+    "mllm probe": {"--users", "--negatives", "--candidates", "--split", "--out", "--json", "--seed"},
     "models": set(),
     "info": set(),
 }

@@ -129,6 +129,7 @@ def test_it_says_what_it_is_made_of(runs: Callable[..., Run], dataset: Dataset, 
         file_digest(run.folder / one / "adapter_model.safetensors") for one in folders
     ]
     assert len({one["weights"] for one in facts["adapters"]}) == 3
+    assert len({path.stat().st_mode for path in out.iterdir()}) == 1
     # Of the base model's files, everything but the weights is as it was; nothing of the adapters is left.
     names = {path.name for path in tiny("llama").iterdir()}
     assert {path.name for path in out.iterdir()} == names | {FACTS}
