@@ -47,7 +47,7 @@ class Commands:
             if one.name in values
         }
         try:
-            decides = self._train(typed, settings) if command == "train" else self._align(typed, settings)
+            decides = getattr(self, f"_{command.replace(' ', '_')}")(typed, settings)
         except PalateError as error:
             raise PalateError(f"{where}: {error.message}", error.remedy) from None
         return Given([*_words(command, values), *(word for one in settings for word in ("--set", one))], decides)
@@ -136,15 +136,48 @@ class Commands:
         decides["negatives"] = negatives.model_dump(mode="json")
         return decides
 
+    def _mllm_sft(self, given: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+        """All options of a fine-tuning, defaults included."""
+        from palate.cli.mllm_settings import SFT, settings_from
+        from palate.mllm.sft import Plan
+
+        if "model" not in given:
+            raise PalateError("'model' is missing", "Name the language model.")
+        plan = Plan.of(settings_from(given, assignments, SFT))
+        return {
+            "model": plan.model.model_dump(mode="json"),
+            "prompt": plan.prompt.model_dump(mode="json"),
+            **plan.options,
+            "scoring": plan.scoring,
+            **{name: str(given[name]) for name in ("summaries", "item_summaries", "prompts") if given.get(name)},
+        }
+
+    def _mllm_align(self, given: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+        """All options of an alignment of a language model but those that it takes over from its run."""
+        from palate.cli.mllm_settings import ALIGN, settings_from
+        from palate.mllm.alignment.plan import parse_settings
+
+        objective = given.get("objective", "dpo")
+        parsed = parse_settings(objective, settings_from(given, assignments, ALIGN))
+        if parsed.pairs.pooled != bool(given.get("retriever")):
+            raise PalateError(
+                f"negatives '{parsed.pairs.negatives}' and 'retriever' do not go together",
+                "A pool (top-k, hard) needs a retriever; other negatives have none.",
+            )
+        return {"objective": objective, **parsed.options}
+
 
 @cache
 def _context(command: str) -> Any:
     from palate.cli.app import build
 
-    known = vars(typer.main.get_command(build()))["commands"]
-    if command not in known:
-        raise PalateError(f"this Palate has no command '{command}'", suggest(command, known))
-    return known[command].context_class(known[command], info_name=command)
+    found: Any = typer.main.get_command(build())
+    for word in command.split():
+        known = vars(found)["commands"]
+        if word not in known:
+            raise PalateError(f"this Palate has no command '{command}'", suggest(word, known))
+        found = known[word]
+    return found.context_class(found, info_name=command)
 
 
 def _words(command: str, values: dict[str, Any]) -> list[str]:

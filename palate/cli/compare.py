@@ -77,7 +77,7 @@ def compare(
     commands = Commands(place, data, threads)
     for command, table in read.shared.items():
         if table:
-            commands.spelling(command, table, f"{recipe} [{command}]")
+            commands.spelling(command, table, f"{recipe} [{command.replace(' ', '.')}]")
     check_options(read, commands)
     where = f"{recipe} [evaluate]"
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +11,9 @@ from palate.cli.mllm_align import align
 from palate.cli.mllm_audit import audit
 from palate.cli.mllm_merge import merge
 from palate.cli.mllm_probe import probe
+from palate.cli.mllm_settings import SFT, ZERO_SHOT, settings_from
 from palate.cli.mllm_warm_up import warm_up
-from palate.cli.options import ConfigFile, Seed, Set, parse_assignments
+from palate.cli.options import ConfigFile, Seed, Set
 from palate.errors import PalateError
 
 mllm = typer.Typer(
@@ -147,37 +147,14 @@ def sft(
     The adapter of the best validation is kept. Killed at any moment, the same command with --resume goes on and ends
     with the same numbers.
     """
+    given = dict(locals())
     from palate.data.dataset import Dataset
 
-    _need_extra()
+    need_extra()
     from palate.mllm.sft import fine_tune
 
-    settings = with_options(
-        parse_assignments(list(set_ or [])),
-        {
-            "model": _model_options(model, dtype, quantisation, revision, trust_remote_code),
-            "prompt": _prompt_options(
-                task, summary, history_items, blind, images, missing_image, item_text, history_text, fields
-            ),
-            "examples": {
-                "users": users,
-                "cutoffs": cutoffs,
-                "negatives": negatives,
-                "negatives_per_positive": negatives_per_positive,
-                "choices": choices,
-            },
-            "lora": {"r": lora_r, "alpha": lora_alpha, "dropout": lora_dropout, "projector": train_projector},
-            "trainer": {
-                "loss": loss,
-                "epochs": epochs,
-                "batch_size": batch_size,
-                "accumulation": accumulation,
-                "learning_rate": learning_rate,
-                "gradient_checkpointing": gradient_checkpointing,
-            },
-        },
-    )
-    _set_threads(threads)
+    settings = settings_from(given, set_, SFT)
+    set_threads(threads)
     run = fine_tune(
         Dataset.load(dataset),
         out=out,
@@ -189,9 +166,9 @@ def sft(
         summaries=summaries,
         item_summaries=item_summaries,
         resume=resume,
-        on_row=_say,
+        on_row=say,
     )
-    _report(run.info, out)
+    report(run.info, out)
 
 
 @mllm.command("zero-shot")
@@ -220,20 +197,13 @@ def zero_shot(
     config: ConfigFile = None,
 ) -> None:
     """Take a language model as it comes: a run without training, to be evaluated like any other."""
+    given = dict(locals())
     from palate.data.dataset import Dataset
 
-    _need_extra()
+    need_extra()
     from palate.mllm.zero_shot import zero_shot as make
 
-    settings = with_options(
-        parse_assignments(list(set_ or [])),
-        {
-            "model": _model_options(model, dtype, quantisation, revision, trust_remote_code),
-            "prompt": _prompt_options(
-                task, summary, history_items, blind, images, missing_image, item_text, history_text, fields
-            ),
-        },
-    )
+    settings = settings_from(given, set_, ZERO_SHOT)
     make(
         Dataset.load(dataset),
         out=out,
@@ -247,58 +217,7 @@ def zero_shot(
     typer.echo(f"Run: {out}  (nothing was trained; next: palate evaluate {out} --protocol sampled)")
 
 
-def with_options(settings: dict[str, Any], given: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Settings by section, with the options that were given over them.
-
-    >>> with_options({"lora": {"r": 4, "alpha": 8}}, {"lora": {"r": 16, "dropout": None}, "trainer": {"epochs": None}})
-    {'lora': {'r': 16, 'alpha': 8}}
-    """
-    for section, values in given.items():
-        told = {key: value for key, value in values.items() if value is not None}
-        if told:
-            settings[section] = {**settings.get(section, {}), **told}
-    return settings
-
-
-def _model_options(
-    name: str, dtype: str | None, quantisation: str | None, revision: str | None, trust_remote_code: bool | None
-) -> dict[str, Any]:
-    return {
-        "name": name,
-        "dtype": dtype,
-        "quantisation": quantisation,
-        "revision": revision,
-        "trust_remote_code": trust_remote_code,
-    }
-
-
-def _prompt_options(
-    task: str | None,
-    summary: str | None,
-    history_items: int | None,
-    blind: bool | None,
-    images: str | None,
-    missing_image: str | None,
-    item_text: str | None,
-    history_text: str | None,
-    fields: str | None,
-) -> dict[str, Any]:
-    from palate.cli.summarise import split_fields
-
-    return {
-        "task": task,
-        "summary": summary,
-        "history_items": history_items,
-        "blind": blind,
-        "images": images,
-        "missing_image": missing_image,
-        "item_text": item_text,
-        "history_text": history_text,
-        "fields": split_fields(fields),
-    }
-
-
-def _need_extra() -> None:
+def need_extra() -> None:
     """Refuse before the dataset is read where the extra is not installed."""
     from importlib.util import find_spec
 
@@ -307,14 +226,14 @@ def _need_extra() -> None:
             raise PalateError(f"language models need the package '{package}'", "pip install 'palate[mllm]'")
 
 
-def _set_threads(threads: int | None) -> None:
+def set_threads(threads: int | None) -> None:
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
 
 
-def _say(row: dict[str, Any]) -> None:
+def say(row: dict[str, Any]) -> None:
     """One line a validation, on standard error."""
     metric = next(name for name in ("AUC", "accuracy") if name in row)
     loss = f"  loss {row['loss']:.4f}" if "loss" in row else ""
@@ -324,7 +243,7 @@ def _say(row: dict[str, Any]) -> None:
     typer.echo(f"{words}{seconds}{speed}", err=True)
 
 
-def _report(info: dict[str, Any], out: Path) -> None:
+def report(info: dict[str, Any], out: Path) -> None:
     import os
 
     from rich.console import Console

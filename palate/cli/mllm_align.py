@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from palate.cli.options import ConfigFile, Set, parse_assignments
+from palate.cli.mllm_settings import ALIGN, settings_from
+from palate.cli.options import ConfigFile, Set
 
 
 def align(
@@ -89,44 +90,14 @@ def align(
     Its adapter becomes part of the weights and a fresh one is trained; switched off, it leaves the reference. The
     adapter of the best validation is kept; diagnostics are written as numbers and as a picture.
     """
-    from palate.cli.mllm import _need_extra, _report, _say, _set_threads, with_options
+    given = dict(locals())
+    from palate.cli.mllm import need_extra, report, say, set_threads
 
-    _need_extra()
+    need_extra()
     from palate.mllm.alignment.align import align_mllm
 
-    settings: dict[str, dict[str, Any]] = with_options(
-        parse_assignments(list(set_ or [])),
-        {
-            "preference": {
-                "beta": beta,
-                "neighbours": neighbours,
-                "hardness": hardness,
-                "responsiveness": responsiveness,
-                "noise": noise,
-                "sigma": sigma,
-                "consistency": consistency,
-            },
-            "pairs": {
-                "kind": pairs,
-                "negatives": negatives,
-                "pool_k": pool_k,
-                "depth": depth,
-                "num_negatives": num_negatives,
-                "refresh_steps": refresh_steps,
-                "users": users,
-                "cutoffs": cutoffs,
-            },
-            "lora": {"r": lora_r, "alpha": lora_alpha, "dropout": lora_dropout},
-            "trainer": {
-                "epochs": epochs,
-                "batch_size": batch_size,
-                "accumulation": accumulation,
-                "learning_rate": learning_rate,
-                "gradient_checkpointing": gradient_checkpointing,
-            },
-        },
-    )
-    _set_threads(threads)
+    settings = settings_from(given, set_, ALIGN)
+    set_threads(threads)
     aligned = align_mllm(
         run,
         out=out,
@@ -137,9 +108,9 @@ def align(
         retriever=retriever,
         dataset_path=dataset,
         resume=resume,
-        on_row=_say,
+        on_row=say,
     )
-    _report(aligned.info, out)
+    report(aligned.info, out)
     for warning in aligned.info["alignment"]["warnings"]:
         typer.echo(f"Warning: {warning}", err=True)
     typer.echo(f"Diagnostics: {out}/alignment.png, {out}/alignment.json; pairs: {out}/pairs/")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from palate.errors import PalateError
-from palate.files import file_digest, read_json, write_json
+from palate.files import digest, file_digest, read_json, write_json
 from palate.runs import Run
 from palate.training.processes import Execute
 from palate.training.recipe import Curve, Recipe, Table
@@ -143,7 +143,9 @@ class Arms:
         parent = await self.final(start, seed) if start else None
         others = {other: await self.choice(other) for other in self.recipe.choices_of(arm) if other != arm}
         table = self.recipe.options(arm, {**others, arm: settings})
-        return self._job(name, arm, seed, table, folder, parent)
+        retriever = self.recipe.retriever_of(arm, table)
+        proposes = await self.final(retriever, seed) if retriever else None
+        return self._job(name, arm, seed, table, folder, parent, proposes)
 
     # -- how it is made -------------------------------------------------------------------------------------------
 
@@ -154,14 +156,22 @@ class Arms:
         # Shielded: that one who waits gives up does not take the run from the others.
         return await asyncio.shield(self._made[key])
 
-    def _job(self, name: str, arm: str, seed: int, table: Table, folder: Path, parent: Run | None) -> Job:
+    def _job(
+        self, name: str, arm: str, seed: int, table: Table, folder: Path, parent: Run | None, retriever: Run | None
+    ) -> Job:
         command = self.recipe.arms[arm].command
+        if retriever is not None:
+            table = {**table, "retriever": str(retriever.folder)}
         given = self.read(command, table, f"{self.recipe.path} [arm.{arm}]")
         source = self.dataset[0] if parent is None else str(parent.folder)
-        words = [command, source, *given.words, "--seed", str(seed), "--out", str(folder), "--resume"]
+        words = [*command.split(), source, *given.words, "--seed", str(seed), "--out", str(folder), "--resume"]
         state = None if parent is None else file_digest(parent.folder / "run.json")
         marked = None if parent is None else _mark(parent.folder).get("key")
-        key = key_of(command, given.decides, seed, self.dataset[1], marked)
+        parts = [command, given.decides, seed, self.dataset[1], marked]
+        if retriever is not None:
+            state = digest(str(state), file_digest(retriever.folder / "run.json"))
+            parts.append(_mark(retriever.folder).get("key"))
+        key = key_of(*parts)
         return Job(name, folder, self.out / "logs" / f"{name}.log", words, key, state)
 
     async def _ensure(self, job: Job) -> tuple[Run, bool]:

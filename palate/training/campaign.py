@@ -183,7 +183,9 @@ class Campaign:
 
     def _value(self, run: Run) -> tuple[str, float]:
         """A run's best validation; of a model without epochs, one made for the purpose."""
-        best = run.info.get("best")
+        best, own = run.info.get("best"), run.info.get("metric")
+        if best and isinstance(own, str) and own in best:  # a language model is asked about sampled candidates
+            return own, float(best[own])
         trainer = run.info["options"].get("settings", {}).get("trainer", {})
         if best and trainer.get("metric") in best:
             return trainer["metric"], float(best[trainer["metric"]])

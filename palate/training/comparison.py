@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from palate.data.dataset import Dataset
-from palate.errors import PalateError
+from palate.errors import PalateError, suggest
 from palate.evaluation.compare import Comparison, compare
 from palate.evaluation.groups import RunGroup
 from palate.evaluation.outputs import save_comparison
@@ -95,6 +95,8 @@ def check_options(recipe: Recipe, read: Read) -> None:
         where = f"{recipe.path} [arm.{name}]"
         table = recipe.options(name, {})
         read(arm.command, table, where)
+        if arm.command == "mllm align" and "retriever" in table:
+            _check_retriever(recipe, table["retriever"], where)
         if arm.start and recipe.arms[arm.start].command == "train":
             model = recipe.options(arm.start, {})["model"]
             if not issubclass(RANKERS[model], SequentialRanker):
@@ -118,6 +120,16 @@ def check_options(recipe: Recipe, read: Read) -> None:
         _refuse_idle(curve.setting, told, where)
 
 
+def _check_retriever(recipe: Recipe, named: Any, where: str) -> None:
+    if named in recipe.arms:
+        if recipe.arms[named].command not in ("train", "align"):
+            raise PalateError(f"{where}: the retriever '{named}' is a language model", "Name an arm that is fast.")
+    elif not Path(str(named)).is_dir():
+        raise PalateError(
+            f"{where}: 'retriever' names neither an arm nor a run: '{named}'", suggest(str(named), recipe.arms)
+        )
+
+
 def _refuse_idle(key: str, told: Sequence[Mapping[str, Any]], where: str) -> None:
     """A setting that another option overrules would be varied in vain."""
     if len(told) > 1 and all(one == told[0] for one in told):
@@ -139,9 +151,12 @@ def plan(recipe: Recipe, wanted: Wanted, read: Read, dataset: str, out: Path) ->
         start = recipe.arms[arm].start
         command = recipe.arms[arm].command
         table = override(recipe.options(arm, {}), over)
+        retriever = recipe.retriever_of(arm, table)
+        if retriever is not None:
+            table["retriever"] = str(out / "runs" / f"{retriever}-{seed}")
         words = read(command, table, f"{recipe.path} [arm.{arm}]").words
         source = str(out / "runs" / f"{start}-{seed}") if start else dataset
-        line = ["palate", command, source, *words, "--seed", str(seed), "--out", str(folder), "--resume"]
+        line = ["palate", *command.split(), source, *words, "--seed", str(seed), "--out", str(folder), "--resume"]
         rows.append({"name": name, "command": line, "and": open_})
 
     for arm in wanted.searched(recipe):

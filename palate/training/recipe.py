@@ -21,6 +21,13 @@
     like = "rodpo"                         # what rodpo has, its chosen settings included, but for
     negatives = "uniform"
 
+    [arm.llm]
+    command = "mllm sft"                   # a language model; [mllm.sft] is shared by all of its kind
+    [arm.llm-dpo]
+    from = "llm"                           # `palate mllm align`; [mllm.align] is shared
+    negatives = "top-k"
+    retriever = "base"                     # an arm that ranks the catalogue
+
     [curve.pool-k]
     arm = "rodpo"
     setting = "pool-k"
@@ -32,7 +39,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,7 +54,10 @@ from palate.training.search_space import Choices, Interval
 Space = Choices | Interval
 Table = dict[str, Any]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-_TABLES = ("compare", "train", "align", "evaluate", "arm", "curve")
+_TABLES = ("compare", "train", "align", "mllm", "evaluate", "arm", "curve")
+# What an arm from scratch is made by, and what continues it.
+NEXT = {"train": "align", "mllm sft": "mllm align", "mllm align": "mllm align", "align": "align"}
+_FIRST = ("train", "mllm sft")
 
 
 class CompareTable(Config):
@@ -110,8 +120,9 @@ class Arm:
         start: the arm that it is aligned from, or None where it is trained from scratch.
         like: the arm whose options it takes over.
         own: its own options and sections, as written.
-        shared: whether the shared table ``[train]`` or ``[align]`` lies below them.
+        shared: whether the shared table of its command lies below them.
         search: option or ``section.key`` -> what to try.
+        command: ``train``, ``align``, ``mllm sft`` or ``mllm align``.
     """
 
     name: str
@@ -120,10 +131,7 @@ class Arm:
     own: Table = field(default_factory=dict)
     shared: bool = True
     search: dict[str, Space] = field(default_factory=dict)
-
-    @property
-    def command(self) -> Literal["train", "align"]:
-        return "train" if self.start is None else "align"
+    command: str = "train"
 
 
 @dataclass(frozen=True)
@@ -132,7 +140,7 @@ class Recipe:
 
     Attributes:
         arms: by name, in the order of the file.
-        shared: the tables ``[train]`` and ``[align]``.
+        shared: tables of options by command.
         evaluate: the table ``[evaluate]``.
         digest: of the file's bytes.
     """
@@ -160,6 +168,11 @@ class Recipe:
         shared = self.shared[arm.command] if arm.shared else {}
         below = self.options(arm.like, chosen) if arm.like else shared
         return override(merged(below, arm.own), chosen.get(name, {}))
+
+    def retriever_of(self, name: str, table: Table) -> str | None:
+        """The arm that proposes items to an alignment of a language model; None where it is no arm, or none at all."""
+        named = table.get("retriever")
+        return named if self.arms[name].command == "mllm align" and named in self.arms else None
 
     def choices_of(self, name: str) -> list[str]:
         """The arms whose searches decide an arm's options: itself and those it is like."""
@@ -194,8 +207,9 @@ def read_recipe(path: Path | str, also: Sequence[str] = ()) -> Recipe:
                 raise PalateError(f"{path} [arm.{name}]: '{key}' names no arm: '{other}'", suggest(other, arms))
     _refuse_cycles(arms, path)
     arms = {name: _with_start(arm, arms, path) for name, arm in arms.items()}
+    arms = {name: replace(arm, command=_command(arm, arms, path)) for name, arm in arms.items()}
     curves = {name: _curve(name, table, arms, path) for name, table in tables.get("curve", {}).items()}
-    shared = {name: dashed(tables.get(name, {})) for name in ("train", "align")}
+    shared = {name: dashed(_table(tables, name)) for name in NEXT}
     recipe = Recipe(path, compare, arms, curves, shared, dashed(tables.get("evaluate", {})), digest(path.read_bytes()))
     for key, names in (("base", [recipe.base]), ("family", recipe.family)):
         for name in names:
@@ -214,6 +228,11 @@ def _arm(name: str, table: Any, path: Path) -> Arm:
     own = dashed(table)
     search = own.pop("search", {})
     words = {key: own.pop(key, None) for key in ("from", "like")}
+    command = own.pop("command", None)
+    if command is not None and command not in _FIRST:
+        raise PalateError(f"{where}: 'command' is {command!r}", suggest(str(command), _FIRST))
+    if command is not None and (words["from"] or words["like"]):
+        raise PalateError(f"{where}: 'command' is decided by 'from' and 'like'", "Leave it out.")
     for key, other in words.items():
         if other is not None and not isinstance(other, str):
             raise PalateError(f"{where}: '{key}' is {other!r}", "Give the name of an arm.")
@@ -225,7 +244,7 @@ def _arm(name: str, table: Any, path: Path) -> Arm:
     if not isinstance(search, dict):
         raise PalateError(f"{where}: 'search' is {search!r}", f"Write a table [arm.{name}.search].")
     spaces = {_setting(key): _space(key, entry, f"{where}: search") for key, entry in _flat(search).items()}
-    return Arm(name, words["from"], words["like"], own, shared, spaces)
+    return Arm(name, words["from"], words["like"], own, shared, spaces, command or "train")
 
 
 def _curve(name: str, table: Any, arms: Mapping[str, Arm], path: Path) -> Curve:
@@ -273,7 +292,28 @@ def _with_start(arm: Arm, arms: Mapping[str, Arm], path: Path) -> Arm:
             f"{path} [arm.{arm.name}] is aligned, and '{other.name}', which it is like, is trained from scratch",
             "Leave out 'from' or 'like'.",
         )
-    return Arm(arm.name, arm.start or other.start, arm.like, arm.own, arm.shared, arm.search)
+    return replace(arm, start=arm.start or other.start)
+
+
+def _command(arm: Arm, arms: Mapping[str, Arm], path: Path) -> str:
+    """By which command an arm is made: that of the arm it is like, or what continues that of the arm it starts from."""
+    if arm.start is not None:
+        own = NEXT[_command(arms[arm.start], arms, path)]
+        if arm.like is not None and _command(arms[arm.like], arms, path) != own:
+            raise PalateError(
+                f"{path} [arm.{arm.name}] is made by `palate {own}`, and '{arm.like}', which it is like, is not",
+                "Leave out 'like', or start from an arm of its kind.",
+            )
+        return own
+    return arm.command if arm.like is None else _command(arms[arm.like], arms, path)
+
+
+def _table(tables: Mapping[str, Any], command: str) -> Table:
+    """The shared options of a command: those of ``mllm sft`` stand in ``[mllm.sft]``."""
+    found: Any = tables
+    for word in command.split():
+        found = found.get(word, {})
+    return found if isinstance(found, dict) else {}
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from palate.config import Config
 from palate.data.dataset import Dataset
 from palate.data.sample import sample_users
 from palate.errors import PalateError, suggest
@@ -37,6 +36,44 @@ from palate.runs import Run
 SECTIONS = ("preference", "pairs", "lora", "trainer")
 FEATURES = "features"
 _FEWEST = 3  # pairs of a forward below which responsiveness says nothing
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """Settings, checked for themselves."""
+
+    preference: Preference
+    pairs: PairsConfig
+    lora: AlignLoraConfig
+    trainer: AlignTrainerConfig
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As plain values."""
+        sections = {"pairs": self.pairs, "lora": self.lora, "trainer": self.trainer}
+        return {
+            "preference": self.preference.config.model_dump(mode="json"),
+            **{name: config.model_dump(mode="json") for name, config in sections.items()},
+        }
+
+
+def parse_settings(objective: str, settings: Mapping[str, Mapping[str, Any]]) -> Parsed:
+    """Settings by section, as :class:`Parsed`.
+
+    Raises:
+        PalateError: an unknown objective, section or setting, or a value out of bounds.
+    """
+    for section in settings:
+        if section not in SECTIONS:
+            raise PalateError(f"unknown section '{section}' in the settings", suggest(section, SECTIONS))
+    kind = PREFERENCES[objective]
+    given = settings.get("preference", {})
+    return Parsed(
+        kind(kind.Config.parse(given, where=f"settings [preference] of {objective}")),
+        PairsConfig.parse(settings.get("pairs", {}), where="settings [pairs]"),
+        AlignLoraConfig.parse(settings.get("lora", {}), where="settings [lora]"),
+        AlignTrainerConfig.parse(settings.get("trainer", {}), where="settings [trainer]"),
+    )
 
 
 @dataclass(frozen=True)
@@ -153,9 +190,8 @@ def plan_alignment(
     """Resolve and check what :func:`~palate.mllm.alignment.align.align_mllm` was asked for; the arguments are its."""
     start = _run(run)
     _check_start(start)
-    parsed = _parse(objective, settings)
-    preference: Preference = parsed["preference"]
-    pairs: PairsConfig = parsed["pairs"]
+    parsed = parse_settings(objective, settings)
+    preference, pairs = parsed.preference, parsed.pairs
     if pairs.pooled and retriever is None:
         raise PalateError(
             f"--negatives {pairs.negatives} come from a ranker's pool, and none is named", "Give --retriever RUN0."
@@ -174,8 +210,7 @@ def plan_alignment(
     drawer, validation = _questions(data, policy, pairs, learnt, start.seed if seed is None else seed)
     options = {
         "objective": objective,
-        "preference": preference.config.model_dump(mode="json"),
-        **{name: parsed[name].model_dump(mode="json") for name in ("pairs", "lora", "trainer")},
+        **parsed.options,
         "retriever": None if retriever is None else str(_run(retriever).folder.resolve()),
         "features": {name: store.fingerprint for name, store in stores.items()},
     }
@@ -185,7 +220,10 @@ def plan_alignment(
         dataset=data,
         path=path if path.is_dir() else None,
         recommender=policy,
-        **{name: parsed[name] for name in ("preference", "pairs", "lora", "trainer")},
+        preference=preference,
+        pairs=pairs,
+        lora=parsed.lora,
+        trainer=parsed.trainer,
         drawer=drawer,
         validation=validation,
         retriever=fast,
@@ -222,20 +260,6 @@ def _check_start(start: Run) -> None:
         )
     if not start.finished:
         raise PalateError(f"{start.folder} is not finished", "Finish it with `palate mllm sft ... --resume`.")
-
-
-def _parse(objective: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    for section in settings:
-        if section not in SECTIONS:
-            raise PalateError(f"unknown section '{section}' in the settings", suggest(section, SECTIONS))
-    kind = PREFERENCES[objective]
-    kinds: dict[str, type[Config]] = {"pairs": PairsConfig, "lora": AlignLoraConfig, "trainer": AlignTrainerConfig}
-    parsed: dict[str, Any] = {
-        name: one.parse(settings.get(name, {}), where=f"settings [{name}]") for name, one in kinds.items()
-    }
-    given = settings.get("preference", {})
-    parsed["preference"] = kind(kind.Config.parse(given, where=f"settings [preference] of {objective}"))
-    return parsed
 
 
 def _data(start: Run, dataset: Dataset | None, path: Path | None) -> Dataset:
