@@ -155,7 +155,8 @@ class Commands:
     def _mllm_align(self, given: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
         """All options of an alignment of a language model but those that it takes over from its run."""
         from palate.cli.mllm_settings import ALIGN, settings_from
-        from palate.mllm.alignment.plan import parse_settings
+        from palate.files import file_digest
+        from palate.mllm.alignment.plan import feature_stores, parse_settings
 
         objective = given.get("objective", "dpo")
         parsed = parse_settings(objective, settings_from(given, assignments, ALIGN))
@@ -164,7 +165,15 @@ class Commands:
                 f"negatives '{parsed.pairs.negatives}' and 'retriever' do not go together",
                 "A pool (top-k, hard) needs a retriever; other negatives have none.",
             )
-        return {"objective": objective, **parsed.options}
+        decides = {"objective": objective, **parsed.options}
+        named = given.get("retriever")
+        if named and (Path(named) / "run.json").is_file():  # an arm that proposes is part of the key already
+            decides["retriever"] = file_digest(Path(named) / "run.json")
+        if parsed.preference.needs_hardness:
+            decides["features"] = {
+                name: store.fingerprint for name, store in feature_stores(self.folder, self.dataset.catalogue).items()
+            }
+        return decides
 
 
 @cache

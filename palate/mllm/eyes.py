@@ -6,6 +6,7 @@ import hashlib
 from collections import OrderedDict
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from palate.mllm.model import ChatModel
@@ -36,7 +37,10 @@ class Eyes:
         keys = [hashlib.blake2b(one.float().cpu().numpy().tobytes(), digest_size=16).digest() for one in pixels]
         new = [number for number, key in enumerate(keys) if key not in self._kept and key not in keys[:number]]
         if new:
-            found = self.model.core.model.get_image_features(pixel_values=pixels[new], return_dict=True).pooler_output
+            # Never with a graph: what is kept is met again when that graph is gone.
+            with torch.no_grad():
+                seen = self.model.core.model.get_image_features(pixel_values=pixels[new], return_dict=True)
+            found = seen.pooler_output
             for number, one in zip(new, found, strict=True):
                 self._kept[keys[number]] = one.clone()  # a view would keep the whole batch in memory
                 self.bytes += one.nbytes
@@ -46,12 +50,14 @@ class Eyes:
             features.append(self._kept[key])
         while self.bytes > self.most:
             self.bytes -= self._kept.popitem(last=False)[1].nbytes
-        return {**rest, "mm_encoder_outputs": {"image": _Looked(features)}}
+        return {**rest, "mm_encoder_outputs": {"image": _Looked(pooler_output=features)}}
 
 
 class _Looked(dict[str, Any]):
-    """What a tower returns: transformers reads ``pooler_output`` from it."""
+    """What a tower returns: transformers reads ``pooler_output`` from it. Made from pairs like any other dict, for
+    distributed training makes it anew on its device."""
 
-    def __init__(self, features: list[Tensor]) -> None:
-        super().__init__(pooler_output=features)
-        self.pooler_output = features
+    @property
+    def pooler_output(self) -> list[Tensor]:
+        found: list[Tensor] = self["pooler_output"]
+        return found

@@ -9,6 +9,7 @@ prompts of a case, which differ in their candidate only, can be packed into one 
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from palate.errors import PalateError
 from palate.mllm.answer_trainer import answer_trainer
 from palate.mllm.examples import Examples
 from palate.mllm.eyes import Eyes
@@ -74,38 +76,69 @@ def logits_of(model: Any, chat_model: ChatModel, inputs: Mapping[str, Any], ends
         ends: int64 ``[B, prompts]``, the last token of each prompt.
         tokens: int64 ``[answers]``, the first token of each answer.
     """
-    out = model(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=1)
+    forward = inspect.signature(type(chat_model.core).forward).parameters
+    few = {"logits_to_keep": 1} if "logits_to_keep" in forward else {}
+    out = model(**inputs, use_cache=False, output_hidden_states=True, **few)
     hidden = out.hidden_states[-1]
     rows = torch.arange(len(ends), device=hidden.device)[:, None]
     return option_logits(chat_model, hidden[rows, ends.to(hidden.device)], tokens)
 
 
 def can_pack(model: ChatModel, examples: Examples) -> bool:
-    """Whether packed prompts of the first case score as they do on their own; warns where they should and do not."""
-    if not takes_masks(model):
-        return False
-    chats, answers = examples.case(0)[0], examples.answers
+    """Whether packed prompts score as they do on their own; warns where they should and do not.
+
+    Tried on a few cases: the first, the longest (attention of some families reaches so far and no further), and one
+    with pictures (that of others differs there).
+
+    Raises:
+        PalateError: the model answers in training otherwise than in scoring, packed or not.
+    """
+    cases = _telling(examples)
+    told = ""
+    if takes_masks(model):
+        apart = [_apart(model, examples, case, packed=True) for case in cases]
+        if all(found <= allowed for found, allowed in apart):
+            return True
+        told = f" ({max(found for found, _ in apart):.3g})"
+    for case in cases:
+        found, allowed = _apart(model, examples, case, packed=False)
+        if not found <= allowed:  # nor if it is no number
+            raise PalateError(
+                f"'{model.name}' ({model.family}) answers otherwise in training than when it is asked ({found:.3g})",
+                "Use --loss tokens, or a model of a family that is tested (docs/mllm-models.md).",
+            )
+    if told:
+        warnings.warn(
+            f"'{model.name}' ({model.family}) answers differently{told} where prompts are packed; each is read on its "
+            "own instead, which is slower.",
+            stacklevel=2,
+        )
+    return False
+
+
+def _telling(examples: Examples) -> list[int]:
+    sizes, each = examples.sizes(), examples.each
+    longest = max(range(len(sizes)), key=sizes.__getitem__) // each
+    cases = range(len(sizes) // each)
+    pictured = next((case for case in cases if any(chat.pictures for chat in examples.case(case)[0])), 0)
+    return sorted({0, longest, pictured})
+
+
+def _apart(model: ChatModel, examples: Examples, case: int, *, packed: bool) -> tuple[float, float]:
+    """How far training's logits of a case lie from the scorer's, and how far they may."""
+    chats, answers = examples.case(case)[0], examples.answers
     scorer = Scorer(model, reuse=False)
     naive = scorer.logits(chats, answers)
     training = model.model.training
     model.model.eval()
     try:
         with torch.inference_mode():
-            batch = CaseCollator(model, examples, packed=True)([{"row": 0}])
-            inputs = arguments(batch, model.device)
+            batch = CaseCollator(model, examples, packed)([{"row": case}])
             tokens = model.first_tokens(chats[0], answers)
-            found = logits_of(model.model, model, inputs, batch["ends"], tokens)[0].cpu()
+            found = logits_of(model.model, model, arguments(batch, model.device), batch["ends"], tokens)
     finally:
         model.model.train(training)
-    apart, allowed = scorer.apart(naive, found)
-    if apart <= allowed:
-        return True
-    warnings.warn(
-        f"'{model.name}' ({model.family}) answers differently ({apart:.3g}) where prompts are packed; each is read on "
-        "its own instead, which is slower.",
-        stacklevel=2,
-    )
-    return False
+    return scorer.apart(naive, found.reshape(naive.shape).cpu())
 
 
 @cache

@@ -72,5 +72,5 @@ def _places(model: ChatModel, case: Shared, longest: int) -> Tensor:
         if hasattr(model.core.base_model, "get_rope_index"):
             wholes = [one.expand(3, -1) for one in wholes]
     read = len(case.prefix)
-    row = torch.cat([wholes[0][..., :read], *(whole[..., read:] for whole in wholes)], dim=-1).cpu()
+    row = torch.cat([wholes[0][..., :read], *(whole[..., read:] for whole in wholes)], dim=-1)
     return torch.nn.functional.pad(row, (0, longest - row.shape[-1]))

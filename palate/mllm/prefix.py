@@ -51,7 +51,7 @@ def share(model: ChatModel, chats: Sequence[Chat]) -> Shared:
 
 
 def places_of(model: ChatModel, wholes: Sequence[Encoded]) -> list[Tensor] | None:
-    """Positions ``[3, tokens]`` of every prompt, for families that lay pictures out in two dimensions; else None."""
+    """Positions ``[3, tokens]`` of every prompt, on the CPU, for families that lay pictures out in two dimensions."""
     base = model.core.base_model
     if not hasattr(base, "get_rope_index") or not any(whole.pictures for whole in wholes):
         if hasattr(base, "rope_deltas"):
@@ -60,12 +60,11 @@ def places_of(model: ChatModel, wholes: Sequence[Encoded]) -> list[Tensor] | Non
     places = []
     for whole in wholes:
         if not whole.pictures:
-            places.append(torch.arange(len(whole), device=model.device).expand(3, -1))
+            places.append(torch.arange(len(whole)).expand(3, -1))
             continue
         made = model.collate([whole])
         made.pop("pixel_values", None)
-        there = {key: value.to(model.device) for key, value in made.items()}
-        places.append(base.get_rope_index(**there)[0][:, 0])
+        places.append(base.get_rope_index(**made)[0][:, 0])
     return places
 
 

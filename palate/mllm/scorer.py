@@ -161,6 +161,7 @@ class Scorer:
                 there[key] = value.to(core.dtype)
         if self.eyes is not None:
             there = self.eyes.look(there)
+        more = {key: value.to(core.device) if isinstance(value, Tensor) else value for key, value in more.items()}
         return core.base_model(**there, **{"use_cache": False, **more})
 
 

@@ -120,12 +120,12 @@ class Watch:
     def saved_checkpoint(self, state: Any) -> None:
         """Mark a checkpoint as complete, with what Trainer does not keep."""
         learnt = self.trainer.accelerator.reduce(self.trainer.learnt, "sum").tolist()
-        seconds = self.before + time.monotonic() - self.began
+        seconds, facts = self.before + time.monotonic() - self.began, self.trainer.kept()
         if self.main:
             folder = Path(self.trainer.args.output_dir) / f"checkpoint-{state.global_step}"
             write_json(
                 folder / STATE,
-                {"rows": self.rows, "learnt": learnt, "seconds": round(seconds, 3), "facts": self.trainer.kept()},
+                {"rows": self.rows, "learnt": learnt, "seconds": round(seconds, 3), "facts": facts},
             )
         self.saved = time.monotonic()
 

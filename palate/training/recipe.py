@@ -58,6 +58,7 @@ _TABLES = ("compare", "train", "align", "mllm", "evaluate", "arm", "curve")
 # What an arm from scratch is made by, and what continues it.
 NEXT = {"train": "align", "mllm sft": "mllm align", "mllm align": "mllm align", "align": "align"}
 _FIRST = ("train", "mllm sft")
+_MLLM = ("warm-up", "sft", "zero-shot", "align", "audit", "merge", "probe")
 
 
 class CompareTable(Config):
@@ -194,6 +195,9 @@ def read_recipe(path: Path | str, also: Sequence[str] = ()) -> Recipe:
     for name in tables:
         if name not in (*_TABLES, *also):
             raise PalateError(f"{path}: unknown table [{name}]", suggest(name, _TABLES))
+    for name in tables.get("mllm", {}) if isinstance(tables.get("mllm", {}), dict) else ():
+        if name not in _MLLM:
+            raise PalateError(f"{path}: unknown table [mllm.{name}]", suggest(name, _MLLM))
     for name in _TABLES:
         if not isinstance(tables.get(name, {}), dict):
             raise PalateError(f"{path}: '{name}' is not a table", f"Write [{name}].")

@@ -103,3 +103,14 @@ def test_two_workers_reject_the_same_items(
     assert two_workers(*words, tmp_path / "cut", json.dumps(settings), -1, tmp_path / "c2").returncode == 0
     cut = [(row["step"], row["AUC"], row["valid_loss"], row.get("loss")) for row in rows_of(tmp_path / "cut")]
     assert cut == [(row["step"], row["AUC"], row["valid_loss"], row.get("loss")) for row in both[0]]
+    # Noise on adapters is each worker's own and needs a clean forward besides; the cache is warm by now.
+    settings["preference"] |= {"noise": "lora", "sigma": 0.05}
+    for name in ("noisy", "again"):
+        done = two_workers(*words, tmp_path / name, json.dumps(settings), -1, tmp_path / f"{name}-seen")
+        assert done.returncode == 0, done.stderr[-2000:]
+    noisy, again = (
+        [(row["step"], row["AUC"], row.get("loss"), row.get("noise_ratio")) for row in rows_of(tmp_path / name)]
+        for name in ("noisy", "again")
+    )
+    assert noisy == again
+    assert noisy[-1][3] > 0

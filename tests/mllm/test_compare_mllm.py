@@ -95,6 +95,7 @@ def test_each_arm_has_its_command(recipe: Path) -> None:
         ('retriever = "knn"', 'retriever = "knm"', "neither an arm nor a run"),
         ('retriever = "knn"', "", "needs a retriever"),
         ('hardness = "one"', 'hardness = "two"', "hardness"),
+        ("[mllm.align]", "[mllm.aligned]", "mllm.align"),
         ("users = 6\ncutoffs", "yusers = 6\ncutoffs", "yusers"),
     ],
 )

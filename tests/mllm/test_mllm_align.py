@@ -168,11 +168,25 @@ def test_at_the_start_the_policy_is_the_reference_and_both_are_the_fine_tuned_ru
     tuned: Callable[..., Run], dataset: Dataset, tmp_path: Path, family: str, task: str, images: str, kind: str
 ) -> None:
     run = tuned(family, task, images)
+    # What the trainer built, before it has moved by more than a hair: the first forward of a fresh adapter.
     aligned = align_mllm(
-        run, out=tmp_path / "aligned", settings={"pairs": {"kind": kind}, "trainer": SMALL}, dataset=dataset
+        run,
+        out=tmp_path / "aligned",
+        settings={
+            "pairs": {"kind": kind},
+            "lora": {"dropout": 0.0},
+            "trainer": {**SMALL, "learning_rate": 1e-12, "keep": "last"},
+        },
+        dataset=dataset,
     )
-    # Before the first step.
-    assert rows_of(aligned)[0]["step"] == 0
+    moved = rows_of(aligned)[-1]
+    assert abs(moved["reward_margin"]) < 1e-5
+    assert abs(moved["chosen_drift"]) < 1e-5
+    assert moved["loss"] == pytest.approx(np.log(2), abs=1e-5)
+    assert moved["score_scale"] > 1e-2
+    items = torch.tensor([[5, 6, 7]])
+    before = load_recommender(run).score([[1, 3]], items)
+    torch.testing.assert_close(load_recommender(aligned).score([[1, 3]], items), before, atol=1e-4, rtol=0)
     asked = plan(run, settings={"pairs": {"kind": kind}}, seed=0)
     reference = Reference(asked.recommender.model, "x", packed=True)
     with pytest.raises(AttributeError):
@@ -184,8 +198,7 @@ def test_at_the_start_the_policy_is_the_reference_and_both_are_the_fine_tuned_ru
     model = asked.recommender.model
     model.model = get_peft_model(model.model, peft_config(model, asked.lora))
     frozen = reference.logits(asked.lessons)
-    before = load_recommender(run)
-    scorer = Scorer(before.model, reuse=False)
+    scorer = Scorer(load_recommender(run).model, reuse=False)
     for case in range(3):
         chats, _ = asked.lessons.case(case)
         naive = scorer.logits(chats, asked.lessons.answers)
@@ -437,6 +450,9 @@ def test_the_reference_is_asked_once(
     assert second.info["reference_prompts"] == 0
     third = align_mllm(tuned("llama", "choose"), out=tmp_path / "c", **go)
     assert third.info["reference_prompts"] == 16  # another model
+    shorter = {"settings": {"trainer": SMALL, "pairs": {"choices": 3}}, "dataset": dataset, "seed": 9}
+    fewer = align_mllm(tuned("llama", "choose"), out=tmp_path / "e", **shorter)
+    assert fewer.info["reference_prompts"] == 16  # the same model, lists of another length
     for kept in (tmp_path / "cache" / "references").glob("*.safetensors"):
         kept.write_bytes(b"torn")  # made again
     fourth = align_mllm(tuned(), out=tmp_path / "d", objective="ipo", **go)
@@ -476,6 +492,7 @@ def test_more_is_learnt_than_the_fine_tuned_run_knew(
         ("yes-no", "dppo", {}, "dppo"),
         ("yes-no", "hanorec", {"preference": {"hardness": "calibrated"}}, "palate encode"),
         ("choose", "dpo", {"pairs": {"kind": "answer"}}, "letters of one list"),
+        ("choose", "dpo", {"pairs": {"num_negatives": 3}}, "letters of one list"),
     ],
 )
 def test_mistakes_are_told_before_any_work(
@@ -491,6 +508,39 @@ def test_a_forward_of_two_pairs_has_no_responsiveness(tuned: Callable[..., Run],
     with pytest.raises(PalateError, match="responsiveness"):
         align_mllm(tuned(), out=tmp_path / "run", objective="hanorec", settings=settings)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "pairs", "words"),
+    [
+        ("yes-no", {"negatives": "top-k", "pool_k": 28, "num_negatives": 28}, "28 negatives"),
+        ("choose", {"negatives": "top-k", "depth": 28}, "ranks at most 26"),
+        ("yes-no", {"negatives": "uniform"}, "have no pool"),
+    ],
+)
+def test_pools_that_cannot_be_are_refused_before_a_run_is_made(
+    tuned: Callable[..., Run], retriever: Run, dataset: Dataset, tmp_path: Path, task: str, pairs: Any, words: str
+) -> None:
+    with pytest.raises(PalateError, match=words):
+        align_mllm(
+            tuned("llama", task),
+            out=tmp_path / "run",
+            settings={"pairs": pairs},
+            retriever=retriever,
+            dataset=dataset,
+        )
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_an_aligned_run_goes_on_with_its_own_positions(
+    tuned: Callable[..., Run], dataset: Dataset, tmp_path: Path
+) -> None:
+    settings = {"trainer": SMALL, "pairs": {"users": 4, "cutoffs": 1}}
+    once = align_mllm(tuned(), out=tmp_path / "once", settings=settings, dataset=dataset)
+    twice = align_mllm(once, out=tmp_path / "twice", settings={"trainer": SMALL}, dataset=dataset)
+    assert twice.info["learnt"] == once.info["learnt"] == {"positions": 4, "validation_cases": 6}
+    assert rows_of(twice)[0]["AUC"] == once.info["best"]["AUC"]
+    assert len(twice.info["aligned_from"]["adapters"]) == 2
 
 
 def test_only_language_models_are_aligned_here(retriever: Run, tmp_path: Path) -> None:

@@ -134,6 +134,45 @@ def test_fine_tuning_on_the_options(dataset: Dataset, tiny: Tiny, tmp_path: Path
     assert any(value.abs().max() > 0 for name, value in adapter.items() if "lora_B" in name)
 
 
+def test_pictures_are_remembered_without_a_graph(dataset: Dataset, tiny: Tiny, tmp_path: Path) -> None:
+    """Checkpointing makes the tower's input ask for a gradient; a picture that comes up again has no graph left."""
+    settings = tiny_settings(
+        tiny("llava"),
+        prompt={"images": "candidate"},
+        examples={"users": 8, "cutoffs": 3},
+        trainer={"loss": "options", "gradient_checkpointing": True, "epochs": 2},
+    )
+    assert fine_tune(dataset, out=tmp_path / "run", settings=settings).finished
+
+
+def test_remembered_features_survive_being_sent_to_a_device() -> None:
+    from torch.distributed.utils import _recursive_to
+
+    from palate.mllm.eyes import _Looked
+
+    (sent,) = _recursive_to(_Looked(pooler_output=[torch.ones(2)]), torch.device("cpu"), False)
+    assert isinstance(sent, _Looked)
+    assert torch.equal(sent.pooler_output[0], torch.ones(2))
+
+
+def test_attention_that_does_not_reach_far_is_found_out(dataset: Dataset, tiny: Tiny) -> None:
+    """The longest prompt tells, not the first."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    parts, examples = lessons_of(dataset, tiny("llama"))
+    shape = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    width = len(parts.model.tokenizer)
+    torch.manual_seed(0)
+    for window, packs in ((8, False), (4096, True)):
+        config = MistralConfig(vocab_size=width, num_key_value_heads=2, sliding_window=window, **shape)
+        parts.model.model = MistralForCausalLM(config).eval()
+        if packs:
+            assert can_pack(parts.model, examples)
+        else:
+            with pytest.warns(UserWarning, match="where prompts are packed"):
+                assert not can_pack(parts.model, examples)
+
+
 def test_a_killed_run_ends_with_the_same_numbers(dataset: Dataset, tiny: Tiny, tmp_path: Path) -> None:
     class Killed(Exception):
         pass

@@ -78,7 +78,9 @@ def align_mllm(
     asked.check_batch(int(os.environ.get("WORLD_SIZE", "1")))
     with random_state():
         trainer, step = _prepare(asked, Path(out), place)
-        accelerator = trainer.accelerator
+        accelerator, rounds = trainer.accelerator, step.round_of
+        assert isinstance(rounds, Rounds)
+        rounds.check()
         if accelerator.is_main_process:
             facts = {**asked.facts, **workers_of(Path(out), accelerator.num_processes, resume)}
             open_run(out, asked.identity, asked.dataset, asked.path, resume, facts)
@@ -86,8 +88,6 @@ def align_mllm(
         aligned = Run.open(out)
         if aligned.finished:
             return aligned
-        rounds = step.round_of
-        assert isinstance(rounds, Rounds)
         rounds.begin(aligned.folder, resume)
         if asked.needs_hardness:
             step.hardness = asked.fit_hardness(rounds.at(0).examples)

@@ -64,18 +64,30 @@ class PairDrawer:
         """The seed of a round; the first one's is the alignment's own."""
         return self.seed if not number else int(np.random.default_rng([self.seed, _ROUND, number]).integers(2**31))
 
-    def _pick(self, row: int, rng: np.random.Generator, pools: npt.NDArray[np.int32] | None) -> npt.NDArray[np.int32]:
-        if self.config.negatives == "disliked":
-            pool = disliked(self.dataset, self.cases, row)
-        else:
-            assert pools is not None
-            pool = pools[row][pools[row] > 0]
+    def check(self, pools: npt.NDArray[np.int32] | None) -> None:
+        """Refuse pools that are too small for somebody.
+
+        Raises:
+            PalateError: naming the user.
+        """
+        for row, pool in enumerate(() if pools is None else pools):
+            self._enough(row, pool[pool > 0])
+
+    def _enough(self, row: int, pool: npt.NDArray[np.int32]) -> None:
         if len(pool) < self.wanted:
             user = self.dataset.user_ids[int(self.cases.users[row])]
             raise PalateError(
                 f"user '{user}' has {len(pool)} items to reject, and {self.wanted} are asked for",
                 "Ask for fewer: --num-negatives, or with choose pairs.choices.",
             )
+
+    def _pick(self, row: int, rng: np.random.Generator, pools: npt.NDArray[np.int32] | None) -> npt.NDArray[np.int32]:
+        if self.config.negatives == "disliked":
+            pool = disliked(self.dataset, self.cases, row)
+        else:
+            assert pools is not None
+            pool = pools[row][pools[row] > 0]
+        self._enough(row, pool)
         if self.config.negatives == "hard":
             return pool[: self.wanted]
         return rng.choice(pool, self.wanted, replace=False)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset
 from palate.data.sample import sample_users
 from palate.errors import PalateError, suggest
@@ -124,7 +125,7 @@ class Asked:
         """Which model the reference is."""
         base, model = self.recommender.config.base, self.recommender.model
         weights = [file_digest(folder / "adapter_model.safetensors") for folder in self.recommender.merged]
-        return digest(base.fingerprint, *weights, str(model.core.dtype), str(base.quantisation), model.device.type)
+        return digest(base.fingerprint, *weights, str(model.core.dtype), model.device.type, *self.lessons.answers)
 
     @cached_property
     def lessons(self) -> Examples:
@@ -207,10 +208,12 @@ def plan_alignment(
     policy = _policy(start, device)
     policy.look_in(path)
     learnt = ExamplesConfig.parse(start.info["options"].get("examples", {}), where=str(start.folder / "run.json"))
-    drawer, validation = _questions(data, policy, pairs, learnt, start.seed if seed is None else seed)
+    positions = _positions(start, pairs, learnt)
+    drawer, validation = _questions(data, policy, pairs, learnt, positions, start.seed if seed is None else seed)
     options = {
         "objective": objective,
         **parsed.options,
+        "positions": positions,
         "retriever": None if retriever is None else str(_run(retriever).folder.resolve()),
         "features": {name: store.fingerprint for name, store in stores.items()},
     }
@@ -275,6 +278,11 @@ def _policy(start: Run, device: str) -> MLLMRecommender:
     policy = load_recommender(start, device=device)
     assert isinstance(policy, MLLMRecommender)
     check_precision(str(policy.model.core.dtype).removeprefix("torch."))
+    if policy.config.base.quantisation is not None:
+        raise PalateError(
+            f"the weights of {start.folder} are {policy.config.base.quantisation}: its adapter would not merge exactly",
+            "Fine-tune without --quantisation before you align.",
+        )
     adapter = start.model_folder / "adapter"
     if hasattr(policy.model.model, "peft_config"):
         policy.model.model = merge_adapter(policy.model.model, str(adapter))
@@ -301,14 +309,19 @@ def _retriever(retriever: Run | Path | str, start: Run, device: str) -> Recommen
     return found
 
 
+def feature_stores(dataset: Path, catalogue: Catalogue) -> dict[str, FeatureStore]:
+    """All features in a dataset's folder, by modality."""
+    folders = sorted(one for one in (dataset / FEATURES).glob("*") if one.is_dir() and not one.name.startswith("."))
+    return {folder.name: FeatureStore.load(folder, catalogue) for folder in folders}
+
+
 def _stores(
     preference: Preference, path: Path, dataset: Dataset, features: Mapping[str, FeatureStore] | None
 ) -> Mapping[str, FeatureStore]:
     if not preference.needs_hardness:
         return {}
     if features is None:
-        folders = sorted(one for one in (path / FEATURES).glob("*") if one.is_dir() and not one.name.startswith("."))
-        features = {folder.name: FeatureStore.load(folder, dataset.catalogue) for folder in folders}
+        features = feature_stores(path, dataset.catalogue)
     if not features:
         raise PalateError(
             f"hardness compares items by their features, and {path} has none",
@@ -317,8 +330,25 @@ def _stores(
     return features
 
 
+def _positions(start: Run, pairs: PairsConfig, learnt: ExamplesConfig) -> dict[str, Any]:
+    """Which positions: those asked for, or those that the run learnt from (in alignment, if it was aligned)."""
+    before = start.info["options"].get("alignment", {}).get("positions", learnt.model_dump())
+    given = {"users": pairs.users, "users_seed": pairs.users_seed, "cutoffs": pairs.cutoffs}
+    return {name: before[name] if value is None else value for name, value in given.items()}
+
+
+def _sample(dataset: Dataset, count: int | None, seed: int) -> Any:
+    """The users of a sample; None is everybody."""
+    return None if count is None or count >= dataset.num_users else sample_users(dataset, count, seed)
+
+
 def _questions(
-    dataset: Dataset, policy: MLLMRecommender, pairs: PairsConfig, learnt: ExamplesConfig, seed: int
+    dataset: Dataset,
+    policy: MLLMRecommender,
+    pairs: PairsConfig,
+    learnt: ExamplesConfig,
+    positions: Mapping[str, Any],
+    seed: int,
 ) -> tuple[PairDrawer, Questions]:
     """Whom and what to reject, and the validation that the run had."""
     choose = policy.config.prompt.task == "choose"
@@ -328,21 +358,23 @@ def _questions(
             "Leave out --pairs and --num-negatives; pairs.choices says how long a list is.",
         )
     choices = pairs.choices or learnt.choices
-    if choose and choices > len(LETTERS):
-        raise PalateError(f"there are letters for {len(LETTERS)} candidates, not for {choices}", "Lower pairs.choices.")
+    if choose and (pairs.depth or 0) > len(LETTERS):
+        raise PalateError(
+            f"with choose the policy ranks at most {len(LETTERS)} items, not {pairs.depth}", "Lower --depth."
+        )
     wanted = choices - 1 if choose else pairs.num_negatives
     if pairs.pooled and wanted > pairs.pool_k:
         raise PalateError(f"a pool of {pairs.pool_k} does not fill a list of {choices}", "Raise --pool-k.")
-    count = learnt.users if pairs.users is None else pairs.users
-    users_seed = learnt.users_seed if pairs.users_seed is None else pairs.users_seed
-    users = None if count is None or count >= dataset.num_users else sample_users(dataset, count, users_seed)
-    cases = training_positions(dataset, users, pairs.cutoffs or learnt.cutoffs)
+    cases = training_positions(
+        dataset, _sample(dataset, positions["users"], positions["users_seed"]), positions["cutoffs"]
+    )
     if pairs.negatives == "disliked":
         cases = with_dislikes(dataset, cases, wanted)
     if not len(cases):
         raise PalateError("no user of the sample has a training position with a history", "Take more users.")
-    asked = min(learnt.validate_users, count or dataset.num_users)
-    some = judges(dataset, asked, users_seed, within=users if policy.preferences is not None else None)
+    asked = min(learnt.validate_users, learnt.users or dataset.num_users)
+    within = _sample(dataset, learnt.users, learnt.users_seed) if policy.preferences is not None else None
+    some = judges(dataset, asked, learnt.users_seed, within=within)
     others = learnt.choices - 1 if choose else learnt.validate_negatives
     valid = validation_positions(dataset, some)
     if not len(valid):

@@ -60,7 +60,7 @@ class Reference:
         """float32 ``[cases, prompts, answers]``, on the CPU; the same on all workers."""
         cases = len(examples) // examples.each
         keys = [[_key(chat, examples.answers) for chat in examples.case(case)[0]] for case in range(cases)]
-        missing = [case for case, row in enumerate(keys) if any(key not in self._known for key in row)]
+        missing = self._missing(keys)
         if missing:
             found = self._ask(examples, missing)
             for case, logits in zip(missing, found, strict=True):
@@ -69,6 +69,14 @@ class Reference:
             if self._file is not None and self.worker == 0:
                 _write(self._file, self._known)
         return torch.stack([torch.stack([self._known[key] for key in row]) for row in keys])
+
+    def _missing(self, keys: Sequence[Sequence[bytes]]) -> list[int]:
+        """Cases that some worker lacks: another run may have added to the cache when some had read it."""
+        lacking = torch.tensor([any(key not in self._known for key in row) for row in keys])
+        if self.gather is not None:
+            joined = self.gather(lacking.float().to(self.model.device)).cpu()
+            lacking = joined.view(self.workers, -1).sum(0) > 0
+        return lacking.nonzero()[:, 0].tolist()
 
     def _ask(self, examples: Examples, cases: Sequence[int]) -> Tensor:
         answers = examples.answers

@@ -35,7 +35,7 @@ def report_alignment(run: Run) -> dict[str, Any]:
 def warnings(rows: list[Row]) -> list[str]:
     """What a user should know of how it ended."""
     told = []
-    drift = rows[-1].get("chosen_drift")
+    drift = next((row["chosen_drift"] for row in reversed(rows) if "chosen_drift" in row), None)
     if drift is not None and drift < -_FALL:
         told.append(
             f"the log-probability of the right answer about targets fell by {-drift:.3f} on average: the policy pushes "

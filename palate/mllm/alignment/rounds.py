@@ -15,7 +15,9 @@ from palate.mllm.alignment.draw import load_questions, retrieved, save_questions
 from palate.mllm.alignment.reference import Reference
 from palate.mllm.alignment.trainer import Round
 from palate.mllm.examples import Questions
-from palate.recommender import Recommender
+from palate.mllm.recommender import MLLMRecommender
+from palate.mllm.scorer import Scorer
+from palate.mllm.sft import check_longest
 
 if TYPE_CHECKING:
     from palate.mllm.alignment.plan import Asked
@@ -60,6 +62,7 @@ class Rounds:
         if self._round is None or number != self._number:
             questions = self._questions(number)
             examples = self.asked.examples(questions)
+            check_longest(self.asked.recommender.model, examples)
             later = torch.from_numpy(taken_later(self.asked.dataset, questions))
             self._round, self._number = Round(examples, self.reference.logits(examples), later), number
         return self._round
@@ -75,25 +78,45 @@ class Rounds:
         if self.main:
             save_questions(questions, self.asked.dataset, path)
         self.wait()
-        return questions
+        # All read what one has written: scores that differ in their last bits may order a pool differently elsewhere.
+        return load_questions(path, self.asked.drawer, number)
+
+    def check(self) -> None:
+        """Make the pools, and refuse those that are too small for somebody, before a run is made.
+
+        Raises:
+            PalateError: naming the user.
+        """
+        self.asked.drawer.check(self._proposed() if self.asked.pairs.pooled else None)
+
+    def _proposed(self) -> npt.NDArray[np.int32]:
+        """What the retriever proposes, int32 ``[cases, depth]``: the first worker's, for all."""
+        if self._retrieved is None:
+            config, asked = self.asked.pairs, self.asked
+            assert asked.retriever is not None
+            depth = config.depth or config.pool_k
+            found = retrieved(asked.retriever, asked.dataset, asked.drawer.cases, depth, config.mask_future)
+            gather, workers = self.reference.gather, self.reference.workers
+            if gather is not None:
+                flat = gather(torch.from_numpy(found).flatten().to(self.reference.model.device)).cpu()
+                found = flat.view(workers, *found.shape)[0].numpy()
+            self._retrieved = found
+        return self._retrieved
 
     def _pools(self) -> npt.NDArray[np.int32] | None:
         """int32 ``[cases, pool_k]``, best first."""
         config, asked = self.asked.pairs, self.asked
         if not config.pooled:
             return None
-        if self._retrieved is None:
-            assert asked.retriever is not None
-            depth = config.depth or config.pool_k
-            cases = asked.drawer.cases
-            self._retrieved = retrieved(asked.retriever, asked.dataset, cases, depth, config.mask_future)
         if config.depth is None:
-            return self._retrieved
-        return self._ranked(asked.recommender, self._retrieved)[:, : config.pool_k]
+            return self._proposed()
+        return self._ranked(asked.recommender, self._proposed())[:, : config.pool_k]
 
-    def _ranked(self, policy: Recommender, pools: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    def _ranked(self, policy: MLLMRecommender, pools: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         """The pools in the policy's order: each worker asks about its share."""
         reference, cases = self.reference, self.asked.drawer.cases
+        if self.asked.lora.projector:  # what it remembers of pictures was an earlier projector's
+            policy.scorer = Scorer(policy.model, rows=policy.config.rows)
         mine = np.arange(reference.worker, len(pools), reference.workers)
         scores = torch.zeros(len(pools), pools.shape[1])
         scores[mine] = policy.score(cases.histories.take(mine), torch.from_numpy(pools[mine]).long()).nan_to_num(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -206,8 +207,8 @@ def align_trainer() -> type[Any]:
             self, step: AlignStep, now: Round, cases: Tensor, pairs: Pairs, clean: Tensor, right: Tensor
         ) -> dict[str, float]:
             told = step.watch(now, cases, pairs, clean.detach(), right)
-            if step.noise is not None:
-                told["noise_ratio"] = step.noise.ratio()
+            if step.noise is not None and not math.isnan(ratio := step.noise.ratio()):
+                told["noise_ratio"] = ratio
             return told
 
         def _number(self) -> int:
@@ -223,14 +224,25 @@ def align_trainer() -> type[Any]:
                 self.counts[key] += 1
 
         def kept(self) -> dict[str, Any]:
-            return {"sums": dict(self.sums), "counts": dict(self.counts)}
+            """Sums and counts over all workers, which call this together."""
+            from accelerate.utils import gather_object
+
+            sums: dict[str, float] = defaultdict(float)
+            counts: dict[str, int] = defaultdict(int)
+            for told in gather_object([(dict(self.sums), dict(self.counts))]):
+                for key, value in told[0].items():
+                    sums[key] += value
+                    counts[key] += told[1][key]
+            return {"sums": dict(sums), "counts": dict(counts)}
 
         def restore(self, kept: Mapping[str, Any]) -> None:
-            self.sums.update(kept["sums"])
-            self.counts.update(kept["counts"])
+            if self.accelerator.is_main_process:  # they are everybody's
+                self.sums.update(kept["sums"])
+                self.counts.update(kept["counts"])
 
         def facts(self) -> dict[str, float]:
-            means = {key: total / self.counts[key] for key, total in self.sums.items()}
+            kept = self.kept()
+            means = {key: total / kept["counts"][key] for key, total in kept["sums"].items()}
             self.sums.clear()
             self.counts.clear()
             return means
