@@ -41,7 +41,7 @@ def describe(path: Path | str) -> Facts:
 
 
 def kind_of(folder: Path) -> str | None:
-    """``dataset``, ``feature store``, ``run``, ``evaluation``, ``tuning``, ``summaries`` or None."""
+    """``bundle``, ``dataset``, ``feature store``, ``run``, ``evaluation``, ``tuning``, ``summaries`` or None."""
     return next((_KINDS[marker] for marker in _FOLDERS if (folder / marker).is_file()), None)
 
 
@@ -122,6 +122,22 @@ def _rows(path: Path) -> list[Facts]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
+def _bundle(folder: Path) -> Facts:
+    info = read_json(folder / "bundle.json")
+    if not isinstance(info, dict) or not isinstance(info.get("files"), dict):
+        raise PalateError(f"{folder / 'bundle.json'} is not a bundle's", "Check the path.")
+    files = info.pop("files")
+    return {
+        "kind": "bundle",
+        **{key: value for key, value in info.items() if key not in ("kind", "format", "run")},
+        "trained_on": (info.get("run") or {}).get("dataset"),
+        "seed": (info.get("run") or {}).get("seed"),
+        "environment": (info.get("run") or {}).get("environment"),
+        "files": {name: entry.get("bytes") for name, entry in files.items() if not name.startswith("images/")},
+        "pictures": sum(name.startswith("images/") for name in files),
+    }
+
+
 def _evaluation(folder: Path) -> Facts:
     return {"kind": "evaluation", **_without_format(folder / "table.json")}
 
@@ -163,7 +179,7 @@ def _folder(folder: Path) -> Facts:
     if not found:
         raise PalateError(
             f"{folder} is no artefact of Palate and holds none",
-            "Give a dataset, a feature store, a run, an evaluation or a file.",
+            "Give a dataset, a feature store, a run, a bundle, an evaluation or a file.",
         )
     return {"kind": "folder", "holds": found}
 
@@ -218,6 +234,7 @@ def _image(path: Path) -> Facts:
 
 
 _FOLDERS: dict[str, Callable[[Path], Facts]] = {
+    "bundle.json": _bundle,
     "store.json": _store,
     "run.json": _run,
     "manifest.json": _dataset,
@@ -226,6 +243,7 @@ _FOLDERS: dict[str, Callable[[Path], Facts]] = {
     "summaries.json": _summaries,
 }
 _KINDS = {
+    "bundle.json": "bundle",
     "store.json": "feature store",
     "run.json": "run",
     "manifest.json": "dataset",

@@ -12,7 +12,8 @@ from rich.console import Console
 from palate import __version__
 from palate.errors import PalateError
 
-# One small file a command: palate/cli/NAME.py with a function of the same name, or an application of commands.
+# One small file a command: palate/cli/NAME.py with a function of the same name, or an application of commands. A dash in
+# the name is an underscore there.
 COMMANDS = (
     "demo",
     "prepare",
@@ -26,6 +27,8 @@ COMMANDS = (
     "evaluate",
     "compare",
     "recommend",
+    "bundle",
+    "add-items",
     "models",
     "info",
 )
@@ -51,7 +54,8 @@ def build() -> typer.Typer:
     """The application with every command registered."""
     if not app.registered_commands:
         for name in COMMANDS:
-            command = getattr(import_module(f"palate.cli.{name}"), name)
+            spelt = name.replace("-", "_")
+            command = getattr(import_module(f"palate.cli.{spelt}"), spelt)
             if isinstance(command, typer.Typer):
                 app.add_typer(command, name=name)
             else:

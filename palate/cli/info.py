@@ -12,7 +12,9 @@ from palate.cli.options import ConfigFile, JsonOutput
 
 
 def info(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="Dataset, feature store, run, evaluation, or a file.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="Dataset, feature store, run, bundle, evaluation, or a file.")
+    ],
     json_: JsonOutput = False,
     config: ConfigFile = None,
 ) -> None:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def recommend(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder made by `palate train`.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder made by `palate train`, or a bundle made by `palate bundle`.")
+    ],
     history: Annotated[
         str | None, typer.Option(metavar="ITEM,ITEM,...", help='Item ids, oldest first ("" is a newcomer).')
     ] = None,
@@ -64,11 +66,10 @@ def recommend(
         raise PalateError(f"--blend {blend:g} mixes a retriever in, and there is none", "Give --retriever RUN0.")
     from palate.device import parse_device
     from palate.rankers.recommend import Recommendations
-    from palate.runs import Run
 
     device = parse_device(device)
-    opened = Run.open(run)
-    fast = None if retriever is None else Run.open(retriever)
+    opened = open_run_or_bundle(run)
+    fast = None if retriever is None else open_run_or_bundle(retriever)
     for one in [opened] if fast is None else [opened, fast]:
         if not one.finished:
             print(f"Warning: {one.folder} is not finished; this is its best model so far.", file=sys.stderr)
@@ -90,6 +91,18 @@ def recommend(
         _one(ready, histories[row].tolist(), k, {"user": user}, json_)
     elif out is not None:
         _everyone(ready, _dataset(opened, dataset), out, k, json_)
+
+
+def open_run_or_bundle(path: Path) -> Run:
+    """A run; or a bundle, verified, as a run."""
+    from palate.bundle.manifest import is_bundle
+    from palate.runs import Run
+
+    if not is_bundle(path):
+        return Run.open(path)
+    from palate.bundle.load import BundledRun
+
+    return BundledRun.open(path)
 
 
 def _check_choice(history: str | None, user: str | None, all_: bool, out: Path | None) -> None:

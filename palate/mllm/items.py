@@ -186,7 +186,7 @@ class Items:
                 raise PalateError(
                     f"{Path(folder) / 'items.json'} does not say where the pictures are", "Make the run again."
                 )
-            root = Path(facts["images"])
+            root = Path(folder) / facts["images"]  # an absolute path stays what it is
         return cls(frame, root)
 
 

@@ -94,7 +94,7 @@ class SparseFeedForward(nn.Module):
         if self.training and notes is not None:
             self._note(routes, notes)
         few = len(x) <= _FEW and not torch.is_grad_enabled() and x.device.type == "cpu"
-        return self._all(x, routes) if few else self._sorted(x, routes)
+        return self.all_experts(x, routes) if few else self._sorted(x, routes)
 
     def _sorted(self, x: Tensor, routes: Routes) -> Tensor:
         """Each expert on its own tokens, which sorting brings together."""
@@ -118,7 +118,7 @@ class SparseFeedForward(nn.Module):
             return outputs * routes.gates
         return (outputs.view(tokens, active, -1) * routes.gates.unsqueeze(2)).sum(1)
 
-    def _all(self, x: Tensor, routes: Routes) -> Tensor:
+    def all_experts(self, x: Tensor, routes: Routes) -> Tensor:
         """The same sums with every expert on every token: for a few tokens that costs less than sorting them."""
         gates = x.new_zeros(len(x), self.count).scatter_(1, routes.experts, routes.gates)  # [T, E]
         hidden = self.activation(linear(x, self.up.flatten(0, 1), self.up_bias)).view(len(x), self.count, -1)

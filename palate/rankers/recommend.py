@@ -125,7 +125,7 @@ class Recommendations:
             near_title = get_close_matches(wanted, named, n=1, cutoff=0.7)
             row = self.catalogue.index[near[0]] if near else named[near_title[0]] if near_title else None
         if row is None:
-            return "Item ids are those of the catalogue, catalogue.parquet in the run."
+            return "Item ids are those of the catalogue: catalogue.parquet in a run, items.parquet in a bundle."
         return f"Did you mean '{self.catalogue.ids[row]}' ({titles[row]})?"
 
     def histories_of(self, dataset: Dataset) -> tuple[Sequences, int]:

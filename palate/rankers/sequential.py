@@ -170,8 +170,12 @@ class SequentialRanker(nn.Module, Recommender):
         return self._scores(hidden, table, bias)
 
     def _repeats(self, rows: Tensor, items: Tensor, lags: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return rows, items, self.repeat_values()[lags]
+
+    def repeat_values(self) -> Tensor:
+        """``[max_length]``: what is added to the score of an item that stands so many places before the end."""
         assert self.repeat is not None
-        return rows, items, (_BIAS_SCALE * self.repeat).clamp(-_LARGEST_BIAS, _LARGEST_BIAS)[lags]
+        return (_BIAS_SCALE * self.repeat).clamp(-_LARGEST_BIAS, _LARGEST_BIAS)
 
     def _scores(self, hidden: Tensor, table: Tensor, bias: Bias | None = None) -> Scores:
         hidden, table = hidden.float(), table.float()  # under mixed precision the scores stay exact

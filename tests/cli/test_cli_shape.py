@@ -64,6 +64,10 @@ CONTRACT = {
     "mllm audit": {"--users"},
     "mllm merge": {"--out", "--dtype"},
     "mllm probe": {"--users", "--negatives", "--candidates", "--split", "--out", "--json", "--seed"},
+    "bundle": {
+        *("--out", "--with-features", "--with-images", "--table", "--license", "--onnx", "--push", "--public", "--json"),
+    },
+    "add-items": {"--images", "--out", "--device", "--json"},
     "models": set(),
     "info": set(),
 }

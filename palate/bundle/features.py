@@ -1,0 +1,110 @@
+"""Features in a bundle: the vectors as safetensors, and how vectors of new items are made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from palate.errors import PalateError
+from palate.features.encoders import Encoder, EncoderOptions, make_encoder
+from palate.features.store import FeatureStore
+from palate.files import read_json
+from palate.runs import Run
+
+FOLDER = "features"
+# Consent to code that a model brings along: this machine's, never the bundle's, which may be somebody else's.
+CONSENT = "PALATE_TRUST_REMOTE_CODE"
+_OPTIONS = ("name", "modality", "dtype", "revision", "trust_remote_code", "fingerprint")
+
+
+def find_stores(run: Run) -> dict[str, FeatureStore]:
+    """The feature stores that a run was trained on, by modality; those that are gone or have changed are left out."""
+    data = run.info["dataset"].get("path")
+    found: dict[str, FeatureStore] = {}
+    if not data or not Path(data).is_dir():
+        return found
+    wanted = {facts.get("fingerprint"): name for name, facts in run.info.get("features", {}).items()}
+    for path in sorted(Path(data).glob("features/*/store.json")):
+        info = read_json(path)
+        name = wanted.get(info.get("fingerprint")) if isinstance(info, dict) else None
+        if name is not None and name not in found:
+            with suppress(PalateError):  # stale or damaged: as good as gone
+                found[name] = FeatureStore.load(path.parent, run.catalogue)
+    return found
+
+
+def save_features(run: Run, folder: Path, wanted: bool | None) -> tuple[dict[str, Any], list[str]]:
+    """Write ``features/NAME.safetensors`` of every modality that a run reads, and say how each is made.
+
+    Args:
+        wanted: copy the vectors; None: those that are still there; False: only say how they are made.
+
+    Returns:
+        Facts by modality, and what a person should know.
+
+    Raises:
+        PalateError: the vectors are asked for, and are gone or have changed since the training.
+    """
+    facts: dict[str, Any] = {}
+    notes: list[str] = []
+    stores = find_stores(run)
+    if not run.info.get("features") and wanted:
+        raise PalateError(f"{run.folder} reads no features", "Leave out --with-features.")
+    for name, told in run.info.get("features", {}).items():
+        store = stores.get(name)
+        encoder = {"name": told["encoder"], "modality": told["modality"], "fingerprint": told["encoder_fingerprint"]}
+        if store is not None:
+            encoder |= {key: store.info["encoder"][key] for key in _OPTIONS if key in store.info["encoder"]}
+        facts[name] = {
+            **{key: value for key, value in told.items() if key != "encoder_fingerprint"},
+            "encoder": encoder,
+        }
+        facts[name]["file"] = None
+        if wanted is False:
+            continue
+        if store is None:
+            gone = f"the {name} features that the run was trained on are not with its dataset any more"
+            if wanted:
+                raise PalateError(gone, "Encode them again as they were, or give --without-features.")
+            notes.append(f"{gone}; the bundle only says how they were made")
+            continue
+        (folder / FOLDER).mkdir(exist_ok=True)
+        file = f"{FOLDER}/{name}.safetensors"
+        save_file({"vectors": np.ascontiguousarray(store.vectors), "present": np.array(store.present)}, folder / file)
+        facts[name]["file"] = file
+    return facts, notes
+
+
+def encoder_of(name: str, facts: Mapping[str, Any], device: str = "auto") -> Encoder:
+    """The encoder that made a bundle's features.
+
+    Raises:
+        PalateError: the vectors were not made by an encoder, the encoder has changed, or it wants to run code that
+            nobody here agreed to.
+    """
+    told, kind = facts["encoder"], facts["content"]["kind"]
+    if kind not in ("text", "image"):
+        raise PalateError(
+            f"the {name} features were not made by an encoder ('{told['name']}')",
+            "Vectors that were made elsewhere cannot be made for new items here; train on features of an encoder.",
+        )
+    options = {key: told[key] for key in _OPTIONS if key in told and key != "fingerprint"}
+    if options.get("trust_remote_code") and os.environ.get(CONSENT) != "1":
+        raise PalateError(
+            f"the encoder '{told['name']}' wants to run code that it brings along",
+            f"Read that code first. If you trust it, set {CONSENT}=1 in the environment of this machine.",
+        )
+    encoder = make_encoder(EncoderOptions.parse({**options, "modality": kind, "device": device}, where="bundle.json"))
+    if encoder.fingerprint != told["fingerprint"]:
+        raise PalateError(
+            f"the encoder '{told['name']}' is not the one that made the {name} features "
+            f"({encoder.fingerprint} instead of {told['fingerprint']})",
+            "Bring back the weights that the model was trained with.",
+        )
+    return encoder

@@ -1,0 +1,97 @@
+"""A trained model with more items than it was trained on: they are known by their text and pictures alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from palate.errors import PalateError
+from palate.rankers.items import ItemEncoder, Modality
+from palate.rankers.sequential import SequentialRanker
+from palate.recommender import Recommender
+
+# What a model holds a row an item of, beside each modality's mask.
+_ROWS = ("items.warm", "items.ids.weight")
+
+
+def check_growable(model: Recommender) -> SequentialRanker:
+    """Refuse a model that knows items by their ids alone.
+
+    Raises:
+        PalateError: with what to do instead.
+    """
+    if isinstance(model, SequentialRanker) and model.widths:
+        return model
+    if model.name == "mllm":
+        raise PalateError(
+            "a language model's bundle takes no new items", "Put them into the dataset and make its run again."
+        )
+    raise PalateError(
+        f"this '{model.name}' knows items by their ids alone: it has nothing to say of a new one",
+        "Train sasrec or gru4rec with --modalities text (or id,text,image), or this one again with the new items.",
+    )
+
+
+@torch.no_grad()
+def grow(model: SequentialRanker, features: Mapping[str, tuple[Tensor, Tensor]], count: int) -> SequentialRanker:
+    """The same model with ``count`` more items, numbered behind the others; scores of the old ones stay as they are.
+
+    A new item has no id of its own: like every item without training interactions it shares the vector ``unknown``
+    (:class:`palate.rankers.items.ItemEncoder`). To people without a history it is the least popular.
+
+    Args:
+        features: by modality, float ``[count, width]`` and bool ``[count]``: which of them are there.
+
+    Raises:
+        PalateError: features that are absent or of another width; a plug-in's model that holds more a row an item.
+    """
+    old, config = model.num_items, model.config
+    for name, width in model.widths.items():
+        if name not in features or features[name][0].shape != (count, width):
+            raise PalateError(f"the model reads {name} features of width {width}", "Encode the items as it was.")
+    state = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+    items = {name.removeprefix("items."): one for name, one in state.items() if name.startswith("items.")}
+    for name in _ROWS:
+        if name in state:
+            state[name] = torch.cat([state[name], state[name].new_zeros(count, *state[name].shape[1:])])
+    for name in model.widths:
+        key = f"items.features.{name}.present"
+        state[key] = torch.cat([state[key], features[name][1]])
+    larger = type(model)(config, old + count, model.widths)
+    try:
+        larger.load_state_dict(state)
+    except RuntimeError as error:
+        told = str(error).split("\n")[0]
+        raise PalateError(f"the model '{model.name}' cannot take new items ({told})", "Train it again.") from None
+    larger._table = torch.cat([model.table().cpu(), _vectors(model, items, features, count)])
+    if model.popularity is not None:
+        larger.popularity = torch.cat([model.popularity.cpu(), model.popularity.new_zeros(count).cpu()])
+    return larger.eval()
+
+
+def _vectors(
+    model: SequentialRanker, trained: Mapping[str, Tensor], features: Mapping[str, tuple[Tensor, Tensor]], count: int
+) -> Tensor:
+    """Vectors ``[count, out_dim]`` of items that only their features tell of."""
+    config = model.config
+    encoder = ItemEncoder(
+        count, config.dim, config.modalities, model.widths, fusion=config.fusion, missing=config.missing,
+        whiten=config.whiten,
+    )  # fmt: skip
+    fresh = encoder.state_dict()
+    encoder.load_state_dict(
+        {name: one if one.shape == fresh[name].shape else fresh[name] for name, one in trained.items()}
+    )
+    encoder.warm = torch.zeros(count + 1, dtype=torch.bool)
+    for name, (vectors, present) in features.items():
+        modality = encoder.features[name]
+        assert isinstance(modality, Modality)
+        padding = torch.zeros(1, vectors.shape[1])
+        there = torch.cat([torch.zeros(1, dtype=torch.bool), present])
+        modality.present = there
+        standard = modality.standardise(torch.cat([padding, vectors.float()]))
+        modality.vectors = standard.masked_fill(~there.unsqueeze(1), 0.0)
+    made: Tensor = encoder.eval()()
+    return made[1:]

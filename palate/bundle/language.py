@@ -1,0 +1,44 @@
+"""What a bundle of a language model needs besides: its pictures and summaries without the folders they came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from palate.bundle.items import BundleItems
+from palate.bundle.pictures import FOLDER
+from palate.files import read_json, write_json
+from palate.runs import Run
+
+_ITEMS = "items.parquet"
+# Relative to the model's own folder.
+_INSIDE = f"../{FOLDER}"
+
+
+def needs_pictures(run: Run) -> bool:
+    """Whether a run's prompts show pictures."""
+    if run.info["model"] != "mllm":
+        return False
+    prompt: dict[str, Any] = read_json(run.model_folder / "config.json").get("config", {}).get("prompt", {})
+    return bool(prompt.get("images", "none") != "none")
+
+
+def carry_language_model(model: Path, items: BundleItems, *, copied: bool, keep_root: bool) -> None:
+    """Let the copied ``model`` folder of a language model find its pictures in the bundle, if they are there.
+
+    Args:
+        copied: whether the pictures were copied into the bundle.
+        keep_root: whether the folder where pictures lay may be told.
+    """
+    for store in model.glob("summaries.json"):
+        # Where further summaries are looked up is a folder of the machine that trained.
+        write_json(store, {key: value for key, value in read_json(store).items() if key != "store"})
+    if copied:
+        frame = pl.read_parquet(model / _ITEMS)
+        names = [name and name.removeprefix(f"{FOLDER}/") for name in items.pictures[1:]]
+        frame.with_columns(pl.Series("image", names, pl.String)).write_parquet(model / _ITEMS)
+    if copied or not keep_root:
+        write_json(model / "items.json", {"images": _INSIDE})
+        (model.parent / FOLDER).mkdir(exist_ok=True)

@@ -1,0 +1,174 @@
+"""The table of new items: read and checked row by row before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from palate.bundle.items import BundleItems
+from palate.data.catalogue import RESERVED
+from palate.data.images import inside, open_image
+from palate.data.readers.pictures import find_pictures
+from palate.data.readers.text import scan_delimited, unreadable
+from palate.errors import PalateError, suggest
+
+_TEXT = (".csv", ".tsv")
+_SHOWN = 5
+# Between the values of a field that is a list, in a text table.
+SEPARATOR = "|"
+
+
+@dataclass(frozen=True)
+class NewItems:
+    """New items in the order of their table.
+
+    Attributes:
+        frame: the columns of the bundle's catalogue.
+        pictures: row (from 0) and where its picture lies, of those that have one; all of them can be opened.
+        rows: the row of the table as an editor shows it, one an item.
+        notes: what a person should know.
+    """
+
+    frame: pl.DataFrame
+    pictures: dict[int, Path]
+    rows: list[int]
+    notes: list[str]
+
+
+def read_items(path: Path, items: BundleItems, needed: Sequence[str], images: Path | None) -> NewItems:
+    """Read a table of new items.
+
+    Args:
+        path: ``.csv``, ``.tsv`` or ``.parquet``.
+        items: of the bundle, whose columns and types the new ones take.
+        needed: columns that have to be there beside ``item_id``; their cells may be empty.
+        images: folder of the pictures: paths of the column ``image`` are relative to it; without that column they are
+            named ``ITEM_ID.jpg`` (or .png, .webp ...).
+
+    Raises:
+        PalateError: naming the rows: no id, an id that is there already or comes twice, a number that is none, a
+            picture that is missing or cannot be opened; naming the column that is missing.
+    """
+    table = _read(path)
+    for name in ("item_id", *needed):
+        if name not in table.columns:
+            there = ", ".join(one for one in table.columns if one != "__row")
+            raise PalateError(f"{path} lacks the column '{name}', which the model reads", f"It has: {there}.")
+    if table.is_empty():
+        raise PalateError(f"{path} has no items", "Give a row an item.")
+    if images is not None and not images.is_dir():
+        raise PalateError(f"--images {images} is not a folder", "Give the folder that holds the pictures.")
+    schema = items.catalogue.frame.schema
+    extra = [name for name in table.columns if name not in (*schema, "__row")]
+    notes = [f"the bundle has no field '{name}': it was left out" for name in extra]
+    rows = table["__row"].to_list()
+    ids = table["item_id"].cast(pl.String).str.strip_chars().to_list()
+    _check_ids(path, rows, ids, items)
+    columns = {"item_id": pl.Series("item_id", ids, pl.String)}
+    for name, kind in schema.items():
+        if name == "item_id":
+            continue
+        given = table[name] if name in table.columns else pl.Series(name, [None] * len(ids), kind)
+        columns[name] = _typed(path, rows, given.alias(name), kind)
+    frame = pl.DataFrame(columns).select(list(schema))
+    if "image" not in table.columns and images is not None:
+        named = find_pictures(images)
+        frame = frame.with_columns(pl.Series("image", [named.get(item) for item in ids], pl.String))
+        if not any(frame["image"]):
+            raise PalateError(f"--images {images} holds no picture of these items", "Name them ITEM_ID.jpg.")
+    elif images is None and any(frame["image"]):
+        row = next(row for row, name in zip(rows, frame["image"], strict=True) if name)
+        raise PalateError(f"{path}, row {row} names a picture", "Say where the pictures lie: --images DIR.")
+    pictures = _pictures(path, rows, frame["image"].to_list(), images)
+    return NewItems(frame, pictures, rows, notes)
+
+
+def _read(path: Path) -> pl.DataFrame:
+    """All columns, and ``__row``: as strings, but for Parquet."""
+    if not path.is_file():
+        raise PalateError(f"{path} is not a file", "Give a table with a row an item.")
+    try:
+        if path.suffix.lower() == ".parquet":
+            return pl.read_parquet(path, row_index_name="__row", row_index_offset=1)
+        if path.suffix.lower() not in _TEXT:
+            raise PalateError(f"{path} is of no kind that can be read", "Give .csv, .tsv or .parquet.")
+        table = scan_delimited(path, "\t" if path.suffix.lower() == ".tsv" else ",")
+        try:
+            return table.frame.collect()
+        except pl.exceptions.PolarsError as error:
+            raise table.explain(None, {}) or unreadable(path, error) from None
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise unreadable(path, error) from None
+
+
+def _check_ids(path: Path, rows: list[int], ids: list[str | None], items: BundleItems) -> None:
+    first: dict[str, int] = {}
+    wrong = []
+    for row, item in zip(rows, ids, strict=True):
+        if not item:
+            wrong.append(f"row {row} has no item_id")
+        elif items.index_of(item) is not None:
+            wrong.append(f"row {row}: item '{item}' is in the bundle already")
+        elif item in first:
+            wrong.append(f"row {row}: item '{item}' is in row {first[item]} already")
+        else:
+            first[item] = row
+    if wrong:
+        raise _told(path, wrong, "Keep one row for each new item.")
+
+
+def _typed(path: Path, rows: list[int], given: pl.Series, kind: pl.DataType) -> pl.Series:
+    """A column in the type that the catalogue has it in."""
+    if given.dtype == pl.String and isinstance(kind, pl.List):
+        parts = given.str.split(SEPARATOR).list.eval(pl.element().str.strip_chars())
+        given = parts.list.eval(pl.element().filter(pl.element() != ""))
+    try:
+        made = given.cast(kind, strict=False)
+    except pl.exceptions.PolarsError:
+        raise PalateError(f"{path}: the column '{given.name}' holds {given.dtype}, not {kind}", "Convert it.") from None
+    lost = (made.is_null() & given.is_not_null()).to_list()
+    wrong = [
+        f"row {row}: '{value}' in column '{given.name}' is no {kind}"
+        for row, value, bad in zip(rows, given.to_list(), lost, strict=True)
+        if bad
+    ]
+    if wrong:
+        raise _told(path, wrong, "Correct the cells, or leave them empty.")
+    return made
+
+
+def _pictures(path: Path, rows: list[int], names: list[str | None], images: Path | None) -> dict[int, Path]:
+    found: dict[int, Path] = {}
+    wrong = []
+    for place, (row, name) in enumerate(zip(rows, names, strict=True)):
+        if not name or images is None:
+            continue
+        try:
+            found[place] = inside(images, name)
+            open_image(found[place])
+        except PalateError as error:
+            wrong.append(f"row {row}: {error.message}")
+    if wrong:
+        raise _told(path, wrong, "Mend the pictures, or leave those cells empty.")
+    return found
+
+
+def _told(path: Path, wrong: list[str], remedy: str) -> PalateError:
+    more = f" (and {len(wrong) - _SHOWN} more)" if len(wrong) > _SHOWN else ""
+    return PalateError(f"{path}, {'; '.join(wrong[:_SHOWN])}{more}", remedy)
+
+
+def columns_read(items: BundleItems, features: dict[str, Any]) -> list[str]:
+    """Columns that a bundle's encoders read, in order."""
+    names: list[str] = []
+    for facts in features.values():
+        content = facts["content"]
+        names += content["fields"] if content["kind"] == "text" else []
+    unknown = [name for name in names if name not in items.catalogue.frame.columns]
+    if unknown:
+        raise PalateError(f"the bundle's items lack the field '{unknown[0]}'", suggest(unknown[0], RESERVED))
+    return list(dict.fromkeys(names))

@@ -1,0 +1,41 @@
+"""``palate add-items``: new items in a bundle, without training."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palate.cli.options import ConfigFile, JsonOutput
+
+
+def add_items(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder made by `palate bundle`.")],
+    items: Annotated[Path, typer.Argument(metavar="ITEMS", help="Table of the new items: .csv, .tsv or .parquet.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder.")],
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of their pictures: as the column 'image' says, or named ITEM_ID.jpg."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Of the encoders: auto, cpu, cuda, cuda:1, mps.")] = "cpu",
+    json_: JsonOutput = False,
+    config: ConfigFile = None,
+) -> None:
+    """Make new items recommendable through their text and pictures. Scores of the other items stay as they are.
+
+    The model needs to read texts or pictures (palate train --modalities text, or id,text,image).
+    """
+    from palate.bundle import add_items as add
+
+    made = add(bundle, items, out, images=images, device=device)
+    for note in made.notes:
+        print(f"Note: {note}.", file=sys.stderr)
+    if json_:
+        told = {"bundle": str(made.folder), "added": made.ids, "coverage": made.coverage, "notes": made.notes}
+        print(json.dumps(told, ensure_ascii=False))
+        return
+    covered = ", ".join(f"{count:,} with {name}" for name, count in made.coverage.items())
+    print(f"Bundle: {made.folder}  ({len(made.ids):,} items added: {covered})")
