@@ -19,7 +19,7 @@ help: ## Show this list
 	@echo "Palate. What can be made (PYTHON=python3.12 make ... chooses the interpreter):"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.demo-stamp ## Set up, then run the whole way on the embedded demo set; pictures in runs/demo
+demo: $(VENV)/.demo-stamp ## Set up, then run the whole way on the embedded demo set; open runs/demo/report.html
 	$(BIN)/palate demo --out $(DEMO)
 
 test: $(VENV)/.dev-stamp ## Set up, then run the tests (a few minutes)

@@ -12,8 +12,8 @@ from rich.console import Console
 from palate import __version__
 from palate.errors import PalateError
 
-# One small file a command: palate/cli/NAME.py with a function of the same name, or an application of commands. A dash in
-# the name is an underscore there.
+# One small file a command: palate/cli/NAME.py with a function of the same name, or an application of commands. A dash
+# in the name is an underscore there.
 COMMANDS = (
     "demo",
     "prepare",
@@ -26,6 +26,7 @@ COMMANDS = (
     "tune",
     "evaluate",
     "compare",
+    "report",
     "recommend",
     "bundle",
     "add-items",

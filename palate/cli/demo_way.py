@@ -34,7 +34,8 @@ PICTURES = {
     "comparison.png": "the table as a chart",
     "learning-curves.png": "how the trained models learnt",
 }
-MADE = ("dataset", "runs", "evaluation", "demo.json", *PICTURES, *LANGUAGE_MADE)
+REPORT = ("report.html", "report.json")
+MADE = ("dataset", "runs", "evaluation", "demo.json", *REPORT, *PICTURES, *LANGUAGE_MADE)
 IDS, FULL = "sasrec (ids)", "sasrec (ids + text + pictures)"
 
 
@@ -88,6 +89,7 @@ def run_demo(out: Path, options: DemoOptions, *, overwrite: bool = False) -> dic
         stage(7, "Let a small multimodal language model look, write and learn")
         sampled = run_mllm(data, runs, out, options.language, options.seed, shown, console)
         files |= LANGUAGE_MADE if sampled else {}
+    _report(data, out, options.seed, language=bool(sampled))
     console.print()
     for name, what in files.items():
         console.print(f"{out / name}: {what}", markup=False)
@@ -97,6 +99,7 @@ def run_demo(out: Path, options: DemoOptions, *, overwrite: bool = False) -> dic
     facts = {"options": asdict(options), "test": metrics, "sampled": sampled, "seconds": spent}
     write_json(out / "demo.json", facts)
     console.print(f"\nDone in {time.perf_counter() - started:.0f} s.", f"Everything is in {out}.")
+    console.print(f"Open it in a browser: {out / REPORT[0]}", markup=False, soft_wrap=True, style="bold")
     if not stores:
         console.print(f"[yellow]{_without_encoders()}[/]")
     return spent
@@ -242,6 +245,17 @@ def _shown(data: Dataset, seed: int) -> Cases:
     able = np.flatnonzero(cases.histories.lengths >= SHOWN_ITEMS)
     able = able if len(able) >= SHOWN_USERS else np.arange(len(cases))
     return cases.take(np.sort(np.random.default_rng(seed).permutation(able)[:SHOWN_USERS]))
+
+
+def _report(data: Dataset, out: Path, seed: int, language: bool) -> None:
+    """One page of all that was made; of what was evaluated above, nothing is evaluated again."""
+    from palate.report.build import GalleryPlan, write_report
+    from palate.report.evaluated import read_table
+    from palate.report.rows import gallery_models, runs_of
+
+    tables = [read_table(out / "evaluation"), *([read_table(out / "mllm" / "evaluation")] if language else [])]
+    models, notes, groups = gallery_models(runs_of(tables), None)
+    write_report(out, data, groups, tables, GalleryPlan(models, seed=seed, notes=notes), overwrite=True)
 
 
 def _pictures(data: Dataset, runs: dict[str, Run], out: Path, some: Cases, seed: int) -> None:

@@ -147,8 +147,8 @@ class Preferences:
         """
         chains = [self._chains.of(history) for history in histories]
         steps = missing_steps(chains, self._texts)
-        if steps and self.store is not None and (self.store / FACTS).is_file():
-            self._reread()
+        if steps:
+            self.look_up()
             steps = missing_steps(chains, self._texts)
         if steps:
             lacking = [chain for chain in chains if chain and chain[-1].key not in self._texts]
@@ -158,6 +158,16 @@ class Preferences:
         for chain in chains:
             self._asked.update((step.key, step) for step in chain)
         return [self._texts[chain[-1].key] if chain else "" for chain in chains]
+
+    def stored(self, history: Sequence[int]) -> list[tuple[tuple[int, ...], str | None]]:
+        """The steps to the preference of a history, as far as they are written: the items that each one read, and its
+        text, or None. Nothing is asked of a model."""
+        return [(step.items, self._texts.get(step.key)) for step in self._chains.of(history)]
+
+    def look_up(self) -> None:
+        """Take in what the store has gained since, if there is one still."""
+        if self.store is not None and (self.store / FACTS).is_file():
+            self._reread()
 
     def save(self, folder: Path) -> None:
         """Write what was asked for, and the steps to it, into an existing folder."""

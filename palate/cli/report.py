@@ -1,0 +1,192 @@
+"""``palate report``: runs and their evaluation as one page to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from palate.cli.options import ConfigFile, JsonOutput, Seed
+from palate.errors import PalateError, suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from palate.data.dataset import Dataset
+    from palate.evaluation.evaluate import Split
+    from palate.evaluation.groups import RunGroup
+    from palate.report.evaluated import Evaluated
+    from palate.training.measure import Measure
+
+
+def report(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of report.html and report.json.")],
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN...", help="Run folders; NAME=RUN,RUN names a row. With --table they may be left out."
+        ),
+    ] = None,
+    table: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR", help="Show what `palate evaluate --out DIR` measured; nothing is evaluated. Repeatable."
+        ),
+    ] = None,
+    gallery: Annotated[int, typer.Option(min=0, max=200, metavar="N", help="Users to look at.")] = 8,
+    k: Annotated[int, typer.Option("--k", "-k", min=1, max=50, help="Items each model shows them.")] = 5,
+    summaries: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME", help="Written preferences to show (default: those of the runs, or all there are)."
+        ),
+    ] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(metavar="{full,sampled}", help="Rank the whole catalogue, or targets among sampled negatives."),
+    ] = "full",
+    exclude_seen: Annotated[
+        bool,
+        typer.Option(
+            "--exclude-seen/--keep-seen", help="Leave the history out of the ranking (product) or not (peer)."
+        ),
+    ] = True,
+    split: Annotated[str, typer.Option(metavar="{valid,test}", help="Which held-out interactions.")] = "test",
+    negatives: Annotated[int, typer.Option(min=1, help="Sampled negatives a user.")] = 100,
+    candidates: Annotated[
+        str, typer.Option(metavar="{uniform,popularity,FILE}", help="How negatives are drawn, or a candidates.npz.")
+    ] = "uniform",
+    ks: Annotated[str, typer.Option(metavar="5,10,20", help="Cut-offs.")] = "5,10,20",
+    metrics: Annotated[
+        str | None, typer.Option(metavar="ndcg,recall,...", help="Metrics (default: all that fit the protocol).")
+    ] = None,
+    primary: Annotated[
+        str | None, typer.Option(metavar="ndcg@10", help="The metric that decides (default: ndcg@10 if measured).")
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Run or row that the others are compared with (default: the first)."),
+    ] = None,
+    users: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Only N users, drawn by seed: the same in every split.")
+    ] = None,
+    users_seed: Annotated[
+        int | None, typer.Option(min=0, metavar="SEED", help="Seed of the users drawn (default: --seed).")
+    ] = None,
+    retriever: Annotated[
+        str | None,
+        typer.Option(metavar="RUN0", help="Runs too slow for the whole catalogue re-rank what this one proposes."),
+    ] = None,
+    depth: Annotated[int, typer.Option(min=1, metavar="N", help="How many items the retriever proposes.")] = 20,
+    dataset: Annotated[
+        Path | None, typer.Option(metavar="DATASET", help="The dataset, if it is no longer where the runs met it.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where models answer: auto, cpu, cuda, cuda:1, mps.")] = "cpu",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier report in DIR.")] = False,
+    seed: Seed = 0,
+    json_: JsonOutput = False,
+    config: ConfigFile = None,
+) -> None:
+    """Write one HTML page that needs no network: comparison, learning curves, cost, the data, and a gallery.
+
+    The gallery shows real users: what they had, what each model recommends, and what they took next.
+    """
+    import json
+
+    from palate.evaluation.groups import group_runs, open_dataset
+    from palate.evaluation.users import UserSample
+    from palate.report.build import PAGE, GalleryPlan, check_out, write_report
+    from palate.report.evaluated import read_table
+    from palate.report.rows import gallery_models, runs_of
+    from palate.training.measure import Measure
+
+    check_out(out, overwrite)
+    if split not in ("valid", "test"):
+        raise PalateError(f"there is no split '{split}' to look at", suggest(split, ["valid", "test"]))
+    if not runs and not table:
+        raise PalateError("there is nothing to report on", "Give runs, or a table with --table DIR.")
+    measure = Measure.parse(
+        {
+            "protocol": protocol,
+            "exclude_seen": exclude_seen,
+            "metrics": metrics,
+            "ks": ks,
+            "primary": primary,
+            "candidates": candidates,
+            "negatives": negatives,
+            "device": device,
+            "seed": seed,
+            "users": users,
+            "users_seed": users_seed,
+        }
+    )
+    tables = [read_table(folder) for folder in table or []]
+    groups: Sequence[RunGroup] = group_runs(runs) if runs else runs_of(tables)
+    part: Split = "test" if split == "test" else "valid"
+    sample = measure.users
+    if tables:
+        # The gallery looks at what the table looked at.
+        part = "valid" if tables[0].split == "valid" else "test"
+        drawn = tables[0].users
+        sample = sample or (None if drawn is None else UserSample(drawn.drawn, drawn.seed))
+    models, notes, groups = gallery_models(groups, retriever, depth, exclude_seen, device)
+    if tables:
+        data = open_dataset(groups, dataset)
+    else:
+        data, made = _evaluate(groups, dataset, measure, part, base, retriever, depth)
+        tables = [made]
+    plan = GalleryPlan(
+        models=models,
+        users=gallery,
+        k=k,
+        seed=seed,
+        split=part,
+        sample=sample,
+        exclude_seen=tables[0].exclude_seen if table else exclude_seen,
+        summaries=None if summaries is None else [name.strip() for name in summaries.split(",") if name.strip()],
+        notes=notes,
+    )
+    facts = write_report(out, data, groups, tables, plan, overwrite=overwrite)
+    if json_:
+        print(json.dumps({"report": str(out / PAGE), **facts}, indent=2, ensure_ascii=False))
+        return
+    for note in facts["gallery"]["notes"]:
+        typer.echo(f"Note: {note}", err=True)
+    size = (out / PAGE).stat().st_size / 1e6
+    told = f"{len(facts['gallery']['users'])} users, {facts['pictures']['shown']} pictures, {size:.1f} MB"
+    typer.echo(f"{out / PAGE}: {told}. Open it in a browser.")
+
+
+def _evaluate(
+    groups: Sequence[RunGroup],
+    dataset: Path | None,
+    measure: Measure,
+    part: Split,
+    base: str | None,
+    retriever: str | None,
+    depth: int,
+) -> tuple[Dataset, Evaluated]:
+    """What ``palate evaluate`` would print."""
+    from dataclasses import replace
+
+    from palate.evaluation.compare import compare
+    from palate.evaluation.groups import find_group, open_dataset
+    from palate.evaluation.tables import to_json
+    from palate.mllm.cascade_rows import CascadeTable
+    from palate.report.evaluated import table_of
+
+    more: dict[str, Any] = {}
+    if retriever is None or measure.protocol == "sampled":
+        base_label = find_group(groups, base) if base is not None else groups[0].label
+        data = open_dataset(groups, dataset)
+        evaluated = measure.evaluate(groups, data, part)
+    else:
+        planned = CascadeTable.plan(groups, retriever, measure, part, depth=depth, blend="none")
+        base_label = planned.find(base)
+        data = open_dataset(planned.groups, dataset)
+        evaluated, more = planned.evaluate(data, measure, part)
+    compared = compare(evaluated, base=base_label, primary=measure.primary, seed=measure.seed)
+    compared = replace(compared, facts={**compared.facts, **more})
+    facts = {group.label: [result.facts["run"] for result in group.results] for group in evaluated}
+    return data, table_of({**to_json(compared), "runs": facts}, "the evaluation")

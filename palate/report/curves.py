@@ -1,0 +1,217 @@
+"""Learning curves and the diagnostics of alignments, drawn; and what all of it has cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard
+
+from palate.report.charts import Line, legend, line_chart
+from palate.report.evaluated import Evaluated
+from palate.report.logged import DIAGNOSTICS, Row
+from palate.report.markup import Html, join, outside, tag
+from palate.report.numbers import count, figure, megabytes, seconds, share
+from palate.report.tables import Cell, table
+from palate.report.tables import Row as TableRow
+
+Log = Mapping[str, Any]
+
+
+def curves(logs: Sequence[Log], colours: Mapping[str, int]) -> Html | None:
+    """The validation metric that chose the epoch, and the training loss of each objective; None where nothing learnt
+    by steps."""
+    learnt = [log for log in logs if any("loss" in row or (log["metric"] or "") in row for row in log["rows"])]
+    if not learnt:
+        return None
+    charts = []
+    for metric in dict.fromkeys(log["metric"] for log in learnt if log["metric"]):
+        some = [log for log in learnt if log["metric"] == metric]
+        charts.append(_chart(f"Validation {metric} (dot: the epoch that was kept)", some, metric, colours, best=True))
+    for objective in dict.fromkeys(log["objective"] for log in learnt):
+        some = [log for log in learnt if log["objective"] == objective]
+        charts.append(_chart(f"Training loss: {objective}", some, "loss", colours))
+    return join(
+        tag("h2", "Learning curves"),
+        _legend(learnt, colours),
+        tag("div", charts, class_="charts"),
+        _seeds_note(learnt),
+        tag("details", tag("summary", "The same in numbers"), _numbers(learnt)),
+    )
+
+
+def alignment(logs: Sequence[Log], colours: Mapping[str, int]) -> Html | None:
+    """What the alignments did; None where no run was aligned."""
+    aligned = [{**log, **log["alignment"]} for log in logs if log["alignment"]]
+    if not aligned:
+        return None
+    charts = [
+        _chart(title, some, name, colours, zero=name != "score_scale")
+        for name, title in DIAGNOSTICS.items()
+        if (some := [log for log in aligned if any(name in row for row in log["rows"])])
+    ]
+    told = [
+        tag("li", outside(log["label"]), f", seed {log['seed']}: {warning}")
+        for log in aligned
+        for warning in log["warnings"]
+    ]
+    held = [log for log in aligned if log["pool_held_out"] is not None]
+    return join(
+        tag("h2", "Alignment"),
+        _legend(aligned, colours),
+        tag("div", charts, class_="charts"),
+        _seeds_note(aligned),
+        tag("div", tag("h3", "Warnings"), tag("ul", told), class_="warn") if told else None,
+        _ranks(aligned),
+        tag(
+            "p",
+            "Looked at after training: of the items that negatives come from, users take in validation or test ",
+            [[outside(f"{log['label']}, seed {log['seed']}"), f" {share(log['pool_held_out'])}; "] for log in held],
+            class_="quiet",
+        )
+        if held
+        else None,
+    )
+
+
+def cost(logs: Sequence[Log], tables: Sequence[Evaluated]) -> Html:
+    """Training, and scoring where it was slow enough to be counted."""
+    headers = ["run", "seed", "model", "parameters", "epochs", "training", "tokens", "peak memory"]
+    rows = []
+    for log in logs:
+        spent = log["cost"]
+        rows.append(
+            TableRow(
+                [
+                    Cell(outside(log["label"]), log["label"]),
+                    Cell(log["seed"], log["seed"]),
+                    Cell(log["model"], log["model"]),
+                    Cell(count(log["parameters"]), log["parameters"]),
+                    Cell(f"{spent['epochs']:g}" if "epochs" in spent else "-", spent.get("epochs")),
+                    Cell(seconds(spent.get("seconds")), spent.get("seconds")),
+                    Cell(count(spent.get("tokens")), spent.get("tokens")),
+                    Cell(megabytes(spent.get("peak_memory_mb")), spent.get("peak_memory_mb")),
+                ]
+            )
+        )
+    scoring = [made for one in tables if (made := _scoring(one)) is not None]
+    return join(tag("h2", "Cost"), table("Training", headers, rows), scoring)
+
+
+def origins(logs: Sequence[Log]) -> Html:
+    """Where every run came from."""
+    rows = [
+        TableRow(
+            [
+                Cell(outside(log["label"]), log["label"]),
+                Cell(log["seed"], log["seed"]),
+                Cell(tag("code", log["folder"]), log["folder"]),
+                Cell(tag("code", (log["commit"] or "unknown")[:48]), log["commit"] or ""),
+            ]
+        )
+        for log in logs
+    ]
+    return tag(
+        "details", tag("summary", "Runs and commits"), table("Runs", ["run", "seed", "folder", "commit"], rows, text=4)
+    )
+
+
+def _scoring(one: Evaluated) -> Html | None:
+    """A comparison keeps other things under the same name; only what an evaluation has measured is shown."""
+    rows = []
+    for label, spent in one.costs.items():
+        users, spent_seconds = spent.get("users"), spent.get("seconds")
+        if not (_number(users) and users > 0 and _number(spent_seconds)):
+            continue
+        per = 1000 / users
+        prompts, tokens, peak = (
+            value if _number(value := spent.get(name)) else None for name in ("prompts", "tokens", "peak_memory_mb")
+        )
+        prompts, tokens = (None if value is None else value * per for value in (prompts, tokens))
+        rows.append(
+            TableRow(
+                [
+                    Cell(outside(label), label),
+                    Cell(count(prompts), prompts),
+                    Cell(count(tokens), tokens),
+                    Cell(seconds(spent_seconds * per), spent_seconds * per),
+                    Cell(megabytes(peak), peak),
+                ]
+            )
+        )
+    if not rows:
+        return None
+    headers = ["model", "prompts", "tokens", "time", "peak memory"]
+    return table(f"Scoring, per 1,000 users ({one.name})", headers, rows)
+
+
+def _number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _chart(
+    title: str, logs: Sequence[Log], name: str, colours: Mapping[str, int], *, best: bool = False, zero: bool = False
+) -> Html:
+    lines = []
+    for log in logs:
+        points = [(_across(row), row[name]) for row in log["rows"] if name in row]
+        at = [place for place, (x, _) in enumerate(points) if x == log["best_epoch"]] if best else []
+        label = f"{log['label']}, seed {log['seed']}"
+        lines.append(Line(label, colours[log["label"]], points, at[-1] if at else None))
+    return line_chart(title, lines, across="epoch", zero=zero)
+
+
+def _across(row: Row) -> float:
+    return row.get("epoch", row.get("step", 0.0))
+
+
+def _legend(logs: Sequence[Log], colours: Mapping[str, int]) -> Html:
+    return legend([(label, colours[label]) for label in dict.fromkeys(log["label"] for log in logs)])
+
+
+def _seeds_note(logs: Sequence[Log]) -> Html | None:
+    labels = [log["label"] for log in logs]
+    return tag("p", "Every seed is a line of its own.", class_="quiet") if len(set(labels)) < len(labels) else None
+
+
+def _numbers(logs: Sequence[Log]) -> Html:
+    headers = ["run", "seed", "validated by", "first", "kept", "at epoch", "last", "last loss"]
+    rows = []
+    for log in logs:
+        scored = [row for row in log["rows"] if (log["metric"] or "") in row]
+        kept = [row for row in scored if row.get("epoch") == log["best_epoch"]]
+        losses = [row["loss"] for row in log["rows"] if "loss" in row]
+        values = [
+            rows_[place][log["metric"]] if rows_ else None for rows_, place in ((scored, 0), (kept, -1), (scored, -1))
+        ]
+        epoch = log["best_epoch"]
+        rows.append(
+            TableRow(
+                [
+                    Cell(outside(log["label"]), log["label"]),
+                    Cell(log["seed"], log["seed"]),
+                    Cell(log["metric"] or "-", log["metric"] or ""),
+                    Cell(figure(values[0]), values[0]),
+                    Cell(figure(values[1]), values[1]),
+                    Cell("-" if epoch is None else f"{epoch:g}", epoch),
+                    Cell(figure(values[2]), values[2]),
+                    Cell(figure(losses[-1] if losses else None), losses[-1] if losses else None),
+                ]
+            )
+        )
+    return table("Learning curves", headers, rows)
+
+
+def _ranks(logs: Sequence[Log]) -> Html | None:
+    """Where the negatives stood in the policy's own ranking when the alignment ended."""
+    rows = []
+    names: list[str] = []
+    for log in logs:
+        seen = [row for row in log["rows"] if any(name.startswith("rank_") for name in row)]
+        if seen:
+            last = {name: value for name, value in seen[-1].items() if name.startswith("rank_")}
+            names = names or list(last)
+            cells = [Cell(outside(log["label"]), log["label"]), Cell(log["seed"], log["seed"])]
+            rows.append(TableRow([*cells, *(Cell(share(last.get(name)), last.get(name)) for name in names)]))
+    if not rows:
+        return None
+    words = [name.removeprefix("rank_").replace("_on", "+").replace("_", "-") for name in names]
+    return table("Ranks of the negatives under the policy, at the end", ["run", "seed", *words], rows)

@@ -1,0 +1,81 @@
+"""The rows of a report: the runs that tables name, and how each answers in the gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from palate.errors import PalateError
+from palate.evaluation.groups import RunGroup, group_runs
+from palate.mllm.cascade import check_catalogues, open_cascade
+from palate.rankers.registry import RANKERS, load_recommender
+from palate.report.evaluated import Evaluated
+from palate.report.gallery import Shown
+from palate.runs import Run
+
+
+def runs_of(tables: Sequence[Evaluated]) -> list[RunGroup]:
+    """The runs that tables name, each once, under the first name it has there.
+
+    Raises:
+        PalateError: none of them is there any more, or a folder holds something else now.
+    """
+    groups: dict[tuple[str, ...], RunGroup] = {}
+    for table in tables:
+        for label, runs in table.runs.items():
+            folders = tuple(run.folder for run in runs if run is not None)
+            if folders and folders not in groups and all((Path(one) / "run.json").is_file() for one in folders):
+                groups[folders] = RunGroup(label, tuple(Run.open(one) for one in folders))
+    if not groups:
+        raise PalateError(
+            "none of the table's runs is where it was", "Name the runs: palate report RUN... --table DIR."
+        )
+    return list(groups.values())
+
+
+def gallery_models(
+    groups: Sequence[RunGroup], retriever: str | None, depth: int = 20, exclude_seen: bool = True, device: str = "cpu"
+) -> tuple[list[Shown], list[str], list[RunGroup]]:
+    """Who shows what: one run of each row, those that need a retriever behind one.
+
+    Returns:
+        The models, what is to be said of them, and the rows with the retriever's, if it was not among them.
+    """
+
+    def slow(run: Run) -> bool:
+        return not RANKERS[run.info["model"]].whole_catalogue
+
+    groups = list(groups)
+    fast: Run | None = None
+    name = ""
+    if retriever is not None:
+        (alone,) = group_runs([retriever])
+        fast = alone.runs[0]
+        if slow(fast):
+            raise PalateError(f"--retriever {retriever} needs a retriever itself", "Choose a fast run.")
+        if not any(slow(group.runs[0]) for group in groups):
+            raise PalateError(
+                "none of the runs needs a retriever: all of them rank the whole catalogue", "Leave --retriever out."
+            )
+        mine = [one for one in groups if any(run.folder.resolve() == fast.folder.resolve() for run in one.runs)]
+        groups += [] if mine else [alone]
+        name = mine[0].label if mine else alone.label
+    models, notes = [], []
+    for group in groups:
+        run = group.runs[0]
+        if not slow(run):
+            models.append(Shown(group.label, partial(load_recommender, run, device=device)))
+        elif fast is None:
+            notes.append(
+                f"{group.label} cannot rank the whole catalogue, so it is not in the gallery; --retriever RUN0 lets a "
+                "fast run propose what it re-ranks."
+            )
+        else:
+            check_catalogues(run, fast)
+            again = partial(open_cascade, run, fast, depth=depth, exclude_seen=exclude_seen, device=device)
+            told = f" re-ranking {name}"  # which a table of cascades says already
+            models.append(Shown(group.label.removesuffix(told) + told, again))
+        if len(group.runs) > 1:
+            notes.append(f"The gallery shows seed {run.seed} of {group.label}.")
+    return models, notes, groups

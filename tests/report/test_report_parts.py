@@ -1,0 +1,190 @@
+"""The parts of the report: escaping, tables, charts, contrast, who is drawn, diagnostics."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from report_helpers import Page
+
+from palate.data.dataset import Cases, Dataset
+from palate.data.sequences import Sequences
+from palate.errors import PalateError
+from palate.evaluation.groups import group_runs
+from palate.report.build import GalleryPlan, write_report
+from palate.report.charts import Line, line_chart
+from palate.report.comparison import headline
+from palate.report.evaluated import table_of
+from palate.report.gallery import Shown, choose
+from palate.report.markup import Html, clean, join, outside, tag
+from palate.report.page import style
+from palate.report.rows import gallery_models
+from palate.report.tables import Cell, Row, table
+
+
+@given(st.text(), st.text())
+def test_any_text_comes_back_as_text(text: str, value: str) -> None:
+    page = Page(tag("p", text, tag("img", alt=value), outside(text)))
+    assert [name for name, _ in page.elements] == ["p", "img", "bdi"]
+    assert page.elements[1][1] == {"alt": clean(value)}
+    assert page.text.split() == (clean(text) + " " + clean(text)).split() or clean(text) in page.text
+    (page.text + value).encode("utf-8", "surrogatepass")
+    tag("p", text).encode("utf-8")  # halves of characters would not go into a file
+
+
+def test_only_markup_made_here_is_markup() -> None:
+    assert join("<b>", Html("<b>"), None, [1, ["&"]]) == "&lt;b&gt;<b>1&amp;"
+    with pytest.raises(ValueError, match="no name"):
+        tag("p", **{"onclick=x y": "1"})
+    with pytest.raises(ValueError, match="no name"):
+        tag("p><script")
+
+
+def test_cells_carry_what_they_are_sorted_by() -> None:
+    made = table("T", ["model", "x"], [Row([Cell("a", "a"), Cell("1,000", 1000)]), Row([Cell("b", "b"), Cell("-")])])
+    page = Page(made)
+    assert [one["data-v"] for one in page.all("td")] == ["1000", ""]
+    assert page.all("div", "scroll")[0] == {"class": "scroll", "role": "region", "aria-label": "T", "tabindex": "0"}
+    assert [one["scope"] for one in page.all("th")] == ["col", "col", "row", "row"]
+
+
+def test_charts_stay_within_their_frame_and_tell_their_story() -> None:
+    points = [(1.0, 0.5), (2.0, float("nan")), (3.0, 0.9), (4.0, 0.7)]
+    page = Page(line_chart("Loss <1>", [Line("a & b", 9, points, mark=1)], across="epoch"))
+    (line,) = page.all("polyline")
+    places = [tuple(map(float, pair.split(","))) for pair in line["points"].split()]
+    assert len(places) == 3
+    assert all(0 <= x <= 360 and 0 <= y <= 220 for x, y in places)
+    assert places[1][1] < places[2][1] < places[0][1]  # the larger, the higher
+    (dot,) = page.all("circle")
+    assert (float(dot["cx"]), float(dot["cy"])) == places[1]
+    assert "a & b: from 0.5 to 0.7, 0.9 where marked" in page.all("svg")[0]["aria-label"]
+    assert "dashed" in page.all("g")[0]["class"]
+    assert "nothing was logged" in line_chart("x", [Line("a", 0, [])], across="epoch")
+    assert Page(line_chart("x", [Line("a", 0, [(1.0, 2.0)])], across="epoch")).all("circle")
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+    red, green, blue = (p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _contrast(one: str, other: str) -> float:
+    light, dark = sorted([_luminance(one), _luminance(other)], reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_colours_can_be_told_apart_by_everyone() -> None:
+    """WCAG AA: 4.5 for text, 3 for lines and dots, in the light and in the dark."""
+    light, dark = re.findall(r":root \{(.*?)\}", style(), re.S)[:2]
+    for block in (light, dark):
+        colours = dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6})", block))
+        for ground in ("page", "card", "sunk"):
+            for ink in ("ink", "soft", "link", "good"):
+                assert _contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
+            for number in range(8):
+                assert _contrast(colours[f"c{number}"], colours[ground]) >= 3, (number, ground)
+        assert _contrast(colours["bad"], colours["card"]) >= 4.5
+        for ground in ("new", "warn-soft"):
+            assert _contrast(colours["ink"], colours[ground]) >= 4.5
+    assert _contrast("#0a6b45", "#ffffff") >= 4.5  # the badge
+
+
+def test_the_gallery_draws_from_short_to_long_and_prefers_whom_it_is_told() -> None:
+    lengths = np.arange(1, 101)
+    histories = Sequences.from_lists([[1] * n for n in lengths])
+    cases = Cases(np.arange(100), histories, Sequences.from_lists([[2]] * 100))
+    drawn = choose(cases, 5, seed=0)
+    assert [int((n - 1) // 20) for n in lengths[drawn]] == [0, 1, 2, 3, 4]  # one of each fifth
+    assert (choose(cases, 5, seed=0) == drawn).all()
+    assert (choose(cases, 5, seed=1) != drawn).any()
+    first = np.zeros(100, bool)
+    first[[3, 70]] = True
+    mine = choose(cases, 5, seed=0, first=first)
+    assert {3, 70} < set(mine.tolist())
+    assert len(set(mine.tolist())) == 5
+    assert set(choose(cases, 2, seed=0, first=first).tolist()) == {3, 70}
+    assert len(choose(cases, 1000, seed=0)) == 100
+    assert len(choose(cases, 0, seed=0)) == 0
+
+
+def _table(*means: float, p: float | None = 0.01) -> dict:
+    models = [
+        {
+            "label": f"m{n}",
+            "seeds": [0],
+            "metrics": {"ndcg@10": {"mean": mean, "low": mean / 2, "high": mean * 2, "by_seed": [mean]}},
+            "differences": {"ndcg@10": {"mean": mean - means[0], "low": 0.0, "high": 1.0, "p": p, "p_holm": p}}
+            if n
+            else {},
+        }
+        for n, mean in enumerate(means)
+    ]
+    data = {"name": "d", "fingerprint": "f"}
+    shared = {"name": "product", "protocol": "full", "split": "test", "cases": 9, "dataset": data}
+    return {**shared, "base": "m0", "primary": "ndcg@10", "models": models}
+
+
+def test_the_headline_claims_no_more_than_the_table() -> None:
+    def told(*means: float, p: float | None = 0.01) -> str:
+        return Page(headline(table_of(_table(*means, p=p), "t"))).text
+
+    assert told(0.1, 0.3, 0.2).startswith("m1 has the highest NDCG@10: 0.3000; compared with m0: +0.2000")
+    assert "chance" not in told(0.1, 0.3)
+    assert "may be chance" in told(0.1, 0.3, p=0.4)
+    assert "p =" not in told(0.1, 0.3, p=None)
+    assert told(0.3, 0.1, 0.2).startswith("m0 has the highest NDCG@10: 0.3000; m2 comes next, -0.1000")
+    assert told(0.3).startswith("m0: NDCG@10 0.3000 [0.1500, 0.6000]")
+
+
+def test_diagnostics_of_an_alignment_are_drawn(neural: Path, shop: Path, tmp_path: Path) -> None:
+    import shutil
+
+    run = tmp_path / "aligned"
+    shutil.copytree(neural, run)
+    rows = [
+        {
+            "epoch": n / 2,
+            "step": n,
+            "reward_accuracy": 0.5 + n / 10,
+            "chosen_drift": -n / 50,
+            "rank_1": 0.2,
+            "rank_2_5": 0.8,
+        }
+        for n in (1, 2)
+    ]
+    told = {"rows": rows, "pool_held_out": 0.001, "warnings": ["<b>fell</b>"]}
+    (run / "alignment.json").write_text(json.dumps(told))
+    data = Dataset.load(shop)
+    table_ = table_of({**_table(0.1), "dataset": {"name": "d", "fingerprint": data.fingerprint}}, "t")
+    groups = group_runs([str(run)])
+    write_report(tmp_path / "out", data, groups, [table_], GalleryPlan([], users=0))
+    page = Page((tmp_path / "out" / "report.html").read_text())
+    assert "alignment" in {one.get("id") for one in page.all("section")}
+    assert "<b>fell</b>" in page.text
+    assert "80.0%" in page.text
+    assert "Pairs whose chosen item has the higher reward" in page.text
+    (run / "alignment.json").write_text("[]")
+    with pytest.raises(PalateError, match="is damaged"):
+        write_report(tmp_path / "two", data, groups, [table_], GalleryPlan([], users=0))
+    assert not (tmp_path / "two").exists()
+
+
+def test_a_model_that_cannot_answer_costs_the_page_that_model_alone(popular: Path, shop: Path, tmp_path: Path) -> None:
+    def gone() -> None:
+        raise PalateError("the base model is gone", "Bring it back.")
+
+    data, groups = Dataset.load(shop), group_runs([str(popular)])
+    table_ = table_of({**_table(0.1), "dataset": {"name": "d", "fingerprint": data.fingerprint}}, "t")
+    models, notes, _ = gallery_models(groups, None)
+    assert notes == []
+    plan = GalleryPlan([Shown("lost", gone), *models], users=2)  # type: ignore[arg-type]
+    facts = write_report(tmp_path / "out", data, groups, [table_], plan)
+    assert [model["label"] for model in facts["gallery"]["users"][0]["models"]] == ["popular"]
+    assert facts["gallery"]["notes"] == ["lost is not in the gallery: the base model is gone. Bring it back."]
