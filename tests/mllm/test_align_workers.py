@@ -105,6 +105,7 @@ def test_two_workers_reject_the_same_items(
     assert cut == [(row["step"], row["AUC"], row["valid_loss"], row.get("loss")) for row in both[0]]
     # Noise on adapters is each worker's own and needs a clean forward besides; the cache is warm by now.
     settings["preference"] |= {"noise": "lora", "sigma": 0.05}
+    settings["trainer"]["watch_every"] = 1
     for name in ("noisy", "again"):
         done = two_workers(*words, tmp_path / name, json.dumps(settings), -1, tmp_path / f"{name}-seen")
         assert done.returncode == 0, done.stderr[-2000:]
