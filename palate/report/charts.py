@@ -85,6 +85,7 @@ class _Frame:
     right: float
     low: float
     high: float
+    alone: bool = False  # one place on the horizontal axis
 
     @classmethod
     def of(cls, points: Sequence[tuple[float, float]], zero: bool, percent: bool) -> _Frame:
@@ -96,9 +97,10 @@ class _Frame:
             low, high = min(low, 0.0), max(high, 0.0)
         room = 0.08 * (high - low) or abs(high) * 0.1 or 1.0
         left, right = min(xs), max(xs)
-        if left == right:
+        alone = left == right
+        if alone:
             left, right = left - 0.5, right + 0.5
-        return cls(left, right, low - (room if low < 0 or not zero else 0), high + room)
+        return cls(left, right, low - (room if low < 0 or not zero else 0), high + room, alone)
 
     def x(self, value: float) -> float:
         return round(_LEFT + (value - self.left) / (self.right - self.left) * (WIDTH - _LEFT - _RIGHT), 1)
@@ -111,7 +113,7 @@ class _Frame:
         for value in ticks(self.low, self.high, 5):
             made.append(_straight(_LEFT, self.y(value), WIDTH - _RIGHT, self.y(value), "grid"))
             made.append(tag("text", _tick(value, percent), x=_LEFT - 6, y=self.y(value) + 4, text_anchor="end"))
-        places = ticks(self.left, self.right, 5)
+        places = [self.left + 0.5] if self.alone else ticks(self.left, self.right, 5)
         whole = not percent and self.right - self.left >= 2  # epochs are counted, where there is room to
         made += [
             tag("text", _tick(value, percent), x=self.x(value), y=HEIGHT - _BOTTOM + 16, text_anchor="middle")

@@ -25,7 +25,7 @@ def curves(logs: Sequence[Log], colours: Mapping[str, int]) -> Html | None:
     charts = []
     for metric in dict.fromkeys(log["metric"] for log in learnt if log["metric"]):
         some = [log for log in learnt if log["metric"] == metric]
-        charts.append(_chart(f"Validation {metric} (dot: the epoch that was kept)", some, metric, colours, best=True))
+        charts.append(_chart(f"Validation {metric}; dot: kept", some, metric, colours, best=True))
     for objective in dict.fromkeys(log["objective"] for log in learnt):
         some = [log for log in learnt if log["objective"] == objective]
         charts.append(_chart(f"Training loss: {objective}", some, "loss", colours))
@@ -74,7 +74,7 @@ def alignment(logs: Sequence[Log], colours: Mapping[str, int]) -> Html | None:
 
 def cost(logs: Sequence[Log], tables: Sequence[Evaluated]) -> Html:
     """Training, and scoring where it was slow enough to be counted."""
-    headers = ["run", "seed", "model", "parameters", "epochs", "training", "tokens", "peak memory"]
+    headers = ["run", "model", "seed", "parameters", "epochs", "training", "tokens", "peak memory"]
     rows = []
     for log in logs:
         spent = log["cost"]
@@ -82,8 +82,8 @@ def cost(logs: Sequence[Log], tables: Sequence[Evaluated]) -> Html:
             TableRow(
                 [
                     Cell(outside(log["label"]), log["label"]),
-                    Cell(log["seed"], log["seed"]),
                     Cell(log["model"], log["model"]),
+                    Cell(log["seed"], log["seed"]),
                     Cell(count(log["parameters"]), log["parameters"]),
                     Cell(f"{spent['epochs']:g}" if "epochs" in spent else "-", spent.get("epochs")),
                     Cell(seconds(spent.get("seconds")), spent.get("seconds")),
@@ -93,7 +93,7 @@ def cost(logs: Sequence[Log], tables: Sequence[Evaluated]) -> Html:
             )
         )
     scoring = [made for one in tables if (made := _scoring(one)) is not None]
-    return join(tag("h2", "Cost"), table("Training", headers, rows), scoring)
+    return join(tag("h2", "Cost"), table("Training", headers, rows, text=2), scoring)
 
 
 def origins(logs: Sequence[Log]) -> Html:
@@ -173,7 +173,7 @@ def _seeds_note(logs: Sequence[Log]) -> Html | None:
 
 
 def _numbers(logs: Sequence[Log]) -> Html:
-    headers = ["run", "seed", "validated by", "first", "kept", "at epoch", "last", "last loss"]
+    headers = ["run", "validated by", "seed", "first", "kept", "at epoch", "last", "last loss"]
     rows = []
     for log in logs:
         scored = [row for row in log["rows"] if (log["metric"] or "") in row]
@@ -187,8 +187,8 @@ def _numbers(logs: Sequence[Log]) -> Html:
             TableRow(
                 [
                     Cell(outside(log["label"]), log["label"]),
+                    Cell(log["metric"] or "-", log["metric"] or None),
                     Cell(log["seed"], log["seed"]),
-                    Cell(log["metric"] or "-", log["metric"] or ""),
                     Cell(figure(values[0]), values[0]),
                     Cell(figure(values[1]), values[1]),
                     Cell("-" if epoch is None else f"{epoch:g}", epoch),
@@ -197,7 +197,7 @@ def _numbers(logs: Sequence[Log]) -> Html:
                 ]
             )
         )
-    return table("Learning curves", headers, rows)
+    return table("Learning curves", headers, rows, text=2)
 
 
 def _ranks(logs: Sequence[Log]) -> Html | None:
