@@ -98,7 +98,7 @@ def report(
     from palate.evaluation.users import UserSample
     from palate.report.build import PAGE, GalleryPlan, check_out, write_report
     from palate.report.evaluated import read_table
-    from palate.report.rows import gallery_models, runs_of
+    from palate.report.rows import gallery_models, named_as_in, runs_of
     from palate.training.measure import Measure
 
     check_out(out, overwrite)
@@ -122,7 +122,7 @@ def report(
         }
     )
     tables = [read_table(folder) for folder in table or []]
-    groups: Sequence[RunGroup] = group_runs(runs) if runs else runs_of(tables)
+    groups: Sequence[RunGroup] = named_as_in(tables, group_runs(runs)) if runs else runs_of(tables)
     part: Split = "test" if split == "test" else "valid"
     sample = measure.users
     if tables:

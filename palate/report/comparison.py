@@ -84,6 +84,7 @@ def _forest(one: Evaluated, colours: Mapping[str, int]) -> Html:
     ]
     low, high = min(known, default=0.0), max(known, default=1.0)
     low = 0.0 if 0 <= low < 0.5 * high else low
+    low -= 0.04 * (high - low) if low else 0.0
     span = (high - low) * 1.04 or 1.0
 
     def place(value: float | None) -> str:

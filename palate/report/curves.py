@@ -23,12 +23,16 @@ def curves(logs: Sequence[Log], colours: Mapping[str, int]) -> Html | None:
     if not learnt:
         return None
     charts = []
-    for metric in dict.fromkeys(log["metric"] for log in learnt if log["metric"]):
-        some = [log for log in learnt if log["metric"] == metric]
-        charts.append(_chart(f"Validation {metric}; dot: kept", some, metric, colours, best=True))
-    for objective in dict.fromkeys(log["objective"] for log in learnt):
-        some = [log for log in learnt if log["objective"] == objective]
-        charts.append(_chart(f"Training loss: {objective}", some, "loss", colours))
+    # Runs that went on from another's weights begin where it ended: on its axes their few epochs would be a blot.
+    for went_on in (False, True):
+        part = [log for log in learnt if log["went_on"] == went_on]
+        more = ", begun from another run" if went_on else ""
+        for metric in dict.fromkeys(log["metric"] for log in part if log["metric"]):
+            some = [log for log in part if log["metric"] == metric]
+            charts.append(_chart(f"Validation {metric}{more}; dot: kept", some, metric, colours, best=True))
+        for objective in dict.fromkeys(log["objective"] for log in part):
+            some = [log for log in part if log["objective"] == objective]
+            charts.append(_chart(f"Training loss: {objective}{more}", some, "loss", colours))
     return join(
         tag("h2", "Learning curves"),
         _legend(learnt, colours),
@@ -48,11 +52,7 @@ def alignment(logs: Sequence[Log], colours: Mapping[str, int]) -> Html | None:
         for name, title in DIAGNOSTICS.items()
         if (some := [log for log in aligned if any(name in row for row in log["rows"])])
     ]
-    told = [
-        tag("li", outside(log["label"]), f", seed {log['seed']}: {warning}")
-        for log in aligned
-        for warning in log["warnings"]
-    ]
+    told = _warnings(aligned)
     held = [log for log in aligned if log["pool_held_out"] is not None]
     return join(
         tag("h2", "Alignment"),
@@ -200,18 +200,33 @@ def _numbers(logs: Sequence[Log]) -> Html:
     return table("Learning curves", headers, rows, text=2)
 
 
+def _warnings(logs: Sequence[Log]) -> list[Html]:
+    """One line a row: the words of its first seed that has any, and which others have some too."""
+    told = []
+    for label in dict.fromkeys(log["label"] for log in logs):
+        mine = [log for log in logs if log["label"] == label and log["warnings"]]
+        if mine:
+            also = f" Seeds {', '.join(str(log['seed']) for log in mine[1:])} as well." if mine[1:] else ""
+            words = " ".join(mine[0]["warnings"])
+            told.append(tag("li", tag("strong", outside(label)), f", seed {mine[0]['seed']}: {words}{also}"))
+    return told
+
+
 def _ranks(logs: Sequence[Log]) -> Html | None:
-    """Where the negatives stood in the policy's own ranking when the alignment ended."""
+    """Where the negatives stood in the policy's own ranking when the alignment ended: means over seeds."""
     rows = []
     names: list[str] = []
-    for log in logs:
-        seen = [row for row in log["rows"] if any(name.startswith("rank_") for name in row)]
-        if seen:
-            last = {name: value for name, value in seen[-1].items() if name.startswith("rank_")}
-            names = names or list(last)
-            cells = [Cell(outside(log["label"]), log["label"]), Cell(log["seed"], log["seed"])]
-            rows.append(TableRow([*cells, *(Cell(share(last.get(name)), last.get(name)) for name in names)]))
+    for label in dict.fromkeys(log["label"] for log in logs):
+        lasts = []
+        for log in logs:
+            seen = [row for row in log["rows"] if any(name.startswith("rank_") for name in row)]
+            lasts += [seen[-1]] if log["label"] == label and seen else []
+        if not lasts:
+            continue
+        names = names or [name for name in lasts[0] if name.startswith("rank_")]
+        means = [sum(last.get(name, 0.0) for last in lasts) / len(lasts) for name in names]
+        rows.append(TableRow([Cell(outside(label), label), *(Cell(share(mean), mean) for mean in means)]))
     if not rows:
         return None
     words = [name.removeprefix("rank_").replace("_on", "+").replace("_", "-") for name in names]
-    return table("Ranks of the negatives under the policy, at the end", ["run", "seed", *words], rows)
+    return table("Ranks of the negatives under the policy, at the end", ["run", *words], rows)

@@ -81,6 +81,7 @@ def _log_of(label: str, run: Run) -> dict[str, Any]:
         "palate": environment.get("palate"),
         "metric": _metric(info),
         "objective": _objective(info),
+        "went_on": bool(info.get("aligned_from") or info.get("warm_start")),
         "best_epoch": numbers(best).get("epoch"),
         "rows": rows,
         "alignment": _alignment(run),

@@ -34,6 +34,18 @@ def runs_of(tables: Sequence[Evaluated]) -> list[RunGroup]:
     return list(groups.values())
 
 
+def named_as_in(tables: Sequence[Evaluated], groups: Sequence[RunGroup]) -> list[RunGroup]:
+    """The groups under the names that the tables have for the same runs, so that one model has one name on the page."""
+    names: dict[frozenset[Path], str] = {}
+    for table in tables:
+        for label, runs in table.runs.items():
+            names.setdefault(frozenset(Path(run.folder).resolve() for run in runs if run is not None), label)
+    mine = [names.get(frozenset(run.folder.resolve() for run in group.runs), group.label) for group in groups]
+    if len(set(mine)) < len(mine):
+        return list(groups)
+    return [RunGroup(label, group.runs) for label, group in zip(mine, groups, strict=True)]
+
+
 def gallery_models(
     groups: Sequence[RunGroup], retriever: str | None, depth: int = 20, exclude_seen: bool = True, device: str = "cpu"
 ) -> tuple[list[Shown], list[str], list[RunGroup]]:
@@ -76,6 +88,6 @@ def gallery_models(
             again = partial(open_cascade, run, fast, depth=depth, exclude_seen=exclude_seen, device=device)
             told = f" re-ranking {name}"  # which a table of cascades says already
             models.append(Shown(group.label.removesuffix(told) + told, again))
-        if len(group.runs) > 1:
-            notes.append(f"The gallery shows seed {run.seed} of {group.label}.")
+    if any(len(group.runs) > 1 for group in groups):
+        notes.append("Where a row has several seeds, the gallery shows the first.")
     return models, notes, groups
