@@ -120,8 +120,8 @@ class SparseFeedForward(nn.Module):
 
     def all_experts(self, x: Tensor, routes: Routes) -> Tensor:
         """The same sums with every expert on every token: for a few tokens that costs less than sorting them."""
-        gates = x.new_zeros(len(x), self.count).scatter_(1, routes.experts, routes.gates)  # [T, E]
-        hidden = self.activation(linear(x, self.up.flatten(0, 1), self.up_bias)).view(len(x), self.count, -1)
+        gates = x.new_zeros(x.shape[0], self.count).scatter_(1, routes.experts, routes.gates)  # [T, E]
+        hidden = self.activation(linear(x, self.up.flatten(0, 1), self.up_bias)).view(x.shape[0], self.count, -1)
         hidden = self.dropout(hidden) * gates.unsqueeze(2)
         bias = gates @ self.down_bias.view(self.count, -1)
         return torch.addmm(bias, hidden.flatten(1), self.down.flatten(0, 1))

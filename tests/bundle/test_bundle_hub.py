@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache, and no network."""
-    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(import_module("huggingface_hub.constants"), "HF_HUB_OFFLINE", True)
     real = hub.snapshot_download
     monkeypatch.setattr(hub, "snapshot_download", lambda *a, **k: real(*a, cache_dir=tmp_path / "cache", **k))
     return tmp_path / "cache"
@@ -137,8 +137,8 @@ def test_a_push_is_private_and_of_a_sound_bundle(
 def test_a_push_that_fails_is_one_sentence(text_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Refused(Client):
         def create_repo(self, repo: str, **more: Any) -> None:
-            raise hub.errors.LocalTokenNotFoundError("no token")
+            raise OSError("no token")
 
     monkeypatch.setattr(hub, "HfApi", Refused)
-    with pytest.raises(PalateError, match="cannot be pushed to 'shop/taste'.*no token"):
+    with pytest.raises(PalateError, match=r"cannot be pushed to 'shop/taste'.*no token"):
         push(text_bundle, "shop/taste")
