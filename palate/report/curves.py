@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 from palate.report.charts import Line, legend, line_chart
 from palate.report.evaluated import Evaluated
 from palate.report.logged import DIAGNOSTICS, Row
-from palate.report.markup import Html, join, outside, tag
+from palate.report.markup import Child, Html, join, outside, tag
 from palate.report.numbers import count, figure, megabytes, seconds, share
 from palate.report.tables import Cell, table
 from palate.report.tables import Row as TableRow
@@ -53,7 +53,6 @@ def alignment(logs: Sequence[Log], colours: Mapping[str, int]) -> Html | None:
         if (some := [log for log in aligned if any(name in row for row in log["rows"])])
     ]
     told = _warnings(aligned)
-    held = [log for log in aligned if log["pool_held_out"] is not None]
     return join(
         tag("h2", "Alignment"),
         _legend(aligned, colours),
@@ -61,14 +60,7 @@ def alignment(logs: Sequence[Log], colours: Mapping[str, int]) -> Html | None:
         _seeds_note(aligned),
         tag("div", tag("h3", "Warnings"), tag("ul", told), class_="warn") if told else None,
         _ranks(aligned),
-        tag(
-            "p",
-            "Looked at after training: of the items that negatives come from, users take in validation or test ",
-            [[outside(f"{log['label']}, seed {log['seed']}"), f" {share(log['pool_held_out'])}; "] for log in held],
-            class_="quiet",
-        )
-        if held
-        else None,
+        _held_out(aligned),
     )
 
 
@@ -210,6 +202,18 @@ def _warnings(logs: Sequence[Log]) -> list[Html]:
             words = " ".join(mine[0]["warnings"])
             told.append(tag("li", tag("strong", outside(label)), f", seed {mine[0]['seed']}: {words}{also}"))
     return told
+
+
+def _held_out(logs: Sequence[Log]) -> Html | None:
+    """How often negatives come from what is held out, which nothing was chosen by: means over seeds."""
+    means: list[list[Child]] = []
+    for label in dict.fromkeys(log["label"] for log in logs):
+        found = [log["pool_held_out"] for log in logs if log["label"] == label and log["pool_held_out"] is not None]
+        means += [[", " if means else None, outside(label), f" {share(sum(found) / len(found))}"]] if found else []
+    if not means:
+        return None
+    told = "Of the items that negatives come from, users take in validation or test (looked at after training): "
+    return tag("p", told, means, ".", class_="quiet")
 
 
 def _ranks(logs: Sequence[Log]) -> Html | None:

@@ -16,7 +16,7 @@ Item = Mapping[str, Any]
 def section(gallery: Mapping[str, Any], pictures: Pictures, colours: Mapping[str, int]) -> Html | None:
     """All users; None where there is nobody."""
     users = gallery["users"]
-    notes = tag("ul", [tag("li", note) for note in gallery["notes"]], class_="quiet") if gallery["notes"] else None
+    notes = [tag("p", note, class_="quiet") for note in gallery["notes"]] or None
     if not users:
         return join(tag("h2", "Gallery"), notes) if notes else None
     first = next((number for number, user in enumerate(users) if user["preferences"]), None)

@@ -169,6 +169,7 @@ def test_diagnostics_of_an_alignment_are_drawn(neural: Path, shop: Path, tmp_pat
     assert "alignment" in {one.get("id") for one in page.all("section")}
     assert "<b>fell</b>" in page.text
     assert "80.0%" in page.text
+    assert "(looked at after training): aligned 0.1%." in page.text
     assert "Pairs whose chosen item has the higher reward" in page.text
     (run / "alignment.json").write_text("[]")
     with pytest.raises(PalateError, match="is damaged"):
