@@ -1,4 +1,5 @@
 from palate.artefact import describe as describe
+from palate.bundle.load import Bundle as Bundle
 from palate.data.dataset import Dataset as Dataset
 from palate.data.frames import from_frames as from_frames
 from palate.data.prepare import prepare as prepare

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from palate.bundle.manifest import NAME
+from palate.errors import PalateError
 from palate.files import write_text
 
 _TAGS = ["recommender-systems", "sequential-recommendation", "palate"]
@@ -14,14 +15,22 @@ _SHOWN = ("ndcg@10", "recall@10", "mrr@10", "hitrate@10")
 
 
 def write_card(path: Path, facts: dict[str, Any]) -> None:
-    """Write ``README.md``: YAML front matter as model hubs want it, then prose with the bundle's own figures."""
-    write_text(path, f"---\n{_front(facts)}---\n\n{_body(facts)}")
+    """Write ``README.md``: YAML front matter as model hubs want it, then prose with the bundle's own figures.
+
+    Raises:
+        PalateError: the facts are those of a damaged bundle.
+    """
+    try:
+        text = f"---\n{_front(facts)}---\n\n{_body(facts)}"
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PalateError(f"{NAME} is damaged ({type(error).__name__}: {error})", "Make the bundle again.") from None
+    write_text(path, text)
 
 
 def _front(facts: dict[str, Any]) -> str:
     tags = [*_TAGS, facts["model"], *(["multimodal"] if facts["features"] or facts["model"] == "mllm" else [])]
     lines = [
-        f"license: {facts['license']}",
+        f"license: {_yaml(facts['license'])}",
         "library_name: palate",
         "tags:",
         *(f"- {_yaml(tag)}" for tag in tags),

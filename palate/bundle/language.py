@@ -25,6 +25,20 @@ def needs_pictures(run: Run) -> bool:
     return bool(prompt.get("images", "none") != "none")
 
 
+def notes_on(model: Path, *, shared: bool) -> list[str]:
+    """What a person should know before a language model's bundle is handed on."""
+    notes = []
+    rows = model / "summaries.jsonl"
+    if rows.is_file():
+        with rows.open(encoding="utf-8") as file:
+            count = sum(1 for line in file if line.strip())
+        notes.append(f"{count:,} preferences that were written of people are in it, without their names")
+    base = read_json(model / "config.json")["config"]["base"]["name"]
+    if shared and Path(base).is_dir():
+        notes.append(f"its base model is the folder {base}: whoever gets the bundle needs that model under that path")
+    return notes
+
+
 def carry_language_model(model: Path, items: BundleItems, *, copied: bool, keep_root: bool) -> None:
     """Let the copied ``model`` folder of a language model find its pictures in the bundle, if they are there.
 

@@ -14,7 +14,7 @@ from palate.bundle.card import write_card
 from palate.bundle.export import check_exportable, export_encoder
 from palate.bundle.features import save_features
 from palate.bundle.items import BundleItems
-from palate.bundle.language import carry_language_model, needs_pictures
+from palate.bundle.language import carry_language_model, needs_pictures, notes_on
 from palate.bundle.load import Bundle
 from palate.bundle.manifest import CARD, SUFFIXES, write_manifest
 from palate.bundle.measured import tables_of, validation_of
@@ -94,6 +94,7 @@ def make_bundle(
         items = BundleItems(catalogue, [names.get(index) for index in range(1, len(catalogue) + 1)])
         if run.info["model"] == "mllm":
             carry_language_model(part / "model", items, copied=with_images, keep_root=public_paths)
+            notes += notes_on(part / "model", shared=not public_paths)
         elsewhere = not with_images and any(catalogue.frame["image"])
         facts: dict[str, Any] = {
             "palate": __version__,

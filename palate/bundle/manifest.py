@@ -99,6 +99,9 @@ def verify(folder: Path | str) -> dict[str, Any]:
         _check_name(folder, name)
         if not isinstance(entry, dict) or not re.fullmatch(r"[0-9a-f]{64}", str(entry.get("sha256"))):
             raise PalateError(f"{folder / NAME} is damaged: no sha256 of '{name}'", _REMEDY)
+    for name, told in facts["features"].items():
+        if not _sound_features(told, facts["files"]):
+            raise PalateError(f"{folder / NAME} is damaged: what it says of the {name} features is not whole", _REMEDY)
     there = set(_listed(folder))
     unknown = sorted(there - set(facts["files"]) - {NAME, CARD})
     if unknown:
@@ -115,6 +118,28 @@ def verify(folder: Path | str) -> dict[str, Any]:
         if path.stat().st_size != entry.get("bytes") or sha256(path) != entry["sha256"]:
             raise PalateError(f"{path} is not the file that the bundle was made with (its sha256 differs)", _REMEDY)
     return facts
+
+
+def _sound_features(told: Any, files: dict[str, Any]) -> bool:
+    """Whether the facts of a modality are what the code relies on, and name no file but one of the bundle."""
+    if not isinstance(told, dict):
+        return False
+    encoder, content = told.get("encoder"), told.get("content")
+    return (
+        isinstance(encoder, dict)
+        and all(isinstance(encoder.get(key), str) for key in ("name", "fingerprint"))
+        and isinstance(content, dict)
+        and isinstance(content.get("kind"), str)
+        and (content["kind"] != "text" or _strings(content.get("fields")))
+        and isinstance(told.get("width"), int)
+        and told.get("dtype") in ("float32", "float16")
+        and isinstance(told.get("fingerprint"), str)
+        and (told.get("file") is None or told["file"] in files)
+    )
+
+
+def _strings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def sha256(path: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from palate.bundle import Bundle
+from palate.bundle import Bundle, add_items
 from palate.bundle.manifest import sha256, verify
 from palate.errors import PalateError
 
@@ -132,6 +132,31 @@ def test_a_manifest_with_gaps_is_refused(copy: Path, key: str) -> None:
     edit(copy, lambda facts: facts.pop(key))
     with pytest.raises(PalateError, match=f"lacks '{key}'"):
         Bundle.load(copy)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"file": "../features.safetensors"},
+        {"file": 3},
+        {"encoder": None},
+        {"content": {"kind": "text"}},
+        {"width": "x"},
+    ],
+)
+def test_features_that_lead_elsewhere_are_refused(copy: Path, changes: dict[str, Any]) -> None:
+    shutil.copyfile(copy / "features/text.safetensors", copy.parent / "features.safetensors")
+    edit(copy, lambda facts: facts["features"]["text"].update(changes))
+    with pytest.raises(PalateError, match="what it says of the text features is not whole"):
+        Bundle.load(copy)
+
+
+def test_a_damaged_card_is_one_sentence(copy: Path) -> None:
+    edit(copy, lambda facts: facts["metrics"].update(test=[{"split": 1}]))
+    (copy.parent / "new.csv").write_text("item_id,title,tags\nnew,space story,space\n")
+    with pytest.raises(PalateError, match=r"bundle\.json is damaged"):
+        add_items(copy, copy.parent / "new.csv", copy.parent / "out")
+    assert not (copy.parent / "out").exists()
 
 
 def test_an_unknown_model_is_refused(copy: Path) -> None:
