@@ -29,6 +29,7 @@ CONTRACT = {
         *("--users", "--users-seed", "--retriever", "--depth", "--blend"),
     },
     "compare": {"--dataset", "--seeds", "--trials", "--only", "--until", "--jobs", "--dry-run", "--out", "--json"},
+    "report": {"--out", "--table"},
     "recommend": {
         "--history",
         "--user",
