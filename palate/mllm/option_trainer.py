@@ -26,7 +26,7 @@ from palate.mllm.eyes import Eyes
 from palate.mllm.head import option_logits
 from palate.mllm.model import ChatModel
 from palate.mllm.packed import pack, takes_masks, unpacked
-from palate.mllm.prefix import share
+from palate.mllm.prefix import Shared, share
 from palate.mllm.scorer import Scorer
 
 # What a batch says of itself beside the model's arguments.
@@ -42,7 +42,7 @@ class CaseCollator:
 
     def __init__(self, model: ChatModel, examples: Examples, packed: bool) -> None:
         self.model, self.examples = model, examples
-        self.lay_out = pack if packed else unpacked
+        self.packed, self.lay_out = packed, pack if packed else unpacked
         self.dtype = model.core.dtype
 
     def __call__(self, rows: Sequence[Mapping[str, int]]) -> dict[str, Tensor]:
@@ -54,12 +54,16 @@ class CaseCollator:
         shared = [share(self.model, chats) for chats, _ in cases]
         batch, ends = self.lay_out(self.model, shared)
         labels = torch.tensor([right for _, right in cases]).view(ends.shape)
-        read = torch.tensor(sum(len(one.prefix) + sum(map(len, one.rests)) for one in shared))
+        read = torch.tensor(sum(self._read(one) for one in shared))
         # Pictures come in fp32 from every processor; not every vision tower casts them itself.
         cast = {
             name: value.to(self.dtype) if torch.is_floating_point(value) else value for name, value in batch.items()
         }
         return {**cast, "ends": ends, "labels": labels, "shift_labels": labels, "read": read}
+
+    def _read(self, case: Shared) -> int:
+        """Tokens of a case that go through the model."""
+        return len(case.prefix) + sum(map(len, case.rests)) if self.packed else sum(map(len, case.wholes))
 
 
 def arguments(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

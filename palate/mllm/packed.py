@@ -1,7 +1,7 @@
 """Prompts of one user as one row: their shared beginning once, then what is left of each, blind to one another.
 
 Fine-tuning reads a positive and its negatives, whose prompts differ in their last words only. Packed, 1 + 7 prompts of
-200 tokens that share 170 are a row of 410 tokens rather than 1,640, and one forward learns from all of them.
+200 tokens that share 170 are a row of 410 tokens rather than 1,600, and one forward learns from all of them.
 """
 
 from __future__ import annotations
