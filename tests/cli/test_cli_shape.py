@@ -66,7 +66,8 @@ CONTRACT = {
     "mllm merge": {"--out", "--dtype"},
     "mllm probe": {"--users", "--negatives", "--candidates", "--split", "--out", "--json", "--seed"},
     "bundle": {
-        *("--out", "--with-features", "--with-images", "--table", "--license", "--onnx", "--push", "--public", "--json"),
+        *("--out", "--with-features", "--with-images", "--table", "--license"),
+        *("--onnx", "--push", "--public", "--json"),
     },
     "add-items": {"--images", "--out", "--device", "--json"},
     "models": set(),

@@ -16,6 +16,7 @@ from torch.nn.functional import softplus
 from palate.data.dataset import Dataset
 from palate.mllm.opened import open_parts
 from palate.mllm.option_trainer import CaseCollator, can_pack, logits_of
+from palate.mllm.packed import takes_masks
 from palate.mllm.scorer import Scorer
 from palate.mllm.sft import Plan, fine_tune, make_lessons
 
@@ -76,7 +77,7 @@ def test_an_attention_of_its_own_is_not_packed(dataset: Dataset, tiny: Tiny, mon
         assert not can_pack(parts.model, examples)
     monkeypatch.undo()
     monkeypatch.setattr(parts.model.core.config, "_attn_implementation", "flash_attention_2")
-    assert not can_pack(parts.model, examples)
+    assert not takes_masks(parts.model)
 
 
 @pytest.mark.parametrize("family", ["llama", "llava"])

@@ -117,12 +117,25 @@ def test_the_loss_is_that_of_the_answers_by_hand(dataset: Dataset, tiny: Tiny, f
 
 def test_trls_own_loss_and_gradient_are_the_same(dataset: Dataset, tiny: Tiny, tmp_path: Path) -> None:
     from palate.mllm.lora import peft_config
-    from palate.mllm.sft import _trainer
+    from palate.mllm.sft import _by_loss
+    from palate.mllm.tuning import build_trainer
 
     parts = opened(dataset, tiny("llama"))
     plan = Plan.of(tiny_settings(tiny("llama"), lora={"dropout": 0.0}))
     lessons = make_lessons(dataset, parts, plan.examples, seed=0)
-    trainer = _trainer(parts.model, peft_config(parts.model, plan.lora), lessons, plan, tmp_path, "cpu", seed=0)
+    kind, own = _by_loss(parts.model, lessons.examples, plan)
+    trainer = build_trainer(
+        kind,
+        parts.model,
+        peft_config(parts.model, plan.lora),
+        lessons.sizes,
+        plan.trainer,
+        batch_size=4,
+        out=tmp_path,
+        device="cpu",
+        seed=0,
+        **own,
+    )
     batch = trainer.data_collator([{"row": row} for row in range(6)])
 
     def once(picks: bool, count: int | None) -> tuple[float, list[torch.Tensor]]:
@@ -341,8 +354,8 @@ def test_killed_behind_the_last_step(go: Go, whole: Run, tmp_path: Path, monkeyp
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("palate.mllm.sft.summary", die)
-        patch.setattr("palate.mllm.sft.shutil.rmtree", lambda *_, **__: None)
+        patch.setattr("palate.mllm.tuning.summary", die)
+        patch.setattr("palate.mllm.tuning.shutil.rmtree", lambda *_, **__: None)
         with pytest.raises(Killed):
             go(tmp_path / "cut")
     assert not Run.open(tmp_path / "cut").finished

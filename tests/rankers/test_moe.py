@@ -75,14 +75,14 @@ def test_it_equals_a_loop_over_tokens(experts: int, active: int, tokens: int) ->
 def test_both_ways_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     sparse = layer().eval()
     taken: list[str] = []
-    for name in ("_all", "_sorted"):
+    for name in ("all_experts", "_sorted"):
         way = getattr(SparseFeedForward, name)
         monkeypatch.setattr(SparseFeedForward, name, lambda *a, name=name, way=way: (taken.append(name), way(*a))[1])
     with torch.no_grad():
         sparse(torch.randn(moe._FEW, 6))
         sparse(torch.randn(moe._FEW + 1, 6))
     sparse(torch.randn(3, 6))
-    assert taken == ["_all", "_sorted", "_sorted"]
+    assert taken == ["all_experts", "_sorted", "_sorted"]
 
 
 @pytest.mark.parametrize("training", [True, False])
