@@ -57,8 +57,10 @@ class Wanted:
 
         def add(arm: str, seed: int) -> None:
             start = recipe.arms[arm].start
-            if start:
-                add(start, seed)
+            retriever = recipe.retriever_of(arm, recipe.options(arm, {}))
+            for other in (start, retriever):
+                if other:
+                    add(other, seed)
             before(arm)
             found[arm, seed] = None
 

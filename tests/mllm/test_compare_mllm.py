@@ -116,6 +116,10 @@ def test_a_plan_says_every_command(recipe: Path) -> None:
     assert said["sft-1"][said["sft-1"].index("--history-items") + 1] == "3"
     assert said["top-k-0"][:4] == ["palate", "mllm", "align", str(out / "runs" / "sft-0")]
     assert said["top-k-1"][said["top-k-1"].index("--retriever") + 1] == str(out / "runs" / "knn-1")
+    only = CliRunner().invoke(
+        build(), ["compare", str(recipe), "--out", str(out), "--dry-run", "--json", "--only", "top-k"]
+    )
+    assert {"knn-0", "knn-1"} <= {row["name"] for row in json.loads(only.stdout)}  # what proposes is made as well
     assert said["trial-hanorec-0001"][said["trial-hanorec-0001"].index("--noise") + 1] == "lora"
 
 

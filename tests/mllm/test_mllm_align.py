@@ -503,6 +503,18 @@ def test_mistakes_are_told_before_any_work(
     assert not (tmp_path / "run").exists()
 
 
+def test_hardness_is_made_from_texts_and_pictures_not_from_controls(dataset: Dataset, tmp_path: Path) -> None:
+    from palate.features.matrix import import_matrix
+    from palate.mllm.alignment.plan import feature_stores
+
+    assert feature_stores(tmp_path, dataset.catalogue) == {}
+    np.save(tmp_path / "m.npy", np.eye(dataset.num_items, 4, dtype=np.float32) + 1)
+    (tmp_path / "m.ids.txt").write_text("\n".join(dataset.catalogue.frame["item_id"]))
+    for store in ("text", "text-shuffled"):
+        import_matrix(dataset, tmp_path, "text", tmp_path / "m.npy", store=store)
+    assert list(feature_stores(tmp_path, dataset.catalogue)) == ["text"]
+
+
 def test_a_forward_of_two_pairs_has_no_responsiveness(tuned: Callable[..., Run], tmp_path: Path) -> None:
     settings = {"preference": {"hardness": "one"}, "trainer": {**SMALL, "batch_size": 2}}
     with pytest.raises(PalateError, match="responsiveness"):

@@ -55,7 +55,8 @@ def align_mllm(
         retriever: a run that ranks the whole catalogue, for negatives from a pool.
         dataset: what the run was made from; by default it is opened where the run met it.
         dataset_path: its folder.
-        features: feature stores by modality that hardness is made from; by default all of the dataset's.
+        features: feature stores by modality that hardness is made from; by default the dataset's ``text`` and
+            ``image``.
         resume: go on from the last checkpoint; a finished run is returned as it is.
         on_row: called with each row of ``metrics.jsonl``.
 
@@ -77,9 +78,8 @@ def align_mllm(
     )
     asked.check_batch(int(os.environ.get("WORLD_SIZE", "1")))
     with random_state():
-        trainer, step = _prepare(asked, Path(out), place)
-        accelerator, rounds = trainer.accelerator, step.round_of
-        assert isinstance(rounds, Rounds)
+        trainer, step, rounds = _prepare(asked, Path(out), place)
+        accelerator = trainer.accelerator
         rounds.check()
         if accelerator.is_main_process:
             facts = {**asked.facts, **workers_of(Path(out), accelerator.num_processes, resume)}
@@ -109,28 +109,16 @@ def align_mllm(
     return Run.open(out)
 
 
-def _prepare(asked: Asked, out: Path, device: str) -> tuple[Any, AlignStep]:
-    """The trainer, with the fresh adapter on, and what it makes of a forward."""
+def _prepare(asked: Asked, out: Path, device: str) -> tuple[Any, AlignStep, Rounds]:
+    """The trainer, with the fresh adapter on, what it makes of a forward, and the pairs it meets."""
     model, examples = asked.recommender.model, asked.lessons
     packed = can_pack(model, examples)
     first = model.first_tokens(examples.case(0)[0][0], examples.answers)
-    config: Any = asked.preference.config
-    step = AlignStep(
-        kind=asked.kind,
-        preference=asked.preference,
-        hardness=None,
-        round_of=None,  # type: ignore[arg-type]  # below: it needs the trainer's workers
-        packed=packed,
-        noise=None,
-        seed=asked.seed,
-        watch_every=asked.trainer.watch_every,
-    )
-    lengths = asked.lengths(examples)
     trainer = build_trainer(
         align_trainer(),
         model,
         peft_config(model, asked.lora),
-        lengths,
+        asked.lengths(examples),
         asked.trainer,
         batch_size=asked.trainer.batch_size,
         out=out,
@@ -141,20 +129,31 @@ def _prepare(asked: Asked, out: Path, device: str) -> tuple[Any, AlignStep]:
         chat_model=model,
         tokens=first,
         remember=not asked.lora.projector,
-        step=step,
     )
     accelerator = trainer.accelerator
-    step.gather, step.worker = gather_over(accelerator), accelerator.process_index
-    if getattr(config, "noise", "none") == "lora" and config.sigma:
-        step.noise = AdapterNoise(model.model, config.sigma, asked.seed, step.worker)
+    gather, worker = gather_over(accelerator), accelerator.process_index
     reference = Reference(
         model,
         asked.reference_identity,
         packed=packed,
-        gather=step.gather,
-        worker=step.worker,
+        gather=gather,
+        worker=worker,
         workers=accelerator.num_processes,
         keep=references_folder(),
     )
-    step.round_of = Rounds(asked, reference, main=accelerator.is_main_process, wait=accelerator.wait_for_everyone)
-    return trainer, step
+    rounds = Rounds(asked, reference, main=accelerator.is_main_process, wait=accelerator.wait_for_everyone)
+    config: Any = asked.preference.config
+    noisy = getattr(config, "noise", "none") == "lora" and config.sigma > 0
+    trainer.step = AlignStep(
+        kind=asked.kind,
+        preference=asked.preference,
+        hardness=None,  # fitted to the first round, which is drawn when the run's folder is there
+        round_of=rounds,
+        packed=packed,
+        noise=AdapterNoise(model.model, config.sigma, asked.seed, worker) if noisy else None,
+        seed=asked.seed,
+        watch_every=asked.trainer.watch_every,
+        gather=gather,
+        worker=worker,
+    )
+    return trainer, trainer.step, rounds

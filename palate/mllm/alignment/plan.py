@@ -15,6 +15,7 @@ from palate.data.dataset import Dataset
 from palate.data.sample import sample_users
 from palate.errors import PalateError, suggest
 from palate.evaluation.groups import RunGroup, open_dataset
+from palate.features.folders import store_folder
 from palate.features.hardness import Hardness
 from palate.features.store import FeatureStore
 from palate.files import digest, file_digest
@@ -35,7 +36,7 @@ from palate.recommender import Recommender
 from palate.runs import Run
 
 SECTIONS = ("preference", "pairs", "lora", "trainer")
-FEATURES = "features"
+MODALITIES = ("text", "image")
 _FEWEST = 3  # pairs of a forward below which responsiveness says nothing
 
 
@@ -129,7 +130,7 @@ class Asked:
 
     @cached_property
     def lessons(self) -> Examples:
-        """Prompts about the targets alone: as long as any, before items to reject are drawn."""
+        """Prompts about the targets and items drawn uniformly: about as long as those that are learnt from."""
         cases = self.drawer.cases
         others = Questions.draw(
             self.dataset, cases, source="uniform", negatives=self.drawer.wanted, seed=self.drawer.seed
@@ -201,12 +202,13 @@ def plan_alignment(
         raise PalateError(
             f"--retriever is given, and --negatives {pairs.negatives} have no pool", "Use --negatives top-k or hard."
         )
-    path = Path(dataset_path or start.info["dataset"].get("path") or ".")
     data = _data(start, dataset, None if dataset_path is None else Path(dataset_path))
+    path = Path(dataset_path) if dataset_path is not None else data.folder
     fast = None if retriever is None else _retriever(retriever, start, device)
     stores = _stores(preference, path, data, features)
     policy = _policy(start, device)
-    policy.look_in(path)
+    if path is not None:
+        policy.look_in(path)
     learnt = ExamplesConfig.parse(start.info["options"].get("examples", {}), where=str(start.folder / "run.json"))
     positions = _positions(start, pairs, learnt)
     drawer, validation = _questions(data, policy, pairs, learnt, positions, start.seed if seed is None else seed)
@@ -221,7 +223,7 @@ def plan_alignment(
     asked = Asked(
         start=start,
         dataset=data,
-        path=path if path.is_dir() else None,
+        path=path,
         recommender=policy,
         preference=preference,
         pairs=pairs,
@@ -310,21 +312,24 @@ def _retriever(retriever: Run | Path | str, start: Run, device: str) -> Recommen
 
 
 def feature_stores(dataset: Path, catalogue: Catalogue) -> dict[str, FeatureStore]:
-    """All features in a dataset's folder, by modality."""
-    folders = sorted(one for one in (dataset / FEATURES).glob("*") if one.is_dir() and not one.name.startswith("."))
-    return {folder.name: FeatureStore.load(folder, catalogue) for folder in folders}
+    """The stores ``text`` and ``image`` of a dataset's folder, as far as they are there.
+
+    Others (shuffled among items, say) were made for a comparison and tell nothing of how alike items are.
+    """
+    folders = {name: store_folder(dataset, name) for name in MODALITIES}
+    return {name: FeatureStore.load(folder, catalogue) for name, folder in folders.items() if folder.is_dir()}
 
 
 def _stores(
-    preference: Preference, path: Path, dataset: Dataset, features: Mapping[str, FeatureStore] | None
+    preference: Preference, path: Path | None, dataset: Dataset, features: Mapping[str, FeatureStore] | None
 ) -> Mapping[str, FeatureStore]:
     if not preference.needs_hardness:
         return {}
     if features is None:
-        features = feature_stores(path, dataset.catalogue)
+        features = {} if path is None else feature_stores(path, dataset.catalogue)
     if not features:
         raise PalateError(
-            f"hardness compares items by their features, and {path} has none",
+            f"hardness compares items by their features, and {path or dataset.name} has none",
             "Run `palate encode`, or use --hardness one.",
         )
     return features

@@ -153,12 +153,14 @@ def align_trainer() -> type[Any]:
         """The same sampler, counts and forward; the loss is a preference's.
 
         Attributes:
+            step: what a forward is made into; set before training, for it needs to know the trainer's workers.
             learnt: ``[3]``: summed loss, pairs and tokens read since it was last emptied.
         """
 
-        def __init__(self, *args: Any, step: AlignStep, **kwargs: Any) -> None:
+        step: AlignStep
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            self.step = step
             self.forwards = 0  # of the current step of the optimiser
             self.at = -1
             self.sums: dict[str, float] = defaultdict(float)
