@@ -3,7 +3,7 @@
 
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := encoders,mllm,openai,tensorboard,tune,pandas
+EXTRAS := encoders,mllm,openai,serve,tensorboard,tune,pandas
 REQUIREMENTS := pyproject.toml constraints.txt requirements-models.txt
 
 # One thread a process: two torch threads on a busy small machine are slower than one, and tests run in parallel.

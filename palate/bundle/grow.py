@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -75,6 +75,16 @@ def _vectors(
     model: SequentialRanker, trained: Mapping[str, Tensor], features: Mapping[str, tuple[Tensor, Tensor]], count: int
 ) -> Tensor:
     """Vectors ``[count, out_dim]`` of items that only their features tell of."""
+    encoder = _encoder(model, trained, count)
+    encoder.warm = torch.zeros(count + 1, dtype=torch.bool)
+    for name, (vectors, present) in features.items():
+        _fill(encoder, name, vectors, present)
+    made: Tensor = encoder.eval()()
+    return made[1:]
+
+
+def _encoder(model: SequentialRanker, trained: Mapping[str, Tensor], count: int) -> ItemEncoder:
+    """An encoder of ``count`` items with everything that was learnt but what belongs to single items."""
     config = model.config
     encoder = ItemEncoder(
         count, config.dim, config.modalities, model.widths, fusion=config.fusion, missing=config.missing,
@@ -84,14 +94,44 @@ def _vectors(
     encoder.load_state_dict(
         {name: one if one.shape == fresh[name].shape else fresh[name] for name, one in trained.items()}
     )
-    encoder.warm = torch.zeros(count + 1, dtype=torch.bool)
-    for name, (vectors, present) in features.items():
-        modality = encoder.features[name]
-        assert isinstance(modality, Modality)
-        padding = torch.zeros(1, vectors.shape[1])
-        there = torch.cat([torch.zeros(1, dtype=torch.bool), present])
-        modality.present = there
-        standard = modality.standardise(torch.cat([padding, vectors.float()]))
-        modality.vectors = standard.masked_fill(~there.unsqueeze(1), 0.0)
+    return encoder
+
+
+def _fill(encoder: ItemEncoder, name: str, vectors: Tensor, present: Tensor) -> None:
+    modality = encoder.features[name]
+    assert isinstance(modality, Modality)
+    padding = torch.zeros(1, vectors.shape[1])
+    there = torch.cat([torch.zeros(1, dtype=torch.bool), present])
+    modality.present = there
+    standard = modality.standardise(torch.cat([padding, vectors.float()]))
+    modality.vectors = standard.masked_fill(~there.unsqueeze(1), 0.0)
+
+
+@torch.no_grad()
+def part_vectors(
+    model: SequentialRanker,
+    item: int,
+    features: Mapping[str, Tensor],
+    has: Sequence[Mapping[str, bool]],
+) -> Tensor:
+    """One item's vector as it would be had it only some of its modalities, float32 ``[len(has), out_dim]``.
+
+    Args:
+        features: the item's vector ``[width]`` of every feature modality; looked at where a row has it.
+        has: by modality, ``id`` among them where the model has ids, what each row is to be made of.
+    """
+    config, count = model.config, len(has)
+    trained = {
+        name.removeprefix("items."): tensor.cpu()
+        for name, tensor in model.state_dict().items()
+        if name.startswith("items.")
+    }
+    encoder = _encoder(model, trained, count)
+    if "id" in config.modalities:
+        encoder.ids.weight[1:] = trained["ids.weight"][item]
+        encoder.warm = torch.tensor([False, *(row["id"] for row in has)])
+    for name in model.widths:
+        rows = features[name].float().cpu().expand(count, -1)
+        _fill(encoder, name, rows, torch.tensor([row[name] for row in has]))
     made: Tensor = encoder.eval()()
     return made[1:]

@@ -30,6 +30,7 @@ COMMANDS = (
     "recommend",
     "bundle",
     "add-items",
+    "serve",
     "models",
     "info",
 )

@@ -35,7 +35,7 @@ PICTURES = {
     "learning-curves.png": "how the trained models learnt",
 }
 REPORT = ("report.html", "report.json")
-MADE = ("dataset", "runs", "evaluation", "demo.json", *REPORT, *PICTURES, *LANGUAGE_MADE)
+MADE = ("dataset", "runs", "evaluation", "bundles", "demo.json", *REPORT, *PICTURES, *LANGUAGE_MADE)
 IDS, FULL = "sasrec (ids)", "sasrec (ids + text + pictures)"
 
 
@@ -90,6 +90,7 @@ def run_demo(out: Path, options: DemoOptions, *, overwrite: bool = False) -> dic
         sampled = run_mllm(data, runs, out, options.language, options.seed, shown, console)
         files |= LANGUAGE_MADE if sampled else {}
     _report(data, out, options.seed, language=bool(sampled))
+    bundles = _bundles(runs, out)
     console.print()
     for name, what in files.items():
         console.print(f"{out / name}: {what}", markup=False)
@@ -100,6 +101,8 @@ def run_demo(out: Path, options: DemoOptions, *, overwrite: bool = False) -> dic
     write_json(out / "demo.json", facts)
     console.print(f"\nDone in {time.perf_counter() - started:.0f} s.", f"Everything is in {out}.")
     console.print(f"Open it in a browser: {out / REPORT[0]}", markup=False, soft_wrap=True, style="bold")
+    served = f"palate serve {' '.join(map(str, bundles))} --users {out / 'dataset'}"
+    console.print(f"Try the models on a page of their own: {served}", markup=False, soft_wrap=True)
     if not stores:
         console.print(f"[yellow]{_without_encoders()}[/]")
     return spent
@@ -256,6 +259,19 @@ def _report(data: Dataset, out: Path, seed: int, language: bool) -> None:
     tables = [read_table(out / "evaluation"), *([read_table(out / "mllm" / "evaluation")] if language else [])]
     models, notes, groups = gallery_models(runs_of(tables), None)
     write_report(out, data, groups, tables, GalleryPlan(models, seed=seed, notes=notes), overwrite=True)
+
+
+def _bundles(runs: dict[str, Run], out: Path) -> list[Path]:
+    """Every model as a bundle, the last (the one that sees most) first."""
+    from palate.bundle import make_bundle
+
+    folders = []
+    for run in reversed(runs.values()):
+        folders.append(out / "bundles" / run.name)
+        if not folders[-1].exists():
+            folders[-1].parent.mkdir(exist_ok=True)
+            make_bundle(run, folders[-1])
+    return folders
 
 
 def _pictures(data: Dataset, runs: dict[str, Run], out: Path, some: Cases, seed: int) -> None:

@@ -116,7 +116,12 @@ class Catalogue:
             hits = pl.col(name).list.eval(pl.element().cast(pl.String).str.to_lowercase() == wanted).list.any()
         else:
             hits = pl.col(name).cast(pl.String).str.to_lowercase() == wanted
-        mask = self.frame.select(hits.fill_null(False).alias("hit"))["hit"].to_numpy()
+        try:
+            mask = self.frame.select(hits.fill_null(False).alias("hit"))["hit"].to_numpy()
+        except pl.exceptions.PolarsError:
+            raise PalateError(
+                f"the field '{name}' ({self.frame.schema[name]}) cannot be filtered by", "Use a text, number or list."
+            ) from None
         return np.concatenate([[False], mask])
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -138,7 +139,8 @@ class Cascade(Recommender):
         Once proposed, a history's items stay the same: scores of equal histories may differ in their last bits from
         one batch to another, and must not send the second stage another list.
         """
-        what = repr((exclude_seen, self.depth)).encode() + (b"" if allowed is None else allowed.cpu().numpy().tobytes())
+        rule = b"" if allowed is None else hashlib.blake2b(allowed.cpu().numpy().tobytes(), digest_size=16).digest()
+        what = repr((exclude_seen, self.depth)).encode() + rule
         keys = [what + b"|" + row.tobytes() for row in rows]
         missing = [number for number, key in enumerate(keys) if key not in self.lists.proposed]
         if missing:

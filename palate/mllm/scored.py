@@ -33,6 +33,12 @@ class ScoredLists:
         """Lists scored so far."""
         return len(self._scores)
 
+    def forget(self, most: int) -> None:
+        """Keep about ``most`` lists: the oldest go. For those that ask for ever, such as a service."""
+        for kept in (self.proposed, self._scores):
+            for key in list(kept)[: max(0, len(kept) - most)]:
+                del kept[key]
+
     def of(self, histories: Sequences, items: Sequence[Tensor]) -> list[Tensor]:
         """A score for each of the ``items`` (int64 ``[n]``, different ones) of each history: float32 ``[n]``.
 

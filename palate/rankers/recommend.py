@@ -28,6 +28,8 @@ from palate.runs import Run
 _BATCH_SCORES = 2**26
 # Finding the closest spelling among more names than this takes too long for an error message.
 _SPELLING_LIMIT = 50_000
+# Values of a field may be whole sentences: only the most frequent are compared.
+_VALUES_LIMIT = 500
 
 
 class Recommendations:
@@ -193,7 +195,7 @@ def _values_hint(catalogue: Catalogue, condition: str) -> str:
     if values.is_empty():
         return f"The field '{name}' is empty."
     common = values.value_counts(sort=True)[name].to_list()
-    lower = {word.lower(): word for word in reversed(common[:_SPELLING_LIMIT])}
+    lower = {word.lower(): word for word in reversed(common[:_VALUES_LIMIT])}
     near = get_close_matches(value.strip().lower(), lower, n=1)
     if near:
         return f"Did you mean '{name}={lower[near[0]]}'?"

@@ -70,6 +70,10 @@ CONTRACT = {
         *("--onnx", "--push", "--public", "--json"),
     },
     "add-items": {"--images", "--out", "--device", "--json"},
+    "serve": {
+        *("--retriever", "--depth", "--blend", "--users", "--host", "--port", "--index", "--threads", "--watch"),
+        *("--max-history", "--max-k", "--max-body", "--timeout", "--api-key-file", "--allowed-host", "--log"),
+    },
     "models": set(),
     "info": set(),
 }

@@ -1,0 +1,140 @@
+"""``palate serve``: bundles that answer over HTTP, and a page to look at what they answer."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palate.cli.options import ConfigFile
+from palate.errors import PalateError
+
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(
+    bundles: Annotated[
+        list[str], typer.Argument(metavar="[NAME=]BUNDLE...", help="Made by `palate bundle`; the first is the default.")
+    ],
+    retriever: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|BUNDLE0", help="A fast model that proposes what language models re-rank."),
+    ] = None,
+    depth: Annotated[int, typer.Option(min=1, metavar="N", help="How many items the retriever proposes.")] = 20,
+    blend: Annotated[
+        float | None, typer.Option(min=0, max=1, metavar="W", help="Order by W x model + (1 - W) x retriever.")
+    ] = None,
+    users: Annotated[
+        Path | None, typer.Option(metavar="DATASET", help="Offer some of its users on the page, to try with.")
+    ] = None,
+    num_users: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 12,
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 is the whole network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    index: Annotated[
+        str, typer.Option(help="exact, or faiss (approximate, for millions of items; an extra).")
+    ] = "exact",
+    threads: Annotated[int, typer.Option(min=1, help="Of torch, for each pass through a model.")] = 1,
+    max_history: Annotated[int, typer.Option(min=1, help="Items of a history.")] = 1000,
+    max_k: Annotated[int, typer.Option("--max-k", min=1, help="Items of an answer.")] = 200,
+    max_body: Annotated[int, typer.Option(min=1024, help="Bytes of a request.")] = 256 * 1024,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds until a request is given up.")] = 60.0,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Holds the key that clients must send (or: PALATE_API_KEY)."),
+    ] = None,
+    outside_pictures: Annotated[
+        bool,
+        typer.Option("--outside-pictures", help="With --host: also show pictures that lie where a bundle says, outside "
+                     "of it. Only for bundles of your own."),
+    ] = False,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A name clients may use for this service, beside this machine's own when "
+                     "listening at it alone. Repeatable."),
+    ] = None,
+    watch: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Look for changed bundles so often; 0: on SIGHUP only.")
+    ] = 0.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "cpu",
+    log: Annotated[str, typer.Option(help="debug, info (a line a request), warning, error.")] = "info",
+    log_json: Annotated[bool, typer.Option("--log-json/--log-text", help="Lines for machines or for people.")] = True,
+    config: ConfigFile = None,
+) -> None:  # fmt: skip
+    """Serve bundles: recommendations, likeness, explanations, pictures, a web page, metrics. Stops with Ctrl-C.
+
+    A bundle that is put in another's place is taken over without a lost request: send SIGHUP, or give --watch.
+    """
+    try:
+        from palate.serve import server
+    except ImportError as error:
+        raise PalateError(
+            f"serving needs a package that is not there ({error.name})", 'Install it: pip install "palate[serve]".'
+        ) from None
+    import torch
+
+    from palate.device import parse_device
+    from palate.serve.config import ServeConfig
+    from palate.serve.people import find_people
+    from palate.serve.service import Service
+    from palate.serve.shelf import parse_wanted
+    from palate.serve.telemetry import configure_logs
+
+    if log not in ("debug", "info", "warning", "error"):
+        raise PalateError(f"there is no log level '{log}'", "Choose one of: debug, info, warning, error.")
+    if blend is not None and retriever is None:
+        raise PalateError(f"--blend {blend:g} mixes a retriever in, and there is none", "Give --retriever.")
+    key = _key(api_key_file)
+    names = _names(host, allowed_host or [])
+    settings = ServeConfig.parse(
+        {
+            "index": index, "max_history": max_history, "max_k": max_k, "max_body": max_body, "timeout": timeout,
+            "allowed_hosts": names, "outside_pictures": host in _LOCAL or outside_pictures,
+        },
+        where="serve",
+    )  # fmt: skip
+    wanted = parse_wanted(bundles, retriever, depth, blend)
+    people = find_people(users, num_users) if users is not None else []
+    taken = server.bind(host, port)
+    configure_logs(log, json=log_json)
+    torch.set_num_threads(threads)
+    service = Service(wanted, settings, people=people, device=parse_device(device))
+    service.start()
+    if host not in _LOCAL and key is None:
+        print(
+            f"Warning: anybody who reaches {host} may ask; --api-key-file or PALATE_API_KEY ends that.", file=sys.stderr
+        )
+    shown = f"[{host}]" if ":" in host else host
+    told = ", ".join(f"{one.name} ({len(one.items):,} items)" for one in service.shelf.models.values())
+    print(f"Serving {told}\n  page: http://{shown}:{port}/   API: http://{shown}:{port}/docs", flush=True)
+    server.run(service, taken, key, watch)
+
+
+def _names(host: str, allowed: list[str]) -> tuple[str, ...]:
+    """Names by which clients may address the service; none: any."""
+    for name in allowed:
+        if name.startswith("[") != name.endswith("]") or (":" in name and not name.startswith("[")) or "/" in name:
+            raise PalateError(f"'{name}' is not a host's name", "Write a name alone, without port; IPv6 in brackets.")
+    if host in _LOCAL:
+        return ("localhost", "127.0.0.1", "[::1]", *allowed)
+    return tuple(allowed)
+
+
+def _key(file: Path | None) -> str | None:
+    """The key, from a file or the environment: never from the command line, which other users of a machine can read."""
+    where = "PALATE_API_KEY" if file is None else str(file)
+    if file is None:
+        given = os.environ.get("PALATE_API_KEY")
+        if given is None:
+            return None
+    else:
+        try:
+            given = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise PalateError(f"{file} holds no text", "Write the key into it, in one line.") from None
+    key = given.strip()
+    if not key or len(key.split()) != 1 or not key.isascii():
+        raise PalateError(f"{where} holds no key", "Give it one line of ASCII without spaces.")
+    return key

@@ -1,0 +1,207 @@
+"""The routes under ``/v1``: checks what only the service knows (its limits, its models), and asks the models."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
+
+from palate.errors import PalateError, suggest
+from palate.serve import schema
+from palate.serve.guard import Refused
+from palate.serve.people import as_seen
+from palate.serve.served import Served
+from palate.serve.service import Service
+from palate.serve.shelf import Shelf
+from palate.serve.thumbnails import TYPE
+
+T = TypeVar("T")
+_FAILURES: dict[int | str, dict[str, Any]] = {
+    status: {"model": schema.Failure, "description": told}
+    for status, told in (
+        (400, "The request is not one, or names the service wrongly."),
+        (401, "The service wants a key."),
+        (404, "There is no such model, item or picture."),
+        (408, "The body did not arrive in time."),
+        (413, "The body is too large."),
+        (422, "Something in the request cannot be; the message names it."),
+        (503, "Too many requests are waiting, or the models are still being loaded."),
+        (504, "The model took too long."),
+    )
+}
+router = APIRouter(prefix="/v1", responses=_FAILURES)
+ModelName = Annotated[str | None, Query(max_length=512, description="One of /v1/models; the first by default.")]
+
+
+@router.post("/recommend", response_model=schema.Recommended, tags=["recommend"])
+async def recommend(asked: schema.RecommendRequest, request: Request) -> Response:
+    """The best items after a history of items, fresh from the client: nobody has to be known here."""
+    service = _service(request)
+    _within(service, "history", asked.history)
+    _within(service, "deny", asked.deny)
+    _few(service, asked.k)
+    model = _model(service.shelf, asked.model)
+    answer = await _in_time(service, model.recommend(asked))
+    if answer.unknown:
+        service.telemetry.unknown.labels(model.name).inc(len(answer.unknown))
+    return _json(answer)
+
+
+@router.post("/similar", response_model=schema.Similar, tags=["recommend"])
+async def similar(asked: schema.SimilarRequest, request: Request) -> Response:
+    """The items most like one: to the model, in their texts or in their pictures."""
+    service = _service(request)
+    _few(service, asked.k)
+    model = _model(service.shelf, asked.model)
+    _item(model, asked.item)
+    return _json(await _in_time(service, service.aside(model.similar, asked.item, asked.k, asked.by)))
+
+
+@router.post("/explain", response_model=schema.Explained, tags=["recommend"])
+async def explain(asked: schema.ExplainRequest, request: Request) -> Response:
+    """Why an item has its score: what each item of the history adds, and what its own text, picture and id do."""
+    service = _service(request)
+    _within(service, "history", asked.history)
+    model = _model(service.shelf, asked.model)
+    _item(model, asked.item)
+    return _json(await _in_time(service, model.explain(asked)))
+
+
+@router.get("/models", response_model=schema.Models, tags=["look around"])
+async def models(request: Request) -> Response:
+    """What can be asked; the first is the default."""
+    return _json(schema.Models(models=[one.facts for one in _service(request).shelf.models.values()]))
+
+
+@router.get("/items", response_model=schema.ItemPage, tags=["look around"])
+async def items(
+    request: Request,
+    q: Annotated[str, Query(max_length=200, description="Words of the title, or an item id.")] = "",
+    limit: Annotated[int, Query(ge=1, le=200)] = 24,
+    offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
+    model: ModelName = None,
+) -> Response:
+    """Search the catalogue; without words, its items by popularity."""
+    service = _service(request)
+    chosen = _model(service.shelf, model)
+    found, total = await _in_time(service, service.aside(chosen.search, q, limit, offset))
+    return _json(schema.ItemPage(items=[chosen.item(index) for index in found], total=total))
+
+
+@router.get("/items/{item_id:path}", response_model=schema.Item, tags=["look around"])
+async def item(item_id: str, request: Request, model: ModelName = None) -> Response:
+    """Everything that the catalogue knows of an item."""
+    chosen = _model(_service(request).shelf, model)
+    return _json(chosen.item(_item(chosen, item_id), fields=True))
+
+
+@router.get("/users", response_model=schema.People, tags=["look around"])
+async def users(request: Request, model: ModelName = None) -> Response:
+    """Users to try the service with, if it was started with some."""
+    service = _service(request)
+    chosen = _model(service.shelf, model)
+    return _json(await _in_time(service, service.aside(_people, service, chosen)))
+
+
+@router.get(
+    "/images/{item_id:path}",
+    tags=["look around"],
+    response_class=Response,
+    responses={200: {"content": {TYPE: {}}, "description": "A small picture."}, 304: {"description": "As before."}},
+)
+async def image(
+    item_id: str,
+    request: Request,
+    size: Annotated[
+        int | None,
+        Query(
+            ge=1,
+            le=4096,
+            description="Longest side in pixels: the next of 64, 128, 256 ..., up to a limit.",
+        ),
+    ] = None,
+) -> Response:
+    """The picture of an item, made small and written anew."""
+    service = _service(request)
+    try:
+        found = await _in_time(service, service.aside(_picture, service, item_id, size, pool="pictures"))
+    except PalateError as error:
+        # What is wrong with the file, and where it lies, is for the owner's eyes.
+        service.telemetry.log.warning("picture refused", item=item_id, error=str(error))
+        raise Refused(404, "no-picture", "the picture of that item cannot be shown") from None
+    if found is None:
+        raise Refused(404, "no-picture", "there is no picture of that item")
+    tag, data = found
+    headers = {"etag": f'"{tag}"', "cache-control": "private, max-age=3600"}
+    if request.headers.get("if-none-match") == headers["etag"]:
+        return Response(status_code=304, headers=headers)
+    return Response(data, media_type=TYPE, headers=headers)
+
+
+@router.post("/reload", response_model=schema.Reloaded, tags=["operate"])
+async def reload(request: Request) -> Response:
+    """Load bundles that have changed on disk. Only where the service has a key; elsewhere: the signal HUP."""
+    service = _service(request)
+    if not request.app.state.keyed:
+        raise Refused(404, "not-here", "this service has no key, so it is not reloaded from outside", "Send it SIGHUP.")
+    changed = await service.reload()
+    return _json(schema.Reloaded(models=list(service.shelf.models), changed=changed))
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+def _json(answer: BaseModel) -> Response:
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+def _model(shelf: Shelf, name: str | None) -> Served:
+    try:
+        return shelf.find(name)
+    except KeyError:
+        raise Refused(404, "no-model", f"there is no model '{name}'", suggest(str(name), shelf.models)) from None
+
+
+def _item(model: Served, item_id: str) -> int:
+    try:
+        return model.index_of(item_id)
+    except KeyError:
+        raise Refused(
+            404, "no-item", f"'{model.name}' knows no item '{item_id}'", "GET /v1/items finds some."
+        ) from None
+
+
+def _people(service: Service, model: Served) -> schema.People:
+    return schema.People(users=[as_seen(person, model) for person in service.people])
+
+
+def _picture(service: Service, item_id: str, size: int | None) -> tuple[str, bytes] | None:
+    for model in service.shelf.models.values():
+        path = model.picture(item_id)
+        if path is not None:
+            return service.thumbnails(path, size)
+    return None
+
+
+def _within(service: Service, name: str, given: list[str]) -> None:
+    most = service.config.max_history
+    if len(given) > most:
+        raise Refused(422, "invalid", f"{name} has {len(given):,} items, at most {most:,} are read", "Send fewer.")
+
+
+def _few(service: Service, k: int) -> None:
+    if k > service.config.max_k:
+        raise Refused(422, "invalid", f"k is {k}, at most {service.config.max_k} are given", "Ask for fewer.")
+
+
+async def _in_time(service: Service, answer: Awaitable[T]) -> T:
+    try:
+        async with asyncio.timeout(service.config.timeout):
+            return await answer
+    except TimeoutError:
+        raise Refused(504, "slow", "the model took too long", "Ask for less, or later.") from None

@@ -1,0 +1,92 @@
+"""Micro-batching without waiting: while a model works, requests gather; what has gathered is its next batch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import Generic, TypeVar
+
+Ask = TypeVar("Ask")
+Answer = TypeVar("Answer")
+
+
+class Overloaded(Exception):
+    """Too many requests wait already."""
+
+
+class MicroBatcher(Generic[Ask, Answer]):
+    """Collects single requests into batches for a function that runs on a thread of its own.
+
+    A lone request starts at once. There is no timer to tune: under load the batches grow by themselves, up to
+    ``max_batch``, because one batch is worked on at a time.
+
+    Args:
+        work: answers a batch, in order.
+        pool: where ``work`` runs; of one thread, so that batches follow one another.
+        max_waiting: requests that may wait; one more raises :class:`Overloaded`.
+        watch: told the size of every batch.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[list[Ask]], Sequence[Answer]],
+        pool: Executor,
+        max_batch: int = 64,
+        max_waiting: int = 1024,
+        watch: Callable[[int], None] | None = None,
+    ) -> None:
+        self._work, self._pool, self._watch = work, pool, watch
+        self.max_batch, self.max_waiting = max_batch, max_waiting
+        self._waiting: deque[tuple[Ask, asyncio.Future[Answer]]] = deque()
+        self._worker: asyncio.Task[None] | None = None
+
+    async def __call__(self, ask: Ask) -> Answer:
+        """The answer to one request.
+
+        Raises:
+            Overloaded: too many wait already.
+        """
+        if len(self._waiting) >= self.max_waiting:
+            raise Overloaded
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Answer] = loop.create_future()
+        self._waiting.append((ask, answer))
+        if self._worker is None:
+            self._worker = loop.create_task(self._run())
+        return await answer
+
+    async def _run(self) -> None:
+        """Work until nobody waits. Nothing runs between requests, so an old model needs no closing to be forgotten."""
+        loop = asyncio.get_running_loop()
+        try:
+            while batch := self._next():
+                if self._watch is not None:
+                    self._watch(len(batch))
+                await self._answer(loop, batch)
+        finally:
+            self._worker = None
+
+    def _next(self) -> list[tuple[Ask, asyncio.Future[Answer]]]:
+        batch: list[tuple[Ask, asyncio.Future[Answer]]] = []
+        while self._waiting and len(batch) < self.max_batch:
+            ask, answer = self._waiting.popleft()
+            if not answer.done():  # its client may have gone
+                batch.append((ask, answer))
+        return batch
+
+    async def _answer(self, loop: asyncio.AbstractEventLoop, batch: list[tuple[Ask, asyncio.Future[Answer]]]) -> None:
+        try:
+            answers = await loop.run_in_executor(self._pool, self._work, [ask for ask, _ in batch])
+        except Exception as error:
+            if len(batch) > 1:  # one bad request must not spoil its neighbours
+                for one in batch:
+                    await self._answer(loop, [one])
+                return
+            if not batch[0][1].done():
+                batch[0][1].set_exception(error)
+            return
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)

@@ -1,0 +1,46 @@
+"""Maximal marginal relevance: lists whose items are good and unlike one another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def diversify(scores: Sequence[float], vectors: Tensor, k: int, diversity: float) -> list[int]:
+    """Choose ``k`` of the ``n`` best items one after the other.
+
+    The next is the one with the largest ``(1 - diversity) * relevance - diversity * likeness``, where relevance is the
+    score scaled to 0..1 among the ``n``, and likeness the largest cosine with an item chosen before (Carbonell and
+    Goldstein, "The use of MMR, diversity-based reranking", SIGIR 1998).
+
+    Args:
+        scores: best first.
+        vectors: float ``[n, dim]``.
+
+    Returns:
+        Places in ``scores``, in the order of choice.
+
+    >>> diversify([3.0, 2.9, 1.0], torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), k=2, diversity=0.5)
+    [0, 2]
+    >>> diversify([3.0, 2.9, 1.0], torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), k=2, diversity=0.0)
+    [0, 1]
+    """
+    if not scores:
+        return []
+    given = torch.tensor(scores)
+    spread = (given.max() - given.min()).clamp_min(1e-12)
+    relevance = (given - given.min()) / spread
+    unit = torch.nn.functional.normalize(vectors.float(), dim=1)
+    likeness = torch.zeros_like(relevance)
+    chosen: list[int] = []
+    free = torch.ones_like(relevance, dtype=torch.bool)
+    for _ in range(min(k, len(scores))):
+        worth = (1 - diversity) * relevance - (diversity * likeness if chosen else 0)
+        best = int(torch.where(free, worth, -torch.inf).argmax())
+        cosine = unit @ unit[best]
+        likeness = torch.maximum(likeness, cosine) if chosen else cosine
+        chosen.append(best)
+        free[best] = False
+    return chosen

@@ -1,0 +1,205 @@
+"""How a batch of different requests becomes one pass through a model: each row has its own history, bans and filter."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from palate.data.sequences import Sequences
+from palate.mllm.cascade import Cascade
+from palate.objectives.base import Bias, Scores
+from palate.rankers.sequential import SequentialRanker
+from palate.recommender import Recommender
+from palate.serve.index import FaissIndex, top
+
+# A dense score matrix of one pass is kept below this many numbers (64 MiB of float32).
+_SCORES = 2**24
+# Smaller catalogues are searched exactly even where approximation is allowed: it would gain nothing.
+_FEW = 5_000
+# A cascade keeps what was proposed and scored, so that the same question is not asked twice; so many lists at most.
+_LISTS = 10_000
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request in item indices.
+
+    Attributes:
+        history: oldest first.
+        k: how many items.
+        banned: int64, may not be recommended.
+        exclude_seen: neither may the items of the history.
+        allowed: bool ``[num_items + 1]``, may be recommended; None: all.
+    """
+
+    history: list[int]
+    k: int
+    banned: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    exclude_seen: bool = False
+    allowed: Tensor | None = None
+
+    @property
+    def left_out(self) -> npt.NDArray[np.int64]:
+        """All items that may not be recommended whatever the filter says."""
+        return np.concatenate([self.banned, np.array(self.history, np.int64)]) if self.exclude_seen else self.banned
+
+
+@dataclass(frozen=True)
+class Found:
+    """Items, best first, none of them padding, and their scores."""
+
+    items: list[int]
+    scores: list[float]
+
+
+class Engine(ABC):
+    """Answers batches with a model. Runs on one thread at a time.
+
+    Attributes:
+        model: what scores.
+        vectors: float32 ``[num_items + 1, dim]`` by which items are alike to the model, or None.
+    """
+
+    model: Recommender
+    vectors: Tensor | None = None
+
+    @abstractmethod
+    def find(self, asks: Sequence[Ask]) -> list[Found]:
+        """The best items of every request, as if each had been asked alone."""
+
+
+class DenseEngine(Engine):
+    """For models that score the whole catalogue: popularity, item-knn, any other."""
+
+    def __init__(self, model: Recommender) -> None:
+        self.model = model
+
+    def find(self, asks: Sequence[Ask]) -> list[Found]:
+        rows = max(1, _SCORES // (self.model.num_items + 1))
+        found: list[Found] = []
+        for start in range(0, len(asks), rows):
+            some = asks[start : start + rows]
+            found += best_of(self.scores(some), some)
+        return found
+
+    def scores(self, asks: Sequence[Ask]) -> Tensor:
+        """float32 ``[B, num_items + 1]`` that may be written to."""
+        return self.model.score([ask.history for ask in asks])
+
+
+class FactoredEngine(DenseEngine):
+    """For models whose score is a product of a query and an item's vector, by exact search or by FAISS.
+
+    Args:
+        approximate: look by FAISS where a request leaves that open: those with a filter, and newcomers, are answered
+            exactly.
+    """
+
+    model: SequentialRanker
+
+    def __init__(self, model: SequentialRanker, approximate: bool = False) -> None:
+        super().__init__(model)
+        self.vectors = model.queries(Sequences.from_lists([])).items.cpu()
+        self.index = FaissIndex(self.vectors) if approximate and model.num_items >= _FEW else None
+
+    def find(self, asks: Sequence[Ask]) -> list[Found]:
+        if self.index is None:
+            return super().find(asks)
+        easy = [number for number, ask in enumerate(asks) if ask.allowed is None and ask.history]
+        hard = [number for number in range(len(asks)) if number not in set(easy)]
+        found: dict[int, Found] = {}
+        for rows, way in ((easy, self._approximate), (hard, super().find)):
+            if rows:
+                found.update(zip(rows, way([asks[row] for row in rows]), strict=True))
+        return [found[number] for number in range(len(asks))]
+
+    def _approximate(self, asks: Sequence[Ask]) -> list[Found]:
+        assert self.index is not None
+        assert self.vectors is not None
+        made = self.model.queries(Sequences.from_lists([ask.history for ask in asks]))
+        bias = made.bias and Bias(made.bias.rows.cpu(), made.bias.items.cpu(), made.bias.values.cpu())
+        scores = Scores(made.queries.cpu(), self.vectors, bias)
+        most = max(ask.k + len(ask.banned) + len(set(ask.history)) for ask in asks)
+        items, values = self.index.search(scores.queries, min(most, self.model.num_items))
+        items, values = _with_bias(scores, items, values)
+        found = []
+        for row, ask in enumerate(asks):
+            kept = ~torch.isin(items[row], torch.from_numpy(ask.left_out)) & (items[row] > 0)
+            mine, theirs = items[row][kept], values[row][kept]
+            order = torch.argsort(theirs, descending=True, stable=True)[: ask.k]
+            found.append(Found(mine[order].tolist(), theirs[order].tolist()))
+        return found
+
+
+class CascadeEngine(Engine):
+    """For a fast model that proposes and a slow one that decides: one request after the other."""
+
+    model: Cascade
+
+    def __init__(self, model: Cascade) -> None:
+        self.model = model
+
+    def find(self, asks: Sequence[Ask]) -> list[Found]:
+        found = []
+        for ask in asks:
+            allowed = ask.allowed
+            if len(ask.banned):
+                allowed = torch.ones(self.model.num_items + 1, dtype=torch.bool) if allowed is None else allowed.clone()
+                allowed[torch.from_numpy(ask.banned)] = False
+            items, scores = self.model.recommend([ask.history], ask.k, ask.exclude_seen, allowed)
+            found += _listed(items, scores, [ask])
+        self.model.lists.forget(_LISTS)
+        return found
+
+
+def engine_of(model: Recommender, approximate: bool = False) -> Engine:
+    """The quickest way to ask a model."""
+    if isinstance(model, Cascade):
+        return CascadeEngine(model)
+    if isinstance(model, SequentialRanker):
+        return FactoredEngine(model, approximate)
+    return DenseEngine(model)
+
+
+def best_of(scores: Tensor, asks: Sequence[Ask]) -> list[Found]:
+    """The best items of every row of ``scores`` (``[B, num_items + 1]``, written to), each row under its own rules."""
+    scores[:, 0] = -torch.inf
+    left_out = [ask.left_out for ask in asks]
+    if any(map(len, left_out)):
+        rows = torch.repeat_interleave(torch.arange(len(asks)), torch.tensor([len(one) for one in left_out]))
+        columns = torch.from_numpy(np.concatenate(left_out))
+        scores[rows.to(scores.device), columns.to(scores.device)] = -torch.inf
+    for row, ask in enumerate(asks):
+        if ask.allowed is not None:
+            scores[row, ~ask.allowed.to(scores.device)] = -torch.inf
+    items, values = top(scores, min(max(ask.k for ask in asks), scores.shape[1] - 1))
+    return _listed(items, values, asks)
+
+
+def _listed(items: Tensor, values: Tensor, asks: Sequence[Ask]) -> list[Found]:
+    found = []
+    for ask, row, scores in zip(asks, items.tolist(), values.tolist(), strict=True):
+        kept = [(item, score) for item, score in zip(row[: ask.k], scores[: ask.k], strict=True) if item]
+        found.append(Found([item for item, _ in kept], [score for _, score in kept]))
+    return found
+
+
+def _with_bias(scores: Scores, items: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Score the items of a bias too, which products alone put in the wrong place (those of the history, in models that
+    have learnt what repetition is worth): appended where the search missed them, corrected where it did not."""
+    bias = scores.bias
+    if bias is None or not len(bias.rows):
+        return items, values
+    counts = torch.bincount(bias.rows, minlength=len(items))
+    extra = torch.zeros(len(items), int(counts.max()), dtype=torch.long)
+    place = torch.arange(len(bias.rows)) - (counts.cumsum(0) - counts)[bias.rows]
+    extra[bias.rows, place] = bias.items
+    exact = scores.at(extra).masked_fill(extra == 0, -torch.inf)
+    again = (items.unsqueeze(2) == extra.unsqueeze(1)).any(2)
+    return torch.cat([items.masked_fill(again, 0), extra], 1), torch.cat([values, exact], 1)

@@ -1,0 +1,106 @@
+"""Why an item has its score: what each item of the history adds to it, and what its text, picture and id do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from palate.bundle.grow import part_vectors
+from palate.data.sequences import Sequences
+from palate.errors import PalateError
+from palate.rankers.sequential import SequentialRanker
+from palate.recommender import Recommender
+
+# Scores are made for so many histories and items at a time (64 MiB of float32).
+_SCORES = 2**24
+# Vectors [width] and whether the item has them, by modality.
+ItemFeatures = Mapping[str, tuple[Tensor, bool]]
+
+
+@dataclass(frozen=True)
+class PartEffect:
+    """What a score loses when the item is scored as if it did not have this modality."""
+
+    modality: str
+    present: bool
+    effect: float
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How an item stands after a history.
+
+    Attributes:
+        score: as the model gives it.
+        above: score above the mean of all items. Only differences within a row mean anything, so this, not the score,
+            is compared from one history to another.
+        rank: its place, from 1, among all items that are not left out.
+    """
+
+    score: float
+    above: float
+    rank: int
+
+
+def standings(
+    model: Recommender, histories: Sequence[Sequence[int]], item: int, left_out: Sequence[int]
+) -> list[Standing]:
+    """How ``item`` stands after each history; ``left_out`` are ranked nowhere. Equal scores stand in index order."""
+    rows = max(1, _SCORES // (model.num_items + 1))
+    others = [one for one in left_out if one != item]
+    found = []
+    for start in range(0, len(histories), rows):
+        scores = model.score([list(one) for one in histories[start : start + rows]]).cpu()
+        means = scores[:, 1:].double().mean(1)
+        scores[:, [0, *others]] = -torch.inf
+        mine = scores[:, item : item + 1]
+        ranks = 1 + (scores > mine).sum(1) + (scores[:, :item] == mine).sum(1)
+        found += [
+            Standing(score, score - mean, rank)
+            for score, mean, rank in zip(mine[:, 0].tolist(), means.tolist(), ranks.tolist(), strict=True)
+        ]
+    return found
+
+
+def without_each(history: Sequence[int], most: int) -> tuple[list[list[int]], list[int]]:
+    """The history, then the history without each of its newest ``most`` items; and the places of these items."""
+    places = list(range(max(0, len(history) - most), len(history)))
+    return [list(history), *([*history[:place], *history[place + 1 :]] for place in places)], places
+
+
+@torch.no_grad()
+def modality_effects(
+    model: SequentialRanker, history: Sequence[int], item: int, features: ItemFeatures
+) -> list[PartEffect]:
+    """What the item's own id, text and picture do to its score; the history stays as it is.
+
+    An item without a modality is scored with what the model learnt to put in its place, so a modality's effect is the
+    difference between this item and the same item had nobody given it a picture (a text, an id of its own).
+
+    Args:
+        features: of the item, for every feature modality of the model.
+
+    Raises:
+        PalateError: features that the model reads are not there.
+    """
+    if not history:
+        raise PalateError("a newcomer is answered by popularity", "Give a history.")
+    for name in model.widths:
+        if name not in features:
+            raise PalateError(f"there are no {name} features of the item", "Give those that the model reads.")
+    scores = model.queries(Sequences.from_lists([list(history)]))
+    query = scores.queries[0].cpu()
+    here = {name: bool(features[name][1]) for name in model.widths}
+    if "id" in model.config.modalities:
+        here["id"] = bool(model.items.warm[item])
+    names = [name for name in model.config.modalities if here[name]]
+    given = {name: features[name][0] for name in model.widths}
+    vectors = part_vectors(model, item, given, [here, *({**here, name: False} for name in names)])
+    if model.config.similarity == "cosine":
+        vectors = nn.functional.normalize(vectors, dim=1)
+    products = vectors @ query
+    effects = dict(zip(names, (products[0] - products[1:]).tolist(), strict=True))
+    return [PartEffect(name, here[name], effects.get(name, 0.0)) for name in model.config.modalities]

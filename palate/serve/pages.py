@@ -1,0 +1,71 @@
+"""The web page, its parts, and what machines look at: health, readiness, metrics."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from fastapi import APIRouter, Request, Response
+
+from palate.serve import schema
+from palate.serve.guard import Refused
+
+pages = APIRouter()
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+}
+# Read once: only these can be asked for, so no path can lead elsewhere.
+_PARTS = {
+    part.name: (part.read_bytes(), _TYPES[suffix])
+    for part in sorted(files("palate.serve").joinpath("page").iterdir(), key=lambda part: part.name)
+    if (suffix := f".{part.name.rpartition('.')[2]}") in _TYPES
+}
+
+
+@pages.head("/", include_in_schema=False)
+@pages.get("/", include_in_schema=False)
+async def page() -> Response:
+    return _part("index.html")
+
+
+@pages.get("/docs", include_in_schema=False)
+async def docs() -> Response:
+    return _part("docs.html")
+
+
+@pages.get("/static/{name}", include_in_schema=False)
+async def static(name: str) -> Response:
+    return _part(name)
+
+
+def _part(name: str) -> Response:
+    if name not in _PARTS:
+        raise Refused(404, "not-found", "there is nothing here")
+    data, kind = _PARTS[name]
+    return Response(data, media_type=kind, headers={"cache-control": "no-cache"})
+
+
+@pages.head("/healthz", include_in_schema=False)
+@pages.get("/healthz", response_model=schema.Health, tags=["operate"])
+async def healthz(request: Request) -> schema.Health:
+    """The process lives."""
+    return schema.Health(status=request.app.state.service.state)
+
+
+@pages.head("/readyz", include_in_schema=False)
+@pages.get("/readyz", response_model=schema.Health, tags=["operate"], responses={503: {"model": schema.Failure}})
+async def readyz(request: Request) -> schema.Health:
+    """The models answer."""
+    state = request.app.state.service.state
+    if state != "ok":
+        raise Refused(503, state, f"the service is {state}", "Try again soon.")
+    return schema.Health(status=state)
+
+
+@pages.get("/metrics", tags=["operate"], response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Counters and times, as Prometheus reads them."""
+    return Response(
+        request.app.state.service.telemetry.text(), media_type="text/plain; version=0.0.4; charset=utf-8"
+    )  # fmt: skip

@@ -1,0 +1,177 @@
+"""What goes in and out of the service, as pydantic models: the OpenAPI page is made of these."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+Condition = Annotated[
+    str,
+    StringConstraints(min_length=2, max_length=512, pattern=r"^[^=]+=[\s\S]*$"),
+    Field(examples=["genres=Comedy"]),
+]
+
+
+class Asked(BaseModel):
+    """A request: unknown keys are errors, so that a misspelt filter is not left out in silence."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    model: Id | None = Field(None, description="One of /v1/models; the first of them by default.")
+
+
+class RecommendRequest(Asked):
+    history: list[Id] = Field(description="Item ids, oldest first. Empty: a newcomer.", examples=[["50", "181"]])
+    k: int = Field(10, ge=1, description="How many items; the service has a limit of its own.")
+    exclude_seen: bool = Field(True, description="Leave out the items of the history.")
+    allow: list[Id] | None = Field(None, description="Only these items may be recommended.")
+    deny: list[Id] = Field([], description="These items may not.")
+    only: list[Condition] = Field([], max_length=20, description="FIELD=VALUE; an item must meet all of them.")
+    without: list[Condition] = Field([], max_length=20, description="FIELD=VALUE; an item must meet none of them.")
+    diversity: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Above 0, each next item is also chosen for being unlike those before it (maximal marginal "
+        "relevance with this weight). The scores stay the model's; the order is not theirs any more.",
+    )
+    fields: bool = Field(False, description="Send what else the catalogue knows of each item.")
+
+
+class SimilarRequest(Asked):
+    item: Id
+    k: int = Field(10, ge=1)
+    by: Literal["model", "text", "image"] = Field(
+        "model", description="Likeness (cosine) in the model's own vectors, or in the features of texts or pictures."
+    )
+
+
+class ExplainRequest(Asked):
+    history: list[Id] = Field(description="Item ids, oldest first.")
+    item: Id = Field(description="The item whose score is explained.")
+
+
+class Item(BaseModel):
+    """An item as people see it. Texts are of unknown origin: escape them."""
+
+    id: str
+    title: str
+    image: str | None = Field(description="Path of its picture at this service, or null.")
+    fields: dict[str, Any] | None = None
+
+
+class Scored(Item):
+    score: float
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(protected_namespaces=())
+
+    model: str
+    version: str = Field(description="Of the bundle that answered; changes with a reload.")
+
+
+class Recommended(Answer):
+    items: list[Scored] = Field(description="Best first; fewer than k where fewer are left.")
+    unknown: list[str] = Field(description="Ids of the request that the model does not know; they were left out.")
+    used: int = Field(description="Items of the history that the model knows.")
+
+
+class Similar(Answer):
+    item: Item
+    by: str
+    items: list[Scored]
+
+
+class Moved(Item):
+    """One item of the history, and what the explained score loses without it."""
+
+    position: int = Field(description="In the history as it was sent, from 0.")
+    effect: float = Field(
+        description="What this item adds: the score above the mean of all items, with the whole history minus without "
+        "this item. Effects do not add up to the score, as items act together."
+    )
+    rank_without: int | None = Field(description="Rank of the explained item without this one, where it is known.")
+
+
+class Part(BaseModel):
+    modality: str
+    present: bool = Field(description="Whether the item has this.")
+    effect: float = Field(description="Score minus the score if the item did not have it.")
+
+
+class Explained(Answer):
+    item: Item
+    score: float
+    above_mean: float | None = Field(description="The score above the mean of all items, where that is known.")
+    rank: int | None = Field(description="Among all items but the history's, from 1; null where it is not known.")
+    history: list[Moved] = Field(description="In the order of the history; the newest items where it is long.")
+    modalities: list[Part] | None = Field(description="Null where the model has no modalities to take apart.")
+    notes: list[str] = Field(description="What this explanation leaves out, in sentences.")
+    unknown: list[str]
+
+
+class ItemPage(BaseModel):
+    items: list[Item]
+    total: int = Field(description="How many items match.")
+
+
+class ModelFacts(BaseModel):
+    name: str
+    kind: str = Field(description="sasrec, popularity, mllm ...")
+    version: str
+    items: int
+    modalities: list[str]
+    objective: str | None = Field(description="What it was trained or aligned with.")
+    retriever: str | None = Field(description="Of a cascade: the model that proposes what this one re-ranks.")
+    metrics: dict[str, Any]
+    features: list[str] = Field(description="Besides 'model', what /v1/similar can compare by.")
+    fields: list[str] = Field(description="Of the catalogue, for only and without.")
+    explains: bool
+    diversifies: bool = Field(description="Whether it has item vectors, which diversity needs.")
+    compares: bool = Field(description="Whether /v1/similar can compare by the model itself.")
+
+
+class Models(BaseModel):
+    models: list[ModelFacts] = Field(description="The first is the default.")
+
+
+class Block(BaseModel):
+    """A block of a user's history, and the preference as it was written after it."""
+
+    items: list[Item]
+    text: str
+
+
+class Person(BaseModel):
+    id: str
+    history: list[Item] = Field(description="Oldest first.")
+    held_out: list[Item] = Field(description="What the user really took next.")
+    preference: list[Block] = Field(description="The written preference as it grew; empty where there is none.")
+
+
+class People(BaseModel):
+    users: list[Person]
+
+
+class Told(BaseModel):
+    code: str
+    message: str
+    remedy: str | None = None
+
+
+class Failure(BaseModel):
+    """Every error has this form."""
+
+    error: Told
+
+
+class Health(BaseModel):
+    status: Literal["ok", "loading", "stopping"]
+
+
+class Reloaded(BaseModel):
+    models: list[str]
+    changed: list[str] = Field(description="Models whose version is another now.")

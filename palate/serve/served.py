@@ -1,0 +1,263 @@
+"""One model as it is served: ids from outside to item indices and back, and everything asked of its bundle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from palate.bundle.load import Bundle
+from palate.bundle.manifest import sha256
+from palate.errors import PalateError
+from palate.mllm.cascade import Cascade
+from palate.rankers.item_knn import ItemKNN
+from palate.rankers.sequential import SequentialRanker
+from palate.recommender import Recommender
+from palate.serve import schema
+from palate.serve.batching import MicroBatcher
+from palate.serve.config import ServeConfig
+from palate.serve.diversity import diversify
+from palate.serve.engine import Ask, Engine, Found, engine_of
+from palate.serve.likeness import alike_by_users, alike_by_vectors
+from palate.serve.reasons import explain
+from palate.serve.rules import Rules
+from palate.serve.search import Search
+from palate.serve.telemetry import Telemetry
+from palate.serve.vectors import ItemVectors
+
+# A diverse list is chosen from so many times as many items, but from these at least and at most.
+_POOL_TIMES, _POOL_LEAST, _POOL_MOST = 5, 50, 500
+
+
+class Served:
+    """A bundle that answers.
+
+    Args:
+        name: by which requests choose it.
+        bundle: ids, titles, pictures and features.
+        model: what scores: the bundle's own, or a cascade in front of it.
+        retriever: name of the model that proposes, of a cascade.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        bundle: Bundle,
+        config: ServeConfig,
+        telemetry: Telemetry,
+        model: Recommender | None = None,
+        retriever: str | None = None,
+    ) -> None:
+        self.name, self.version, self.bundle, self.retriever = name, version, bundle, retriever
+        self.items, self.model = bundle.items, model or bundle.recommender
+        self.outside_pictures = config.outside_pictures
+        self.engine: Engine = engine_of(self.model, config.index == "faiss")
+        self.vectors = ItemVectors(bundle, self.engine.vectors)
+        self.rules = Rules(self.items.catalogue, self.items.fields)
+        # Nothing here may hold on to this object itself: a model that was replaced goes as soon as nobody asks it.
+        pool = ThreadPoolExecutor(1, thread_name_prefix=f"model-{name}")
+        # A cascade answers one after the other: a batch would make the first wait for the last.
+        size = 1 if self.slow else config.max_batch
+        self._found: MicroBatcher[Ask, Found] = MicroBatcher(
+            self.engine.find, pool, size, config.max_waiting, lambda n: telemetry.batch(name, n)
+        )
+        # On the same thread, one at a time: between two explanations a batch of recommendations has its turn.
+        self._explained: MicroBatcher[tuple[Served, schema.ExplainRequest], schema.Explained] = MicroBatcher(
+            _explain_each, pool, 1, config.max_waiting
+        )
+
+    @property
+    def slow(self) -> bool:
+        """Whether an answer takes long enough to be worth avoiding."""
+        return isinstance(self.model, Cascade)
+
+    # -- what it is ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def facts(self) -> schema.ModelFacts:
+        """What ``/v1/models`` says."""
+        told = self.bundle.facts
+        options = told["run"].get("options") or {}
+        learnt = isinstance(self.bundle.recommender, SequentialRanker) or self.slow
+        objective = (options.get("alignment") or {}).get("objective") or options.get("objective") if learnt else None
+        return schema.ModelFacts(
+            name=self.name,
+            kind=str(told["model"]),
+            version=self.version,
+            items=len(self.items),
+            modalities=[str(one) for one in told.get("describe", {}).get("modalities", [])],
+            objective=objective if isinstance(objective, str) else None,
+            retriever=self.retriever,
+            metrics=_figures(told["metrics"]),
+            features=self.vectors.features,
+            fields=self.items.fields,
+            explains=True,
+            diversifies=self.engine.vectors is not None,
+            compares=self.engine.vectors is not None or isinstance(self.model, ItemKNN),
+        )
+
+    def item(self, index: int, fields: bool = False) -> schema.Item:
+        """An item as people see it."""
+        return schema.Item(**self.seen(index, fields))
+
+    def seen(self, index: int, fields: bool = False) -> dict[str, Any]:
+        """The same, to make another kind of item of."""
+        return {
+            "id": self.items.ids[index],
+            "title": self.items.titles[index],
+            "image": f"/v1/images/{quote(self.items.ids[index], safe='')}" if self._pictured[index] else None,
+            "fields": self._fields(index) if fields else None,
+        }
+
+    def _fields(self, index: int) -> dict[str, Any]:
+        known = self.items.facts(index)
+        return {name: _plain(known[name]) for name in self.items.fields}
+
+    @cached_property
+    def _pictured(self) -> list[bool]:
+        """Which items have a picture that can be looked for; its content is checked when it is asked for."""
+        homes = self.items.catalogue.frame["image"].to_list()
+        local = self.outside_pictures and self.items.catalogue.root.is_dir()
+        pairs = zip(self.items.pictures[1:], homes, strict=True)
+        return [False, *(name is not None or bool(home and local) for name, home in pairs)]
+
+    def index_of(self, item_id: str) -> int:
+        """The index of an item id.
+
+        Raises:
+            KeyError: the model does not know it.
+        """
+        index = self.items.index_of(item_id)
+        if index is None:
+            raise KeyError(item_id)
+        return index
+
+    def warm_up(self) -> None:
+        """Make what is made once, so that no request waits for it."""
+        _ = self._pictured, self.facts, self.search
+        if not self.slow:
+            self.engine.find([Ask([1], 1)])
+
+    # -- answers -------------------------------------------------------------------------------------------------
+
+    async def recommend(self, request: schema.RecommendRequest) -> schema.Recommended:
+        """The best items after a history, under the rules of a request."""
+        history, unknown = self.bundle.known(request.history)
+        denied, more = self.bundle.known(request.deny)
+        unknown += more
+        allowed: Tensor | None = None
+        if request.only or request.without:
+            allowed = await asyncio.to_thread(self.rules, tuple(request.only), tuple(request.without))
+        if request.allow is not None:
+            these, more = self.bundle.known(request.allow)
+            unknown += more
+            allowed = _only_these(these, allowed, len(self.items))
+        vectors = self.engine.vectors
+        if request.diversity and vectors is None:
+            raise PalateError(
+                f"'{self.name}' has no item vectors by which items are alike", "Leave out diversity, or ask another."
+            )
+        pool = min(max(request.k * _POOL_TIMES, _POOL_LEAST), _POOL_MOST) if request.diversity else 0
+        ask = Ask(history, max(request.k, pool), np.array(denied, np.int64), request.exclude_seen, allowed)
+        found = await self._found(ask)
+        places: Sequence[int] = range(len(found.items))
+        if request.diversity and vectors is not None:
+            some = vectors[found.items]
+            places = await asyncio.to_thread(diversify, found.scores, some, request.k, request.diversity)
+        return schema.Recommended(
+            model=self.name,
+            version=self.version,
+            items=[
+                schema.Scored(**self.seen(found.items[place], request.fields), score=found.scores[place])
+                for place in places
+            ],
+            unknown=list(dict.fromkeys(unknown)),
+            used=len(history),
+        )
+
+    async def explain(self, request: schema.ExplainRequest) -> schema.Explained:
+        """Why an item has its score: :mod:`palate.serve.reasons`."""
+        return await self._explained((self, request))
+
+    def similar(self, item_id: str, k: int, by: str) -> schema.Similar:
+        """The items most like one. Reads features: ask on a thread."""
+        index = self.index_of(item_id)
+        if by == "model" and self.engine.vectors is None:
+            items, scores = alike_by_users(self.model, index, k)
+        else:
+            vectors, present = self.vectors.unit(by)
+            if not bool(present[index]):
+                raise PalateError(f"'{item_id}' has no {by}", "Compare by something else.")
+            items, scores = alike_by_vectors(vectors, present, index, k)
+        return schema.Similar(
+            model=self.name,
+            version=self.version,
+            item=self.item(index),
+            by=by,
+            items=[schema.Scored(**self.seen(one), score=score) for one, score in zip(items, scores, strict=True)],
+        )
+
+    # -- looking around ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def search(self) -> Search:
+        return Search(self.items.catalogue, self._popularity())
+
+    def _popularity(self) -> npt.NDArray[np.float32]:
+        """What newcomers would be shown, as far as the model says so without effort."""
+        if self.slow:
+            return np.zeros(len(self.items) + 1, np.float32)
+        return cast(npt.NDArray[np.float32], self.model.score([[]])[0].cpu().float().numpy())
+
+    def picture(self, item_id: str) -> Path | None:
+        """Where the item's picture lies; None: it has none, or none that this bundle vouches for. Ask on a thread."""
+        index = self.items.index_of(item_id)
+        if index is None or not self._pictured[index]:
+            return None
+        path, name = self.bundle.picture(index), self.items.pictures[index]
+        if name is None or path is None:
+            return path
+        # Another bundle may lie there by now: pictures are named by number, and this would be another item's.
+        same = path.is_file() and sha256(path) == self.bundle.facts["files"][name]["sha256"]
+        return path if same else None
+
+
+def _explain_each(asked: list[tuple[Served, schema.ExplainRequest]]) -> list[schema.Explained]:
+    return [explain(model, request) for model, request in asked]
+
+
+def _only_these(items: Sequence[int], allowed: Tensor | None, num_items: int) -> Tensor:
+    these = torch.zeros(num_items + 1, dtype=torch.bool)
+    these[list(items)] = True
+    return these if allowed is None else these & allowed
+
+
+def _plain(value: Any) -> Any:
+    """A field's value as JSON has it."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return [_plain(one) for one in value] if isinstance(value, list) else str(value)
+
+
+def _figures(metrics: dict[str, Any]) -> dict[str, Any]:
+    """A few numbers of a bundle's card: the validation, and the primary metric of each table."""
+    told: dict[str, Any] = {}
+    validation = (metrics.get("validation") or {}).get("metrics")
+    if validation:
+        told["validation"] = validation
+    for table in metrics.get("test") or []:
+        primary = table.get("metrics", {}).get(table.get("primary"))
+        if primary:
+            name = f"{table.get('split', 'test')} {table['primary']} ({table.get('protocol', '')})"
+            told[name] = {key: primary[key] for key in ("mean", "low", "high") if key in primary}
+    return told

@@ -1,0 +1,140 @@
+"""The state of a running service: which shelf answers now, and how another takes its place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, TypeVar
+
+from palate.errors import PalateError
+from palate.serve.batching import Overloaded
+from palate.serve.config import ServeConfig
+from palate.serve.people import Somebody
+from palate.serve.shelf import Shelf, Wanted, load_shelf, version_of
+from palate.serve.telemetry import Telemetry
+from palate.serve.thumbnails import Thumbnails
+
+T = TypeVar("T")
+Aside = Literal["lookups", "pictures"]
+
+
+class NotReady(Exception):
+    """The models are still being loaded."""
+
+
+class Service:
+    """What the routes ask.
+
+    Args:
+        wanted: the bundles to serve.
+        people: users to try the service with.
+    """
+
+    def __init__(
+        self,
+        wanted: Sequence[Wanted],
+        config: ServeConfig,
+        *,
+        people: Sequence[Somebody] = (),
+        device: str = "cpu",
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        self.wanted, self.config, self.people, self.device = list(wanted), config, list(people), device
+        self.telemetry = telemetry or Telemetry()
+        self.thumbnails = Thumbnails(config.image_side, config.image_cache)
+        self.state: Literal["ok", "loading", "stopping"] = "loading"
+        # Titles are searched and pictures decoded aside, so that neither stands in a model's queue, nor in the other's.
+        self._aside = {kind: ThreadPoolExecutor(2, thread_name_prefix=kind) for kind in ("lookups", "pictures")}
+        self._waiting = dict.fromkeys(self._aside, 0)
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._shelf: Shelf | None = None
+        self._reloading = asyncio.Lock()
+
+    @property
+    def shelf(self) -> Shelf:
+        """The models that answer now; a request takes it once and keeps it.
+
+        Raises:
+            NotReady: they are still being loaded.
+        """
+        if self._shelf is None:
+            raise NotReady
+        return self._shelf
+
+    def start(self) -> None:
+        """Load everything for the first time.
+
+        Raises:
+            PalateError: a bundle that cannot be served.
+        """
+        self._shelf = load_shelf(self.wanted, self.config, self.telemetry, self.device)
+        self.telemetry.models.set(len(self._shelf.models))
+        self.state = "ok"
+
+    async def reload(self) -> list[str]:
+        """Load the bundles that have changed and let them answer from now on; returns their names.
+
+        Requests that are under way finish with the models they began with. If a new bundle cannot be loaded, the old
+        ones go on answering.
+
+        Raises:
+            PalateError: why not.
+        """
+        async with self._reloading:
+            before = self.shelf
+            try:
+                after = await asyncio.get_running_loop().run_in_executor(self._loader, self._load_again, before)
+            except Exception as error:
+                self.telemetry.reloads.labels("failed").inc()
+                self.telemetry.log.error("reload failed", error=str(error))
+                if isinstance(error, PalateError | OSError):
+                    raise PalateError(f"the new bundle is not served: {error}", "The old one goes on.") from None
+                raise
+            changed = [name for name, one in after.models.items() if before.models.get(name) is not one]
+            self._shelf = after
+            self.telemetry.reloads.labels("changed" if changed else "same").inc()
+            for name in changed:
+                self.telemetry.log.info("reloaded", model=name, version=after.models[name].version)
+            return changed
+
+    def _load_again(self, before: Shelf) -> Shelf:
+        return load_shelf(self.wanted, self.config, self.telemetry, self.device, before)
+
+    async def watch(self, seconds: float) -> None:
+        """Look for changed bundles every so often, for ever. One that cannot be loaded is tried again after a pause
+        that doubles each time, up to a minute, or when it changes once more."""
+        loop = asyncio.get_running_loop()
+        refused, pause, again = "", 0.0, 0.0
+        while True:
+            await asyncio.sleep(seconds)
+            now = self._versions()
+            served = "".join(one.version.partition("+")[0] for one in self.shelf.models.values())
+            if now is None or now == served or (now == refused and loop.time() < again):
+                continue
+            try:
+                await self.reload()
+            except Exception:  # told in the log; the watch goes on
+                pause = min(60.0, 2 * pause) if now == refused else max(1.0, seconds)
+                refused, again = now, loop.time() + pause
+
+    def _versions(self) -> str | None:
+        """Versions that lie on the disk, or None while a bundle is being put in place."""
+        try:
+            return "".join(version_of(one.folder) for one in self.wanted)
+        except (PalateError, OSError):
+            return None
+
+    async def aside(self, work: Callable[..., T], *given: object, pool: Aside = "lookups") -> T:
+        """Run something that takes a while on a thread.
+
+        Raises:
+            Overloaded: too many wait for that already.
+        """
+        if self._waiting[pool] >= self.config.max_waiting:
+            raise Overloaded
+        self._waiting[pool] += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._aside[pool], work, *given)
+        finally:
+            self._waiting[pool] -= 1

@@ -1,0 +1,102 @@
+# ruff: noqa: E402 (what comes after the check for the extra needs it)
+"""Bundles of a small film shop, and services that answer from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from bundle_helpers import draw_pictures, known_encoder, make_dataset, make_run
+
+structlog = pytest.importorskip("structlog", reason="the extra 'serve' is not installed")
+pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
+
+from serve_helpers import HOSTILE, Live
+
+from palate.bundle import make_bundle
+from palate.data.dataset import Dataset
+from palate.data.frames import from_frames
+from palate.serve.config import ServeConfig
+from palate.serve.people import find_people
+from palate.serve.service import Service
+from palate.serve.shelf import Wanted
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _encoder() -> None:
+    known_encoder()
+
+
+@pytest.fixture(autouse=True)
+def _logs() -> Iterator[None]:
+    """What one test tells the log to do must not reach the next."""
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("served-films"))
+
+
+@pytest.fixture(scope="session")
+def shelf(films: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Bundles by name."""
+    runs, out = tmp_path_factory.mktemp("served-runs"), tmp_path_factory.mktemp("served-bundles")
+    made = {
+        "sasrec": make_run(films, runs / "sasrec", modalities="id,text,image", repeat_bias=True, id_dropout=0.2),
+        "popularity": make_run(films, runs / "popularity", "popularity", "id"),
+        "item-knn": make_run(films, runs / "item-knn", "item-knn", "id"),
+    }
+    return {
+        name: make_bundle(run, out / name, with_images=name == "sasrec").folder for name, run in made.items()
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def hostile_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A catalogue whose titles and ids mean harm; its first pictures are broken or something else."""
+    folder = tmp_path_factory.mktemp("served-hostile")
+    pictures = draw_pictures(folder / "pictures")
+    ids = [*HOSTILE, *(f"plain-{n}" for n in range(6))]
+    names = sorted(path.name for path in pictures.iterdir())[: len(ids)]
+    items = pl.DataFrame({"item_id": ids, "title": [HOSTILE.get(one, one) for one in ids], "image": names})
+    rng = np.random.default_rng(0)
+    rows = [(f"u{user}", str(item)) for user in range(40) for item in rng.choice(ids, 6, replace=False)]
+    log = pl.DataFrame(rows, schema=["user", "item"], orient="row")
+    from_frames(log, items, name="hostile", images=pictures).save(folder / "data")
+    run = make_run(folder / "data", folder / "run", "popularity", "id")
+    bundle = make_bundle(run, folder / "hostile").folder
+    (pictures / names[0]).write_bytes(b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")
+    (pictures / names[1]).write_bytes((pictures / names[2]).read_bytes() + b"<script>alert('polyglot')</script>")
+    (pictures / names[3]).unlink()
+    return bundle
+
+
+@pytest.fixture(scope="session")
+def live(films: Path, shelf: dict[str, Path]) -> Iterator[Live]:
+    """sasrec, popularity and item-knn with six users to try."""
+    wanted = [Wanted(name, folder) for name, folder in shelf.items()]
+
+    def make() -> Service:
+        return Service(wanted, ServeConfig(max_body=64 * 1024), people=find_people(films, 6))
+
+    running = Live(make)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def hostile(hostile_bundle: Path) -> Iterator[Live]:
+    """A service whose catalogue means harm."""
+    running = Live(lambda: Service([Wanted("hostile", hostile_bundle)], ServeConfig()))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def dataset(films: Path) -> Dataset:
+    return Dataset.load(films)

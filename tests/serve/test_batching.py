@@ -1,0 +1,96 @@
+"""Requests gather while a model works, and none spoils another."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from palate.serve.batching import MicroBatcher, Overloaded
+
+
+class Gate:
+    """Work that waits for a go."""
+
+    def __init__(self) -> None:
+        self.go, self.begun = threading.Event(), threading.Event()
+        self.batches: list[list[int]] = []
+
+    def __call__(self, asks: list[int]) -> list[int]:
+        self.batches.append(asks)
+        self.begun.set()
+        assert self.go.wait(30)
+        if any(ask < 0 for ask in asks):
+            raise ValueError(f"{asks} cannot be")
+        return [2 * ask for ask in asks]
+
+
+async def _begun(gate: Gate) -> None:
+    await asyncio.get_running_loop().run_in_executor(None, gate.begun.wait, 30)
+
+
+def _run(test: Callable[[MicroBatcher[int, int], Gate], object], **limits: int) -> None:
+    gate = Gate()
+    with ThreadPoolExecutor(1) as pool:
+        asyncio.run(test(MicroBatcher(gate, pool, **limits), gate))  # type: ignore[arg-type]
+
+
+def test_what_gathers_meanwhile_is_one_batch() -> None:
+    async def test(ask: MicroBatcher[int, int], gate: Gate) -> None:
+        first = asyncio.create_task(ask(1))
+        await _begun(gate)
+        rest = [asyncio.create_task(ask(n)) for n in (2, 3, 4)]
+        await asyncio.sleep(0)
+        gate.go.set()
+        assert await asyncio.gather(first, *rest) == [2, 4, 6, 8]
+        assert gate.batches == [[1], [2, 3, 4]]
+
+    _run(test)
+
+
+def test_batches_stay_within_their_limit() -> None:
+    async def test(ask: MicroBatcher[int, int], gate: Gate) -> None:
+        gate.go.set()
+        assert await asyncio.gather(*(ask(n) for n in range(7))) == [2 * n for n in range(7)]
+        assert [len(batch) for batch in gate.batches] == [3, 3, 1]
+
+    _run(test, max_batch=3)
+
+
+def test_a_bad_request_fails_alone() -> None:
+    async def test(ask: MicroBatcher[int, int], gate: Gate) -> None:
+        gate.go.set()
+        answers = await asyncio.gather(ask(1), ask(-1), ask(3), return_exceptions=True)
+        assert (answers[0], answers[2]) == (2, 6)
+        assert isinstance(answers[1], ValueError)
+
+    _run(test)
+
+
+def test_too_many_are_sent_away_and_those_who_left_are_not_served() -> None:
+    async def test(ask: MicroBatcher[int, int], gate: Gate) -> None:
+        first = asyncio.create_task(ask(1))
+        await _begun(gate)
+        waiting = [asyncio.create_task(ask(n)) for n in (2, 3)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await ask(4)
+        waiting[0].cancel()
+        gate.go.set()
+        assert await first == 2
+        assert await waiting[1] == 6
+        assert gate.batches == [[1], [3]]
+
+    _run(test, max_waiting=2)
+
+
+def test_it_works_again_after_a_rest_and_in_another_loop() -> None:
+    gate = Gate()
+    gate.go.set()
+    with ThreadPoolExecutor(1) as pool:
+        ask = MicroBatcher(gate, pool)
+        assert asyncio.run(ask(5)) == 10
+        assert asyncio.run(ask(6)) == 12

@@ -1,0 +1,127 @@
+"""Search finds what sorting the whole catalogue finds; FAISS nearly all of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from palate.data.sequences import Sequences
+from palate.errors import PalateError
+from palate.rankers.sasrec import SASRec
+from palate.recommender import best_items
+from palate.serve.engine import Ask, DenseEngine, FactoredEngine, Found
+from palate.serve.index import FaissIndex, top
+
+
+@pytest.mark.parametrize("width", [70_000, 65_536, 66_001])
+@pytest.mark.parametrize("k", [1, 7, 30])
+def test_two_steps_find_what_one_does(width: int, k: int) -> None:
+    scores = torch.randn(3, width, generator=torch.Generator().manual_seed(0))
+    scores[1] = scores[1].round()  # ties in plenty
+    scores[2] = -torch.inf
+    scores[2, [5, width - 1]] = torch.tensor([1.0, 2.0])
+    found, expected = top(scores.clone(), k), best_items(scores, k)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+
+
+def test_faiss_finds_nearly_all_of_the_best() -> None:
+    pytest.importorskip("faiss")
+    draw = torch.Generator().manual_seed(0)
+    vectors, queries = torch.randn(20_001, 32, generator=draw), torch.randn(50, 32, generator=draw)
+    items, values = FaissIndex(vectors).search(queries, 10)
+    scores = queries @ vectors.T
+    scores[:, 0] = -torch.inf
+    truth = best_items(scores, 10)[0]
+    hits = sum(len(set(mine) & set(true)) for mine, true in zip(items.tolist(), truth.tolist(), strict=True))
+    assert hits / truth.numel() >= 0.95
+    torch.testing.assert_close(values, scores.gather(1, items), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dim", [1, 3, 7])
+def test_faiss_takes_odd_widths(dim: int) -> None:
+    pytest.importorskip("faiss")
+    draw = torch.Generator().manual_seed(0)
+    vectors, queries = torch.randn(1500, dim, generator=draw), torch.randn(5, dim, generator=draw)
+    items, _ = FaissIndex(vectors, candidates=4497).search(queries, 3)
+    scores = queries @ vectors.T
+    scores[:, 0] = -torch.inf
+    assert torch.equal(items, best_items(scores, 3)[0])
+
+
+def test_small_catalogues_are_searched_exactly(model: SASRec) -> None:
+    assert FactoredEngine(model, approximate=True).index is None
+    with pytest.raises(PalateError, match="too few"):
+        FaissIndex(torch.randn(50, 8))
+
+
+@pytest.fixture(scope="module")
+def model() -> SASRec:
+    torch.manual_seed(0)
+    config = SASRec.Config(dim=16, max_length=8, layers=1, heads=1, repeat_bias=True)
+    made = SASRec(config, 3000, {})
+    torch.nn.init.normal_(made.items.ids.weight)
+    assert made.repeat is not None
+    made.repeat.data = torch.linspace(1.5, -1, 8)
+    made.popularity = torch.arange(3001).float()
+    return made.eval()
+
+
+def _asks() -> list[Ask]:
+    allowed = torch.zeros(3001, dtype=torch.bool)
+    allowed[100:120] = True
+    return [
+        Ask([1, 2, 3], 10),
+        Ask([4, 5], 3, banned=np.array([9]), exclude_seen=True),
+        Ask([], 5),
+        Ask([7], 30, allowed=allowed),
+        Ask([7], 30, banned=np.array([105]), allowed=allowed),
+    ]
+
+
+def _alone(model: SASRec, ask: Ask) -> Found:
+    scores = model.score([ask.history])
+    scores[:, [0, *ask.left_out.tolist()]] = -torch.inf
+    if ask.allowed is not None:
+        scores[:, ~ask.allowed] = -torch.inf
+    items, values = best_items(scores, ask.k)
+    kept = items[0] > 0
+    return Found(items[0][kept].tolist(), values[0][kept].tolist())
+
+
+@pytest.mark.parametrize("approximate", [False, True])
+def test_a_batch_answers_each_as_if_alone(model: SASRec, approximate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if approximate:
+        pytest.importorskip("faiss")
+        monkeypatch.setattr("palate.serve.engine._FEW", 2000)
+    engine = FactoredEngine(model, approximate)
+    assert (engine.index is not None) == approximate
+    for found, ask in zip(engine.find(_asks()), _asks(), strict=True):
+        expected = _alone(model, ask)
+        assert found.items == expected.items
+        assert found.scores == pytest.approx(expected.scores, abs=1e-4)
+    assert len(_alone(model, _asks()[4]).items) == 19
+
+
+def test_faiss_puts_repeated_items_where_their_bias_does(model: SASRec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bias of the newest item is +15 here: products alone would not find it."""
+    pytest.importorskip("faiss")
+    monkeypatch.setattr("palate.serve.engine._FEW", 2000)
+    engine = FactoredEngine(model, approximate=True)
+    assert engine.index is not None
+    history = [2000, 2001, 2002]
+    found = engine.find([Ask(history, 5)])[0]
+    assert found.items == _alone(model, Ask(history, 5)).items
+    assert set(found.items) & set(history)
+    assert len(set(found.items)) == 5
+
+
+def test_large_batches_are_scored_in_parts(model: SASRec, monkeypatch: pytest.MonkeyPatch) -> None:
+    import palate.serve.engine as module
+
+    monkeypatch.setattr(module, "_SCORES", 3001 * 2)
+    asks = [Ask([n + 1], 3) for n in range(5)]
+    found = DenseEngine(model).find(asks)
+    assert [one.items for one in found] == [_alone(model, ask).items for ask in asks]
+    assert model.queries(Sequences.from_lists([])).items.shape == (3001, 16)

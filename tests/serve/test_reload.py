@@ -1,0 +1,211 @@
+"""A new bundle takes the place of an old one: no request is lost, and a broken one changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import shutil
+import threading
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from serve_helpers import Live
+
+from palate.errors import PalateError
+from palate.serve.config import ServeConfig
+from palate.serve.engine import Ask, DenseEngine, Found
+from palate.serve.served import Served
+from palate.serve.service import Service
+from palate.serve.shelf import Wanted
+
+
+@pytest.fixture
+def place(shelf: dict[str, Path], tmp_path: Path) -> Path:
+    shutil.copytree(shelf["popularity"], tmp_path / "best")
+    return tmp_path / "best"
+
+
+def _put(bundle: Path, place: Path) -> None:
+    """As a deployment would: the new one is laid beside, then takes the name."""
+    shutil.copytree(bundle, place.parent / "next")
+    place.rename(place.parent / "last")
+    (place.parent / "next").rename(place)
+    shutil.rmtree(place.parent / "last")
+
+
+def _reload(live: Live, service: Service) -> list[str]:
+    loop = live.loop
+    return asyncio.run_coroutine_threadsafe(service.reload(), loop).result(60)
+
+
+def test_requests_never_fail_while_a_bundle_is_replaced(place: Path, shelf: dict[str, Path]) -> None:
+    live = Live(lambda: Service([Wanted("best", place)], ServeConfig()))
+    seen: list[tuple[int, str]] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            try:
+                answer = live.post("/v1/recommend", {"history": ["space-1"], "k": 3})
+                seen.append((answer.status, answer.json.get("version", "")))
+            except OSError as error:  # a lost connection is a lost request
+                seen.append((0, repr(error)))
+
+    clients = [threading.Thread(target=ask) for _ in range(3)]
+    try:
+        for client in clients:
+            client.start()
+        before = live.get("/v1/models").json["models"][0]
+        _put(shelf["item-knn"], place)
+        assert _reload(live, live.service) == ["best"]
+        after = live.get("/v1/models").json["models"][0]
+        assert (before["kind"], after["kind"]) == ("popularity", "item-knn")
+        marker = len(seen)
+        while len(seen) < marker + 20:
+            over.wait(0.01)
+    finally:
+        over.set()
+        for client in clients:
+            client.join()
+        live.stop()
+    assert {status for status, _ in seen} == {200}
+    assert {version for _, version in seen} == {before["version"], after["version"]}
+
+
+def test_a_broken_bundle_leaves_the_old_one_answering(place: Path) -> None:
+    live = Live(lambda: Service([Wanted("best", place)], ServeConfig()))
+    try:
+        before = live.get("/v1/models").json
+        path = place / "bundle.json"
+        path.write_text(path.read_text().replace('"popularity"', '"item-knn"'))
+        with pytest.raises(PalateError, match="not served"):
+            _reload(live, live.service)
+        assert live.get("/v1/models").json == before
+        assert live.post("/v1/recommend", {"history": []}).status == 200
+        assert 'palate_reloads_total{outcome="failed"} 1.0' in live.get("/metrics").body.decode()
+    finally:
+        live.stop()
+
+
+def test_models_that_did_not_change_are_kept(place: Path, shelf: dict[str, Path]) -> None:
+    wanted = [Wanted("sasrec", shelf["sasrec"]), Wanted("best", place)]
+    live = Live(lambda: Service(wanted, ServeConfig()))
+    try:
+        kept = live.service.shelf.find("sasrec")
+        _put(shelf["item-knn"], place)
+        assert _reload(live, live.service) == ["best"]
+        assert live.service.shelf.find("sasrec") is kept
+        assert _reload(live, live.service) == []
+    finally:
+        live.stop()
+
+
+def test_the_watch_sees_a_new_bundle_and_tries_a_broken_one_once(place: Path, shelf: dict[str, Path]) -> None:
+    service = Service([Wanted("best", place)], ServeConfig())
+    service.start()
+
+    async def until(metric: str) -> None:
+        async with asyncio.timeout(60):
+            while metric not in service.telemetry.text().decode():
+                await asyncio.sleep(0.01)
+
+    async def test() -> None:
+        watching = asyncio.create_task(service.watch(0.01))
+        _put(shelf["item-knn"], place)
+        await until('palate_reloads_total{outcome="changed"} 1.0')
+        assert service.shelf.find("best").facts.kind == "item-knn"
+        (place / "bundle.json").write_text('{"kind": "palate bundle", "format": 1}')
+        await until('palate_reloads_total{outcome="failed"} 1.0')
+        await asyncio.sleep(0.2)  # twenty looks, and the pause after a failure is a second
+        assert 'palate_reloads_total{outcome="failed"} 1.0' in service.telemetry.text().decode()
+        _put(shelf["popularity"], place)
+        await until('palate_reloads_total{outcome="changed"} 2.0')
+        watching.cancel()
+
+    asyncio.run(test())
+    assert service.shelf.find("best").facts.kind == "popularity"
+
+
+def test_nothing_answers_before_the_models_are_there(shelf: dict[str, Path]) -> None:
+    from fastapi.testclient import TestClient
+
+    from palate.serve.app import create_app
+
+    service = Service([Wanted("popularity", shelf["popularity"])], ServeConfig())
+    client = TestClient(create_app(service))
+    for path in ("/readyz", "/v1/models"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "loading")
+        assert answer.headers["retry-after"] == "1"
+    assert client.get("/healthz").json() == {"status": "loading"}
+    service.start()
+    assert client.get("/readyz").status_code == 200
+
+
+def test_an_old_model_is_forgotten(place: Path, shelf: dict[str, Path]) -> None:
+    service = Service([Wanted("best", place)], ServeConfig())
+    service.start()
+    old = weakref.ref(service.shelf.find("best"))
+    _put(shelf["item-knn"], place)
+    gc.disable()  # nothing may hold on to it in a circle
+    try:
+        asyncio.run(service.reload())
+        assert service.shelf.find("best").facts.kind == "item-knn"
+        assert old() is None
+    finally:
+        gc.enable()
+
+
+def test_what_is_served_stays_what_was_loaded(shelf: dict[str, Path], tmp_path: Path) -> None:
+    """A link is turned to a bundle without features, and nobody has said so: the old one still explains itself."""
+    (tmp_path / "live").symlink_to(shelf["sasrec"])
+    live = Live(lambda: Service([Wanted("best", tmp_path / "live")], ServeConfig()))
+    try:
+        asked = {"history": ["space-1", "space-2"], "item": "crime-3"}
+        before = live.post("/v1/explain", asked).json
+        (tmp_path / "live").unlink()
+        (tmp_path / "live").symlink_to(shelf["popularity"])
+        assert live.post("/v1/explain", asked).json == before
+        assert live.post("/v1/similar", {"item": "crime-3", "by": "text"}).status == 200
+        assert live.get("/v1/images/space-1").status == 200
+    finally:
+        live.stop()
+
+
+def test_a_picture_of_another_bundle_is_not_shown(shelf: dict[str, Path], tmp_path: Path) -> None:
+    place = tmp_path / "best"
+    shutil.copytree(shelf["sasrec"], place)
+    live = Live(lambda: Service([Wanted("best", place)], ServeConfig()))
+    try:
+        assert live.get("/v1/images/space-1").status == 200
+        for picture in (place / "images").rglob("*.*"):
+            picture.write_bytes(picture.read_bytes() + b" ")
+        assert live.get("/v1/images/space-1").status == 404
+    finally:
+        live.stop()
+
+
+def test_requests_under_way_are_answered_before_the_end(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go = threading.Event(), threading.Event()
+    find = DenseEngine.find
+
+    def slowly(engine: DenseEngine, asks: Sequence[Ask]) -> list[Found]:
+        begun.set()
+        assert go.wait(30)
+        return find(engine, asks)
+
+    monkeypatch.setattr(DenseEngine, "find", slowly)
+    monkeypatch.setattr(Served, "warm_up", lambda served: None)
+    live = Live(lambda: Service([Wanted("best", place)], ServeConfig()), patience=30)
+    answers: list[int] = []
+    client = threading.Thread(target=lambda: answers.append(live.post("/v1/recommend", {"history": []}).status))
+    client.start()
+    assert begun.wait(30)
+    stopping = threading.Thread(target=live.stop)
+    stopping.start()
+    go.set()
+    stopping.join(60)
+    client.join(60)
+    assert answers == [200]
