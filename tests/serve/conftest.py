@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,6 +58,17 @@ def shelf(films: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     }  # fmt: skip
 
 
+def _bomb() -> bytes:
+    """A PNG of some hundred bytes that says it has 2.5 billion pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    size = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\0" * 100_000)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
 @pytest.fixture(scope="session")
 def hostile_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A catalogue whose titles and ids mean harm; its first pictures are broken or something else."""
@@ -73,6 +86,7 @@ def hostile_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (pictures / names[0]).write_bytes(b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")
     (pictures / names[1]).write_bytes((pictures / names[2]).read_bytes() + b"<script>alert('polyglot')</script>")
     (pictures / names[3]).unlink()
+    (pictures / names[4]).write_bytes(_bomb())
     return bundle
 
 

@@ -74,8 +74,8 @@ def test_hostile_titles_are_data(hostile: Live) -> None:
 
 
 def test_what_is_no_picture_is_not_served(hostile: Live, hostile_bundle: Path) -> None:
-    """SVG, a polyglot, and a file that is gone: none is handed on, and the answer names no path."""
-    for item in ("h0", "h1", "h3"):
+    """SVG, a polyglot, a file that is gone, a bomb: none is handed on, and the answer names no path."""
+    for item in ("h0", "h1", "h3", "h4"):
         answer = hostile.get(f"/v1/images/{item}")
         assert answer.status == 404
         assert str(hostile_bundle.parent) not in answer.body.decode()
