@@ -17,6 +17,8 @@ from palate.serve.thumbnails import Thumbnails
 
 T = TypeVar("T")
 Aside = Literal["lookups", "pictures"]
+# How soon the watch tries a bundle again that could not be loaded; it doubles each time, up to the second.
+_PAUSE_SECONDS, _LONGEST_PAUSE = 1.0, 60.0
 
 
 class NotReady(Exception):
@@ -115,7 +117,7 @@ class Service:
             try:
                 await self.reload()
             except Exception:  # told in the log; the watch goes on
-                pause = min(60.0, 2 * pause) if now == refused else max(1.0, seconds)
+                pause = min(_LONGEST_PAUSE, 2 * pause) if now == refused else max(_PAUSE_SECONDS, seconds)
                 refused, again = now, loop.time() + pause
 
     def _versions(self) -> str | None:

@@ -135,7 +135,8 @@ def load_shelf(
                 raise PalateError(f"there is no fast model '{one.retriever}'", suggest(one.retriever, loaded))
             full = f"{version}+{loaded[one.retriever].version}"
         old = before.models.get(one.name) if before is not None else None
-        if old is not None and old.version == full:
+        # The same bundle in another place is loaded again: its pictures are read from where it lies.
+        if old is not None and old.version == full and old.bundle.folder == folder:
             loaded[one.name] = old
             continue
         loaded[one.name] = _load(one, folder, full, config, telemetry, device, loaded)
