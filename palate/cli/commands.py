@@ -96,10 +96,9 @@ class Commands:
     def _align(self, given: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
         """All options of an alignment but those that it takes over from its run."""
         from palate.cli.align import align_settings
-        from palate.objectives import PREFERENCES
         from palate.objectives.pools import NegativesConfig
         from palate.training.align_pairs import AlignConfig
-        from palate.training.align_plan import SECTIONS, TRAINER
+        from palate.training.align_plan import SECTIONS, TRAINER, preference_for_rankers
         from palate.training.config import TrainerConfig
 
         objective, strategy = given.get("objective", "dpo"), given.get("negatives", "top-k")
@@ -125,7 +124,7 @@ class Commands:
                     "Leave out the settings of preference and negatives; shared = false leaves out those of [align].",
                 )
             return decides
-        kind = PREFERENCES[objective].Config
+        kind = preference_for_rankers(objective).Config
         preference = kind.parse(settings.get("preference", {}), where=f"settings [preference] of {objective}")
         negatives.check_catalogue(int((self.dataset.train_counts > 0).sum()))
         if strategy == "disliked" and self.dataset.dislikes is None:

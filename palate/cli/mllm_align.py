@@ -18,7 +18,7 @@ def align(
     out: Annotated[Path, typer.Option(metavar="RUN2", help="Folder of the new run.")],
     objective: Annotated[
         str,
-        typer.Option(help="dpo, cdpo, s-dpo, dmpo, ipo, simpo, hanorec; bpr and softmax; or a plug-in's name."),
+        typer.Option(help="dpo, cdpo, s-dpo, dmpo, ipo, simpo, hanorec; bpr, softmax and bce; or a plug-in's name."),
     ] = "dpo",
     pairs: Annotated[
         str | None,

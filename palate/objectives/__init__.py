@@ -27,6 +27,7 @@ PREFERENCES = Registry(
         "hanorec": "palate.objectives.hanorec:HaNoRec",
         "bpr": "palate.objectives.preference_bpr:PairwiseBPR",
         "softmax": "palate.objectives.preference_softmax:PoolSoftmax",
+        "bce": "palate.objectives.preference_bce:PointwiseBCE",
     },
 )
 

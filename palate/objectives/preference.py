@@ -142,6 +142,8 @@ class Preference(ABC):
 
     Config: ClassVar[type[PreferenceConfig]] = PreferenceConfig
     needs_reference: ClassVar[bool] = True
+    # Whether scores must have a zero of their own, as log-odds have: what goes into a softmax has none.
+    needs_zero: ClassVar[bool] = False
 
     def __init__(self, config: PreferenceConfig | None = None) -> None:
         self.config = config or self.Config()

@@ -259,7 +259,7 @@ def _settings(
     preference = None
     told: dict[str, Any] = {"objective": objective, "align": align_config.model_dump(mode="json")}
     if objective != "none":
-        kind = PREFERENCES[objective]
+        kind = preference_for_rankers(objective)
         config = kind.Config.parse(settings.get("preference", {}), where=f"settings [preference] of {objective}")
         if getattr(config, "noise", None) == "lora":
             raise PalateError(
@@ -276,6 +276,21 @@ def _settings(
     if not align_config.cross_entropy and (preference is None or not align_config.weight):
         raise PalateError("nothing is minimised", "Raise align.cross_entropy, or give an --objective and a --weight.")
     return plan, align_config, negatives_config, preference, told
+
+
+def preference_for_rankers(objective: str) -> type[Preference]:
+    """The class of an objective.
+
+    Raises:
+        PalateError: there is none, or it is not for scores that only a softmax sees.
+    """
+    kind: type[Preference] = PREFERENCES[objective]
+    if kind.needs_zero:
+        raise PalateError(
+            f"{objective} judges each item by itself, and a ranker's scores have no zero to be judged by",
+            "Use bpr or softmax; for a language model `palate mllm align` has it.",
+        )
+    return kind
 
 
 def _check_negatives(negatives: NegativesConfig, dataset: Dataset) -> None:

@@ -30,7 +30,7 @@ from palate.mllm.examples import training_positions
 from palate.mllm.option_trainer import CaseCollator, arguments, logits_of
 from palate.mllm.scorer import Scorer
 from palate.mllm.sft import fine_tune
-from palate.objectives import PREFERENCES
+from palate.objectives import PREFERENCES, Pairs
 from palate.rankers.registry import load_recommender
 from palate.runs import Run
 from palate.training.fit import train
@@ -154,6 +154,15 @@ def test_scores_and_items_of_each_kind() -> None:
     chosen_items, others = items_of("answer", listed, right)
     assert chosen_items.tolist() == [11, 11, 11, 21, 21, 21]
     assert others.tolist() == [[12, 13], [12, 12], [13, 13], [22, 23], [22, 22], [23, 23]]
+
+
+def test_bce_goes_on_with_fine_tuning() -> None:
+    """Of item pairs it is the cross-entropy between yes and no of each prompt, which `--loss options` minimises."""
+    logits = torch.randn(5, 3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    right = torch.tensor([[0, 1, 1]]).expand(5, 3)
+    wrong = -log_probability(logits, right)
+    losses = PREFERENCES["bce"]()(Pairs(*scores_of("item", logits, right))).losses
+    torch.testing.assert_close(losses, wrong[:, 0] + wrong[:, 1:].mean(1))
 
 
 @pytest.mark.parametrize(
@@ -493,6 +502,8 @@ def test_more_is_learnt_than_the_fine_tuned_run_knew(
         ("yes-no", "hanorec", {"preference": {"hardness": "calibrated"}}, "palate encode"),
         ("choose", "dpo", {"pairs": {"kind": "answer"}}, "letters of one list"),
         ("choose", "dpo", {"pairs": {"num_negatives": 3}}, "letters of one list"),
+        ("choose", "bce", {}, "no zero to be judged by.*softmax"),
+        ("yes-no", "bce", {"pairs": {"kind": "answer"}}, "no zero to be judged by.*bpr"),
     ],
 )
 def test_mistakes_are_told_before_any_work(

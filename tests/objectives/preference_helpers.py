@@ -26,6 +26,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "simpo": {"beta": 1.5, "gamma": 0.8},
     "bpr": {"beta": 1.0},
     "softmax": {"beta": 1.0},
+    "bce": {"beta": 1.0},
     "hanorec": {"beta": 0.3, "noise": "none"},
 }
 
@@ -119,6 +120,8 @@ def plain(name: str, row: Row, response: float = 1.0) -> float:
         return sum(-math.log(sigma(chosen - one)) for one in rejected) / count
     if name == "softmax":
         return -math.log(math.exp(chosen) / (math.exp(chosen) + sum(math.exp(one) for one in rejected)))
+    if name == "bce":
+        return -math.log(sigma(chosen)) - sum(math.log(1 - sigma(one)) for one in rejected) / count
     assert name == "hanorec"
     betas = [max(1e-6, beta * response * h) for h in hardness]
     return sum(-math.log(sigma(b * (win - one) / beta)) for b, one in zip(betas, lose, strict=True)) / count

@@ -18,6 +18,8 @@ from palate.objectives.preference import row_mean
 
 NAMES = sorted(SETTINGS)
 every = pytest.mark.parametrize("name", NAMES)
+# bce judges each item by itself, the others compare.
+comparing = pytest.mark.parametrize("name", [name for name in NAMES if name != "bce"])
 batches = st.builds(pairs, rows=st.integers(3, 7), width=st.integers(1, 6), seed=st.integers(0, 10_000))
 few = settings(max_examples=15, deadline=None)
 
@@ -27,7 +29,7 @@ def same(got: tuple[Tensor, ...], want: tuple[Tensor, ...]) -> None:
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
-@every
+@comparing
 @few
 @given(batch=batches, shift=st.floats(-50, 50), reference=st.floats(-50, 50))
 def test_a_constant_on_all_scores_of_a_model_changes_nothing(
@@ -45,6 +47,16 @@ def test_a_constant_on_all_scores_of_a_model_changes_nothing(
     )
     preference = make(name, **SETTINGS[name])
     same(slopes(preference, moved), slopes(preference, batch))
+
+
+@few
+@given(batch=batches)
+def test_bce_is_the_cross_entropy_of_each_item_by_itself(batch: Pairs) -> None:
+    mask, loss = batch.mask, torch.nn.functional.binary_cross_entropy_with_logits
+    chosen = loss(batch.chosen, torch.ones_like(batch.chosen), reduction="none")
+    rejected = loss(batch.rejected, torch.zeros_like(batch.rejected), reduction="none")
+    each = chosen + row_mean(rejected, mask)
+    same((make("bce")(batch).losses,), (each.masked_fill(~mask.any(1), 0.0),))
 
 
 @every

@@ -207,6 +207,7 @@ def plan_alignment(
     fast = None if retriever is None else _retriever(retriever, start, device)
     stores = _stores(preference, path, data, features)
     policy = _policy(start, device)
+    _check_zero(objective, preference, policy.config.prompt.task, pairs)
     if path is not None:
         policy.look_in(path)
     learnt = ExamplesConfig.parse(start.info["options"].get("examples", {}), where=str(start.folder / "run.json"))
@@ -290,6 +291,15 @@ def _policy(start: Run, device: str) -> MLLMRecommender:
         policy.model.model = merge_adapter(policy.model.model, str(adapter))
         policy.merged = (*policy.merged, adapter)
     return policy
+
+
+def _check_zero(objective: str, preference: Preference, task: str, pairs: PairsConfig) -> None:
+    if preference.needs_zero and (task == "choose" or pairs.kind == "answer"):
+        what, other = ("letters", "softmax") if task == "choose" else ("answers", "bpr")
+        raise PalateError(
+            f"{objective} judges each item by itself, and the logits of {what} have no zero to be judged by",
+            f"Use {other}, or item pairs of a run of the task yes-no.",
+        )
 
 
 def _digests(policy: MLLMRecommender) -> list[str]:
