@@ -135,6 +135,20 @@ class Commands:
         decides["negatives"] = negatives.model_dump(mode="json")
         return decides
 
+    def _evaluate(self, given: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+        """All options of an evaluation that its figures hang on, defaults included."""
+        from palate.files import file_digest
+
+        context = _context("evaluate")
+        decides = {
+            str(one.name): given.get(str(one.name), one.get_default(context, call=True))
+            for one in context.command.params
+            if one.name not in (*_OURS, "device", "threads", "help", "json_")
+        }
+        if str(decides["candidates"]).endswith(".npz"):
+            decides["candidates"] = file_digest(decides["candidates"])
+        return decides
+
     def _mllm_sft(self, given: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
         """All options of a fine-tuning, defaults included."""
         from palate.cli.mllm_settings import SFT, settings_from

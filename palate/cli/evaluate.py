@@ -74,6 +74,7 @@ def evaluate(
         Path | None, typer.Option(metavar="DIR", help="New folder for per-user results, tables and a chart.")
     ] = None,
     device: Annotated[str, typer.Option(help="Where models answer: auto, cpu, cuda, cuda:1, mps.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: torch's choice).")] = None,
     seed: Seed = 0,
     json_: JsonOutput = False,
     config: ConfigFile = None,
@@ -110,6 +111,10 @@ def evaluate(
             "users_seed": users_seed,
         }
     )
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
     groups: Sequence[RunGroup] = group_runs(runs)
     part: Split = "test" if split == "test" else "valid"
     more: dict[str, Any] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -14,6 +14,7 @@ from palate.errors import PalateError, suggest
 from palate.evaluation.candidates import Candidates, Kind, sample_candidates
 from palate.evaluation.compare import Group
 from palate.evaluation.evaluate import DEFAULT_KS, Protocol, Split, cases_of, choose_metrics, evaluate
+from palate.evaluation.result import Result
 from palate.evaluation.users import UserSample
 from palate.files import digest
 from palate.recommender import Recommender
@@ -188,12 +189,14 @@ def evaluate_groups(
     negatives: int = 100,
     seed: int = 0,
     users: UserSample | None = None,
+    known: Mapping[Path, Result] | None = None,
 ) -> list[Group]:
     """Evaluate every run on identical cases and candidates; the arguments are those of :func:`evaluate`.
 
     Args:
         load: How a run's model is loaded; models are in memory one at a time.
         primary: A metric that will be asked for later: that it is measured is checked first.
+        known: Results that are there already, by the folders of their runs.
 
     Raises:
         PalateError: also where one of the models cannot afford the protocol, before any is evaluated.
@@ -206,7 +209,10 @@ def evaluate_groups(
     if isinstance(candidates, Candidates):
         candidates = candidates if users is None else candidates.of(cases)
         candidates.check(cases)
+    known = known or {}
     for group in groups:
+        if group.runs[0].folder in known:
+            continue
         model = load(group.runs[0])
         if protocol == "full":
             try:
@@ -219,7 +225,8 @@ def evaluate_groups(
     out = []
     for group in groups:
         results = tuple(
-            evaluate(
+            known.get(run.folder)
+            or evaluate(
                 load(run),
                 dataset,
                 split=split,

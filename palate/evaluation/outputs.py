@@ -8,10 +8,12 @@ from typing import Any
 
 import polars as pl
 
+from palate.evaluation.candidates import Candidates
 from palate.evaluation.chart import draw
 from palate.evaluation.compare import Comparison, Group
+from palate.evaluation.result import Result
 from palate.evaluation.tables import Table, to_json, to_markdown
-from palate.files import atomic_folder, write_json, write_text
+from palate.files import atomic_folder, read_json, write_json, write_text
 
 
 def save_comparison(
@@ -47,3 +49,18 @@ def save_comparison(
         candidates = groups[0].results[0].candidates
         if candidates is not None:
             candidates.save(part / "candidates.npz")
+
+
+def load_result(folder: Path | str) -> Result:
+    """The result of one run, from the folder that :func:`save_comparison` made of it alone."""
+    folder = Path(folder)
+    table = read_json(folder / "table.json")
+    (row,) = table["models"]
+    (run,) = table["runs"][row["label"]]
+    frame = pl.read_parquet(folder / "per-user.parquet").drop("model", "seed")
+    totals = {name: one["mean"] for name, one in row["metrics"].items() if "low" not in one}
+    facts = {**table, "run": run, "cost": table.get("costs", {}).get(row["label"])}
+    for name in ("models", "slices", "runs", "notes", "base", "primary", "costs", "bootstrap_seed", "family"):
+        facts.pop(name, None)
+    path = folder / "candidates.npz"
+    return Result(frame, totals, facts, Candidates.load(path) if path.exists() else None)

@@ -166,11 +166,11 @@ class Arms:
         source = self.dataset[0] if parent is None else str(parent.folder)
         words = [*command.split(), source, *given.words, "--seed", str(seed), "--out", str(folder), "--resume"]
         state = None if parent is None else file_digest(parent.folder / "run.json")
-        marked = None if parent is None else _mark(parent.folder).get("key")
+        marked = None if parent is None else self.mark_of(parent.folder).get("key")
         parts = [command, given.decides, seed, self.dataset[1], marked]
         if retriever is not None:
             state = digest(str(state), file_digest(retriever.folder / "run.json"))
-            parts.append(_mark(retriever.folder).get("key"))
+            parts.append(self.mark_of(retriever.folder).get("key"))
         key = key_of(*parts)
         return Job(name, folder, self.out / "logs" / f"{name}.log", words, key, state)
 
@@ -180,7 +180,7 @@ class Arms:
         Raises:
             RunFailed: its command failed; the log says why.
         """
-        mark = _mark(job.folder)
+        mark = self.mark_of(job.folder)
         finished = (job.folder / "run.json").is_file() and Run.open(job.folder).finished
         if finished and mark.get("parent") != job.parent:
             raise PalateError(
@@ -191,20 +191,35 @@ class Arms:
             self.count(job.name, False)
             return Run.open(job.folder), False
         if not (job.folder / "run.json").is_file():
-            self._write_mark(job)
+            self.write_mark(job)
+        await self.carry_out(job)
+        run = Run.open(job.folder)
+        if not run.finished:
+            raise PalateError(f"{job.folder} did not come to its end", f"See {job.log}.")
+        self.write_mark(job)
+        self.count(job.name, True)
+        return run, True
+
+    async def carry_out(self, job: Job) -> None:
+        """Run a job's command when there is a place for it.
+
+        Raises:
+            RunFailed: it ended with an error; the log says why.
+        """
         async with self._places:
             self.say(f"{job.name}: started")
             code = await self.execute(job.words, job.log)
         if code != 0:
             raise RunFailed(job, code)
-        run = Run.open(job.folder)
-        if not run.finished:
-            raise PalateError(f"{job.folder} did not come to its end", f"See {job.log}.")
-        self._write_mark(job)
-        self.count(job.name, True)
-        return run, True
 
-    def _write_mark(self, job: Job) -> None:
+    def mark_of(self, folder: Path) -> dict[str, Any]:
+        """What :meth:`write_mark` left in a folder; empty where nothing did."""
+        path = folder / MARK
+        found = read_json(path) if path.is_file() else {}
+        return found if isinstance(found, dict) else {}
+
+    def write_mark(self, job: Job) -> None:
+        """Say in a job's folder what decides its result."""
         write_json(job.folder / MARK, {"key": job.key, "parent": job.parent, "command": ["palate", *job.words]})
 
     async def _final(self, arm: str, seed: int) -> Run:
@@ -228,7 +243,7 @@ class Arms:
         folder = self.out / "curves" / name / f"{slug(value)}-{seed}"
         settings = {**await self._own(curve.arm), curve.setting: value}
         job = await self.job(f"curve-{name}-{slug(value)}-{seed}", curve.arm, seed, settings, folder)
-        if job.key == _mark(own.folder).get("key"):
+        if job.key == self.mark_of(own.folder).get("key"):
             self.count(job.name, False)
             return own
         return await self._tell(job)
@@ -278,7 +293,7 @@ class Arms:
         return best.params
 
     async def _trial(self, job: Job, number: int, params: dict[str, Any], key: str) -> Trial:
-        if job.folder.exists() and _mark(job.folder).get("key") != job.key:
+        if job.folder.exists() and self.mark_of(job.folder).get("key") != job.key:
             shutil.rmtree(job.folder)  # left by a search with other options that was interrupted here
         try:
             run, _ = await self._ensure(job)
@@ -344,12 +359,6 @@ def slug(value: Any) -> str:
     """
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return "".join(letter if letter.isalnum() or letter in "._+-" else "_" for letter in text)
-
-
-def _mark(folder: Path) -> dict[str, Any]:
-    path = folder / MARK
-    found = read_json(path) if path.is_file() else {}
-    return found if isinstance(found, dict) else {}
 
 
 def _last_words(log: Path) -> str:

@@ -7,7 +7,7 @@ import contextlib
 import shutil
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from typing import Any
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.evaluation.compare import Comparison
+from palate.evaluation.evaluate import Split
 from palate.evaluation.groups import RunGroup
+from palate.evaluation.result import Result
 from palate.evaluation.tables import Table
 from palate.files import read_json, write_json
 from palate.rankers.registry import load_recommender
@@ -24,6 +26,7 @@ from palate.training.arms import Arms, Read
 from palate.training.comparison import Wanted, cost_table, costs_of, final_groups, judge, make
 from palate.training.curves import save_curve
 from palate.training.measure import Measure
+from palate.training.measured import measured
 from palate.training.processes import Execute, Processes
 from palate.training.recipe import Recipe
 from palate.training.validation import Validation, parse_metric
@@ -112,10 +115,10 @@ class Campaign:
             everything = wanted.arms == list(recipe.arms)
             name = recipe.compare.split if everything else f"{recipe.compare.split}-{'+'.join(wanted.arms)}"
             outcome.table, outcome.costs = self.out / name, cost_table(costs)
-            outcome.comparison = judge(recipe, groups, self.dataset, self.measure, outcome.table, costs)
+            outcome.comparison = judge(recipe, groups, self.dataset, self.measure, outcome.table, costs, self._slow)
         if wanted.stage("curves") and wanted.curves:
             for name, points, base in self._stage(self._curves):
-                if save_curve(recipe, name, points, base, self.dataset, self.measure, self.out / "curves"):
+                if save_curve(recipe, name, points, base, self.dataset, self.measure, self.out / "curves", self._slow):
                     self.meter(f"curve {name}: {self.out / 'curves' / name}.png")
             outcome.curves = wanted.curves
         return outcome
@@ -158,6 +161,10 @@ class Campaign:
 
     async def _groups(self, arms: Arms) -> list[RunGroup]:
         return await final_groups(arms, self.wanted.arms, self.wanted.seeds)
+
+    def _slow(self, groups: Sequence[RunGroup], split: Split) -> Mapping[Path, Result]:
+        found: Mapping[Path, Result] = self._stage(lambda arms: measured(arms, groups, split))
+        return found
 
     async def _curves(self, arms: Arms) -> list[tuple[str, list[tuple[Any, list[Run]]], list[Run]]]:
         self._refuse(await make(arms, self.wanted, curves=True))

@@ -19,7 +19,7 @@ from palate.rankers.registry import RANKERS
 from palate.rankers.sequential import SequentialRanker
 from palate.runs import Run
 from palate.training.arms import Arms, Read, slug
-from palate.training.measure import Measure
+from palate.training.measure import Measure, Slow
 from palate.training.recipe import Recipe, Space, override
 from palate.training.search_space import Choices
 from palate.training.trials import Search, key_of
@@ -227,8 +227,13 @@ def judge(
     measure: Measure,
     folder: Path,
     costs: Mapping[str, Mapping[str, Any]],
+    slow: Slow = lambda groups, split: {},
 ) -> Comparison | None:
-    """The table of the final runs, saved as a folder; None where that holds it already."""
+    """The table of the final runs, saved as a folder; None where that holds it already.
+
+    Args:
+        slow: asked for the results of slow models, where there is no table yet.
+    """
     facts = {
         "recipe": recipe.digest,
         "key": key_of(
@@ -244,7 +249,8 @@ def judge(
     known = read_json(folder / "table.json") if (folder / "table.json").is_file() else {}
     if known.get("key") == facts["key"]:
         return None
-    evaluated = measure.evaluate(groups, dataset, recipe.compare.split)
+    split = recipe.compare.split
+    evaluated = measure.evaluate(groups, dataset, split, slow(groups, split))
     labels = [group.label for group in groups]
     comparison = compare(
         evaluated,

@@ -19,7 +19,7 @@ from palate.evaluation.tables import label_of
 from palate.files import atomic_file, file_digest, read_json, write_json, write_text
 from palate.runs import Run
 from palate.training.arms import slug
-from palate.training.measure import Measure
+from palate.training.measure import Measure, Slow
 from palate.training.recipe import Curve, Recipe
 from palate.training.trials import key_of
 
@@ -34,12 +34,14 @@ def save_curve(
     dataset: Dataset,
     measure: Measure,
     folder: Path,
+    slow: Slow = lambda groups, split: {},
 ) -> bool:
     """Evaluate the runs on validation and write ``NAME.json``, ``NAME.csv`` and ``NAME.png``.
 
     Args:
         points: each value with its runs, one a seed.
         base: the base's runs with the same seeds.
+        slow: asked for the results of slow models, where there is no curve yet.
 
     Returns:
         Whether there was anything to do: not where the files stand for these very runs.
@@ -50,8 +52,9 @@ def save_curve(
     known = read_json(folder / f"{name}.json") if (folder / f"{name}.json").is_file() else {}
     if known.get("key") == key:
         return False
-    groups = [RunGroup(slug(value), tuple(group)) for value, group in points]
-    evaluated = measure.evaluate([RunGroup(_base_label(recipe.base), tuple(base)), *groups], dataset, "valid")
+    groups = [RunGroup(_base_label(recipe.base), tuple(base))]
+    groups += [RunGroup(slug(value), tuple(group)) for value, group in points]
+    evaluated = measure.evaluate(groups, dataset, "valid", slow(groups, "valid"))
     metric = measure.primary or _primary(evaluated[0])
     seeds = [run.seed for run in base]
     reference = _figures(evaluated[0], metric)

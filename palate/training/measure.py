@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from palate.data.dataset import Dataset
@@ -18,6 +19,9 @@ from palate.evaluation.users import UserSample
 from palate.rankers.registry import load_recommender
 from palate.recommender import Recommender
 from palate.runs import Run
+
+# Results of those runs that are too slow to be measured twice, by their folders.
+Slow = Callable[[Sequence[RunGroup], Split], Mapping[Path, Result]]
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,10 @@ class Measure:
             users=_sample(given),
         )
 
-    def evaluate(self, groups: Sequence[RunGroup], dataset: Dataset, split: Split) -> list[Group]:
-        """Every run of every group on identical cases."""
+    def evaluate(
+        self, groups: Sequence[RunGroup], dataset: Dataset, split: Split, known: Mapping[Path, Result] | None = None
+    ) -> list[Group]:
+        """Every run of every group on identical cases; ``known``: results that are there, by the folders of runs."""
         return evaluate_groups(
             groups,
             dataset,
@@ -92,6 +98,7 @@ class Measure:
             negatives=self.negatives,
             seed=self.seed,
             users=self.users,
+            known=known,
         )
 
     def measured(self) -> list[str]:

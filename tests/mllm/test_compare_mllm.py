@@ -132,6 +132,9 @@ def test_a_whole_table(recipe: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     table = json.loads((out / "test" / "table.json").read_text())
     assert [row["label"] for row in table["models"]] == ["knn", "sft", "dpo", "top-k", "hanorec", "again"]
+    kept = sorted(path.name for path in (out / "measured" / "test" / "runs").iterdir())
+    assert kept == [f"{arm}-{seed}" for arm in ("again", "dpo", "hanorec", "sft", "top-k") for seed in (0, 1)]
+    assert "prompts" in table["costs"]["sft"]
     top = Run.open(out / "runs" / "top-k-1")
     assert top.info["options"]["alignment"]["retriever"] == str((out / "runs" / "knn-1").resolve())
     chosen = json.loads((out / "chosen.json").read_text())

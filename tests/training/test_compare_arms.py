@@ -5,16 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from palate.data.dataset import Dataset
+from palate.errors import PalateError
+from palate.evaluation.compare import Group, compare
+from palate.evaluation.evaluate import evaluate
+from palate.evaluation.groups import RunGroup, evaluate_groups
+from palate.evaluation.outputs import save_comparison
+from palate.evaluation.result import Result
+from palate.evaluation.tables import to_json
 from palate.files import read_json, write_json
+from palate.rankers.popularity import Popularity
 from palate.runs import Run
 from palate.training.arms import Arms, Given
 from palate.training.comparison import Wanted, costs_of, final_groups, make, plan
+from palate.training.measured import measured
 from palate.training.recipe import Recipe, Table, read_recipe
 
 RECIPE = """
@@ -342,3 +352,95 @@ def test_an_unfinished_run_is_told(recipe: Recipe, palate: FakePalate, tmp_path:
     nothing.dataset = palate.dataset  # type: ignore[attr-defined]
     _, failures = work(recipe, nothing, tmp_path)  # type: ignore[arg-type]
     assert ["wide-0 did not come to its end" in str(one) for one in failures] == [True]
+
+
+# --- what slow models answer ---------------------------------------------------------------------------------------
+
+
+class FakeEvaluate:
+    """Stands in for `palate evaluate RUN ... --out DIR`: measures a counted model in the run's place."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.calls: list[str] = []
+        self.fails: set[str] = set()
+
+    async def __call__(self, words: Sequence[str], log: Path) -> int:
+        await asyncio.sleep(0.001)
+        self.calls.append(log.stem)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        if log.stem in self.fails:
+            log.write_text("Error: out of memory\n")
+            return 1
+        command, folder, table, _, split, _, dataset, _, out = words
+        assert (command, split, dataset) == ("evaluate", "test", "data")
+        run = Run.open(folder)
+        options = json.loads(table)
+        result = evaluate(Popularity.fit(self.dataset), self.dataset, protocol="sampled", ks=[3], run=run, **options)
+        group = Group(run.name, (result,), (run.seed,))
+        save_comparison(out, compare([group]), [group])
+        return 0
+
+
+@pytest.fixture
+def slow(tmp_path: Path, palate: FakePalate) -> tuple[list[RunGroup], FakeEvaluate]:
+    """Runs of language models (in name only), two of one arm and one of another, and one that is fast."""
+    groups = []
+    for label, seeds in {"sft": (0, 1), "dpo": (0,), "knn": (0,)}.items():
+        runs = []
+        for seed in seeds:
+            model = "item-knn" if label == "knn" else "mllm"
+            out = tmp_path / "out" / "runs" / f"{label}-{seed}"
+            run = Run.start(out, model=model, options={}, seed=seed, dataset=palate.dataset, dataset_path=None)
+            runs.append(run.add(finished=True))
+        groups.append(RunGroup(label, tuple(runs)))
+    return groups, FakeEvaluate(palate.dataset)
+
+
+def measuring(tmp_path: Path, groups: list[RunGroup], execute: FakeEvaluate, **options: Any) -> dict[Path, Result]:
+    recipe = replace(written(tmp_path, RECIPE), evaluate={"negatives": 4, **options})
+    arms = Arms(
+        recipe, tmp_path / "out", dataset=("data", execute.dataset.fingerprint), read=read, execute=execute,
+        value=value, trials=4, jobs=2,
+    )  # fmt: skip
+    return asyncio.run(measured(arms, groups, "test"))
+
+
+def test_slow_runs_are_measured_once_and_kept(tmp_path: Path, slow: tuple[list[RunGroup], FakeEvaluate]) -> None:
+    groups, execute = slow
+    execute.fails = {"measure-test-sft-1"}
+    with pytest.raises(PalateError, match="out of memory"):
+        measuring(tmp_path, groups, execute)
+    assert sorted(execute.calls) == ["measure-test-dpo-0", "measure-test-sft-0", "measure-test-sft-1"]
+    execute.calls, execute.fails = [], set()
+    found = measuring(tmp_path, groups, execute)
+    assert execute.calls == ["measure-test-sft-1"]  # what had come to its end is kept
+    assert {folder.name for folder in found} == {"sft-0", "sft-1", "dpo-0"}
+    measuring(tmp_path, groups, execute)
+    assert execute.calls == ["measure-test-sft-1"]
+    measuring(tmp_path, groups, execute, negatives=5)  # another question
+    assert len(execute.calls) == 4
+    groups[0].runs[0].add(seconds=9)  # another run
+    measuring(tmp_path, groups, execute, negatives=5)
+    assert execute.calls[4:] == ["measure-test-sft-0"]
+
+
+def test_kept_results_make_the_same_table(tmp_path: Path, slow: tuple[list[RunGroup], FakeEvaluate]) -> None:
+    groups, execute = slow
+    known = measuring(tmp_path, groups, execute)
+
+    def table(known: Any) -> dict[str, Any]:
+        asked: list[str] = []
+
+        def load(run: Run) -> Popularity:
+            asked.append(run.name)
+            return Popularity.fit(execute.dataset)
+
+        evaluated = evaluate_groups(groups, execute.dataset, load, protocol="sampled", ks=[3], negatives=4, known=known)
+        assert ("sft-0" in asked) == (not known)
+        return to_json(compare(evaluated, base="sft"))
+
+    told, fresh = table(known), table({})
+    assert told["models"] == fresh["models"]
+    assert told["slices"] == fresh["slices"]
+    assert {key for key in told if told[key] != fresh[key]} <= {"environment"}
