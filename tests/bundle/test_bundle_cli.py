@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from bundle_helpers import HELD_OUT
 
-from palate.cli.app import main
 from palate.runs import Run
 
 Outcome = tuple[int, str, str]
-
-
-@pytest.fixture
-def palate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
-    def call(*words: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["palate", *map(str, words)])
-        monkeypatch.setenv("COLUMNS", "200")
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0
-        return (code, *capsys.readouterr())
-
-    return call
 
 
 def test_bundle_recommend_add_items(palate: Callable[..., Outcome], full_run: Run, films: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,33 +10,12 @@ import pytest
 from flaky_server import FlakyServer, Payload, prompt_of, running
 from sft_helpers import small_dataset
 
-from palate.cli.app import main
 from palate.runs import Run
 
 pytest.importorskip("openai")
 Palate = Callable[..., tuple[int, str, str]]
 Tiny = Callable[[str], Path]
 FEW = ["--users", 4, "--cutoffs", 1, "--batch-size", 4, "--device", "cpu", "--set", "trainer.validations_per_epoch=1"]
-
-
-@pytest.fixture
-def palate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Palate:
-    """Runs ``palate WORDS...``: exit code, output, errors."""
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["palate", *map(str, words)])
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,31 +11,11 @@ from flaky_server import FlakyServer, running
 from PIL import Image
 from summary_helpers import lines, shop
 
-from palate.cli.app import main
 from palate.mllm.summaries.items import ItemSummaries
 
 pytest.importorskip("openai")
 GOOD = "Likes warm colours and plain, hand-made things."
 Palate = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def palate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Palate:
-    """Runs ``palate WORDS...``: exit code, output, errors."""
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["palate", *map(str, words)])
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,23 +68,3 @@ def neural(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = {"ranker": {"dim": 8, "layers": 1, "heads": 1}, "trainer": {"epochs": 2, "tensorboard": False}}
     train(Dataset.load(shop), model="sasrec", out=out, dataset_path=shop, settings=settings)
     return out
-
-
-@pytest.fixture
-def palate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    """Runs ``palate WORDS...`` in this process; gives exit code, output and errors."""
-    from palate.cli.app import main
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["palate", *map(str, words)])
-        monkeypatch.setenv("COLUMNS", "200")
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
