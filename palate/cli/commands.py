@@ -169,7 +169,8 @@ class Commands:
         """All options of an alignment of a language model but those that it takes over from its run."""
         from palate.cli.mllm_settings import ALIGN, settings_from
         from palate.files import file_digest
-        from palate.mllm.alignment.plan import feature_stores, parse_settings
+        from palate.mllm.alignment.plan import parse_settings
+        from palate.mllm.alignment.sources import feature_stores
 
         objective = given.get("objective", "dpo")
         parsed = parse_settings(objective, settings_from(given, assignments, ALIGN))

@@ -516,7 +516,7 @@ def test_mistakes_are_told_before_any_work(
 
 def test_hardness_is_made_from_texts_and_pictures_not_from_controls(dataset: Dataset, tmp_path: Path) -> None:
     from palate.features.matrix import import_matrix
-    from palate.mllm.alignment.plan import feature_stores
+    from palate.mllm.alignment.sources import feature_stores
 
     assert feature_stores(tmp_path, dataset.catalogue) == {}
     np.save(tmp_path / "m.npy", np.eye(dataset.num_items, 4, dtype=np.float32) + 1)

@@ -10,33 +10,35 @@ from typing import Any
 
 import torch
 
-from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset
 from palate.data.sample import sample_users
 from palate.errors import PalateError, suggest
-from palate.evaluation.groups import RunGroup, open_dataset
-from palate.features.folders import store_folder
 from palate.features.hardness import Hardness
 from palate.features.store import FeatureStore
 from palate.files import digest, file_digest
 from palate.mllm.alignment.config import AlignLoraConfig, AlignTrainerConfig, PairsConfig
 from palate.mllm.alignment.draw import PairDrawer, with_dislikes
 from palate.mllm.alignment.scores import Kind, items_of
+from palate.mllm.alignment.sources import (
+    check_start,
+    data_of,
+    digests_of,
+    open_run_of,
+    policy_of,
+    retriever_of,
+    stores_for,
+)
 from palate.mllm.alignment.trainer import listed_items
 from palate.mllm.examples import Examples, Questions, judges, training_positions, validation_positions
-from palate.mllm.loading import merge_adapter
 from palate.mllm.prompter import LETTERS
 from palate.mllm.recommender import MLLMRecommender
 from palate.mllm.sft import check_longest
 from palate.mllm.sft_config import ExamplesConfig
-from palate.mllm.tuning import check_precision
 from palate.objectives import PREFERENCES, Preference
-from palate.rankers.registry import load_recommender
 from palate.recommender import Recommender
 from palate.runs import Run
 
 SECTIONS = ("preference", "pairs", "lora", "trainer")
-MODALITIES = ("text", "image")
 _FEWEST = 3  # pairs of a forward below which responsiveness says nothing
 
 
@@ -190,8 +192,8 @@ def plan_alignment(
     features: Mapping[str, FeatureStore] | None,
 ) -> Asked:
     """Resolve and check what :func:`~palate.mllm.alignment.align.align_mllm` was asked for; the arguments are its."""
-    start = _run(run)
-    _check_start(start)
+    start = open_run_of(run)
+    check_start(start)
     parsed = parse_settings(objective, settings)
     preference, pairs = parsed.preference, parsed.pairs
     if pairs.pooled and retriever is None:
@@ -202,11 +204,11 @@ def plan_alignment(
         raise PalateError(
             f"--retriever is given, and --negatives {pairs.negatives} have no pool", "Use --negatives top-k or hard."
         )
-    data = _data(start, dataset, None if dataset_path is None else Path(dataset_path))
+    data = data_of(start, dataset, None if dataset_path is None else Path(dataset_path))
     path = Path(dataset_path) if dataset_path is not None else data.folder
-    fast = None if retriever is None else _retriever(retriever, start, device)
-    stores = _stores(preference, path, data, features)
-    policy = _policy(start, device)
+    fast = None if retriever is None else retriever_of(retriever, start, device)
+    stores = stores_for(preference, path, data, features)
+    policy = policy_of(start, device)
     _check_zero(objective, preference, policy.config.prompt.task, pairs)
     if path is not None:
         policy.look_in(path)
@@ -217,7 +219,7 @@ def plan_alignment(
         "objective": objective,
         **parsed.options,
         "positions": positions,
-        "retriever": None if retriever is None else str(_run(retriever).folder.resolve()),
+        "retriever": None if retriever is None else str(open_run_of(retriever).folder.resolve()),
         "features": {name: store.fingerprint for name, store in stores.items()},
     }
     config = policy.config.model_dump(mode="json")
@@ -243,7 +245,7 @@ def plan_alignment(
             "warm_start": None,
         },
         facts={
-            "aligned_from": {"run": str(start.folder.resolve()), "adapters": _digests(policy)},
+            "aligned_from": {"run": str(start.folder.resolve()), "adapters": digests_of(policy)},
             "made_from": start.info.get("made_from"),
             "learnt": {"positions": len(drawer.cases), "validation_cases": len(validation)},
         },
@@ -254,45 +256,6 @@ def plan_alignment(
     return asked
 
 
-def _run(run: Run | Path | str) -> Run:
-    return run if isinstance(run, Run) else Run.open(run)
-
-
-def _check_start(start: Run) -> None:
-    if start.info["model"] != MLLMRecommender.name:
-        raise PalateError(
-            f"{start.folder} is a run of '{start.info['model']}', not of a language model",
-            "Align it with `palate align`.",
-        )
-    if not start.finished:
-        raise PalateError(f"{start.folder} is not finished", "Finish it with `palate mllm sft ... --resume`.")
-
-
-def _data(start: Run, dataset: Dataset | None, path: Path | None) -> Dataset:
-    if dataset is None:
-        return open_dataset([RunGroup(start.name, (start,))], path)
-    if dataset.fingerprint != start.info["dataset"]["fingerprint"]:
-        raise PalateError(f"{start.folder} was made from other data than {dataset.name}", "Give the dataset it saw.")
-    return dataset
-
-
-def _policy(start: Run, device: str) -> MLLMRecommender:
-    """The run's model with its adapter merged into the weights."""
-    policy = load_recommender(start, device=device)
-    assert isinstance(policy, MLLMRecommender)
-    check_precision(str(policy.model.core.dtype).removeprefix("torch."))
-    if policy.config.base.quantisation is not None:
-        raise PalateError(
-            f"the weights of {start.folder} are {policy.config.base.quantisation}: its adapter would not merge exactly",
-            "Fine-tune without --quantisation before you align.",
-        )
-    adapter = start.model_folder / "adapter"
-    if hasattr(policy.model.model, "peft_config"):
-        policy.model.model = merge_adapter(policy.model.model, str(adapter))
-        policy.merged = (*policy.merged, adapter)
-    return policy
-
-
 def _check_zero(objective: str, preference: Preference, task: str, pairs: PairsConfig) -> None:
     if preference.needs_zero and (task == "choose" or pairs.kind == "answer"):
         what, other = ("letters", "softmax") if task == "choose" else ("answers", "bpr")
@@ -300,49 +263,6 @@ def _check_zero(objective: str, preference: Preference, task: str, pairs: PairsC
             f"{objective} judges each item by itself, and the logits of {what} have no zero to be judged by",
             f"Use {other}, or item pairs of a run of the task yes-no.",
         )
-
-
-def _digests(policy: MLLMRecommender) -> list[str]:
-    return [file_digest(folder / "adapter_model.safetensors") for folder in policy.merged]
-
-
-def _retriever(retriever: Run | Path | str, start: Run, device: str) -> Recommender:
-    run = _run(retriever)
-    if run.info["dataset"]["fingerprint"] != start.info["dataset"]["fingerprint"]:
-        raise PalateError(
-            f"the retriever {run.folder} was trained on other data than {start.folder}",
-            "Train one on the same dataset.",
-        )
-    if not run.finished:
-        raise PalateError(f"the retriever {run.folder} is not finished", "Finish it first.")
-    found = load_recommender(run, device=device)
-    if not found.whole_catalogue:
-        raise PalateError(f"'{found.name}' cannot rank the whole catalogue", "Choose a fast retriever.")
-    return found
-
-
-def feature_stores(dataset: Path, catalogue: Catalogue) -> dict[str, FeatureStore]:
-    """The stores ``text`` and ``image`` of a dataset's folder, as far as they are there.
-
-    Others (shuffled among items, say) were made for a comparison and tell nothing of how alike items are.
-    """
-    folders = {name: store_folder(dataset, name) for name in MODALITIES}
-    return {name: FeatureStore.load(folder, catalogue) for name, folder in folders.items() if folder.is_dir()}
-
-
-def _stores(
-    preference: Preference, path: Path | None, dataset: Dataset, features: Mapping[str, FeatureStore] | None
-) -> Mapping[str, FeatureStore]:
-    if not preference.needs_hardness:
-        return {}
-    if features is None:
-        features = {} if path is None else feature_stores(path, dataset.catalogue)
-    if not features:
-        raise PalateError(
-            f"hardness compares items by their features, and {path or dataset.name} has none",
-            "Run `palate encode`, or use --hardness one.",
-        )
-    return features
 
 
 def _positions(start: Run, pairs: PairsConfig, learnt: ExamplesConfig) -> dict[str, Any]:
