@@ -121,6 +121,29 @@ def test_a_run_may_write_for_a_history_never_seen(dataset: Path, tmp_path: Path)
     assert Preferences.load(run, Items.load(run)).of([[5, 5, 5], [9, 8, 7, 6]])
 
 
+def test_of_what_it_wrote_for_strangers_the_newest_texts_are_remembered(dataset: Path, tmp_path: Path) -> None:
+    run = tmp_path / "model"
+    run.mkdir()
+    preferences = opened(dataset)
+    preferences.of(HISTORIES)
+    preferences.items.save(run)
+    preferences.save(run)
+    (dataset / "summaries/users/mine/summaries.json").unlink()
+    loaded = Preferences.load(run, Items.load(run))
+    backend = Echo()
+    loaded.allow(lambda: backend)
+    loaded.most_written = 2
+    first, second, third = [9, 8, 7], [5, 5, 5], [6, 7, 8]
+    texts = [loaded.of([history])[0] for history in (first, second, third)]
+    assert len(backend.asked) == 3
+    assert [loaded.stored(history)[-1][1] for history in (first, second, third)] == [None, *texts[1:]]
+    assert loaded.of([first]) == ["Preference number 4: likes things."]  # written again
+    assert len(backend.asked) == 4
+    loaded.of(HISTORIES)  # what was written before is never forgotten
+    assert len(backend.asked) == 4
+    assert len(loaded.of([first, second, third])) == 3  # more at once than are remembered
+
+
 def test_another_model_may_not_go_on(dataset: Path) -> None:
     preferences = opened(dataset)
     preferences.allow(lambda: Echo("other"))

@@ -53,6 +53,8 @@ class Preferences:
 
     Attributes:
         items: for the prompts that show these preferences.
+        most_written: of the texts that it wrote itself and that no store keeps, so many are remembered, the newest:
+            a service is asked by strangers for as long as it runs.
 
     Raises:
         PalateError: ``made`` is damaged, or ``templates`` are not those of ``made``.
@@ -86,6 +88,8 @@ class Preferences:
                 )
         self._chains = Chains(Writer(items, templates), self.options, made["backend"])
         self._asked: dict[str, Step] = {}
+        self.most_written = 10_000
+        self._written: dict[str, None] = {}  # by this process and into no store, the oldest first
 
     @classmethod
     def open(
@@ -157,7 +161,15 @@ class Preferences:
             self._write(steps)
         for chain in chains:
             self._asked.update((step.key, step) for step in chain)
-        return [self._texts[chain[-1].key] if chain else "" for chain in chains]
+        texts = [self._texts[chain[-1].key] if chain else "" for chain in chains]
+        self._forget()
+        return texts
+
+    def _forget(self) -> None:
+        """Drop what was written first, until no more than ``most_written`` are left."""
+        for key in list(self._written)[: max(len(self._written) - self.most_written, 0)]:
+            for known in (self._written, self._asked, self._texts, self.rows):
+                known.pop(key, None)
 
     def stored(self, history: Sequence[int]) -> list[tuple[tuple[int, ...], str | None]]:
         """The steps to the preference of a history, as far as they are written: the items that each one read, and its
@@ -249,6 +261,8 @@ class Preferences:
                 self._know({step.key: row})
                 if store is not None:
                     store.add(row)
+                else:
+                    self._written[step.key] = None
 
         outcome = write_steps(
             steps,
