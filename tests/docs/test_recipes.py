@@ -9,7 +9,10 @@ import pytest
 import typer
 
 from palate.cli.app import COMMANDS, build
+from palate.cli.mllm_settings import ALIGN, SFT, settings_from
 from palate.cli.options import _load, parse_assignments, read_table
+from palate.mllm.alignment.plan import parse_settings
+from palate.mllm.sft import Plan
 from palate.toml import read_toml
 from palate.training.plan import make_plan
 from palate.training.recipe import read_recipe
@@ -55,9 +58,18 @@ def test_every_arm_of_a_comparison_is_sound(path: Path) -> None:
         pytest.skip("no arms in it")
     recipe = read_recipe(path, also=COMMANDS)
     for name, arm in recipe.arms.items():
-        command = vars(typer.main.get_command(build()))["commands"][arm.command]
+        command = typer.main.get_command(build())
+        for word in arm.command.split():
+            command = vars(command)["commands"][word]
         context = command.context_class(command, info_name=arm.command)
         values, settings = read_table(context, recipe.options(name, {}), f"{path.name} [arm.{name}]")
+        values |= {
+            one.name: one.process_value(context, values[one.name]) for one in command.params if one.name in values
+        }
+        if arm.command == "mllm sft":
+            Plan.of(settings_from(values, settings, SFT))
+        if arm.command == "mllm align":
+            parse_settings(values.get("objective", "dpo"), settings_from(values, settings, ALIGN))
         if arm.command == "train":
             names = str(values.get("modalities", "id")).split(",")
             objective = values.get("objective", "cross-entropy")
