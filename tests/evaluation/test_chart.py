@@ -1,0 +1,55 @@
+"""The picture of a comparison says what the table says, by name, however many models there are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from evaluation_helpers import Fixed, make_dataset
+from PIL import Image
+
+from palate.evaluation.chart import draw, figure_of
+from palate.evaluation.compare import Comparison, Group, compare
+from palate.evaluation.evaluate import evaluate
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    """Eleven models of chance, one of them with two seeds, and one whose name is a formula and too long."""
+    dataset = make_dataset()
+    tables = [torch.rand(9, dataset.num_items + 1, generator=torch.Generator().manual_seed(n)) for n in range(12)]
+    results = [evaluate(Fixed(table), dataset, ks=[5]) for table in tables]
+    groups = [Group(f"model {n}", (results[n],), (0,)) for n in range(1, 10)]
+    groups.append(Group("$x$ " + "y" * 60, (results[0],), (0,)))
+    groups.append(Group("twice", (results[10], results[11]), (0, 1)))
+    return compare(groups, base="model 3")
+
+
+def test_every_model_has_its_line_in_every_panel(comparison: Comparison) -> None:
+    figure = figure_of(comparison)
+    panels = [axes for axes in figure.axes if axes.axison]
+    told = {name: rows for name, (users, rows) in comparison.slices.items() if users > 1}
+    assert [axes.get_title(loc="left").rpartition(" (")[0] for axes in panels] == ["all users", *told]
+    names = [label.get_text() for label in panels[0].get_yticklabels()]
+    assert names[:9] == [f"model {n}" for n in range(1, 10)]
+    assert names[9].startswith(r"\$x\$ y")
+    assert len(names[9]) < 60
+    for axes, rows in zip(panels, [comparison.rows, *told.values()], strict=True):
+        means = [row.estimates[comparison.primary].mean for row in rows]
+        dots = [float(np.asarray(line.get_xdata())[0]) for line in axes.lines if line.get_marker() == "o"]
+        assert dots == pytest.approx(means)
+        (base,) = [line for line in axes.lines if line.get_linestyle() == "--"]
+        assert np.asarray(base.get_xdata())[0] == means[2]
+        (marks,) = [line for line in axes.lines if line.get_marker() == "|"]
+        assert np.asarray(marks.get_xdata()) == pytest.approx(
+            rows[-1].by_seed[comparison.primary]
+        )  # it alone has several seeds
+
+
+def test_it_is_a_picture(comparison: Comparison, tmp_path: Path) -> None:
+    draw(comparison, tmp_path / "chart.png")
+    with Image.open(tmp_path / "chart.png") as picture:
+        assert picture.format == "PNG"
+        assert picture.width > 500
