@@ -120,7 +120,7 @@ def test_a_whole_comparison(
     monkeypatch.setattr(
         Measure,
         "evaluate",
-        lambda self, groups, data, split: asked.append(split) or evaluate(self, groups, data, split),
+        lambda self, groups, data, split, known: asked.append(split) or evaluate(self, groups, data, split, known),
     )
     out = tmp_path / "out"
     words = ("compare", recipe, "--dataset", shop, "--out", out)
