@@ -244,7 +244,7 @@ def judge(
             recipe.compare.split,
             costs,
         ),
-        "costs": costs,
+        "training": costs,  # `costs` are those of scoring
     }
     known = read_json(folder / "table.json") if (folder / "table.json").is_file() else {}
     if known.get("key") == facts["key"]:

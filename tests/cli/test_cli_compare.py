@@ -158,9 +158,9 @@ def test_a_whole_comparison(
     assert rows["dpo"]["differences"]["ndcg@5"]["p_holm"] == rows["dpo"]["differences"]["ndcg@5"]["p"]
     assert rows["on"]["differences"]["ndcg@5"]["p_holm"] is None
     runs = [Run.open(out / f"runs/dpo-{seed}") for seed in (0, 1)]
-    assert table["costs"]["dpo"]["seconds"] == pytest.approx(sum(run.info["seconds"] for run in runs), abs=2e-3)
-    assert table["costs"]["dpo"]["trials"] == 2
-    assert table["costs"]["dpo"]["from"] == "base"
+    assert table["training"]["dpo"]["seconds"] == pytest.approx(sum(run.info["seconds"] for run in runs), abs=2e-3)
+    assert table["training"]["dpo"]["trials"] == 2
+    assert table["training"]["dpo"]["from"] == "base"
     assert {run.info["options"]["alignment"]["preference"]["beta"] for run in runs} == {
         choice["settings"]["preference.beta"]
     }
