@@ -107,7 +107,7 @@ def origins(logs: Sequence[Log]) -> Html:
 
 
 def _scoring(one: Evaluated) -> Html | None:
-    """A comparison keeps other things under the same name; only what an evaluation has measured is shown."""
+    """What answering cost each model, as far as its users and seconds were counted."""
     rows = []
     for label, spent in one.costs.items():
         users, spent_seconds = spent.get("users"), spent.get("seconds")
