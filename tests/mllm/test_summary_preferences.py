@@ -35,6 +35,17 @@ def opened(dataset: Path) -> Preferences:
     return Preferences.open(dataset, "mine", DATA.catalogue)
 
 
+def far_from_its_store(dataset: Path, run: Path) -> Preferences:
+    """A run's own copy of the preferences of the test cases, saved in ``run``; the store is gone."""
+    run.mkdir()
+    preferences = opened(dataset)
+    preferences.of(HISTORIES)
+    preferences.items.save(run)
+    preferences.save(run)
+    (dataset / "summaries/users/mine/summaries.json").unlink()
+    return Preferences.load(run, Items.load(run))
+
+
 def test_a_history_is_found_by_its_content(dataset: Path) -> None:
     preferences = opened(dataset)
     texts = preferences.of(HISTORIES)
@@ -96,14 +107,7 @@ def test_a_run_finds_what_was_written_into_the_store_later(dataset: Path, tmp_pa
 
 
 def test_a_run_may_write_for_a_history_never_seen(dataset: Path, tmp_path: Path) -> None:
-    run = tmp_path / "model"
-    run.mkdir()
-    preferences = opened(dataset)
-    preferences.of(HISTORIES)
-    preferences.items.save(run)
-    preferences.save(run)
-    (dataset / "summaries/users/mine/summaries.json").unlink()
-    loaded = Preferences.load(run, Items.load(run))
+    loaded = far_from_its_store(dataset, tmp_path / "model")
     backends: list[Echo] = []
 
     def opener() -> Echo:
@@ -117,19 +121,13 @@ def test_a_run_may_write_for_a_history_never_seen(dataset: Path, tmp_path: Path)
     loaded.of([[5, 5, 5]])
     assert len(backends) == 1
     assert len(backends[0].asked) == 4
+    run = tmp_path / "model"
     loaded.save(run)
     assert Preferences.load(run, Items.load(run)).of([[5, 5, 5], [9, 8, 7, 6]])
 
 
 def test_of_what_it_wrote_for_strangers_the_newest_texts_are_remembered(dataset: Path, tmp_path: Path) -> None:
-    run = tmp_path / "model"
-    run.mkdir()
-    preferences = opened(dataset)
-    preferences.of(HISTORIES)
-    preferences.items.save(run)
-    preferences.save(run)
-    (dataset / "summaries/users/mine/summaries.json").unlink()
-    loaded = Preferences.load(run, Items.load(run))
+    loaded = far_from_its_store(dataset, tmp_path / "model")
     backend = Echo()
     loaded.allow(lambda: backend)
     loaded.most_written = 2

@@ -167,7 +167,8 @@ class Preferences:
 
     def _forget(self) -> None:
         """Drop what was written first, until no more than ``most_written`` are left."""
-        for key in list(self._written)[: max(len(self._written) - self.most_written, 0)]:
+        while len(self._written) > self.most_written:
+            key = next(iter(self._written))
             for known in (self._written, self._asked, self._texts, self.rows):
                 known.pop(key, None)
 
