@@ -22,7 +22,8 @@ def prepare(
     reader: Annotated[
         str,
         typer.Option(
-            help="Layout of the source: movielens, amazon, microlens, recbole, sequences, table, or a plug-in's."
+            help="Layout of the source: movielens, amazon, microlens, recbole, hm, interactions, sequences, table, "
+            "or a plug-in's."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the new dataset.")],
