@@ -35,7 +35,16 @@ from palate.features.whitening import COMPONENTS, Whitening
 from palate.files import atomic_folder, digest, read_json, write_json
 from palate.progress import track
 
-__all__ = ["CO_OCCURRENCE", "KEEP", "NeighbourList", "neighbour_list", "new_neighbours", "sources", "vectors_of"]
+__all__ = [
+    "CO_OCCURRENCE",
+    "KEEP",
+    "NeighbourList",
+    "check_sources",
+    "neighbour_list",
+    "new_neighbours",
+    "sources",
+    "vectors_of",
+]
 
 FORMAT = 1
 CO_OCCURRENCE = "co-occurrence"
@@ -84,6 +93,19 @@ class NeighbourList:
         rows, places = np.nonzero(self.items)
         columns, width = self.items[rows, places], len(self.items)
         return sparse.csr_matrix((self.values[rows, places], (rows, columns)), shape=(width, width), dtype=np.float32)
+
+    @classmethod
+    def of(cls, source: str, items: Integers, values: Floats) -> NeighbourList:
+        """A list of arrays that were kept elsewhere (in a model, say), checked.
+
+        Raises:
+            ValueError: what is wrong with them.
+        """
+        made = _signed(cls(source, items, values, {"format": FORMAT, "source": source, "options": {}}))
+        problem = _problem(made, len(items))
+        if problem:
+            raise ValueError(problem)
+        return made
 
     def cut(self, keep: int) -> NeighbourList:
         """The ``keep`` nearest of each item's neighbours."""
@@ -231,6 +253,12 @@ def neighbour_list(
         except OSError as error:  # a folder that may only be read, or another process that was faster
             print(f"The list of neighbours is not kept in {folder} ({error}).", file=sys.stderr)
     return made
+
+
+def check_sources(dataset: Dataset, names: Iterable[str], dataset_path: Path | str | None = None) -> None:
+    """Refuse what :func:`neighbour_list` would refuse, before any of the lists is made."""
+    for name in names:
+        open_source(dataset, name, dataset.folder if dataset_path is None else Path(dataset_path))
 
 
 def open_source(dataset: Dataset, source: str, path: Path | None) -> FeatureStore | LexicalStore | None:

@@ -67,6 +67,10 @@ class ItemKNN(Recommender):
         scores[:, 0] = -torch.inf
         return scores if candidates is None else scores.gather(1, candidates.cpu())
 
+    def alike(self, item: int) -> Tensor:
+        """How alike every item is to one, float32 ``[num_items + 1]``; 0 for those that are no neighbours."""
+        return torch.from_numpy(self.similarity[item].toarray()[0])
+
     def save(self, folder: Path) -> None:
         tensors = {
             "values": torch.from_numpy(self.similarity.data),
