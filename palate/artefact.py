@@ -89,7 +89,8 @@ def _dataset(folder: Path) -> Facts:
 
 def _store_line(folder: Path) -> str:
     info = read_json(folder / "store.json")
-    return f"{info['encoder']['name']}, {info['width']} wide, {info['coverage']['items']:.1%} of the items"
+    unit = "terms" if info.get("layout") == "sparse" else "wide"
+    return f"{info['encoder']['name']}, {info['width']} {unit}, {info['coverage']['items']:.1%} of the items"
 
 
 def _store(folder: Path) -> Facts:

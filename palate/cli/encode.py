@@ -12,7 +12,10 @@ from palate.cli.options import ConfigFile, JsonOutput, Seed
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
+    from palate.features.lexical import LexicalStore
     from palate.features.store import FeatureStore
+
+    Store = FeatureStore | LexicalStore
 
 
 def encode(
@@ -21,6 +24,12 @@ def encode(
         str | None, typer.Option(help="Text encoder: a name of `palate models`, a hub model, a folder.")
     ] = None,
     image: Annotated[str | None, typer.Option(help="Image encoder: likewise.")] = None,
+    lexical: Annotated[
+        bool, typer.Option("--lexical", help="The items' words and pairs of words, weighed by TF-IDF.")
+    ] = False,
+    analyzer: Annotated[
+        str | None, typer.Option(help="Of --lexical: word, or char for three to five characters.")
+    ] = None,
     fields: Annotated[str | None, typer.Option(help="Catalogue fields that make the text, e.g. title,genres.")] = None,
     without: Annotated[
         str | None, typer.Option(help=r"Regular expression taken out of texts, e.g. '\(\d{4}\)'.")
@@ -45,7 +54,7 @@ def encode(
 ) -> None:
     """Encode item texts and pictures into feature stores.
 
-    With neither --text nor --image nor --matrix, the embedded encoders are used for all that the catalogue has.
+    With none of --text, --image, --lexical and --matrix, the embedded encoders are used for all that the catalogue has.
     """
     from palate.data.dataset import Dataset
     from palate.features.request import Request
@@ -55,6 +64,8 @@ def encode(
         {
             "text": text,
             "image": image,
+            "lexical": lexical,
+            "analyzer": analyzer,
             "fields": fields.split(",") if fields is not None else None,
             "without": without,
             "matrix": matrix,
@@ -82,7 +93,7 @@ def encode(
         _print(opened, stores)
 
 
-def _facts(store: FeatureStore) -> dict[str, Any]:
+def _facts(store: Store) -> dict[str, Any]:
     return {"store": str(store.folder), **store.describe()}
 
 
@@ -97,9 +108,11 @@ def percent(share: float) -> str:
     return f"{min(max(share, 0.001), 0.999):.1%}"
 
 
-def _print(dataset: Dataset, stores: list[FeatureStore]) -> None:
+def _print(dataset: Dataset, stores: list[Store]) -> None:
     from rich.console import Console
     from rich.table import Table
+
+    from palate.features.store import FeatureStore
 
     table = Table(title=f"Features of {dataset.name}", title_justify="left")
     for heading, side in (
@@ -114,7 +127,7 @@ def _print(dataset: Dataset, stores: list[FeatureStore]) -> None:
     for one in stores:
         items = f"{int(one.present.sum()):,} of {dataset.num_items:,}"
         share = one.coverage_of(dataset.items)
-        vectors = f"{one.width} {one.vectors.dtype}"
+        vectors = f"{one.width} {one.vectors.dtype}" if isinstance(one, FeatureStore) else f"{one.width:,} terms"
         table.add_row(one.folder.name, one.encoder, vectors, items, percent(one.coverage), percent(share))
     console = Console(highlight=False)
     console.print(table)

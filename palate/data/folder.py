@@ -12,6 +12,8 @@ FILES = ("manifest.json", "interactions.parquet", "users.parquet", "items.parque
 DISLIKES = "dislikes.parquet"
 # What others have put beside the dataset: it takes hours to make again, or cannot be made again.
 CARRIED = ("features", "images", "summaries")
+# Made again where it is used, so it may go.
+DERIVED = ("neighbours",)
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 
 
@@ -34,7 +36,9 @@ def check_replaceable(folder: Path) -> None:
         raise PalateError(
             f"{folder} is not a dataset ({why}), so it is not replaced", "Choose another folder, or remove it yourself."
         )
-    others = [name for name in names if name not in (*FILES, DISLIKES, *CARRIED, *_LITTER) and not _unfinished(name)]
+    others = [
+        name for name in names if name not in (*FILES, DISLIKES, *CARRIED, *DERIVED, *_LITTER) and not _unfinished(name)
+    ]
     if others:
         raise PalateError(
             f"replacing the dataset {folder} would delete {', '.join(others[:5])}{' ...' if others[5:] else ''}",

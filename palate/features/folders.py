@@ -28,13 +28,13 @@ def refuse_existing(folder: Path, overwrite: bool) -> None:
         )
 
 
-def command_of(option: str, value: str, **options: object) -> str:
+def command_of(option: str, value: str | None, **options: object) -> str:
     """The command that makes a store, for remedies; ``DATASET`` stands for the dataset's folder.
 
     >>> command_of("text", "minilm", store="text", fields=None, trust_remote_code=True)
     'palate encode DATASET --text minilm --store text --trust-remote-code'
     """
-    words = ["palate", "encode", "DATASET", f"--{option}", value]
+    words = ["palate", "encode", "DATASET", f"--{option}", *([] if value is None else [value])]
     for name, given in options.items():
         if given is True:
             words.append(f"--{name.replace('_', '-')}")

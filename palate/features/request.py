@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from palate.config import Config
 from palate.data.dataset import Dataset
@@ -13,10 +14,12 @@ from palate.features.controls import CONTROLS, make_control
 from palate.features.encode import encode
 from palate.features.encoders import DEFAULTS, Precision
 from palate.features.folders import refuse_existing, store_folder
+from palate.features.lexical import NAME as LEXICAL
+from palate.features.lexical import LexicalOptions, LexicalStore, encode_lexical
 from palate.features.matrix import import_matrix
 from palate.features.store import FeatureStore
 
-Task = Callable[[], FeatureStore]
+Task = Callable[[], FeatureStore | LexicalStore]
 
 
 class Request(Config):
@@ -24,6 +27,8 @@ class Request(Config):
 
     text: str | None = None
     image: str | None = None
+    lexical: bool = False
+    analyzer: Literal["word", "char"] | None = None
     fields: Sequence[str] | None = None
     without: str | None = None
     matrix: Path | None = None
@@ -54,26 +59,38 @@ class Request(Config):
             chosen["text"] = self.text
         if self.image is not None:
             chosen["image"] = self.image
-        if not chosen:
+        if self.analyzer is not None and not self.lexical:
+            raise PalateError("--analyzer belongs to --lexical", "Give --lexical as well, or leave it out.")
+        if not chosen and not self.lexical:
             chosen["text"] = DEFAULTS["text"]
             if any(dataset.catalogue.frame["image"]):
                 chosen["image"] = DEFAULTS["image"]
-        if self.store is not None and len(chosen) > 1:
-            raise PalateError(
-                "--store names one store, but text and pictures are to be encoded", "Encode them one by one."
-            )
-        if "text" not in chosen and (self.fields is not None or self.without is not None):
-            raise PalateError("--fields and --without are about text", "Give --text as well, or leave them out.")
+        if self.store is not None and len(chosen) + self.lexical > 1:
+            raise PalateError("--store names one store, but several are to be encoded", "Encode them one by one.")
+        if "text" not in chosen and not self.lexical and (self.fields is not None or self.without is not None):
+            raise PalateError("--fields and --without are about text", "Give --text or --lexical, or leave them out.")
         if not set(chosen.values()) & set(CONTROLS) and (self.of is not None or self.width is not None):
             raise PalateError("--of and --width belong to the controls 'random' and 'permuted'", "Leave them out.")
-        return [self._task(dataset, folder, modality, encoder) for modality, encoder in chosen.items()]
+        tasks = [self._task(dataset, folder, modality, encoder) for modality, encoder in chosen.items()]
+        return [*([self._lexical(dataset, folder)] if self.lexical else []), *tasks]
+
+    def _lexical(self, dataset: Dataset, folder: Path) -> Task:
+        return lambda: encode_lexical(
+            dataset,
+            folder,
+            options=LexicalOptions(analyzer=self.analyzer or "word"),
+            fields=self.fields,
+            without=self.without,
+            store=self.store or LEXICAL,
+            overwrite=self.overwrite,
+        )
 
     def _import(self, dataset: Dataset, folder: Path, matrix: Path) -> Task:
         if self.modality is None:
             raise PalateError("--matrix does not say what it holds", "Add --modality text or --modality image.")
-        if self.text is not None or self.image is not None:
+        if self.text is not None or self.image is not None or self.lexical:
             raise PalateError(
-                "--matrix brings vectors, and --text or --image would make them", "Give one or the other."
+                "--matrix brings vectors, and --text, --image or --lexical would make them", "Give one or the other."
             )
         kind = self.modality
         refuse_existing(store_folder(folder, self.store or kind), self.overwrite)

@@ -55,19 +55,14 @@ class FeatureStore:
             PalateError: no store, a partial or damaged one, or one whose items or contents are not the catalogue's.
         """
         folder = Path(folder)
-        if not (folder / "store.json").is_file():
+        info, again = read_store_json(folder), remedy(folder)
+        if info.get("layout", "dense") != "dense":
             raise PalateError(
-                f"{folder} is not a feature store (it has no store.json)", "Make it with `palate encode`."
+                f"{folder} holds words, not vectors of one width", "Name a store of --text, --image or --matrix."
             )
-        info = read_json(folder / "store.json")
-        again = _remedy(info, folder)
-        if not isinstance(info, dict) or info.get("format") != FORMAT:
-            raise PalateError(f"{folder} is of a format that this Palate does not read", again)
-        if info.get("complete") is not True:
-            raise PalateError(f"the feature store {folder} is not complete", again)
         vectors, present, table = _read(folder, info, again)
         if table["item_id"].to_list() != catalogue.ids[1:]:
-            rows = _align(folder, table, catalogue, again)
+            rows = align_rows(folder, table, catalogue, again)
             vectors, present, table = vectors[rows], present[rows], table[(rows[1:] - 1).tolist()]
             vectors.setflags(write=False)
         change = first_change(catalogue, info["content"], table)
@@ -169,6 +164,22 @@ def write_store(
         write_json(part / "store.json", info)
 
 
+def read_store_json(folder: Path) -> dict[str, Any]:
+    """The ``store.json`` of a whole store of any layout.
+
+    Raises:
+        PalateError: there is none, or it is partial or of a format that is not read.
+    """
+    if not (folder / "store.json").is_file():
+        raise PalateError(f"{folder} is not a feature store (it has no store.json)", "Make it with `palate encode`.")
+    info, again = read_json(folder / "store.json"), remedy(folder)
+    if not isinstance(info, dict) or info.get("format") != FORMAT:
+        raise PalateError(f"{folder} is of a format that this Palate does not read", again)
+    if info.get("complete") is not True:
+        raise PalateError(f"the feature store {folder} is not complete", again)
+    return info
+
+
 def _read(folder: Path, info: dict[str, Any], again: str) -> tuple[Floats, npt.NDArray[np.bool_], pl.DataFrame]:
     """The store's files, checked against each other."""
     try:
@@ -193,7 +204,7 @@ def _read(folder: Path, info: dict[str, Any], again: str) -> tuple[Floats, npt.N
     return vectors, present, table
 
 
-def _align(folder: Path, table: pl.DataFrame, catalogue: Catalogue, again: str) -> npt.NDArray[np.int64]:
+def align_rows(folder: Path, table: pl.DataFrame, catalogue: Catalogue, again: str) -> npt.NDArray[np.int64]:
     """int64 ``[num_items + 1]``: the store's row of every item of the catalogue."""
     row_of = {item: row for row, item in enumerate(table["item_id"], start=1)}
     lacking = [item for item in catalogue.ids[1:] if item not in row_of]
@@ -205,12 +216,12 @@ def _align(folder: Path, table: pl.DataFrame, catalogue: Catalogue, again: str) 
     return np.array([0, *(row_of[item] for item in catalogue.ids[1:])], np.int64)
 
 
-def _remedy(info: Any, folder: Path) -> str:
-    """The command that makes the store again, in the user's words."""
+def remedy(folder: Path) -> str:
+    """The command that makes a store again, in the user's words."""
     dataset, modality = folder.parent.parent, folder.name
-    option = "--text NAME" if modality == "text" else "--image NAME" if modality == "image" else "..."
+    options = {"text": "--text NAME", "image": "--image NAME", "lexical": "--lexical"}
     try:
-        command = info["encoder"]["command"].replace("DATASET", str(dataset))
-    except (KeyError, TypeError, AttributeError):
-        command = f"palate encode {dataset} {option} --store {folder.name}"
+        command = read_json(folder / "store.json")["encoder"]["command"].replace("DATASET", str(dataset))
+    except (PalateError, KeyError, TypeError, AttributeError):
+        command = f"palate encode {dataset} {options.get(modality, '...')} --store {folder.name}"
     return f"Encode it again: `{command} --overwrite`."

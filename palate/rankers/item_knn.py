@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import Field
 from scipy import sparse
@@ -14,13 +13,10 @@ from torch import Tensor
 
 from palate.config import Config
 from palate.data.dataset import Dataset
-from palate.data.sequences import Sequences
 from palate.errors import PalateError
+from palate.features.co_occurrence import NEIGHBOURS, SHRINKAGE, co_occurrence, history_matrix
 from palate.rankers.stored import REMEDY, read_model, write_model
 from palate.recommender import Histories, Recommender, as_sequences
-
-# Items whose neighbours are found at a time; bounds the memory of the fit to this many rows of the item-item matrix.
-_BLOCK = 512
 
 
 class ItemKNNConfig(Config):
@@ -30,20 +26,18 @@ class ItemKNNConfig(Config):
         neighbours: Kept for each item.
         shrinkage: Added to the denominator of the cosine: pairs that few users share count for less.
         history_half_life: An item of the history counts half after this many later ones; 0: all count alike,
-            as in the papers below. What was liked last says most about what comes next, so that is no default here.
+            as in the papers on it. What was liked last says most about what comes next, so that is no default here.
     """
 
-    neighbours: int = Field(default=100, ge=1)
-    shrinkage: float = Field(default=10.0, ge=0)
+    neighbours: int = Field(default=NEIGHBOURS, ge=1)
+    shrinkage: float = Field(default=SHRINKAGE, ge=0)
     history_half_life: float = Field(default=2.0, ge=0)
 
 
 class ItemKNN(Recommender):
     """Scores an item by its summed similarity to the items of the history.
 
-    ``similarity(i, j) = |users of i and j| / (sqrt(|users of i| |users of j|) + shrinkage)``, the ``neighbours``
-    largest of each ``i`` (Sarwar et al., "Item-based collaborative filtering recommendation algorithms", WWW 2001;
-    shrinkage as in Koren, "Factorization meets the neighborhood", KDD 2008).
+    The similarity is a shrunk cosine of the users of two items: :func:`palate.features.co_occurrence.co_occurrence`.
 
     Args:
         similarity: float32 CSR ``[num_items + 1, num_items + 1]``; row ``i`` holds the neighbours of item ``i``.
@@ -62,25 +56,20 @@ class ItemKNN(Recommender):
         """Find the neighbours. Nothing is random: ``seed`` is there for likeness with other rankers."""
         config = config or ItemKNNConfig()
         width = dataset.num_items + 1
-        users = _matrix(dataset.train_sequences(), width)
-        users.data[:] = 1.0  # a user counts once for an item, however often
-        counts = np.asarray(users.sum(axis=0)).ravel()
-        by_item = users.T.tocsr()
-        blocks = []
-        for start in range(0, width, _BLOCK):
-            common = (by_item[start : start + _BLOCK] @ users).tocoo()
-            rows, columns = common.row + start, common.col
-            values = common.data / (np.sqrt(counts[rows] * counts[columns]) + config.shrinkage)
-            blocks.append(_largest(rows, columns, values.astype(np.float32), config.neighbours))
+        blocks = list(co_occurrence(dataset, config.neighbours, config.shrinkage))
         rows, columns, values = (np.concatenate(part) for part in zip(*blocks, strict=True))
         return cls(sparse.csr_matrix((values, (rows, columns)), shape=(width, width), dtype=np.float32), config)
 
     def score(self, histories: Histories, candidates: Tensor | None = None) -> Tensor:
         rows = as_sequences(histories)
-        weighted = _matrix(rows, self.num_items + 1, self.config.history_half_life)
+        weighted = history_matrix(rows, self.num_items + 1, self.config.history_half_life)
         scores = torch.from_numpy((weighted @ self.similarity).toarray())
         scores[:, 0] = -torch.inf
         return scores if candidates is None else scores.gather(1, candidates.cpu())
+
+    def alike(self, item: int) -> Tensor:
+        """How alike every item is to one, float32 ``[num_items + 1]``; 0 for those that are no neighbours."""
+        return torch.from_numpy(self.similarity[item].toarray()[0])
 
     def save(self, folder: Path) -> None:
         tensors = {
@@ -104,30 +93,3 @@ class ItemKNN(Recommender):
 
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "similarities": int(self.similarity.nnz)}
-
-
-def _matrix(rows: Sequences, width: int, half_life: float = 0.0) -> sparse.csr_matrix:
-    """Histories as float32 CSR ``[B, width]``, repeated items added up."""
-    if len(rows.values) and not (rows.values.min() >= 1 and rows.values.max() < width):
-        raise PalateError(f"a history holds an item outside 1..{width - 1}", "Map ids with the run's own catalogue.")
-    data = np.ones(len(rows.values), np.float32)
-    if half_life:
-        age = np.repeat(rows.offsets[1:], rows.lengths) - 1 - np.arange(len(rows.values))
-        data = np.exp2(-age / half_life).astype(np.float32)
-    matrix = sparse.csr_matrix((data, rows.values, rows.offsets), shape=(len(rows), width), copy=True)
-    matrix.sum_duplicates()
-    return matrix
-
-
-def _largest(
-    rows: npt.NDArray[Any], columns: npt.NDArray[Any], values: npt.NDArray[np.float32], keep: int
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.float32]]:
-    """The ``keep`` largest entries of each row off the diagonal, equal ones by column."""
-    off = rows != columns
-    rows, columns, values = rows[off], columns[off], values[off]
-    order = np.lexsort((columns, -values, rows))
-    rows, columns, values = rows[order], columns[order], values[order]
-    starts = np.concatenate([[True], rows[1:] != rows[:-1]]) if len(rows) else np.empty(0, np.bool_)
-    first = np.maximum.accumulate(np.where(starts, np.arange(len(rows)), 0)) if len(rows) else rows
-    kept = np.arange(len(rows)) - first < keep
-    return rows[kept], columns[kept], values[kept]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from palate.errors import PalateError
+from palate.rankers.content_knn import ContentKNN
 from palate.rankers.item_knn import ItemKNN
 from palate.recommender import Recommender
 from palate.serve.index import top
@@ -22,13 +23,19 @@ def alike_by_vectors(vectors: Tensor, present: Tensor, item: int, k: int) -> tup
     return _best(cosine, item, k)
 
 
-def alike_by_users(model: Recommender, item: int, k: int) -> tuple[list[int], list[float]]:
-    """The ``k`` nearest neighbours of a model that compares items by who took them."""
-    if not isinstance(model, ItemKNN):
+def compares(model: Recommender) -> bool:
+    """Whether a model without item vectors keeps lists of items that are alike."""
+    return isinstance(model, ItemKNN | ContentKNN)
+
+
+def alike_by_neighbours(model: Recommender, item: int, k: int) -> tuple[list[int], list[float]]:
+    """The ``k`` nearest neighbours of a model that keeps such lists (by who took the items, or by their content)."""
+    if not compares(model):
         raise PalateError(
             f"'{model.name}' does not compare items", "Ask another model, or compare by text or image if it has these."
         )
-    scores = model.score([[item]])[0]
+    assert isinstance(model, ItemKNN | ContentKNN)
+    scores = model.alike(item)
     return _best(scores.masked_fill(scores <= 0, -torch.inf), item, k)
 
 

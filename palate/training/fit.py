@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,10 @@ def train(
     if plan.trainer is None and warm_start is not None:
         raise PalateError(f"{model} has no weights to start from", "Leave out --warm-start.")
     stores = {name: store for name, store in (features or {}).items() if name in modalities}
+    if dataset.folder is None and dataset_path is not None:  # counted rankers look there for features
+        dataset = replace(dataset, folder=Path(dataset_path))
+    if hasattr(plan.kind, "check_fit"):
+        plan.kind.check_fit(dataset, plan.ranker)
     accelerator = start_workers(plan.trainer or TrainerConfig(device="cpu"))
     identity = {
         "model": model,

@@ -62,7 +62,7 @@ def naive_similarity(dataset, shrinkage, neighbours):
 @pytest.mark.parametrize("shrinkage", [0.0, 10.0])
 @pytest.mark.parametrize("block", [7, 512])
 def test_similarity_is_the_shrunk_cosine_of_the_nearest(dataset, shrinkage, block, monkeypatch):
-    monkeypatch.setattr("palate.rankers.item_knn._BLOCK", block)
+    monkeypatch.setattr("palate.features.co_occurrence._BLOCK", block)
     model = ItemKNN.fit(dataset, ItemKNNConfig(neighbours=5, shrinkage=shrinkage))
     np.testing.assert_allclose(model.similarity.toarray(), naive_similarity(dataset, shrinkage, 5), rtol=1e-5)
     assert np.diff(model.similarity.indptr).max() == 5

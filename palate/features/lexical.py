@@ -1,0 +1,337 @@
+"""The words of items as sparse vectors (TF-IDF), and the store that keeps them: exact where an embedding is vague.
+
+::
+
+    DATASET/features/lexical/
+      store.json           options, fingerprints, coverage; written last: a folder without it is no store
+      matrix.safetensors   CSR [items + 1, terms]: values float32, columns int32, offsets int64; rows of length 1
+      vocabulary.parquet   term and idf of every column, so that the words of new items are weighed alike
+      present.npy          bool [items + 1]; False where the item has no term
+      items.parquet        the item id of every row, and the hash of its text
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from scipy import sparse
+
+from palate.config import Config
+from palate.data.catalogue import Catalogue
+from palate.data.dataset import Dataset
+from palate.errors import PalateError
+from palate.features.content import Contents, first_change, text_contents, text_fields
+from palate.features.encode import summarise
+from palate.features.folders import command_of, refuse_existing, store_folder
+from palate.features.store import FORMAT, align_rows, read_store_json, remedy
+from palate.files import atomic_folder, digest, file_digest, read_json, write_json
+
+NAME = "lexical"
+LAYOUT = "sparse"
+# A word is any run of letters and digits, however short: "5ml", "xl" and "8" tell products apart.
+_TOKEN = r"(?u)\b\w+\b"
+
+
+class LexicalOptions(Config):
+    """How texts become terms and weights.
+
+    Attributes:
+        analyzer: ``word``, words and pairs of words; or ``char``, three to five characters inside a word, for
+            languages without spaces, and for catalogues of codes and many spellings.
+        min_df: a term that fewer items have says nothing about how alike two items are.
+        max_df: a term that a larger share of the items has is left out: its weight is next to nothing, and its cost
+            grows with the square of the items that have it.
+    """
+
+    analyzer: Literal["word", "char"] = "word"
+    min_df: int = Field(default=2, ge=1)
+    max_df: float = Field(default=0.5, gt=0, le=1)
+
+    @property
+    def ngrams(self) -> tuple[int, int]:
+        """Shortest and longest run of words or characters that is a term."""
+        return (1, 2) if self.analyzer == "word" else (3, 5)
+
+
+@dataclass(frozen=True)
+class LexicalStore:
+    """TF-IDF vectors of a catalogue's texts, aligned to its items.
+
+    Attributes:
+        folder: where the store is kept.
+        info: the content of ``store.json``.
+        matrix: float32 CSR ``[num_items + 1, terms]``, rows of length 1; row 0 and those of missing items are empty.
+        present: bool ``[num_items + 1]``.
+        table: item id and content hash of every item, in the catalogue's order.
+        vocabulary: ``term`` and ``idf`` of every column.
+    """
+
+    folder: Path
+    info: dict[str, Any]
+    matrix: sparse.csr_matrix
+    present: npt.NDArray[np.bool_]
+    table: pl.DataFrame
+    vocabulary: pl.DataFrame
+
+    @classmethod
+    def load(cls, folder: Path | str, catalogue: Catalogue) -> LexicalStore:
+        """Open a store for a catalogue; rows are matched by item id, whatever the order.
+
+        Raises:
+            PalateError: no store, a partial or damaged one, or one whose items or texts are not the catalogue's.
+        """
+        folder = Path(folder)
+        info, again = read_store_json(folder), remedy(folder)
+        if not is_lexical(info):
+            raise PalateError(
+                f"{folder} holds dense vectors, not words", "Make one: `palate encode DATASET --lexical`."
+            )
+        matrix, present, table, vocabulary = _read(folder, info, again)
+        if table["item_id"].to_list() != catalogue.ids[1:]:
+            rows = align_rows(folder, table, catalogue, again)
+            matrix, present, table = matrix[rows], present[rows], table[(rows[1:] - 1).tolist()]
+        change = first_change(catalogue, info["content"], table)
+        if change:
+            raise PalateError(f"the feature store {folder} is stale: {change} since it was encoded", again)
+        return cls(folder, info, matrix, present, table, vocabulary)
+
+    @property
+    def modality(self) -> str:
+        return str(self.info["modality"])
+
+    @property
+    def encoder(self) -> str:
+        """Name of the encoder."""
+        return str(self.info["encoder"]["name"])
+
+    @property
+    def options(self) -> LexicalOptions:
+        return LexicalOptions.parse(self.info["encoder"]["options"], where=str(self.folder / "store.json"))
+
+    @property
+    def width(self) -> int:
+        """Number of terms."""
+        return int(self.matrix.shape[1])
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of options, contents and vectors: equal fingerprints mean equal features."""
+        return str(self.info["fingerprint"])
+
+    @property
+    def coverage(self) -> float:
+        """Share of the catalogue's items that have a term, 0 to 1."""
+        return float(self.present[1:].mean()) if len(self.present) > 1 else 0.0
+
+    def coverage_of(self, items: npt.NDArray[np.integer[Any]]) -> float:
+        """Share of some item indices (a dataset's interactions, say) that have a term."""
+        return float(self.present[items].mean()) if len(items) else 0.0
+
+    def transform(self, texts: Sequence[str | None]) -> sparse.csr_matrix:
+        """Vectors of new texts with the words and weights of the store: float32 CSR ``[texts, terms]``.
+
+        A text without a known term, and None, is an empty row.
+        """
+        return self._vectorizer.transform([text or "" for text in texts]).astype(np.float32).tocsr()
+
+    @cached_property
+    def _vectorizer(self) -> Any:
+        made = _vectorizer(self.options, vocabulary=self.vocabulary["term"].to_list())
+        made.idf_ = self.vocabulary["idf"].to_numpy()
+        return made
+
+    def describe(self) -> dict[str, Any]:
+        """Facts for reports and run folders."""
+        return {
+            "modality": self.modality,
+            "encoder": self.encoder,
+            "encoder_fingerprint": self.info["encoder"]["fingerprint"],
+            "content": self.info["content"],
+            "width": self.width,
+            "dtype": "float32",
+            "coverage": {**self.info["coverage"], "items": round(self.coverage, 6)},
+            "missing": self.info["missing"],
+            "fingerprint": self.fingerprint,
+        }
+
+
+def is_lexical(info: Any) -> bool:
+    """Whether a ``store.json`` is that of a lexical store."""
+    return isinstance(info, dict) and info.get("layout") == LAYOUT
+
+
+def encode_lexical(
+    dataset: Dataset,
+    dataset_path: Path | str,
+    *,
+    options: LexicalOptions | None = None,
+    fields: Sequence[str] | None = None,
+    without: str | None = None,
+    store: str = NAME,
+    overwrite: bool = False,
+) -> LexicalStore:
+    """Write ``DATASET/features/STORE``: TF-IDF of the items' words (sublinear, smoothed idf, rows of length 1).
+
+    Lower case, without accents. An item whose text is missing, or shares no term with ``min_df`` items, is counted
+    as missing with the reason. Nothing is random and nothing is learnt from interactions.
+
+    Args:
+        fields: columns that make the text; by default the title and every text field.
+        without: regular expression of what is taken out of the text.
+
+    Raises:
+        PalateError: nothing to encode, scikit-learn is not installed, or a store that is there already.
+    """
+    options = options or LexicalOptions()
+    folder, catalogue = store_folder(dataset_path, store), dataset.catalogue
+    _require_sklearn()
+    names = text_fields(catalogue, fields)
+    contents = text_contents(catalogue, names, without)
+    spec = {"kind": "text", "fields": names, "without": without}
+    maker = digest("lexical 1", options.model_dump_json(), _TOKEN)
+    job = digest(maker, str(names), str(without), *catalogue.ids, *contents.keys)
+    if not overwrite and _is_done(folder, job):
+        print(f"{folder} is up to date.", file=sys.stderr)
+        return LexicalStore.load(folder, catalogue)
+    refuse_existing(folder, overwrite)
+    matrix, vocabulary = _fit(contents, options)
+    present = np.diff(matrix.indptr) > 0
+    reasons = dict(contents.reasons)
+    reasons |= {
+        int(row): "no term that other items have too" for row in np.flatnonzero(~present[1:]) if row not in reasons
+    }
+    command = command_of(
+        "lexical",
+        None,
+        analyzer=options.analyzer if options.analyzer != "word" else None,
+        store=store,
+        fields=",".join(fields) if fields is not None else None,
+        without=without,
+    )
+    encoder = {"name": f"tf-idf-{options.analyzer}", "modality": "text", "options": options.model_dump()}
+    encoder |= {"fingerprint": maker, "job": job, "command": command}
+    with atomic_folder(folder, replace=overwrite) as part:
+        tensors = {"values": matrix.data, "columns": matrix.indices.astype(np.int32)}
+        save_file({**tensors, "offsets": matrix.indptr.astype(np.int64)}, part / "matrix.safetensors")
+        vocabulary.write_parquet(part / "vocabulary.parquet")
+        np.save(part / "present.npy", present, allow_pickle=False)
+        contents.table.write_parquet(part / "items.parquet")
+        content_hash = digest(*contents.table["item_id"], *contents.table["content"].fill_null(""))
+        info = {
+            "format": FORMAT,
+            "layout": LAYOUT,
+            "complete": True,
+            "modality": "text",
+            "encoder": encoder,
+            "content": spec,
+            "content_fingerprint": content_hash,
+            "items": len(contents.table),
+            "width": int(matrix.shape[1]),
+            "dtype": "float32",
+            "coverage": {
+                "items": round(float(present[1:].mean()), 6),
+                "interactions": round(float(present[dataset.items].mean()), 6) if len(dataset.items) else 0.0,
+            },
+            "missing": summarise(reasons, catalogue.ids),
+            "fingerprint": digest(maker, content_hash, file_digest(part / "matrix.safetensors")),
+        }
+        write_json(part / "store.json", info)
+    return LexicalStore.load(folder, catalogue)
+
+
+def _fit(contents: Contents, options: LexicalOptions) -> tuple[sparse.csr_matrix, pl.DataFrame]:
+    """Vectors ``[num_items + 1, terms]`` and the vocabulary."""
+    if not any(contents.keys):
+        raise PalateError("no item of the dataset has text to encode", "Give text fields to `palate prepare`.")
+    made = _vectorizer(options)
+    try:
+        found = made.fit_transform([str(value or "") for value in contents.values]).astype(np.float32).tocsr()
+    except ValueError:  # the vocabulary is empty
+        found = None
+    if found is None or not found.nnz:
+        raise PalateError(
+            f"no term is in the texts of {options.min_df} items, and in at most {options.max_df:.0%} of all",
+            "Encode more --fields, or leave the lexical features out.",
+        )
+    found.sort_indices()
+    matrix = sparse.csr_matrix(
+        (found.data, found.indices, np.concatenate([[0], found.indptr])), shape=(found.shape[0] + 1, found.shape[1])
+    )
+    terms = [str(term) for term in made.get_feature_names_out()]
+    return matrix, pl.DataFrame({"term": terms, "idf": np.asarray(made.idf_, np.float64)})
+
+
+def _vectorizer(options: LexicalOptions, vocabulary: list[str] | None = None) -> Any:
+    _require_sklearn()
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(
+        analyzer="word" if options.analyzer == "word" else "char_wb",
+        ngram_range=options.ngrams,
+        token_pattern=_TOKEN if options.analyzer == "word" else None,
+        lowercase=True,
+        strip_accents="unicode",
+        sublinear_tf=True,
+        norm="l2",
+        min_df=options.min_df,
+        max_df=options.max_df,
+        vocabulary=vocabulary,
+        dtype=np.float64,
+    )
+
+
+def _require_sklearn() -> None:
+    if find_spec("sklearn") is None:
+        raise PalateError("lexical features need the package scikit-learn", "Run `pip install 'palate[encoders]'`.")
+
+
+def _is_done(folder: Path, job: str) -> bool:
+    try:
+        info = read_json(folder / "store.json")
+        return bool(info["complete"] and info["encoder"].get("job") == job)
+    except (PalateError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _read(
+    folder: Path, info: dict[str, Any], again: str
+) -> tuple[sparse.csr_matrix, npt.NDArray[np.bool_], pl.DataFrame, pl.DataFrame]:
+    """The store's files, checked against each other."""
+    try:
+        rows, width = int(info["items"]) + 1, int(info["width"])
+        tensors = load_file(folder / "matrix.safetensors")
+        matrix = sparse.csr_matrix((tensors["values"], tensors["columns"], tensors["offsets"]), shape=(rows, width))
+        matrix.check_format(full_check=True)  # compiled code reads these positions unchecked later on
+        present = np.load(folder / "present.npy", allow_pickle=False)
+        table = pl.read_parquet(folder / "items.parquet")
+        vocabulary = pl.read_parquet(folder / "vocabulary.parquet")
+        sound = (
+            matrix.dtype == np.float32
+            and bool(np.isfinite(matrix.data).all())
+            and (present.shape, present.dtype) == ((rows,), np.bool_)
+            and bool((present == (np.diff(matrix.indptr) > 0)).all())
+            and not present[0]
+            and {"item_id", "content"} <= set(table.columns)
+            and len(table) == rows - 1
+            and vocabulary.schema == {"term": pl.String, "idf": pl.Float64}
+            and len(vocabulary) == width
+            and info["content"]["kind"] == "text"
+            and {"name", "fingerprint", "options"} <= set(info["encoder"])
+        )
+    except (OSError, ValueError, KeyError, TypeError, EOFError, SafetensorError, pl.exceptions.PolarsError) as error:
+        raise PalateError(f"the feature store {folder} is damaged ({error})", again) from None
+    if not sound:
+        raise PalateError(f"the feature store {folder} is damaged (its files do not fit together)", again)
+    return matrix, present, table, vocabulary
