@@ -57,9 +57,13 @@ class Monotone:
 
     @property
     def log_p(self) -> float:
-        """Logarithm of Chernoff's bound on the probability of so many hits by chance."""
-        hits, expected = float(self.hits.sum()), float(self.expected.sum())
-        return 0.0 if hits <= expected else -(hits * np.log(hits / max(expected, 1e-300)) - hits + expected)
+        """Logarithm of a bound on the probability of so many hits by chance: Hoeffding (1963), theorem 1, whose mean of
+        unequal probabilities it is allowed to use."""
+        share, chance = self.share, max(self.chance, 1e-300)
+        if share <= chance:
+            return 0.0
+        rest = (1 - share) * np.log((1 - share) / (1 - chance)) if share < 1 else 0.0
+        return -len(self.hits) * float(share * np.log(share / chance) + rest)
 
     def exceeds(self, share: float) -> bool:
         return self.beyond_chance >= share and bool(self.log_p <= _RULED_OUT)

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+import polars as pl
+
 from palate.data.readers.base import ReaderOptions, Source
 from palate.data.readers.find import one_file
 from palate.data.readers.items import read_items
 from palate.data.readers.pictures import pictures_of
 from palate.data.readers.shape import explain_cell, pick_columns, shape_interactions
-from palate.data.readers.text import Delimited, scan_delimited
+from palate.data.readers.text import Delimited, scan_delimited, unreadable
 from palate.errors import PalateError
 
 _SEPARATORS = {"interactions.tsv": "\t", "interactions.csv": ","}
@@ -31,7 +33,10 @@ class InteractionFiles:
         columns = pick_columns(there, options.columns, str(log))
         if "weight" not in columns and _LIKED in there:
             columns["weight"] = _LIKED
-        interactions, unit = shape_interactions(table.frame, columns, str(log))
+        try:
+            interactions, unit = shape_interactions(table.frame, columns, str(log))
+        except pl.exceptions.PolarsError as error:
+            raise _explain(table, None, columns) or unreadable(log, error) from None
         catalogue, files = read_items(log.parent)
         images, root = pictures_of(log.parent, options.images, "images", "posters")
         return Source(
