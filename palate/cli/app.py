@@ -20,6 +20,7 @@ COMMANDS = (
     "doctor",
     "encode",
     "train",
+    "attach",
     "align",
     "summarise",
     "mllm",

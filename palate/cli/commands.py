@@ -73,7 +73,8 @@ class Commands:
 
     def _train(self, given: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
         """All options of a training, defaults included; refused is what the command would refuse."""
-        from palate.cli.train import open_features, train_settings
+        from palate.cli.train import listed, open_features, train_settings
+        from palate.features.neighbours import open_source
         from palate.training.plan import make_plan
 
         if "model" not in given:
@@ -81,17 +82,33 @@ class Commands:
         model = given["model"]
         encoder = {name: given.get(name) for name in ("epochs", "device", "encoder_ffn", "experts", "active")}
         settings = train_settings(assignments, model, **encoder)
-        names = tuple(name.strip() for name in str(given.get("modalities", "id")).split(",") if name.strip())
+        names, sources = listed(str(given.get("modalities", "id"))), listed(str(given.get("neighbours", "")))
         plan = make_plan(
-            model, names, given.get("missing", "learned"), given.get("objective", "cross-entropy"), settings
+            model, names, given.get("missing", "learned"), given.get("objective", "cross-entropy"), settings, sources
         )
         stores = open_features(self.folder, self.dataset.catalogue, names, list(given.get("store") or []))
+        near = {name: open_source(self.dataset, name, self.folder) for name in plan.neighbours.sources}
+        found = {name: store.fingerprint for name, store in near.items() if store is not None}
         return {
+            **({"neighbours": found} if near else {}),
             "model": model,
             "options": plan.options,
             "features": {name: store.fingerprint for name, store in stores.items()},
             "warm_start": str(given["warm_start"]) if given.get("warm_start") else None,
         }
+
+    def _attach(self, given: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+        """Neighbours of a run, defaults included."""
+        from palate.cli.options import parse_assignments
+        from palate.cli.train import listed
+        from palate.features.neighbours import open_source
+        from palate.training.plan import neighbours_config
+
+        settings = parse_assignments(assignments)
+        config = neighbours_config(settings.get("neighbours", {}), listed(str(given.get("neighbours", ""))))
+        near = {name: open_source(self.dataset, name, self.folder) for name in config.sources}
+        stores = {name: store.fingerprint for name, store in near.items() if store is not None}
+        return {"neighbours": config.model_dump(mode="json"), "stores": stores}
 
     def _align(self, given: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
         """All options of an alignment but those that it takes over from its run."""

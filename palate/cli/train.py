@@ -32,6 +32,13 @@ def train(
     objective: Annotated[
         str, typer.Option(help="cross-entropy, sampled-softmax, gbce, bpr, or a plug-in's name.")
     ] = "cross-entropy",
+    neighbours: Annotated[
+        str,
+        typer.Option(
+            metavar="co-occurrence,lexical",
+            help="Add what is nearest to the newest items, by the log and by features: co-occurrence, lexical, text, image.",
+        ),
+    ] = "",
     encoder_ffn: Annotated[
         str | None,
         typer.Option(
@@ -74,7 +81,7 @@ def train(
     )
     if threads is not None:
         torch.set_num_threads(threads)
-    names = tuple(name.strip() for name in modalities.split(",") if name.strip())
+    names = listed(modalities)
     data = Dataset.load(dataset)
     features = open_features(dataset, data.catalogue, names, store or [])
     run = fit(
@@ -85,6 +92,7 @@ def train(
         modalities=names,
         missing=missing,
         objective=objective,
+        neighbours=listed(neighbours),
         settings=settings,
         features=features,
         dataset_path=dataset,
@@ -92,6 +100,15 @@ def train(
         resume=resume,
     )
     _report(run.info, out)
+
+
+def listed(names: str) -> tuple[str, ...]:
+    """Names between commas.
+
+    >>> listed("id, text,")
+    ('id', 'text')
+    """
+    return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
 def train_settings(

@@ -19,6 +19,7 @@ from palate.features.store import FeatureStore
 from palate.files import read_json, write_json
 from palate.objectives.base import Bias, Scores
 from palate.rankers.items import Fusion, ItemEncoder, Missing, Modality
+from palate.rankers.neighbours import NeighbourScores, as_bias, joined
 from palate.rankers.notes import Notes
 from palate.rankers.packing import PackedBatch
 from palate.recommender import Histories, Recommender, as_sequences
@@ -102,6 +103,8 @@ class SequentialRanker(nn.Module, Recommender):
         self.repeat = nn.Parameter(torch.zeros(config.max_length)) if config.repeat_bias else None
         # Answers an empty history; set from the training counts.
         self.popularity: Tensor | None = None
+        # What the nearest items of the newest ones add to the scores; fitted when the rest has been trained.
+        self.neighbours: NeighbourScores | None = None
         self._table: Tensor | None = None
 
     # -- what a subclass says ------------------------------------------------------------------------------------
@@ -167,6 +170,9 @@ class SequentialRanker(nn.Module, Recommender):
     def scores_of(self, hidden: Tensor, table: Tensor, batch: PackedBatch) -> Scores:
         """The scores that hidden states ``[T, out_dim]`` of the batch's tokens stand for."""
         bias = None if self.repeat is None else Bias(*self._repeats(*batch.pasts()))
+        if self.neighbours is not None:
+            added = self.neighbours.at_positions(batch.items.cpu().numpy(), batch.lengths)
+            bias = joined(bias, as_bias(added, hidden.device))
         return self._scores(hidden, table, bias)
 
     def _repeats(self, rows: Tensor, items: Tensor, lags: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -219,6 +225,8 @@ class SequentialRanker(nn.Module, Recommender):
             batch = PackedBatch.of(histories, self.config.max_length, self.device)
             hidden = self.encode(table.index_select(0, batch.items), batch).index_select(0, batch.last)
             bias = None if self.repeat is None else Bias(*self._repeats(*batch.whole_pasts()))
+            if self.neighbours is not None:
+                bias = joined(bias, as_bias(self.neighbours.of(histories), self.device))
             return self._scores(hidden, table, bias)
         finally:
             if was_training:
@@ -262,6 +270,8 @@ class SequentialRanker(nn.Module, Recommender):
         if self.popularity is not None:
             facts["popularity"] = self.popularity.cpu().contiguous()
         save_file(facts, folder / "items.safetensors")
+        if self.neighbours is not None:
+            self.neighbours.save(folder)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Self:
@@ -279,6 +289,7 @@ class SequentialRanker(nn.Module, Recommender):
                 f"{folder} is damaged ({type(error).__name__}: {error})", "Train the run again."
             ) from None
         model.popularity = kept.get("popularity")
+        model.neighbours = NeighbourScores.load(folder, model.num_items)
         return model.to(device).eval()
 
     def describe(self) -> dict[str, Any]:
@@ -293,6 +304,7 @@ class SequentialRanker(nn.Module, Recommender):
             "modalities": list(self.config.modalities),
             "parameters": sum(p.numel() for p in self.parameters()),
             "coverage": coverage,
+            **({} if self.neighbours is None else {"neighbours": self.neighbours.describe()}),
         }
 
 

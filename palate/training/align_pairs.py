@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from palate.config import Config
 from palate.objectives import Batch, Scores
+from palate.objectives.base import Bias
 from palate.objectives.forbidden import RowSets
 from palate.objectives.pools import NegativesConfig, Rejected, Situation, draw_rejected
 from palate.rankers.packing import PackedBatch
@@ -195,12 +196,24 @@ class PairDrawer:
 
         dtype = torch.bfloat16 if self.negatives.precision == "bfloat16" else torch.float32
 
-        # What the bias raises or lowers stands in the history, which is left out anyway.
         queries = policy.queries.detach()
         table = policy.items.detach().index_select(0, batch.classes).to(dtype)
+        bias = policy.bias
+        if bias is not None:
+            classes = self.class_of[bias.items]
+            kept = classes >= 0
+            bias = Bias(bias.rows[kept], classes[kept], bias.values.detach()[kept].to(dtype))
 
         def scores(part: slice) -> Tensor:
-            return queries[part].to(dtype) @ table.T
+            products = queries[part].to(dtype) @ table.T
+            if bias is not None:
+                edges = torch.tensor(
+                    [part.start or 0, count if part.stop is None else part.stop], device=products.device
+                )
+                first, last = torch.searchsorted(bias.rows, edges).tolist()
+                cells = (bias.rows[first:last] - edges[0], bias.items[first:last])
+                products.index_put_(cells, bias.values[first:last], accumulate=True)
+            return products
 
         return Situation(
             self.class_of[targets],

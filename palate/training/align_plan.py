@@ -15,12 +15,14 @@ from palate.features.store import FeatureStore
 from palate.files import digest
 from palate.objectives import PREFERENCES, Preference
 from palate.objectives.pools import NegativesConfig
+from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.rankers.sequential import SequentialRanker
 from palate.runs import Run
 from palate.training.align_hardness import fit_hardness
 from palate.training.align_pairs import AlignConfig, PairDrawer
 from palate.training.align_step import AlignStep
+from palate.training.attach import open_data
 from palate.training.plan import Plan, Prepared, Settings, make_plan, prepare_model
 from palate.training.prefixes import Prefixes
 from palate.training.reference import CachedReference, Reference, ReplayedReference
@@ -76,8 +78,9 @@ class Alignment:
         }
 
     def prepare(self) -> Prepared:
-        """The policy at its start, and the same windows every epoch."""
+        """The policy at its start, and the same windows every epoch. Its neighbours and their weights stay as they are."""
         prepared = prepare_model(self.plan, self.dataset, self.stores, self.seed, self.start.folder)
+        prepared.model.neighbours = NeighbourScores.load(self.start.model_folder, self.dataset.num_items)
         return replace(prepared, data=replace(prepared.data, fixed=True))
 
     def make_step(self, prepared: Prepared, device: torch.device, gather: Gather | None = None) -> AlignStep:
@@ -121,7 +124,7 @@ def plan_alignment(
     start = run if isinstance(run, Run) else Run.open(run)
     frozen = start if reference is None else reference if isinstance(reference, Run) else Run.open(reference)
     _check_runs(start, frozen)
-    data, path = _open_data(start, dataset, dataset_path)
+    data, path = open_data(start, dataset, dataset_path)
     plan, config, pool, preference, told = _settings(start, objective, negatives, settings or {})
     if preference is not None:
         _check_negatives(pool, data)
@@ -185,23 +188,6 @@ def _check_shared(start: Run, reference: Run) -> None:
             "dropout cannot be shared by a mixture of experts: its masks follow the routing, which alignment moves",
             "Leave out align.dropout.",
         )
-
-
-def _open_data(start: Run, dataset: Dataset | None, path: Path | str | None) -> tuple[Dataset, Path | None]:
-    where = path if path is not None else start.info["dataset"].get("path")
-    if dataset is None:
-        if where is None:
-            raise PalateError(f"{start.folder} does not say where its dataset lies", "Give --dataset.")
-        if not Path(where).is_dir():
-            raise PalateError(f"the dataset {where} is not there", "Give --dataset, or make it with `palate prepare`.")
-        dataset = Dataset.load(where)
-    if dataset.fingerprint != start.info["dataset"]["fingerprint"]:
-        raise PalateError(
-            f"{start.folder} was trained on other data ({start.info['dataset']['name']}, "
-            f"{start.info['dataset']['fingerprint']}) than {dataset.name} ({dataset.fingerprint})",
-            "Align on the dataset that the run was trained on; for new data train with --warm-start first.",
-        )
-    return dataset, None if where is None else Path(where)
 
 
 def _open_features(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from palate.config import Config
 
@@ -59,3 +59,26 @@ class TrainerConfig(Config):
     checkpoint_minutes: float = Field(10.0, gt=0)
     device: str = "auto"
     tensorboard: bool = True
+
+
+class NeighboursConfig(Config):
+    """What the neighbours of the newest items add to the scores (``[train.neighbours]``, ``--set neighbours.KEY=VALUE``).
+
+    Attributes:
+        sources: ``co-occurrence`` and names of feature stores (``lexical``, ``text``, ``image`` ...); none: no such
+            part.
+        lags: how many of the newest items speak, each with weights of its own.
+        keep: nearest items of each item, by each source.
+        users: at most this many validation users fit the weights.
+    """
+
+    sources: tuple[str, ...] = ()
+    lags: int = Field(5, ge=1, le=50)
+    keep: int = Field(100, ge=1)
+    users: int = Field(10_000, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.sources)) != len(self.sources):
+            raise ValueError("sources must be different names")
+        return self

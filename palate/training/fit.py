@@ -21,6 +21,7 @@ from palate.runs import Run
 from palate.training.config import TrainerConfig
 from palate.training.logs import Row
 from palate.training.loop import Trainer, start_workers
+from palate.training.neighbour_run import add_neighbours
 from palate.training.plan import Plan, Prepared, Settings, make_plan, prepare_model
 from palate.training.step import ObjectiveStep
 
@@ -34,6 +35,7 @@ def train(
     modalities: Sequence[str] = ("id",),
     missing: str = "learned",
     objective: str = "cross-entropy",
+    neighbours: Sequence[str] = (),
     settings: Settings | None = None,
     features: Mapping[str, FeatureStore] | None = None,
     dataset_path: Path | str | None = None,
@@ -49,7 +51,9 @@ def train(
         modalities: what makes an item's vector: ``id`` and names of ``features`` (neural rankers).
         missing: what stands for an absent feature: ``learned``, ``mean`` or ``zeros``.
         objective: a name of :data:`palate.objectives.OBJECTIVES` (neural rankers).
-        settings: further options by section: ``ranker``, ``objective``, ``trainer``.
+        neighbours: sources by which the nearest of the newest items add to the scores: ``co-occurrence`` and names of
+            feature stores (neural rankers); see :mod:`palate.rankers.neighbours`.
+        settings: further options by section: ``ranker``, ``objective``, ``trainer``, ``neighbours``.
         features: feature stores by modality.
         dataset_path: recorded in the run, so that later commands find the dataset.
         warm_start: a run to take the weights from, item by item id: training goes on with new logs.
@@ -59,7 +63,7 @@ def train(
     Raises:
         PalateError: unknown names or options, absent features, an existing run: before any work.
     """
-    plan = make_plan(model, modalities, missing, objective, settings or {})
+    plan = make_plan(model, modalities, missing, objective, settings or {}, neighbours)
     if plan.trainer is None and warm_start is not None:
         raise PalateError(f"{model} has no weights to start from", "Leave out --warm-start.")
     stores = {name: store for name, store in (features or {}).items() if name in modalities}
@@ -77,7 +81,9 @@ def train(
     }
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        prepared = None if plan.trainer is None else prepare_model(plan, dataset, stores, seed, warm_start)
+        prepared = (
+            None if plan.trainer is None else prepare_model(plan, dataset, stores, seed, warm_start, dataset_path)
+        )
         if accelerator.is_main_process:
             open_run(out, identity, dataset, dataset_path, resume)
         accelerator.wait_for_everyone()
@@ -168,7 +174,11 @@ def _train(
         digest(json.dumps({**identity, "data": dataset.fingerprint}, sort_keys=True)),
         on_epoch,
     )
-    return summary(trainer.run(), plan.trainer, prepared.model)
+    facts = summary(trainer.run(), plan.trainer, prepared.model)
+    if plan.neighbours.sources and accelerator.is_main_process:
+        added = add_neighbours(run, dataset, plan.neighbours, plan.trainer, identity["seed"])
+        facts |= {**added, "best": {**facts["best"], **added["neighbours"]["after"]}}
+    return facts
 
 
 def kept_row(rows: list[Row], config: TrainerConfig) -> Row:

@@ -12,17 +12,18 @@ import torch
 from palate.config import Config
 from palate.data.dataset import Dataset
 from palate.errors import PalateError, suggest
+from palate.features.neighbours import check_sources
 from palate.features.store import FeatureStore
 from palate.objectives import OBJECTIVES, Objective
 from palate.rankers.registry import RANKERS
 from palate.rankers.sequential import SequentialConfig, SequentialRanker, feature_widths
 from palate.runs import Run
 from palate.training.batches import TrainingSequences
-from palate.training.config import TrainerConfig
+from palate.training.config import NeighboursConfig, TrainerConfig
 from palate.training.validation import Validation, parse_metric
 from palate.training.warm_start import copy_weights
 
-SECTIONS = ("ranker", "objective", "trainer")
+SECTIONS = ("ranker", "objective", "trainer", "neighbours")
 Settings = Mapping[str, Mapping[str, Any]]
 
 
@@ -32,6 +33,7 @@ class Plan:
 
     Attributes:
         options: all of it as plain values, defaults included: what ``run.json`` records.
+        neighbours: what is added to the scores once the ranker is trained; without sources, nothing.
     """
 
     kind: Any
@@ -39,6 +41,7 @@ class Plan:
     objective: Objective | None
     trainer: TrainerConfig | None
     options: dict[str, Any]
+    neighbours: NeighboursConfig = NeighboursConfig()
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,14 @@ class Prepared:
     validation: Validation
 
 
-def make_plan(model: str, modalities: Sequence[str], missing: str, objective: str, settings: Settings) -> Plan:
+def make_plan(
+    model: str,
+    modalities: Sequence[str],
+    missing: str,
+    objective: str,
+    settings: Settings,
+    neighbours: Sequence[str] = (),
+) -> Plan:
     """Resolve names and settings.
 
     Raises:
@@ -66,7 +76,7 @@ def make_plan(model: str, modalities: Sequence[str], missing: str, objective: st
     if not issubclass(kind, SequentialRanker) and not hasattr(kind, "fit"):
         raise PalateError(f"{model} is not trained like a ranker", "Fine-tune it: palate mllm sft.")
     if not issubclass(kind, SequentialRanker):
-        _refuse_neural(model, options, given)
+        _refuse_neural(model, options, given, neighbours)
         config = kind.Config.parse(given.get("ranker", {}), where=where)
         return Plan(kind, config, None, None, {**options, "settings": {"ranker": config.model_dump(mode="json")}})
     ranker_settings = given.get("ranker", {})
@@ -82,10 +92,31 @@ def make_plan(model: str, modalities: Sequence[str], missing: str, objective: st
     trainer = trainer.model_copy(update={"metric": parse_metric(trainer.metric)[0]})
     resolved = {"ranker": ranker, "objective": objective_config, "trainer": trainer}
     options["settings"] = {name: config.model_dump(mode="json") for name, config in resolved.items()}
-    return Plan(kind, ranker, objective_kind(objective_config), trainer, options)
+    added = neighbours_config(given.get("neighbours", {}), neighbours)
+    if added.sources:  # runs without them are recorded as they were before there were any
+        options["settings"]["neighbours"] = added.model_dump(mode="json")
+    return Plan(kind, ranker, objective_kind(objective_config), trainer, options, added)
 
 
-def _refuse_neural(model: str, options: dict[str, Any], given: dict[str, dict[str, Any]]) -> None:
+def neighbours_config(settings: dict[str, Any], sources: Sequence[str]) -> NeighboursConfig:
+    """The neighbours' settings, with the sources of the option of that name."""
+    if "sources" in settings and sources:
+        raise PalateError("settings [neighbours]: 'sources' is an option of its own", "Give --neighbours.")
+    if settings and not (sources or settings.get("sources")):
+        raise PalateError("settings [neighbours] without sources", "Give --neighbours co-occurrence,lexical, say.")
+    return NeighboursConfig.parse(
+        {**settings, **({"sources": tuple(sources)} if sources else {})}, where="settings [neighbours]"
+    )
+
+
+def _refuse_neural(
+    model: str, options: dict[str, Any], given: dict[str, dict[str, Any]], neighbours: Sequence[str]
+) -> None:
+    if neighbours or given.get("neighbours"):
+        raise PalateError(
+            f"--neighbours is a part of neural rankers, and {model} is none",
+            "Leave it out, or choose sasrec or gru4rec.",
+        )
     if options["modalities"] != ["id"]:
         raise PalateError(f"{model} reads ids only", "Leave out --modalities, or choose sasrec or gru4rec.")
     if options["objective"] != "cross-entropy" or options["missing"] != "learned":
@@ -110,6 +141,7 @@ def prepare_model(
     stores: Mapping[str, FeatureStore],
     seed: int,
     warm_start: Path | str | None,
+    dataset_path: Path | str | None = None,
 ) -> Prepared:
     """Everything that can still be refused, before the run's folder is made.
 
@@ -120,6 +152,7 @@ def prepare_model(
     assert isinstance(config, SequentialConfig)
     assert trainer is not None
     widths = feature_widths(config.modalities, stores)
+    check_sources(dataset, plan.neighbours.sources, dataset_path)
     sequences = dataset.train_sequences()
     if (sequences.lengths < 2).all():
         raise PalateError("no user has two training interactions: there is nothing to learn", "Prepare with more data.")

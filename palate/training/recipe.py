@@ -21,6 +21,11 @@
     like = "rodpo"                         # what rodpo has, its chosen settings included, but for
     negatives = "uniform"
 
+    [arm.near]
+    command = "attach"                     # neighbours for the run of `base` with the same seed: `palate attach`
+    from = "base"
+    neighbours = "co-occurrence,lexical"
+
     [arm.llm]
     command = "mllm sft"                   # a language model; [mllm.sft] is shared by all of its kind
     [arm.llm-dpo]
@@ -54,10 +59,12 @@ from palate.training.search_space import Choices, Interval
 Space = Choices | Interval
 Table = dict[str, Any]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-_TABLES = ("compare", "train", "align", "mllm", "evaluate", "arm", "curve")
+_TABLES = ("compare", "train", "align", "attach", "mllm", "evaluate", "arm", "curve")
 # What an arm from scratch is made by, and what continues it.
-NEXT = {"train": "align", "mllm sft": "mllm align", "mllm align": "mllm align", "align": "align"}
+NEXT = {"train": "align", "mllm sft": "mllm align", "mllm align": "mllm align", "align": "align", "attach": "align"}
 _FIRST = ("train", "mllm sft")
+# What a ranker's run may be continued by instead, where an arm says so.
+_ATTACH = "attach"
 _MLLM = ("warm-up", "sft", "zero-shot", "align", "audit", "merge", "probe")
 
 
@@ -123,7 +130,7 @@ class Arm:
         own: its own options and sections, as written.
         shared: whether the shared table of its command lies below them.
         search: option or ``section.key`` -> what to try.
-        command: ``train``, ``align``, ``mllm sft`` or ``mllm align``.
+        command: ``train``, ``attach``, ``align``, ``mllm sft`` or ``mllm align``.
     """
 
     name: str
@@ -233,9 +240,11 @@ def _arm(name: str, table: Any, path: Path) -> Arm:
     search = own.pop("search", {})
     words = {key: own.pop(key, None) for key in ("from", "like")}
     command = own.pop("command", None)
-    if command is not None and command not in _FIRST:
-        raise PalateError(f"{where}: 'command' is {command!r}", suggest(str(command), _FIRST))
-    if command is not None and (words["from"] or words["like"]):
+    if command is not None and command not in (*_FIRST, _ATTACH):
+        raise PalateError(f"{where}: 'command' is {command!r}", suggest(str(command), (*_FIRST, _ATTACH)))
+    if command == _ATTACH and not words["from"]:
+        raise PalateError(f"{where}: neighbours are attached to a run", "Name its arm: from = ...")
+    if command is not None and command != _ATTACH and (words["from"] or words["like"]):
         raise PalateError(f"{where}: 'command' is decided by 'from' and 'like'", "Leave it out.")
     for key, other in words.items():
         if other is not None and not isinstance(other, str):
@@ -303,6 +312,8 @@ def _command(arm: Arm, arms: Mapping[str, Arm], path: Path) -> str:
     """By which command an arm is made: that of the arm it is like, or what continues that of the arm it starts from."""
     if arm.start is not None:
         own = NEXT[_command(arms[arm.start], arms, path)]
+        if own == "align" and _ATTACH in (arm.command, arms[arm.like].command if arm.like else None):
+            own = _ATTACH
         if arm.like is not None and _command(arms[arm.like], arms, path) != own:
             raise PalateError(
                 f"{path} [arm.{arm.name}] is made by `palate {own}`, and '{arm.like}', which it is like, is not",

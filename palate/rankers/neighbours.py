@@ -1,0 +1,223 @@
+"""What the nearest items of those that were just taken add to a ranker's scores.
+
+A product of one query and one item vector a few dozen numbers wide forgets what two items have in common word by word,
+and ids learnt beside the texts absorb them. Neighbours say it directly:
+
+``s'(i) = s(i) + sum_{m, l} w[m, l] S_m[h_l, i]``
+
+where ``h_1, h_2 ...`` are the newest items of the history (lag 1 is the last), ``S_m`` the cosine by source ``m``
+(the training log, words, texts, pictures) kept for each item's nearest, and ``w`` a weight for each source and lag. An
+item of the history gets nothing: what was taken already is the affair of ``repeat_bias``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from scipy import sparse
+
+from palate.data.sequences import Sequences
+from palate.errors import PalateError
+from palate.features.neighbours import NeighbourList
+from palate.objectives.base import Bias
+
+FILE = "neighbours.safetensors"
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one item of the history adds to an item's score.
+
+    Attributes:
+        source: by which the two are alike.
+        lag: 1 for the newest item of the history.
+        cosine: of the two items.
+        effect: what is added to the score.
+    """
+
+    source: str
+    lag: int
+    cosine: float
+    effect: float
+
+
+class NeighbourScores:
+    """Lists of neighbours and their weights. Not trained by gradient: the weights are fitted once the ranker is.
+
+    Args:
+        lists: one for each source, of the same items.
+        weights: float ``[sources, lags]``, at least 0.
+    """
+
+    def __init__(self, lists: Sequence[NeighbourList], weights: npt.ArrayLike) -> None:
+        self.lists = list(lists)
+        self.weights = np.asarray(weights, np.float32)
+        if not self.lists or self.weights.ndim != 2 or len(self.weights) != len(self.lists):
+            raise ValueError(f"{len(self.lists)} lists do not go with weights {self.weights.shape}")
+        # One under the other, so that one sparse product sums over lags and sources.
+        self._stacked = sparse.vstack([source_matrix(one) for one in self.lists], format="csr")
+
+    @property
+    def lags(self) -> int:
+        return int(self.weights.shape[1])
+
+    @property
+    def sources(self) -> list[str]:
+        return [one.source for one in self.lists]
+
+    def of(self, histories: Sequences) -> sparse.csr_matrix:
+        """What is added after each history: float32 CSR ``[B, num_items + 1]``, columns ascending in each row."""
+        return self._of(newest(histories, self.lags), histories)
+
+    def at_positions(self, items: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> sparse.csr_matrix:
+        """What is added after each item of packed sequences: float32 CSR ``[T, num_items + 1]``.
+
+        Args:
+            items: int64 ``[T]``, sequence after sequence, oldest first.
+            lengths: int64 ``[B]``, each at least 1.
+        """
+        place = np.arange(len(items)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        back = np.arange(self.lags)
+        index = np.arange(len(items))[:, None] - back
+        latest = np.where(back <= place[:, None], items[np.maximum(index, 0)], 0)
+        pasts = Sequences(
+            items[_past_index(place)].astype(np.int32), np.concatenate([[0], np.cumsum(place + 1)]).astype(np.int64)
+        )
+        return self._of(latest, pasts)
+
+    def _of(self, latest: npt.NDArray[np.int64], histories: Sequences) -> sparse.csr_matrix:
+        rows, lags = latest.shape
+        width = self._stacked.shape[1]
+        weights = self.weights
+        columns = (latest[:, None, :] + width * np.arange(len(self.lists))[:, None]).reshape(-1)
+        values = np.where(latest[:, None, :] > 0, weights[None], 0).astype(np.float32).reshape(-1)
+        picked = sparse.csr_matrix(
+            (values, columns, np.arange(rows + 1) * (lags * len(self.lists))), shape=(rows, self._stacked.shape[0])
+        )
+        added = (picked @ self._stacked).tocsr()
+        added.sort_indices()
+        _leave_out(added, histories)
+        return added
+
+    def say(self, history: Sequence[int], item: int) -> list[Said]:
+        """What every source and lag adds to one item's score, the largest first; nothing where it stands in the history."""
+        if item in history:
+            return []
+        found = []
+        latest = newest(Sequences.from_lists([list(history)]), self.lags)[0]
+        for one, weights in zip(self.lists, self.weights, strict=True):
+            for lag, other in enumerate(latest):
+                place = np.flatnonzero(one.items[other] == item)
+                if other and len(place) and weights[lag] > 0:
+                    cosine = float(one.values[other, place[0]])
+                    found.append(Said(one.source, lag + 1, cosine, cosine * float(weights[lag])))
+        return sorted(found, key=lambda said: -said.effect)
+
+    # -- keeping -------------------------------------------------------------------------------------------------
+
+    def save(self, folder: Path) -> None:
+        """``neighbours.safetensors`` in an existing folder: the lists and the weights."""
+        tensors: dict[str, npt.NDArray[Any]] = {"weights": self.weights}
+        for number, one in enumerate(self.lists):
+            tensors |= {f"{number}.items": one.items, f"{number}.values": one.values}
+        save_file(tensors, folder / FILE, metadata={str(n): one.source for n, one in enumerate(self.lists)})
+
+    @classmethod
+    def load(cls, folder: Path, num_items: int) -> Self | None:
+        """Read what :meth:`save` wrote; None where there is no such file.
+
+        Raises:
+            PalateError: a file that is damaged or of other items.
+        """
+        path = folder / FILE
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="np") as file:
+                sources = [name for _, name in sorted((file.metadata() or {}).items(), key=lambda pair: int(pair[0]))]
+                lists = [
+                    NeighbourList.of(name, file.get_tensor(f"{number}.items"), file.get_tensor(f"{number}.values"))
+                    for number, name in enumerate(sources)
+                ]
+                made = cls(lists, file.get_tensor("weights"))
+            weights = made.weights
+            if any(one.num_items != num_items for one in lists) or not (np.isfinite(weights) & (weights >= 0)).all():
+                raise ValueError(f"lists or weights do not fit {num_items} items")
+        except (OSError, SafetensorError, ValueError) as error:
+            raise PalateError(f"{path} is damaged ({error})", "Train the run again, or get the bundle again.") from None
+        return made
+
+    def with_lists(self, lists: Sequence[NeighbourList]) -> NeighbourScores:
+        """The same weights on other lists of the same sources (of a catalogue that has grown)."""
+        return NeighbourScores(lists, self.weights)
+
+    def describe(self) -> dict[str, Any]:
+        """Facts for reports: coverage and weights by source."""
+        return {
+            one.source: {"coverage": round(one.coverage, 6), "weights": [round(float(w), 4) for w in weights]}
+            for one, weights in zip(self.lists, self.weights, strict=True)
+        }
+
+
+def as_bias(added: sparse.csr_matrix, device: torch.device) -> Bias:
+    """A sparse matrix of additions as scores carry it; explicit zeros are left out."""
+    kept = added.data != 0
+    rows = np.repeat(np.arange(added.shape[0]), np.diff(added.indptr))[kept]
+    columns = added.indices[kept].astype(np.int64)
+    values = torch.from_numpy(added.data[kept].astype(np.float32)).to(device)
+    return Bias(torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device), values)
+
+
+def joined(one: Bias | None, other: Bias | None) -> Bias | None:
+    """Two biases that never touch the same cell (of the history, and of all but the history) as one."""
+    if one is None or other is None:
+        return one or other
+    rows = torch.cat([one.rows, other.rows])
+    order = torch.argsort(rows, stable=True)
+    items, values = torch.cat([one.items, other.items]), torch.cat([one.values, other.values])
+    return replace(one, rows=rows[order], items=items[order], values=values[order])
+
+
+def source_matrix(one: NeighbourList) -> sparse.csr_matrix:
+    """A list's matrix with columns ascending in each row."""
+    matrix = one.matrix()
+    matrix.sort_indices()
+    return matrix
+
+
+def newest(histories: Sequences, lags: int) -> npt.NDArray[np.int64]:
+    """int64 ``[B, lags]``: the newest item of each history first, 0 where a history is shorter."""
+    back = np.arange(1, lags + 1)
+    index = histories.offsets[1:, None] - back
+    there = back <= histories.lengths[:, None]
+    values = histories.values if len(histories.values) else np.zeros(1, np.int32)
+    return np.where(there, values[np.where(there, index, 0)], 0).astype(np.int64)
+
+
+def _past_index(place: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """For every position the indices of its sequence from the first item to its own, one position after the other."""
+    counts = place + 1
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    first = np.repeat(np.arange(len(place)) - place, counts)
+    index: npt.NDArray[np.int64] = first + np.arange(len(starts)) - starts
+    return index
+
+
+def _leave_out(added: sparse.csr_matrix, histories: Sequences) -> None:
+    """Set what is added to the items of each history to zero, in place; columns ascend in each row."""
+    if not added.nnz or not len(histories.values):
+        return
+    width = added.shape[1]
+    keys = np.repeat(np.arange(added.shape[0], dtype=np.int64), np.diff(added.indptr)) * width + added.indices
+    own = np.repeat(np.arange(len(histories), dtype=np.int64), histories.lengths) * width + histories.values
+    place = np.minimum(np.searchsorted(keys, own), len(keys) - 1)
+    added.data[place[keys[place] == own]] = 0

@@ -1,0 +1,114 @@
+"""Give a run that is trained already its neighbours: the Python call behind ``palate attach``."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from palate.data.dataset import Dataset
+from palate.errors import PalateError
+from palate.features.neighbours import check_sources
+from palate.files import atomic_folder, digest
+from palate.rankers.registry import RANKERS
+from palate.rankers.sequential import SequentialRanker
+from palate.runs import Run
+from palate.training.config import TrainerConfig
+from palate.training.fit import open_run
+from palate.training.neighbour_run import add_neighbours
+from palate.training.plan import Settings, neighbours_config
+
+
+def attach(
+    run: Run | Path | str,
+    *,
+    out: Path | str,
+    neighbours: Sequence[str],
+    settings: Settings | None = None,
+    seed: int | None = None,
+    dataset: Dataset | None = None,
+    dataset_path: Path | str | None = None,
+    resume: bool = False,
+) -> Run:
+    """Fit neighbours to a finished run and return the new run: the ranker is the same, and is not trained again.
+
+    Equal to having trained it with them (``palate train --neighbours``), for weights of neighbours are fitted last.
+
+    Args:
+        run: a finished run of a neural ranker; neighbours that it has are replaced.
+        out: folder of the new run.
+        neighbours: sources, see :func:`palate.training.fit.train`.
+        settings: further options, of the section ``neighbours`` only.
+        seed: of the sample of users; by default the run's own.
+        dataset: what the run was trained on; by default it is opened where the run met it.
+        resume: make an interrupted one again; a finished one is returned as it is.
+
+    Raises:
+        PalateError: no neural ranker, an unfinished run, another dataset, no such source: before any work.
+    """
+    start = run if isinstance(run, Run) else Run.open(run)
+    kind = RANKERS[start.info["model"]]
+    if not (isinstance(kind, type) and issubclass(kind, SequentialRanker)):
+        raise PalateError(
+            f"{start.folder} is a {start.info['model']}: neighbours are a part of neural rankers",
+            "Attach them to a run of sasrec or gru4rec; `palate blend` adds other rankers' scores.",
+        )
+    if not start.finished:
+        raise PalateError(f"{start.folder} is not finished", "Finish it with the command that began it and --resume.")
+    given = dict(settings or {})
+    unknown = sorted(set(given) - {"neighbours"})
+    if unknown:
+        raise PalateError(f"settings [{unknown[0]}]: the ranker is not trained again", "Give [neighbours] only.")
+    config = neighbours_config(dict(given.get("neighbours", {})), neighbours)
+    if not config.sources:
+        raise PalateError("no neighbours are named", "Give --neighbours co-occurrence,lexical, say.")
+    data, path = open_data(start, dataset, dataset_path)
+    check_sources(data, config.sources, path)
+    options = start.info["options"]
+    trainer = TrainerConfig.parse(options["settings"]["trainer"], where=f"{start.folder / 'run.json'}")
+    seed = start.seed if seed is None else seed
+    identity: dict[str, Any] = {
+        "model": start.info["model"],
+        "seed": seed,
+        "options": {
+            **options,
+            "settings": {**options["settings"], "neighbours": config.model_dump(mode="json")},
+        },
+        "features": start.info["features"],
+        "warm_start": None,
+    }
+    weights = digest((start.model_folder / "weights.safetensors").read_bytes())
+    open_run(
+        out, identity, data, path, resume, {"attached_to": {"run": str(start.folder.resolve()), "weights": weights}}
+    )
+    made = Run.open(out)
+    if made.finished:
+        return made
+    with atomic_folder(made.model_folder, replace=True) as part:
+        shutil.copytree(start.model_folder, part, dirs_exist_ok=True)
+    facts = add_neighbours(made, data, config, trainer, seed)
+    kept = {key: start.info[key] for key in ("epochs", "seconds", "best") if key in start.info}
+    return made.add(finished=True, **kept, **facts, best={**kept.get("best", {}), **facts["neighbours"]["after"]})
+
+
+def open_data(start: Run, dataset: Dataset | None, path: Path | str | None) -> tuple[Dataset, Path | None]:
+    """The dataset that a run was trained on, and its folder.
+
+    Raises:
+        PalateError: it is not there, or it is another one.
+    """
+    where = path if path is not None else start.info["dataset"].get("path")
+    if dataset is None:
+        if where is None:
+            raise PalateError(f"{start.folder} does not say where its dataset is", "Give --dataset.")
+        if not Path(where).is_dir():
+            raise PalateError(f"the dataset {where} is not there", "Give --dataset, or make it with `palate prepare`.")
+        dataset = Dataset.load(where)
+    if dataset.fingerprint != start.info["dataset"]["fingerprint"]:
+        raise PalateError(
+            f"{start.folder} was trained on other data ({start.info['dataset']['name']}, "
+            f"{start.info['dataset']['fingerprint']}) than {dataset.name} ({dataset.fingerprint})",
+            "Take the dataset that the run was trained on; for new data train with --warm-start first.",
+        )
+    return dataset, None if where is None else Path(where)
