@@ -74,7 +74,7 @@ class Commands:
     def _train(self, given: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
         """All options of a training, defaults included; refused is what the command would refuse."""
         from palate.cli.train import open_features, train_settings
-        from palate.training.plan import make_plan
+        from palate.training.plan import add_fields, make_plan
 
         if "model" not in given:
             raise PalateError("'model' is missing", "Name the model.")
@@ -85,7 +85,8 @@ class Commands:
         plan = make_plan(
             model, names, given.get("missing", "learned"), given.get("objective", "cross-entropy"), settings
         )
-        stores = open_features(self.folder, self.dataset.catalogue, names, list(given.get("store") or []))
+        found = open_features(self.folder, self.dataset.catalogue, names, list(given.get("store") or []))
+        stores = add_fields(plan.ranker, self.dataset, found)
         return {
             "model": model,
             "options": plan.options,

@@ -20,7 +20,7 @@ from palate.runs import Run
 from palate.training.config import TrainerConfig
 from palate.training.logs import Row
 from palate.training.loop import Trainer, start_workers
-from palate.training.plan import Plan, Prepared, Settings, make_plan, prepare_model
+from palate.training.plan import Plan, Prepared, Settings, add_fields, make_plan, prepare_model
 from palate.training.step import ObjectiveStep
 
 
@@ -45,11 +45,11 @@ def train(
     Args:
         model: a name of :data:`palate.rankers.registry.RANKERS`.
         out: the run folder; it must not hold a run yet, unless ``resume``.
-        modalities: what makes an item's vector: ``id`` and names of ``features`` (neural rankers).
+        modalities: what makes an item's vector: ``id``, ``fields`` and names of ``features`` (neural rankers).
         missing: what stands for an absent feature: ``learned``, ``mean`` or ``zeros``.
         objective: a name of :data:`palate.objectives.OBJECTIVES` (neural rankers).
         settings: further options by section: ``ranker``, ``objective``, ``trainer``.
-        features: feature stores by modality.
+        features: feature stores by modality; ``fields`` are made of the catalogue.
         dataset_path: recorded in the run, so that later commands find the dataset.
         warm_start: a run to take the weights from, item by item id: training goes on with new logs.
         resume: continue an interrupted run; a finished one is returned as it is.
@@ -62,6 +62,7 @@ def train(
     if plan.trainer is None and warm_start is not None:
         raise PalateError(f"{model} has no weights to start from", "Leave out --warm-start.")
     stores = {name: store for name, store in (features or {}).items() if name in modalities}
+    stores = add_fields(plan.ranker, dataset, stores, warm_start)
     accelerator = start_workers(plan.trainer or TrainerConfig(device="cpu"))
     identity = {
         "model": model,
