@@ -20,7 +20,8 @@ def train(
     model: Annotated[str, typer.Option(help="popularity, item-knn, gru4rec, sasrec, or a plug-in's name.")],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the new run.")],
     modalities: Annotated[
-        str, typer.Option(
+        str,
+        typer.Option(
             metavar="id,text,image,fields",
             help="What an item's vector is made of; text and image come from encode, fields from the catalogue.",
         ),

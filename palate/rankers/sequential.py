@@ -335,7 +335,11 @@ def feature_widths(modalities: Sequence[str], stores: Mapping[str, FeatureStore]
     for name in modalities:
         if name != "id" and name not in stores:
             raise PalateError(f"no features for the modality '{name}'", how_to_make(name))
-    return {name: stores[name].width for name in modalities if name != "id"}
+    return {name: _width(stores[name]) for name in modalities if name != "id"}
+
+
+def _width(store: FeatureStore) -> int:
+    return store.width if isinstance(store, FieldStore) else int(store.vectors.shape[1])
 
 
 def how_to_make(modality: str) -> str:

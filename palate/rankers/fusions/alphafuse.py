@@ -21,7 +21,9 @@ class AlphaFuse(ItemEncoder):
 
     def __init__(self, num_items: int, dim: int, modalities: Sequence[str], *args: Any, **options: Any) -> None:
         if "id" not in modalities or len(modalities) < 2:
-            raise PalateError("fusion 'alphafuse' joins ids and content", "Give --modalities id,text, or another fusion.")
+            raise PalateError(
+                "fusion 'alphafuse' joins ids and content", "Give --modalities id,text, or another fusion."
+            )
         self._share = dim // 2 // (len(modalities) - 1)
         if not self._share:
             raise PalateError(f"dim {dim} is too small for {len(modalities)} modalities", "Raise ranker.dim.")
@@ -45,9 +47,6 @@ class AlphaFuse(ItemEncoder):
 
     def fuse(self, parts: Sequence[Tensor]) -> Tensor:
         return torch.cat(
-            [
-                part if name == "id" else self.scales[name] * part
-                for name, part in zip(self.names, parts, strict=True)
-            ],
+            [part if name == "id" else self.scales[name] * part for name, part in zip(self.names, parts, strict=True)],
             dim=1,
         )

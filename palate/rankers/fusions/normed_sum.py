@@ -15,7 +15,9 @@ class NormedSum(ItemEncoder):
 
     def build(self) -> None:
         # As long as an id's vector is at the start.
-        self.scales = nn.ParameterDict({name: nn.Parameter(torch.tensor(0.02 * self.dim**0.5)) for name in self.features})
+        self.scales = nn.ParameterDict(
+            {name: nn.Parameter(torch.tensor(0.02 * self.dim**0.5)) for name in self.features}
+        )
 
     def fuse(self, parts: Sequence[Tensor]) -> Tensor:
         return torch.stack(
