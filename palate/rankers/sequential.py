@@ -125,8 +125,8 @@ class SequentialRanker(nn.Module, Recommender):
         )
         if self.items.out_dim % config.dim:
             raise PalateError(
-                f"fusion '{config.fusion}' makes vectors of width {self.items.out_dim}, no multiple of dim {config.dim}",
-                "Correct its out_dim.",
+                f"fusion '{config.fusion}' makes vectors of width {self.items.out_dim}, not a multiple of {config.dim}",
+                "Correct its out_dim: a multiple of dim.",
             )
         # What the codes of the modality `fields` stand for; comes with its store.
         self.fields: Vocabulary | None = None

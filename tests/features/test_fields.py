@@ -105,7 +105,7 @@ def test_a_catalogue_without_fields_is_refused() -> None:
     bare = Catalogue(catalogue().frame.select("item_id", "title", "image", "plot"))
     with pytest.raises(PalateError, match=r"no fields that items share \(it has: plot\)"):
         make_vocabulary(bare)
-    with pytest.raises(PalateError, match="no field 'brand'. It has none but the title"):
+    with pytest.raises(PalateError, match=r"no field 'brand'\. It has none but the title"):
         make_vocabulary(Catalogue(bare.frame.drop("plot")), ["brand"])
 
 

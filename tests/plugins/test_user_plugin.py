@@ -1,4 +1,4 @@
-"""A user's own package adds two losses, a ranker, a fusion, a reader and a metric: the code of docs/extending.md, installed.
+"""A package of a user adds two losses, a ranker, a fusion, a reader and a metric: the code of docs/extending.md.
 
 The package is what pip would leave in site-packages: modules and a ``.dist-info`` with its entry points.
 """

@@ -161,5 +161,5 @@ def test_a_fusion_may_be_registered_for_the_process(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(FUSIONS, "_local", {"product": Product, "wide": Wide})
     model, _ = build(SASRec, "product", ("id", "text"))
     assert isinstance(model.items, Product)
-    with pytest.raises(PalateError, match="fusion 'wide' makes vectors of width 25, no multiple of dim 24"):
+    with pytest.raises(PalateError, match="fusion 'wide' makes vectors of width 25, not a multiple of 24"):
         build(SASRec, "wide", ("id", "text"))
