@@ -28,6 +28,8 @@ class Config(BaseModel):
         """
         try:
             return cls.model_validate(values)
+        except PalateError as error:  # of a validator that looks a name up
+            raise PalateError(f"{where}: {error.message}", error.remedy) from None
         except ValidationError as error:
             # A misspelt required key is both unknown and missing: the spelling is what helps.
             first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")

@@ -32,6 +32,7 @@ from palate.errors import PalateError
 from palate.features.encode import encode
 from palate.features.encoders import Encoder
 from palate.files import atomic_folder
+from palate.rankers.field_bags import FIELDS
 from palate.rankers.sequential import SequentialRanker
 
 
@@ -77,14 +78,17 @@ def add_items(
     model = check_growable(bundle.recommender)
     features = {name: bundle.facts["features"][name] for name in model.widths}
     for name in features:
-        if features[name]["content"]["kind"] not in ("text", "image"):
+        if features[name]["content"]["kind"] not in ("text", "image", FIELDS):
             encoder_of(name, features[name])  # says why there is none
     if bundle.facts.get("onnx"):
         check_exportable(bundle.facts["model"])
     new = read_items(Path(table), bundle.items, columns_read(bundle.items, features), _folder(images))
     with atomic_folder(out) as part:
-        encoders = {name: encoder_of(name, facts, device) for name, facts in features.items()}
-        made = {name: _encode(encoders[name], facts, new, _folder(images)) for name, facts in features.items()}
+        encoders = {name: encoder_of(name, facts, device) for name, facts in features.items() if name != FIELDS}
+        made = {
+            name: _codes(model, new) if name == FIELDS else _encode(encoders[name], facts, new, _folder(images))
+            for name, facts in features.items()
+        }
         _check_content(Path(table), new, made)
         count = len(new.frame)
         larger = grow(model, {name: _tensors(one) for name, one in made.items()}, count)
@@ -137,18 +141,25 @@ def _encode(encoder: Encoder, facts: Mapping[str, Any], new: NewItems, images: P
         return np.array(store.vectors[1:]), np.array(store.present[1:])
 
 
+def _codes(model: SequentialRanker, new: NewItems) -> Made:
+    """Codes ``[count, slots]`` of the new items' fields; a value that the training did not have is none."""
+    if model.fields is None:
+        raise PalateError("the model does not say what its fields hold", "Make the bundle again.")
+    return model.fields.encode(new.frame)
+
+
 def _check_content(table: Path, new: NewItems, made: Mapping[str, Made]) -> None:
     known = np.any([present for _, present in made.values()], axis=0)
     if not known.all():
         row = new.rows[int(np.flatnonzero(~known)[0])]
         raise PalateError(
             f"{table}, row {row}: there is nothing of the item that the model reads ({', '.join(made)})",
-            "Give it a text or a picture, or leave it out.",
+            "Give it a text, a picture or a field's known value, or leave it out.",
         )
 
 
 def _tensors(made: Made) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(made[0].astype(np.float32)), torch.from_numpy(made[1])
+    return torch.from_numpy(made[0].astype(np.float32)), torch.from_numpy(made[1])  # codes are exact too, below 2^24
 
 
 def _copy(

@@ -13,9 +13,12 @@ from safetensors.numpy import save_file
 
 from palate.errors import PalateError
 from palate.features.encoders import Encoder, EncoderOptions, make_encoder
+from palate.features.fields import FieldStore
 from palate.features.store import FeatureStore
 from palate.files import read_json
+from palate.rankers.field_bags import FIELDS
 from palate.runs import Run
+from palate.training.warm_start import run_vocabulary
 
 FOLDER = "features"
 # Consent to code that a model brings along: this machine's, never the bundle's, which may be somebody else's.
@@ -27,6 +30,9 @@ def find_stores(run: Run) -> dict[str, FeatureStore]:
     """The feature stores that a run was trained on, by modality; those that are gone or have changed are left out."""
     data = run.info["dataset"].get("path")
     found: dict[str, FeatureStore] = {}
+    vocabulary = run_vocabulary(run)
+    if vocabulary is not None:  # made of the run's own catalogue
+        found[FIELDS] = FieldStore.of(vocabulary, run.catalogue)
     if not data or not Path(data).is_dir():
         return found
     wanted = {facts.get("fingerprint"): name for name, facts in run.info.get("features", {}).items()}

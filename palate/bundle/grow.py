@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from palate.errors import PalateError
-from palate.rankers.items import ItemEncoder, Modality
 from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender
 
@@ -42,17 +41,19 @@ def grow(model: SequentialRanker, features: Mapping[str, tuple[Tensor, Tensor]],
     (:class:`palate.rankers.items.ItemEncoder`). To people without a history it is the least popular.
 
     Args:
-        features: by modality, float ``[count, width]`` and bool ``[count]``: which of them are there.
+        features: by modality, ``[count, width]`` as a store holds them and bool ``[count]``: which of them are there.
 
     Raises:
-        PalateError: features that are absent or of another width; a plug-in's model that holds more a row an item.
+        PalateError: features that are absent or of another width; a model or a fusion that needs more of each item.
     """
     old, config = model.num_items, model.config
     for name, width in model.widths.items():
-        if name not in features or features[name][0].shape != (count, width):
+        one = features[name][0] if name in features else torch.zeros(0)
+        if len(one) != count or not model.items.feature(name).accepts(one):
             raise PalateError(f"the model reads {name} features of width {width}", "Encode the items as it was.")
+    # A fusion that makes an item's vector of other items' too refuses here.
+    vectors = _composed(model, features, torch.zeros(count, dtype=torch.bool))
     state = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
-    items = {name.removeprefix("items."): one for name, one in state.items() if name.startswith("items.")}
     for name in _ROWS:
         if name in state:
             state[name] = torch.cat([state[name], state[name].new_zeros(count, *state[name].shape[1:])])
@@ -65,46 +66,11 @@ def grow(model: SequentialRanker, features: Mapping[str, tuple[Tensor, Tensor]],
     except RuntimeError as error:
         told = str(error).split("\n")[0]
         raise PalateError(f"the model '{model.name}' cannot take new items ({told})", "Train it again.") from None
-    larger._table = torch.cat([model.table().cpu(), _vectors(model, items, features, count)])
+    larger._table = torch.cat([model.table().cpu(), vectors])
+    larger.fields = model.fields
     if model.popularity is not None:
         larger.popularity = torch.cat([model.popularity.cpu(), model.popularity.new_zeros(count).cpu()])
     return larger.eval()
-
-
-def _vectors(
-    model: SequentialRanker, trained: Mapping[str, Tensor], features: Mapping[str, tuple[Tensor, Tensor]], count: int
-) -> Tensor:
-    """Vectors ``[count, out_dim]`` of items that only their features tell of."""
-    encoder = _encoder(model, trained, count)
-    encoder.warm = torch.zeros(count + 1, dtype=torch.bool)
-    for name, (vectors, present) in features.items():
-        _fill(encoder, name, vectors, present)
-    made: Tensor = encoder.eval()()
-    return made[1:]
-
-
-def _encoder(model: SequentialRanker, trained: Mapping[str, Tensor], count: int) -> ItemEncoder:
-    """An encoder of ``count`` items with everything that was learnt but what belongs to single items."""
-    config = model.config
-    encoder = ItemEncoder(
-        count, config.dim, config.modalities, model.widths, fusion=config.fusion, missing=config.missing,
-        whiten=config.whiten,
-    )  # fmt: skip
-    fresh = encoder.state_dict()
-    encoder.load_state_dict(
-        {name: one if one.shape == fresh[name].shape else fresh[name] for name, one in trained.items()}
-    )
-    return encoder
-
-
-def _fill(encoder: ItemEncoder, name: str, vectors: Tensor, present: Tensor) -> None:
-    modality = encoder.features[name]
-    assert isinstance(modality, Modality)
-    padding = torch.zeros(1, vectors.shape[1])
-    there = torch.cat([torch.zeros(1, dtype=torch.bool), present])
-    modality.present = there
-    standard = modality.standardise(torch.cat([padding, vectors.float()]))
-    modality.vectors = standard.masked_fill(~there.unsqueeze(1), 0.0)
 
 
 @torch.no_grad()
@@ -120,18 +86,19 @@ def part_vectors(
         features: the item's vector ``[width]`` of every feature modality; looked at where a row has it.
         has: by modality, ``id`` among them where the model has ids, what each row is to be made of.
     """
-    config, count = model.config, len(has)
-    trained = {
-        name.removeprefix("items."): tensor.cpu()
-        for name, tensor in model.state_dict().items()
-        if name.startswith("items.")
-    }
-    encoder = _encoder(model, trained, count)
-    if "id" in config.modalities:
-        encoder.ids.weight[1:] = trained["ids.weight"][item]
-        encoder.warm = torch.tensor([False, *(row["id"] for row in has)])
-    for name in model.widths:
-        rows = features[name].float().cpu().expand(count, -1)
-        _fill(encoder, name, rows, torch.tensor([row[name] for row in has]))
-    made: Tensor = encoder.eval()()
-    return made[1:]
+    count = len(has)
+    here = {name: torch.tensor([row[name] for row in has]) for name in model.widths}
+    described = {name: (features[name].expand(count, -1), here[name]) for name in model.widths}
+    own = torch.tensor([row.get("id", False) for row in has])
+    return _composed(model, described, own, item)
+
+
+def _composed(
+    model: SequentialRanker, features: Mapping[str, tuple[Tensor, Tensor]], own: Tensor, item: int = 0
+) -> Tensor:
+    """The model's own encoder makes the vectors, without its dropout."""
+    training = model.items.training
+    try:
+        return model.items.eval().compose(features, own, item).cpu()
+    finally:
+        model.items.train(training)

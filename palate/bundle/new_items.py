@@ -15,6 +15,7 @@ from palate.data.images import inside, open_image
 from palate.data.readers.pictures import find_pictures
 from palate.data.readers.text import scan_delimited, unreadable
 from palate.errors import PalateError, suggest
+from palate.rankers.field_bags import FIELDS
 
 _TEXT = (".csv", ".tsv")
 _SHOWN = 5
@@ -163,11 +164,11 @@ def _told(path: Path, wrong: list[str], remedy: str) -> PalateError:
 
 
 def columns_read(items: BundleItems, features: dict[str, Any]) -> list[str]:
-    """Columns that a bundle's encoders read, in order."""
+    """Columns that a bundle's encoders and fields read, in order."""
     names: list[str] = []
     for facts in features.values():
         content = facts["content"]
-        names += content["fields"] if content["kind"] == "text" else []
+        names += content["fields"] if content["kind"] in ("text", FIELDS) else []
     unknown = [name for name in names if name not in items.catalogue.frame.columns]
     if unknown:
         raise PalateError(f"the bundle's items lack the field '{unknown[0]}'", suggest(unknown[0], RESERVED))

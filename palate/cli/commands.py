@@ -75,7 +75,7 @@ class Commands:
         """All options of a training, defaults included; refused is what the command would refuse."""
         from palate.cli.train import listed, open_features, train_settings
         from palate.features.neighbours import open_source
-        from palate.training.plan import make_plan
+        from palate.training.plan import add_fields, make_plan
 
         if "model" not in given:
             raise PalateError("'model' is missing", "Name the model.")
@@ -86,7 +86,8 @@ class Commands:
         plan = make_plan(
             model, names, given.get("missing", "learned"), given.get("objective", "cross-entropy"), settings, sources
         )
-        stores = open_features(self.folder, self.dataset.catalogue, names, list(given.get("store") or []))
+        opened = open_features(self.folder, self.dataset.catalogue, names, list(given.get("store") or []))
+        stores = add_fields(plan.ranker, self.dataset, opened)
         near = {name: open_source(self.dataset, name, self.folder) for name in plan.neighbours.sources}
         found = {name: store.fingerprint for name, store in near.items() if store is not None}
         return {

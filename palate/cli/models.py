@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Heading -> where its registry is.
 REGISTRIES = {
     "rankers": "palate.rankers.registry:RANKERS",
+    "fusions": "palate.rankers.fusions:FUSIONS",
     "objectives": "palate.objectives:OBJECTIVES",
     "preferences": "palate.objectives:PREFERENCES",
     "readers": "palate.data.readers:READERS",

@@ -20,7 +20,11 @@ def train(
     model: Annotated[str, typer.Option(help="popularity, item-knn, gru4rec, sasrec, or a plug-in's name.")],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the new run.")],
     modalities: Annotated[
-        str, typer.Option(metavar="id,text,image", help="What an item's vector is made of; features come from encode.")
+        str,
+        typer.Option(
+            metavar="id,text,image,fields",
+            help="What an item's vector is made of; text and image come from encode, fields from the catalogue.",
+        ),
     ] = "id",
     missing: Annotated[
         str, typer.Option(metavar="{learned,mean,zeros}", help="What stands for an absent text or picture.")
@@ -36,7 +40,7 @@ def train(
         str,
         typer.Option(
             metavar="co-occurrence,lexical",
-            help="Add what is nearest to the newest items, by the log and by features: co-occurrence, lexical, text, image.",
+            help="Add what is nearest to the newest items by co-occurrence, lexical, text, image.",
         ),
     ] = "",
     encoder_ffn: Annotated[
@@ -159,11 +163,13 @@ def _encoder_settings(model: str, given: dict[str, Any]) -> dict[str, Any]:
 def open_features(
     dataset: Path, catalogue: Catalogue, modalities: tuple[str, ...], chosen: list[str]
 ) -> dict[str, FeatureStore]:
-    """The feature store of every modality but ``id``: ``features/MODALITY``, or what ``MODALITY=NAME`` says."""
+    """The feature store of every modality but ``id`` and ``fields``: ``features/MODALITY``, or what ``MODALITY=NAME``
+    says."""
     from palate.features.folders import store_folder
     from palate.features.store import FeatureStore
+    from palate.rankers.field_bags import FIELDS
 
-    names = {name: name for name in modalities if name != "id"}
+    names = {name: name for name in modalities if name not in ("id", FIELDS)}
     for choice in chosen:
         modality, equals, name = choice.partition("=")
         if not equals or modality not in names:

@@ -1,52 +1,42 @@
-"""Item vectors from ids, texts and pictures: projection, missing-modality policy, fusion, cold items."""
+"""Item vectors from ids, texts, pictures and fields: projection, missing-modality policy, cold items."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from palate.errors import PalateError
+from palate.rankers.feature import Feature, Missing
+from palate.rankers.field_bags import FIELDS, FieldBags
 
-Missing = Literal["learned", "mean", "zeros"]
-Fusion = Literal["sum", "gate", "concat", "late"]
 
-
-class Modality(nn.Module):
+class Modality(Feature):
     """A frozen feature matrix and its trained projection.
 
     Args:
         width: of the features.
-        whiten: project on so many principal components, each scaled to variance one, so that the few directions in
-            which all texts or all pictures agree do not drown the others; 0 only centres and scales by one number.
+        whiten: project on at most this many principal components, each scaled to variance one, so that the few
+            directions in which all texts or all pictures agree do not drown the others; 0 only centres and scales by
+            one number.
         missing: what stands for an absent feature: a ``learned`` vector, the ``mean`` of the present, or ``zeros``.
         dropout: on the features.
     """
 
-    vectors: Tensor
-    present: Tensor
     centre: Tensor
     basis: Tensor
 
     def __init__(
         self, width: int, num_items: int, dim: int, missing: Missing, dropout: float = 0.0, whiten: int = 0
     ) -> None:
-        super().__init__()
-        self.missing = missing
+        inner = min(whiten, width) or width
+        super().__init__(num_items, dim, missing, inner)
         self.whiten = min(whiten, width)
-        inner = self.whiten or width
-        # Not part of the weights: a frozen matrix is kept once, in the feature store, and takes no room until it comes.
-        self.register_buffer("vectors", torch.zeros(0, inner), persistent=False)
-        self.register_buffer("present", torch.zeros(num_items + 1, dtype=torch.bool))
         # Part of the weights: what turns a new item's features into what the projection was trained on.
         self.register_buffer("centre", torch.zeros(width))
         self.register_buffer("basis", torch.zeros(width, self.whiten) if self.whiten else torch.ones(()))
-        self.project = nn.Linear(inner, dim)
-        # An item's vector starts as small as an id's, so that the softmax starts flat.
-        nn.init.normal_(self.project.weight, std=0.02 / inner**0.5)
-        nn.init.zeros_(self.project.bias)
+        self.project: nn.Module = small_linear(inner, dim)
         self.dropout = nn.Dropout(dropout)
         self.absent = nn.Parameter(torch.randn(dim) * 0.02) if missing == "learned" else None
 
@@ -64,35 +54,46 @@ class Modality(nn.Module):
             raise PalateError("no item has this feature", "Check the feature store's coverage, or drop the modality.")
         if not keep_statistics:
             self.centre = known.mean(0)
-            self.basis = _whitening(known - self.centre, self.whiten)
+            self.basis = whitening(known - self.centre, self.whiten)
         self.present = present.clone()
         self.vectors = self.standardise(vectors).masked_fill(~present.unsqueeze(1), 0.0)
 
-    def share(self, other: Modality) -> None:
-        """Take another model's frozen features, which then lie in memory once for both."""
+    def share(self, other: Feature) -> None:
+        """Take another model's frozen features, which are then in memory once for both."""
+        assert isinstance(other, Modality)
         if not torch.equal(self.basis, other.basis) or not torch.equal(self.centre, other.centre):
             raise PalateError("the two models standardise their features differently", "Take runs of one dataset.")
         self.vectors = other.vectors
+
+    def accepts(self, vectors: Tensor) -> bool:
+        return vectors.shape[1:] == self.centre.shape
 
     def standardise(self, vectors: Tensor) -> Tensor:
         """Features ``[n, width]`` to what the projection reads, ``[n, whiten or width]``."""
         centred = vectors - self.centre
         return centred @ self.basis if self.whiten else centred * self.basis
 
-    def forward(self) -> Tensor:
-        """``[num_items + 1, dim]``. A centred absent vector is zero, so ``mean`` projects zero: the mean."""
-        if len(self.vectors) != len(self.present):
-            raise PalateError("a model that was loaded has no features to learn from", "Give it some: set_features.")
-        projected: Tensor = self.project(self.dropout(self.vectors))
+    def embed(self, standard: Tensor, present: Tensor) -> Tensor:
+        """Projected features ``[n, dim]``. A centred absent vector is zero, so ``mean`` projects zero: the mean."""
+        projected: Tensor = self.project(self.dropout(standard))
         if self.missing == "mean":
             return projected
-        absent = ~self.present.unsqueeze(1)
+        absent = ~present.unsqueeze(1)
         if self.absent is None:
             return projected.masked_fill(absent, 0.0)
         return torch.where(absent, self.absent, projected)
 
 
-def _whitening(centred: Tensor, components: int) -> Tensor:
+def small_linear(inner: int, dim: int) -> nn.Linear:
+    """A projection of features of variance one whose output starts as small as an id's, so that the softmax starts
+    flat."""
+    linear = nn.Linear(inner, dim)
+    nn.init.normal_(linear.weight, std=0.02 / inner**0.5)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def whitening(centred: Tensor, components: int) -> Tensor:
     """``[width, components]``, principal directions over their standard deviations; a scalar for no components."""
     if not components:
         return 1 / centred.pow(2).mean().sqrt().clamp_min(1e-6)
@@ -105,15 +106,19 @@ def _whitening(centred: Tensor, components: int) -> Tensor:
 
 
 class ItemEncoder(nn.Module):
-    """One vector an item, made of its modalities.
+    """One vector for each item, made of its modalities. How they meet is a fusion: a subclass, by name in
+    :data:`palate.rankers.fusions.FUSIONS`.
 
-    * An item without training interactions ("cold") has no id of its own: it shares one vector, ``unknown``. That is
-      zero, so that the other modalities speak alone, until ``id_dropout`` trains it by hiding ids at random.
-    * ``sum`` adds the modalities, ``gate`` weighs them an item by a learned softmax, ``concat`` mixes them linearly;
-      ``late`` keeps them apart: each has an encoder of its own and their scores are added (as in HM4SR).
+    An item without training interactions ("cold") has no id of its own: it shares one vector, ``unknown``. That is
+    zero, so that the other modalities speak alone, until ``id_dropout`` trains it by hiding ids at random.
+
+    A fusion overrides :meth:`fuse`, and, where it learns something itself, :meth:`build`. What it keeps for each single
+    item beyond the id makes a model that takes no new items, unless :meth:`compose` can do without.
 
     Attributes:
-        out_dim: width of an item's vector: ``dim``, or ``dim`` times the number of modalities for ``late``.
+        names: the modalities, in order.
+        dim: width of a modality's vector, and of the sequence encoder.
+        features: by name, every modality but ``id``.
     """
 
     warm: Tensor
@@ -125,7 +130,6 @@ class ItemEncoder(nn.Module):
         modalities: Sequence[str],
         widths: Mapping[str, int],
         *,
-        fusion: Fusion = "sum",
         missing: Missing = "learned",
         id_dropout: float = 0.0,
         feature_dropout: float = 0.0,
@@ -133,30 +137,59 @@ class ItemEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.names = tuple(modalities)
-        self.fusion = fusion
         self.id_dropout = id_dropout
         self.dim = dim
+        self.num_items = num_items
+        self.missing: Missing = missing
+        self.feature_dropout = feature_dropout
+        self.whiten = whiten
         self.register_buffer("warm", torch.ones(num_items + 1, dtype=torch.bool))
         if "id" in self.names:
-            self.ids = nn.Embedding(num_items + 1, dim)
-            self.unknown = nn.Parameter(torch.zeros(dim))
+            width = self.id_width
+            self.ids = nn.Embedding(num_items + 1, width)
+            self.unknown = nn.Parameter(torch.zeros(width))
             nn.init.normal_(self.ids.weight, std=0.02)
-        self.features = nn.ModuleDict(
-            {
-                name: Modality(widths[name], num_items, dim, missing, feature_dropout, whiten)
-                for name in self.names
-                if name != "id"
-            }
-        )
-        count = len(self.names)
-        self.gate = nn.Linear(count * dim, count) if fusion == "gate" and count > 1 else None
-        self.mix = nn.Linear(count * dim, dim) if fusion == "concat" and count > 1 else None
+        self.features = nn.ModuleDict({name: self.make(name, widths[name]) for name in self.names if name != "id"})
+        self.build()
+
+    # -- what a fusion may override ------------------------------------------------------------------------------
+
+    def build(self) -> None:
+        """Make the parameters that the fusion has itself; called once, at the end of construction."""
+
+    def fuse(self, parts: Sequence[Tensor]) -> Tensor:
+        """``[n, out_dim]`` from the vectors ``[n, dim]`` of at least two modalities, in the order of ``names``."""
+        raise NotImplementedError
+
+    def initialise(self) -> None:
+        """Called once when the features have come, before training; not when a trained model gets them back."""
 
     @property
     def out_dim(self) -> int:
-        return self.dim * len(self.names) if self.fusion == "late" else self.dim
+        """Width of an item's vector: a multiple of ``dim``, for each of which the ranker makes a sequence encoder."""
+        return self.dim
 
-    def _ids(self) -> Tensor:
+    @property
+    def id_width(self) -> int:
+        """Width of an id's vector."""
+        return self.dim
+
+    def make(self, name: str, width: int) -> Feature:
+        """The trained part of a modality."""
+        if name == FIELDS:
+            return FieldBags(width, self.num_items, self.dim, self.missing, self.feature_dropout)
+        return Modality(width, self.num_items, self.dim, self.missing, self.feature_dropout, self.whiten)
+
+    # -- vectors -------------------------------------------------------------------------------------------------
+
+    def feature(self, name: str) -> Feature:
+        """The modality of this name."""
+        found = self.features[name]
+        assert isinstance(found, Feature)
+        return found
+
+    def id_vectors(self) -> Tensor:
+        """``[num_items + 1, id_width]``."""
         known = self.warm
         if self.training and self.id_dropout > 0:
             known = known & (torch.rand(len(known), device=known.device) >= self.id_dropout)
@@ -164,15 +197,23 @@ class ItemEncoder(nn.Module):
 
     def forward(self) -> Tensor:
         """``[num_items + 1, out_dim]``, the vectors of all items; row 0 (padding) means nothing."""
-        parts = [self._ids() if name == "id" else self.features[name]() for name in self.names]
-        if len(parts) == 1:
-            return parts[0]
-        if self.fusion == "late":
-            return torch.cat(parts, dim=1)
-        if self.mix is not None:
-            mixed: Tensor = self.mix(torch.cat(parts, dim=1))
-            return mixed
-        if self.gate is not None:
-            weights = torch.softmax(self.gate(torch.cat(parts, dim=1)), dim=1) * len(parts)
-            return (torch.stack(parts, dim=2) * weights.unsqueeze(1)).sum(2)
-        return torch.stack(parts).sum(0)
+        return self._fuse([self.id_vectors() if name == "id" else self.features[name]() for name in self.names])
+
+    def compose(self, features: Mapping[str, tuple[Tensor, Tensor]], own: Tensor, item: int = 0) -> Tensor:
+        """Vectors ``[n, out_dim]`` of items that are described, not looked up: new ones, or one with parts left out.
+
+        Args:
+            features: by modality, the features ``[n, ...]`` as a store holds them, and bool ``[n]``: which are present.
+            own: bool ``[n]``, which rows have the id of ``item``; the others are cold.
+        """
+        parts = []
+        for name in self.names:
+            if name == "id":
+                known = own.to(self.warm.device).unsqueeze(1)
+                parts.append(torch.where(known, self.ids.weight[item], self.unknown))
+            else:
+                parts.append(self.feature(name).of(*features[name]))
+        return self._fuse(parts)
+
+    def _fuse(self, parts: list[Tensor]) -> Tensor:
+        return parts[0] if len(parts) == 1 else self.fuse(parts)

@@ -109,7 +109,7 @@ class NeighbourScores:
         return added
 
     def say(self, history: Sequence[int], item: int) -> list[Said]:
-        """What every source and lag adds to one item's score, the largest first; nothing where it stands in the history."""
+        """What every source and lag adds to one item's score, the largest first; nothing for an item of the history."""
         if item in history:
             return []
         found = []

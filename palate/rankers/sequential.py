@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from palate.config import Config
 from palate.data.sequences import Sequences
-from palate.errors import PalateError
+from palate.errors import PalateError, suggest
+from palate.features.fields import FieldStore, Vocabulary
 from palate.features.store import FeatureStore
 from palate.files import read_json, write_json
 from palate.objectives.base import Bias, Scores
-from palate.rankers.items import Fusion, ItemEncoder, Missing, Modality
+from palate.rankers.feature import Feature, Missing
+from palate.rankers.field_bags import FIELDS
+from palate.rankers.fusions import FUSIONS
+from palate.rankers.items import ItemEncoder
 from palate.rankers.neighbours import NeighbourScores, as_bias, joined
 from palate.rankers.notes import Notes
 from palate.rankers.packing import PackedBatch
@@ -37,9 +41,11 @@ class SequentialConfig(Config):
         dim: width of the hidden states and item vectors.
         max_length: how many of the newest items of a history are read.
         dropout: on the embedded inputs and inside the encoder.
-        modalities: which of ``id``, ``text``, ``image`` (or any feature store's name) make an item's vector.
+        modalities: which of ``id``, ``text``, ``image`` (or any feature store's name) and ``fields`` make an item's
+            vector.
+        fields: columns of the catalogue that the modality ``fields`` reads; by default all whose values items share.
         missing: what stands for an absent text or picture.
-        fusion: how the modalities become one vector, see :class:`palate.rankers.items.ItemEncoder`.
+        fusion: how the modalities become one vector, a name of :data:`palate.rankers.fusions.FUSIONS`.
         id_dropout: share of items whose id is hidden in a training step, which trains the shared vector of cold items.
         feature_dropout: dropout on the frozen features.
         whiten: principal components that are kept of each feature matrix, scaled to variance one; 0 keeps it as it is.
@@ -54,8 +60,9 @@ class SequentialConfig(Config):
     max_length: int = Field(50, ge=1)
     dropout: float = Field(0.5, ge=0, lt=1)
     modalities: tuple[str, ...] = ("id",)
+    fields: tuple[str, ...] | None = Field(None, min_length=1)
     missing: Missing = "learned"
-    fusion: Fusion = "sum"
+    fusion: str = "sum"
     id_dropout: float = Field(0.0, ge=0, lt=1)
     feature_dropout: float = Field(0.0, ge=0, lt=1)
     whiten: int = Field(0, ge=0)
@@ -64,10 +71,27 @@ class SequentialConfig(Config):
     similarity: Literal["dot", "cosine"] = "dot"
     temperature: float = Field(0.07, gt=0)
 
+    @model_serializer(mode="wrap")
+    def _without_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A setting of one modality is no part of the others' runs."""
+        values: dict[str, Any] = handler(self)
+        return values if self.fields is not None else {name: one for name, one in values.items() if name != "fields"}
+
+    @field_validator("fusion")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in FUSIONS:
+            raise PalateError(f"there is no fusion named '{name}'", suggest(name, FUSIONS))
+        return name
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.modalities or len(set(self.modalities)) != len(self.modalities):
             raise ValueError("modalities must be different names, and at least one")
+        if self.fields is not None and FIELDS not in self.modalities:
+            raise ValueError("fields are named, and 'fields' is not one of the modalities (--modalities id,fields)")
+        if self.fields is not None and len(set(self.fields)) != len(self.fields):
+            raise ValueError("fields must be different names")
         return self
 
 
@@ -89,17 +113,24 @@ class SequentialRanker(nn.Module, Recommender):
         self.config = config
         self.num_items = num_items
         self.widths = {name: int(widths[name]) for name in config.modalities if name != "id"}
-        self.items = ItemEncoder(
+        fusion: type[ItemEncoder] = FUSIONS[config.fusion]
+        self.items = fusion(
             num_items,
             config.dim,
             config.modalities,
             self.widths,
-            fusion=config.fusion,
             missing=config.missing,
             id_dropout=config.id_dropout,
             feature_dropout=config.feature_dropout,
             whiten=config.whiten,
         )
+        if self.items.out_dim % config.dim:
+            raise PalateError(
+                f"fusion '{config.fusion}' makes vectors of width {self.items.out_dim}, not a multiple of {config.dim}",
+                "Correct its out_dim: a multiple of dim.",
+            )
+        # What the codes of the modality `fields` stand for; comes with its store.
+        self.fields: Vocabulary | None = None
         self.repeat = nn.Parameter(torch.zeros(config.max_length)) if config.repeat_bias else None
         # Answers an empty history; set from the training counts.
         self.popularity: Tensor | None = None
@@ -131,21 +162,22 @@ class SequentialRanker(nn.Module, Recommender):
         self.items.warm = warm.to(self.items.warm.device)
         for name in self.widths:
             if name not in stores:
-                raise PalateError(
-                    f"no features for the modality '{name}'", f"Run `palate encode DATASET --{name} ...`."
-                )
+                raise PalateError(f"no features for the modality '{name}'", how_to_make(name))
             store = stores[name]
-            if store.vectors.shape != (self.num_items + 1, self.widths[name]):
+            feature = self.items.feature(name)
+            vectors = torch.tensor(store.vectors[:], dtype=feature.dtype, device=self.items.warm.device)
+            if len(vectors) != self.num_items + 1 or not feature.accepts(vectors):
                 raise PalateError(
-                    f"the {name} features are {store.vectors.shape}, the model wants "
+                    f"the {name} features are {store.vectors.shape}, the model reads "
                     f"{(self.num_items + 1, self.widths[name])}",
                     "Encode this dataset again.",
                 )
-            modality = self.items.features[name]
-            assert isinstance(modality, Modality)
-            vectors = torch.tensor(store.vectors[:], dtype=torch.float32, device=self.items.warm.device)
+            if isinstance(store, FieldStore):
+                self.fields = store.vocabulary
             present = torch.tensor(store.present[:], device=vectors.device)
-            modality.fill(vectors, present, self.items.warm, keep_statistics)
+            feature.fill(vectors, present, self.items.warm, keep_statistics)
+        if not keep_statistics:
+            self.items.initialise()
 
     def forward(self, batch: PackedBatch, table: Tensor | None = None) -> Scores:
         """Factored scores of every item after each of the batch's ``T`` tokens.
@@ -254,22 +286,22 @@ class SequentialRanker(nn.Module, Recommender):
     def save(self, folder: Path) -> None:
         """``config.json``, ``weights.safetensors`` and ``items.safetensors``: the item vectors that scoring needs, so
         that the model answers without the features it was trained on."""
-        write_json(
-            folder / "config.json",
-            {
-                "ranker": self.name,
-                "config": self.config.model_dump(mode="json"),
-                "num_items": self.num_items,
-                "widths": self.widths,
-            },
-        )
+        facts: dict[str, Any] = {
+            "ranker": self.name,
+            "config": self.config.model_dump(mode="json"),
+            "num_items": self.num_items,
+            "widths": self.widths,
+        }
+        if self.fields is not None:
+            facts["fields"] = self.fields.to_json()
+        write_json(folder / "config.json", facts)
         save_file(
             {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}, folder / "weights.safetensors"
         )
-        facts = {"items": self.table().cpu().contiguous()}
+        kept = {"items": self.table().cpu().contiguous()}
         if self.popularity is not None:
-            facts["popularity"] = self.popularity.cpu().contiguous()
-        save_file(facts, folder / "items.safetensors")
+            kept["popularity"] = self.popularity.cpu().contiguous()
+        save_file(kept, folder / "items.safetensors")
         if self.neighbours is not None:
             self.neighbours.save(folder)
 
@@ -280,6 +312,8 @@ class SequentialRanker(nn.Module, Recommender):
             config = cls.Config.parse(facts["config"], where=str(folder / "config.json"))
             model = cls(config, int(facts["num_items"]), facts["widths"])
             model.load_state_dict(load_file(folder / "weights.safetensors"))
+            if "fields" in facts:
+                model.fields = Vocabulary.from_json(facts["fields"])
             kept = load_file(folder / "items.safetensors")
             model._table = kept["items"].to(device)
         except PalateError:
@@ -296,7 +330,7 @@ class SequentialRanker(nn.Module, Recommender):
         coverage = {
             name: float(feature.present[1:].float().mean())
             for name, feature in self.items.features.items()
-            if isinstance(feature, Modality)
+            if isinstance(feature, Feature)
         }
         return {
             "name": self.name,
@@ -312,7 +346,16 @@ def feature_widths(modalities: Sequence[str], stores: Mapping[str, FeatureStore]
     """Width of each feature modality; an absent store is a clear error."""
     for name in modalities:
         if name != "id" and name not in stores:
-            raise PalateError(
-                f"no features for the modality '{name}'", f"Run `palate encode DATASET --{name} ...` first."
-            )
-    return {name: int(stores[name].vectors.shape[1]) for name in modalities if name != "id"}
+            raise PalateError(f"no features for the modality '{name}'", how_to_make(name))
+    return {name: _width(stores[name]) for name in modalities if name != "id"}
+
+
+def _width(store: FeatureStore) -> int:
+    return store.width if isinstance(store, FieldStore) else int(store.vectors.shape[1])
+
+
+def how_to_make(modality: str) -> str:
+    """The remedy where a modality has no features."""
+    if modality == FIELDS:
+        return "Make them of the catalogue: palate.features.fields.FieldStore."
+    return f"Run `palate encode DATASET --{modality} ...` first."

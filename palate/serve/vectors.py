@@ -11,6 +11,7 @@ from torch import Tensor
 
 from palate.bundle.load import Bundle
 from palate.errors import PalateError, suggest
+from palate.rankers.field_bags import FIELDS
 
 
 class ItemVectors:
@@ -37,8 +38,8 @@ class ItemVectors:
 
     @property
     def features(self) -> list[str]:
-        """Names of the features that are there."""
-        return sorted(self._files)
+        """Names of the features that items can be compared by: all that are there but the codes of fields."""
+        return sorted(name for name in self._files if name != FIELDS)
 
     def row(self, name: str, index: int) -> tuple[Tensor, bool]:
         """One item's features, float32 ``[width]``, and whether it has any.
@@ -62,6 +63,8 @@ class ItemVectors:
                     if self.own is None:
                         raise PalateError("the model has no item vectors", "Compare by text or image.")
                     vectors, present = self.own, torch.ones(len(self.own), dtype=torch.bool)
+                elif by == FIELDS:
+                    raise PalateError("fields are no vectors to compare items by", suggest(by, self.features))
                 else:
                     file = self._file(by)
                     vectors, present = file.get_tensor("vectors"), file.get_tensor("present").bool()

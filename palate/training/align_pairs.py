@@ -207,9 +207,8 @@ class PairDrawer:
         def scores(part: slice) -> Tensor:
             products = queries[part].to(dtype) @ table.T
             if bias is not None:
-                edges = torch.tensor(
-                    [part.start or 0, count if part.stop is None else part.stop], device=products.device
-                )
+                ends = (part.start or 0, count if part.stop is None else part.stop)
+                edges = torch.tensor(ends, device=products.device)
                 first, last = torch.searchsorted(bias.rows, edges).tolist()
                 cells = (bias.rows[first:last] - edges[0], bias.items[first:last])
                 products.index_put_(cells, bias.values[first:last], accumulate=True)

@@ -11,10 +11,12 @@ import torch
 
 from palate.data.dataset import Dataset
 from palate.errors import PalateError, suggest
+from palate.features.fields import FieldStore
 from palate.features.store import FeatureStore
 from palate.files import digest
 from palate.objectives import PREFERENCES, Preference
 from palate.objectives.pools import NegativesConfig
+from palate.rankers.field_bags import FIELDS
 from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.rankers.sequential import SequentialRanker
@@ -26,6 +28,7 @@ from palate.training.attach import open_data
 from palate.training.plan import Plan, Prepared, Settings, make_plan, prepare_model
 from palate.training.prefixes import Prefixes
 from palate.training.reference import CachedReference, Reference, ReplayedReference
+from palate.training.warm_start import run_vocabulary
 from palate.training.workers import Gather
 
 SECTIONS = ("preference", "negatives", "align", "trainer")
@@ -78,7 +81,7 @@ class Alignment:
         }
 
     def prepare(self) -> Prepared:
-        """The policy at its start, and the same windows every epoch. Its neighbours and their weights stay as they are."""
+        """The policy at its start, and the same windows every epoch. Its neighbours' weights stay as they are."""
         prepared = prepare_model(self.plan, self.dataset, self.stores, self.seed, self.start.folder)
         prepared.model.neighbours = NeighbourScores.load(self.start.model_folder, self.dataset.num_items)
         return replace(prepared, data=replace(prepared.data, fixed=True))
@@ -104,7 +107,9 @@ class Alignment:
         )
         step = AlignStep(self.config, self.plan.objective, self.preference, pairs, reference, gather=gather)
         if self.preference is not None and self.preference.needs_hardness:
-            step.hardness = fit_hardness(pairs, self.preference, model, prepared, self.stores, self.dataset)
+            # Codes of fields are no vectors to compare items by.
+            vectors = {name: store for name, store in self.stores.items() if name != FIELDS}
+            step.hardness = fit_hardness(pairs, self.preference, model, prepared, vectors, self.dataset)
         return step
 
 
@@ -202,6 +207,9 @@ def _open_features(
     folders = sorted(path.glob("features/*/")) if path is not None and not given else []
     for name, facts in wanted.items():
         store = candidates.get(name)
+        vocabulary = run_vocabulary(start) if name == FIELDS else None
+        if vocabulary is not None:
+            store = FieldStore.of(vocabulary, dataset.catalogue, dataset.items)
         # The store of the modality's own name first: most often that is the one.
         for folder in sorted(folders, key=lambda f: f.name != name):
             if store is None or store.fingerprint != facts["fingerprint"]:

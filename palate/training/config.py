@@ -62,7 +62,7 @@ class TrainerConfig(Config):
 
 
 class NeighboursConfig(Config):
-    """What the neighbours of the newest items add to the scores (``[train.neighbours]``, ``--set neighbours.KEY=VALUE``).
+    """What the neighbours of the newest items add to the scores (``--set neighbours.KEY=VALUE``).
 
     Attributes:
         sources: ``co-occurrence`` and names of feature stores (``lexical``, ``text``, ``image`` ...); none: no such

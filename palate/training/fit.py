@@ -22,7 +22,7 @@ from palate.training.config import TrainerConfig
 from palate.training.logs import Row
 from palate.training.loop import Trainer, start_workers
 from palate.training.neighbour_run import add_neighbours
-from palate.training.plan import Plan, Prepared, Settings, make_plan, prepare_model
+from palate.training.plan import Plan, Prepared, Settings, add_fields, make_plan, prepare_model
 from palate.training.step import ObjectiveStep
 
 
@@ -48,13 +48,13 @@ def train(
     Args:
         model: a name of :data:`palate.rankers.registry.RANKERS`.
         out: the run folder; it must not hold a run yet, unless ``resume``.
-        modalities: what makes an item's vector: ``id`` and names of ``features`` (neural rankers).
+        modalities: what makes an item's vector: ``id``, ``fields`` and names of ``features`` (neural rankers).
         missing: what stands for an absent feature: ``learned``, ``mean`` or ``zeros``.
         objective: a name of :data:`palate.objectives.OBJECTIVES` (neural rankers).
         neighbours: sources by which the nearest of the newest items add to the scores: ``co-occurrence`` and names of
             feature stores (neural rankers); see :mod:`palate.rankers.neighbours`.
         settings: further options by section: ``ranker``, ``objective``, ``trainer``, ``neighbours``.
-        features: feature stores by modality.
+        features: feature stores by modality; ``fields`` are made of the catalogue.
         dataset_path: recorded in the run, so that later commands find the dataset.
         warm_start: a run to take the weights from, item by item id: training goes on with new logs.
         resume: continue an interrupted run; a finished one is returned as it is.
@@ -71,6 +71,7 @@ def train(
         dataset = replace(dataset, folder=Path(dataset_path))
     if hasattr(plan.kind, "check_fit"):
         plan.kind.check_fit(dataset, plan.ranker)
+    stores = add_fields(plan.ranker, dataset, stores, warm_start)
     accelerator = start_workers(plan.trainer or TrainerConfig(device="cpu"))
     identity = {
         "model": model,

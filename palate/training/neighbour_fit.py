@@ -157,7 +157,7 @@ class Problem:
 def _blocks(
     recommender: Recommender, cases: Cases, matrices: Sequence[sparse.csr_matrix], lags: int, exclude_seen: bool
 ) -> Iterator[tuple[sparse.csr_matrix, npt.NDArray[np.int64], Floats, sparse.csr_matrix, Floats, Floats]]:
-    """Of each block of cases: features, rows and scores of the cells, features and score of the targets, normalisers."""
+    """Of each block of cases: features, rows and scores of the cells, features and scores of targets, normalisers."""
     width = recommender.num_items + 1
     size = max(1, _SCORES // width)
     for start in range(0, len(cases), size):

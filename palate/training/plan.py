@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,18 @@ import torch
 from palate.config import Config
 from palate.data.dataset import Dataset
 from palate.errors import PalateError, suggest
+from palate.features.fields import FieldStore, make_vocabulary
 from palate.features.neighbours import check_sources
 from palate.features.store import FeatureStore
 from palate.objectives import OBJECTIVES, Objective
+from palate.rankers.field_bags import FIELDS
 from palate.rankers.registry import RANKERS
 from palate.rankers.sequential import SequentialConfig, SequentialRanker, feature_widths
 from palate.runs import Run
 from palate.training.batches import TrainingSequences
 from palate.training.config import NeighboursConfig, TrainerConfig
 from palate.training.validation import Validation, parse_metric
-from palate.training.warm_start import copy_weights
+from palate.training.warm_start import copy_weights, run_vocabulary
 
 SECTIONS = ("ranker", "objective", "trainer", "neighbours")
 Settings = Mapping[str, Mapping[str, Any]]
@@ -41,7 +43,7 @@ class Plan:
     objective: Objective | None
     trainer: TrainerConfig | None
     options: dict[str, Any]
-    neighbours: NeighboursConfig = NeighboursConfig()
+    neighbours: NeighboursConfig = field(default_factory=NeighboursConfig)
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,22 @@ def check_validations(steps: int, trainer: TrainerConfig) -> None:
             f"an epoch has {steps} steps, fewer than {trainer.validations_per_epoch} validations",
             "Lower trainer.validations_per_epoch or trainer.batch_size.",
         )
+
+
+def add_fields(
+    config: Config, dataset: Dataset, stores: Mapping[str, FeatureStore], warm_start: Path | str | None = None
+) -> dict[str, FeatureStore]:
+    """The stores, and where the modality ``fields`` is read and not among them, that of the dataset's catalogue.
+
+    Raises:
+        PalateError: a field that the catalogue does not have.
+    """
+    found = dict(stores)
+    if isinstance(config, SequentialConfig) and FIELDS in config.modalities and FIELDS not in found:
+        earlier = None if warm_start is None else run_vocabulary(Run.open(warm_start))
+        vocabulary = make_vocabulary(dataset.catalogue, config.fields, earlier)
+        found[FIELDS] = FieldStore.of(vocabulary, dataset.catalogue, dataset.items)
+    return found
 
 
 def prepare_model(

@@ -9,7 +9,6 @@ import numpy.typing as npt
 import torch
 
 from palate.objectives import Scores
-from palate.rankers.items import Modality
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sequential import SequentialRanker
 from palate.training.batches import TrainingSequences
@@ -71,11 +70,8 @@ class ReplayedReference:
     """
 
     def __init__(self, ranker: SequentialRanker, policy: SequentialRanker) -> None:
-        for name, modality in ranker.items.features.items():
-            theirs = policy.items.features[name]
-            assert isinstance(modality, Modality)
-            assert isinstance(theirs, Modality)
-            modality.share(theirs)
+        for name in ranker.items.features:
+            ranker.items.feature(name).share(policy.items.feature(name))
         self.ranker = ranker.train()
 
     @torch.no_grad()

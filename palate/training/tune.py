@@ -21,8 +21,10 @@ from typing import Any, Literal
 
 from palate.data.dataset import Cases, Dataset
 from palate.errors import PalateError
+from palate.features.fields import make_vocabulary
 from palate.features.store import FeatureStore
 from palate.files import digest, write_json
+from palate.rankers.field_bags import FIELDS
 from palate.rankers.registry import load_recommender
 from palate.runs import Run
 from palate.training.config import TrainerConfig
@@ -101,9 +103,11 @@ def tune(
     recipe.check(where)
     label = parse_metric(recipe.metric)[0]
     Validation(dataset, recipe.metric, recipe.exclude_seen)  # refuses a dataset without a validation split
-    lacking = [name for name in recipe.modalities if name != "id" and name not in (features or {})]
+    lacking = [name for name in recipe.modalities if name not in ("id", FIELDS) and name not in (features or {})]
     if lacking:
         raise PalateError(f"there are no features for '{lacking[0]}'", "Make them with `palate encode`.")
+    if FIELDS in recipe.modalities:
+        make_vocabulary(dataset.catalogue, recipe.settings.get("ranker", {}).get("fields"))
     folder = Path(out)
     told = {
         "format": FORMAT,

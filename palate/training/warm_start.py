@@ -8,11 +8,15 @@ from safetensors.torch import load_file
 
 from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
+from palate.features.fields import Vocabulary
+from palate.files import read_json
+from palate.rankers.field_bags import FIELDS
 from palate.rankers.sequential import SequentialRanker
 from palate.runs import Run
 
 # Facts of the dataset, not learned: the new dataset's own stay.
 _OWN = ("items.warm",)
+_OWN_ENDS = (".present", ".usage")
 
 
 def copy_weights(run: Run, model: SequentialRanker, catalogue: Catalogue) -> int:
@@ -32,18 +36,22 @@ def copy_weights(run: Run, model: SequentialRanker, catalogue: Catalogue) -> int
     except (OSError, SafetensorError) as error:
         raise PalateError(f"{path} is damaged ({error})", "Train the run again.") from None
     pairs = [(run.catalogue.index[item], i) for i, item in enumerate(catalogue.ids) if item in run.catalogue.index]
-    before = torch.tensor([old_row for old_row, _ in pairs], dtype=torch.long)
-    after = torch.tensor([new_row for _, new_row in pairs], dtype=torch.long)
+    # What has a row for each item, or for each value of a field: the same one's row in the run, and here.
+    rows = {"items.ids.weight": ([old_row for old_row, _ in pairs], [new_row for _, new_row in pairs])}
+    earlier = run_vocabulary(run)
+    if earlier is not None and model.fields is not None:
+        rows[f"items.features.{FIELDS}.values.weight"] = model.fields.moved_from(earlier)
     state = model.state_dict()
     with torch.no_grad():
         for name, value in state.items():
-            if name in _OWN or name.endswith(".present"):
+            if name in _OWN or name.endswith(_OWN_ENDS):
                 continue
             if name not in old:
                 raise PalateError(f"{run.folder} has no '{name}'", "Warm-start with the same model and modalities.")
-            if value.shape == old[name].shape and name != "items.ids.weight":
+            if value.shape == old[name].shape and name not in rows:
                 value.copy_(old[name])
-            elif name == "items.ids.weight" and value.shape[1] == old[name].shape[1]:
+            elif name in rows and value.shape[1] == old[name].shape[1]:
+                before, after = (torch.tensor(one, dtype=torch.long) for one in rows[name])
                 value[after] = old[name][before]
             else:
                 raise PalateError(
@@ -51,3 +59,18 @@ def copy_weights(run: Run, model: SequentialRanker, catalogue: Catalogue) -> int
                     "Warm-start with the same ranker settings.",
                 )
     return len(pairs)
+
+
+def run_vocabulary(run: Run) -> Vocabulary | None:
+    """The values of fields that a finished run learnt; None: it reads no fields.
+
+    Raises:
+        PalateError: it does, and its model's file does not hold them.
+    """
+    if FIELDS not in run.info.get("features", {}):
+        return None
+    path = run.model_folder / "config.json"
+    try:
+        return Vocabulary.from_json(read_json(path)["fields"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise PalateError(f"{path} is damaged ({type(error).__name__}: {error})", "Train the run again.") from None

@@ -17,6 +17,9 @@ from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.features.encoders import ENCODERS
 from palate.rankers.items import ItemEncoder
+from palate.rankers.sequential import SequentialRanker
+from palate.serve.explain import modality_effects
+from palate.serve.vectors import ItemVectors
 
 HISTORIES = [["space-1", "space-2", "space-3"], ["love-1", "love-2"], ["crime-5"], []]
 
@@ -244,3 +247,50 @@ def test_ids_without_dropout_are_warned_of(films: Path, tmp_path: Path) -> None:
     made = add_items(bundle, write(tmp_path / "new.csv", [new_row(colour="red")]), tmp_path / "out")
     assert any("id_dropout" in note for note in made.notes)
     assert any("no field 'colour'" in note for note in made.notes)
+
+
+def test_fields_of_new_items_are_looked_up(films: Path, tmp_path: Path) -> None:
+    """A known tag places a new film; an unknown one is as good as none; the codes go on into the larger bundle."""
+    run = make_run(films, tmp_path / "run", modalities="id,fields", id_dropout=0.3, fields=["tags", "year"])
+    bundle = make_bundle(run, tmp_path / "bundle")
+    assert bundle.facts["features"]["fields"]["file"]
+    rows = [
+        new_row(item_id="twin", tags="crime|film|crime", year=1994),
+        new_row(item_id="odd", tags="western", year=1991),
+    ]
+    made = add_items(bundle.folder, write(tmp_path / "new.csv", rows), tmp_path / "out")
+    assert made.coverage == {"fields": 2}
+    after = Bundle.load(tmp_path / "out")
+    model, old = after.recommender, Bundle.load(bundle.folder)
+    assert isinstance(model, SequentialRanker)
+    torch.testing.assert_close(scores(after)[:, :-2], scores(old), atol=1e-6, rtol=0)
+    kept = load_file(tmp_path / "out/features/fields.safetensors")
+    twin, odd = (after.items.index_of(one) or 0 for one in ("twin", "odd"))
+    crime = after.items.index_of("crime-4") or 0
+    assert kept["vectors"][twin].tolist() == kept["vectors"][crime].tolist()
+    assert (kept["vectors"][odd] > 0).sum() == 1  # the year alone
+    again = add_items(tmp_path / "out", write(tmp_path / "more.csv", [new_row(item_id="third")]), tmp_path / "again")
+    assert again.coverage == {"fields": 1}
+    nothing = [new_row(item_id="bare", tags="western", year=None)]
+    with pytest.raises(PalateError, match="row 2: there is nothing of the item that the model reads"):
+        add_items(bundle.folder, write(tmp_path / "bare.csv", nothing), tmp_path / "x")
+    table = pl.DataFrame([new_row()]).drop("year")
+    table.write_csv(tmp_path / "short.csv")
+    with pytest.raises(PalateError, match="lacks the column 'year', which the model reads"):
+        add_items(bundle.folder, tmp_path / "short.csv", tmp_path / "x")
+
+
+def test_fields_are_explained_and_items_are_not_compared_by_them(films: Path, tmp_path: Path) -> None:
+    run = make_run(films, tmp_path / "run", modalities="id,text,fields", fields=["tags"])
+    bundle = Bundle.load(make_bundle(run, tmp_path / "bundle").folder)
+    vectors = ItemVectors(bundle, None)
+    assert vectors.features == ["text"]
+    with pytest.raises(PalateError, match="no vectors to compare items by"):
+        vectors.unit("fields")
+    model = bundle.recommender
+    assert isinstance(model, SequentialRanker)
+    history, _ = bundle.known(["space-1", "space-2"])
+    item = bundle.items.index_of("space-3") or 0
+    effects = modality_effects(model, history, item, {name: vectors.row(name, item) for name in model.widths})
+    assert [one.modality for one in effects] == ["id", "text", "fields"]
+    assert all(one.present and one.effect for one in effects)

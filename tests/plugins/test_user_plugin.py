@@ -1,4 +1,4 @@
-"""A user's own package adds two losses, a ranker, a reader and a metric: the code of docs/extending.md, installed.
+"""A package of a user adds two losses, a ranker, a fusion, a reader and a metric: the code of docs/extending.md.
 
 The package is what pip would leave in site-packages: modules and a ``.dist-info`` with its entry points.
 """
@@ -13,6 +13,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from palate.errors import PalateError
@@ -23,6 +24,7 @@ PARTS = {
     "objectives": "hardest",
     "preferences": "hinge",
     "rankers": "markov",
+    "fusions": "product",
     "readers": "baskets",
     "metrics": "bullseye",
 }
@@ -109,6 +111,28 @@ def test_the_whole_way_with_all_of_them(site: Path, shop: Path, tmp_path: Path) 
     means = {row["label"]: row["metrics"]["bullseye"]["mean"] for row in results["models"]}
     assert means["markov"] == 1.0
     assert 0 <= means["hardest"] <= 1
+
+
+def test_a_fusion_of_a_plug_in_makes_a_run_and_a_bundle(site: Path, shop: Path, tmp_path: Path) -> None:
+    data, run, bundle, larger = (tmp_path / name for name in ("data", "run", "bundle", "larger"))
+    palate(site, "prepare", shop, "--reader", "baskets", "--out", data)
+    vectors = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    np.save(tmp_path / "vectors.npy", vectors)
+    (tmp_path / "ids.txt").write_text("".join(f"i{n}\n" for n in range(8)))
+    words = ("--matrix", tmp_path / "vectors.npy", "--ids", tmp_path / "ids.txt", "--modality", "text")
+    palate(site, "encode", data, *words, "--name", "mine")
+    words = ("--model", "sasrec", "--modalities", "id,text", "--epochs", 1, "--set", "ranker.dim=16")
+    palate(site, "train", data, *words, "--set", "ranker.fusion=product", "--out", run)
+    assert "items.bend.weight" in (run / "model" / "weights.safetensors").read_bytes()[:10_000].decode("latin-1")
+    best = json.loads(palate(site, "recommend", run, "--history", "i2,i3", "--k", 3, "--json").stdout)
+    assert len(best["items"]) == 3
+    palate(site, "bundle", run, "--out", bundle)
+    told = palate(site, "train", data, *words, "--set", "ranker.fusion=produkt", "--out", larger, check=False)
+    assert told.returncode == 2
+    assert "there is no fusion named 'produkt'. Did you mean 'product'?" in told.stderr
+    told = palate(tmp_path, "recommend", bundle, "--history", "i2,i3", check=False)  # the package is not there
+    assert told.returncode == 2
+    assert "there is no fusion named 'product'" in told.stderr
 
 
 def test_a_wrong_option_of_a_plug_in_is_told_like_any_other(site: Path, shop: Path, tmp_path: Path) -> None:

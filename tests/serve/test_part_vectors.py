@@ -12,6 +12,7 @@ import torch
 from palate.bundle.grow import part_vectors
 from palate.data.sequences import Sequences
 from palate.features.store import FeatureStore
+from palate.rankers.fusions import FUSIONS
 from palate.rankers.gru4rec import GRU4Rec
 from palate.rankers.sasrec import SASRec
 from palate.rankers.sequential import SequentialRanker
@@ -46,7 +47,7 @@ def _features(stores: dict[str, FeatureStore], item: int) -> dict[str, tuple[tor
     return {name: (torch.from_numpy(one.vectors[item]), bool(one.present[item])) for name, one in stores.items()}
 
 
-@pytest.mark.parametrize("fusion", ["sum", "gate", "concat", "late"])
+@pytest.mark.parametrize("fusion", list(FUSIONS))
 @pytest.mark.parametrize("missing", ["learned", "mean", "zeros"])
 @pytest.mark.parametrize("kind", [SASRec, GRU4Rec])
 def test_the_whole_is_the_models_own_vector(kind: type[SequentialRanker], fusion: str, missing: str) -> None:

@@ -1,0 +1,71 @@
+"""What is known of the items beside their ids, and what stands for it where it is missing."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from palate.errors import PalateError
+
+Missing = Literal["learned", "mean", "zeros"]
+
+
+class Feature(nn.Module):
+    """The frozen features of one modality and the trained part that turns them into vectors.
+
+    Args:
+        num_items: catalogue size.
+        dim: width of the vectors.
+        missing: what stands for an absent feature: a ``learned`` vector, the ``mean`` of the present, or ``zeros``.
+        inner: width of the features as they are kept.
+
+    Attributes:
+        vectors: the features of all items, ``[num_items + 1, inner]``. Not part of the weights: a frozen matrix is kept
+            once, in the feature store, and takes no room until it comes.
+        present: bool ``[num_items + 1]``.
+    """
+
+    dtype: ClassVar[torch.dtype] = torch.float32
+    vectors: Tensor
+    present: Tensor
+
+    def __init__(self, num_items: int, dim: int, missing: Missing, inner: int) -> None:
+        super().__init__()
+        self.missing = missing
+        self.register_buffer("vectors", torch.zeros(0, inner, dtype=self.dtype), persistent=False)
+        self.register_buffer("present", torch.zeros(num_items + 1, dtype=torch.bool))
+
+    @abstractmethod
+    def fill(self, vectors: Tensor, present: Tensor, training: Tensor, keep_statistics: bool = False) -> None:
+        """Take the features; see :meth:`palate.rankers.items.Modality.fill`."""
+
+    @abstractmethod
+    def share(self, other: Feature) -> None:
+        """Take another model's frozen features, which are then in memory once for both."""
+
+    @abstractmethod
+    def accepts(self, vectors: Tensor) -> bool:
+        """Whether these are features of the kind and width that the trained part reads."""
+
+    @abstractmethod
+    def standardise(self, vectors: Tensor) -> Tensor:
+        """Features ``[n, width]`` to what :meth:`embed` reads, ``[n, inner]``."""
+
+    @abstractmethod
+    def embed(self, standard: Tensor, present: Tensor) -> Tensor:
+        """Vectors ``[n, dim]`` of standardised features ``[n, inner]``; ``missing`` stands where one is not present."""
+
+    def forward(self) -> Tensor:
+        """``[num_items + 1, dim]``."""
+        if len(self.vectors) != len(self.present):
+            raise PalateError("a model that was loaded has no features to learn from", "Give it some: set_features.")
+        return self.embed(self.vectors, self.present)
+
+    def of(self, vectors: Tensor, present: Tensor) -> Tensor:
+        """Vectors ``[n, dim]`` of items outside the catalogue, from their features as a store holds them."""
+        standard = self.standardise(vectors.to(self.present.device, self.dtype))
+        present = present.to(self.present.device)
+        return self.embed(standard.masked_fill(~present.unsqueeze(1), 0), present)
