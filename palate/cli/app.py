@@ -21,6 +21,7 @@ COMMANDS = (
     "encode",
     "train",
     "align",
+    "blend",
     "summarise",
     "mllm",
     "tune",

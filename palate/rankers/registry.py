@@ -15,6 +15,7 @@ RANKERS = Registry(
         "item-knn": "palate.rankers.item_knn:ItemKNN",
         "gru4rec": "palate.rankers.gru4rec:GRU4Rec",
         "sasrec": "palate.rankers.sasrec:SASRec",
+        "blend": "palate.rankers.blend:Blend",
         "mllm": "palate.mllm.recommender:MLLMRecommender",
     },
 )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from palate.errors import PalateError
+from palate.rankers.blend import Blend
 from palate.rankers.item_knn import ItemKNN
 from palate.recommender import Recommender
 from palate.serve.index import top
@@ -24,12 +25,19 @@ def alike_by_vectors(vectors: Tensor, present: Tensor, item: int, k: int) -> tup
 
 def alike_by_users(model: Recommender, item: int, k: int) -> tuple[list[int], list[float]]:
     """The ``k`` nearest neighbours of a model that compares items by who took them."""
-    if not isinstance(model, ItemKNN):
+    compares = by_users(model)
+    if compares is None:
         raise PalateError(
             f"'{model.name}' does not compare items", "Ask another model, or compare by text or image if it has these."
         )
-    scores = model.score([[item]])[0]
+    scores = compares.score([[item]])[0]
     return _best(scores.masked_fill(scores <= 0, -torch.inf), item, k)
+
+
+def by_users(model: Recommender) -> ItemKNN | None:
+    """The item-knn that a model is or, in a blend, has as a part."""
+    parts = model.parts if isinstance(model, Blend) else (model,)
+    return next((part for part in parts if isinstance(part, ItemKNN)), None)
 
 
 def _best(scores: Tensor, item: int, k: int) -> tuple[list[int], list[float]]:

@@ -19,7 +19,6 @@ from palate.bundle.load import Bundle
 from palate.bundle.manifest import sha256
 from palate.errors import PalateError
 from palate.mllm.cascade import Cascade
-from palate.rankers.item_knn import ItemKNN
 from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender
 from palate.serve import schema
@@ -27,7 +26,7 @@ from palate.serve.batching import MicroBatcher
 from palate.serve.config import ServeConfig
 from palate.serve.diversity import diversify
 from palate.serve.engine import Ask, Engine, Found, engine_of
-from palate.serve.likeness import alike_by_users, alike_by_vectors
+from palate.serve.likeness import alike_by_users, alike_by_vectors, by_users
 from palate.serve.reasons import explain
 from palate.serve.rules import Rules
 from palate.serve.search import Search
@@ -103,7 +102,7 @@ class Served:
             fields=self.items.fields,
             explains=True,
             diversifies=self.engine.vectors is not None,
-            compares=self.engine.vectors is not None or isinstance(self.model, ItemKNN),
+            compares=self.engine.vectors is not None or by_users(self.model) is not None,
         )
 
     def item(self, index: int, fields: bool = False) -> schema.Item:

@@ -14,6 +14,7 @@ from palate.data.dataset import Dataset
 from palate.errors import PalateError, suggest
 from palate.features.store import FeatureStore
 from palate.objectives import OBJECTIVES, Objective
+from palate.rankers.blend import Blend
 from palate.rankers.registry import RANKERS
 from palate.rankers.sequential import SequentialConfig, SequentialRanker, feature_widths
 from palate.runs import Run
@@ -63,6 +64,8 @@ def make_plan(model: str, modalities: Sequence[str], missing: str, objective: st
             raise PalateError(f"unknown section '{name}' in the settings", suggest(name, SECTIONS))
     options: dict[str, Any] = {"modalities": list(modalities), "missing": missing, "objective": objective}
     where = f"settings [ranker] of {model}"
+    if kind is Blend:
+        raise PalateError(f"{model} is made of trained runs", "Train its parts, then: palate blend RUN RUN --out RUN.")
     if not issubclass(kind, SequentialRanker) and not hasattr(kind, "fit"):
         raise PalateError(f"{model} is not trained like a ranker", "Fine-tune it: palate mllm sft.")
     if not issubclass(kind, SequentialRanker):
