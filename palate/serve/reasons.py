@@ -60,10 +60,9 @@ def _most(model: Served, history: list[int], notes: list[str]) -> int:
     most = _EXPLAINED_SLOWLY if model.slow else _EXPLAINED
     if isinstance(model.model, SequentialRanker):
         most = min(most, model.model.config.max_length)
-    if _answers_newcomers_apart(model.model):
-        if len(history) == 1:
-            notes.append("Without its only item the history would be a newcomer's, whose scores are of another kind.")
-            return 0
+    if _answers_newcomers_apart(model.model) and len(history) == 1:
+        notes.append("Without its only item the history would be a newcomer's, whose scores are of another kind.")
+        return 0
     if len(history) > most:
         notes.append(f"Only the newest {most} of {len(history)} items were left out one by one.")
     return most
