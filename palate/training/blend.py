@@ -57,8 +57,7 @@ def blend(
             catalogue; a dataset that is gone; an existing run: before any work.
     """
     started = time.perf_counter()
-    if fit not in FITS:
-        raise PalateError(f"weights cannot be fitted by '{fit}'", suggest(fit, FITS))
+    check_fit(fit)
     if users < 0:
         raise PalateError(f"weights cannot be chosen on {users} users", "Give a number of users, or 0 for all.")
     device = parse_device(device)
@@ -81,6 +80,12 @@ def blend(
     parts = [load_recommender(one, device=device) for one in opened]
     facts = _fit(run, opened, parts, data, validation, fit)
     return run.add(finished=True, seconds=round(time.perf_counter() - started, 3), metric=METRIC, **facts)
+
+
+def check_fit(fit: str) -> None:
+    """Refuse a name that is no way of choosing weights."""
+    if fit not in FITS:
+        raise PalateError(f"weights cannot be fitted by '{fit}'", suggest(fit, FITS))
 
 
 def blend_options(runs: Sequence[Run], fit: str, users: int, exclude_seen: bool) -> dict[str, Any]:

@@ -270,7 +270,7 @@ def test_a_start_that_was_made_again_is_noticed(recipe: Recipe, palate: FakePala
     info = tmp_path / "out/runs/base-1/run.json"
     write_json(info, {**read_json(info), "seconds": 99})
     _, failures = work(recipe, palate, tmp_path)
-    assert sorted("aligned from an earlier state" in str(one) for one in failures) == [True, True]
+    assert sorted("made from an earlier state" in str(one) for one in failures) == [True, True]
 
 
 def test_a_continuum_is_searched_with_as_many_trials(palate: FakePalate, tmp_path: Path) -> None:
