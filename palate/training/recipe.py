@@ -295,9 +295,9 @@ def _check_blend(arm: Arm, arms: Mapping[str, Arm], seeds: Sequence[int], path: 
                 f"{where}: 'blend' names '{other}' {arm.blend.count(other)} times, with {len(seeds)} seeds",
                 "Each time stands for another seed: give [compare] more of them.",
             )
-    for other in (arm.start, arm.like):
-        if other is not None and arms[other].blend:
-            raise PalateError(f"{where}: nothing goes on from '{other}', which is a blend", "Start from its arms.")
+    for start in (arm.start, arm.like):
+        if start is not None and arms[start].blend:
+            raise PalateError(f"{where}: nothing goes on from '{start}', which is a blend", "Start from its arms.")
 
 
 def _curve(name: str, table: Any, arms: Mapping[str, Arm], path: Path) -> Curve:
