@@ -2,7 +2,7 @@
 
 The calls behind the commands, loaded on first use so that ``import palate`` stays light::
 
-    from palate import Recommendations, align, encode, evaluate, from_frames, prepare, train, tune
+    from palate import Recommendations, align, blend, encode, evaluate, from_frames, prepare, train, tune
 """
 
 from importlib import import_module
@@ -24,6 +24,7 @@ _CALLS = {
     "Run": "palate.runs",
     "TuneRecipe": "palate.training.search_space",
     "align": "palate.training.align",
+    "blend": "palate.training.blend",
     "describe": "palate.artefact",
     "encode": "palate.features.encode",
     "evaluate": "palate.evaluation.evaluate",

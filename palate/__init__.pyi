@@ -11,6 +11,7 @@ from palate.rankers.recommend import Recommendations as Recommendations
 from palate.rankers.registry import load_recommender as load_recommender
 from palate.runs import Run as Run
 from palate.training.align import align as align
+from palate.training.blend import blend as blend
 from palate.training.fit import train as train
 from palate.training.search_space import TuneRecipe as TuneRecipe
 from palate.training.tune import tune as tune

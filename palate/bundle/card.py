@@ -110,6 +110,8 @@ def _of_model(facts: dict[str, Any]) -> dict[str, Any]:
         "reads": ", ".join(told.get("modalities", [])) or None,
         "aligned": (facts["run"]["options"].get("alignment") or {}).get("objective"),
     }
+    if facts["model"] == "blend":
+        made["sum of"] = ", ".join(f"{one['weight']:.3g} x {one['name']}" for one in told.get("parts", []))
     for name, one in facts["features"].items():
         coverage = one.get("coverage", {}).get("items")
         share = f", {coverage:.1%} of the items" if isinstance(coverage, float) else ""
@@ -146,7 +148,8 @@ def _measured(facts: dict[str, Any]) -> str:
     valid = facts["metrics"]["validation"]
     if valid:
         shown = ", ".join(f"{name} {value:.4f}" for name, value in valid["metrics"].items())
-        parts.append(f"In training, on the validation split, which chose the epoch: {shown}.")
+        chose = "weights" if facts["model"] == "blend" else "epoch"
+        parts.append(f"In training, on the validation split, which chose the {chose}: {shown}.")
     if not facts["metrics"]["test"]:
         parts.append("No figures of a test are recorded in this bundle.")
     return "\n\n".join(parts)
@@ -159,7 +162,9 @@ def _limits(facts: dict[str, Any]) -> list[str]:
         "The figures above hold for that data and that split; tastes and catalogues move on.",
         "Titles and pictures of items come from outside: show them as text, never as markup.",
     ]
-    if facts["model"] in ("popularity", "item-knn") or not (facts["features"] or facts["model"] == "mllm"):
+    if facts["model"] == "blend":
+        limits.append("It is a sum of several models: a new item cannot be recommended without training them again.")
+    elif facts["model"] in ("popularity", "item-knn") or not (facts["features"] or facts["model"] == "mllm"):
         limits.append("Items are known by their ids alone: a new item cannot be recommended without training again.")
     if facts["model"] == "mllm":
         limits.append("It puts the proposals of a fast model in order; it does not search the catalogue by itself.")

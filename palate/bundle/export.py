@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
+from palate.rankers.blend import Blend
 from palate.rankers.gru4rec import Recurrent
 from palate.rankers.moe import SparseFeedForward
 from palate.rankers.packing import Grid
@@ -147,6 +148,10 @@ class UserVectors(nn.Module):
 
 def check_exportable(model: str) -> None:
     """Refuse a model that has no sequence encoder, or a machine without the exporter, before there is a bundle."""
+    if model == Blend.name:
+        raise PalateError(
+            "a blend is several models, not one sequence encoder to export", "Leave out --onnx, or export its parts."
+        )
     if not issubclass(RANKERS[model], SequentialRanker):
         raise PalateError(f"'{model}' has no sequence encoder to export", "Leave out --onnx.")
     for package in _PACKAGES:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from palate.errors import PalateError
+from palate.rankers.blend import Blend
 from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender
 
@@ -26,6 +27,11 @@ def check_growable(model: Recommender) -> SequentialRanker:
     if model.name == "mllm":
         raise PalateError(
             "a language model's bundle takes no new items", "Put them into the dataset and make its run again."
+        )
+    if isinstance(model, Blend):
+        raise PalateError(
+            "a blend takes no new items: its weights were chosen for parts that know these ones",
+            "Train its parts again on data with the new items, and blend those.",
         )
     raise PalateError(
         f"this '{model.name}' knows items by their ids alone: it has nothing to say of a new one",

@@ -22,6 +22,7 @@ COMMANDS = (
     "train",
     "attach",
     "align",
+    "blend",
     "summarise",
     "mllm",
     "tune",

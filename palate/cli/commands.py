@@ -167,6 +167,15 @@ class Commands:
             decides["candidates"] = file_digest(decides["candidates"])
         return decides
 
+    def _blend(self, given: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+        """All options of a blend; the runs that it is made of are known by their own keys."""
+        from palate.training.blend import check_fit
+
+        context = _context("blend")
+        decides = {name: given.get(name, _default(context, name)) for name in ("fit", "users", "exclude_seen")}
+        check_fit(decides["fit"])
+        return decides
+
     def _mllm_sft(self, given: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
         """All options of a fine-tuning, defaults included."""
         from palate.cli.mllm_settings import SFT, settings_from
@@ -219,6 +228,10 @@ def _context(command: str) -> Any:
             raise PalateError(f"this Palate has no command '{command}'", suggest(word, known))
         found = known[word]
     return found.context_class(found, info_name=command)
+
+
+def _default(context: Any, name: str) -> Any:
+    return next(one for one in context.command.params if one.name == name).get_default(context, call=True)
 
 
 def _words(command: str, values: dict[str, Any]) -> list[str]:

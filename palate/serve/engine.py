@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from palate.data.sequences import Sequences
+from palate.errors import PalateError
 from palate.mllm.cascade import Cascade
 from palate.objectives.base import Bias, Scores
+from palate.rankers.blend import Blend
 from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender
 from palate.serve.index import FaissIndex, top
@@ -137,6 +139,15 @@ class FactoredEngine(DenseEngine):
         return found
 
 
+class BlendEngine(DenseEngine):
+    """For weighted sums of models; items are alike by the vectors of the first part that has some."""
+
+    def __init__(self, model: Blend) -> None:
+        super().__init__(model)
+        neural = next((part for part in model.parts if isinstance(part, SequentialRanker)), None)
+        self.vectors = None if neural is None else neural.queries(Sequences.from_lists([])).items.cpu()
+
+
 class CascadeEngine(Engine):
     """For a fast model that proposes and a slow one that decides: one request after the other."""
 
@@ -164,6 +175,13 @@ def engine_of(model: Recommender, approximate: bool = False) -> Engine:
         return CascadeEngine(model)
     if isinstance(model, SequentialRanker):
         return FactoredEngine(model, approximate)
+    if isinstance(model, Blend):
+        if approximate:
+            raise PalateError(
+                "a blend sums scores of several models: FAISS, which searches one product, cannot find its best",
+                "Serve it with --index exact.",
+            )
+        return BlendEngine(model)
     return DenseEngine(model)
 
 

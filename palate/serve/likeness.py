@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from palate.errors import PalateError
+from palate.rankers.blend import Blend
 from palate.rankers.content_knn import ContentKNN
 from palate.rankers.item_knn import ItemKNN
 from palate.recommender import Recommender
@@ -23,19 +24,20 @@ def alike_by_vectors(vectors: Tensor, present: Tensor, item: int, k: int) -> tup
     return _best(cosine, item, k)
 
 
-def compares(model: Recommender) -> bool:
-    """Whether a model without item vectors keeps lists of items that are alike."""
-    return isinstance(model, ItemKNN | ContentKNN)
+def comparing(model: Recommender) -> ItemKNN | ContentKNN | None:
+    """The ranker that keeps lists of items that are alike: the model, or the first such part of a blend."""
+    parts = model.parts if isinstance(model, Blend) else (model,)
+    return next((part for part in parts if isinstance(part, ItemKNN | ContentKNN)), None)
 
 
 def alike_by_neighbours(model: Recommender, item: int, k: int) -> tuple[list[int], list[float]]:
     """The ``k`` nearest neighbours of a model that keeps such lists (by who took the items, or by their content)."""
-    if not compares(model):
+    found = comparing(model)
+    if found is None:
         raise PalateError(
             f"'{model.name}' does not compare items", "Ask another model, or compare by text or image if it has these."
         )
-    assert isinstance(model, ItemKNN | ContentKNN)
-    scores = model.alike(item)
+    scores = found.alike(item)
     return _best(scores.masked_fill(scores <= 0, -torch.inf), item, k)
 
 

@@ -8,7 +8,9 @@ import torch
 
 from palate.errors import PalateError
 from palate.mllm.cascade import Cascade
+from palate.rankers.blend import Blend
 from palate.rankers.sequential import SequentialRanker
+from palate.recommender import Recommender
 from palate.serve import schema
 from palate.serve.explain import Standing, modality_effects, standings, without_each
 
@@ -58,12 +60,18 @@ def _most(model: Served, history: list[int], notes: list[str]) -> int:
     most = _EXPLAINED_SLOWLY if model.slow else _EXPLAINED
     if isinstance(model.model, SequentialRanker):
         most = min(most, model.model.config.max_length)
-        if len(history) == 1:
-            notes.append("Without its only item the history would be a newcomer's, whose scores are of another kind.")
-            return 0
+    if _answers_newcomers_apart(model.model) and len(history) == 1:
+        notes.append("Without its only item the history would be a newcomer's, whose scores are of another kind.")
+        return 0
     if len(history) > most:
         notes.append(f"Only the newest {most} of {len(history)} items were left out one by one.")
     return most
+
+
+def _answers_newcomers_apart(model: Recommender) -> bool:
+    """Whether scores without a history are of another kind than those with one: popularity."""
+    parts = model.parts if isinstance(model, Blend) else (model,)
+    return any(isinstance(part, SequentialRanker) for part in parts)
 
 
 def _standings(model: Served, asked: list[list[int]], index: int, history: list[int]) -> list[Standing]:

@@ -26,7 +26,7 @@ from palate.serve.batching import MicroBatcher
 from palate.serve.config import ServeConfig
 from palate.serve.diversity import diversify
 from palate.serve.engine import Ask, Engine, Found, engine_of
-from palate.serve.likeness import alike_by_neighbours, alike_by_vectors, compares
+from palate.serve.likeness import alike_by_neighbours, alike_by_vectors, comparing
 from palate.serve.reasons import explain
 from palate.serve.rules import Rules
 from palate.serve.search import Search
@@ -102,7 +102,7 @@ class Served:
             fields=self.items.fields,
             explains=True,
             diversifies=self.engine.vectors is not None,
-            compares=self.engine.vectors is not None or compares(self.model),
+            compares=self.engine.vectors is not None or comparing(self.model) is not None,
         )
 
     def item(self, index: int, fields: bool = False) -> schema.Item:

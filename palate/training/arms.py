@@ -140,12 +140,13 @@ class Arms:
     async def job(self, name: str, arm: str, seed: int, settings: Mapping[str, Any], folder: Path) -> Job:
         """The job of an arm with these settings for its own; makes the run that it starts from."""
         start = self.recipe.arms[arm].start
-        parent = await self.final(start, seed) if start else None
+        parents = [await self.final(start, seed)] if start else []
+        parents += await together(self.final(other, one) for other, one in self.recipe.parts_of(arm, seed))
         others = {other: await self.choice(other) for other in self.recipe.choices_of(arm) if other != arm}
         table = self.recipe.options(arm, {**others, arm: settings})
         retriever = self.recipe.retriever_of(arm, table)
         proposes = await self.final(retriever, seed) if retriever else None
-        return self._job(name, arm, seed, table, folder, parent, proposes)
+        return self._job(name, arm, seed, table, folder, parents, proposes)
 
     # -- how it is made -------------------------------------------------------------------------------------------
 
@@ -157,16 +158,26 @@ class Arms:
         return await asyncio.shield(self._made[key])
 
     def _job(
-        self, name: str, arm: str, seed: int, table: Table, folder: Path, parent: Run | None, retriever: Run | None
+        self,
+        name: str,
+        arm: str,
+        seed: int,
+        table: Table,
+        folder: Path,
+        parents: Sequence[Run],
+        retriever: Run | None,
     ) -> Job:
         command = self.recipe.arms[arm].command
         if retriever is not None:
             table = {**table, "retriever": str(retriever.folder)}
         given = self.read(command, table, f"{self.recipe.path} [arm.{arm}]")
-        source = self.dataset[0] if parent is None else str(parent.folder)
-        words = [*command.split(), source, *given.words, "--seed", str(seed), "--out", str(folder), "--resume"]
-        state = None if parent is None else file_digest(parent.folder / "run.json")
-        marked = None if parent is None else self.mark_of(parent.folder).get("key")
+        sources = [str(parent.folder) for parent in parents] or [self.dataset[0]]
+        words = [*command.split(), *sources, *given.words, "--seed", str(seed), "--out", str(folder), "--resume"]
+        states = [file_digest(parent.folder / "run.json") for parent in parents]
+        marks = [self.mark_of(parent.folder).get("key") for parent in parents]
+        # One run that it starts from is written as it always was, so that comparisons made before are found again.
+        state = digest(*states) if len(states) > 1 else next(iter(states), None)
+        marked = marks if len(marks) > 1 else next(iter(marks), None)
         parts = [command, given.decides, seed, self.dataset[1], marked]
         if retriever is not None:
             state = digest(str(state), file_digest(retriever.folder / "run.json"))
@@ -184,7 +195,7 @@ class Arms:
         finished = (job.folder / "run.json").is_file() and Run.open(job.folder).finished
         if finished and mark.get("parent") != job.parent:
             raise PalateError(
-                f"{job.folder} was aligned from an earlier state of the run it starts from",
+                f"{job.folder} was made from an earlier state of a run that it starts from",
                 "Remove it (it is made again), or choose another --out.",
             )
         if finished and mark.get("key") == job.key:

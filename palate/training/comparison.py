@@ -61,6 +61,8 @@ class Wanted:
             for other in (start, retriever):
                 if other:
                     add(other, seed)
+            for other, one in recipe.parts_of(arm, seed):
+                add(other, one)
             before(arm)
             found[arm, seed] = None
 
@@ -69,6 +71,8 @@ class Wanted:
                 start = recipe.arms[searched].start
                 if start:
                     add(start, recipe.compare.seeds[0])
+                for other, one in recipe.parts_of(searched, recipe.compare.seeds[0]):
+                    add(other, one)
 
         for arm in self.arms:
             before(arm)
@@ -157,8 +161,9 @@ def plan(recipe: Recipe, wanted: Wanted, read: Read, dataset: str, out: Path) ->
         if retriever is not None:
             table["retriever"] = str(out / "runs" / f"{retriever}-{seed}")
         words = read(command, table, f"{recipe.path} [arm.{arm}]").words
-        source = str(out / "runs" / f"{start}-{seed}") if start else dataset
-        line = ["palate", *command.split(), source, *words, "--seed", str(seed), "--out", str(folder), "--resume"]
+        runs = [(start, seed)] if start else recipe.parts_of(arm, seed)
+        sources = [str(out / "runs" / f"{other}-{one}") for other, one in runs] or [dataset]
+        line = ["palate", *command.split(), *sources, *words, "--seed", str(seed), "--out", str(folder), "--resume"]
         rows.append({"name": name, "command": line, "and": open_})
 
     for arm in wanted.searched(recipe):
@@ -273,7 +278,7 @@ def costs_of(
         search = chosen.get(group.label, {})
         arm = recipe.arms[group.label]
         rows[group.label] = {
-            "from": arm.start,
+            "from": arm.start or " + ".join(arm.blend) or None,
             "like": arm.like,
             "runs": len(seconds),
             "seconds": round(sum(seconds), 3),

@@ -16,6 +16,7 @@ from palate.features.fields import FieldStore, make_vocabulary
 from palate.features.neighbours import check_sources
 from palate.features.store import FeatureStore
 from palate.objectives import OBJECTIVES, Objective
+from palate.rankers.blend import Blend
 from palate.rankers.field_bags import FIELDS
 from palate.rankers.registry import RANKERS
 from palate.rankers.sequential import SequentialConfig, SequentialRanker, feature_widths
@@ -75,6 +76,8 @@ def make_plan(
             raise PalateError(f"unknown section '{name}' in the settings", suggest(name, SECTIONS))
     options: dict[str, Any] = {"modalities": list(modalities), "missing": missing, "objective": objective}
     where = f"settings [ranker] of {model}"
+    if kind is Blend:
+        raise PalateError(f"{model} is made of trained runs", "Train its parts, then: palate blend RUN RUN --out RUN.")
     if not issubclass(kind, SequentialRanker) and not hasattr(kind, "fit"):
         raise PalateError(f"{model} is not trained like a ranker", "Fine-tune it: palate mllm sft.")
     if not issubclass(kind, SequentialRanker):

@@ -59,12 +59,15 @@ from palate.training.search_space import Choices, Interval
 Space = Choices | Interval
 Table = dict[str, Any]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-_TABLES = ("compare", "train", "align", "attach", "mllm", "evaluate", "arm", "curve")
+_TABLES = ("compare", "train", "attach", "align", "blend", "mllm", "evaluate", "arm", "curve")
 # What an arm from scratch is made by, and what continues it.
 NEXT = {"train": "align", "mllm sft": "mllm align", "mllm align": "mllm align", "align": "align", "attach": "align"}
 _FIRST = ("train", "mllm sft")
 # What a ranker's run may be continued by instead, where an arm says so.
 _ATTACH = "attach"
+BLEND = "blend"
+# Made by a command whose runs rank the whole catalogue, so that they can be parts of a blend.
+_BLENDABLE = ("train", "attach", "align")
 _MLLM = ("warm-up", "sft", "zero-shot", "align", "audit", "merge", "probe")
 
 
@@ -130,7 +133,8 @@ class Arm:
         own: its own options and sections, as written.
         shared: whether the shared table of its command lies below them.
         search: option or ``section.key`` -> what to try.
-        command: ``train``, ``attach``, ``align``, ``mllm sft`` or ``mllm align``.
+        command: ``train``, ``attach``, ``align``, ``blend``, ``mllm sft`` or ``mllm align``.
+        blend: the arms whose runs it blends.
     """
 
     name: str
@@ -140,6 +144,7 @@ class Arm:
     shared: bool = True
     search: dict[str, Space] = field(default_factory=dict)
     command: str = "train"
+    blend: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,6 +181,18 @@ class Recipe:
         shared = self.shared[arm.command] if arm.shared else {}
         below = self.options(arm.like, chosen) if arm.like else shared
         return override(merged(below, arm.own), chosen.get(name, {}))
+
+    def parts_of(self, name: str, seed: int) -> list[tuple[str, int]]:
+        """Arm and seed of every run that a blend is made of; none where the arm is no blend.
+
+        An arm that is named again gives its run of the next seed of the comparison, the first one after the last.
+        """
+        seeds, found = self.compare.seeds, []
+        for place, arm in enumerate(self.arms[name].blend):
+            later = self.arms[name].blend[:place].count(arm)
+            within = seeds[(seeds.index(seed) + later) % len(seeds)] if seed in seeds else seed + later
+            found.append((arm, within))
+        return found
 
     def retriever_of(self, name: str, table: Table) -> str | None:
         """The arm that proposes items to an alignment of a language model; None where it is no arm, or none at all."""
@@ -217,10 +234,18 @@ def read_recipe(path: Path | str, also: Sequence[str] = ()) -> Recipe:
             if other is not None and other not in arms:
                 raise PalateError(f"{path} [arm.{name}]: '{key}' names no arm: '{other}'", suggest(other, arms))
     _refuse_cycles(arms, path)
+    for arm in arms.values():
+        _check_blend(arm, arms, compare.seeds, path)
     arms = {name: _with_start(arm, arms, path) for name, arm in arms.items()}
     arms = {name: replace(arm, command=_command(arm, arms, path)) for name, arm in arms.items()}
+    for arm in arms.values():
+        for other in arm.blend:
+            if arms[other].command not in _BLENDABLE:
+                raise PalateError(
+                    f"{path} [arm.{arm.name}]: 'blend' names '{other}', a language model", "Name arms that are fast."
+                )
     curves = {name: _curve(name, table, arms, path) for name, table in tables.get("curve", {}).items()}
-    shared = {name: dashed(_table(tables, name)) for name in NEXT}
+    shared = {name: dashed(_table(tables, name)) for name in (*NEXT, BLEND)}
     recipe = Recipe(path, compare, arms, curves, shared, dashed(tables.get("evaluate", {})), digest(path.read_bytes()))
     for key, names in (("base", [recipe.base]), ("family", recipe.family)):
         for name in names:
@@ -240,6 +265,11 @@ def _arm(name: str, table: Any, path: Path) -> Arm:
     search = own.pop("search", {})
     words = {key: own.pop(key, None) for key in ("from", "like")}
     command = own.pop("command", None)
+    blend = own.pop(BLEND, [])
+    if not isinstance(blend, list) or len(blend) == 1 or not all(isinstance(one, str) for one in blend):
+        raise PalateError(f"{where}: 'blend' is {blend!r}", 'Write a list of two arms or more: blend = ["a", "b"].')
+    if blend and (command or words["from"] or words["like"]):
+        raise PalateError(f"{where}: a blend is made of its arms alone", "Leave out 'command', 'from' and 'like'.")
     if command is not None and command not in (*_FIRST, _ATTACH):
         raise PalateError(f"{where}: 'command' is {command!r}", suggest(str(command), (*_FIRST, _ATTACH)))
     if command == _ATTACH and not words["from"]:
@@ -257,7 +287,26 @@ def _arm(name: str, table: Any, path: Path) -> Arm:
     if not isinstance(search, dict):
         raise PalateError(f"{where}: 'search' is {search!r}", f"Write a table [arm.{name}.search].")
     spaces = {_setting(key): _space(key, entry, f"{where}: search") for key, entry in _flat(search).items()}
-    return Arm(name, words["from"], words["like"], own, shared, spaces, command or "train")
+    made_by = BLEND if blend else command or "train"
+    return Arm(name, words["from"], words["like"], own, shared, spaces, made_by, tuple(blend))
+
+
+def _check_blend(arm: Arm, arms: Mapping[str, Arm], seeds: Sequence[int], path: Path) -> None:
+    """Refuse a blend of what is no arm or a blend itself, and an arm that goes on from a blend."""
+    where = f"{path} [arm.{arm.name}]"
+    for other in arm.blend:
+        if other not in arms:
+            raise PalateError(f"{where}: 'blend' names no arm: '{other}'", suggest(other, arms))
+        if arms[other].blend:
+            raise PalateError(f"{where}: 'blend' names '{other}', a blend itself", "Name its arms in its place.")
+        if arm.blend.count(other) > len(seeds):
+            raise PalateError(
+                f"{where}: 'blend' names '{other}' {arm.blend.count(other)} times, with {len(seeds)} seeds",
+                "Each time stands for another seed: give [compare] more of them.",
+            )
+    for start in (arm.start, arm.like):
+        if start is not None and arms[start].blend:
+            raise PalateError(f"{where}: nothing goes on from '{start}', which is a blend", "Start from its arms.")
 
 
 def _curve(name: str, table: Any, arms: Mapping[str, Arm], path: Path) -> Curve:

@@ -24,6 +24,7 @@ CONTRACT = {
     "train": {"--model", "--modalities", "--missing", "--objective", "--epochs", "--out", "--resume", "--seed"},
     "tune": {"--config", "--trials", "--seed"},
     "align": {"--objective", "--negatives", "--pool-k", "--mask-future-train", "--out", "--resume", "--seed"},
+    "blend": {"--out", "--fit", "--users", "--exclude-seen", "--keep-seen", "--dataset", "--resume", "--seed"},
     "evaluate": {
         *("--protocol", "--exclude-seen", "--keep-seen", "--split", "--out", "--seed"),
         *("--users", "--users-seed", "--retriever", "--depth", "--blend"),

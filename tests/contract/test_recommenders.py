@@ -73,6 +73,19 @@ def neural(name: str, **options: object) -> Callable[[Dataset], Recommender]:
     return make
 
 
+def blended(*names: str) -> Callable[[Dataset], Recommender]:
+    """Several rankers of this table with weights set by hand."""
+
+    def make(dataset: Dataset) -> Recommender:
+        kind = RANKERS["blend"]
+        parts = [FACTORIES[name](dataset) for name in names]
+        config = [{"kind": part.name, "weight": 1.0 + row, "scale": 0.5 + row} for row, part in enumerate(parts)]
+        recommender: Recommender = kind(parts, kind.Config(parts=config))
+        return recommender
+
+    return make
+
+
 FACTORIES: dict[str, Callable[[Dataset], Recommender]] = {
     "popularity": fitted("popularity"),
     "popularity, recent": fitted("popularity", half_life_days=0.001),
@@ -82,6 +95,7 @@ FACTORIES: dict[str, Callable[[Dataset], Recommender]] = {
     "sasrec": neural("sasrec"),
     "sasrec, experts": neural("sasrec", ffn="moe"),
     "sasrec, two experts active": neural("sasrec", ffn="moe", experts=3, active=2),
+    "blend": blended("popularity", "item-knn", "sasrec", "gru4rec"),
 }
 
 
@@ -184,7 +198,7 @@ def test_recommend_refuses_to_recommend_nothing(model, histories):
 
 def test_saving_keeps_the_scores_and_runs_no_code(model, histories, tmp_path):
     model.save(tmp_path)
-    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".json", ".safetensors"}
     loaded = type(model).load(tmp_path)
     assert loaded.num_items == ITEMS
     torch.testing.assert_close(loaded.score(histories), model.score(histories), rtol=0, atol=0)
@@ -196,7 +210,7 @@ def test_saving_keeps_the_scores_and_runs_no_code(model, histories, tmp_path):
 
 def test_a_damaged_folder_is_a_clear_error(model, tmp_path):
     model.save(tmp_path)
-    for path in tmp_path.glob("*.safetensors"):
+    for path in tmp_path.rglob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(PalateError, match=r"damaged|holds no"):
         type(model).load(tmp_path)

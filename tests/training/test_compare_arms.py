@@ -82,15 +82,18 @@ class FakePalate:
         self.most_busy = max(self.busy, self.most_busy)
         await asyncio.sleep(0.001)
         self.busy -= 1
-        command, source, table, _, seed, _, out, resume = words
+        command, *sources, table, _, seed, _, out, resume = words
         assert resume == "--resume"
         log.parent.mkdir(parents=True, exist_ok=True)
         if log.stem in self.fails:
             log.write_text("Epoch 1\nError: it went wrong.\n")
             return self.fails[log.stem]
         if command == "align":
+            (source,) = sources
             assert Run.open(source).finished, "aligned before its start was there"
             assert Run.open(source).seed == int(seed)
+        if command == "blend":
+            assert all(Run.open(source).finished for source in sources), "blended before its parts were there"
         options = {"table": json.loads(table), "settings": {"trainer": {"metric": "NDCG@5"}}}
         if (Path(out) / "run.json").exists():
             if Run.open(out).info["options"] != options:
@@ -270,7 +273,40 @@ def test_a_start_that_was_made_again_is_noticed(recipe: Recipe, palate: FakePala
     info = tmp_path / "out/runs/base-1/run.json"
     write_json(info, {**read_json(info), "seconds": 99})
     _, failures = work(recipe, palate, tmp_path)
-    assert sorted("aligned from an earlier state" in str(one) for one in failures) == [True, True]
+    assert sorted("made from an earlier state" in str(one) for one in failures) == [True, True]
+
+
+BLENDS = """
+[compare]
+seeds = [0, 1]
+[train]
+model = "sasrec"
+[arm.one]
+[arm.two]
+ranker = { dim = 128 }
+[arm.both]
+blend = ["one", "two"]
+[arm.seeds]
+blend = ["one", "one"]
+"""
+
+
+def test_blends_are_made_of_finished_runs(palate: FakePalate, tmp_path: Path) -> None:
+    recipe = written(tmp_path, BLENDS)
+    _, failures = work(recipe, palate, tmp_path)
+    assert failures == []
+    assert sorted(palate.calls) == sorted(f"{arm}-{seed}" for arm in recipe.arms for seed in (0, 1))
+    runs = tmp_path / "out/runs"
+    command = read_json(runs / "seeds-1" / "compare.json")["command"]
+    assert command[:4] == ["palate", "blend", str(runs / "one-1"), str(runs / "one-0")]
+    rows = {row["name"]: row["command"] for row in plan(recipe, Wanted(["both"], [1], 4, []), read, "data", tmp_path)}
+    assert rows["both-1"][:4] == ["palate", "blend", str(tmp_path / "runs/one-1"), str(tmp_path / "runs/two-1")]
+    palate.calls.clear()
+    assert work(recipe, palate, tmp_path)[1] == []
+    assert palate.calls == []
+    write_json(runs / "two-1" / "run.json", {**read_json(runs / "two-1" / "run.json"), "seconds": 99})
+    _, failures = work(recipe, palate, tmp_path)
+    assert [str(one).count("both-1 was made from an earlier state") for one in failures] == [1]
 
 
 def test_a_continuum_is_searched_with_as_many_trials(palate: FakePalate, tmp_path: Path) -> None:

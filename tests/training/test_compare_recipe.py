@@ -38,6 +38,12 @@ negatives = { name = "uniform", power = 2 }
 [arm.popular]
 shared = false
 model = "popularity"
+[blend]
+users = 100
+[arm.both]
+blend = ["base", "popular"]
+[arm.seeds]
+blend = ["base", "base"]
 [curve.k]
 arm = "dpo"
 setting = "pool-k"
@@ -55,7 +61,7 @@ def reading(tmp_path: Path, text: str = RECIPE) -> Recipe:
 def test_options_of_an_arm_are_shared_then_its_own_then_chosen(tmp_path: Path) -> None:
     recipe = reading(tmp_path)
     assert recipe.base == "base"
-    assert recipe.family == ["dpo", "uniform", "popular"]
+    assert recipe.family == ["dpo", "uniform", "popular", "both", "seeds"]
     assert recipe.options("base", {}) == {"model": "sasrec", "batch-size": 7, "ranker": {"dim": 8}}
     assert recipe.options("popular", {}) == {"model": "popularity"}
     chosen = {"dpo": {"preference.beta": 0.3, "pool-k": 5}}
@@ -83,6 +89,20 @@ def test_the_runs_that_are_needed(tmp_path: Path) -> None:
     assert Wanted(["base", "dpo"], [1], 4, ["k"], until="trials").finals(recipe) == [("base", 3)]
     curve = Wanted(["base"], [1], 4, ["k"])
     assert curve.finals(recipe) == [("base", 1), ("base", 3), ("dpo", 3)]
+
+
+def test_a_blend_takes_the_runs_of_its_arms(tmp_path: Path) -> None:
+    recipe = reading(tmp_path)
+    assert (recipe.arms["both"].command, recipe.options("both", {})) == ("blend", {"users": 100})
+    assert recipe.parts_of("both", 1) == [("base", 1), ("popular", 1)]
+    # The same arm again is its run of the next seed, the first one after the last; beyond them, one more.
+    assert recipe.parts_of("seeds", 3) == [("base", 3), ("base", 1)]
+    assert recipe.parts_of("seeds", 1) == [("base", 1), ("base", 3)]
+    assert recipe.parts_of("seeds", 7) == [("base", 7), ("base", 8)]
+    assert recipe.parts_of("base", 3) == []
+    assert Wanted(["seeds"], [3], 4, []).finals(recipe) == [("base", 3), ("base", 1), ("seeds", 3)]
+    searched = reading(tmp_path, RECIPE.replace('["base", "popular"]', '["dpo", "popular"]'))
+    assert Wanted(["both"], [1], 4, []).searched(searched) == ["dpo"]
 
 
 def test_merging() -> None:
@@ -122,6 +142,13 @@ def test_merging() -> None:
         ("values = [1, 2,", "values = [0, 2,", "no place for 0 or less"),
         ("values = [1, 2,", "values = [2, 2,", "a value occurs twice"),
         ('values = [1, 2, "all"]', "values = []", "'values'"),
+        ('["base", "popular"]', '["base"]', "[arm.both]: 'blend' is ['base']"),
+        ('["base", "popular"]', '["base", "popluar"]', "'blend' names no arm: 'popluar'. Did you mean 'popular'?"),
+        ('["base", "popular"]', '["base", "seeds"]', "'blend' names 'seeds', a blend itself"),
+        ('["base", "base"]', '["base", "base", "base"]', "'blend' names 'base' 3 times, with 2 seeds"),
+        ('["base", "popular"]', '["base", "popular"]\nlike = "base"', "a blend is made of its arms alone"),
+        ('from = "base"', 'from = "both"', "[arm.dpo]: nothing goes on from 'both'"),
+        ("[arm.popular]\nshared = false", '[arm.popular]\ncommand = "mllm sft"', "'popular', a language model"),
         (RECIPE[RECIPE.index("[arm.base]") :], "", "has no arms"),
     ],
 )
