@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,7 +86,11 @@ class Commands:
         plan = make_plan(
             model, names, given.get("missing", "learned"), given.get("objective", "cross-entropy"), settings
         )
-        stores = open_features(self.folder, self.dataset.catalogue, names, list(given.get("store") or []))
+        stores: dict[str, Any] = dict(
+            open_features(self.folder, self.dataset.catalogue, names, list(given.get("store") or []))
+        )
+        if hasattr(plan.kind, "features_read"):
+            stores |= plan.kind.features_read(replace(self.dataset, folder=self.folder), plan.ranker)
         return {
             "model": model,
             "options": plan.options,

@@ -156,6 +156,7 @@ class LexicalStore:
         """Facts for reports and run folders."""
         return {
             "modality": self.modality,
+            "layout": LAYOUT,
             "encoder": self.encoder,
             "encoder_fingerprint": self.info["encoder"]["fingerprint"],
             "content": self.info["content"],
