@@ -69,6 +69,17 @@ def test_new_texts_are_weighed_as_those_of_the_store(dataset: Dataset) -> None:
     assert np.diff(new.indptr).tolist() == [5, 0, 0, 1]
 
 
+def test_words_that_many_items_have_are_left_out() -> None:
+    assert LexicalOptions().most_items(30) == 100
+    assert LexicalOptions().most_items(10_000) == 500
+    assert LexicalOptions(max_df=0.2).most_items(10_000) == 2000
+
+
+def test_a_common_word_is_left_out(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("palate.features.lexical._FEW", 3)
+    assert "red" not in encoded(dataset).vocabulary["term"].to_list()  # four of eight items have it
+
+
 def test_characters_find_what_words_do_not(dataset: Dataset) -> None:
     store = encoded(dataset, options=LexicalOptions(analyzer="char"), store="char")
     assert store.encoder == "tf-idf-char"
