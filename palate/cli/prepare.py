@@ -22,7 +22,8 @@ def prepare(
     reader: Annotated[
         str,
         typer.Option(
-            help="Layout of the source: movielens, amazon, microlens, recbole, sequences, table, or a plug-in's."
+            help="Layout of the source: movielens, amazon, microlens, recbole, hm, interactions, sequences, table, "
+            "or a plug-in's."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the new dataset.")],
@@ -134,6 +135,8 @@ def prepare(
 
     For example: palate prepare ml-100k --reader movielens --min-rating 4 --k-core 5 --out data/ml-100k
     """
+    from palate.data.doctor import Level
+    from palate.data.doctor.order import id_order
     from palate.data.folder import carried
     from palate.data.prepare import prepare as make
 
@@ -172,6 +175,9 @@ def prepare(
         print(json.dumps({**dataset.manifest, "fingerprint": dataset.fingerprint}, indent=2, ensure_ascii=False))
     else:
         _show(dataset, out)
+    for finding in id_order(dataset):
+        if finding.level in (Level.WARNING, Level.ERROR):
+            typer.echo(f"Warning: {finding.message} See `palate doctor`.", err=True)
     if kept:
         folders = " and ".join(f"{name}/" for name in kept)
         typer.echo(

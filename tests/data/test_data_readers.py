@@ -319,7 +319,7 @@ def test_recbole_files_that_cannot_be_read(tmp_path: Path, text: str, options: d
 # Any reader
 
 
-@pytest.mark.parametrize("reader", ["movielens", "amazon", "microlens", "sequences"])
+@pytest.mark.parametrize("reader", ["movielens", "amazon", "microlens", "sequences", "hm"])
 def test_an_option_that_a_reader_would_ignore_is_refused(tmp_path: Path, reader: str) -> None:
     refuses(ratings(tmp_path), reader, "takes no --columns", columns={"user": "uid"})
 

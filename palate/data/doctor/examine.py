@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from palate.data.dataset import Dataset
-from palate.data.doctor import content, dislikes, ids, pictures, population, splits, times
+from palate.data.doctor import content, dislikes, ids, order, pictures, population, splits, times
 from palate.data.doctor.finding import Finding, Level
 
 Check = Callable[[Dataset], list[Finding]]
@@ -20,6 +20,7 @@ CHECKS: tuple[Check, ...] = (
     times.no_times,
     times.time_order,
     times.time_ties,
+    order.id_order,
     times.future,
     splits.repeated_targets,
     splits.cold_targets,

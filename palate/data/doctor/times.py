@@ -19,7 +19,7 @@ def no_times(data: Dataset) -> list[Finding]:
     if times is None:
         text = "The source has no times: the order is that of the file, and leaks over time cannot be measured."
         return [Finding("times", Level.NOTE, text, len(data), 1.0)]
-    wrong = (times < _1990) | (times >= _2100)
+    wrong = ~plausible(times)
     if wrong.any():
         share = float(wrong.mean())
         text = (
@@ -41,6 +41,11 @@ def no_times(data: Dataset) -> list[Finding]:
             "times", Level.OK, f"The log runs from {first} to {last}; a user's median span is {middle / _DAY:.0f} days."
         )
     ]
+
+
+def plausible(times: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which times (Unix milliseconds) lie in the years 1990 to 2099."""
+    return (times >= _1990) & (times < _2100)
 
 
 def time_order(data: Dataset) -> list[Finding]:

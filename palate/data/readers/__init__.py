@@ -11,6 +11,8 @@ READERS = Registry(
         "amazon": "palate.data.readers.amazon:Amazon",
         "microlens": "palate.data.readers.microlens:MicroLens",
         "recbole": "palate.data.readers.recbole:RecBole",
+        "hm": "palate.data.readers.hm:HM",
+        "interactions": "palate.data.readers.interactions:InteractionFiles",
         "sequences": "palate.data.readers.sequences:SequenceFiles",
         "table": "palate.data.readers.table:Table",
     },

@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from palate.errors import PalateError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+_THREE_DIGITS = re.compile(r"^\d{3}$")
 
 
-def find_pictures(folder: Path, prefix: str = "") -> dict[str, str]:
+def find_pictures(folder: Path, prefix: str = "", prefixes: bool = False) -> dict[str, str]:
     """Item id -> file name, for every picture ``<item id>.jpg`` (or .png, .webp ...) directly in ``folder``.
 
     Args:
         prefix: put before the file name, e.g. ``"posters/"`` where the root is the folder's parent.
+        prefixes: whether pictures are also in sub-folders named by the first three digits of the id
+            (``011/0111565001.jpg``).
     """
     names: dict[str, str] = {}
+    folders: list[str] = []
     with os.scandir(folder) as entries:
-        for name in sorted(entry.name for entry in entries):
-            stem, ending = os.path.splitext(name)  # noqa: PTH122 - a Path each is slow for a million pictures
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            stem, ending = os.path.splitext(entry.name)  # noqa: PTH122 - a Path each is slow for a million pictures
             if ending.lower() in ENDINGS:
-                names.setdefault(stem, f"{prefix}{name}")
+                names.setdefault(stem, f"{prefix}{entry.name}")
+            elif prefixes and _THREE_DIGITS.match(entry.name) and entry.is_dir():
+                folders.append(entry.name)
+    for name in folders:
+        names = find_pictures(folder / name, f"{prefix}{name}/") | names
     return names
 
 
-def pictures_of(source: Path, given: Path | None, *usual: str) -> tuple[dict[str, str], Path]:
+def pictures_of(source: Path, given: Path | None, *usual: str, prefixes: bool = False) -> tuple[dict[str, str], Path]:
     """The pictures in the folder that the user gave, or else in the first usual folder inside ``source``.
+
+    Args:
+        prefixes: as for :func:`find_pictures`.
 
     Returns:
         Item id -> path relative to the root, and the root.
@@ -34,11 +46,11 @@ def pictures_of(source: Path, given: Path | None, *usual: str) -> tuple[dict[str
     if given is not None:
         if not given.is_dir():
             raise PalateError(f"--images {given} is not a folder", "Give the folder that holds the pictures.")
-        found = find_pictures(given)
+        found = find_pictures(given, prefixes=prefixes)
         if not found:
             raise PalateError(f"--images {given} holds no pictures", f"Name them ITEM_ID{ENDINGS[0]}.")
         return found, given
     for name in usual:
         if (source / name).is_dir():
-            return find_pictures(source / name, f"{name}/"), source
+            return find_pictures(source / name, f"{name}/", prefixes), source
     return {}, source

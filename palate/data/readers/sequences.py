@@ -1,4 +1,4 @@
-"""``user_sequence.txt`` + ``item_text.tsv``: a line a user, items oldest first; a line an item."""
+"""``user_sequence.txt``, one line per user with its items oldest first, and the item files beside it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import polars as pl
 
 from palate.data.readers.base import ReaderOptions, Source
+from palate.data.readers.items import read_items
 from palate.data.readers.pictures import pictures_of
-from palate.data.readers.text import scan_delimited, scan_lines, unreadable
+from palate.data.readers.text import scan_lines, unreadable
 from palate.errors import PalateError
 
 LOG = "user_sequence.txt"
-TEXTS = "item_text.tsv"
 
 
 class SequenceFiles:
@@ -30,11 +30,8 @@ class SequenceFiles:
         folder = log.parent
         images, root = pictures_of(folder, options.images, "images")
         interactions, report = sequence_rows(log)
-        catalogue, files = None, [log]
-        if (folder / TEXTS).is_file():
-            catalogue = _texts(folder / TEXTS, report)
-            files.append(folder / TEXTS)
-        return Source(interactions, files, catalogue, images, root, report=report)
+        catalogue, files = read_items(folder)
+        return Source(interactions, [log, *files], catalogue, images, root, report=report)
 
 
 def sequence_rows(path: Path) -> tuple[pl.LazyFrame, dict[str, Any]]:
@@ -51,14 +48,3 @@ def sequence_rows(path: Path) -> tuple[pl.LazyFrame, dict[str, Any]]:
         .explode("item")
     )
     return pairs, {"users_without_items": int(alone)} if alone else {}
-
-
-def _texts(path: Path, report: dict[str, Any]) -> pl.DataFrame:
-    """``item_id`` and ``text`` (the title); further columns become fields."""
-    table = scan_delimited(path, "\t", quoted=False)
-    table.require(["item_id", "text"], f"Expected a header line with item_id and text; it has: {table.columns}.")
-    try:
-        frame = table.frame.select(pl.all().exclude("__row")).rename({"text": "title"}).collect()
-    except pl.exceptions.PolarsError as error:
-        raise unreadable(path, error) from None
-    return frame

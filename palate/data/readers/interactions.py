@@ -1,0 +1,57 @@
+"""``interactions.tsv``: one row per interaction under a header line, with a catalogue and pictures beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import polars as pl
+
+from palate.data.readers.base import ReaderOptions, Source
+from palate.data.readers.find import one_file
+from palate.data.readers.items import read_items
+from palate.data.readers.pictures import pictures_of
+from palate.data.readers.shape import explain_cell, pick_columns, shape_interactions
+from palate.data.readers.text import Delimited, scan_delimited, unreadable
+from palate.errors import PalateError
+
+_SEPARATORS = {"interactions.tsv": "\t", "interactions.csv": ","}
+# "Rated 3 or more": 1 is a like and 0 a dislike, so it serves as the weight where there is no rating.
+_LIKED = "ge3"
+
+
+class InteractionFiles:
+    """``interactions.tsv`` (user, item, timestamp, and a rating, a weight or ``ge3``), item files and pictures."""
+
+    takes: ClassVar[frozenset[str]] = frozenset({"columns", "time_unit"})
+
+    def read(self, source: Path, options: ReaderOptions) -> Source:
+        log = one_file(source, _SEPARATORS.__contains__, "interactions.tsv or interactions.csv")
+        table = scan_delimited(log, "," if log.suffix.lower() == ".csv" else "\t", quoted=log.suffix.lower() == ".csv")
+        there = table.columns
+        columns = pick_columns(there, options.columns, str(log))
+        if "weight" not in columns and _LIKED in there:
+            columns["weight"] = _LIKED
+        try:
+            interactions, unit = shape_interactions(table.frame, columns, str(log))
+        except pl.exceptions.PolarsError as error:
+            raise _explain(table, None, columns) or unreadable(log, error) from None
+        catalogue, files = read_items(log.parent)
+        images, root = pictures_of(log.parent, options.images, "images", "posters")
+        return Source(
+            interactions=interactions,
+            files=[log, *files],
+            catalogue=catalogue,
+            images=images,
+            root=root,
+            time_unit=options.time_unit if unit == "auto" else unit,
+            explain=lambda row: _explain(table, row, columns),
+        )
+
+
+def _explain(table: Delimited, row: int | None, columns: Mapping[str, str]) -> PalateError | None:
+    if row is None:
+        return table.explain(None, columns)
+    cells = table.frame.slice(row, 1).collect().to_dicts()[0]
+    return explain_cell(cells, columns, f"{table.path}, row {cells['__row']}")
