@@ -41,7 +41,7 @@ def describe(path: Path | str) -> Facts:
 
 
 def kind_of(folder: Path) -> str | None:
-    """``bundle``, ``dataset``, ``feature store``, ``run``, ``evaluation``, ``tuning``, ``summaries`` or None."""
+    """``bundle``, ``dataset``, ``feature store``, ``list of neighbours``, ``run``, ``evaluation`` ... or None."""
     return next((_KINDS[marker] for marker in _FOLDERS if (folder / marker).is_file()), None)
 
 
@@ -96,6 +96,10 @@ def _store_line(folder: Path) -> str:
 def _store(folder: Path) -> Facts:
     info = read_json(folder / "store.json")
     return {"kind": "feature store", **{key: value for key, value in info.items() if key not in ("format", "complete")}}
+
+
+def _neighbours(folder: Path) -> Facts:
+    return {"kind": "list of neighbours", **_without_format(folder / "neighbours.json")}
 
 
 def _run(folder: Path) -> Facts:
@@ -237,6 +241,7 @@ def _image(path: Path) -> Facts:
 _FOLDERS: dict[str, Callable[[Path], Facts]] = {
     "bundle.json": _bundle,
     "store.json": _store,
+    "neighbours.json": _neighbours,
     "run.json": _run,
     "manifest.json": _dataset,
     "study.json": _tuning,
@@ -246,6 +251,7 @@ _FOLDERS: dict[str, Callable[[Path], Facts]] = {
 _KINDS = {
     "bundle.json": "bundle",
     "store.json": "feature store",
+    "neighbours.json": "list of neighbours",
     "run.json": "run",
     "manifest.json": "dataset",
     "study.json": "tuning",

@@ -72,7 +72,7 @@ def save_features(run: Run, folder: Path, wanted: bool | None) -> tuple[dict[str
             "encoder": encoder,
         }
         facts[name]["file"] = None
-        if wanted is False:
+        if wanted is False or told.get("layout") == "sparse":  # words: the model carries what it made of them
             continue
         if store is None:
             gone = f"the {name} features that the run was trained on are not with its dataset any more"

@@ -33,6 +33,11 @@ def check_growable(model: Recommender) -> SequentialRanker:
             "a blend takes no new items: its weights were chosen for parts that know these ones",
             "Train its parts again on data with the new items, and blend those.",
         )
+    if model.name == "content-knn":
+        raise PalateError(
+            "a bundle of content-knn takes no new items: its lists were made of all items at once",
+            "Put them into the dataset, encode it and train again; nothing of it takes long.",
+        )
     raise PalateError(
         f"this '{model.name}' knows items by their ids alone: it has nothing to say of a new one",
         "Train sasrec or gru4rec with --modalities text (or id,text,image), or this one again with the new items.",

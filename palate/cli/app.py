@@ -19,6 +19,7 @@ COMMANDS = (
     "prepare",
     "doctor",
     "encode",
+    "neighbours",
     "train",
     "attach",
     "align",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +88,9 @@ class Commands:
             model, names, given.get("missing", "learned"), given.get("objective", "cross-entropy"), settings, sources
         )
         opened = open_features(self.folder, self.dataset.catalogue, names, list(given.get("store") or []))
-        stores = add_fields(plan.ranker, self.dataset, opened)
+        stores: dict[str, Any] = dict(add_fields(plan.ranker, self.dataset, opened))
+        if hasattr(plan.kind, "features_read"):
+            stores |= plan.kind.features_read(replace(self.dataset, folder=self.folder), plan.ranker)
         near = {name: open_source(self.dataset, name, self.folder) for name in plan.neighbours.sources}
         found = {name: store.fingerprint for name, store in near.items() if store is not None}
         return {

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 def train(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder made by `palate prepare`.")],
-    model: Annotated[str, typer.Option(help="popularity, item-knn, gru4rec, sasrec, or a plug-in's name.")],
+    model: Annotated[
+        str, typer.Option(help="popularity, item-knn, content-knn, gru4rec, sasrec, or a plug-in's name.")
+    ],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the new run.")],
     modalities: Annotated[
         str,

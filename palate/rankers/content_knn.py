@@ -18,7 +18,9 @@ from palate.data.dataset import Dataset
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.features.co_occurrence import weighted_histories
-from palate.features.neighbours import KEEP, NeighbourList, check_sources, neighbour_list, sources
+from palate.features.lexical import LexicalStore
+from palate.features.neighbours import KEEP, NeighbourList, neighbour_list, open_source, sources
+from palate.features.store import FeatureStore
 from palate.rankers.stored import REMEDY, read_model, write_model
 from palate.recommender import Histories, Recommender, as_sequences
 
@@ -104,20 +106,22 @@ class ContentKNN(Recommender):
         self.num_items = len(counts) - 1
 
     @classmethod
-    def check_fit(cls, dataset: Dataset, config: ContentKNNConfig) -> None:
-        """Refuse, before any work, what :meth:`fit` would refuse.
+    def features_read(cls, dataset: Dataset, config: ContentKNNConfig) -> dict[str, FeatureStore | LexicalStore]:
+        """The stores that :meth:`fit` reads, for the run's record; refused is what it would refuse.
 
         Raises:
             PalateError: no source, an unknown one, a stale store.
         """
-        check_sources(dataset, _sources(dataset, config))
+        stores = {name: open_source(dataset, name, dataset.folder) for name in _sources(dataset, config)}
+        return {name: store for name, store in stores.items() if store is not None}
 
     @classmethod
     def fit(cls, dataset: Dataset, config: ContentKNNConfig | None = None, seed: int = 0) -> Self:
         """Make the lists, or read those that the data set's folder keeps. Nothing is random."""
         config = config or ContentKNNConfig()
         names = _sources(dataset, config)
-        check_sources(dataset, names)
+        for name in names:
+            open_source(dataset, name, dataset.folder)  # all of them, before the first list is made
         lists = [neighbour_list(dataset, name, keep=config.keep) for name in names]
         counts = torch.from_numpy(dataset.train_counts.astype(np.float32))
         return cls(lists, counts, config.model_copy(update={"sources": names}))

@@ -17,6 +17,7 @@ import torch
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset
 from palate.data.sequences import Sequences, offsets_of
+from palate.data.spelling import did_you_mean
 from palate.errors import PalateError
 from palate.files import atomic_file
 from palate.progress import track
@@ -26,8 +27,6 @@ from palate.runs import Run
 
 # Scores of one batch, in numbers: bounds the memory of scoring every user (256 MiB of float32).
 _BATCH_SCORES = 2**26
-# Finding the closest spelling among more names than this takes too long for an error message.
-_SPELLING_LIMIT = 50_000
 # Values of a field may be whole sentences: only the most frequent are compared.
 _VALUES_LIMIT = 500
 
@@ -118,17 +117,8 @@ class Recommendations:
 
     def closest(self, item: str) -> str:
         """A sentence that names the known item nearest in spelling to an id, or of that title."""
-        titles = self.catalogue.titles
-        wanted = item.strip().lower()
-        named = {title.lower(): row for row, title in enumerate(titles) if row}
-        row = named.get(wanted)
-        if row is None and len(titles) <= _SPELLING_LIMIT:
-            near = get_close_matches(item, self.catalogue.index, n=1, cutoff=0.7)
-            near_title = get_close_matches(wanted, named, n=1, cutoff=0.7)
-            row = self.catalogue.index[near[0]] if near else named[near_title[0]] if near_title else None
-        if row is None:
-            return "Item ids are those of the catalogue: catalogue.parquet in a run, items.parquet in a bundle."
-        return f"Did you mean '{self.catalogue.ids[row]}' ({titles[row]})?"
+        ids = "Item ids are those of the catalogue: catalogue.parquet in a run, items.parquet in a bundle."
+        return did_you_mean(self.catalogue, item, ids)
 
     def histories_of(self, dataset: Dataset) -> tuple[Sequences, int]:
         """Every user's whole history in the run's item indices, and how many interactions had unknown items."""

@@ -69,15 +69,14 @@ def train(
     stores = {name: store for name, store in (features or {}).items() if name in modalities}
     if dataset.folder is None and dataset_path is not None:  # counted rankers look there for features
         dataset = replace(dataset, folder=Path(dataset_path))
-    if hasattr(plan.kind, "check_fit"):
-        plan.kind.check_fit(dataset, plan.ranker)
     stores = add_fields(plan.ranker, dataset, stores, warm_start)
+    content = plan.kind.features_read(dataset, plan.ranker) if hasattr(plan.kind, "features_read") else {}
     accelerator = start_workers(plan.trainer or TrainerConfig(device="cpu"))
     identity = {
         "model": model,
         "seed": seed,
         "options": plan.options,
-        "features": {name: store.describe() for name, store in stores.items()},
+        "features": {name: store.describe() for name, store in {**stores, **content}.items()},
         "warm_start": None if warm_start is None else str(Path(warm_start).resolve()),
     }
     with torch.random.fork_rng():

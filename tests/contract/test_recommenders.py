@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
@@ -16,6 +19,7 @@ from palate.data.dataset import Dataset, Part
 from palate.data.sequences import Sequences, offsets_of
 from palate.errors import PalateError
 from palate.evaluation.ranking import rank_targets
+from palate.features.lexical import encode_lexical
 from palate.rankers.registry import RANKERS
 from palate.recommender import Recommender
 
@@ -86,11 +90,30 @@ def blended(*names: str) -> Callable[[Dataset], Recommender]:
     return make
 
 
+def content(**options: object) -> Callable[[Dataset], Recommender]:
+    """content-knn over words that are made up for the items, in a folder of its own."""
+
+    def make(dataset: Dataset) -> Recommender:
+        kind = RANKERS["content-knn"]
+        rng = np.random.default_rng(1)
+        words = [" ".join(rng.choice(["red", "blue", "silk", "wool", "sock"], 2)) for _ in range(ITEMS)]
+        catalogue = Catalogue(dataset.catalogue.frame.with_columns(title=pl.Series(words)))
+        with TemporaryDirectory() as folder:
+            shop = replace(dataset, catalogue=catalogue, folder=Path(folder))
+            encode_lexical(shop, folder)
+            recommender: Recommender = kind.fit(shop, kind.Config(**options))
+        return recommender
+
+    return make
+
+
 FACTORIES: dict[str, Callable[[Dataset], Recommender]] = {
     "popularity": fitted("popularity"),
     "popularity, recent": fitted("popularity", half_life_days=0.001),
     "item-knn": fitted("item-knn", neighbours=7),
     "item-knn, orderless": fitted("item-knn", history_half_life=0.0),
+    "content-knn": content(),
+    "content-knn, with the log": content(sources="lexical,co-occurrence", weights="1,0.5", half_life=2),
     "gru4rec": neural("gru4rec"),
     "sasrec": neural("sasrec"),
     "sasrec, experts": neural("sasrec", ffn="moe"),

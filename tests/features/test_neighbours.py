@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from scipy import sparse
 
+from palate.artefact import describe
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
@@ -154,6 +155,15 @@ def test_a_stale_store_and_an_unknown_source_are_refused_before_any_work(dataset
     assert not (dataset.folder / "neighbours").exists()
     with pytest.raises(PalateError, match="no folder"):
         neighbour_list(dataclasses.replace(dataset, folder=None), "lexical")
+
+
+def test_a_dataset_with_lists_is_replaced_and_loses_them(dataset: Dataset) -> None:
+    folder = dataset.folder
+    assert folder is not None
+    neighbour_list(dataset, "co-occurrence", show_progress=False)
+    assert describe(folder / "neighbours/co-occurrence")["kind"] == "list of neighbours"
+    dataset.save(folder, replace=True)
+    assert not (folder / "neighbours").exists()
 
 
 @pytest.mark.parametrize(
