@@ -125,7 +125,9 @@ class NeighbourScores:
     def _on(self, device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Items and cosines of each list; on the CPU the very arrays of the lists, elsewhere copied once."""
         if device not in self._tensors:
-            arrays = [[np.require(part, requirements=["C", "W"]) for part in (one.items, one.values)] for one in self.lists]
+            arrays = [
+                [np.require(part, requirements=["C", "W"]) for part in (one.items, one.values)] for one in self.lists
+            ]
             self._tensors[device] = [
                 (torch.from_numpy(items).to(device), torch.from_numpy(values).to(device)) for items, values in arrays
             ]
