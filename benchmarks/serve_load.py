@@ -2,6 +2,7 @@
 
     python benchmarks/serve_load.py bundles/beauty
     python benchmarks/serve_load.py --random 1000000 --index faiss --rate 20
+    python benchmarks/serve_load.py --random 12000 --neighbours 4
 
 Steady: requests are sent on a fixed schedule, and times count from when each was due, so a service that falls behind
 cannot hide it. Saturated: so many connections, each asking again as soon as it was answered. Histories are random items
@@ -33,8 +34,8 @@ def serve_bundle(path: str, port: int, threads: int, index: str) -> None:
     main()
 
 
-def serve_random(items: int, port: int, threads: int, index: str) -> None:
-    """A SASRec of random weights over so many items that have nothing but an id."""
+def serve_random(items: int, port: int, threads: int, index: str, sources: int = 0) -> None:
+    """A SASRec of random weights over so many items that have nothing but an id, and random neighbours."""
     import polars as pl
     import torch
 
@@ -52,6 +53,8 @@ def serve_random(items: int, port: int, threads: int, index: str) -> None:
     torch.manual_seed(0)
     model = SASRec(SASRec.Config(dim=64, max_length=50), items, {}).eval()
     model._table = torch.randn(items + 1, 64)
+    if sources:
+        model.neighbours = random_neighbours(items, sources)
     ids = pl.Series("item_id", range(1, items + 1)).cast(pl.String)
     frame = pl.DataFrame({"item_id": ids, "title": ids, "image": pl.Series([None] * items, dtype=pl.String)})
     facts = {"model": "sasrec", "run": {}, "metrics": {}, "features": {}, "files": {}}
@@ -65,6 +68,24 @@ def serve_random(items: int, port: int, threads: int, index: str) -> None:
     if served.engine.index is not None:  # type: ignore[attr-defined]
         print(f"{'recall@10':<10}", json.dumps(recall(served)), flush=True)
     server.run(service, server.bind("127.0.0.1", port))
+
+
+def random_neighbours(items: int, sources: int, keep: int = 100, lags: int = 5) -> Any:
+    """Lists of ``keep`` neighbours for each item by each source, and weights for so many of the newest items."""
+    from palate.features.neighbours import NeighbourList
+    from palate.rankers.neighbours import NeighbourScores
+
+    rng = np.random.default_rng(0)
+    lists = []
+    for number in range(sources):
+        # Steps to the neighbours, all different: no item is its own, and none has another twice.
+        steps = 1 + rng.choice(items - 1, keep, replace=False)
+        near = np.zeros((items + 1, keep), np.int32)
+        near[1:] = (np.arange(items)[:, None] + steps) % items + 1
+        cosines = np.zeros((items + 1, keep), np.float32)
+        cosines[1:] = np.sort(rng.uniform(0.1, 0.9, keep))[::-1]
+        lists.append(NeighbourList.of(f"source {number + 1}", near, cosines))
+    return NeighbourScores(lists, rng.uniform(0.5, 2, (sources, lags)))
 
 
 def recall(served: Any, queries: int = 200) -> float:
@@ -192,6 +213,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("bundle", nargs="?")
     parser.add_argument("--random", type=int, metavar="ITEMS", help="instead of a bundle: so many random items")
+    parser.add_argument("--neighbours", type=int, default=0, metavar="SOURCES", help="of random items: 100 by each")
     parser.add_argument("--index", default="exact", choices=["exact", "faiss"])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rate", type=float, default=100)
@@ -204,14 +226,14 @@ def main() -> None:
         port = int(free.getsockname()[1])
     if options.random:
         ids = [str(number) for number in range(1, options.random + 1)]
-        target, what = serve_random, options.random
+        target, what, more = serve_random, options.random, [options.neighbours]
     else:
         from palate.bundle import Bundle
 
         ids = Bundle.load(options.bundle).items.ids[1:]
-        target, what = serve_bundle, options.bundle
+        target, what, more = serve_bundle, options.bundle, []
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=target, args=(what, port, options.threads, options.index), daemon=True)
+    process = context.Process(target=target, args=(what, port, options.threads, options.index, *more), daemon=True)
     process.start()
     try:
         asyncio.run(measure(options, port, process, ids))
