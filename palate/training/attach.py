@@ -88,8 +88,9 @@ def attach(
     with atomic_folder(made.model_folder, replace=True) as part:
         shutil.copytree(start.model_folder, part, dirs_exist_ok=True)
     facts = add_neighbours(made, data, config, trainer, seed)
-    kept = {key: start.info[key] for key in ("epochs", "seconds", "best") if key in start.info}
-    return made.add(finished=True, **kept, **facts, best={**kept.get("best", {}), **facts["neighbours"]["after"]})
+    kept = {key: start.info[key] for key in ("epochs", "seconds") if key in start.info}
+    best = {**start.info.get("best", {}), **facts["neighbours"]["after"]}
+    return made.add(finished=True, **kept, **facts, best=best)
 
 
 def open_data(start: Run, dataset: Dataset | None, path: Path | str | None) -> tuple[Dataset, Path | None]:
