@@ -28,7 +28,7 @@ DEFAULT_METRICS: dict[str, tuple[str, ...]] = {
     "full": ("ndcg", "recall", "hitrate", "mrr", "map", "coverage", "novelty"),
     "sampled": ("ndcg", "recall", "hitrate", "mrr", "map", "auc"),
 }
-DEFAULT_KS = (5, 10, 20)
+DEFAULT_KS: tuple[int, ...] = (5, 10, 20)
 BATCH = 256
 
 
