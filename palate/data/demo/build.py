@@ -21,6 +21,7 @@ from palate.errors import PalateError
 from palate.files import atomic_folder
 from palate.progress import track
 
+# As many purchases an item as in real shops: docs/demo.md has the figures.
 ITEMS, USERS = 2400, 4000
 PICTURE_SIDE = 112
 MIN_ITEMS, MIN_USERS = 24, 10
