@@ -273,6 +273,17 @@ def test_the_regime_is_that_of_shops() -> None:
     assert lift(shop.line) > 5
 
 
+def test_nobody_runs_out_of_choice_in_a_tiny_shop() -> None:
+    for seed in range(20):
+        streams = [np.random.default_rng([seed, task]) for task in range(3)]
+        shop = draw_shop(draw_assortment(24, streams[0]), streams[1])
+        log = simulate(shop, 40, streams[2])
+        for user in range(40):
+            bought = log.items[log.offsets[user] : log.offsets[user + 1]]
+            assert len(set(bought.tolist())) == len(bought) >= 5
+        assert (shop.released[log.items] <= log.times).all()
+
+
 def test_every_product_in_every_pattern_can_be_drawn_and_differs() -> None:
     rng = np.random.default_rng(0)
     look = draw_look(rng)

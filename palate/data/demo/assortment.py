@@ -18,6 +18,7 @@ from palate.data.demo.words import BRANDS, Words, write_line, write_words
 
 ONE_COLOUR = 0.57  # a line has 1 + geometric colours: 1.75 on average
 AT_OPENING = 0.4  # share of lines on sale from the beginning; the others come in weekly, more and more of them
+LEAST_AT_OPENING = 12  # items, for tiny shops
 LATER_COLOUR = 0.25  # share of further colours that come later than their line
 NO_PICTURE = 0.04
 # Standard deviations of popularity, which an item shares with its brand and with its line.
@@ -94,4 +95,5 @@ def _released(line: Ints, rng: np.random.Generator) -> Ints:
     further = np.concatenate([[False], line[1:] == line[:-1]])
     later = further & (rng.random(len(line)) < LATER_COLOUR)
     week[later] = rng.integers(week[later], WEEKS)
+    week[np.argsort(week, kind="stable")[:LEAST_AT_OPENING]] = 0
     return np.where(week == 0, 0, END - (WEEKS - week) * 7 * DAY).astype(np.int64)

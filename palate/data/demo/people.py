@@ -74,7 +74,8 @@ def visit_times(lengths: Ints, rng: np.random.Generator) -> tuple[Ints, npt.NDAr
 
 def simulate(shop: Shop, users: int, rng: np.random.Generator) -> Log:
     """Let ``users`` people shop; each takes 5 to 60 different items (fewer where the shop is small)."""
-    lengths = history_lengths(users, len(shop.category) // 2, rng)
+    always = int((shop.released == 0).sum())  # on sale whenever somebody comes: nobody runs out of choice
+    lengths = history_lengths(users, min(always - 1, len(shop.category) // 2), rng)
     times, same_visit = visit_times(lengths, rng)
     likings = Likings(
         rng.normal(0, KIND_SPREAD, (users, int(shop.category.max()) + 1)),
