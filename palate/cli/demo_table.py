@@ -59,13 +59,15 @@ def evaluate_arms(data: Dataset, runs: Mapping[str, Run], out: Path, seed: int, 
     groups.append(Group(LABEL, (best,), (seed,)))
     comparison = compare(groups, base=IDS, seed=seed, family=[label for label in runs if label != IDS])
     shutil.rmtree(out / "evaluation", ignore_errors=True)
-    save_comparison(out / "evaluation", comparison, groups)
+    gains = gains_of(groups, list(runs)[-1], seed)
+    notes = [*footnotes(comparison), NOTE]
+    facts = {"notes": [*notes, *map(str, gains)]}  # which the report shows below the table
+    save_comparison(out / "evaluation", comparison, groups, facts=facts)
     chart.draw(comparison, out / "comparison.png")
     for table in (main_table(comparison), slice_table(comparison)):
         _print(table, console)
-    for note in (*footnotes(comparison), NOTE):
+    for note in notes:
         console.print(f"- {note}", markup=False)
-    gains = gains_of(groups, list(runs)[-1], seed)
     for gain in gains:
         console.print(str(gain), markup=False, style="bold")
     console.print(_share(comparison, list(runs)[-1]), markup=False)

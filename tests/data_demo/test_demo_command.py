@@ -79,7 +79,7 @@ def test_with_the_embedded_encoders(tmp_path: Path) -> None:
         assert gain["mean"] == pytest.approx(test[FULL]["ndcg@10"] - test[gain["base"]]["ndcg@10"])
     # The report compares models; the oracle is in its tables and never in its headline.
     page = (tmp_path / "demo" / "report.html").read_text()
-    assert "oracle" in page
+    assert "The oracle is no model" in page
     assert "oracle</strong> has the highest" not in page
 
 
