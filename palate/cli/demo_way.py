@@ -167,6 +167,7 @@ def _without_encoders() -> str:
 
 def _encode(data: Dataset, folder: Path, console: Console) -> dict[str, FeatureStore]:
     from palate.features.encode import encode
+    from palate.features.lexical import encode_lexical
 
     missing = _without_encoders()
     if missing:
@@ -176,6 +177,8 @@ def _encode(data: Dataset, folder: Path, console: Console) -> dict[str, FeatureS
     for name, store in stores.items():
         share = f"{store.coverage:.1%} of items, {store.coverage_of(data.items):.1%} of interactions"
         console.print(f"{name}: {store.encoder}, {store.width} numbers for {share}")
+    words = encode_lexical(data, folder)
+    console.print(f"lexical: {words.describe()['encoder']}, for {words.coverage:.1%} of items")
     return stores
 
 
