@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -247,6 +248,13 @@ class SequentialRanker(nn.Module, Recommender):
     @torch.no_grad()
     def queries(self, histories: Sequences) -> Scores:
         """Factored scores after each history: queries ``[B, out_dim]``; a model in training mode answers as in eval."""
+        scores = self._own_scores(histories)
+        if self.neighbours is None or not len(histories):
+            return scores
+        return replace(scores, bias=joined(scores.bias, as_bias(self.neighbours.of(histories), self.device)))
+
+    def _own_scores(self, histories: Sequences) -> Scores:
+        """The same without the neighbours."""
         was_training = self.training
         if was_training:  # walking through all modules costs a short answer a tenth of its time
             self.eval()
@@ -257,8 +265,6 @@ class SequentialRanker(nn.Module, Recommender):
             batch = PackedBatch.of(histories, self.config.max_length, self.device)
             hidden = self.encode(table.index_select(0, batch.items), batch).index_select(0, batch.last)
             bias = None if self.repeat is None else Bias(*self._repeats(*batch.whole_pasts()))
-            if self.neighbours is not None:
-                bias = joined(bias, as_bias(self.neighbours.of(histories), self.device))
             return self._scores(hidden, table, bias)
         finally:
             if was_training:
@@ -267,15 +273,16 @@ class SequentialRanker(nn.Module, Recommender):
     @torch.no_grad()
     def score(self, histories: Histories, candidates: Tensor | None = None) -> Tensor:
         rows = as_sequences(histories)
-        scores = self.queries(rows)
         new = torch.from_numpy(rows.lengths == 0).to(self.device)
         if candidates is not None:
             candidates = candidates.to(self.device)
-            some = scores.at(candidates)
+            some = self.queries(rows).at(candidates)
             if self.popularity is not None and bool(new.any()):
                 some[new] = self.popularity.to(self.device)[candidates[new]]
             return some
-        full = scores.full()
+        full = self._own_scores(rows).full()
+        if self.neighbours is not None:
+            self.neighbours.add_to(full, rows)
         if self.popularity is not None and bool(new.any()):
             full[new] = self.popularity.to(self.device)
         full[:, 0] = -torch.inf

@@ -17,7 +17,7 @@ from palate.mllm.cascade import Cascade
 from palate.objectives.base import Bias, Scores
 from palate.rankers.blend import Blend
 from palate.rankers.sequential import SequentialRanker
-from palate.recommender import Recommender
+from palate.recommender import Recommender, best_items
 from palate.serve.index import FaissIndex, top
 
 # A dense score matrix of one pass is kept below this many numbers (64 MiB of float32).
@@ -130,13 +130,11 @@ class FactoredEngine(DenseEngine):
         most = max(ask.k + len(ask.banned) + len(set(ask.history)) for ask in asks)
         items, values = self.index.search(scores.queries, min(most, self.model.num_items))
         items, values = _with_bias(scores, items, values)
-        found = []
-        for row, ask in enumerate(asks):
-            kept = ~torch.isin(items[row], torch.from_numpy(ask.left_out)) & (items[row] > 0)
-            mine, theirs = items[row][kept], values[row][kept]
-            order = torch.argsort(theirs, descending=True, stable=True)[: ask.k]
-            found.append(Found(mine[order].tolist(), theirs[order].tolist()))
-        return found
+        left_out = [ask.left_out for ask in asks]
+        rows = torch.repeat_interleave(torch.arange(len(asks)), torch.tensor([len(one) for one in left_out]))
+        out = _among(items, rows, torch.from_numpy(np.concatenate(left_out)), len(self.vectors))
+        columns, values = best_items(values.masked_fill(out | (items == 0), -torch.inf), max(ask.k for ask in asks))
+        return _listed(items.gather(1, columns).masked_fill(values == -torch.inf, 0), values, asks)
 
 
 class BlendEngine(DenseEngine):
@@ -210,14 +208,29 @@ def _listed(items: Tensor, values: Tensor, asks: Sequence[Ask]) -> list[Found]:
 
 def _with_bias(scores: Scores, items: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """Score the items of a bias too, which products alone put in the wrong place (those of the history, in models that
-    have learnt what repetition is worth): appended where the search missed them, corrected where it did not."""
+    have learnt what repetition is worth; the neighbours of the newest ones): appended where the search missed them,
+    corrected where it did not."""
     bias = scores.bias
     if bias is None or not len(bias.rows):
         return items, values
     counts = torch.bincount(bias.rows, minlength=len(items))
-    extra = torch.zeros(len(items), int(counts.max()), dtype=torch.long)
     place = torch.arange(len(bias.rows)) - (counts.cumsum(0) - counts)[bias.rows]
+    extra = torch.zeros(len(items), int(counts.max()), dtype=torch.long)
     extra[bias.rows, place] = bias.items
-    exact = scores.at(extra).masked_fill(extra == 0, -torch.inf)
-    again = (items.unsqueeze(2) == extra.unsqueeze(1)).any(2)
+    added = torch.full(extra.shape, -torch.inf)
+    added[bias.rows, place] = bias.values
+    exact = Scores(scores.queries, scores.items).at(extra) + added
+    again = _among(items, bias.rows, bias.items, len(scores.items))
     return torch.cat([items.masked_fill(again, 0), extra], 1), torch.cat([values, exact], 1)
+
+
+def _among(items: Tensor, rows: Tensor, columns: Tensor, width: int) -> Tensor:
+    """Which of ``items`` (``[B, C]``) are among the columns that are paired with their row: bool ``[B, C]``.
+
+    A search in sorted pairs: comparing each with each would take ``C`` times as many steps as there are pairs.
+    """
+    if not len(rows):
+        return torch.zeros_like(items, dtype=torch.bool)
+    keys = (rows * width + columns).sort().values
+    own = torch.arange(len(items)).unsqueeze(1) * width + items
+    return keys[torch.searchsorted(keys, own).clamp_max(len(keys) - 1)] == own
