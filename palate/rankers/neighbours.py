@@ -192,7 +192,7 @@ def joined(one: Bias | None, other: Bias | None) -> Bias | None:
 
 
 def list_arrays(one: NeighbourList) -> dict[str, npt.NDArray[Any]]:
-    """What a model's file keeps of a list, by name: ``items``, ``values``, of dense features ``centre`` and ``basis``."""
+    """What a model's file keeps of a list: ``items``, ``values``, and of dense features ``centre`` and ``basis``."""
     arrays: dict[str, npt.NDArray[Any]] = {"items": one.items, "values": one.values}
     if one.whitening is not None:
         arrays |= {"centre": one.whitening.centre, "basis": one.whitening.basis}
