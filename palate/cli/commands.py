@@ -123,6 +123,7 @@ class Commands:
         from palate.objectives.pools import NegativesConfig
         from palate.training.align_pairs import AlignConfig
         from palate.training.align_plan import SECTIONS, TRAINER, preference_for_rankers
+        from palate.training.align_twins import twin_origin
         from palate.training.config import TrainerConfig
 
         objective, strategy = given.get("objective", "dpo"), given.get("negatives", "top-k")
@@ -157,7 +158,7 @@ class Commands:
             )
         decides["preference"] = preference.model_dump(mode="json")
         decides["negatives"] = negatives.model_dump(mode="json")
-        return decides
+        return decides | twin_origin(negatives, self.dataset, self.folder)
 
     def _evaluate(self, given: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
         """All options of an evaluation that its figures hang on, defaults included."""

@@ -126,4 +126,6 @@ def align(
         facts["alignment"] = report_alignment(
             aligned.folder, rows, kept_row(rows, config), step.pairs, asked.dataset, load_recommender(aligned), prepared
         )
+        if step.pairs.twins is not None:
+            facts["alignment"]["twins"] = step.pairs.twins.facts
     return aligned.add(finished=True, **facts)

@@ -88,9 +88,9 @@ def attach(
     with atomic_folder(made.model_folder, replace=True) as part:
         shutil.copytree(start.model_folder, part, dirs_exist_ok=True)
     facts = add_neighbours(made, data, config, trainer, seed)
-    kept = {key: start.info[key] for key in ("epochs", "seconds") if key in start.info}
-    best = {**start.info.get("best", {}), **facts["neighbours"]["after"]}
-    return made.add(finished=True, **kept, **facts, best=best)
+    near = facts["neighbours"]
+    best = {**start.info.get("best", {}), **near["after"]}
+    return made.add(finished=True, epochs=start.info.get("epochs"), seconds=near["seconds"], **facts, best=best)
 
 
 def open_data(start: Run, dataset: Dataset | None, path: Path | str | None) -> tuple[Dataset, Path | None]:
