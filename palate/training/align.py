@@ -117,6 +117,9 @@ def align(
     if not accelerator.is_main_process:
         return aligned
     facts = summary(rows, config, prepared.model)
+    if prepared.model.neighbours is not None:  # they are those of the run that was aligned
+        told = asked.start.info.get("neighbours", {})
+        facts["neighbours"] = {name: told[name] for name in ("lists", "stores") if name in told}
     if step.hardness is not None:
         facts["hardness"] = step.hardness.quantiles()
     if asked.preference is not None:

@@ -23,7 +23,7 @@ from palate.features.neighbours import neighbour_list
 from palate.rankers.content_knn import ContentKNN, ContentKNNConfig
 from palate.rankers.registry import load_recommender
 from palate.runs import Run
-from palate.serve.likeness import alike_by_neighbours, compares
+from palate.serve.likeness import alike_by_neighbours, comparing
 from palate.training.fit import train
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "evaluation"))
@@ -111,7 +111,7 @@ def test_a_run_records_the_features_and_can_be_served(dataset: Dataset, tmp_path
     bundle = make_bundle(run, tmp_path / "bundle").folder
     loaded = Bundle.load(bundle).recommender
     assert torch.equal(loaded.score([[1, 2], []]), model.score([[1, 2], []]))
-    assert compares(loaded)
+    assert comparing(loaded) is loaded
     items, values = alike_by_neighbours(loaded, 1, 3)
     made = neighbour_list(dataset, "lexical")
     assert (items, values) == (made.items[1, :3].tolist(), pytest.approx(made.values[1, :3].tolist()))
