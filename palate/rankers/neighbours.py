@@ -111,7 +111,7 @@ class NeighbourScores:
         """Items and cosines of each list; on the CPU the very arrays of the lists, elsewhere copied once."""
         if device not in self._tensors:
             writable = [
-                (np.require(one.items, requirements="CW"), np.require(one.values, requirements="CW"))
+                (np.require(one.items, requirements=("C", "W")), np.require(one.values, requirements=("C", "W")))
                 for one in self.lists
             ]
             self._tensors[device] = [
