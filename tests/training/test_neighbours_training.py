@@ -166,6 +166,7 @@ def test_alignment_keeps_neighbours_in_policy_and_reference(world: tuple[Path, D
     histories = data.cases("test").histories
     torch.testing.assert_close(before.score(histories), after.score(histories), rtol=1e-3, atol=1e-3)
     assert aligned.info["options"]["settings"]["neighbours"]["sources"] == ["co-occurrence"]
+    assert aligned.info["neighbours"] == {key: attached.info["neighbours"][key] for key in ("lists", "stores")}
 
 
 @pytest.mark.parametrize(
