@@ -60,7 +60,7 @@ class Field:
             numbers = _numbers(column)
             bins = np.searchsorted(np.array(self.edges), numbers, side="left")
             return [[] if np.isnan(one) else [int(place)] for one, place in zip(numbers, bins, strict=True)]
-        return [[self.places[value] for value in row if value in self.places][:_MOST] for row in _values(column)]
+        return [[self.places[value] for value in row if value in self.places][:_MOST] for row in values_of(column)]
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def _field(column: pl.Series, earlier: Field | None, only_shared: bool) -> Field
             return Field(column.name, "number", edges=tuple(float(edge) for edge in edges))
     elif not (kind in (pl.String, pl.Boolean, pl.Categorical, pl.Enum) or isinstance(kind, pl.List)):
         return None
-    rows = _values(column)
+    rows = values_of(column)
     # An item that has a value twice shares it with nobody.
     counts = Counter(value for row in rows for value in row)
     filled = sum(1 for row in rows if row)
@@ -246,7 +246,7 @@ def _field(column: pl.Series, earlier: Field | None, only_shared: bool) -> Field
     return Field(column.name, "value", values=tuple(shared)) if shared else None
 
 
-def _values(column: pl.Series) -> list[list[str]]:
+def values_of(column: pl.Series) -> list[list[str]]:
     """Each item's values: the entries of a list, and every step of a path. Each once."""
     rows = column.to_list()
     found = []

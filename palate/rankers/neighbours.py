@@ -69,8 +69,8 @@ class NeighbourScores:
 
     @cached_property
     def _stacked(self) -> sparse.csr_matrix:
-        """The lists one under the other, so that one sparse product sums over lags and sources. A service that scores
-        whole catalogues never makes it."""
+        """The lists one under the other, so that one sparse product sums over lags and sources: the quickest way for
+        many rows. Nothing that answers needs it."""
         return sparse.vstack([source_matrix(one) for one in self.lists], format="csr")
 
     @property
@@ -82,8 +82,24 @@ class NeighbourScores:
         return [one.source for one in self.lists]
 
     def of(self, histories: Sequences) -> sparse.csr_matrix:
-        """What is added after each history: float32 CSR ``[B, num_items + 1]``, columns ascending in each row."""
-        return self._of(newest(histories, self.lags), histories)
+        """What is added after each history: float32 CSR ``[B, num_items + 1]``, columns ascending in each row.
+
+        Takes no longer for a larger catalogue, as a product of sparse matrices does.
+        """
+        latest = newest(histories, self.lags)
+        rows, width = len(latest), self.lists[0].num_items + 1
+        items, values = [np.empty((rows, 0), np.int32)], [np.empty((rows, 0), np.float32)]
+        for one, weights in zip(self.lists, self.weights, strict=True):
+            lags = np.flatnonzero(weights)
+            places = latest[:, lags]
+            items.append(one.items[places].reshape(rows, len(lags) * one.keep))
+            values.append((one.values[places] * weights[lags, None]).reshape(rows, len(lags) * one.keep))
+        columns, data = np.concatenate(items, axis=1), np.concatenate(values, axis=1)
+        starts = np.arange(rows + 1) * columns.shape[1]
+        added = sparse.csr_matrix((data.reshape(-1), columns.reshape(-1), starts), shape=(rows, width))
+        added.sum_duplicates()
+        _leave_out(added, histories)
+        return added
 
     def add_to(self, scores: torch.Tensor, histories: Sequences) -> None:
         """Add what :meth:`of` gives to whole rows of scores, in place: far less work than a sparse matrix made first.
@@ -110,12 +126,11 @@ class NeighbourScores:
     def _on(self, device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Items and cosines of each list; on the CPU the very arrays of the lists, elsewhere copied once."""
         if device not in self._tensors:
-            writable = [
-                (np.require(one.items, requirements=("C", "W")), np.require(one.values, requirements=("C", "W")))
-                for one in self.lists
+            arrays = [
+                [np.require(part, requirements=["C", "W"]) for part in (one.items, one.values)] for one in self.lists
             ]
             self._tensors[device] = [
-                (torch.from_numpy(items).to(device), torch.from_numpy(values).to(device)) for items, values in writable
+                (torch.from_numpy(items).to(device), torch.from_numpy(values).to(device)) for items, values in arrays
             ]
         return self._tensors[device]
 
@@ -133,20 +148,16 @@ class NeighbourScores:
         pasts = Sequences(
             items[_past_index(place)].astype(np.int32), np.concatenate([[0], np.cumsum(place + 1)]).astype(np.int64)
         )
-        return self._of(latest, pasts)
-
-    def _of(self, latest: npt.NDArray[np.int64], histories: Sequences) -> sparse.csr_matrix:
-        rows, lags = latest.shape
         width = self._stacked.shape[1]
-        weights = self.weights
-        columns = (latest[:, None, :] + width * np.arange(len(self.lists))[:, None]).reshape(-1)
-        values = np.where(latest[:, None, :] > 0, weights[None], 0).astype(np.float32).reshape(-1)
+        columns = latest[:, None, :] + width * np.arange(len(self.lists))[:, None]
+        values = np.where(latest[:, None, :] > 0, self.weights[None], 0).astype(np.float32)
+        starts = np.arange(len(items) + 1) * self.weights.size
         picked = sparse.csr_matrix(
-            (values, columns, np.arange(rows + 1) * (lags * len(self.lists))), shape=(rows, self._stacked.shape[0])
+            (values.reshape(-1), columns.reshape(-1), starts), shape=(len(items), self._stacked.shape[0])
         )
         added = (picked @ self._stacked).tocsr()
         added.sort_indices()
-        _leave_out(added, histories)
+        _leave_out(added, pasts)
         return added
 
     def say(self, history: Sequence[int], item: int) -> list[Said]:

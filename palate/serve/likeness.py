@@ -6,9 +6,12 @@ import torch
 from torch import Tensor
 
 from palate.errors import PalateError
+from palate.features.neighbours import NeighbourList
 from palate.rankers.blend import Blend
 from palate.rankers.content_knn import ContentKNN
 from palate.rankers.item_knn import ItemKNN
+from palate.rankers.neighbours import NeighbourScores
+from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender
 from palate.serve.index import top
 
@@ -39,6 +42,17 @@ def alike_by_neighbours(model: Recommender, item: int, k: int) -> tuple[list[int
         )
     scores = found.alike(item)
     return _best(scores.masked_fill(scores <= 0, -torch.inf), item, k)
+
+
+def neighbours_of(model: Recommender) -> NeighbourScores | None:
+    """The neighbours that a neural ranker adds to its scores."""
+    return model.neighbours if isinstance(model, SequentialRanker) else None
+
+
+def alike_by_list(one: NeighbourList, item: int, k: int) -> tuple[list[int], list[float]]:
+    """The first ``k`` of an item's list; fewer where the list is shorter."""
+    count = min(k, int((one.items[item] > 0).sum()))
+    return one.items[item, :count].tolist(), one.values[item, :count].tolist()
 
 
 def _best(scores: Tensor, item: int, k: int) -> tuple[list[int], list[float]]:

@@ -13,6 +13,7 @@ from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender
 from palate.serve import schema
 from palate.serve.explain import Standing, modality_effects, standings, without_each
+from palate.serve.likeness import neighbours_of
 
 if TYPE_CHECKING:
     from palate.serve.served import Served
@@ -50,6 +51,7 @@ def explain(model: Served, request: schema.ExplainRequest) -> schema.Explained:
             for place, without in zip(left_out, then, strict=True)
         ],
         modalities=_parts(model, history, index, notes),
+        neighbours=_neighbours(model, history, places, index),
         notes=notes,
         unknown=unknown,
     )
@@ -92,3 +94,33 @@ def _parts(model: Served, history: list[int], index: int, notes: list[str]) -> l
         notes.append(f"The modalities are not taken apart: {error.message}.")
         return None
     return [schema.Part(modality=one.modality, present=one.present, effect=one.effect) for one in effects]
+
+
+def _neighbours(model: Served, history: list[int], places: list[int], index: int) -> list[schema.Neighbour] | None:
+    """What the newest items of the history add, each once for every place that it stands in.
+
+    Args:
+        places: of the items of ``history``, in the history as it was sent.
+    """
+    neighbours = neighbours_of(model.model)
+    if neighbours is None:
+        return None
+    by_lag: dict[int, list[schema.SourceEffect]] = {}
+    for one in neighbours.say(history, index):
+        effect = schema.SourceEffect(source=one.source, cosine=one.cosine, effect=one.effect)
+        by_lag.setdefault(one.lag, []).append(effect)
+    found = [
+        schema.Neighbour(
+            **model.seen(history[-lag]),
+            position=places[-lag],
+            lag=lag,
+            effect=sum(one.effect for one in effects),
+            sources=effects,
+            shared=[
+                schema.SharedField(field=one.field, values=one.values)
+                for one in model.shared_fields(history[-lag], index)
+            ],
+        )
+        for lag, effects in by_lag.items()
+    ]
+    return sorted(found, key=lambda one: -one.effect)

@@ -43,8 +43,11 @@ class RecommendRequest(Asked):
 class SimilarRequest(Asked):
     item: Id
     k: int = Field(10, ge=1)
-    by: Literal["model", "text", "image"] = Field(
-        "model", description="Likeness (cosine) in the model's own vectors, or in the features of texts or pictures."
+    by: Id = Field(
+        "model",
+        description="Likeness (cosine) in the model's own vectors, in the features of texts or pictures, or by the "
+        "lists of a source of its neighbours: what /v1/models names under features.",
+        examples=["text"],
     )
 
 
@@ -102,6 +105,31 @@ class Part(BaseModel):
     effect: float = Field(description="Score minus the score if the item did not have it.")
 
 
+class SharedField(BaseModel):
+    field: str = Field(description="Name of a column of the catalogue.")
+    values: list[str] = Field(description="What both items have; of a category path the part that both begin with.")
+
+
+class SourceEffect(BaseModel):
+    source: str = Field(
+        description="By which the two are alike: co-occurrence (often taken together), or the name of features."
+    )
+    cosine: float
+    effect: float = Field(description="What is added to the score.")
+
+
+class Neighbour(Item):
+    """One of the newest items of the history that the explained item is a neighbour of."""
+
+    position: int = Field(description="In the history as it was sent, from 0.")
+    lag: int = Field(description="1 for the newest item that the model knows.")
+    effect: float = Field(description="What is added to the score: the sum over the sources.")
+    sources: list[SourceEffect] = Field(description="The largest effect first.")
+    shared: list[SharedField] = Field(
+        description="What the two have in common in the catalogue; values that most items have are left out."
+    )
+
+
 class Explained(Answer):
     item: Item
     score: float
@@ -109,6 +137,10 @@ class Explained(Answer):
     rank: int | None = Field(description="Among all items but the history's, from 1; null where it is not known.")
     history: list[Moved] = Field(description="In the order of the history; the newest items where it is long.")
     modalities: list[Part] | None = Field(description="Null where the model has no modalities to take apart.")
+    neighbours: list[Neighbour] | None = Field(
+        description="What the item gets for being like the newest items of the history, the largest effect first. "
+        "Their effects are parts of the score and add up. Null where the model has no neighbours."
+    )
     notes: list[str] = Field(description="What this explanation leaves out, in sentences.")
     unknown: list[str]
 
@@ -116,6 +148,14 @@ class Explained(Answer):
 class ItemPage(BaseModel):
     items: list[Item]
     total: int = Field(description="How many items match.")
+
+
+class NeighbourSource(BaseModel):
+    source: str = Field(description="co-occurrence (the training log), or the name of features.")
+    weights: list[float] = Field(
+        description="What a cosine counts, for the newest item of a history, the one before ..."
+    )
+    coverage: float = Field(description="Share of the items that have neighbours by this source.")
 
 
 class ModelFacts(BaseModel):
@@ -128,6 +168,9 @@ class ModelFacts(BaseModel):
     retriever: str | None = Field(description="Of a cascade: the model that proposes what this one re-ranks.")
     metrics: dict[str, Any]
     features: list[str] = Field(description="Besides 'model', what /v1/similar can compare by.")
+    neighbours: list[NeighbourSource] | None = Field(
+        description="Whose nearest items add to the scores; null where the model has none."
+    )
     fields: list[str] = Field(description="Of the catalogue, for only and without.")
     explains: bool
     diversifies: bool = Field(description="Whether it has item vectors, which diversity needs.")

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from palate.bundle.load import Bundle
 from palate.bundle.manifest import sha256
-from palate.errors import PalateError
+from palate.errors import PalateError, suggest
+from palate.features.neighbours import NeighbourList
 from palate.mllm.cascade import Cascade
 from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender
@@ -26,10 +27,11 @@ from palate.serve.batching import MicroBatcher
 from palate.serve.config import ServeConfig
 from palate.serve.diversity import diversify
 from palate.serve.engine import Ask, Engine, Found, engine_of
-from palate.serve.likeness import alike_by_neighbours, alike_by_vectors, comparing
+from palate.serve.likeness import alike_by_list, alike_by_neighbours, alike_by_vectors, comparing, neighbours_of
 from palate.serve.reasons import explain
 from palate.serve.rules import Rules
 from palate.serve.search import Search
+from palate.serve.shared import SharedFields
 from palate.serve.telemetry import Telemetry
 from palate.serve.vectors import ItemVectors
 
@@ -98,12 +100,24 @@ class Served:
             objective=objective if isinstance(objective, str) else None,
             retriever=self.retriever,
             metrics=_figures(told["metrics"]),
-            features=self.vectors.features,
+            features=sorted({*self.vectors.features, *self._lists}),
+            neighbours=_sources(self.model),
             fields=self.items.fields,
             explains=True,
             diversifies=self.engine.vectors is not None,
             compares=self.engine.vectors is not None or comparing(self.model) is not None,
         )
+
+    @cached_property
+    def _lists(self) -> dict[str, NeighbourList]:
+        """The lists of the model's neighbours, by source."""
+        neighbours = neighbours_of(self.model)
+        return {} if neighbours is None else {one.source: one for one in neighbours.lists}
+
+    @cached_property
+    def shared_fields(self) -> SharedFields:
+        """What two items have in common."""
+        return SharedFields(self.items.catalogue)
 
     def item(self, index: int, fields: bool = False) -> schema.Item:
         """An item as people see it."""
@@ -144,6 +158,8 @@ class Served:
     def warm_up(self) -> None:
         """Make what is made once, so that no request waits for it."""
         _ = self._pictured, self.facts, self.search
+        if self._lists:
+            _ = self.shared_fields
         if not self.slow:
             self.engine.find([Ask([1], 1)])
 
@@ -191,8 +207,14 @@ class Served:
     def similar(self, item_id: str, k: int, by: str) -> schema.Similar:
         """The items most like one. Reads features: ask on a thread."""
         index = self.index_of(item_id)
+        if by != "model" and by not in self.facts.features:
+            raise PalateError(
+                f"'{self.name}' cannot compare items by {by}", suggest(by, ["model", *self.facts.features])
+            )  # fmt: skip
         if by == "model" and self.engine.vectors is None:
             items, scores = alike_by_neighbours(self.model, index, k)
+        elif by in self._lists and by not in self.vectors.features:
+            items, scores = alike_by_list(self._lists[by], index, k)
         else:
             vectors, present = self.vectors.unit(by)
             if not bool(present[index]):
@@ -233,6 +255,13 @@ class Served:
 
 def _explain_each(asked: list[tuple[Served, schema.ExplainRequest]]) -> list[schema.Explained]:
     return [explain(model, request) for model, request in asked]
+
+
+def _sources(model: Recommender) -> list[schema.NeighbourSource] | None:
+    neighbours = neighbours_of(model)
+    if neighbours is None:
+        return None
+    return [schema.NeighbourSource(source=source, **facts) for source, facts in neighbours.describe().items()]
 
 
 def _only_these(items: Sequence[int], allowed: Tensor | None, num_items: int) -> Tensor:

@@ -6,8 +6,8 @@ which the validation targets are likeliest:
 ``p(i | history) = softmax_i(a s_i + sum_{m, l} w[m, l] S_m[h_l, i])``, ``w >= 0``
 
 with the scale ``a`` free as well, for a ranker is surer of its training targets than of new ones. The training log
-itself would teach wrong weights: its pairs are known to the ids by heart, and counted in the co-occurrences. The problem
-is nearly convex and has a handful of unknowns, so thousands of users do not overfit it.
+itself would teach wrong weights: its pairs are known to the ids by heart, and counted in the co-occurrences. With a
+handful of unknowns, thousands of users do not overfit.
 
 Only the cells that neighbours touch change with ``w``. The softmax's normaliser over all other items depends on ``a``
 alone: it is made once at a few values of ``a`` and interpolated, so that a fit costs one scoring of the users and then

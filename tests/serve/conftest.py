@@ -21,6 +21,11 @@ from serve_helpers import HOSTILE, Live
 from palate.bundle import make_bundle
 from palate.data.dataset import Dataset
 from palate.data.frames import from_frames
+from palate.features.neighbours import neighbour_list
+from palate.files import atomic_folder
+from palate.rankers.neighbours import NeighbourScores
+from palate.rankers.registry import load_recommender
+from palate.rankers.sequential import SequentialRanker
 from palate.serve.config import ServeConfig
 from palate.serve.people import find_people
 from palate.serve.service import Service
@@ -107,6 +112,29 @@ def live(films: Path, shelf: dict[str, Path]) -> Iterator[Live]:
 def hostile(hostile_bundle: Path) -> Iterator[Live]:
     """A service whose catalogue means harm."""
     running = Live(lambda: Service([Wanted("hostile", hostile_bundle)], ServeConfig()))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def near_bundle(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of a ranker whose neighbours, by who took the films and by their texts, weigh much."""
+    folder = tmp_path_factory.mktemp("served-near")
+    run = make_run(films, folder / "run", modalities="id,text", repeat_bias=True, id_dropout=0.2)
+    model = load_recommender(run)
+    assert isinstance(model, SequentialRanker)
+    data = Dataset.load(films)
+    lists = [neighbour_list(data, name, keep=6, show_progress=False) for name in ("co-occurrence", "text")]
+    model.neighbours = NeighbourScores(lists, [[2.0, 1.0, 0.5], [1.5, 0.0, 0.25]])
+    with atomic_folder(run.model_folder, replace=True) as part:
+        model.save(part)
+    return make_bundle(run, folder / "near", with_images=True).folder
+
+
+@pytest.fixture(scope="session")
+def near(near_bundle: Path) -> Iterator[Live]:
+    """A service whose model has neighbours."""
+    running = Live(lambda: Service([Wanted("near", near_bundle)], ServeConfig()))
     yield running
     running.stop()
 

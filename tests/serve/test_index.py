@@ -8,6 +8,8 @@ import torch
 
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
+from palate.features.neighbours import NeighbourList
+from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.sasrec import SASRec
 from palate.recommender import best_items
 from palate.serve.engine import Ask, DenseEngine, FactoredEngine, Found
@@ -115,6 +117,34 @@ def test_faiss_puts_repeated_items_where_their_bias_does(model: SASRec, monkeypa
     assert found.items == _alone(model, Ask(history, 5)).items
     assert set(found.items) & set(history)
     assert len(set(found.items)) == 5
+
+
+def test_faiss_finds_what_only_neighbours_bring_to_the_top(model: SASRec, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faiss")
+    monkeypatch.setattr("palate.serve.engine._FEW", 2000)
+    monkeypatch.setattr(model, "neighbours", _neighbours(3000))
+    engine = FactoredEngine(model, approximate=True)
+    assert engine.index is not None
+    asks = [Ask([7, 8, 9], 5), Ask([10], 5, np.array([1509])), Ask([5, 9], 5), Ask([3000, 9], 5, exclude_seen=True)]
+    for found, ask in zip(engine.find(asks), asks, strict=True):
+        expected = _alone(model, ask)
+        assert found.items == expected.items
+        assert found.scores == pytest.approx(expected.scores, abs=1e-4)
+    # The neighbour of 9 is worth 40 here, wherever its product stands.
+    assert [engine.find([ask])[0].items[0] for ask in asks[::2]] == [1509, 1509]
+
+
+def _neighbours(items: int) -> NeighbourScores:
+    """By one source the item 1,500 places on, by another that and the next."""
+    near = np.zeros((items + 1, 2), np.int32)
+    near[1:, 0] = (np.arange(1, items + 1) + 1499) % items + 1
+    near[1:, 1] = near[1:, 0] % items + 1
+    values = np.array([[0.0, 0.0], *[[0.8, 0.6]] * items], np.float32)
+    lists = [
+        NeighbourList.of("text", near[:, :1].copy(), values[:, :1].copy()),
+        NeighbourList.of("lexical", near, values),
+    ]
+    return NeighbourScores(lists, [[20.0, 5.0], [30.0, 0.0]])
 
 
 def test_large_batches_are_scored_in_parts(model: SASRec, monkeypatch: pytest.MonkeyPatch) -> None:

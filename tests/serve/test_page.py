@@ -238,6 +238,27 @@ def test_why_tells_what_moved_the_score(visit: Visit, live: Live) -> None:
     expect(why).to_have_attribute("aria-expanded", "false")
 
 
+def test_why_names_what_it_is_like(visit: Visit, near: Live) -> None:
+    page = visit(f"{near.url}/#item=space-1&item=crime-2&item=space-3")
+    first = ranked(near, "near", ["space-1", "crime-2", "space-3"])[0]
+    rows(page, "near").first.get_by_role("button", name="Why").click()
+    panel = page.get_by_role("region", name="Why ")
+    answer = near.post("/v1/explain", {"history": ["space-1", "crime-2", "space-3"], "item": first}).json
+    like = panel.locator(".near li")
+    expect(like).to_have_count(len(answer["neighbours"]))
+    expect(like.first).to_contain_text("space story 3")
+    expect(like.first).to_contain_text("taken last; ")
+    expect(like.first).to_contain_text("often taken together")
+    expect(like.first).to_contain_text("alike in text")
+    expect(like.first).to_contain_text("same tags (space)")
+    expect(like.first.locator(".number")).to_have_text(f"{answer['neighbours'][0]['effect']:+.2f}")
+    panel.get_by_role("button", name="taken together").click()
+    alike = near.post("/v1/similar", {"item": first, "k": 8, "by": "co-occurrence"}).json
+    expect(panel.locator(".strip .caption")).to_have_text([item["title"] for item in alike["items"]])
+    column(page, "near").locator(".about summary").click()
+    expect(column(page, "near").locator(".about")).to_contain_text("co-occurrence, text")
+
+
 def test_models_come_and_go(visit: Visit, live: Live) -> None:
     page = visit(f"{live.url}/#item=space-1")
     toggles = page.get_by_role("group", name="Models side by side")

@@ -294,6 +294,7 @@ function about(facts) {
   const rows = [
     ["Kind", facts.kind],
     ["Reads", facts.modalities.join(", ")],
+    ["Neighbours", facts.neighbours?.map((one) => one.source).join(", ")],
     ["Trained with", facts.objective],
     ["Re-ranks", facts.retriever && `what ${facts.retriever} proposes`],
     ["Items", figure(facts.items)],

@@ -7,6 +7,8 @@ import { picture } from "./tiles.js";
 
 const FIRST = 6; // effects shown before the rest is asked for
 const ALIKE = 8;
+const SOURCES = { "co-occurrence": "often taken together", lexical: "alike in words", text: "alike in text", image: "alike in picture" };
+const LAGS = ["last", "second to last", "third to last", "fourth to last", "fifth to last"];
 let panels = 0;
 
 export class Why {
@@ -64,13 +66,18 @@ export class Why {
     try {
       const told = await this.#explained.ask("/v1/explain", { model: this.facts.name, history, item: this.item.id });
       if (told === null) return;
-      learn(told.history);
+      learn([...told.history, ...(told.neighbours ?? [])]);
       const rank = told.rank === null ? null : `rank ${figure(told.rank)} among all items outside your history`;
       const above = told.above_mean ?? null;
       const mean = above === null ? "" : `, ${figure(Math.abs(above))} ${above < 0 ? "below" : "above"} the mean of all items`;
       const sentence = [rank, `score ${figure(told.score)}${mean}`].filter(Boolean).join("; ");
       this.place.replaceChildren(`${sentence[0].toUpperCase()}${sentence.slice(1)}.`);
-      this.effects.replaceChildren(...moved(told.history, told.rank), ...parts(told.modalities), ...notes(told.notes));
+      this.effects.replaceChildren(
+        ...moved(told.history, told.rank),
+        ...near(told.neighbours),
+        ...parts(told.modalities),
+        ...notes(told.notes),
+      );
     } catch (error) {
       this.place.replaceChildren(...failure(error));
     }
@@ -78,7 +85,7 @@ export class Why {
 
   async #likeness(by) {
     const choices = ["model", ...this.facts.features];
-    const names = { model: "to the model", text: "in text", image: "in picture" };
+    const names = { model: "to the model", text: "in text", image: "in picture", lexical: "in words", "co-occurrence": "taken together" };
     const pick = make("span", { class: "segments", role: "group", "aria-label": "Alike by" });
     for (const one of choices) {
       pick.append(button(names[one] ?? one, () => this.#likeness(one), { "aria-pressed": one === by }));
@@ -158,6 +165,36 @@ function caption(item, rank) {
   const without = other === null || other === rank ? null : make("small", {}, `without it: rank ${figure(other)}`);
   return make("span", { class: "named" }, titled(item, "span", { class: "caption" }), without);
 }
+
+/** What is added because the item is like one that was taken of late: how, and what the two share. */
+function near(neighbours) {
+  if (!neighbours || neighbours.length === 0) return [];
+  const rows = neighbours.map((item) => {
+    const how = item.sources.map((one) => SOURCES[one.source] ?? `alike in ${quoted(one.source)}`).join(", ");
+    const when = `taken ${LAGS[item.lag - 1] ?? `${item.lag} items ago`}`;
+    const name = make(
+      "span",
+      { class: "named" },
+      titled(item, "span", { class: "caption" }),
+      make("small", {}, `${when}; ${how}`),
+      item.shared.length ? make("small", {}, ...item.shared.flatMap(same)) : null,
+    );
+    return effect(picture(item, 128, false), name, item.effect, neighbours[0].effect);
+  });
+  return [
+    make("h5", {}, "Like what you took ", make("small", {}, "a part of the score")),
+    make("ul", { class: "effects near" }, ...rows),
+  ];
+}
+
+/** "same brand (Nivea)"; the words of the catalogue in elements of their own. */
+const same = ({ field, values }, place) => [
+  `${place ? ", " : ""}same `,
+  make("bdi", {}, quoted(field).replaceAll("_", " ").replace(/ name$/, "")),
+  " (",
+  make("bdi", {}, quoted(values.join(", "))),
+  ")",
+];
 
 function parts(modalities) {
   if (!modalities || modalities.length === 0) return [];
