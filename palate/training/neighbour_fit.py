@@ -147,9 +147,10 @@ class Problem:
 
     def solve(self, neighbours: bool = True) -> tuple[Floats, float]:
         """The likeliest ``[a, w...]`` and its loss; without neighbours all ``w`` stay 0."""
-        count = self.features.shape[1]
-        start = np.concatenate([[0.7], np.full(count, 0.5 if neighbours else 0.0)])
-        bounds = [(_SCALES[0], _SCALES[-1])] + [(0.0, 50.0 if neighbours else 0.0)] * count
+        # A source that says nothing at a lag (no history is so long) has no weight there.
+        speaks = (np.diff(self.features.tocsc().indptr) > 0) & neighbours
+        start = np.concatenate([[0.7], np.where(speaks, 0.5, 0.0)])
+        bounds = [(_SCALES[0], _SCALES[-1]), *((0.0, 50.0 if one else 0.0) for one in speaks)]
         found = minimize(self, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 200})
         return found.x, float(found.fun)
 

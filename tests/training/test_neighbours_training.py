@@ -96,6 +96,13 @@ def test_a_source_that_knows_something_gets_weight_and_noise_gets_none(
     assert noise < 0.1 * ahead
 
 
+def test_a_lag_that_no_history_reaches_has_no_weight(world: tuple[Path, Dataset, Run], weak: Run) -> None:
+    _, data, _ = world
+    fitted = fit_weights(load_recommender(weak), data.cases("valid"), lists_of(data), 20, exclude_seen=True)
+    assert data.cases("valid").histories.lengths.max() < 20
+    assert not fitted.weights[:, -1].any()
+
+
 def test_a_sample_of_users_is_seeded(world: tuple[Path, Dataset, Run], weak: Run) -> None:
     _, data, _ = world
     model, cases, lists = load_recommender(weak), data.cases("valid"), lists_of(data)
