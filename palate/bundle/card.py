@@ -28,7 +28,8 @@ def write_card(path: Path, facts: dict[str, Any]) -> None:
 
 
 def _front(facts: dict[str, Any]) -> str:
-    tags = [*_TAGS, facts["model"], *(["multimodal"] if facts["features"] or facts["model"] == "mllm" else [])]
+    content = facts["features"] or facts.get("neighbours") or facts["model"] == "mllm"
+    tags = [*_TAGS, facts["model"], *(["multimodal"] if content else [])]
     lines = [
         f"license: {_yaml(facts['license'])}",
         "library_name: palate",
@@ -116,6 +117,9 @@ def _of_model(facts: dict[str, Any]) -> dict[str, Any]:
         coverage = one.get("coverage", {}).get("items")
         share = f", {coverage:.1%} of the items" if isinstance(coverage, float) else ""
         made[f"{name} features"] = f"{one['encoder']['name']}, fingerprint {one['fingerprint']}{share}"
+    for name, one in (told.get("neighbours") or {}).items():
+        weights = ", ".join(f"{weight:.3g}" for weight in one["weights"])
+        made[f"neighbours by {name}"] = f"of {one['coverage']:.1%} of the items, weights {weights} (newest item first)"
     if base := facts.get("base"):
         made["language model"] = f"{base['name']}, fingerprint {base['fingerprint']}"
     if exported := facts.get("onnx"):
@@ -164,7 +168,9 @@ def _limits(facts: dict[str, Any]) -> list[str]:
     ]
     if facts["model"] == "blend":
         limits.append("It is a sum of several models: a new item cannot be recommended without training them again.")
-    elif facts["model"] in ("popularity", "item-knn") or not (facts["features"] or facts["model"] == "mllm"):
+    elif facts["model"] in ("popularity", "item-knn") or not (
+        facts["features"] or facts.get("neighbours") or facts["model"] == "mllm"
+    ):
         limits.append("Items are known by their ids alone: a new item cannot be recommended without training again.")
     if facts["model"] == "mllm":
         limits.append("It puts the proposals of a fast model in order; it does not search the catalogue by itself.")

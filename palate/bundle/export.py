@@ -146,14 +146,20 @@ class UserVectors(nn.Module):
         return torch.where(real & ~again & (items > 0), bias, 0.0)
 
 
-def check_exportable(model: str) -> None:
-    """Refuse a model that has no sequence encoder, or a machine without the exporter, before there is a bundle."""
+def check_exportable(model: str, *, neighbours: bool = False) -> None:
+    """Refuse a model that is more or less than a sequence encoder, or a machine without the exporter, before there is a
+    bundle."""
     if model == Blend.name:
         raise PalateError(
             "a blend is several models, not one sequence encoder to export", "Leave out --onnx, or export its parts."
         )
     if not issubclass(RANKERS[model], SequentialRanker):
         raise PalateError(f"'{model}' has no sequence encoder to export", "Leave out --onnx.")
+    if neighbours:
+        raise PalateError(
+            f"this '{model}' adds neighbours to its scores, which are no part of the encoder that ONNX would hold",
+            "Leave out --onnx, or export a run without --neighbours.",
+        )
     for package in _PACKAGES:
         try:
             import_module(package)
@@ -170,7 +176,7 @@ def export_encoder(model: Recommender, folder: Path) -> dict[str, Any]:
     Raises:
         PalateError: no sequence encoder, or one whose export differs from it by :data:`TOLERANCE` or more.
     """
-    check_exportable(model.name)
+    check_exportable(model.name, neighbours=isinstance(model, SequentialRanker) and model.neighbours is not None)
     assert isinstance(model, SequentialRanker)
     table = model.table()
     if table.numel() * 4 > _LARGEST:

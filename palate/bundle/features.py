@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from palate.errors import PalateError
 from palate.features.encoders import Encoder, EncoderOptions, make_encoder
 from palate.features.fields import FieldStore
+from palate.features.lexical import LexicalStore, is_lexical
 from palate.features.store import FeatureStore
 from palate.files import read_json
 from palate.rankers.field_bags import FIELDS
@@ -28,21 +29,41 @@ _OPTIONS = ("name", "modality", "dtype", "revision", "trust_remote_code", "finge
 
 def find_stores(run: Run) -> dict[str, FeatureStore]:
     """The feature stores that a run was trained on, by modality; those that are gone or have changed are left out."""
-    data = run.info["dataset"].get("path")
     found: dict[str, FeatureStore] = {}
     vocabulary = run_vocabulary(run)
     if vocabulary is not None:  # made of the run's own catalogue
         found[FIELDS] = FieldStore.of(vocabulary, run.catalogue)
-    if not data or not Path(data).is_dir():
-        return found
-    wanted = {facts.get("fingerprint"): name for name, facts in run.info.get("features", {}).items()}
+    opened = open_stores(run, run.info.get("features", {}))
+    return found | {name: store for name, store in opened.items() if isinstance(store, FeatureStore)}
+
+
+def open_stores(run: Run, told: Mapping[str, Mapping[str, Any]]) -> dict[str, FeatureStore | LexicalStore]:
+    """The stores of the run's dataset that have the fingerprints of ``told``, under its names; not those that are gone
+    or have changed."""
+    data = run.info["dataset"].get("path")
+    if not told or not data or not Path(data).is_dir():
+        return {}
+    found: dict[str, FeatureStore | LexicalStore] = {}
     for path in sorted(Path(data).glob("features/*/store.json")):
-        info = read_json(path)
-        name = wanted.get(info.get("fingerprint")) if isinstance(info, dict) else None
-        if name is not None and name not in found:
-            with suppress(PalateError):  # stale or damaged: as good as gone
-                found[name] = FeatureStore.load(path.parent, run.catalogue)
+        with suppress(PalateError):  # stale or damaged: as good as gone
+            info = read_json(path)
+            if not isinstance(info, dict):
+                continue
+            for name, facts in told.items():
+                if name in found or facts.get("fingerprint") != info.get("fingerprint"):
+                    continue
+                kind = LexicalStore if is_lexical(info) else FeatureStore
+                found[name] = kind.load(path.parent, run.catalogue)
     return found
+
+
+def made_by(told: Mapping[str, Any], store: FeatureStore | LexicalStore | None) -> dict[str, Any]:
+    """What a bundle says of features: what the run did, and how an encoder makes more of them."""
+    encoder = {"name": told["encoder"], "modality": told["modality"], "fingerprint": told["encoder_fingerprint"]}
+    if store is not None:
+        kept = (*_OPTIONS, "options") if isinstance(store, LexicalStore) else _OPTIONS
+        encoder |= {key: store.info["encoder"][key] for key in kept if key in store.info["encoder"]}
+    return {**{key: one for key, one in told.items() if key != "encoder_fingerprint"}, "encoder": encoder, "file": None}
 
 
 def save_features(run: Run, folder: Path, wanted: bool | None) -> tuple[dict[str, Any], list[str]]:
@@ -60,18 +81,12 @@ def save_features(run: Run, folder: Path, wanted: bool | None) -> tuple[dict[str
     facts: dict[str, Any] = {}
     notes: list[str] = []
     stores = find_stores(run)
-    if not run.info.get("features") and wanted:
+    compared = (run.info.get("neighbours") or {}).get("stores")
+    if wanted and not run.info.get("features") and not compared:
         raise PalateError(f"{run.folder} reads no features", "Leave out --with-features.")
     for name, told in run.info.get("features", {}).items():
         store = stores.get(name)
-        encoder = {"name": told["encoder"], "modality": told["modality"], "fingerprint": told["encoder_fingerprint"]}
-        if store is not None:
-            encoder |= {key: store.info["encoder"][key] for key in _OPTIONS if key in store.info["encoder"]}
-        facts[name] = {
-            **{key: value for key, value in told.items() if key != "encoder_fingerprint"},
-            "encoder": encoder,
-        }
-        facts[name]["file"] = None
+        facts[name] = made_by(told, store)
         if wanted is False or told.get("layout") == "sparse":  # words: the model carries what it made of them
             continue
         if store is None:

@@ -1,4 +1,4 @@
-"""A trained model with more items than it was trained on: they are known by their text and pictures alone."""
+"""A recommender with more items than it was made of: they are known by their text and pictures alone."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from palate.bundle.neighbours import lists_of
 from palate.errors import PalateError
+from palate.features.neighbours import CO_OCCURRENCE, NeighbourList
 from palate.rankers.blend import Blend
+from palate.rankers.content_knn import ContentKNN
 from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender
 
@@ -16,13 +19,16 @@ from palate.recommender import Recommender
 _ROWS = ("items.warm", "items.ids.weight")
 
 
-def check_growable(model: Recommender) -> SequentialRanker:
-    """Refuse a model that knows items by their ids alone.
+def check_growable(model: Recommender) -> SequentialRanker | ContentKNN:
+    """Refuse a model that knows items by their ids alone: no texts, pictures or fields, and no neighbours by these.
 
     Raises:
         PalateError: with what to do instead.
     """
-    if isinstance(model, SequentialRanker) and model.widths:
+    compares = any(one.source != CO_OCCURRENCE for one in lists_of(model))
+    if isinstance(model, SequentialRanker) and (model.widths or compares):
+        return model
+    if isinstance(model, ContentKNN) and compares:
         return model
     if model.name == "mllm":
         raise PalateError(
@@ -33,23 +39,41 @@ def check_growable(model: Recommender) -> SequentialRanker:
             "a blend takes no new items: its weights were chosen for parts that know these ones",
             "Train its parts again on data with the new items, and blend those.",
         )
-    if model.name == "content-knn":
+    if isinstance(model, ContentKNN):
         raise PalateError(
-            "a bundle of content-knn takes no new items: its lists were made of all items at once",
-            "Put them into the dataset, encode it and train again; nothing of it takes long.",
+            "this 'content-knn' compares items by the training log alone: it has nothing to say of a new one",
+            "Train it again with a content source, such as lexical.",
         )
     raise PalateError(
         f"this '{model.name}' knows items by their ids alone: it has nothing to say of a new one",
-        "Train sasrec or gru4rec with --modalities text (or id,text,image), or this one again with the new items.",
+        "Train sasrec or gru4rec with --modalities text (or id,text,image) or --neighbours lexical, or this one again "
+        "with the new items.",
     )
+
+
+def grow_model(
+    model: SequentialRanker | ContentKNN,
+    features: Mapping[str, tuple[Tensor, Tensor]],
+    lists: Sequence[NeighbourList],
+    count: int,
+) -> SequentialRanker | ContentKNN:
+    """The same model with ``count`` more items, see :func:`grow`; its lists of neighbours have them already."""
+    if isinstance(model, ContentKNN):
+        counts = torch.cat([model.counts, model.counts.new_zeros(count)])
+        return ContentKNN(lists, counts, model.config)
+    larger = grow(model, features, count)
+    if model.neighbours is not None:
+        larger.neighbours = model.neighbours.with_lists(lists)
+    return larger
 
 
 @torch.no_grad()
 def grow(model: SequentialRanker, features: Mapping[str, tuple[Tensor, Tensor]], count: int) -> SequentialRanker:
     """The same model with ``count`` more items, numbered behind the others; scores of the old ones stay as they are.
 
-    A new item has no id of its own: like every item without training interactions it shares the vector ``unknown``
-    (:class:`palate.rankers.items.ItemEncoder`). To people without a history it is the least popular.
+    Without its neighbours, which :func:`grow_model` adds. A new item has no id of its own: like every item without
+    training interactions it shares the vector ``unknown`` (:class:`palate.rankers.items.ItemEncoder`). To people
+    without a history it is the least popular.
 
     Args:
         features: by modality, ``[count, width]`` as a store holds them and bool ``[count]``: which of them are there.

@@ -18,9 +18,11 @@ from palate.bundle.language import carry_language_model, needs_pictures, notes_o
 from palate.bundle.load import Bundle
 from palate.bundle.manifest import CARD, SUFFIXES, write_manifest
 from palate.bundle.measured import tables_of, validation_of
+from palate.bundle.neighbours import save_neighbours
 from palate.bundle.pictures import copy_pictures
 from palate.errors import PalateError
 from palate.files import atomic_folder, read_json
+from palate.rankers.neighbours import FILE
 from palate.runs import Run
 
 # What run.json says of the machine and the person who trained: no use to others, and not theirs to know.
@@ -79,13 +81,15 @@ def make_bundle(
     if not _LICENSE.fullmatch(license):
         raise PalateError(f"--license '{license}' is no identifier of a license", "Write it like apache-2.0 or mit.")
     if onnx:
-        check_exportable(run.info["model"])
+        check_exportable(run.info["model"], neighbours=(run.model_folder / FILE).is_file())
     if not public_paths and not with_images and needs_pictures(run):
         raise PalateError("the prompts of this model show pictures", "Add --with-images.")
     measured = {"validation": validation_of(run), "test": tables_of(run, [Path(table) for table in tables])}
     with atomic_folder(out) as part:
         _copy_model(run, part / "model")
         features, notes = save_features(run, part, with_features)
+        neighbours, more = save_neighbours(run, part, features, with_features)
+        notes += more
         catalogue = run.catalogue
         names: dict[int, str] = {}
         if with_images:
@@ -112,6 +116,7 @@ def make_bundle(
             "describe": run.info.get("describe"),
             "metrics": measured,
             "features": features,
+            "neighbours": neighbours,
             "run": _of_run(run),
         }
         if run.info["model"] == "mllm":

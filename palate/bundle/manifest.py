@@ -102,6 +102,12 @@ def verify(folder: Path | str) -> dict[str, Any]:
     for name, told in facts["features"].items():
         if not _sound_features(told, facts["files"]):
             raise PalateError(f"{folder / NAME} is damaged: what it says of the {name} features is not whole", _REMEDY)
+    near = facts.get("neighbours", {})
+    for name, told in near.items() if isinstance(near, dict) else [("", None)]:
+        if not _sound_neighbours(told, facts["files"]):
+            raise PalateError(
+                f"{folder / NAME} is damaged: what it says of the {name} neighbours is not whole", _REMEDY
+            )
     there = set(_listed(folder))
     unknown = sorted(there - set(facts["files"]) - {NAME, CARD})
     if unknown:
@@ -136,6 +142,15 @@ def _sound_features(told: Any, files: dict[str, Any]) -> bool:
         and isinstance(told.get("fingerprint"), str)
         and (told.get("file") is None or told["file"] in files)
     )
+
+
+def _sound_neighbours(told: Any, files: dict[str, Any]) -> bool:
+    """Whether the facts of a source of neighbours are what the code relies on, likewise."""
+    if not _sound_features(told, files) or not isinstance(told.get("keep"), int) or told["keep"] < 1:
+        return False
+    if told.get("layout") != "sparse" or told.get("file") is None:
+        return True
+    return told.get("vocabulary") in files and isinstance(told["encoder"].get("options"), dict)
 
 
 def _strings(value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,10 +163,14 @@ def _told(path: Path, wrong: list[str], remedy: str) -> PalateError:
     return PalateError(f"{path}, {'; '.join(wrong[:_SHOWN])}{more}", remedy)
 
 
-def columns_read(items: BundleItems, features: dict[str, Any]) -> list[str]:
-    """Columns that a bundle's encoders and fields read, in order."""
+def columns_read(items: BundleItems, features: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Columns that a bundle's encoders, words and fields read, in order.
+
+    Args:
+        features: what the bundle says of each.
+    """
     names: list[str] = []
-    for facts in features.values():
+    for facts in features:
         content = facts["content"]
         names += content["fields"] if content["kind"] in ("text", FIELDS) else []
     unknown = [name for name in names if name not in items.catalogue.frame.columns]

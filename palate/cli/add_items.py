@@ -26,7 +26,8 @@ def add_items(
 ) -> None:
     """Make new items recommendable through their text and pictures. Scores of the other items stay as they are.
 
-    The model needs to read texts, pictures or fields (palate train --modalities text, or id,text,image).
+    The model needs to read texts, pictures or fields (palate train --modalities text, or id,text,image), or to have
+    neighbours by these (--neighbours lexical).
     """
     from palate.bundle import add_items as add
 

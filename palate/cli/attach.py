@@ -36,7 +36,7 @@ def attach(
     import torch
     from rich.console import Console
 
-    from palate.cli.train import listed
+    from palate.cli.content import listed
     from palate.training.attach import attach as fit
 
     if threads is not None:

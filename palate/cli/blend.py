@@ -60,17 +60,17 @@ def _report(info: dict[str, Any], out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    told, best = info["blend"], info["best"]
-    table = Table(title=f"Weights, chosen on {told['users']:,} validation users", title_justify="left")
+    facts, best = info["blend"], info["best"]
+    table = Table(title=f"Weights, chosen on {facts['users']:,} validation users", title_justify="left")
     for name in ("run", "model", "weight", *best):
         table.add_column(name, justify="left" if name in ("run", "model") else "right")
-    for part in told["parts"]:
+    for part in facts["parts"]:
         numbers = [f"{part['validation'][name]:.4f}" for name in best]
         table.add_row(part["run"], part["model"], f"{part['share']:.3f}", *numbers)
     table.add_row(out.name, "blend", "", *(f"{value:.4f}" for value in best.values()), style="bold")
     console = Console()
     console.print(table)
-    idle = [part["run"] for part in told["parts"] if not part["weight"]]
+    idle = [part["run"] for part in facts["parts"] if not part["weight"]]
     if idle:
         verb = "has" if len(idle) == 1 else "have"
         console.print(

@@ -39,6 +39,8 @@ class Commands:
     def __call__(self, command: str, table: dict[str, Any], where: str) -> Given:
         """Words and what decides the result; everything is checked that can be without the run it starts from."""
         values, settings = self.spelling(command, table, where)
+        if command == "train":  # an arm reads what the recipe says, whatever happens to be encoded
+            values = {"modalities": "id", "neighbours": "none", **values}
         context = _context(command)
         if self.threads is not None and any(one.name == "threads" for one in context.command.params):
             values["threads"] = self.threads
@@ -74,7 +76,8 @@ class Commands:
 
     def _train(self, given: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
         """All options of a training, defaults included; refused is what the command would refuse."""
-        from palate.cli.train import listed, open_features, train_settings
+        from palate.cli.content import listed
+        from palate.cli.train import open_features, train_settings
         from palate.features.neighbours import open_source
         from palate.training.plan import add_fields, make_plan
 
@@ -83,7 +86,7 @@ class Commands:
         model = given["model"]
         encoder = {name: given.get(name) for name in ("epochs", "device", "encoder_ffn", "experts", "active")}
         settings = train_settings(assignments, model, **encoder)
-        names, sources = listed(str(given.get("modalities", "id"))), listed(str(given.get("neighbours", "")))
+        names, sources = listed(str(given.get("modalities", "id"))), listed(str(given.get("neighbours", "none")))
         plan = make_plan(
             model, names, given.get("missing", "learned"), given.get("objective", "cross-entropy"), settings, sources
         )
@@ -103,8 +106,8 @@ class Commands:
 
     def _attach(self, given: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
         """Neighbours of a run, defaults included."""
+        from palate.cli.content import listed
         from palate.cli.options import parse_assignments
-        from palate.cli.train import listed
         from palate.features.neighbours import open_source
         from palate.training.plan import neighbours_config
 
@@ -120,6 +123,7 @@ class Commands:
         from palate.objectives.pools import NegativesConfig
         from palate.training.align_pairs import AlignConfig
         from palate.training.align_plan import SECTIONS, TRAINER, preference_for_rankers
+        from palate.training.align_twins import twin_origin
         from palate.training.config import TrainerConfig
 
         objective, strategy = given.get("objective", "dpo"), given.get("negatives", "top-k")
@@ -154,7 +158,7 @@ class Commands:
             )
         decides["preference"] = preference.model_dump(mode="json")
         decides["negatives"] = negatives.model_dump(mode="json")
-        return decides
+        return decides | twin_origin(negatives, self.dataset, self.folder)
 
     def _evaluate(self, given: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
         """All options of an evaluation that its figures hang on, defaults included."""

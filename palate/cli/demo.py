@@ -12,8 +12,8 @@ from palate.cli.options import ConfigFile, Seed
 
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of everything the demo makes.")] = Path("runs/demo"),
-    items: Annotated[int, typer.Option(min=24, help="Products in the shop.")] = 600,
-    users: Annotated[int, typer.Option(min=10, help="People who buy.")] = 3000,
+    items: Annotated[int, typer.Option(min=24, help="Products in the shop.")] = 2400,
+    users: Annotated[int, typer.Option(min=10, help="People who buy.")] = 4000,
     epochs: Annotated[int, typer.Option(min=1, help="At most so many for each trained model.")] = 40,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: torch's choice).")] = None,
     mllm: Annotated[
@@ -25,7 +25,7 @@ def demo(
     seed: Seed = 0,
     config: ConfigFile = None,
 ) -> None:
-    """Draw a shop, let people buy by taste, and see what popularity, neighbours, ids and pictures make of it.
+    """Draw a shop, let people buy by taste, and see what popularity, neighbours, ids, texts and pictures make of it.
 
     Stages: make the dataset, examine it, encode texts and pictures, train four models, evaluate them in one table,
     recommend for a few users; then a small multimodal language model looks at pictures, writes of users and is

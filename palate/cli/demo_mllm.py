@@ -42,7 +42,9 @@ class Language:
 
     base: str = "embedded"
     max_items: int = 9
-    warm_up: Mapping[str, Any] = field(default_factory=lambda: {"batch_size": 4, "steps": 120, "learning_rate": 2e-3})
+    warm_up: Mapping[str, Any] = field(
+        default_factory=lambda: {"batch_size": 4, "steps": 120, "learning_rate": 2e-3, "max_items": 580}
+    )
     history_items: int = 6
     users: int = 75
     cutoffs: int = 2
@@ -127,7 +129,7 @@ def _warm_up(data: Dataset, out: Path, plan: Language, seed: int, dtype: str, co
     from palate.mllm.embedded import cut
     from palate.mllm.warm_up import FACTS, WarmUpConfig, warm_up
 
-    folder, says = out / "mllm" / "model", CaptionConfig(title=False)
+    folder, says = out / "mllm" / "model", CaptionConfig(fields="category,material", title=False)
     config = WarmUpConfig.parse({"device": "cpu", "dtype": dtype, **plan.warm_up}, where="the demo")
     if (folder / FACTS).is_file():
         facts = read_json(folder / FACTS)

@@ -12,21 +12,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
+from palate.cli.demo_arms import ARMS
 from palate.cli.demo_mllm import MADE as LANGUAGE_MADE
 from palate.cli.demo_mllm import Language, run_mllm
+from palate.cli.demo_table import evaluate_arms
+from palate.data.demo.build import ITEMS, USERS
 from palate.errors import PalateError
 from palate.files import write_json
 
 if TYPE_CHECKING:
     from palate.data.dataset import Cases, Dataset
-    from palate.evaluation.tables import Table
     from palate.features.store import FeatureStore
     from palate.runs import Run
 
-# How the two sequence models are trained: alike, but for what only features have (chosen on the validation split).
-RANKER = {"dropout": 0.3, "similarity": "cosine", "temperature": 0.1}
-FEATURES = {"fusion": "sum", "whiten": 48}
-TRAINER = {"learning_rate": 2e-3, "batch_size": 128, "patience": 5}
 SHOWN_USERS, SHOWN_ITEMS = 4, 8
 PICTURES = {
     "demo-items.png": "what the shop sells",
@@ -36,7 +34,6 @@ PICTURES = {
 }
 REPORT = ("report.html", "report.json")
 MADE = ("dataset", "runs", "evaluation", "bundles", "demo.json", *REPORT, *PICTURES, *LANGUAGE_MADE)
-IDS, FULL = "sasrec (ids)", "sasrec (ids + text + pictures)"
 
 
 @dataclass(frozen=True)
@@ -44,8 +41,8 @@ class DemoOptions:
     """What decides the demo's numbers; ``language`` None leaves the language model out."""
 
     seed: int = 0
-    items: int = 600
-    users: int = 3000
+    items: int = ITEMS
+    users: int = USERS
     epochs: int = 40
     language: Language | None = field(default_factory=Language)
 
@@ -79,7 +76,7 @@ def run_demo(out: Path, options: DemoOptions, *, overwrite: bool = False) -> dic
     stage(4, "Train")
     runs = _train(data, out, options, stores, console)
     stage(5, "Evaluate on the test split")
-    metrics = _evaluate(data, runs, out, options.seed, console)
+    measured = evaluate_arms(data, runs, out, options.seed, console)
     stage(6, "Recommend, and draw it")
     shown = _shown(data, options.seed)
     _pictures(data, runs, out, shown, options.seed)
@@ -97,7 +94,7 @@ def run_demo(out: Path, options: DemoOptions, *, overwrite: bool = False) -> dic
 
     marks = [*seconds.values(), time.perf_counter()]
     spent = {title: round(marks[i + 1] - marks[i], 1) for i, title in enumerate(seconds)}
-    facts = {"options": asdict(options), "test": metrics, "sampled": sampled, "seconds": spent}
+    facts = {"options": asdict(options), **measured, "sampled": sampled, "seconds": spent}
     write_json(out / "demo.json", facts)
     console.print(f"\nDone in {time.perf_counter() - started:.0f} s.", f"Everything is in {out}.")
     console.print(f"Open it in a browser: {out / REPORT[0]}", markup=False, soft_wrap=True, style="bold")
@@ -170,6 +167,7 @@ def _without_encoders() -> str:
 
 def _encode(data: Dataset, folder: Path, console: Console) -> dict[str, FeatureStore]:
     from palate.features.encode import encode
+    from palate.features.lexical import encode_lexical
 
     missing = _without_encoders()
     if missing:
@@ -179,66 +177,25 @@ def _encode(data: Dataset, folder: Path, console: Console) -> dict[str, FeatureS
     for name, store in stores.items():
         share = f"{store.coverage:.1%} of items, {store.coverage_of(data.items):.1%} of interactions"
         console.print(f"{name}: {store.encoder}, {store.width} numbers for {share}")
+    words = encode_lexical(data, folder)
+    console.print(f"lexical: {words.describe()['encoder']}, for {words.coverage:.1%} of items")
     return stores
 
 
 def _train(
     data: Dataset, out: Path, options: DemoOptions, stores: dict[str, FeatureStore], console: Console
 ) -> dict[str, Run]:
-    from palate.training.fit import train
-
-    neural: dict[str, Any] = {"ranker": RANKER, "trainer": {**TRAINER, "epochs": options.epochs}}
-    plans: dict[str, dict[str, Any]] = {
-        "popularity": {"model": "popularity"},
-        "item-knn": {"model": "item-knn"},
-        IDS: {"model": "sasrec", "settings": neural},
-    }
-    if stores:
-        settings = {**neural, "ranker": {**RANKER, **FEATURES}}
-        plans[FULL] = {"model": "sasrec", "settings": settings, "modalities": ("id", *stores), "features": stores}
     runs = {}
-    for label, plan in plans.items():
-        folder = out / "runs" / ("sasrec-ids" if label == IDS else "sasrec-full" if label == FULL else label)
-        run = train(data, out=folder, seed=options.seed, dataset_path=out / "dataset", resume=True, **plan)
+    sizes: dict[str, Any] = {"epochs": options.epochs, "seed": options.seed, "dataset": out / "dataset"}
+    for arm in ARMS:
+        if not set(arm.content) <= set(stores):
+            continue
+        run = arm.train(data, out / "runs" / arm.folder, stores, **sizes)
         best = run.info.get("best")
         how = f", {run.info['epochs']} epochs, best {best['epoch']}" if best else ""
-        console.print(f"{label}: {run.info['seconds']:.1f} s{how}", markup=False)
-        runs[label] = run
+        console.print(f"{arm.label}: {run.info['seconds']:.1f} s{how}", markup=False)
+        runs[arm.label] = run
     return runs
-
-
-def _evaluate(data: Dataset, runs: dict[str, Run], out: Path, seed: int, console: Console) -> dict[str, Any]:
-    from palate.evaluation import chart
-    from palate.evaluation.compare import compare
-    from palate.evaluation.groups import RunGroup, evaluate_groups
-    from palate.evaluation.outputs import save_comparison
-    from palate.evaluation.tables import footnotes, main_table, slice_table
-    from palate.rankers.registry import load_recommender
-
-    rows = [RunGroup(label, (run,)) for label, run in runs.items()]
-    groups = evaluate_groups(rows, data, load_recommender, metrics=("ndcg", "recall", "coverage"), ks=(10,), seed=seed)
-    comparison = compare(groups, base=IDS, seed=seed)
-    shutil.rmtree(out / "evaluation", ignore_errors=True)
-    save_comparison(out / "evaluation", comparison, groups)
-    chart.draw(comparison, out / "comparison.png")
-    for table in (main_table(comparison), slice_table(comparison)):
-        _print(table, console)
-    for note in footnotes(comparison):
-        console.print(f"- {note}", markup=False)
-    return {row.label: {name: one.mean for name, one in row.estimates.items()} for row in comparison.rows}
-
-
-def _print(table: Table, console: Console) -> None:
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    drawn = RichTable(title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD)
-    for number, header in enumerate(table.headers):
-        drawn.add_column(Text(header), justify="right" if number else "left")
-    for row in table.rows:
-        drawn.add_row(*(Text(cell) for cell in row))
-    console.print(drawn)
 
 
 def _shown(data: Dataset, seed: int) -> Cases:

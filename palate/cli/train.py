@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,9 +43,9 @@ def train(
         str,
         typer.Option(
             metavar="co-occurrence,lexical",
-            help="Add what is nearest to the newest items by co-occurrence, lexical, text, image.",
+            help="What is nearest to the newest items adds to the scores; auto: by the log and all that is encoded.",
         ),
-    ] = "",
+    ] = "auto",
     encoder_ffn: Annotated[
         str | None,
         typer.Option(
@@ -73,6 +74,7 @@ def train(
     """
     import torch
 
+    from palate.cli.content import AUTO, NONE, choose_content
     from palate.data.dataset import Dataset
     from palate.training.fit import train as fit
 
@@ -87,18 +89,23 @@ def train(
     )
     if threads is not None:
         torch.set_num_threads(threads)
-    names = listed(modalities)
     data = Dataset.load(dataset)
-    features = open_features(dataset, data.catalogue, names, store or [])
+    content = choose_content(model, dataset, modalities, neighbours, warm_start)
+    if content.whiten is not None:
+        settings["ranker"] = {"whiten": content.whiten, **settings.get("ranker", {})}
+    features = open_features(dataset, data.catalogue, content.modalities, store or [])
+    if AUTO in (modalities, neighbours) and len(content.modalities + content.neighbours) > 1:
+        near = ",".join(content.neighbours) or NONE
+        print(f"Content: --modalities {','.join(content.modalities)} --neighbours {near}", file=sys.stderr)
     run = fit(
         data,
         model=model,
         out=out,
         seed=seed,
-        modalities=names,
+        modalities=content.modalities,
         missing=missing,
         objective=objective,
-        neighbours=listed(neighbours),
+        neighbours=content.neighbours,
         settings=settings,
         features=features,
         dataset_path=dataset,
@@ -106,15 +113,6 @@ def train(
         resume=resume,
     )
     _report(run.info, out)
-
-
-def listed(names: str) -> tuple[str, ...]:
-    """Names between commas.
-
-    >>> listed("id, text,")
-    ('id', 'text')
-    """
-    return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
 def train_settings(

@@ -28,9 +28,10 @@ class ItemSlice:
 
 
 def item_slices(train_counts: Ints) -> list[ItemSlice]:
-    """Tail and cold items.
+    """Items by how often they occur in training.
 
     - ``tail items, <= 5``: at most five training interactions, cold ones included;
+    - ``items, 1-5`` and ``items, > 5``: with one to five training interactions, and with more;
     - ``tail items, bottom 80%``: outside the fifth of the catalogue with the most training interactions
       (equal counts: the lower index counts as more popular);
     - ``cold items``: without any.
@@ -39,10 +40,13 @@ def item_slices(train_counts: Ints) -> list[ItemSlice]:
     counts[0] = counts.max(initial=0) + 1  # padding is in no slice
     num_items = len(counts) - 1
     head = round((1 - TAIL_SHARE) * num_items)
+    above = train_counts > TAIL_COUNT
     bottom = np.ones(len(counts), np.bool_)
     bottom[np.argsort(-counts, kind="stable")[: head + 1]] = False  # padding sorts first
     return [
         ItemSlice(f"tail items, <= {TAIL_COUNT}", counts <= TAIL_COUNT),
+        ItemSlice(f"items, 1-{TAIL_COUNT}", (counts >= 1) & (counts <= TAIL_COUNT)),
+        ItemSlice(f"items, > {TAIL_COUNT}", above),
         ItemSlice(f"tail items, bottom {TAIL_SHARE:.0%}", bottom),
         ItemSlice("cold items", counts == 0),
     ]

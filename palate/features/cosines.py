@@ -19,7 +19,6 @@ from palate.features.largest import (
     best_of_row,
     largest_dense,
     largest_sparse,
-    padded,
 )
 
 # Numbers of a block of the item-item matrix: bounds the memory, whatever the number of items (64 MiB of float32).
@@ -62,47 +61,62 @@ def _starts(rows: Vectors, columns: Vectors) -> list[int]:
     return [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), count] if count else [0]
 
 
-def new_neighbours(items: Integers, values: Floats, old: Vectors, new: Vectors) -> tuple[Integers, Floats]:
-    """Lists for old and new items: new items have neighbours, and are neighbours of the old ones where they are nearer.
+def new_neighbours(
+    items: Integers, values: Floats, old: Vectors, new: Vectors, *, keep: int, original: int
+) -> tuple[Integers, Floats]:
+    """Lists for old and new items: new items have neighbours, and join the lists of those that they are near to.
 
-    Equal to the lists of all vectors together, but the old items are not compared with each other again.
+    A row holds the ``keep`` nearest of the original items, and whatever was added later and is nearer than the last of
+    these, at most ``keep`` from each call. Nothing that is in a list ever leaves it, so what the old items add to each
+    other's scores stays as it is; rows grow wider instead.
 
     Args:
-        items: int32 ``[num_old + 1, keep]``, the lists of the old items.
+        items: int32 ``[num_old + 1, width]``, the lists of the old items.
         values: float32, likewise.
-        old: ``[num_old + 1, width]``, after the source's transform; row 0 is padding.
-        new: ``[num_new, width]``, likewise, without padding.
+        old: ``[num_old + 1, dim]``, after the source's transform; row 0 is padding.
+        new: ``[num_new, dim]``, likewise, without padding.
+        keep: how many neighbours the lists were made with.
+        original: how many items the lists were made of; those with a larger index were added.
 
     Returns:
-        items and values ``[num_old + num_new + 1, keep]``.
+        items and values ``[num_old + num_new + 1, width or more]``.
     """
     if old.shape[0] != len(items) or old.shape[1] != new.shape[1]:
         raise PalateError(
             f"lists of {len(items)} rows, vectors {old.shape} and new vectors {new.shape} do not fit together",
             "Give the vectors that the lists were made of.",
         )
-    keep, first = items.shape[1], len(items)
-    grown_items, grown_values = items.copy(), values.copy()
-    starts = _starts(old, new)
-    for begin, end in pairwise(starts):
+    first = len(items)
+    grown: dict[int, tuple[npt.NDArray[Any], Floats]] = {}
+    for begin, end in pairwise(_starts(old, new)):
         for row, columns, found in _rows(old[begin:end] @ new.T, begin):
             mine = items[row] > 0
-            best = best_of_row(
-                np.concatenate([items[row][mine], columns + first]),
-                np.concatenate([values[row][mine], np.round(found, DECIMALS)]),
-                keep,
-            )
-            grown_items[row], grown_values[row] = 0, 0.0
-            grown_items[row, : len(best[0])], grown_values[row, : len(best[0])] = best
+            grown[row] = _join(items[row][mine], values[row][mine], columns + first, found, keep, original)
     together = sparse.vstack([old, new]).tocsr() if sparse.issparse(old) else np.concatenate([old, new])
-    starts = _starts(new, together)
-    blocks = []
-    for begin, end in pairwise(starts):
-        product = new[begin:end] @ together.T
-        largest = largest_sparse if sparse.issparse(product) else largest_dense
-        blocks.append(largest(product.tocsr() if sparse.issparse(product) else product, first + begin, keep, DECIMALS))
-    items_new, values_new = padded([(rows - first, cols, vals) for rows, cols, vals in blocks], new.shape[0], keep)
-    return np.concatenate([grown_items, items_new]), np.concatenate([grown_values, values_new])
+    for begin, end in pairwise(_starts(new, together)):
+        for row, columns, found in _rows(new[begin:end] @ together.T, first + begin):
+            known, added = columns <= original, (columns > original) & (columns != row)
+            nearest = best_of_row(columns[known], found[known], keep, DECIMALS)
+            grown[row] = _join(*nearest, columns[added], found[added], keep, original)
+    width = max([items.shape[1], *(len(columns) for columns, _ in grown.values())])
+    more = (0, new.shape[0]), (0, width - items.shape[1])
+    made_items, made_values = np.pad(items, more), np.pad(values, more)
+    for row, (columns, found) in grown.items():
+        made_items[row, : len(columns)], made_values[row, : len(columns)] = columns, found
+    return made_items, made_values
+
+
+def _join(
+    columns: npt.NDArray[Any], values: Floats, new: npt.NDArray[Any], found: Floats, keep: int, original: int
+) -> tuple[npt.NDArray[Any], Floats]:
+    """A row and those of ``new`` that are nearer than its ``keep``-th original item, best first."""
+    known = np.sort(values[columns <= original])[::-1]
+    last = known[keep - 1] if len(known) >= keep else 0.0
+    found = np.round(found, DECIMALS)
+    near = found > last
+    joining = best_of_row(new[near], found[near], keep)
+    count = len(columns) + len(joining[0])
+    return best_of_row(np.concatenate([columns, joining[0]]), np.concatenate([values, joining[1]]), count)
 
 
 def _rows(product: Any, first: int) -> Iterator[tuple[int, npt.NDArray[Any], Floats]]:

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -208,7 +208,7 @@ def encode_lexical(
     names = text_fields(catalogue, fields)
     contents = text_contents(catalogue, names, without)
     spec = {"kind": "text", "fields": names, "without": without}
-    maker = digest("lexical 1", options.model_dump_json(), _TOKEN)
+    maker = lexical_fingerprint(options)
     job = digest(maker, str(names), str(without), *catalogue.ids, *contents.keys)
     if not overwrite and _is_done(folder, job):
         print(f"{folder} is up to date.", file=sys.stderr)
@@ -231,8 +231,7 @@ def encode_lexical(
     encoder = {"name": f"tf-idf-{options.analyzer}", "modality": "text", "options": options.model_dump()}
     encoder |= {"fingerprint": maker, "job": job, "command": command}
     with atomic_folder(folder, replace=overwrite) as part:
-        tensors = {"values": matrix.data, "columns": matrix.indices.astype(np.int32)}
-        save_file({**tensors, "offsets": matrix.indptr.astype(np.int64)}, part / "matrix.safetensors")
+        save_file(csr_arrays(matrix), part / "matrix.safetensors")
         vocabulary.write_parquet(part / "vocabulary.parquet")
         np.save(part / "present.npy", present, allow_pickle=False)
         contents.table.write_parquet(part / "items.parquet")
@@ -257,6 +256,11 @@ def encode_lexical(
         }
         write_json(part / "store.json", info)
     return LexicalStore.load(folder, catalogue)
+
+
+def lexical_fingerprint(options: LexicalOptions) -> str:
+    """Hash of how texts become vectors; another version of this code that makes others has another."""
+    return digest("lexical 1", options.model_dump_json(), _TOKEN)
 
 
 def _fit(contents: Contents, options: LexicalOptions) -> tuple[sparse.csr_matrix, pl.DataFrame]:
@@ -321,21 +325,17 @@ def _read(
     try:
         rows, width = int(info["items"]) + 1, int(info["width"])
         tensors = load_file(folder / "matrix.safetensors")
-        matrix = sparse.csr_matrix((tensors["values"], tensors["columns"], tensors["offsets"]), shape=(rows, width))
-        matrix.check_format(full_check=True)  # compiled code reads these positions unchecked later on
+        matrix = csr_of(tensors, rows, width)
         present = np.load(folder / "present.npy", allow_pickle=False)
         table = pl.read_parquet(folder / "items.parquet")
         vocabulary = pl.read_parquet(folder / "vocabulary.parquet")
         sound = (
-            matrix.dtype == np.float32
-            and bool(np.isfinite(matrix.data).all())
-            and (present.shape, present.dtype) == ((rows,), np.bool_)
+            (present.shape, present.dtype) == ((rows,), np.bool_)
             and bool((present == (np.diff(matrix.indptr) > 0)).all())
             and not present[0]
             and {"item_id", "content"} <= set(table.columns)
             and len(table) == rows - 1
-            and vocabulary.schema == {"term": pl.String, "idf": pl.Float64}
-            and len(vocabulary) == width
+            and is_vocabulary(vocabulary, width)
             and info["content"]["kind"] == "text"
             and {"name", "fingerprint", "options"} <= set(info["encoder"])
         )
@@ -344,3 +344,27 @@ def _read(
     if not sound:
         raise PalateError(f"the feature store {folder} is damaged (its files do not fit together)", again)
     return matrix, present, table, vocabulary
+
+
+def csr_arrays(matrix: sparse.csr_matrix) -> dict[str, npt.NDArray[Any]]:
+    """What is kept of a matrix: ``values`` float32, ``columns`` int32, ``offsets`` int64."""
+    offsets = matrix.indptr.astype(np.int64)
+    return {"values": matrix.data, "columns": matrix.indices.astype(np.int32), "offsets": offsets}
+
+
+def csr_of(arrays: Mapping[str, npt.NDArray[Any]], rows: int, width: int) -> sparse.csr_matrix:
+    """The matrix of :func:`csr_arrays`, checked.
+
+    Raises:
+        KeyError, ValueError: what is wrong with them.
+    """
+    matrix = sparse.csr_matrix((arrays["values"], arrays["columns"], arrays["offsets"]), shape=(rows, width))
+    matrix.check_format(full_check=True)  # compiled code reads these positions unchecked later on
+    if matrix.dtype != np.float32 or not np.isfinite(matrix.data).all():
+        raise ValueError("values that are no finite float32")
+    return matrix
+
+
+def is_vocabulary(table: pl.DataFrame, width: int) -> bool:
+    """Whether a table names the ``width`` terms and their idf."""
+    return table.schema == {"term": pl.String, "idf": pl.Float64} and len(table) == width

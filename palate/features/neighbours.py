@@ -95,13 +95,13 @@ class NeighbourList:
         return sparse.csr_matrix((self.values[rows, places], (rows, columns)), shape=(width, width), dtype=np.float32)
 
     @classmethod
-    def of(cls, source: str, items: Integers, values: Floats) -> NeighbourList:
+    def of(cls, source: str, items: Integers, values: Floats, whitening: Whitening | None = None) -> NeighbourList:
         """A list of arrays that were kept elsewhere (in a model, say), checked.
 
         Raises:
             ValueError: what is wrong with them.
         """
-        made = _signed(cls(source, items, values, {"format": FORMAT, "source": source, "options": {}}))
+        made = _signed(cls(source, items, values, {"format": FORMAT, "source": source, "options": {}}, whitening))
         problem = _problem(made, len(items))
         if problem:
             raise ValueError(problem)
@@ -170,6 +170,10 @@ def _problem(made: NeighbourList, rows: int) -> str | None:
         white.centre.ndim == 1 and white.basis.ndim == 2 and len(white.basis) == len(white.centre)
     ):
         return "a basis of another width than the centre"
+    if white is not None and not all(
+        one.dtype == np.float32 and np.isfinite(one).all() for one in (white.centre, white.basis)
+    ):
+        return "a centre or a basis that are no numbers"
     if made.info.get("fingerprint") != _fingerprint(made):
         return "other content than it was made with"
     return None

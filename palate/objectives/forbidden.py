@@ -58,14 +58,32 @@ class RowSets:
         return self.starts.diff()
 
     def has(self, classes: Tensor) -> Tensor:
-        """bool ``[P, C]``: which of ``classes`` (int64 ``[P, C]``) are members of their row's set."""
-        rows = torch.arange(self.count, device=self.keys.device).unsqueeze(1)
+        """bool ``[n, C]``: which of ``classes`` (int64 ``[n, C]``, the first ``n`` rows) are in their row's set."""
+        rows = torch.arange(len(classes), device=self.keys.device).unsqueeze(1)
         return contains(self.keys, rows * self.width + classes)
+
+    def union(self, other: RowSets) -> RowSets:
+        """What is in either, row by row."""
+        return RowSets(torch.unique(torch.cat([self.keys, other.keys])), self.count, self.width)
+
+    def minus(self, other: RowSets) -> RowSets:
+        """What is not in ``other``, row by row."""
+        return RowSets(self.keys[~contains(other.keys, self.keys)], self.count, self.width)
 
     def mask(self, scores: Tensor, first: int = 0, value: float = -torch.inf) -> None:
         """Set the members' scores in place; ``scores`` is ``[n, width]``, the rows from ``first`` on."""
+        scores.view(-1)[self._cells(scores, first)] = value
+
+    def keep(self, scores: Tensor, first: int = 0, value: float = -torch.inf) -> None:
+        """Set the scores of all but the members in place, as :meth:`mask` does those of the members."""
+        cells = self._cells(scores, first)
+        kept = scores.view(-1)[cells]
+        scores.fill_(value)
+        scores.view(-1)[cells] = kept
+
+    def _cells(self, scores: Tensor, first: int) -> Tensor:
         part = slice(int(self.starts[first]), int(self.starts[first + len(scores)]))
-        scores.view(-1)[self.keys[part] - first * self.width] = value
+        return self.keys[part] - first * self.width
 
 
 def draw_uniform(forbidden: RowSets, count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
@@ -118,3 +136,28 @@ def draw_weighted(
     # Rounding may end on a forbidden neighbour, or a row may allow nothing of any weight.
     valid = (free > 1e-12 * ends[-1]).unsqueeze(1) & ~forbidden.has(chosen)
     return chosen, valid
+
+
+def draw_members(
+    sets: RowSets, count: int, generator: torch.Generator | None, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """``count`` members of each row's set, with replacement: evenly, or in proportion to ``weights`` (``[width]``).
+
+    Returns:
+        classes int64 ``[P, count]`` and valid bool ``[P, count]``, False in rows with an empty set.
+    """
+    device = sets.keys.device
+    share = torch.rand(sets.count, count, generator=generator, device=device, dtype=torch.float64)
+    sizes = sets.sizes.unsqueeze(1)
+    if not len(sets.keys):
+        return torch.zeros(sets.count, count, dtype=torch.long, device=device), sizes.expand(-1, count) > 0
+    first = sets.starts[:-1].unsqueeze(1)
+    if weights is None:
+        place, valid = first + (share * sizes).long(), sizes > 0
+    else:
+        through = torch.cat([weights.new_zeros(1), weights[sets.classes].cumsum(0)])
+        mass = through[sets.starts[1:]].unsqueeze(1) - through[first]
+        # Rounding may end outside of the row.
+        place = torch.searchsorted(through[1:], through[first] + share * mass, right=True)
+        place, valid = torch.minimum(torch.maximum(place, first), first + sizes - 1), (sizes > 0) & (mass > 0)
+    return sets.classes[place.clamp(0, len(sets.keys) - 1)], valid.expand(-1, count)

@@ -3,24 +3,29 @@
 All work on *classes*, the items that were trained on (an item without a training interaction is never pushed away),
 and all leave out the same items: the target and the history up to it (and, on request, what the user takes later in
 training). Validation and test items are never left out: the model may not know them.
+
+An item that is all but the same as what was taken (another size, the same shirt in another colour) is a likely false
+negative. ``twins`` leaves such items out, or keeps nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, Self
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from torch import Tensor
 
 from palate.config import Config
 from palate.errors import PalateError
-from palate.objectives.forbidden import RowSets, draw_uniform, draw_weighted
+from palate.objectives.forbidden import RowSets, draw_members, draw_uniform, draw_weighted
 
 # Scores held at once while pools are made.
 _BLOCK_ELEMENTS = 8_000_000
+
+_TWIN_SETTINGS = ("twin_source", "twin_cosine", "twin_history")
 
 Strategy = Literal["uniform", "popularity", "in-batch", "hard", "top-k", "mixed", "disliked"]
 
@@ -40,6 +45,12 @@ class NegativesConfig(Config):
         mask_future: leave out what the user takes later in training as well.
         precision: of the scores that rank the catalogue for a pool; bfloat16 is several times faster where the
             processor multiplies it natively, and blurs the edge of the pool.
+        twins: ``out`` never rejects a near twin of the chosen item, ``only`` rejects nothing else (a row without one
+            has no pair); ``any`` does not look at content.
+        twin_source: whose neighbours are twins: ``lexical``, ``text``, ``image``, another feature store, or
+            ``co-occurrence``.
+        twin_cosine: the least cosine of twins.
+        twin_history: twins of this many of the newest items of the history count as well.
     """
 
     strategy: Strategy = "top-k"
@@ -50,6 +61,10 @@ class NegativesConfig(Config):
     power: float = Field(1.0, ge=0)
     mask_future: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
+    twins: Literal["any", "out", "only"] = "any"
+    twin_source: str | None = Field(None, min_length=1)
+    twin_cosine: float = Field(0.5, gt=0, le=1)
+    twin_history: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -62,7 +77,24 @@ class NegativesConfig(Config):
             and self.num_negatives > self.pool_k
         ):
             raise ValueError(f"num_negatives is {self.num_negatives}, more than the pool of {self.pool_k}")
+        if self.content_aware and self.twin_source is None:
+            raise ValueError(f"twins is '{self.twins}' without a twin_source: name lexical, text, image or the like")
+        idle = [key for key in _TWIN_SETTINGS if key in self.model_fields_set]
+        if idle and not self.content_aware:
+            raise ValueError(f"{idle[0]} does nothing without twins = 'out' or 'only'")
         return self
+
+    @model_serializer(mode="wrap")
+    def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the settings of twins where nothing looks at them: keys of runs from before stay what they were."""
+        values: dict[str, Any] = handler(self)
+        idle = () if self.content_aware else ("twins", *_TWIN_SETTINGS)
+        return {key: value for key, value in values.items() if key not in idle}
+
+    @property
+    def content_aware(self) -> bool:
+        """Whether twins are treated apart."""
+        return self.twins != "any"
 
     @property
     def pooled(self) -> bool:
@@ -119,6 +151,8 @@ class Situation:
         others: int64 ``[T]``, all the step's targets, classes.
         dislikes: what each row's user rated low, or None.
         generator: on the device of ``targets``.
+        twins: near twins of what each row's user took, forbidden or not; None where nothing looks at them.
+        allowed: nothing else may be drawn, if it is not None; none of it is forbidden.
     """
 
     targets: Tensor
@@ -128,32 +162,66 @@ class Situation:
     others: Tensor
     dislikes: RowSets | None = None
     generator: torch.Generator | None = None
+    twins: RowSets | None = None
+    allowed: RowSets | None = None
+
+    def limited(self, config: NegativesConfig) -> Situation:
+        """With twins forbidden, or with nothing else allowed, as the settings have it."""
+        if not config.content_aware:
+            return self
+        assert self.twins is not None
+        if config.twins == "out":
+            return replace(self, forbidden=self.forbidden.union(self.twins))
+        return replace(self, allowed=self.twins.minus(self.forbidden))
+
+    def permits(self, classes: Tensor) -> Tensor:
+        """bool ``[P, C]``: which classes may be drawn."""
+        if self.allowed is not None:
+            return self.allowed.has(classes)
+        return ~self.forbidden.has(classes)
+
+    def mask(self, scores: Tensor, first: int) -> None:
+        """Minus infinity, in place, for what may not be drawn; ``scores`` are of the rows from ``first`` on."""
+        if self.allowed is not None:
+            self.allowed.keep(scores, first)
+        else:
+            self.forbidden.mask(scores, first)
 
 
 def draw_rejected(config: NegativesConfig, situation: Situation) -> Rejected:
     """Draw ``config.num_negatives`` rejected classes for every row."""
-    wanted, generator = config.num_negatives, situation.generator
-    forbidden = situation.forbidden
+    count, generator = config.num_negatives, situation.generator
+    situation = situation.limited(config)
     if config.strategy == "popularity":
-        weights = situation.counts.double().pow(config.power)
-        return Rejected(*draw_weighted(forbidden, weights, wanted, generator))
+        return Rejected(*_blind(situation, count, situation.counts.double().pow(config.power)))
     if config.strategy == "in-batch":
         rows = len(situation.targets)
         device = situation.targets.device
-        places = torch.randint(len(situation.others), (rows, wanted), generator=generator, device=device)
+        places = torch.randint(len(situation.others), (rows, count), generator=generator, device=device)
         drawn = situation.others[places]
-        return Rejected(drawn, ~forbidden.has(drawn))
+        return Rejected(drawn, situation.permits(drawn))
     if config.strategy == "disliked":
-        return _from_sets(situation.dislikes, wanted, situation)
+        assert situation.dislikes is not None
+        drawn, valid = draw_members(situation.dislikes, count, generator)
+        return Rejected(drawn, valid & situation.permits(drawn))
     if config.strategy == "uniform" or not config.ranked:
-        return Rejected(*draw_uniform(forbidden, wanted, generator))
+        return Rejected(*_blind(situation, count))
     pooled = _from_pool(config, situation)
     if config.strategy != "mixed":
         return pooled
-    blind, valid = draw_uniform(forbidden, wanted, generator)
+    blind, valid = _blind(situation, count)
     dice = torch.rand(blind.shape, generator=generator, device=blind.device) < config.mix
     classes = torch.where(dice, pooled.classes, blind)
     return Rejected(classes, torch.where(dice, pooled.valid, valid), pooled.pool, pooled.pool_valid)
+
+
+def _blind(situation: Situation, count: int, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Draws that no score decides: evenly, or by weight (float64 ``[n]``)."""
+    if situation.allowed is not None:
+        return draw_members(situation.allowed, count, situation.generator, weights)
+    if weights is not None:
+        return draw_weighted(situation.forbidden, weights, count, situation.generator)
+    return draw_uniform(situation.forbidden, count, situation.generator)
 
 
 def _from_pool(config: NegativesConfig, situation: Situation) -> Rejected:
@@ -183,22 +251,8 @@ def _best(situation: Situation, size: int) -> tuple[Tensor, Tensor]:
     values, pools = [], []
     for first in range(0, max(rows, 1), step):
         scores = situation.scores(slice(first, first + step))
-        situation.forbidden.mask(scores, first)
+        situation.mask(scores, first)
         best = torch.topk(scores, size, dim=1)
         values.append(best.values.float())
         pools.append(best.indices)
     return torch.cat(values), torch.cat(pools)
-
-
-def _from_sets(sets: RowSets | None, wanted: int, situation: Situation) -> Rejected:
-    """A member of each row's set, uniformly and with replacement; rows with an empty set have no pair."""
-    assert sets is not None
-    rows = len(situation.targets)
-    device = situation.targets.device
-    share = torch.rand(rows, wanted, generator=situation.generator, device=device, dtype=torch.float64)
-    sizes = sets.sizes.unsqueeze(1)
-    if not len(sets.keys):
-        return Rejected(torch.zeros(rows, wanted, dtype=torch.long, device=device), sizes.expand(-1, wanted) > 0)
-    place = sets.starts[:-1].unsqueeze(1) + (share * sizes).long()
-    drawn = sets.classes[place.clamp_max(len(sets.keys) - 1)]
-    return Rejected(drawn, (sizes > 0) & ~situation.forbidden.has(drawn))

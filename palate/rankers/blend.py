@@ -131,16 +131,16 @@ class Blend(Recommender):
         return blend
 
     def describe(self) -> dict[str, Any]:
-        told = [part.describe() for part in self.parts]
+        described = [part.describe() for part in self.parts]
         found: dict[str, Any] = {
             **super().describe(),
             "parts": [
                 {**facts, "weight": one.weight, "scale": one.scale}
-                for facts, one in zip(told, self.config.parts, strict=True)
+                for facts, one in zip(described, self.config.parts, strict=True)
             ],
-            "modalities": list(dict.fromkeys(name for facts in told for name in facts.get("modalities", ()))),
+            "modalities": list(dict.fromkeys(name for facts in described for name in facts.get("modalities", ()))),
         }
-        parameters = sum(facts["parameters"] for facts in told if isinstance(facts.get("parameters"), int))
+        parameters = sum(facts["parameters"] for facts in described if isinstance(facts.get("parameters"), int))
         return {**found, "parameters": parameters} if parameters else found
 
 

@@ -21,6 +21,7 @@ from palate.features.co_occurrence import weighted_histories
 from palate.features.lexical import LexicalStore
 from palate.features.neighbours import KEEP, NeighbourList, neighbour_list, open_source, sources
 from palate.features.store import FeatureStore
+from palate.rankers.neighbours import list_arrays, list_of
 from palate.rankers.stored import REMEDY, read_model, write_model
 from palate.recommender import Histories, Recommender, as_sequences
 
@@ -155,7 +156,7 @@ class ContentKNN(Recommender):
     def save(self, folder: Path) -> None:
         tensors = {"counts": self.counts}
         for place, one in enumerate(self.lists):
-            tensors |= {f"items.{place}": torch.from_numpy(one.items), f"values.{place}": torch.from_numpy(one.values)}
+            tensors |= {f"{name}.{place}": torch.from_numpy(array) for name, array in list_arrays(one).items()}
         write_model(folder, self.name, self.num_items, self.config, tensors)
 
     @classmethod
@@ -164,10 +165,12 @@ class ContentKNN(Recommender):
         num_items, config, tensors = read_model(folder, cls.name, cls.Config)
         try:
             names, counts = config.sources or (), tensors["counts"]
-            read = [
-                (tensors[f"items.{place}"].numpy(), tensors[f"values.{place}"].numpy()) for place in range(len(names))
-            ]
-            lists = [NeighbourList.of(name, *arrays) for name, arrays in zip(names, read, strict=True)]
+            lists = []
+            for place, name in enumerate(names):
+                last = f".{place}"
+                lists.append(
+                    list_of(name, {k.removesuffix(last): one.numpy() for k, one in tensors.items() if k.endswith(last)})
+                )
             if not lists or counts.shape != (num_items + 1,) or any(one.num_items != num_items for one in lists):
                 raise ValueError("other sizes")
         except (KeyError, ValueError) as error:

@@ -12,7 +12,7 @@ item of the history gets nothing: what was taken already is the affair of ``repe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ from scipy import sparse
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.features.neighbours import NeighbourList
+from palate.features.whitening import Whitening
 from palate.objectives.base import Bias
 
 FILE = "neighbours.safetensors"
@@ -176,10 +177,11 @@ class NeighbourScores:
     # -- keeping -------------------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
-        """``neighbours.safetensors`` in an existing folder: the lists and the weights."""
+        """``neighbours.safetensors`` in an existing folder: the lists, what dense features were compared by, and the
+        weights."""
         tensors: dict[str, npt.NDArray[Any]] = {"weights": self.weights}
         for number, one in enumerate(self.lists):
-            tensors |= {f"{number}.items": one.items, f"{number}.values": one.values}
+            tensors |= {f"{number}.{name}": array for name, array in list_arrays(one).items()}
         save_file(tensors, folder / FILE, metadata={str(n): one.source for n, one in enumerate(self.lists)})
 
     @classmethod
@@ -195,15 +197,17 @@ class NeighbourScores:
         try:
             with safe_open(path, framework="np") as file:
                 sources = [name for _, name in sorted((file.metadata() or {}).items(), key=lambda pair: int(pair[0]))]
-                lists = [
-                    NeighbourList.of(name, file.get_tensor(f"{number}.items"), file.get_tensor(f"{number}.values"))
-                    for number, name in enumerate(sources)
-                ]
-                made = cls(lists, file.get_tensor("weights"))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
+                lists = []
+                for number, name in enumerate(sources):
+                    first = f"{number}."
+                    arrays = {key.removeprefix(first): one for key, one in tensors.items() if key.startswith(first)}
+                    lists.append(list_of(name, arrays))
+                made = cls(lists, tensors["weights"])
             weights = made.weights
             if any(one.num_items != num_items for one in lists) or not (np.isfinite(weights) & (weights >= 0)).all():
                 raise ValueError(f"lists or weights do not fit {num_items} items")
-        except (OSError, SafetensorError, ValueError) as error:
+        except (OSError, SafetensorError, ValueError, KeyError) as error:
             raise PalateError(f"{path} is damaged ({error})", "Train the run again, or get the bundle again.") from None
         return made
 
@@ -245,6 +249,27 @@ def _scatter_add(scores: torch.Tensor, index: torch.Tensor, values: torch.Tensor
     else:
         rows = torch.arange(len(index), device=index.device)[:, None].expand_as(index)
         scores.index_put_((rows, index), values, accumulate=True)
+
+
+def list_arrays(one: NeighbourList) -> dict[str, npt.NDArray[Any]]:
+    """What a model's file keeps of a list: ``items``, ``values``, and of dense features ``centre`` and ``basis``."""
+    arrays: dict[str, npt.NDArray[Any]] = {"items": one.items, "values": one.values}
+    if one.whitening is not None:
+        arrays |= {"centre": one.whitening.centre, "basis": one.whitening.basis}
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+
+def list_of(source: str, arrays: Mapping[str, npt.NDArray[Any]]) -> NeighbourList:
+    """The list that :func:`list_arrays` was made of, checked.
+
+    Raises:
+        KeyError: an array is not there.
+        ValueError: what is wrong with them.
+    """
+    whitening = None
+    if "basis" in arrays:  # lists by words and by the log have none
+        whitening = Whitening(arrays["centre"], arrays["basis"])
+    return NeighbourList.of(source, arrays["items"], arrays["values"], whitening)
 
 
 def source_matrix(one: NeighbourList) -> sparse.csr_matrix:

@@ -164,14 +164,14 @@ def render(facts: Mapping[str, Any], tables: Sequence[Evaluated], pictures: Pict
 
 def _hero(data: Mapping[str, Any], tables: Sequence[Evaluated]) -> Html:
     first = tables[0]
-    known = [model.metrics[first.primary].mean for model in first.models]
+    known = [model.metrics[first.primary].mean for model in first.contenders]
     best = max((mean for mean in known if mean is not None), default=None)
     stats = [
         stat(count(data["users"]), "users"),
         stat(count(data["items"]), "items"),
         stat(count(data["interactions"]), "interactions"),
         stat(share(data["coverage"]["picture"]["items"]), "of items with a picture"),
-        stat(str(len(first.models)), "models compared" if len(first.models) != 1 else "model"),
+        stat(str(len(first.contenders)), "models compared" if len(first.contenders) != 1 else "model"),
         stat(figure(best), f"highest {label_of(first.primary)}"),
     ]
     return join(

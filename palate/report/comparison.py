@@ -45,13 +45,13 @@ def section(one: Evaluated, colours: Mapping[str, int], heading: str) -> Html:
 def headline(one: Evaluated) -> Html:
     """The result in one sentence that claims no more than the table does."""
     primary = label_of(one.primary)
-    known = [model for model in one.models if model.metrics[one.primary].mean is not None]
+    known = [model for model in one.contenders if model.metrics[one.primary].mean is not None]
     if not known:
         return join("No figure is known.")
     best = max(known, key=_by(one.primary))
     mean = best.metrics[one.primary]
     first = join(tag("strong", outside(best.label)), f" has the highest {primary}: {figure(mean.mean)}")
-    if len(one.models) == 1:
+    if len(one.contenders) == 1:
         return join(outside(best.label), f": {primary} {figure(mean.mean)} {interval(mean.low, mean.high)}.")
     if best.label == one.base:
         others = [model for model in known if model is not best]

@@ -90,11 +90,18 @@ class Evaluated(_Part):
     slices: dict[str, Slice] = {}
     notes: list[str] = []
     costs: dict[str, dict[str, Any]] = {}
+    family: list[str] = []
     runs: dict[str, list[RunFacts | None]] = {}
 
     @property
     def labels(self) -> list[str]:
         return [model.label for model in self.models]
+
+    @property
+    def contenders(self) -> list[Model]:
+        """The base and the rows that the question is about: all rows, where no family was named."""
+        named = {self.base, *self.family} if self.family else set(self.labels)
+        return [model for model in self.models if model.label in named]
 
     @property
     def exclude_seen(self) -> bool:

@@ -117,10 +117,15 @@ def align(
     if not accelerator.is_main_process:
         return aligned
     facts = summary(rows, config, prepared.model)
+    if prepared.model.neighbours is not None:  # they are those of the run that was aligned
+        told = asked.start.info.get("neighbours", {})
+        facts["neighbours"] = {name: told[name] for name in ("lists", "stores") if name in told}
     if step.hardness is not None:
         facts["hardness"] = step.hardness.quantiles()
     if asked.preference is not None:
         facts["alignment"] = report_alignment(
             aligned.folder, rows, kept_row(rows, config), step.pairs, asked.dataset, load_recommender(aligned), prepared
         )
+        if step.pairs.twins is not None:
+            facts["alignment"]["twins"] = step.pairs.twins.facts
     return aligned.add(finished=True, **facts)

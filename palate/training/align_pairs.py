@@ -20,6 +20,7 @@ from palate.objectives.forbidden import RowSets
 from palate.objectives.pools import NegativesConfig, Rejected, Situation, draw_rejected
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sequential import SequentialRanker
+from palate.training.align_twins import Twins
 from palate.training.batches import TrainingSequences
 from palate.training.prefixes import Prefixes
 
@@ -88,6 +89,7 @@ class PairDrawer:
         prefixes: what came before and comes after each place.
         dislikes: what each user rated low, a row a user, for ``disliked`` negatives.
         joins: a batch without pairs still goes through the model: other workers wait for this one.
+        twins: near twins of every item, for negatives that look at them.
     """
 
     def __init__(
@@ -98,9 +100,10 @@ class PairDrawer:
         counts: Tensor,
         dislikes: Prefixes | None = None,
         joins: bool = False,
+        twins: Twins | None = None,
     ) -> None:
         self.config, self.negatives, self.prefixes = config, negatives, prefixes
-        self.dislikes, self.joins = dislikes, joins
+        self.dislikes, self.joins, self.twins = dislikes, joins, twins
         classes = torch.nonzero(counts).squeeze(1)
         self.class_of = torch.full((len(counts),), -1, dtype=torch.long, device=counts.device)
         self.class_of[classes] = torch.arange(len(classes), device=counts.device)
@@ -222,7 +225,18 @@ class PairDrawer:
             self.class_of[batch.targets],
             dislikes,
             batch.generator,
+            self._twins(targets, places, width),
         )
+
+    def _twins(self, targets: Tensor, places: Places, width: int) -> RowSets | None:
+        """Near twins of each row's chosen item and, on request, of the newest items of its history."""
+        if self.twins is None:
+            return None
+        rows, items = np.arange(len(targets)), targets.cpu().numpy()
+        if self.twins.history:
+            newest = self.prefixes.newest(places, self.twins.history)
+            rows, items = np.concatenate([rows, newest[0]]), np.concatenate([items, newest[1]])
+        return self.classes(*self.twins.of_rows(rows, items), len(targets), width)
 
     def classes(self, rows: npt.NDArray[np.int64], items: npt.NDArray[np.int64], count: int, width: int) -> RowSets:
         """Sets of classes from (row, item) pairs; items that are no class are left out."""

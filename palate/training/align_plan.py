@@ -24,6 +24,7 @@ from palate.runs import Run
 from palate.training.align_hardness import fit_hardness
 from palate.training.align_pairs import AlignConfig, PairDrawer
 from palate.training.align_step import AlignStep
+from palate.training.align_twins import make_twins, twin_origin
 from palate.training.attach import open_data
 from palate.training.plan import Plan, Prepared, Settings, make_plan, prepare_model
 from palate.training.prefixes import Prefixes
@@ -104,6 +105,7 @@ class Alignment:
             torch.from_numpy(self.dataset.train_counts).float().to(device),
             None if self.dataset.dislikes is None else Prefixes(self.dataset.dislikes),
             joins=gather is not None,
+            twins=None if self.preference is None else make_twins(self.negatives, self.dataset, self.path),
         )
         step = AlignStep(self.config, self.plan.objective, self.preference, pairs, reference, gather=gather)
         if self.preference is not None and self.preference.needs_hardness:
@@ -133,6 +135,7 @@ def plan_alignment(
     plan, config, pool, preference, told = _settings(start, objective, negatives, settings or {})
     if preference is not None:
         _check_negatives(pool, data)
+        told |= twin_origin(pool, data, path)
         if config.dropout == "shared":
             _check_shared(start, frozen)
     stores = _open_features(start, data, path, features)

@@ -41,11 +41,14 @@ def watch_pairs(
 ) -> dict[str, float]:
     """Numbers of one step.
 
-    * ``rank_*``: share of the negatives by their rank among the items that might have been drawn (1 is the best).
+    * ``rank_*``: share of the negatives by their rank among the items that the user has not taken so far (1 is the
+      best), near twins included.
     * ``chosen_drift``: mean of ``log pi(y+) - log pi_ref(y+)``, the softmax over the trained items.
     * ``pool_later``: share of the pool (of the negatives, where there is no pool) that the user takes later in
       training.
+    * ``rejected_later``: share of the negatives that the user takes later in training.
     * ``gradient_later``: the share of the preference gradient, ``sum |dL/dDelta|``, that such negatives carry.
+    * ``twins``, ``rows_without_twins``, ``pool_twins``: where near twins are looked at, see :func:`_twins`.
 
     Args:
         later: what each row's user takes after the target, training split only.
@@ -57,11 +60,14 @@ def watch_pairs(
     if bool(valid.any()):
         is_later = later.has(rejected.classes)
         facts["gradient_later"] = float((weights * is_later).sum() / weights.sum().clamp_min(1e-30))
+        facts["rejected_later"] = float(is_later[valid].float().mean())
         facts |= _ranks(drawn)
         looked, counted = rejected.classes, valid
         if rejected.pool is not None and rejected.pool_valid is not None:
             looked, counted = rejected.pool, rejected.pool_valid
         facts["pool_later"] = float(later.has(looked)[counted].float().mean())
+    if situation.twins is not None and len(situation.targets):
+        facts |= _twins(drawn, situation.twins)
     if reference is not None and len(situation.targets):
         some = torch.arange(min(len(situation.targets), _WATCHED), device=valid.device)
         drifts = [_log_probability(s.take(some), classes, situation.targets[some]) for s in (drawn.policy, reference)]
@@ -80,6 +86,23 @@ def _ranks(drawn: Drawn) -> dict[str, float]:
     bins = torch.bucketize(ranks[valid], torch.tensor(RANK_EDGES, device=ranks.device))
     shares = torch.bincount(bins, minlength=len(RANK_NAMES)) / max(1, len(bins))
     return dict(zip(RANK_NAMES, shares.tolist(), strict=True)) if len(bins) else {}
+
+
+def _twins(drawn: Drawn, twins: RowSets) -> dict[str, float]:
+    """Mean per row of its near twins that might be drawn otherwise, and of those in the pool that it would have had.
+
+    ``rows_without_twins`` is the share of the rows that have none.
+    """
+    situation, pool = drawn.situation, drawn.rejected.pool
+    sizes = twins.minus(situation.forbidden).sizes
+    facts = {"twins": float(sizes.float().mean()), "rows_without_twins": float((sizes == 0).float().mean())}
+    if pool is not None:
+        scores = situation.scores(slice(0, _WATCHED))
+        situation.forbidden.mask(scores)
+        best = torch.topk(scores, pool.shape[1], dim=1)
+        inside = twins.has(best.indices) & (best.values > -torch.inf)
+        facts["pool_twins"] = float(inside.sum(1).float().mean())
+    return facts
 
 
 def _log_probability(scores: Scores, classes: Tensor, targets: Tensor) -> Tensor:

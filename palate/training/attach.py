@@ -88,8 +88,9 @@ def attach(
     with atomic_folder(made.model_folder, replace=True) as part:
         shutil.copytree(start.model_folder, part, dirs_exist_ok=True)
     facts = add_neighbours(made, data, config, trainer, seed)
-    kept = {key: start.info[key] for key in ("epochs", "seconds", "best") if key in start.info}
-    return made.add(finished=True, **kept, **facts, best={**kept.get("best", {}), **facts["neighbours"]["after"]})
+    near = facts["neighbours"]
+    best = {**start.info.get("best", {}), **near["after"]}
+    return made.add(finished=True, epochs=start.info.get("epochs"), seconds=near["seconds"], **facts, best=best)
 
 
 def open_data(start: Run, dataset: Dataset | None, path: Path | str | None) -> tuple[Dataset, Path | None]:

@@ -154,7 +154,7 @@ def _fit(
     validation: Validation,
     fit: Fit,
 ) -> dict[str, Any]:
-    """Choose the weights, write the model, and return what ``run.json`` says of it."""
+    """Choose the weights, write the model, and return what ``run.json`` records of it."""
     if data.folder is not None:
         for part in parts:
             part.look_in(data.folder)

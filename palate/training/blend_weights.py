@@ -20,7 +20,7 @@ from palate.recommender import Recommender, mask_items
 Floats = npt.NDArray[np.float64]
 
 # Scores of one block, in numbers (64 MiB of float32), and of all blocks that may be kept (512 MiB): beyond that the
-# parts are asked again in each pass.
+# parts score again in each pass.
 _BLOCK, _KEPT = 2**24, 2**27
 # A weight below this share of all weights is 0: its part would cost time and move next to nothing.
 SMALLEST_SHARE = 1e-3
@@ -76,7 +76,7 @@ class ScoredCases:
 
     def __init__(self, parts: Sequence[Recommender], cases: Cases, exclude_seen: bool, keep: int = _KEPT) -> None:
         self.parts, self.exclude_seen, self.width = tuple(parts), exclude_seen, parts[0].num_items + 1
-        self.cases, self._pairs = _askable(cases, exclude_seen)
+        self.cases, self._pairs = _usable(cases, exclude_seen)
         if not len(self.cases):
             raise PalateError(
                 "no validation user has a history and a target that can be recommended",
@@ -130,21 +130,21 @@ class ScoredCases:
         return Block(scores, left_out, rows[pick] - start, targets[pick], shares[pick])
 
 
-def _askable(cases: Cases, exclude_seen: bool) -> tuple[Cases, tuple[Tensor, Tensor, Tensor]]:
-    """The cases that can say something about weights; row, item and share of each of their targets."""
+def _usable(cases: Cases, exclude_seen: bool) -> tuple[Cases, tuple[Tensor, Tensor, Tensor]]:
+    """The cases that weights can be chosen on; row, item and share of each of their targets."""
     keep: list[int] = []
     rows: list[int] = []
     targets: list[int] = []
     shares: list[float] = []
     for case in range(len(cases)):
         history = cases.histories[case]
-        asked = np.unique(cases.targets[case])
-        asked = np.setdiff1d(asked, history) if exclude_seen else asked
-        if not len(history) or not len(asked):
+        free = np.unique(cases.targets[case])
+        free = np.setdiff1d(free, history) if exclude_seen else free
+        if not len(history) or not len(free):
             continue
-        rows += [len(keep)] * len(asked)
-        targets += asked.tolist()
-        shares += [1 / len(asked)] * len(asked)
+        rows += [len(keep)] * len(free)
+        targets += free.tolist()
+        shares += [1 / len(free)] * len(free)
         keep.append(case)
     pairs = (torch.tensor(rows, dtype=torch.int64), torch.tensor(targets, dtype=torch.int64))
     return cases.take(np.array(keep, np.int64)), (*pairs, torch.tensor(shares, dtype=torch.float64))

@@ -177,7 +177,9 @@ def _train(
     facts = summary(trainer.run(), plan.trainer, prepared.model)
     if plan.neighbours.sources and accelerator.is_main_process:
         added = add_neighbours(run, dataset, plan.neighbours, plan.trainer, identity["seed"])
-        facts |= {**added, "best": {**facts["best"], **added["neighbours"]["after"]}}
+        near = added["neighbours"]
+        facts |= {**added, "seconds": round(facts["seconds"] + near["seconds"], 3)}
+        facts["best"] = {**facts["best"], **near["after"]}
     return facts
 
 

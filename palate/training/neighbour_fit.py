@@ -5,9 +5,9 @@ which the validation targets are likeliest:
 
 ``p(i | history) = softmax_i(a s_i + sum_{m, l} w[m, l] S_m[h_l, i])``, ``w >= 0``
 
-with the scale ``a`` free as well, for a ranker is surer of its training targets than of new ones. Learnt jointly with
-the ids instead, the weights are too small: a pair of the training log is known to the ids by heart (docs/experiments.md
-has the comparison). The problem is convex and has a handful of unknowns, so thousands of users do not overfit it.
+with the scale ``a`` free as well, for a ranker is surer of its training targets than of new ones. The training log
+itself would teach wrong weights: its pairs are known to the ids by heart, and counted in the co-occurrences. With a
+handful of unknowns, thousands of users do not overfit.
 
 Only the cells that neighbours touch change with ``w``. The softmax's normaliser over all other items depends on ``a``
 alone: it is made once at a few values of ``a`` and interpolated, so that a fit costs one scoring of the users and then
@@ -147,9 +147,10 @@ class Problem:
 
     def solve(self, neighbours: bool = True) -> tuple[Floats, float]:
         """The likeliest ``[a, w...]`` and its loss; without neighbours all ``w`` stay 0."""
-        count = self.features.shape[1]
-        start = np.concatenate([[0.7], np.full(count, 0.5 if neighbours else 0.0)])
-        bounds = [(_SCALES[0], _SCALES[-1])] + [(0.0, 50.0 if neighbours else 0.0)] * count
+        # A source that says nothing at a lag (no history is so long) has no weight there.
+        speaks = (np.diff(self.features.tocsc().indptr) > 0) & neighbours
+        start = np.concatenate([[0.7], np.where(speaks, 0.5, 0.0)])
+        bounds = [(_SCALES[0], _SCALES[-1]), *((0.0, 50.0 if one else 0.0) for one in speaks)]
         found = minimize(self, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 200})
         return found.x, float(found.fun)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,9 @@ def add_neighbours(
 
     Returns:
         What ``run.json`` records: ``describe`` and, under ``neighbours``, the validation before and after, the
-        likelihoods, and where each list comes from.
+        likelihoods, seconds, and where each list comes from.
     """
+    started = time.perf_counter()
     path = Path(run.info["dataset"]["path"]) if run.info["dataset"]["path"] else dataset.folder
     lists = [neighbour_list(dataset, name, dataset_path=path, keep=config.keep) for name in config.sources]
     model = load_recommender(run)
@@ -62,6 +64,7 @@ def add_neighbours(
             "scale": round(fitted.scale, 4),
             "strength": strength,
             "users": fitted.users,
+            "seconds": round(time.perf_counter() - started, 3),
             "lists": {one.source: one.fingerprint for one in lists},
             "stores": {name: store.describe() for name, store in stores.items() if store is not None},
         },

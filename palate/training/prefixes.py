@@ -51,6 +51,11 @@ class Prefixes:
         ends = np.minimum(places + 1 + ahead, self.sequences.offsets[owners + 1])
         return self._ranges(self.sequences.offsets[owners], ends)
 
+    def newest(self, places: Integers, count: int) -> tuple[Integers, Integers]:
+        """(rows, items) of the ``count`` newest items of each place's user up to the place."""
+        starts = np.maximum(places + 1 - count, self.sequences.offsets[self.owners(places)])
+        return self._ranges(starts, places + 1)
+
     def future(self, places: Integers) -> tuple[Integers, Integers]:
         """(rows, items) of all that each place's user takes after it."""
         return self._ranges(places + 1, self.sequences.offsets[self.owners(places) + 1])

@@ -14,12 +14,14 @@ from palate.data.frames import from_frames
 from palate.features.content import Modality
 from palate.features.encode import encode
 from palate.features.encoders import ENCODERS, Encoder, EncoderOptions, Vectors
+from palate.features.lexical import encode_lexical
 from palate.files import digest
 from palate.runs import Run
 from palate.training.fit import train
 
 WORDS = ("space", "love", "crime")
 EACH = 8  # films a word
+KEEP = 4  # neighbours of a film
 HELD_OUT = "space-7"
 
 
@@ -92,10 +94,19 @@ def make_dataset(folder: Path) -> Path:
     known_encoder()
     for modality in ("text", "image"):
         encode(dataset, folder / "data", modality, encoder="words")
+    encode_lexical(dataset, folder / "data")
     return folder / "data"
 
 
-def make_run(data: Path, out: Path, model: str = "sasrec", modalities: str = "text", **ranker: Any) -> Run:
+def make_run(
+    data: Path,
+    out: Path,
+    model: str = "sasrec",
+    modalities: str = "text",
+    neighbours: Sequence[str] = (),
+    epochs: int = 8,
+    **ranker: Any,
+) -> Run:
     from palate.cli.train import open_features
     from palate.data.dataset import Dataset
 
@@ -105,11 +116,14 @@ def make_run(data: Path, out: Path, model: str = "sasrec", modalities: str = "te
     if model in ("sasrec", "gru4rec"):
         settings = {
             "ranker": {"dim": 16, "max_length": 8, "dropout": 0.1, "layers": 1, **ranker},
-            "trainer": {"epochs": 8, "learning_rate": 0.01, "tensorboard": False},
+            "trainer": {"epochs": epochs, "learning_rate": 0.01, "tensorboard": False},
         }
+        if neighbours:
+            settings["neighbours"] = {"keep": KEEP, "lags": 2}
     elif ranker:
         settings = {"ranker": ranker}
     features = open_features(data, dataset.catalogue, names, [])
     return train(
-        dataset, model=model, modalities=names, out=out, settings=settings, features=features, dataset_path=data
-    )
+        dataset, model=model, modalities=names, out=out, settings=settings, features=features, dataset_path=data,
+        neighbours=neighbours,
+    )  # fmt: skip

@@ -71,6 +71,7 @@ CONTRACT = {
         *("--out", "--with-features", "--with-images", "--table", "--license"),
         *("--onnx", "--push", "--public", "--json"),
     },
+    "attach": {"--neighbours", "--dataset", "--threads", "--resume", "--seed", "--set"},
     "add-items": {"--images", "--out", "--device", "--json"},
     "serve": {
         *("--retriever", "--depth", "--blend", "--users", "--host", "--port", "--index", "--threads", "--watch"),

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from palate.cli import demo_way
+from palate.cli.demo_arms import ARMS, FULL, IDS, NEAR
 from palate.cli.demo_mllm import MADE as LANGUAGE_MADE
 from palate.cli.demo_pictures import item_sheet, tile
-from palate.cli.demo_way import FULL, IDS, MADE, PICTURES, DemoOptions, run_demo
+from palate.cli.demo_way import MADE, PICTURES, DemoOptions, run_demo
 from palate.data.dataset import Dataset
 from palate.data.demo import build_demo
 from palate.errors import PalateError
@@ -65,11 +66,21 @@ def test_with_the_embedded_encoders(tmp_path: Path) -> None:
         pytest.skip(demo_way._without_encoders())
     run_demo(tmp_path / "demo", SMALL)
     test = json.loads((tmp_path / "demo" / "demo.json").read_text())["test"]
-    assert list(test) == ["popularity", "item-knn", IDS, FULL]
+    assert list(test) == [*(arm.label for arm in ARMS), "oracle"]
     assert all(0 <= metrics["ndcg@10"] <= 1 for metrics in test.values())
     assert test[FULL] != test[IDS]
     table = (tmp_path / "demo" / "evaluation" / "table.md").read_text()
     assert FULL in table
+    assert "oracle" in table
+    gains = json.loads((tmp_path / "demo" / "demo.json").read_text())["gains"]
+    assert [(gain["label"], gain["base"]) for gain in gains] == [(NEAR, IDS), (NEAR, "item-knn")]
+    for gain in gains:
+        assert gain["low"] <= gain["mean"] <= gain["high"]
+        assert gain["mean"] == pytest.approx(test[NEAR]["ndcg@10"] - test[gain["base"]]["ndcg@10"])
+    # The report compares models; the oracle is in its tables and never in its headline.
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert "The oracle is no model" in page
+    assert "oracle</strong> has the highest" not in page
 
 
 def test_a_folder_that_is_no_demo_is_left_alone(tmp_path: Path, no_encoders: None) -> None:

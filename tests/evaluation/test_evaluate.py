@@ -84,8 +84,10 @@ def test_among_cold_items_only_cold_items_compete(dataset):
 
 def test_tail_is_the_bottom_of_the_catalogue():
     counts = np.array([0, 9, 0, 5, 6, 5, 7, 8, 1, 2, 3])
-    small, bottom, cold = item_slices(counts)
+    small, rare, often, bottom, cold = item_slices(counts)
     assert np.flatnonzero(small.items).tolist() == [2, 3, 5, 8, 9, 10]
+    assert np.flatnonzero(rare.items).tolist() == [3, 5, 8, 9, 10]
+    assert np.flatnonzero(often.items).tolist() == [1, 4, 6, 7]
     assert np.flatnonzero(bottom.items).tolist() == [2, 3, 4, 5, 6, 8, 9, 10]  # without the two most popular
     assert np.flatnonzero(cold.items).tolist() == [2]
 

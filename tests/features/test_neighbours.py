@@ -195,24 +195,37 @@ def test_a_list_of_other_items_is_refused(dataset: Dataset, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
 @pytest.mark.parametrize("block", [40, 2**24])
-def test_new_items_enter_both_ways(kind: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_items_join_and_nothing_leaves(kind: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cosines, "_BLOCK_NUMBERS", block)
     old, new = np.concatenate([np.zeros((1, 5), np.float32), unit(20, 5, 0)]), unit(7, 5, 1)
     if kind == "sparse":
         old[np.abs(old) < 0.5], new[np.abs(new) < 0.5] = 0, 0
     old[4], new[2] = 0, old[8]  # an item without the feature; a new one like an old one
+    form = sparse.csr_matrix if kind == "sparse" else np.asarray
     items, values = naive(old, 4)
-    together = np.concatenate([old, new])
-    matrices = (old, new) if kind == "dense" else (sparse.csr_matrix(old), sparse.csr_matrix(new))
-    found = new_neighbours(items, values, *matrices)
-    expected = naive(together, 4)
-    np.testing.assert_array_equal(found[0], expected[0])
-    np.testing.assert_allclose(found[1], expected[1], atol=2e-6)
+    found = new_neighbours(items, values, form(old), form(new), keep=4, original=20)
+    cosine = np.round(np.concatenate([old, new]).astype(np.float64) @ np.concatenate([old, new]).T, 6)
+    np.fill_diagonal(cosine, 0)
+    for row, line in enumerate(cosine):
+        nearest = sorted((value for value in line[:21] if value > 0), reverse=True)[:4]
+        last = nearest[3] if len(nearest) == 4 else 0
+        entered = sorted((value for value in line[21:] if value > last + 1e-5), reverse=True)[:4]
+        expected = sorted([*nearest, *entered], reverse=True)
+        count = int((found[0][row] > 0).sum())
+        np.testing.assert_allclose(found[1][row, :count], expected, atol=2e-6)
+        np.testing.assert_allclose(found[1][row, :count], line[found[0][row, :count]], atol=2e-6)
+        if row < 21:
+            assert set(items[row]) <= {0, *found[0][row].tolist()}
     assert found[0].dtype == np.int32
     assert found[0][8, 0] == 23  # the new twin
     assert not found[0][4].any()
+    assert found[0].shape[1] > 4
+    some = new_neighbours(items, values, form(old), form(new[:3]), keep=4, original=20)
+    rest = new_neighbours(*some, form(np.concatenate([old, new[:3]])), form(new[3:]), keep=4, original=20)
+    width = rest[0].shape[1]
+    np.testing.assert_array_equal(rest[0], np.pad(found[0], ((0, 0), (0, width)))[:, :width])
     with pytest.raises(PalateError, match="do not fit together"):
-        new_neighbours(items[:-1], values[:-1], *matrices)
+        new_neighbours(items[:-1], values[:-1], form(old), form(new), keep=4, original=20)
 
 
 def test_equal_items_stand_in_index_order() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate.errors import PalateError
-from palate.objectives.forbidden import RowSets, draw_uniform, draw_weighted
+from palate.objectives.forbidden import RowSets, draw_members, draw_uniform, draw_weighted
 from palate.objectives.pools import NegativesConfig, Situation, draw_rejected
 
 WIDTH = 12
@@ -144,3 +144,62 @@ def test_draws_depend_on_the_generator_alone() -> None:
         first, again, other = (draw_rejected(config, situation(rows, scores, seed)).classes for seed in (5, 5, 6))
         assert first.tolist() == again.tolist()
         assert first.tolist() != other.tolist()
+
+
+near_rows = st.lists(
+    st.tuples(st.sets(st.integers(0, WIDTH - 1), max_size=WIDTH), st.sets(st.integers(0, WIDTH - 1), max_size=5)),
+    min_size=1,
+    max_size=6,
+)
+strategies = st.sampled_from(["uniform", "popularity", "in-batch", "hard", "top-k", "mixed", "disliked"])
+
+
+@given(near_rows, st.integers(0, 10_000), strategies, st.sampled_from(["out", "only"]))
+@settings(max_examples=200, deadline=None)
+def test_twins_are_never_drawn_or_nothing_else_is(
+    rows: list[tuple[set[int], set[int]]], seed: int, strategy: str, twins: str
+) -> None:
+    forbidden, near = [one for one, _ in rows], [two for _, two in rows]
+    scores = torch.randn(len(rows), WIDTH, generator=torch.Generator().manual_seed(seed))
+    config = NegativesConfig(strategy=strategy, pool_k=4, num_negatives=3, twins=twins, twin_source="look")  # type: ignore[arg-type]
+    everything = sets_of([set(range(WIDTH))] * len(rows))
+    drawn = draw_rejected(config, situation(forbidden, scores, seed, twins=sets_of(near), dislikes=everything))
+    for row, (members, close) in enumerate(rows):
+        allowed = close - members if twins == "only" else set(range(WIDTH)) - members - close
+        chosen = [int(c) for c, v in zip(drawn.classes[row], drawn.valid[row], strict=True) if v]
+        assert set(chosen) <= allowed
+        if strategy in ("uniform", "popularity"):
+            assert len(chosen) == (3 if allowed else 0)
+        if strategy in ("hard", "top-k"):
+            best = sorted(allowed, key=lambda i: -float(scores[row, i]))[: 3 if strategy == "hard" else 4]
+            assert set(chosen) <= set(best)
+            assert len(set(chosen)) == len(chosen) == min(3, len(best))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_members_are_drawn_as_often_as_promised(weighted: bool) -> None:
+    rows = [{0, 3, 4, 11}, set(), {5}, {1, 2}]
+    weights = torch.tensor([float(1 + i % 3) for i in range(WIDTH)], dtype=torch.float64)
+    count = 60_000
+    drawn, valid = draw_members(sets_of(rows), count, torch.Generator().manual_seed(1), weights if weighted else None)
+    for row, members in enumerate(rows):
+        assert bool(valid[row].all()) == bool(members) == bool(valid[row].any())
+        if members:
+            mass = weights if weighted else torch.ones(WIDTH, dtype=torch.float64)
+            expected = torch.tensor([float(mass[i]) if i in members else 0.0 for i in range(WIDTH)])
+            seen = torch.bincount(drawn[row], minlength=WIDTH).float()
+            share = expected / expected.sum()
+            assert ((seen / count - share).abs() <= 5 * (share * (1 - share) / count).sqrt() + 1e-9).all()
+
+
+def test_settings_of_twins_go_together_and_are_silent_where_nothing_looks_at_them() -> None:
+    for name in ("twin_source", "twin_cosine", "twin_history"):
+        with pytest.raises(ValueError, match=f"{name} does nothing without twins"):
+            NegativesConfig.model_validate({name: "look" if name == "twin_source" else 1})
+    with pytest.raises(ValueError, match="without a twin_source"):
+        NegativesConfig(twins="only")
+    plain = NegativesConfig().model_dump(mode="json")
+    assert not [key for key in plain if key.startswith("twin")]  # keys of runs from before stay what they were
+    config = NegativesConfig(twins="out", twin_source="look", twin_cosine=0.7)
+    assert NegativesConfig.model_validate(config.model_dump(mode="json")) == config
+    assert NegativesConfig.model_validate(plain) == NegativesConfig()

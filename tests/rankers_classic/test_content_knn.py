@@ -23,7 +23,7 @@ from palate.features.neighbours import neighbour_list
 from palate.rankers.content_knn import ContentKNN, ContentKNNConfig
 from palate.rankers.registry import load_recommender
 from palate.runs import Run
-from palate.serve.likeness import alike_by_neighbours, compares
+from palate.serve.likeness import alike_by_neighbours, comparing
 from palate.training.fit import train
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "evaluation"))
@@ -111,14 +111,16 @@ def test_a_run_records_the_features_and_can_be_served(dataset: Dataset, tmp_path
     bundle = make_bundle(run, tmp_path / "bundle").folder
     loaded = Bundle.load(bundle).recommender
     assert torch.equal(loaded.score([[1, 2], []]), model.score([[1, 2], []]))
-    assert compares(loaded)
+    assert comparing(loaded) is loaded
     items, values = alike_by_neighbours(loaded, 1, 3)
     made = neighbour_list(dataset, "lexical")
     assert (items, values) == (made.items[1, :3].tolist(), pytest.approx(made.values[1, :3].tolist()))
     assert alike_by_neighbours(loaded, ITEMS, 3) == ([], [])
     (tmp_path / "new.csv").write_text("item_id,title\nnew,red silk\n")
-    with pytest.raises(PalateError, match="takes no new items"):
-        add_items(bundle, tmp_path / "new.csv", tmp_path / "larger")
+    add_items(bundle, tmp_path / "new.csv", tmp_path / "more")
+    more = Bundle.load(tmp_path / "more").recommender
+    assert torch.equal(more.score([[1, 2], []])[:, :-1], loaded.score([[1, 2], []]))
+    assert more.score([[ITEMS + 1]])[0, 1:].max() > 0  # the new item has neighbours
 
 
 def test_what_is_missing_or_stale_is_refused_before_the_run_is_made(dataset: Dataset, tmp_path: Path) -> None:

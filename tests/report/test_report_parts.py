@@ -140,6 +140,9 @@ def test_the_headline_claims_no_more_than_the_table() -> None:
     assert "may be chance" in told(0.1, 0.3, p=0.4)
     assert "p =" not in told(0.1, 0.3, p=None)
     assert told(0.3, 0.1, 0.2).startswith("m0 has the highest NDCG@10: 0.3000; m2 comes next, -0.1000")
+    # A row outside of the family, such as an oracle, is in the table and is not what the question is about.
+    beside = {**_table(0.1, 0.3, 0.9), "family": ["m1"]}
+    assert Page(headline(table_of(beside, "t"))).text.startswith("m1 has the highest NDCG@10: 0.3000")
     assert told(0.3).startswith("m0: NDCG@10 0.3000 [0.1500, 0.6000]")
 
 

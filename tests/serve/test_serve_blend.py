@@ -75,13 +75,13 @@ def test_it_recommends(blends: Live, bundles: dict[str, Path]) -> None:
 
 
 def test_it_explains_by_leaving_items_out(blends: Live, bundles: dict[str, Path]) -> None:
-    told = blends.post("/v1/explain", {"model": "both", "history": HISTORY, "item": "space-5"}).json
+    found = blends.post("/v1/explain", {"model": "both", "history": HISTORY, "item": "space-5"}).json
     bundle = Bundle.load(bundles["both"])
     index = bundle.items.index_of("space-5")
     whole, without = (bundle.recommender.score([bundle.known(one)[0]])[0] for one in (HISTORY, HISTORY[:2]))
     effect = (whole[index] - whole[1:].mean()) - (without[index] - without[1:].mean())
-    assert told["history"][2]["effect"] == pytest.approx(float(effect), abs=1e-4)
-    assert told["modalities"] is None
+    assert found["history"][2]["effect"] == pytest.approx(float(effect), abs=1e-4)
+    assert found["modalities"] is None
     # Without a history a neural part answers by popularity: no difference of scores means anything then.
     alone = blends.post("/v1/explain", {"model": "both", "history": HISTORY[:1], "item": "space-5"}).json
     assert alone["history"] == []
@@ -91,11 +91,11 @@ def test_it_explains_by_leaving_items_out(blends: Live, bundles: dict[str, Path]
 
 
 def test_items_are_alike_by_the_first_part_that_compares(blends: Live, bundles: dict[str, Path]) -> None:
-    told = {one["name"]: one for one in blends.get("/v1/models").json["models"]}
-    assert told["both"]["diversifies"]
-    assert not told["counted"]["diversifies"]
+    found = {one["name"]: one for one in blends.get("/v1/models").json["models"]}
+    assert found["both"]["diversifies"]
+    assert not found["counted"]["diversifies"]
     for name in bundles:
-        assert told[name]["compares"]
+        assert found[name]["compares"]
         assert blends.post("/v1/similar", {"model": name, "item": "crime-3", "k": 3}).json["items"]
     diverse = {"model": "both", "history": HISTORY, "k": 3, "diversity": 0.5}
     assert len(blends.post("/v1/recommend", diverse).json["items"]) == 3

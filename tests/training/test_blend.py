@@ -85,18 +85,18 @@ def test_likelihood_finds_the_weights_that_drew_the_targets() -> None:
 def test_likelihood_is_that_of_a_softmax_over_what_is_not_in_the_history() -> None:
     """Value and stationarity against automatic differentiation of the definition."""
     tables = [table(1), table(2), table(3)]
-    asked = cases(tables[0] + tables[1], 300, targets=2)
-    scored = ScoredCases([Fixed(one) for one in tables], asked, exclude_seen=True)
+    chosen = cases(tables[0] + tables[1], 300, targets=2)
+    scored = ScoredCases([Fixed(one) for one in tables], chosen, exclude_seen=True)
     weights, value = fit_likelihood(scored)
     by = torch.tensor(weights / scored.scales, requires_grad=True)
-    last = torch.from_numpy(asked.histories.values).long()
+    last = torch.from_numpy(chosen.histories.values).long()
     logits = sum(w * one[last].double() for w, one in zip(by, tables, strict=True))
     assert isinstance(logits, Tensor)
     closed = torch.zeros_like(logits, dtype=torch.bool)
     closed[:, 0] = True
     closed[torch.arange(len(last)), last] = True
     log_p = logits.masked_fill(closed, -torch.inf).log_softmax(1)
-    mean = log_p.gather(1, torch.tensor(asked.targets.to_lists())).mean()
+    mean = log_p.gather(1, torch.tensor(chosen.targets.to_lists())).mean()
     assert value == pytest.approx(float(mean.detach()), abs=1e-4)
     slopes, positive = torch.autograd.grad(mean, by)[0].numpy(), weights > 0
     assert np.abs(slopes[positive]).max() < 1e-3
@@ -153,9 +153,9 @@ def test_the_search_never_ends_below_a_part_alone() -> None:
 
 def test_scores_that_do_not_fit_in_memory_are_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("palate.training.blend_weights._BLOCK", 7 * 2 * (ITEMS + 1))
-    asked = cases(table(1) + table(2), 50, targets=2)
+    chosen = cases(table(1) + table(2), 50, targets=2)
     kept, small = ([Fixed(table(1)), Fixed(table(2))] for _ in range(2))
-    one, two = ScoredCases(kept, asked, True), ScoredCases(small, asked, True, keep=10)
+    one, two = ScoredCases(kept, chosen, True), ScoredCases(small, chosen, True, keep=10)
     (first, value), (second, again) = fit_likelihood(one), fit_likelihood(two)
     assert second == pytest.approx(first, rel=1e-6)
     assert again == pytest.approx(value)
@@ -164,12 +164,12 @@ def test_scores_that_do_not_fit_in_memory_are_made_again(monkeypatch: pytest.Mon
 
 
 def test_newcomers_and_seen_targets_choose_no_weights() -> None:
-    asked = Cases(np.arange(3), Sequences.from_lists([[], [2], [3]]), Sequences.from_lists([[4], [2], [2, 3]]))
-    scored = ScoredCases([Fixed(table(1)), Fixed(table(2))], asked, exclude_seen=True)
+    chosen = Cases(np.arange(3), Sequences.from_lists([[], [2], [3]]), Sequences.from_lists([[4], [2], [2, 3]]))
+    scored = ScoredCases([Fixed(table(1)), Fixed(table(2))], chosen, exclude_seen=True)
     assert len(scored) == 1
     assert next(iter(scored)).targets.tolist() == [2]
     with pytest.raises(PalateError, match="no validation user has a history"):
-        ScoredCases([Fixed(table(1)), Fixed(table(2))], asked.take([0, 1]), exclude_seen=True)
+        ScoredCases([Fixed(table(1)), Fixed(table(2))], chosen.take([0, 1]), exclude_seen=True)
 
 
 def test_infinite_scores_are_refused() -> None:
@@ -188,7 +188,7 @@ def folder(ring: Callable[..., Dataset], tmp_path_factory: pytest.TempPathFactor
     home = tmp_path_factory.mktemp("blend")
     ring().save(home / "data")
     data = Dataset.load(home / "data")
-    # Each knows something that the others do not: order says nothing to item-knn here.
+    # Each knows something that the others do not: item-knn ignores order here.
     for name, ranker in (("popularity", {}), ("item-knn", {"history_half_life": 0.0})):
         train(data, model=name, out=home / name, settings={"ranker": ranker}, dataset_path=home / "data")
     settings: dict[str, dict[str, Any]] = {
@@ -211,12 +211,12 @@ def test_scores_are_the_weighted_sum_of_the_stored_parts(blended: Run, folder: P
     model = load_recommender(blended)
     assert isinstance(model, Blend)
     assert len(model.parts) > 1
-    told = {part["run"]: part for part in blended.info["blend"]["parts"]}
+    facts = {part["run"]: part for part in blended.info["blend"]["parts"]}
     history = [[3, 4], [], [7, 8, 9]]
     by_hand = torch.zeros(3, model.num_items + 1)
     for part in model.config.parts:
-        run = next(name for name, facts in told.items() if facts["model"] == part.kind)
-        assert told[run]["weight"] == part.weight
+        run = next(name for name, one in facts.items() if one["model"] == part.kind)
+        assert facts[run]["weight"] == part.weight
         by_hand += part.weight / part.scale * load_recommender(Run.open(folder / run)).score(history)
     torch.testing.assert_close(model.score(history), by_hand)
 

@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset, Part
-from palate.data.demo.looks import FACTORS, Look, draw_look
-from palate.data.demo.people import Log, Shop, popularity_and_release, simulate
-from palate.data.demo.products import CATEGORIES, render
+from palate.data.demo.assortment import Item, draw_assortment, draw_shop
+from palate.data.demo.choice import Shop
+from palate.data.demo.looks import FACTORS
+from palate.data.demo.people import Log, simulate
+from palate.data.demo.products import render
 from palate.data.demo.truth import Truth
-from palate.data.demo.words import Words, write_words
 from palate.errors import PalateError
 from palate.files import atomic_folder
 from palate.progress import track
 
-PICTURE_SIDE = 128
+# As many purchases an item as in real shops: docs/demo.md has the figures.
+ITEMS, USERS = 2400, 4000
+PICTURE_SIDE = 112
 MIN_ITEMS, MIN_USERS = 24, 10
-
-
-@dataclass(frozen=True)
-class _Item:
-    name: str
-    category: str
-    look: Look
-    words: Words
-    pictured: bool
+FIELDS = ("brand", "category", "material", "colour", "description")
 
 
 def build_demo(
-    folder: Path | str, seed: int = 0, items: int = 600, users: int = 3000, *, replace: bool = False
+    folder: Path | str, seed: int = 0, items: int = ITEMS, users: int = USERS, *, replace: bool = False
 ) -> Dataset:
     """Make the demo set in ``folder``: a normal dataset, its pictures in ``images/``, its truth in ``truth.npz``.
 
@@ -55,15 +51,8 @@ def build_demo(
     folder = Path(folder)
     # One stream of random numbers a task, so that changing one leaves the others as they were.
     streams = [np.random.default_rng([seed, task]) for task in range(4)]
-    goods = _goods(items, streams[0])
-    popularity, released = popularity_and_release(items, streams[1])
-    shop = Shop(
-        looks=np.stack([item.look.vector() for item in goods]),
-        category=np.array([CATEGORIES.index(item.category) for item in goods]),
-        natural=np.array([1.0 if item.words.natural else -1.0 for item in goods]),
-        popularity=popularity,
-        released=released,
-    )
+    goods = draw_assortment(items, streams[0])
+    shop = draw_shop(goods, streams[1])
     log = simulate(shop, users, streams[2])
     with atomic_folder(folder, replace=replace) as part:
         _dataset(goods, log, part, seed).save(part)
@@ -76,29 +65,16 @@ def build_demo(
     return Dataset.load(folder)
 
 
-def _goods(items: int, rng: np.random.Generator) -> list[_Item]:
-    goods = []
-    for number in range(items):
-        category = str(rng.choice(CATEGORIES))
-        look = draw_look(rng)
-        words = write_words(category, look, rng)
-        goods.append(_Item(f"p{number + 1:04d}", category, look, words, pictured=bool(rng.random() >= 0.04)))
-    return goods
-
-
-def _dataset(goods: list[_Item], log: Log, folder: Path, seed: int) -> Dataset:
+def _dataset(goods: list[Item], log: Log, folder: Path, seed: int) -> Dataset:
     catalogue = Catalogue(
         pl.DataFrame(
             {
                 "item_id": [item.name for item in goods],
                 "title": [item.words.title for item in goods],
                 "image": [f"{item.name}.png" if item.pictured else None for item in goods],
-                # A shop knows the kind even of a product it has written nothing about, but may not tell.
-                "category": [item.category if item.words.title else None for item in goods],
-                "material": [item.words.material if item.words.title else None for item in goods],
-                "description": [item.words.description for item in goods],
+                **{name: [getattr(item.words, name) for item in goods] for name in FIELDS},
             },
-            schema_overrides=dict.fromkeys(("title", "image", "category", "material", "description"), pl.String),
+            schema_overrides=dict.fromkeys(("title", "image", *FIELDS), pl.String),
         ),
         folder / "images",
     )
@@ -126,13 +102,22 @@ def _dataset(goods: list[_Item], log: Log, folder: Path, seed: int) -> Dataset:
 def _truth(shop: Shop, log: Log) -> Truth:
     """The arrays with a row for padding in front, small enough to keep."""
     zero = np.zeros((1, shop.looks.shape[1]))
+
+    def padded(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.concatenate([np.zeros(1, values.dtype), values])
+
     return Truth(
         look=np.concatenate([zero, shop.looks]).astype(np.float32),
         taste=log.taste.astype(np.float32),
-        popularity=np.concatenate([[0.0], shop.popularity]).astype(np.float32),
-        natural=np.concatenate([[0.0], shop.natural]).astype(np.float32),
-        category=np.concatenate([[0], shop.category]),
-        released=np.concatenate([[0], shop.released]),
-        category_liking=log.category_liking.astype(np.float32),
-        natural_liking=log.natural_liking.astype(np.float32),
+        popularity=padded(shop.popularity).astype(np.float32),
+        natural=padded(shop.natural).astype(np.float32),
+        category=padded(shop.category),
+        brand=padded(shop.brand),
+        line=padded(shop.line),
+        released=padded(shop.released),
+        times=log.times,
+        previous=log.previous + 1,
+        category_liking=log.likings.category.astype(np.float32),
+        brand_liking=log.likings.brand.astype(np.float32),
+        natural_liking=log.likings.natural.astype(np.float32),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import cos, pi, sin
 
 import numpy as np
@@ -80,18 +80,29 @@ class Look:
         return oklch(*self.ground), first, second, oklch(max(light - 0.30, 0.15), chroma * 0.6, hue)
 
 
-def draw_look(rng: np.random.Generator) -> Look:
-    """A random look."""
-    scheme = str(rng.choice(list(SCHEMES)))
+def draw_look(rng: np.random.Generator, pattern: str | None = None, round_: bool | None = None) -> Look:
+    """A random look; of this pattern and this make where they are named."""
+    scheme, ground = _ground(str(rng.choice(list(SCHEMES))), rng)
+    drawn = str(rng.choice(list(PATTERNS)))
+    turn = float(rng.choice([-40, 40, 150]) + rng.normal(0, 10))
+    make, fine = bool(rng.random() < 0.5), float(rng.random())
+    return Look(scheme, pattern or drawn, make if round_ is None else round_, fine, ground, turn)
+
+
+def draw_colour(look: Look, scheme: str, rng: np.random.Generator) -> Look:
+    """The same product in a colour of another family."""
+    scheme, ground = _ground(scheme, rng)
+    return replace(look, scheme=scheme, ground=ground)
+
+
+def _ground(scheme: str, rng: np.random.Generator) -> tuple[str, tuple[float, float, float]]:
+    """A shade of a colour family."""
     light, chroma, hue = SCHEMES[scheme]
-    ground = (
+    return scheme, (
         float(np.clip(light + rng.normal(0, 0.035), 0.2, 0.95)),
         float(max(chroma * (1 + rng.normal(0, 0.12)), 0.003)),
         float(hue + rng.normal(0, 9)),
     )
-    pattern = str(rng.choice(list(PATTERNS)))
-    turn = float(rng.choice([-40, 40, 150]) + rng.normal(0, 10))
-    return Look(scheme, pattern, bool(rng.random() < 0.5), float(rng.random()), ground, turn)
 
 
 def oklch(light: float, chroma: float, hue: float) -> RGB:

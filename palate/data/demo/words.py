@@ -1,4 +1,4 @@
-"""What the shop writes about an item: kind and material in plain words, its look only now and then."""
+"""What the shop writes about an item: line, brand, kind, material and colour, and its pattern now and then."""
 
 from __future__ import annotations
 
@@ -23,46 +23,16 @@ MATERIALS: dict[str, tuple[str, str, str, str]] = {
     "phone case": ("cork", "bamboo", "silicone", "polycarbonate"),
     "umbrella": ("cotton", "bamboo", "nylon", "polyester"),
 }
-_ONE = [
-    "Hal",
-    "Nor",
-    "Bel",
-    "Tor",
-    "Mar",
-    "Lin",
-    "Sol",
-    "Ver",
-    "Ost",
-    "Fen",
-    "Cal",
-    "Bra",
-    "Ren",
-    "Win",
-    "Ald",
-    "Kes",
-    "Juna",
-    "Ori",
-    "Pel",
-    "Sten",
-]
-_TWO = [
-    "den",
-    "by",
-    "mere",
-    "ova",
-    "ia",
-    "wick",
-    "dal",
-    "ford",
-    "ello",
-    "una",
-    "sted",
-    "vik",
-    "lund",
-    "esta",
-    "ora",
+# fmt: off
+_ONE = (
+    "Hal", "Nor", "Bel", "Tor", "Mar", "Lin", "Sol", "Ver", "Ost", "Fen", "Cal", "Bra", "Ren", "Win", "Ald", "Kes",
+    "Juna", "Ori", "Pel", "Sten",
+)
+_TWO = (
+    "den", "by", "mere", "ova", "ia", "wick", "dal", "ford", "ello", "una", "sted", "vik", "lund", "esta", "ora",
     "holm",
-]
+)
+# fmt: on
 _USE = {
     "mug": ("Holds 350 ml.", "For the first coffee of the day.", "Fits most coffee machines."),
     "shirt": ("Runs true to size.", "Cut for everyday wear.", "Pre-washed, so it keeps its size."),
@@ -78,43 +48,80 @@ _USE = {
     "umbrella": ("Withstands gusts of 80 km/h.", "Opens at the press of a button.", "Fits a rucksack."),
 }
 _CARE = ("Ships within two days.", "Wipe clean with a damp cloth.", "Two years' guarantee.", "Made in small runs.")
-# A shop's own word for a colour family; said of a quarter of the items only.
-_HUE_WORDS = {
-    "ember": "fiery",
-    "honey": "sunny",
-    "meadow": "fresh green",
-    "lagoon": "sea-coloured",
-    "midnight": "deep blue",
+# fmt: off
+# Made-up brands; a shop uses as many as its size asks for.
+BRANDS = (
+    "Atelier Nord", "Kobo", "Lumen & Co", "Pico", "Maison Verre", "Tidewater", "Oak & Ash", "Fold", "Studio Lark",
+    "Brio", "Harrow", "Casa Mira", "Plume", "Quill", "Sundry", "Ember Row", "Northpine", "Gable", "Juniper", "Mono",
+    "Patch & Pin", "Rialto", "Saltbox", "Tangram", "Umbra Works", "Velt", "Wren", "Yonder", "Zephyr", "Aurel",
+    "Bramble", "Copperfield", "Dune", "Eldon", "Fable", "Gather", "Hearth", "Isle", "Kite", "Loom",
+)
+# fmt: on
+# The shop's word for a colour family; every shade of it has the same word.
+COLOURS = {
+    "ember": "rust",
+    "honey": "mustard",
+    "meadow": "green",
+    "lagoon": "teal",
+    "midnight": "navy",
     "plum": "purple",
-    "rose": "soft pink",
-    "slate": "nearly black",
-    "cream": "pale",
+    "rose": "pink",
+    "slate": "black",
+    "cream": "cream",
+}
+_PATTERN_WORDS = {
+    "plain": "In one colour.",
+    "stripes": "With stripes.",
+    "checks": "In checks.",
+    "dots": "With dots.",
+    "zigzag": "With a zigzag.",
+    "triangles": "With triangles.",
+    "waves": "With waves.",
+    "leaves": "With leaves.",
+    "flowers": "With flowers.",
+    "terrazzo": "In terrazzo.",
+    "stars": "With stars.",
 }
 
 
 @dataclass(frozen=True)
+class LineWords:
+    """What all colours of a product share: its name, material, and description."""
+
+    name: str
+    material: str
+    natural: bool
+    description: str | None
+
+
+@dataclass(frozen=True)
 class Words:
-    """Title and description (None where the shop wrote nothing), material, and whether it is natural."""
+    """Title and fields of an item (None where the shop wrote nothing), and whether its material is natural."""
 
     title: str | None
+    brand: str | None
+    category: str | None
+    material: str | None
+    colour: str | None
     description: str | None
-    material: str
     natural: bool
 
 
-def write_words(category: str, look: Look, rng: np.random.Generator) -> Words:
-    """Words for an item. About 3% have no text at all, 8% more no description, and 25% name their colour family."""
+def write_line(category: str, look: Look, rng: np.random.Generator) -> LineWords:
+    """Words for a product. About 8% have no description, and 40% of the others name their pattern."""
     which = int(rng.integers(4))
-    material = MATERIALS[category][which]
     name = f"{rng.choice(_ONE)}{rng.choice(_TWO)}"
-    title = f"{name} {material} {category}"
     sentences = [str(rng.choice(_USE[category])), str(rng.choice(_CARE))]
-    if rng.random() < 0.25:
-        sentences.insert(0, f"A {_HUE_WORDS[look.scheme]} piece.")
-    luck = rng.random()
-    return Words(
-        title=None if luck < 0.03 else title,
-        description=None if luck < 0.11 else " ".join(sentences),
-        material=material,
-        natural=which < 2,
-    )
+    if rng.random() < 0.4:
+        sentences.insert(0, _PATTERN_WORDS[look.pattern])
+    described = rng.random() >= 0.08
+    return LineWords(name, MATERIALS[category][which], which < 2, " ".join(sentences) if described else None)
+
+
+def write_words(line: LineWords, brand: str, category: str, look: Look, rng: np.random.Generator) -> Words:
+    """Words for the product in one colour. About 3% have no text at all."""
+    if rng.random() < 0.03:
+        return Words(None, None, None, None, None, None, line.natural)
+    colour = COLOURS[look.scheme]
+    title = f"{line.name} {line.material} {category}, {colour}"
+    return Words(title, brand, category, line.material, colour, line.description, line.natural)

@@ -67,7 +67,13 @@ def parse_settings(objective: str, settings: Mapping[str, Mapping[str, Any]]) ->
     Raises:
         PalateError: an unknown objective, section or setting, or a value out of bounds.
     """
-    for section in settings:
+    for section, values in settings.items():
+        twins = [key for key in values if key.startswith("twin")] if section in ("pairs", "negatives") else []
+        if twins:
+            raise PalateError(
+                f"settings [{section}]: pools of a language model do not look at near twins ('{twins[0]}')",
+                "Leave it out; `palate align` has it, for rankers.",
+            )
         if section not in SECTIONS:
             raise PalateError(f"unknown section '{section}' in the settings", suggest(section, SECTIONS))
     kind = PREFERENCES[objective]

@@ -10,9 +10,5 @@ FUSIONS = Registry(
         "gate": "palate.rankers.fusions.gate:Gate",
         "concat": "palate.rankers.fusions.concat:Concat",
         "late": "palate.rankers.fusions.late:Late",
-        "normed-sum": "palate.rankers.fusions.normed_sum:NormedSum",
-        "smooth": "palate.rankers.fusions.smooth:Smooth",
-        "alphafuse": "palate.rankers.fusions.alphafuse:AlphaFuse",
-        "pca-init": "palate.rankers.fusions.pca_init:PCAInit",
     },
 )
