@@ -384,7 +384,7 @@ def test_nonsense_is_refused_before_any_work(data: Dataset, base: Run, ring: Rin
     align(base, out=tmp_path / "by-another", dataset=data, reference=other, settings={"trainer": {"epochs": 1}})
     with pytest.raises(PalateError, match="dropout cannot be shared"):
         align(base, out=out, dataset=data, reference=other, settings={"align": {"dropout": "shared"}})
-    with pytest.raises(PalateError, match="does not say where its dataset lies"):
+    with pytest.raises(PalateError, match="does not say where its dataset is"):
         align(base, out=out)
     with pytest.raises(PalateError, match="fewer than 50 validations"):
         align(base, out=tmp_path / "parts", dataset=data, settings={"trainer": {"validations_per_epoch": 50}})
