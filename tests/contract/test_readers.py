@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -130,6 +131,23 @@ def table_parquet(folder: Path) -> Source:
     return folder / "log", {"catalogue": folder / "mugs.parquet"}
 
 
+def interactions(folder: Path) -> Source:
+    rows = "".join(f"{u}\t{i}\t{t}\t{r}\n" for u, i, t, r in scattered())
+    (folder / "interactions.tsv").write_text(f"user\titem\ttimestamp\trating\n{rows}")
+    (folder / "item_text.tsv").write_text("item_id\ttitle\n" + "".join(f"{i}\t{t}\n" for i, t in TITLES.items()))
+    return folder, {}
+
+
+def hm(folder: Path) -> Source:
+    midnight = datetime.fromtimestamp(START, UTC).date()
+    days = "".join(f"{midnight + timedelta(days=(t - START) // 60)},{u},{i}\n" for u, i, t, _ in scattered())
+    (folder / "transactions_train.csv").write_text(f"t_dat,customer_id,article_id\n{days}")
+    pl.DataFrame(list(TITLES.items()), schema=["article_id", "prod_name"], orient="row").write_csv(
+        folder / "articles.csv"
+    )
+    return folder, {}
+
+
 SOURCES: dict[str, tuple[Callable[[Path], Source], ...]] = {
     "movielens": (movielens_100k, movielens_1m, movielens_csv),
     "amazon": (amazon_2014, amazon_2023),
@@ -137,9 +155,12 @@ SOURCES: dict[str, tuple[Callable[[Path], Source], ...]] = {
     "recbole": (recbole,),
     "sequences": (sequences,),
     "table": (table_csv, table_parquet),
+    "interactions": (interactions,),
+    "hm": (hm,),
 }
 CASES = [pytest.param(name, make, id=make.__name__) for name, makers in SOURCES.items() for make in makers]
 UNTIMED = (sequences, microlens_tsv)
+DAYS = (hm,)  # times are dates
 
 
 def test_every_reader_has_a_source_here() -> None:
@@ -163,7 +184,8 @@ def test_reads_all_interactions_in_time_order_with_string_ids(
     else:
         assert dataset.timestamps is not None
         first = dataset.timestamps[dataset.offsets[:-1]]
-        assert set(first.tolist()) == {START * 1000}  # Unix milliseconds, whatever the source's unit
+        start = START // 86_400 * 86_400 if make in DAYS else START
+        assert set(first.tolist()) == {start * 1000}  # Unix milliseconds, whatever the source's unit
     if dataset.weights is not None:
         ratings = {(u, i): r for u, i, _, r in ROWS}
         for row, weight in enumerate(dataset.weights):
@@ -228,4 +250,5 @@ def test_an_empty_log_is_refused_by_name(reader: str, make: Callable[[Path], Sou
 _LOGS = [
     *("u.data", "ratings.dat", "ratings.csv", "reviews_Mugs_5.json.gz", "Mugs.jsonl", "Mini_pairs.tsv"),
     *("Mini_pairs.csv", "mini.inter", "user_sequence.txt", "log.csv", "part-0.parquet"),
+    *("interactions.tsv", "transactions_train.csv"),
 ]
