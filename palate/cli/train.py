@@ -26,9 +26,9 @@ def train(
         str,
         typer.Option(
             metavar="id,text,image,fields",
-            help="What an item's vector is made of; text and image come from encode, fields from the catalogue.",
+            help="What an item's vector is made of; fields come from the catalogue; auto: ids, and encoded text and image.",
         ),
-    ] = "id",
+    ] = "auto",
     missing: Annotated[
         str, typer.Option(metavar="{learned,mean,zeros}", help="What stands for an absent text or picture.")
     ] = "learned",

@@ -20,6 +20,8 @@ from torch import Tensor
 
 # exp(40) * 10^7 items is far below the largest float32, exp(-40) far above the smallest.
 _SAFE_LOGIT = 40.0
+# A bias up to here multiplies an exponential without harm; a larger one (of neighbours) goes into the logit instead.
+_LARGE_BIAS = 20.0
 # Logits of one block, as measured on two cores: float32 products are fastest while a block (6 MB) stays in the cache,
 # bfloat16 ones want more rows.
 _BLOCK_ELEMENTS = {torch.bfloat16: 8_000_000}
@@ -52,6 +54,19 @@ class _BlockBias:
         raised = exponentials[cells] * self.factors[part].to(exponentials.dtype)
         exponentials[cells] = raised
         self.probabilities[part] = raised.to(self.values.dtype)
+
+    def add_to(self, logits: Tensor, start: int) -> None:
+        """Put the bias into the logits themselves, before a shift: for values whose exponential would not be finite."""
+        part = self._part(start)
+        logits.index_put_(
+            (self.rows[part] - start, self.classes[part]), self.values[part].to(logits.dtype), accumulate=True
+        )
+
+    def read(self, exponentials: Tensor, start: int) -> None:
+        """What :meth:`apply` keeps, of logits that hold the bias already."""
+        part = self._part(start)
+        picked = exponentials[self.rows[part] - start, self.classes[part]]
+        self.probabilities[part] = picked.to(self.values.dtype)
 
     def note_probabilities(self, totals: Tensor, start: int) -> None:
         part = self._part(start)
@@ -89,6 +104,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         rows = max(1, block_elements // len(items) // _ROW_STEP) * _ROW_STEP
         rows = min(rows, len(padded))
         safe = bool(queries.norm(dim=1).max() * items.norm(dim=1).max() < _SAFE_LOGIT)
+        large = bias_values is not None and bool(len(bias_values)) and float(bias_values.abs().max()) > _LARGE_BIAS
+        safe = safe and not large
         low_items, low_queries = items.to(dtype), padded.to(dtype)
         # The items, and a column of ones that makes the row sums of whatever is multiplied with it.
         summing = torch.cat([low_items, low_items.new_ones(len(items), 1)], dim=1)
@@ -102,11 +119,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for start in range(0, len(padded), rows):
             part = slice(start, min(start + rows, len(padded)))
             logits = torch.mm(low_queries[part], low_items.t(), out=buffer[: part.stop - start])
+            if bias and large:
+                bias.add_to(logits, start)
             if not safe:
                 shift = logits.amax(1, keepdim=True)
                 logits.sub_(shift)
             exponentials = logits.exp_()
-            if bias:
+            if bias and large:
+                bias.read(exponentials, start)
+            elif bias:
                 bias.apply(exponentials, start)
             sums = torch.mm(exponentials, summing).to(queries.dtype)
             total = sums[:, width:]
@@ -155,7 +176,7 @@ def linear_cross_entropy(
         targets: int64 ``[T]``, rows of ``items``.
         weights: float32 ``[T]``, how much each target counts (None: all alike); their mean should be 1.
         bias: (rows, classes, values), each ``[N]``, rows ascending and no pair twice: ``values`` are added to those
-            logits. They should stay within ±20.
+            logits. Within ±20 they cost least.
         dtype: precision of the three matrix products and of ``exp``; float32 is exact, bfloat16 is about twice as
             fast where the processor multiplies it natively. Sums over classes and the picked logit stay float32.
         block_elements: logits held at once; by default what suits the precision.

@@ -98,6 +98,23 @@ def test_a_bias_is_part_of_the_softmax(block: int, spread: float) -> None:
         torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("block", [200, 10**6])
+def test_a_large_bias_leaves_the_softmax_finite(block: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    queries, items = (torch.randn(n, 4, generator=random).requires_grad_() for n in (70, 30))
+    targets = torch.randint(30, (70,), generator=random)
+    chosen = torch.rand(70, 30, generator=random) < 0.2
+    rows, classes = chosen.nonzero(as_tuple=True)
+    values = (torch.rand(len(rows), generator=random) * 200 - 20).requires_grad_()
+    loss = linear_cross_entropy(queries, items, targets, bias=(rows, classes, values), block_elements=block)
+    found = torch.autograd.grad(loss, (queries, items, values))
+    logits = (queries @ items.T).index_put((rows, classes), values, accumulate=True)
+    expected = torch.nn.functional.cross_entropy(logits, targets)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-4)
+    for one, other in zip(found, torch.autograd.grad(expected, (queries, items, values)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
 def test_scores_with_a_bias_agree_however_they_are_asked() -> None:
     scores, batch = problem()
     rows, items = torch.tensor([0, 0, 3, 24]), torch.tensor([7, 2, 40, 1])

@@ -1,0 +1,77 @@
+"""``palate train`` uses the content that is encoded, unless it is told what to read."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_helpers import Shell
+
+from palate.data.dataset import Dataset
+from palate.features.lexical import encode_lexical
+from palate.features.matrix import import_matrix
+from palate.runs import Run
+
+SMALL = ("--epochs", 1, "--threads", 1, "--set", "ranker.dim=8", "--set", "trainer.tensorboard=false")
+
+
+@pytest.fixture(scope="module")
+def encoded(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shop with words and with texts that were encoded elsewhere."""
+    folder = tmp_path_factory.mktemp("encoded") / "data"
+    shutil.copytree(shop, folder)
+    data = Dataset.load(folder)
+    encode_lexical(data, folder)
+    np.save(folder.parent / "vectors.npy", np.random.default_rng(0).normal(size=(len(data.catalogue), 6)))
+    (folder.parent / "ids.txt").write_text("\n".join(data.catalogue.ids[1:]) + "\n")
+    import_matrix(data, folder, "text", folder.parent / "vectors.npy", ids=folder.parent / "ids.txt")
+    return folder
+
+
+def test_what_is_encoded_is_used(palate: Shell, encoded: Path, tmp_path: Path) -> None:
+    told = palate("train", encoded, "--model", "sasrec", "--out", tmp_path / "run", *SMALL)
+    assert told.code == 0, told.err
+    assert "Content: --modalities id,text --neighbours co-occurrence,lexical,text" in told.err
+    options = Run.open(tmp_path / "run").info["options"]
+    assert options["modalities"] == ["id", "text"]
+    assert options["settings"]["ranker"]["whiten"] == 128
+    assert options["settings"]["neighbours"]["sources"] == ["co-occurrence", "lexical", "text"]
+
+
+def test_it_can_be_left_out_and_without_any_ids_are_read(
+    palate: Shell, encoded: Path, shop: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "named"
+    palate("train", encoded, "--model", "gru4rec", "--modalities", "id", "--neighbours", "none", "--out", out, *SMALL)
+    palate("train", shop, "--model", "gru4rec", "--out", tmp_path / "bare", *SMALL)
+    first, second = (Run.open(tmp_path / name).info["options"] for name in ("named", "bare"))
+    assert first == second
+    assert first["modalities"] == ["id"]
+    assert "neighbours" not in first["settings"]
+
+
+def test_counted_rankers_read_what_they_read(palate: Shell, encoded: Path, tmp_path: Path) -> None:
+    told = palate("train", encoded, "--model", "item-knn", "--out", tmp_path / "run")
+    assert told.code == 0, told.err
+    assert Run.open(tmp_path / "run").info["options"]["modalities"] == ["id"]
+
+
+def test_neighbours_that_cannot_be_made_are_refused_before_a_run_is_there(
+    palate: Shell, shop: Path, tmp_path: Path
+) -> None:
+    told = palate("train", shop, "--model", "sasrec", "--neighbours", "lexical", "--out", tmp_path / "run", *SMALL)
+    assert told.code == 2
+    assert "no features named 'lexical'" in told.err
+    assert "--lexical" in told.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_attach_from_the_command_line(palate: Shell, shop: Path, neural: Path, tmp_path: Path) -> None:
+    told = palate("attach", neural, "--neighbours", "co-occurrence", "--out", tmp_path / "near", "--threads", 1)
+    assert told.code == 0, told.err
+    assert "On validation: NDCG@10" in told.out
+    again = palate("attach", neural, "--neighbours", "co-occurrence", "--out", tmp_path / "near")
+    assert again.code == 2
+    assert "holds a run already" in again.err
