@@ -10,8 +10,9 @@ from palate.rankers.sequential import SequentialRanker
 from palate.runs import Run
 
 AUTO, NONE = "auto", "none"
-# Components that summed features are whitened to: docs/experiments.md.
-WHITEN = 128
+# Components that summed features are whitened to (docs/experiments.md), where there are this many items for each: with
+# fewer, a new item differs from all others in directions that whitening blows up.
+WHITEN, _ITEMS_EACH = 128, 8
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,14 @@ def listed(names: str) -> tuple[str, ...]:
 
 
 def choose_content(
-    model: str, dataset: Path, modalities: str, neighbours: str, warm_start: Path | None = None
+    model: str, dataset: Path, items: int, modalities: str, neighbours: str, warm_start: Path | None = None
 ) -> Content:
     """Resolve ``auto``: texts and pictures that are encoded are summed with the ids, and everything that is encoded
     (``lexical`` too) and the log itself give neighbours. Without encoded content, and for rankers that are not trained
     by gradient, only ids are read. A warm start reads what its run reads.
+
+    Args:
+        items: how many the dataset has.
     """
     kind = RANKERS[model]
     neural = isinstance(kind, type) and issubclass(kind, SequentialRanker)
@@ -51,7 +55,8 @@ def choose_content(
     stores = [name for name in ("lexical", "text", "image") if (dataset / "features" / name / "store.json").is_file()]
     summed: tuple[str, ...] = tuple(name for name in stores if name != "lexical") if neural else ()
     near: tuple[str, ...] = ("co-occurrence", *stores) if neural and stores else ()
-    whiten = WHITEN if modalities == AUTO and summed and before is None else None
+    fresh = modalities == AUTO and bool(summed) and before is None
+    whiten = min(WHITEN, items // _ITEMS_EACH) if fresh else None
     if before is not None:
         summed = tuple(name for name in before.get("modalities", ["id"]) if name != "id")
         near = tuple(before.get("settings", {}).get("neighbours", {}).get("sources", ()))

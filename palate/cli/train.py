@@ -26,7 +26,7 @@ def train(
         str,
         typer.Option(
             metavar="id,text,image,fields",
-            help="What an item's vector is made of; fields come from the catalogue; auto: ids, and encoded text and image.",
+            help="What an item's vector is made of; auto: ids, and the texts and pictures that are encoded.",
         ),
     ] = "auto",
     missing: Annotated[
@@ -90,7 +90,7 @@ def train(
     if threads is not None:
         torch.set_num_threads(threads)
     data = Dataset.load(dataset)
-    content = choose_content(model, dataset, modalities, neighbours, warm_start)
+    content = choose_content(model, dataset, len(data.catalogue), modalities, neighbours, warm_start)
     if content.whiten is not None:
         settings["ranker"] = {"whiten": content.whiten, **settings.get("ranker", {})}
     features = open_features(dataset, data.catalogue, content.modalities, store or [])

@@ -36,7 +36,7 @@ def test_what_is_encoded_is_used(palate: Shell, encoded: Path, tmp_path: Path) -
     assert "Content: --modalities id,text --neighbours co-occurrence,lexical,text" in told.err
     options = Run.open(tmp_path / "run").info["options"]
     assert options["modalities"] == ["id", "text"]
-    assert options["settings"]["ranker"]["whiten"] == 128
+    assert options["settings"]["ranker"]["whiten"] == 13 // 8  # an eighth of the items, 128 at most
     assert options["settings"]["neighbours"]["sources"] == ["co-occurrence", "lexical", "text"]
 
 
