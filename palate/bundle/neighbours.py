@@ -60,13 +60,13 @@ def lists_of(model: Recommender) -> list[NeighbourList]:
 
 
 def save_neighbours(
-    run: Run, folder: Path, features: Mapping[str, Any], wanted: bool | None
+    run: Run, folder: Path, features: Mapping[str, Any], with_vectors: bool | None
 ) -> tuple[dict[str, Any], list[str]]:
     """Write what the lists of a run's model were made from, and say how it is made.
 
     Args:
         features: what :func:`palate.bundle.features.save_features` said: vectors are kept once.
-        wanted: as there.
+        with_vectors: as there.
 
     Returns:
         Facts by source (the training log has none), and what a person should know.
@@ -77,19 +77,19 @@ def save_neighbours(
     if run.info["model"] != ContentKNN.name and not (run.model_folder / FILE).is_file():
         return {}, []
     lists = [one for one in lists_of(load_recommender(run)) if one.source != CO_OCCURRENCE]
-    told = _stores_of(run)
-    stores = open_stores(run, told)
+    recorded = _stores_of(run)
+    stores = open_stores(run, recorded)
     facts: dict[str, Any] = {}
     notes: list[str] = []
     for one in lists:
         name, store = one.source, stores.get(one.source)
-        if name in told:
-            facts[name] = {**made_by(told[name], store), "keep": one.keep}
-        if wanted is False:
+        if name in recorded:
+            facts[name] = {**made_by(recorded[name], store), "keep": one.keep}
+        if with_vectors is False:
             continue
         if store is None:
             gone = f"the {name} features that its neighbours were compared by are not with the dataset any more"
-            if wanted:
+            if with_vectors:
                 raise PalateError(gone, "Encode them again as they were, or give --without-features.")
             notes.append(f"{gone}; the bundle takes no new items")
             continue

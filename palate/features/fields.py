@@ -20,7 +20,7 @@ from palate.files import digest
 
 # Between the steps of a category path: "Beauty > Makeup > Face" has three values, each the way to it.
 PATH = " > "
-# A number with more values than this is binned, into so many quantiles.
+# A number with more values than this is binned into this many quantiles.
 BINS = 16
 # A value of one item alone tells nothing that the item's id does not.
 _FEWEST = 2

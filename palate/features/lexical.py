@@ -63,7 +63,7 @@ class LexicalOptions(Config):
     max_df: float = Field(default=0.05, gt=0, le=1)
 
     def most_items(self, items: int) -> int:
-        """In how many of so many items a term may be."""
+        """In how many of ``items`` items a term may occur."""
         return max(_FEW, int(self.max_df * items))
 
     @property
