@@ -36,7 +36,7 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Said:
+class NeighbourEffect:
     """What one item of the history adds to an item's score.
 
     Attributes:
@@ -160,7 +160,7 @@ class NeighbourScores:
         _leave_out(added, pasts)
         return added
 
-    def say(self, history: Sequence[int], item: int) -> list[Said]:
+    def effects(self, history: Sequence[int], item: int) -> list[NeighbourEffect]:
         """What every source and lag adds to one item's score, the largest first; nothing for an item of the history."""
         if item in history:
             return []
@@ -171,8 +171,8 @@ class NeighbourScores:
                 place = np.flatnonzero(one.items[other] == item)
                 if other and len(place) and weights[lag] > 0:
                     cosine = float(one.values[other, place[0]])
-                    found.append(Said(one.source, lag + 1, cosine, cosine * float(weights[lag])))
-        return sorted(found, key=lambda said: -said.effect)
+                    found.append(NeighbourEffect(one.source, lag + 1, cosine, cosine * float(weights[lag])))
+        return sorted(found, key=lambda one: -one.effect)
 
     # -- keeping -------------------------------------------------------------------------------------------------
 

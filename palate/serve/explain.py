@@ -80,7 +80,7 @@ def modality_effects(
     An item without a modality is scored with what the model learnt to put in its place, so a modality's effect is the
     difference between this item and the same item had nobody given it a picture (a text, an id of its own). What is
     taken apart is the product of query and item; what neighbours add does not depend on it, and is shown by itself
-    (:meth:`palate.rankers.neighbours.NeighbourScores.say`).
+    (:meth:`palate.rankers.neighbours.NeighbourScores.effects`).
 
     Args:
         features: of the item, for every feature modality of the model.

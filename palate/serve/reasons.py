@@ -106,7 +106,7 @@ def _neighbours(model: Served, history: list[int], places: list[int], index: int
     if neighbours is None:
         return None
     by_lag: dict[int, list[schema.SourceEffect]] = {}
-    for one in neighbours.say(history, index):
+    for one in neighbours.effects(history, index):
         effect = schema.SourceEffect(source=one.source, cosine=one.cosine, effect=one.effect)
         by_lag.setdefault(one.lag, []).append(effect)
     found = [

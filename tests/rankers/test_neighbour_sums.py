@@ -61,7 +61,9 @@ def test_all_ways_add_what_the_formula_says(weights: list[list[float]]) -> None:
     np.testing.assert_allclose(at.toarray()[:, 1:], every[:, 1:], atol=1e-6)
     for row, history in enumerate(HISTORIES):
         for item in range(1, ITEMS + 1):
-            assert sum(one.effect for one in made.say(history, item)) == pytest.approx(expected[row, item], abs=1e-6)
+            assert sum(one.effect for one in made.effects(history, item)) == pytest.approx(
+                expected[row, item], abs=1e-6
+            )
 
 
 def test_a_ranker_scores_the_same_with_and_without_candidates() -> None:
