@@ -129,8 +129,10 @@ class Delimited:
 
 def _records(file: Iterable[str], separator: str, quote: str | None) -> Iterator[tuple[list[str], int]]:
     """The cells of each row, and the line in which it ends."""
-    quoting = csv.QUOTE_NONE if quote is None else csv.QUOTE_MINIMAL
-    rows = csv.reader(file, delimiter=separator, quoting=quoting, quotechar=quote)
+    if quote is None:
+        rows = csv.reader(file, delimiter=separator, quoting=csv.QUOTE_NONE)
+    else:
+        rows = csv.reader(file, delimiter=separator, quotechar=quote)
     for row in rows:
         yield row, rows.line_num
 
