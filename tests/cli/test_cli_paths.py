@@ -33,4 +33,4 @@ def test_from_a_log_to_a_bundle_in_folders_with_brackets(palate: Shell, shop: Pa
     assert palate("recommend", run, "--user", "u1", "--json").code == 0
     assert palate("bundle", run, "--table", table, "--out", bundle).code == 0
     assert palate("recommend", bundle, "--history", "i1", "--json").code == 0
-    assert Bundle.load(bundle).recommend(["i1"]).rows
+    assert Bundle.load(bundle).recommend(["i1"])
