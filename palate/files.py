@@ -16,8 +16,11 @@ from palate.errors import PalateError
 
 
 def _sibling(path: Path) -> Path:
-    """A name beside ``path`` (same file system, so that a rename is atomic)."""
-    return path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.part")
+    """A name beside ``path`` (same file system, so that a rename is atomic).
+
+    It is absolute: some libraries take a relative ``~/x`` for the home folder.
+    """
+    return path.absolute().with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.part")
 
 
 @contextmanager

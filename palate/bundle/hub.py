@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from importlib import import_module
 from pathlib import Path
@@ -60,7 +61,7 @@ def push(folder: Path | str, repo: str, *, private: bool = True, revision: str |
             folder_path=str(folder),
             revision=revision,
             commit_message=f"Bundle {facts['name']}",
-            allow_patterns=[*facts["files"], NAME],
+            allow_patterns=[*map(glob.escape, facts["files"]), NAME],
             delete_patterns=["*"],  # a file of an older bundle would not be in the manifest
         )
     except (OSError, ValueError) as error:

@@ -11,6 +11,7 @@ import polars as pl
 
 from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
+from palate.tables import read_parquet
 
 FILE = "items.parquet"
 _REMEDY = "Make the bundle again."
@@ -86,7 +87,7 @@ class BundleItems:
         """
         path = folder / FILE
         try:
-            frame = pl.read_parquet(path)
+            frame = read_parquet(path)
             index, picture = columns["index"], columns["picture"]
             if frame[index].to_list() != list(range(1, len(frame) + 1)):
                 raise PalateError(f"{path} is damaged: its indices do not count from 1", _REMEDY)

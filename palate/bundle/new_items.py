@@ -16,6 +16,7 @@ from palate.data.readers.pictures import find_pictures
 from palate.data.readers.text import scan_delimited, unreadable
 from palate.errors import PalateError, suggest
 from palate.rankers.field_bags import FIELDS
+from palate.tables import read_parquet
 
 _TEXT = (".csv", ".tsv")
 _SHOWN = 5
@@ -94,7 +95,7 @@ def _read(path: Path) -> pl.DataFrame:
         raise PalateError(f"{path} is not a file", "Give a table with a row an item.")
     try:
         if path.suffix.lower() == ".parquet":
-            return pl.read_parquet(path, row_index_name="__row", row_index_offset=1)
+            return read_parquet(path, row_index_name="__row", row_index_offset=1)
         if path.suffix.lower() not in _TEXT:
             raise PalateError(f"{path} is of no kind that can be read", "Give .csv, .tsv or .parquet.")
         table = scan_delimited(path, "\t" if path.suffix.lower() == ".tsv" else ",")

@@ -14,6 +14,7 @@ import polars as pl
 from palate.data.images import inside
 from palate.errors import PalateError
 from palate.files import digest
+from palate.tables import read_parquet
 
 RESERVED = ("item_id", "title", "image")
 
@@ -141,7 +142,7 @@ class Catalogue:
             PalateError: the file is missing, cut off, or no catalogue.
         """
         try:
-            return cls(pl.read_parquet(path), root or path.parent)
+            return cls(read_parquet(path), root or path.parent)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise PalateError(f"{path} is damaged ({error})", "Make the dataset or run it belongs to again.") from None
         except PalateError as error:

@@ -17,6 +17,7 @@ from palate.data.folder import DISLIKES, carried, check_replaceable
 from palate.data.sequences import Sequences, offsets_of
 from palate.errors import PalateError
 from palate.files import atomic_folder, digest, read_json, write_json
+from palate.tables import read_parquet
 
 FORMAT = 1
 _OPTIONAL = pl.selectors.by_name("timestamp", "weight", require_all=False)
@@ -206,8 +207,8 @@ class Dataset:
             if not isinstance(manifest.get(key), str):
                 raise PalateError(f"{folder / 'manifest.json'} lacks '{key}'", "Run `palate prepare` again.")
         try:
-            frame = pl.read_parquet(folder / "interactions.parquet").select("user", "item", "part", _OPTIONAL)
-            user_ids = pl.read_parquet(folder / "users.parquet")["user_id"]
+            frame = read_parquet(folder / "interactions.parquet").select("user", "item", "part", _OPTIONAL)
+            user_ids = read_parquet(folder / "users.parquet")["user_id"]
         except (OSError, pl.exceptions.PolarsError) as error:
             raise PalateError(f"{folder} is damaged ({error})", "Run `palate prepare` again.") from None
         catalogue = Catalogue.load(folder / "items.parquet", folder / manifest["image_root"])
@@ -240,7 +241,7 @@ def _dislikes_frame(dislikes: Sequences, times: npt.NDArray[np.int64] | None) ->
 
 def _load_dislikes(folder: Path, num_users: int, num_items: int) -> tuple[Sequences, npt.NDArray[np.int64] | None]:
     try:
-        frame = pl.read_parquet(folder / DISLIKES).select("user", "item", _OPTIONAL)
+        frame = read_parquet(folder / DISLIKES).select("user", "item", _OPTIONAL)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise PalateError(f"{folder} is damaged ({error})", "Run `palate prepare` again.") from None
     _check_range(folder, "user", frame["user"], 0, num_users - 1)

@@ -19,6 +19,7 @@ from palate.features.encoders import Precision
 from palate.features.folders import command_of, refuse_existing, store_folder
 from palate.features.store import FeatureStore, write_store
 from palate.files import digest, file_digest, read_json
+from palate.tables import read_parquet
 
 _ID_COLUMNS = ("item_id", "id", "item", "asin")
 
@@ -175,7 +176,7 @@ def _read_safetensors(path: Path) -> tuple[list[str] | None, npt.NDArray[Any]]:
 
 def _read_parquet(path: Path) -> tuple[list[str] | None, npt.NDArray[Any]]:
     try:
-        frame = pl.read_parquet(path)
+        frame = read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise PalateError(f"{path} cannot be read as Parquet ({error})", "Save it again.") from None
     lists = [c for c, kind in frame.schema.items() if isinstance(kind, pl.List | pl.Array)]

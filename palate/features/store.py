@@ -23,6 +23,7 @@ from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
 from palate.features.content import first_change
 from palate.files import atomic_folder, digest, file_digest, read_json, write_json
+from palate.tables import read_parquet
 
 FORMAT = 1
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float16]
@@ -185,7 +186,7 @@ def _read(folder: Path, info: dict[str, Any], again: str) -> tuple[Floats, npt.N
     try:
         vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
         present = np.load(folder / "present.npy", allow_pickle=False)
-        table = pl.read_parquet(folder / "items.parquet")
+        table = read_parquet(folder / "items.parquet")
         rows = int(info["items"]) + 1
         sound = (
             vectors.shape == (rows, info["width"])

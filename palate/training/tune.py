@@ -16,6 +16,7 @@ import math
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -143,8 +144,9 @@ def _optuna() -> Any:
 def _open(optuna: Any, folder: Path, recipe: TuneRecipe, told: dict[str, Any]) -> Any:
     """The study of the folder, new or continued; one of another recipe, seed or dataset is refused."""
     identity = digest(json.dumps(told, sort_keys=True))
+    database = str((folder / "study.db").resolve())
     study = optuna.create_study(
-        storage=f"sqlite:///{(folder / 'study.db').resolve()}",
+        storage=import_module("sqlalchemy").URL.create("sqlite", database=database).render_as_string(),
         study_name="palate",
         direction="maximize",
         load_if_exists=True,

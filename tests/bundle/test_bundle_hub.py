@@ -134,6 +134,15 @@ def test_a_push_is_private_and_of_a_sound_bundle(
     assert not Client.calls
 
 
+def test_a_push_takes_names_as_they_are(text_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "HfApi", Client)
+    files = ["images/a[1].png", "images/a1.png", "items.parquet"]
+    monkeypatch.setattr(import_module("palate.bundle.hub"), "verify", lambda folder: {"name": "x", "files": files[:1]})
+    push(text_bundle, "shop/taste")
+    patterns = Client.calls[1][1]["allow_patterns"]
+    assert list(import_module("huggingface_hub.utils").filter_repo_objects(files, allow_patterns=patterns)) == files[:1]
+
+
 def test_a_push_that_fails_is_one_sentence(text_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Refused(Client):
         def create_repo(self, repo: str, **more: Any) -> None:

@@ -14,6 +14,7 @@ from palate.data.readers.pictures import pictures_of
 from palate.data.readers.shape import explain_cell, pick_columns, shape_catalogue, shape_interactions
 from palate.data.readers.text import Delimited, columns_of, open_text, scan_delimited, unreadable
 from palate.errors import PalateError
+from palate.tables import read_csv, read_parquet, scan_parquet
 
 _TEXT = (".csv", ".tsv", ".txt")
 _SEPARATORS = ",;\t|"
@@ -82,7 +83,7 @@ def _files(source: Path, catalogue: Path | None) -> list[Path]:
 def _scan(path: Path) -> pl.LazyFrame:
     name = uncompressed(path.name).lower()
     if name.endswith(".parquet"):
-        return pl.scan_parquet(path, row_index_name=_ROW, row_index_offset=1)
+        return scan_parquet(path, row_index_name=_ROW, row_index_offset=1)
     if not name.endswith(_TEXT):
         raise PalateError(f"{path} is neither Parquet nor CSV nor TSV by its ending", f"Expected .parquet or {_TEXT}.")
     return _open(path).frame
@@ -134,7 +135,7 @@ def _read_catalogue(path: Path, columns: Mapping[str, str]) -> pl.DataFrame:
     name = uncompressed(path.name).lower()
     try:
         if name.endswith(".parquet"):
-            frame = pl.read_parquet(path)
+            frame = read_parquet(path)
         elif name.endswith(_TEXT):
             frame = _read_text_catalogue(path, columns)
         else:
@@ -152,4 +153,4 @@ def _read_text_catalogue(path: Path, columns: Mapping[str, str]) -> pl.DataFrame
     there = scan_delimited(path, separator).columns
     fixed = {"item_id", "item", "itemId", "title", "image", *(columns.get(n, n) for n in ("item_id", "title", "image"))}
     overrides = dict.fromkeys((name for name in there if name in fixed), pl.String)
-    return pl.read_csv(path, separator=separator, schema_overrides=overrides, infer_schema_length=None)
+    return read_csv(path, separator=separator, schema_overrides=overrides, infer_schema_length=None)

@@ -14,6 +14,7 @@ from typing import TextIO
 import polars as pl
 
 from palate.errors import PalateError
+from palate.tables import scan_csv
 
 _ROW = "__row"
 
@@ -122,7 +123,7 @@ def scan_delimited(path: Path, separator: str, names: Sequence[str] | None = Non
     """
     if path.stat().st_size == 0:
         raise PalateError(f"{path} is empty", "Check the file.")
-    frame = pl.scan_csv(
+    frame = scan_csv(
         path,
         separator=separator,
         has_header=names is None,
@@ -142,7 +143,7 @@ def scan_lines(path: Path) -> pl.LazyFrame:
     if path.stat().st_size == 0:
         raise PalateError(f"{path} is empty", "Check the file.")
     # No text file has this separator, so a line is one cell.
-    frame = pl.scan_csv(path, separator="\x01", has_header=False, schema={"line": pl.String}, quote_char=None)
+    frame = scan_csv(path, separator="\x01", has_header=False, schema={"line": pl.String}, quote_char=None)
     return frame.filter(pl.col("line").str.strip_chars().str.len_bytes() > 0)
 
 
