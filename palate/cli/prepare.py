@@ -51,6 +51,14 @@ def prepare(
         str | None,
         typer.Option(metavar="{auto,s,ms,us,ns}", help="Unit of numeric times.", rich_help_panel=_READING),
     ] = None,
+    time_format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="How times are written that are neither numbers nor ISO dates: '%d/%m/%Y %H:%M'.",
+            rich_help_panel=_READING,
+        ),
+    ] = None,
     min_rating: Annotated[
         float | None, typer.Option(help="Keep interactions rated at least this.", rich_help_panel=_FILTERS)
     ] = None,
@@ -152,6 +160,7 @@ def prepare(
         item_columns=parse_mapping(item_columns, "--item-columns"),
         images=images,
         time_unit=time_unit,
+        time_format=time_format,
         min_rating=min_rating,
         disliked_at_most=disliked_at_most,
         missing_items=missing_items,

@@ -105,9 +105,7 @@ def max_users(log: Log, most: int, seed: int) -> Log:
 
 def in_order(log: Log, ties: Literal["file", "seed"], seed: int) -> Log:
     """Rows in user order, each user's oldest first."""
-    keys: list[npt.NDArray[Any]] = [log.users]
-    if log.timestamps is not None:
-        keys.insert(0, log.timestamps)
+    keys: list[npt.NDArray[Any]] = [*reversed(log.time_keys), log.users]
     if ties == "seed":
         if log.timestamps is None:
             raise PalateError("--ties seed: the source has no times, so nothing ties", "Leave the option out.")

@@ -14,6 +14,7 @@ from palate.data.prepare import sort_options
 from palate.data.readers.base import Source
 from palate.data.readers.pictures import pictures_of
 from palate.data.readers.shape import explain_cell, pick_columns, shape_catalogue, shape_interactions
+from palate.data.readers.times import unused_times
 from palate.errors import PalateError
 
 # Any stands for a pandas frame: pandas is optional, so its types may not be there.
@@ -42,7 +43,8 @@ def from_frames(
         catalogue: a row an item, with an ``item_id`` column (or see ``item_columns``), and ``title``, ``image``
             (a path relative to ``images``) and any fields where there are some.
         user, item: columns with ids, text or whole numbers.
-        timestamp: column with dates, or Unix seconds, milliseconds ... (told apart by their size, see ``time_unit``).
+        timestamp: column with dates, or Unix seconds, milliseconds ... (told apart by their size, see ``time_unit``);
+            text may be ISO, or in a ``time_format`` such as ``"%d/%m/%Y"``.
         weight: column with ratings or counts.
         item_columns: our name -> the catalogue's, e.g. ``{"item_id": "sku", "title": "name"}``.
         images: folder of pictures; without an ``image`` column they are found there as ``<item id>.jpg``.
@@ -58,7 +60,7 @@ def from_frames(
     ([[1, 2, 3]], [[4]])
     """
     filters, split, reading = sort_options(options)
-    refused = sorted(reading.model_fields_set - {"time_unit"})
+    refused = sorted(reading.model_fields_set - {"time_unit", "time_format"})
     if refused:
         raise PalateError(
             f"from_frames takes no '{refused[0]}'", "Name the columns by user=, item=, timestamp=, weight=."
@@ -68,7 +70,7 @@ def from_frames(
     named = {ours: theirs for ours, theirs in given.items() if theirs is not None}
     there = log.collect_schema().names()
     columns = {ours: theirs for ours, theirs in pick_columns(there, named, "interactions").items() if ours in named}
-    shaped, unit = shape_interactions(log, columns, "interactions")
+    shaped, unit = shape_interactions(log, columns, "interactions", reading.time_format)
     items = None
     if catalogue is not None:
         frame = _polars(catalogue, "catalogue").lazy().collect()
@@ -81,7 +83,8 @@ def from_frames(
     def explain(row: int | None) -> PalateError | None:
         if row is None:
             return None
-        return explain_cell(log.slice(row, 1).collect().to_dicts()[0], columns, f"interactions, row {row + 1}")
+        cells = log.slice(row, 1).collect().to_dicts()[0]
+        return explain_cell(cells, columns, f"interactions, row {row + 1}", reading.time_format)
 
     source = Source(
         interactions=shaped,
@@ -91,6 +94,8 @@ def from_frames(
         root=root,
         time_unit=reading.time_unit if unit == "auto" else unit,
         explain=explain,
+        locate=lambda row: f"interactions, row {row + 1}",
+        unused_times=unused_times(log.collect_schema(), columns),
     )
     told = {"name": name, "source": {"name": "frames", "files": {}}, "reader": "frames", "reader_options": columns}
     return assemble(source, filters, split, seed=seed, told=told, keep_unseen=keep_unseen)

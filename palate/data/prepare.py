@@ -12,6 +12,7 @@ from palate.data.dataset import Dataset
 from palate.data.filters import Filters
 from palate.data.readers import READERS
 from palate.data.readers.base import ReaderOptions, check_taken
+from palate.data.readers.times import check_format
 from palate.data.splits import Split
 from palate.errors import PalateError, suggest
 from palate.files import file_digest
@@ -73,6 +74,7 @@ def sort_options(options: Mapping[str, Any]) -> tuple[Filters, Split, ReaderOpti
         for group in groups
     )
     dislikes.check(filters)  # type: ignore[arg-type]
+    check_format(reading)  # type: ignore[arg-type]
     return filters, split, reading  # type: ignore[return-value]
 
 

@@ -46,6 +46,7 @@ class HM:
             root=root,
             time_unit="ms",
             explain=lambda row: _explain(table, row),
+            locate=table.at,
         )
 
 

@@ -13,6 +13,7 @@ from palate.data.readers.find import one_file
 from palate.data.readers.items import read_items
 from palate.data.readers.pictures import pictures_of
 from palate.data.readers.shape import explain_cell, pick_columns, shape_interactions
+from palate.data.readers.times import unused_times
 from palate.data.readers.text import Delimited, scan_delimited, unreadable
 from palate.errors import PalateError
 
@@ -24,7 +25,7 @@ _LIKED = "ge3"
 class InteractionFiles:
     """``interactions.tsv`` (user, item, timestamp, and a rating, a weight or ``ge3``), item files and pictures."""
 
-    takes: ClassVar[frozenset[str]] = frozenset({"columns", "time_unit"})
+    takes: ClassVar[frozenset[str]] = frozenset({"columns", "time_unit", "time_format"})
 
     def read(self, source: Path, options: ReaderOptions) -> Source:
         log = one_file(source, _SEPARATORS.__contains__, "interactions.tsv or interactions.csv")
@@ -34,9 +35,9 @@ class InteractionFiles:
         if "weight" not in columns and _LIKED in there:
             columns["weight"] = _LIKED
         try:
-            interactions, unit = shape_interactions(table.frame, columns, str(log))
+            interactions, unit = shape_interactions(table.frame, columns, str(log), options.time_format)
         except pl.exceptions.PolarsError as error:
-            raise _explain(table, None, columns) or unreadable(log, error) from None
+            raise _explain(table, None, columns, None) or unreadable(log, error) from None
         catalogue, files = read_items(log.parent)
         images, root = pictures_of(log.parent, options.images, "images", "posters")
         return Source(
@@ -46,12 +47,16 @@ class InteractionFiles:
             images=images,
             root=root,
             time_unit=options.time_unit if unit == "auto" else unit,
-            explain=lambda row: _explain(table, row, columns),
+            explain=lambda row: _explain(table, row, columns, options.time_format),
+            locate=table.at,
+            unused_times=unused_times(table.frame.collect_schema(), columns),
         )
 
 
-def _explain(table: Delimited, row: int | None, columns: Mapping[str, str]) -> PalateError | None:
+def _explain(
+    table: Delimited, row: int | None, columns: Mapping[str, str], time_format: str | None
+) -> PalateError | None:
     if row is None:
         return table.explain(None, columns)
     cells = table.frame.slice(row, 1).collect().to_dicts()[0]
-    return explain_cell(cells, columns, f"{table.path}, row {cells['__row']}")
+    return explain_cell(cells, columns, table.at(row), time_format)

@@ -39,7 +39,13 @@ class MicroLens:
             table = scan_delimited(log, ",")
             columns = {name: name for name in _NAMES}
             return Source(
-                table.interactions(columns), files, catalogue, images, root, explain=lambda r: table.explain(r, columns)
+                interactions=table.interactions(columns),
+                files=files,
+                catalogue=catalogue,
+                images=images,
+                root=root,
+                explain=lambda row: table.explain(row, columns),
+                locate=table.at,
             )
         interactions, report = sequence_rows(log)
         return Source(interactions, files, catalogue, images, root, report=report)

@@ -83,6 +83,7 @@ class MovieLens:
             root=root,
             time_unit="s",
             explain=lambda row: table.explain(row, columns),
+            locate=table.at,
         )
 
 

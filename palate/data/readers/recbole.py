@@ -11,6 +11,7 @@ from palate.data.readers.base import ReaderOptions, Source
 from palate.data.readers.find import one_file
 from palate.data.readers.pictures import pictures_of
 from palate.data.readers.text import Delimited, scan_delimited, unreadable
+from palate.data.readers.times import unused_times
 from palate.errors import PalateError
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
@@ -36,13 +37,15 @@ class RecBole:
             files.append(items)
         images, root = pictures_of(log.parent, options.images, "images")
         return Source(
-            interactions=table.interactions(named, floats=True),
+            interactions=table.interactions(named),
             files=files,
             catalogue=catalogue,
             images=images,
             root=root,
             time_unit=options.time_unit,
-            explain=lambda row: table.explain(row, named, floats=True),
+            explain=lambda row: table.explain(row, named),
+            locate=table.at,
+            unused_times=unused_times(dict.fromkeys(types, pl.String()), columns),
         )
 
 

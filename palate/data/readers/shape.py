@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
 
 from palate.data.readers.base import TimeUnit
+from palate.data.readers.times import shape_time, time_column
 from palate.errors import PalateError, suggest
 
 INTERACTION = ("user", "item", "timestamp", "weight")
@@ -32,6 +34,8 @@ def pick_columns(there: list[str], given: Mapping[str, str], where: str) -> dict
     columns: dict[str, str] = {}
     for ours in INTERACTION:
         theirs = given.get(ours) or next((name for name in _USUAL[ours] if name in there), None)
+        if theirs is None and ours == "timestamp":
+            theirs = time_column(name for name in there if name not in columns.values())
         if theirs is None and ours in ("user", "item"):
             raise PalateError(
                 f"{where} has no column '{ours}'", f"Say which it is: --columns {ours}=NAME, of {', '.join(there)}."
@@ -43,12 +47,21 @@ def pick_columns(there: list[str], given: Mapping[str, str], where: str) -> dict
     return columns
 
 
-def shape_interactions(frame: pl.LazyFrame, columns: Mapping[str, str], where: str) -> tuple[pl.LazyFrame, TimeUnit]:
+def shape_interactions(
+    frame: pl.LazyFrame, columns: Mapping[str, str], where: str, time_format: str | None = None
+) -> tuple[pl.LazyFrame, TimeUnit]:
     """The columns as ``user``, ``item``, ``timestamp``, ``weight``, null where a cell cannot be read.
 
+    Args:
+        time_format: how times are written that are neither numbers nor ISO dates.
+
     Returns:
-        The frame, and the unit of its times: ``ms`` where they were dates, ``auto`` where they are numbers.
+        The frame, and the unit of its times: ``auto`` where they are numbers.
     """
+    if time_format is not None and "timestamp" not in columns:
+        raise PalateError(
+            f"--time-format: {where} has no column of times", "Name it: --columns timestamp=NAME, or leave it out."
+        )
     schema = frame.collect_schema()
     shapes: dict[str, pl.Expr] = {}
     unit: TimeUnit = "auto"
@@ -60,14 +73,8 @@ def shape_interactions(frame: pl.LazyFrame, columns: Mapping[str, str], where: s
             if not (kind.is_numeric() or kind in (pl.String, pl.Boolean)):
                 raise PalateError(f"{where}: the column '{theirs}' holds {kind}", "Ratings must be numbers.")
             shapes[ours] = cell.cast(pl.Float32, strict=False)
-        elif kind.is_temporal():
-            shapes[ours], unit = cell.cast(pl.Datetime("ms")).dt.epoch("ms"), "ms"
-        elif kind == pl.String:
-            shapes[ours], unit = _text_time(frame, theirs)
-        elif kind.is_numeric():
-            shapes[ours] = cell
         else:
-            raise PalateError(f"{where}: the column '{theirs}' holds {kind}", "Times must be numbers or dates.")
+            shapes[ours], unit = shape_time(frame, theirs, where, time_format)
     return frame.select(**shapes), unit
 
 
@@ -78,36 +85,32 @@ def _identity(cell: pl.Expr, kind: pl.DataType, name: str, where: str) -> pl.Exp
     raise PalateError(f"{where}: the column '{name}' holds {kind}", "Ids must be text or whole numbers.")
 
 
-def _text_time(frame: pl.LazyFrame, name: str) -> tuple[pl.Expr, TimeUnit]:
-    """Text that is a number, or else an ISO date (UTC where it names no zone), judged by the first cell."""
-    cell = pl.col(name)
-    some = frame.select(cell).filter(cell.is_not_null()).head(1).collect()[name]
-    for number in (pl.Int64, pl.Float64):
-        if len(some) and some.cast(number, strict=False)[0] is not None:
-            return cell.cast(number, strict=False), "auto"
-    moment = cell.str.strip_chars().str.to_datetime(time_unit="ms", time_zone="UTC", strict=False)
-    return moment.dt.epoch("ms"), "ms"
-
-
-def explain_cell(cells: Mapping[str, Any], columns: Mapping[str, str], at: str) -> PalateError:
+def explain_cell(
+    cells: Mapping[str, Any], columns: Mapping[str, str], at: str, time_format: str | None = None
+) -> PalateError:
     """The error for a row that shaping left incomplete."""
     for ours, theirs in columns.items():
         value = cells[theirs]
         if value is None or (isinstance(value, str) and not value.strip()):
             return PalateError(f"{at}: no value in column '{theirs}'", f"Every interaction needs its {ours}.")
         if ours in ("timestamp", "weight"):
-            shaped = shape_cell(ours, theirs, value)
-            if shaped is None or shaped != shaped:
-                kind = "a time like the first one" if ours == "timestamp" else "a number"
-                return PalateError(f"{at}: '{value}' in column '{theirs}' is not {kind}", "Correct or remove the row.")
-    return PalateError(f"{at}: cannot be read; its time is not written like the first one", "Correct the row.")
+            shaped = shape_cell(ours, theirs, value, time_format)
+            if shaped is None or not math.isfinite(shaped):
+                like = "like the first one" if time_format is None else f"of the format {time_format}"
+                kind = f"a time {like}" if ours == "timestamp" else "a number"
+                what = kind if shaped is None else "a finite number"
+                return PalateError(f"{at}: '{value}' in column '{theirs}' is not {what}", "Correct or remove the row.")
+    if "timestamp" in columns:
+        time = cells[columns["timestamp"]]
+        return PalateError(f"{at}: the time '{time}' is not written like the first one", "Correct or remove the row.")
+    return PalateError(f"{at}: cannot be read", "Correct or remove the row.")
 
 
-def shape_cell(ours: str, theirs: str, value: Any) -> float | None:
+def shape_cell(ours: str, theirs: str, value: Any, time_format: str | None = None) -> float | None:
     """One cell on its own, as a number."""
     try:
         frame = pl.LazyFrame({theirs: [value]})
-        shaped, _ = shape_interactions(frame, {ours: theirs}, "")
+        shaped, _ = shape_interactions(frame, {ours: theirs}, "", time_format if ours == "timestamp" else None)
         number = shaped.collect()[ours][0]
     except (PalateError, pl.exceptions.PolarsError):
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import polars as pl
 
@@ -12,6 +12,7 @@ from palate.data.readers.base import ReaderOptions, Source, TimeUnit
 from palate.data.readers.find import uncompressed
 from palate.data.readers.pictures import pictures_of
 from palate.data.readers.shape import explain_cell, pick_columns, shape_catalogue, shape_interactions
+from palate.data.readers.times import unused_times
 from palate.data.readers.text import Delimited, columns_of, open_text, scan_delimited, unreadable
 from palate.errors import PalateError
 from palate.tables import read_csv, read_parquet, scan_parquet
@@ -24,7 +25,7 @@ _ROW = "__row"
 class Table:
     """One file, or a folder of files of the same kind that are read one after another by name."""
 
-    takes: ClassVar[frozenset[str]] = frozenset({"columns", "catalogue", "item_columns", "time_unit"})
+    takes: ClassVar[frozenset[str]] = frozenset({"columns", "catalogue", "item_columns", "time_unit", "time_format"})
 
     def read(self, source: Path, options: ReaderOptions) -> Source:
         files = _files(source, options.catalogue)
@@ -37,11 +38,16 @@ class Table:
                     f"{path} has no column '{sorted(missing)[0]}', unlike {files[0].name}",
                     "Say --catalogue FILE if it is the catalogue; keep other files elsewhere.",
                 )
-        shaped = [_shape(frame, columns, path) for frame, path in zip(frames, files, strict=True)]
-        units = {unit for _, unit in shaped}
-        if len(units) > 1:
-            raise PalateError(f"{source}: the files write their times in different ways", "Make them alike.")
-        unit = units.pop()
+            _refuse_more(pick_columns(_data_columns(frame, path), options.columns, str(path)), columns, path, files[0])
+        shaped = [
+            _shape(frame, columns, path, options.time_format) for frame, path in zip(frames, files, strict=True)
+        ]
+        units = [options.time_unit if unit == "auto" else unit for _, unit in shaped]
+        for path, (_, unit) in zip(files, shaped, strict=True):
+            if (unit == "auto") != (shaped[0][1] == "auto"):
+                raise PalateError(
+                    f"{path} and {files[0].name}: one has numbers as times and the other has dates", "Make them alike."
+                )
         catalogue = None
         home = (options.catalogue or files[0]).parent
         if options.catalogue is not None:
@@ -57,13 +63,15 @@ class Table:
         else:
             images, root = pictures_of(home, options.images, "images")
         return Source(
-            interactions=pl.concat([frame for frame, _ in shaped], how="vertical_relaxed"),
+            interactions=[frame for frame, _ in shaped],
             files=[*files, *([options.catalogue] if options.catalogue else [])],
             catalogue=catalogue,
             images=images,
             root=root,
-            time_unit=options.time_unit if unit == "auto" else unit,
-            explain=lambda row: _explain(row, files, columns),
+            time_unit=units,
+            explain=lambda row: _explain(row, files, columns, options.time_format),
+            locate=lambda row: _locate(row, files)[1],
+            unused_times=unused_times({k: v for frame in frames for k, v in frame.collect_schema().items()}, columns),
         )
 
 
@@ -107,26 +115,45 @@ def _data_columns(frame: pl.LazyFrame, path: Path) -> list[str]:
     return [name for name in columns_of(frame, path) if name != _ROW]
 
 
-def _shape(frame: pl.LazyFrame, columns: Mapping[str, str], path: Path) -> tuple[pl.LazyFrame, TimeUnit]:
+def _refuse_more(found: Mapping[str, str], columns: Mapping[str, str], path: Path, first: Path) -> None:
+    """Refuse a later file with times or ratings, where the first file has none: they would be dropped."""
+    for ours, theirs in found.items():
+        if ours not in columns:
+            raise PalateError(
+                f"{path} has a column '{theirs}' for the {ours}, and {first.name} has none", "Make the files alike."
+            )
+
+
+def _shape(
+    frame: pl.LazyFrame, columns: Mapping[str, str], path: Path, time_format: str | None
+) -> tuple[pl.LazyFrame, TimeUnit]:
     try:
-        return shape_interactions(frame, columns, str(path))
+        return shape_interactions(frame, columns, str(path), time_format)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise _explain(None, [path], columns) or unreadable(path, error) from None
 
 
-def _explain(row: int | None, files: list[Path], columns: Mapping[str, str]) -> PalateError | None:
-    """Find the file in which the row of all files lies, and say what is wrong there."""
+def _explain(
+    row: int | None, files: list[Path], columns: Mapping[str, str], time_format: str | None = None
+) -> PalateError | None:
+    """Say what is wrong in a row of all files."""
     if row is None:
         texts = [_open(path) for path in files if not uncompressed(path.name).lower().endswith(".parquet")]
         return next((told for text in texts if (told := text.explain(None, columns))), None)
+    cells, at = _locate(row, files)
+    return explain_cell(cells, columns, at, time_format)
+
+
+def _locate(row: int, files: list[Path]) -> tuple[dict[str, Any], str]:
+    """The cells of a row of all files, and its file and row for messages."""
     for path in files:
         frame = _scan(path)
         length = int(frame.select(pl.len()).collect().item())
         if row < length:
             cells = frame.slice(row, 1).collect().to_dicts()[0]
-            return explain_cell(cells, columns, f"{path}, row {cells[_ROW]}")
+            return cells, f"{path}, row {cells[_ROW]}"
         row -= length
-    return PalateError(f"{files[0]} changed while it was read", "Run the command again.")
+    raise PalateError(f"{files[0]} changed while it was read", "Run the command again.")
 
 
 def _read_catalogue(path: Path, columns: Mapping[str, str]) -> pl.DataFrame:

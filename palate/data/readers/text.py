@@ -49,15 +49,13 @@ class Delimited:
                 shown = ", ".join(there)
                 raise PalateError(f"{self.path} has no column '{name}'", remedy or f"It has: {shown}.")
 
-    def interactions(self, columns: Mapping[str, str], floats: bool = False) -> pl.LazyFrame:
+    def interactions(self, columns: Mapping[str, str]) -> pl.LazyFrame:
         """The columns as ``user``, ``item``, ``timestamp``, ``weight``; null where a number cannot be read.
 
         Args:
             columns: our name -> name in the table.
-            floats: whether times may have decimals.
         """
-        number = pl.Float64 if floats else pl.Int64
-        types = {"timestamp": number, "weight": pl.Float32}
+        types = {"timestamp": pl.Float64, "weight": pl.Float32}
         self.require(columns.values())
         return self.frame.select(
             **{
@@ -66,12 +64,15 @@ class Delimited:
             }
         )
 
-    def explain(self, row: int | None, columns: Mapping[str, str], floats: bool = False) -> PalateError | None:
+    def at(self, row: int) -> str:
+        """The file and the row as an editor shows it of a row of the table (from 0), for messages."""
+        return f"{self.path}, row {self.frame.slice(row, 1).select(_ROW).collect().item()}"
+
+    def explain(self, row: int | None, columns: Mapping[str, str]) -> PalateError | None:
         """Say what is wrong in a row (from 0) in which one of the columns came out null.
 
         Args:
             row: None where the file could not be read at all; the answer is None where that is not a row's fault.
-            floats: as for :meth:`interactions`.
         """
         if row is None:
             return self._too_wide()
@@ -81,11 +82,13 @@ class Delimited:
             value = cells[theirs]
             if value is None or not value.strip():
                 return PalateError(f"{at}: no value in column '{theirs}'", f"Every interaction needs its {ours}.")
-            whole = ours == "timestamp" and not floats
-            if ours in ("timestamp", "weight") and not _is_number(value, whole):
-                return PalateError(
-                    f"{at}: '{value}' in column '{theirs}' is not a number", "Correct or remove the row."
-                )
+            if ours in ("timestamp", "weight"):
+                number = pl.Series([value]).cast(pl.Float32, strict=False)[0]
+                if number is None or not math.isfinite(number):
+                    what = "a number" if number is None else "a finite number"
+                    return PalateError(
+                        f"{at}: '{value}' in column '{theirs}' is not {what}", "Correct or remove the row."
+                    )
         return PalateError(f"{at}: cannot be read", "Correct or remove the row.")
 
     def _too_wide(self) -> PalateError | None:
@@ -106,12 +109,6 @@ class Delimited:
             except csv.Error:
                 return None
         return None
-
-
-def _is_number(text: str, whole: bool) -> bool:
-    kind = pl.Int64 if whole else pl.Float32
-    number = pl.Series([text]).cast(kind, strict=False)[0]
-    return number is not None and math.isfinite(number)
 
 
 def scan_delimited(path: Path, separator: str, names: Sequence[str] | None = None, quoted: bool = True) -> Delimited:
