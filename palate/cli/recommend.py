@@ -170,13 +170,13 @@ def _one(ready: Recommendations, history: list[int], k: int, asked: dict[str, An
 
 
 def _show(ready: Recommendations, history: list[int], best: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from palate.cli.show import plain
+    from palate.console import open_console
 
-    console = Console()
+    console = open_console()
     titles = ready.catalogue.titles
     last = [plain(titles[item]) for item in history[-5:]]
     lead = f"{len(history) - 5} more, then " if len(history) > 5 else ""
