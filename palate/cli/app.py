@@ -7,9 +7,9 @@ import sys
 from importlib import import_module
 
 import typer
-from rich.console import Console
 
 from palate import __version__
+from palate.console import open_console
 from palate.errors import PalateError
 
 # One small file a command: palate/cli/NAME.py with a function of the same name, or an application of commands. A dash
@@ -79,9 +79,9 @@ def main() -> None:
     except (PalateError, OSError) as error:
         if os.environ.get("PALATE_TRACEBACK"):
             raise
-        console = Console(stderr=True, soft_wrap=True, highlight=False)
-        console.print("[bold red]Error:[/] ", end="")
-        console.print(_told(error), markup=False)
+        console = open_console(stderr=True, soft_wrap=True, highlight=False)
+        console.print("Error: ", style="bold red", end="")
+        console.print(_told(error))
         sys.exit(2)
 
 

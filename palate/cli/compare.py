@@ -130,9 +130,9 @@ def _wanted(
 
 
 def _say(text: str) -> None:
-    from rich.console import Console
+    from palate.console import open_console
 
-    Console(stderr=True, soft_wrap=True, highlight=False).print(text, markup=False)
+    open_console(stderr=True, soft_wrap=True, highlight=False).print(text)
 
 
 def _show_plan(rows: list[dict[str, Any]], json_: bool) -> None:

@@ -246,11 +246,11 @@ def say(row: dict[str, Any]) -> None:
 def report(info: dict[str, Any], out: Path) -> None:
     import os
 
-    from rich.console import Console
+    from palate.console import open_console, print_warning
 
     if os.environ.get("RANK", "0") != "0":  # one of several workers that torchrun started speaks for all
         return
-    console = Console()
+    console = open_console()
     best, metric = info["best"], info["metric"]
     console.print(
         f"Best validation at epoch {best['epoch']:.2f} of {info['epochs']}: {metric} {best[metric]:.4f}", soft_wrap=True
@@ -258,10 +258,9 @@ def report(info: dict[str, Any], out: Path) -> None:
     if not best["step"]:
         console.print("No step improved on the model as it came: its adapter does nothing.", soft_wrap=True)
     if info["unreadable_pictures"]:
-        console.print(
-            f"[yellow]Warning:[/] {info['unreadable_pictures']} pictures could not be shown; "
-            "they count as missing (--missing-image).",
-            soft_wrap=True,
+        print_warning(
+            console,
+            f"{info['unreadable_pictures']} pictures could not be shown; they count as missing (--missing-image).",
         )
     console.print(
         f"Run: {out}  (curve: {out}/learning-curve.png; next: palate evaluate {out} --protocol sampled)", soft_wrap=True

@@ -65,13 +65,13 @@ def _fact(catalogue: Catalogue, near: int, value: float) -> dict[str, Any]:
 
 
 def _print(item: str, title: str, found: dict[str, list[dict[str, Any]]]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from palate.cli.show import plain
+    from palate.console import open_console
 
-    console = Console()
+    console = open_console()
     console.print(Text(f"Nearest to {plain(item)}: {plain(title)}"))
     table = Table()
     table.add_column("", justify="right")

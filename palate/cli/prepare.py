@@ -225,10 +225,11 @@ def _check_target(out: Path, overwrite: bool) -> None:
 
 
 def _show(dataset: Dataset, out: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console, manifest = Console(), dataset.manifest
+    from palate.console import open_console
+
+    console, manifest = open_console(), dataset.manifest
     table = Table(title=f"{dataset.name}: {manifest['reader']} from {manifest['source']['name']}", title_justify="left")
     table.add_column("step")
     for word in ("users", "items", "interactions"):
@@ -239,7 +240,7 @@ def _show(dataset: Dataset, out: Path) -> None:
         table.add_row(f"{record['step']} ({told})", *_numbers(record["after"]))
     console.print(table)
     for key, value in manifest["reader_report"].items():
-        console.print(f"{key.replace('_', ' ')}: {value}", markup=False)
+        console.print(f"{key.replace('_', ' ')}: {value}")
     counts, split = manifest["counts"], manifest["split"]
     options = ", ".join(f"{key} {value}" for key, value in split.items() if key != "name")
     sizes = Table(title=f"split: {split['name']}{f' ({options})' if options else ''}", title_justify="left")
@@ -256,7 +257,7 @@ def _show(dataset: Dataset, out: Path) -> None:
         console.print(_told_dislikes(manifest["dislikes"]), highlight=False)
     titles, images, items = (f"{counts[key]:,}" for key in ("items_with_title", "items_with_image", "items"))
     console.print(f"Of {items} items {titles} have a title and {images} a picture.", highlight=False)
-    console.print(f"Written to {out} ({dataset.fingerprint}).", markup=False, highlight=False)
+    console.print(f"Written to {out} ({dataset.fingerprint}).", highlight=False)
 
 
 def _told_dislikes(told: dict[str, Any]) -> str:
