@@ -54,6 +54,8 @@ class ChatModel:
     def __init__(self, name: str, model: Any, processor: Any, *, fingerprint: str, longest: int | None = None) -> None:
         self.name, self.model, self.processor, self.fingerprint = name, model, processor, fingerprint
         self.longest = longest
+        # Whether the head may be computed for a few tokens only; :mod:`palate.mllm.head` finds out.
+        self.short_head: bool | None = None
         self.tokenizer = getattr(processor, "tokenizer", processor)
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
