@@ -10,11 +10,13 @@ from typing import Any
 from palate.config import Config
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
+from palate.mllm.chat import Chat, Picture
 from palate.mllm.items import Items
 from palate.mllm.loading import open_model
 from palate.mllm.model import ChatModel
-from palate.mllm.prompter import Prompter, PromptOptions
+from palate.mllm.prompter import LETTERS, NO, YES, Prompter, PromptOptions
 from palate.mllm.recommender import BaseModel, MLLMConfig, MLLMRecommender
+from palate.mllm.scorer import Scorer
 from palate.mllm.summaries.items import ItemSummaries
 from palate.mllm.summaries.preferences import Preferences
 from palate.mllm.summaries.store import store_folder
@@ -112,6 +114,7 @@ def open_parts(
             f"the prompt shows pictures, and '{model.name}' takes none",
             "Use --images none, or choose a model that sees.",
         )
+    _try_out(chat, prompt)
     base = BaseModel(
         # A folder is found again from wherever the run is used.
         name=str(Path(model.name).resolve()) if Path(model.name).is_dir() else model.name,
@@ -132,6 +135,15 @@ def open_parts(
         "item_summaries": item_summaries,
     }
     return Opened(chat, Prompter(items, prompt, templates), preferences, config, facts)
+
+
+def _try_out(model: ChatModel, prompt: PromptOptions) -> None:
+    """Score two small prompts: a model that fails at that fails before there is a run."""
+    blank, question = Picture(None), "Answer in one word."
+    pictures = {"none": 0, "candidate": 1}.get(prompt.images, 2)
+    answers = (YES, NO) if prompt.task == "yes-no" else LETTERS[:2]
+    chats = [Chat((question,)), Chat((*[blank] * pictures, question))]
+    Scorer(model, reuse=False).logits(chats, answers)
 
 
 def _check_blind(prompt: PromptOptions) -> None:
