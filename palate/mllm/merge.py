@@ -154,7 +154,9 @@ def _facts(run: Run, config: MLLMConfig, model: Any, folder: Path) -> dict[str, 
         "run": str(run.folder.resolve()),
         "seed": run.seed,
         "dataset": {name: run.info["dataset"][name] for name in ("name", "fingerprint")},
-        "base": config.base.model_dump(include={"name", "fingerprint", "revision", "trust_remote_code"}),
+        "base": config.base.model_dump(
+            include={"name", "fingerprint", "revision", "trust_remote_code", "chat_template_kwargs"}
+        ),
         "adapters": [
             {
                 "folder": str(one.relative_to(run.folder)),
