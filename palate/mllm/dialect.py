@@ -164,8 +164,9 @@ class Dialect:
             return ""
 
     def _apply(self, messages: list[dict[str, Any]], thinking: bool, **options: Any) -> str:
-        own = {} if thinking or _THINKING not in self._template else {_THINKING: False}
-        return str(self.processor.apply_chat_template(messages, tokenize=False, **own, **self.kwargs, **options))
+        own: dict[str, Any] = {} if thinking or _THINKING not in self._template else {_THINKING: False}
+        options |= own | self.kwargs
+        return str(self.processor.apply_chat_template(messages, tokenize=False, **options))
 
 
 def read_kwargs(given: Any) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def _mergeable(run: Run) -> MLLMConfig:
             f"{run.folder} is a run of '{run.info['model']}', not of a language model", "Give one of `palate mllm`."
         )
     if not run.finished:
-        raise PalateError(f"{run.folder} is not finished", "Finish it with the command that began it and --resume.")
+        raise run.unfinished()
     config = read_config(run.model_folder)
     if not (run.model_folder / "adapter").is_dir():
         raise PalateError(

@@ -134,8 +134,8 @@ class ChatModel:
         else:
             made = self._words(text, options)
         ids = made.pop("input_ids")
-        for key in ("attention_mask", "labels"):
-            made.pop(key, None)
+        made.pop("attention_mask", None)
+        made.pop("labels", None)  # of PaliGemma's processor: of what a question would teach
         per_token = {key: made.pop(key)[0] for key in list(made) if getattr(made[key], "shape", None) == ids.shape}
         strange = [key for key in made if key not in BY_PICTURE or not isinstance(made[key], Tensor)]
         if strange:
@@ -187,11 +187,10 @@ class ChatModel:
     def _answered(self, question: Encoded, text: str, answer: str) -> Encoded:
         end = [] if self.dialect.end_of_turn is None else [self.dialect.end_of_turn]
         more = torch.tensor([*self.answer_ids(text, answer), *end], dtype=question.ids.dtype)
-        kinds = ANSWER_KINDS.get(self.family, {})
-        known = {key: torch.zeros_like(question.ids) for key in kinds} | question.per_token
-        per_token = {
-            key: torch.cat([value, value.new_full((len(more),), kinds.get(key, 0))]) for key, value in known.items()
-        }
+        per_token = {key: torch.cat([value, value.new_zeros(len(more))]) for key, value in question.per_token.items()}
+        for key, kind in ANSWER_KINDS.get(self.family, {}).items():
+            asked = question.per_token.get(key, torch.zeros_like(question.ids))
+            per_token[key] = torch.cat([asked, torch.full_like(more, kind)])
         return Encoded(torch.cat([question.ids, more]), per_token, question.pictures, len(more))
 
     def collate(self, rows: Sequence[Encoded], side: str = "right", labels: bool = False) -> dict[str, Tensor]:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from palate.errors import PalateError
+
 # How models mark a thought, as pairs of opening and closing marks: most of them; Magistral; Seed-OSS; Gemma 4; gpt-oss,
 # where the thought is one message and the answer another.
 MARKS = (
@@ -15,10 +17,6 @@ MARKS = (
     ("<seed:think>", "</seed:think>"),
     ("<|channel>thought", "<channel|>"),
     ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
-)
-CUT = (
-    "its thought was cut off before an answer: allow more with --max-new-tokens, or switch thinking off, for most "
-    """models with --chat-template-kwargs '{"enable_thinking": false}'"""
 )
 
 
@@ -38,6 +36,15 @@ def spoken(text: str, opened: bool = False) -> str | None:
     if (opened and not end) or any(start in answer for start, _ in MARKS):
         return None
     return answer.strip()
+
+
+def cut_off() -> PalateError:
+    """What to say of an answer that is but a thought without an end."""
+    return PalateError(
+        "the model's thought was cut off before an answer",
+        "Allow more with --max-new-tokens, or switch thinking off, for most models with --chat-template-kwargs "
+        """'{"enable_thinking": false}'.""",
+    )
 
 
 def open_thought(text: str) -> tuple[str, str] | None:

@@ -18,7 +18,7 @@ from palate.mllm.backends.base import Backend, Check, Done, Reply, Request
 from palate.mllm.backends.decoding import Brake, Sampling, end_tokens, generator, plain_defaults
 from palate.mllm.chat import Chat
 from palate.mllm.model import ChatModel, Encoded
-from palate.mllm.thoughts import CUT, Thoughts
+from palate.mllm.thoughts import Thoughts, cut_off
 
 # Encoded prompts that wait, in batches: enough to find neighbours in length, few enough for their pictures in memory.
 _WINDOW = 8
@@ -82,6 +82,7 @@ class LocalBackend(Backend):
         self._thoughts = Thoughts(model.tokenizer, opened=thinking and model.dialect.opens_thought)
         self._adapter = _adapter_fingerprint(model)
         self._answered = 0
+        self._told = False  # that thoughts are cut off
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -223,9 +224,10 @@ class LocalBackend(Backend):
             job.seconds += spent
             said = row[: end - 1] if end and row[end - 1] in self._ends else row[:end]
             answer = self._thoughts.answer(said)
-            if answer is None:
-                warnings.warn(f"'{self.model.name}' gave no answer: {CUT}.", stacklevel=4)
-            texts.append(PalateError(CUT) if answer is None else answer)
+            if answer is None and not self._told:
+                self._told = True
+                warnings.warn(f"'{self.model.name}': {cut_off()}", stacklevel=4)
+            texts.append(cut_off() if answer is None else answer)
         return texts
 
     def _rules(self, batch: Sequence[_Job], prompt: int) -> list[Any]:

@@ -17,7 +17,7 @@ from palate.mllm.backends.decoding import generator
 from palate.mllm.backends.served import ServedModel
 from palate.mllm.backends.trouble import Backoff, Trouble, server_message, trouble_of
 from palate.mllm.backends.wire import Answer, checked_url, messages, parse
-from palate.mllm.thoughts import CUT, spoken
+from palate.mllm.thoughts import cut_off, spoken
 
 # This many requests in a row for which the server could not be reached in any attempt: it is not there.
 _GONE_AFTER = 20
@@ -170,8 +170,9 @@ class OpenAIBackend(Backend):
                 read, written = read + answer.prompt_tokens, written + answer.new_tokens
                 await self._served.check_pictures(again, request, shown, answer)
                 if await self._served.is_thought(again, request, answer):
-                    error = CUT
-                    break  # the same question would be thought about as long
+                    # Not once more: the same question would be thought about as long.
+                    seconds = round(time.perf_counter() - began, 4)
+                    return Reply(request.key, None, str(cut_off()), read, written, attempt, seconds)
                 text, error = _judged(answer, check)
                 if error is None:
                     break
@@ -186,7 +187,7 @@ class OpenAIBackend(Backend):
                     break
             if attempt < self.attempts:
                 await self._sleep(self._backoff.seconds(request.key, attempt, wait))
-        if error is not None and error != CUT:
+        if error is not None:
             text, error = None, f"{error} ({attempt} attempt{'s' if attempt > 1 else ''})"
         return Reply(request.key, text, error, read, written, attempt, round(time.perf_counter() - began, 4))
 

@@ -11,7 +11,7 @@ from palate.mllm.backends.base import Request
 from palate.mllm.backends.trouble import Trouble
 from palate.mllm.backends.wire import Answer, messages, without_pictures
 from palate.mllm.chat import Chat
-from palate.mllm.thoughts import CUT, spoken
+from palate.mllm.thoughts import cut_off, spoken
 
 # A picture costs a model at least this many tokens; a mention of one ("[image]") does not.
 _PICTURE_TOKENS = 4
@@ -38,6 +38,7 @@ class ServedModel:
         self.name = name
         self.thinks: bool | None = None
         self.looks: bool | None = None
+        self._told = False
         self._one = asyncio.Lock()
 
     def begin(self) -> None:
@@ -68,8 +69,9 @@ class ServedModel:
             cut = self.thinks
         else:
             cut = False
-        if cut:
-            warnings.warn(f"'{self.name}' gave no answer: {CUT}.", stacklevel=2)
+        if cut and not self._told:
+            self._told = True
+            warnings.warn(f"'{self.name}': {cut_off()}", stacklevel=2)
         return cut
 
     async def check_pictures(self, ask: Ask, request: Request, shown: Shown, answer: Answer) -> None:
