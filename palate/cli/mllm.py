@@ -11,7 +11,7 @@ from palate.cli.mllm_align import align
 from palate.cli.mllm_audit import audit
 from palate.cli.mllm_merge import merge
 from palate.cli.mllm_probe import probe
-from palate.cli.mllm_settings import SFT, ZERO_SHOT, settings_from
+from palate.cli.mllm_settings import SFT, ZERO_SHOT, TemplateKwargs, settings_from
 from palate.cli.mllm_warm_up import warm_up
 from palate.cli.options import ConfigFile, Seed, Set
 from palate.errors import PalateError
@@ -136,6 +136,7 @@ def sft(
     quantisation: Quantisation = None,
     revision: Revision = None,
     trust_remote_code: TrustRemoteCode = None,
+    chat_template_kwargs: TemplateKwargs = None,
     threads: Threads = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in --out.")] = False,
     seed: Seed = 0,
@@ -193,6 +194,7 @@ def zero_shot(
     quantisation: Quantisation = None,
     revision: Revision = None,
     trust_remote_code: TrustRemoteCode = None,
+    chat_template_kwargs: TemplateKwargs = None,
     set_: Set = None,
     config: ConfigFile = None,
 ) -> None:

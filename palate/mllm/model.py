@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,11 +12,15 @@ from torch import Tensor
 from palate.errors import PalateError
 from palate.mllm import pictured
 from palate.mllm.chat import Chat, Picture
-from palate.mllm.sanitise import for_model, special_tokens
+from palate.mllm.dialect import Dialect
+from palate.mllm.sanitise import special_tokens
 
 IGNORED = -100  # the label of a token that is not learnt, in torch and transformers
 # Families whose processors take pictures as a list per chat.
 NESTED = ("idefics2", "idefics3", "smolvlm", "mllama", "llava_onevision")
+
+# What families call tokens of an answer where they are not 0: PaliGemma's prompt (0) sees all of itself, also forward.
+ANSWER_KINDS = {"paligemma": {"token_type_ids": 1}}
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,25 @@ class ChatModel:
         processor: its processor, or its tokenizer where it has no eyes.
         fingerprint: hash of the weights that it was loaded with.
         longest: pictures are shrunk to this many pixels a side before the processor sees them; None: never.
+        chat_template_kwargs: further variables of the chat template, such as ``{"enable_thinking": False}``.
+
+    Attributes:
+        dialect: its chat template.
+
+    Raises:
+        PalateError: the chat template has no such variable.
     """
 
-    def __init__(self, name: str, model: Any, processor: Any, *, fingerprint: str, longest: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        processor: Any,
+        *,
+        fingerprint: str,
+        longest: int | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
         self.name, self.model, self.processor, self.fingerprint = name, model, processor, fingerprint
         self.longest = longest
         # Whether the head may be computed for a few tokens only; :mod:`palate.mllm.head` finds out.
@@ -61,7 +81,8 @@ class ChatModel:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         # No text of a chat may become one of the model's own tokens, whoever wrote it: those are the chat template's.
         placeholders = (getattr(processor, f"{kind}_token", None) for kind in ("image", "video", "audio"))
-        self._special = special_tokens(self.tokenizer) | {one for one in placeholders if isinstance(one, str)}
+        special = special_tokens(self.tokenizer) | {one for one in placeholders if isinstance(one, str)}
+        self.dialect = Dialect(name, processor, special, chat_template_kwargs)
 
     @property
     def core(self) -> Any:
@@ -75,7 +96,7 @@ class ChatModel:
     @property
     def sees(self) -> bool:
         """Whether it takes pictures."""
-        return self.processor is not self.tokenizer
+        return self.dialect.sees
 
     @property
     def device(self) -> torch.device:
@@ -92,52 +113,28 @@ class ChatModel:
                 "or say less of each (--item-text title).",
             )
 
-    def render(self, chat: Chat) -> str:
-        """The chat in the model's own template, ready for its answer.
+    def render(self, chat: Chat, thinking: bool = False) -> str:
+        """The chat in the model's own template, ready for its answer: :meth:`palate.mllm.dialect.Dialect.render`."""
+        return self.dialect.render(chat, thinking)
 
-        Raises:
-            PalateError: pictures for a model without eyes, or a model with no chat template.
-        """
-        if chat.pictures and not self.sees:
-            raise PalateError(f"the model '{self.name}' takes no pictures", "Leave them out, or choose one that sees.")
-        text = None if chat.system is None else for_model(chat.system, self._special)
-        if self.sees:
-            content: Any = [
-                {"type": "text", "text": for_model(part, self._special)} if isinstance(part, str) else {"type": "image"}
-                for part in chat.parts
-            ]
-            system: Any = [{"type": "text", "text": text}]
-        else:
-            content, system = for_model(chat.text, self._special), text
-        user = {"role": "user", "content": content}
-        messages = [user] if chat.system is None else [{"role": "system", "content": system}, user]
-        try:
-            return str(self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
-        except ValueError as error:
-            raise PalateError(
-                f"the model '{self.name}' has no chat template ({error})", "Choose an instruction-tuned model."
-            ) from None
-        except Exception as error:  # jinja raises what the template's author chose, most often for the role "system"
-            if chat.system is None:
-                raise PalateError(f"the chat template of '{self.name}' fails ({error})", "Choose another.") from None
-            return self.render(Chat((f"{chat.system}\n\n", *chat.parts)))
-
-    def encode(self, chat: Chat, answer: str | None = None) -> Encoded:
+    def encode(self, chat: Chat, answer: str | None = None, thinking: bool = False) -> Encoded:
         """Tokens and pictures of a chat; with an answer, its tokens and the end of the turn follow.
 
-        Training, generation and scoring all come through here, so they cannot disagree on a prompt.
+        Training, generation and scoring all come through here, so they cannot disagree on a prompt. ``thinking`` is
+        for answers that are written: the template decides whether a thought comes first.
         """
-        text = self.render(chat)
+        text = self.render(chat, thinking)
+        options: dict[str, Any] = {"return_tensors": "pt"}
         bos = self.tokenizer.bos_token
-        options: dict[str, Any] = {
-            "return_tensors": "pt",
-            "add_special_tokens": not (bos and text.startswith(bos)),
-        }
+        # As transformers' apply_chat_template(tokenize=True): tokenizers add nothing to what the template writes,
+        # processors add what they always add, unless the template has begun with it.
+        if not self.sees or (bos is not None and text.startswith(bos)):
+            options["add_special_tokens"] = False
         if chat.pictures:
             images = [picture.open(self.longest) for picture in chat.pictures]
             made = self.processor(images=[images] if self.family in NESTED else images, text=[text], **options)
         else:
-            made = self.tokenizer([text], **options)
+            made = self._words(text, options)
         ids = made.pop("input_ids")
         made.pop("attention_mask", None)
         made.pop("labels", None)  # of PaliGemma's processor: of what a question would teach
@@ -150,6 +147,15 @@ class ChatModel:
             )
         encoded = Encoded(ids[0], per_token, dict(made))
         return encoded if answer is None else self._answered(encoded, text, answer)
+
+    def _words(self, text: str, options: dict[str, Any]) -> Any:
+        """Tokens of a text without pictures."""
+        if self.sees:
+            try:  # a processor may have its own habits
+                return {"input_ids": self.processor(text=[text], **options)["input_ids"]}
+            except (TypeError, ValueError):  # one that insists on pictures
+                pass
+        return self.tokenizer([text], **options)
 
     def answer_ids(self, text: str, answer: str) -> list[int]:
         """Tokens of an answer that follows the rendered ``text``: after a space where the text does not end in one.
@@ -181,8 +187,12 @@ class ChatModel:
         return torch.tensor(first)
 
     def _answered(self, question: Encoded, text: str, answer: str) -> Encoded:
-        more = torch.tensor([*self.answer_ids(text, answer), self.tokenizer.eos_token_id], dtype=question.ids.dtype)
+        end = [] if self.dialect.end_of_turn is None else [self.dialect.end_of_turn]
+        more = torch.tensor([*self.answer_ids(text, answer), *end], dtype=question.ids.dtype)
         per_token = {key: torch.cat([value, _longer(value, len(more))]) for key, value in question.per_token.items()}
+        for key, kind in ANSWER_KINDS.get(self.family, {}).items():
+            asked = question.per_token.get(key, torch.zeros_like(question.ids))
+            per_token[key] = torch.cat([asked, torch.full_like(more, kind)])
         return Encoded(torch.cat([question.ids, more]), per_token, question.pictures, len(more))
 
     def collate(self, rows: Sequence[Encoded], side: str = "right", labels: bool = False) -> dict[str, Tensor]:

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from palate.config import Config
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.mllm.chat import Chat, Picture
+from palate.mllm.dialect import TemplateKwargs
 from palate.mllm.items import Items
 from palate.mllm.loading import open_model
 from palate.mllm.model import ChatModel
@@ -32,6 +35,7 @@ class ModelOptions(Config):
         quantisation: None, ``8bit`` or ``4bit``.
         revision: of the hub.
         trust_remote_code: run code that comes with the model.
+        chat_template_kwargs: further variables of its chat template, such as ``{"enable_thinking": False}``.
     """
 
     name: str
@@ -39,6 +43,7 @@ class ModelOptions(Config):
     quantisation: str | None = None
     revision: str | None = None
     trust_remote_code: bool = False
+    chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,7 @@ def open_parts(
         quantisation=model.quantisation,
         revision=model.revision,
         trust_remote_code=model.trust_remote_code,
+        chat_template_kwargs=model.chat_template_kwargs,
     )
     if prompt.images != "none" and not chat.sees:
         raise PalateError(
@@ -123,6 +129,7 @@ def open_parts(
         quantisation=model.quantisation,
         revision=model.revision,
         trust_remote_code=model.trust_remote_code,
+        chat_template_kwargs=model.chat_template_kwargs,
     )
     config = MLLMConfig.parse({"base": base, "prompt": prompt, **(settings or {})}, where="settings [scoring]")
     facts = {

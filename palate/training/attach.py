@@ -55,7 +55,7 @@ def attach(
             "Attach them to a run of sasrec or gru4rec; `palate blend` adds other rankers' scores.",
         )
     if not start.finished:
-        raise PalateError(f"{start.folder} is not finished", "Finish it with the command that began it and --resume.")
+        raise start.unfinished()
     given = dict(settings or {})
     unknown = sorted(set(given) - {"neighbours"})
     if unknown:

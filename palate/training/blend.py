@@ -104,7 +104,7 @@ def _open(runs: Sequence[Run | Path | str]) -> list[Run]:
         if any(run.folder.resolve() == other.folder.resolve() for other in opened):
             raise PalateError(f"{run.folder} is named twice", "Name each run once.")
         if not run.finished:
-            raise PalateError(f"{run.folder} is not finished", "Finish it with the command that began it and --resume.")
+            raise run.unfinished()
         if run.info["model"] == Blend.name:
             names = " ".join(str(part.get("folder")) for part in run.info.get("parts") or ())
             raise PalateError(f"{run.folder} is a blend already", f"Name its parts in its place: {names}.")
