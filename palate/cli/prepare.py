@@ -216,7 +216,9 @@ def parse_mapping(text: str | None, option: str) -> dict[str, str] | None:
 def _check_target(out: Path, overwrite: bool) -> None:
     """Refuse before any work, and never replace a folder that is no dataset."""
     from palate.data.folder import check_replaceable
+    from palate.leftovers import sweep
 
+    sweep(out.parent)  # what a killed call had moved aside comes back first
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not overwrite:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from palate.data.catalogue import Catalogue
-from palate.data.folder import DISLIKES, carried, check_replaceable
+from palate.data.folder import CARRIED, DISLIKES, check_replaceable
 from palate.data.sequences import Sequences, offsets_of
 from palate.errors import PalateError
 from palate.files import atomic_folder, digest, read_json, write_json
@@ -162,8 +162,8 @@ class Dataset:
         """Write the whole folder, or nothing: interactions, items and users as Parquet, manifest as JSON.
 
         Pictures stay where they are; a dataset whose pictures lie inside its own folder may be moved as a whole.
-        A replaced dataset's ``features/`` and ``images/`` are carried over; stores that no longer fit say so
-        when they are used.
+        A replaced dataset's ``features/``, ``images/`` and ``summaries/`` are carried over; stores that no longer fit
+        say so when they are used.
 
         Raises:
             PalateError: something else lies in the folder, which would be lost.
@@ -177,7 +177,7 @@ class Dataset:
             columns["timestamp"] = self.timestamps
         if self.weights is not None:
             columns["weight"] = self.weights
-        with atomic_folder(folder, replace=replace, carry=carried(Path(folder)) if replace else ()) as part:
+        with atomic_folder(folder, replace=replace, carry=CARRIED) as part:
             pl.DataFrame(columns).write_parquet(part / "interactions.parquet")
             pl.DataFrame({"user_id": self.user_ids}).write_parquet(part / "users.parquet")
             self.catalogue.save(part / "items.parquet")
