@@ -61,7 +61,7 @@ class Served:
     ) -> None:
         self.name, self.version, self.bundle, self.retriever = name, version, bundle, retriever
         self.items, self.model = bundle.items, model or bundle.recommender
-        self.outside_pictures = config.outside_pictures
+        self.outside_pictures, self.images = config.outside_pictures, f"{config.root_path}/v1/images/"
         self.engine: Engine = engine_of(self.model, config.index == "faiss")
         self.vectors = ItemVectors(bundle, self.engine.vectors)
         self.rules = Rules(self.items.catalogue, self.items.fields)
@@ -128,7 +128,7 @@ class Served:
         return {
             "id": self.items.ids[index],
             "title": self.items.titles[index],
-            "image": f"/v1/images/{quote(self.items.ids[index], safe='')}" if self._pictured[index] else None,
+            "image": self.images + quote(self.items.ids[index], safe="") if self._pictured[index] else None,
             "fields": self._fields(index) if fields else None,
         }
 
