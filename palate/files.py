@@ -135,7 +135,7 @@ def read_json(path: Path | str) -> Any:
     """Read JSON; a missing or broken file is one clear error that names it."""
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise PalateError(f"{path} does not exist", "Check the path.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

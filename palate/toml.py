@@ -14,7 +14,7 @@ from palate.errors import PalateError
 def read_toml(path: Path | str) -> dict[str, Any]:
     """Read a TOML file; a missing or broken one is a clear error."""
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise PalateError(f"{path} does not exist", "Check --config.") from None
     except OSError as error:

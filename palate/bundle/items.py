@@ -11,6 +11,7 @@ import polars as pl
 
 from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
+from palate.names import free_name
 from palate.tables import read_parquet
 
 FILE = "items.parquet"
@@ -71,7 +72,7 @@ class BundleItems:
     def save(self, folder: Path) -> dict[str, str]:
         """Write ``items.parquet``; returns how its two columns are called that are not the catalogue's."""
         frame = self.catalogue.frame
-        names = {kind: _free(kind, frame.columns) for kind in ("index", "picture")}
+        names = {kind: free_name(kind, frame.columns) for kind in ("index", "picture")}
         index = pl.Series(names["index"], range(1, len(frame) + 1), pl.Int64)
         pictures = pl.Series(names["picture"], self.pictures[1:], pl.String)
         frame.insert_column(0, index).with_columns(pictures).write_parquet(folder / FILE)
@@ -100,10 +101,3 @@ class BundleItems:
         except PalateError as error:
             raise PalateError(f"{path}: {error.message}", error.remedy) from None
         return cls(catalogue, pictures)
-
-
-def _free(name: str, taken: Sequence[str]) -> str:
-    """``name``, or what a catalogue with a field of that name leaves free."""
-    while name in taken:
-        name = f"_{name}"
-    return name

@@ -55,19 +55,18 @@ def read_items(path: Path, items: BundleItems, needed: Sequence[str], images: Pa
         PalateError: naming the rows: no id, an id that is there already or comes twice, a number that is none, a
             picture that is missing or cannot be opened; naming the column that is missing.
     """
-    table = _read(path)
+    table, rows = _read(path)
     for name in ("item_id", *needed):
         if name not in table.columns:
-            there = ", ".join(one for one in table.columns if one != "__row")
+            there = ", ".join(table.columns)
             raise PalateError(f"{path} lacks the column '{name}', which the model reads", f"It has: {there}.")
     if table.is_empty():
         raise PalateError(f"{path} has no items", "Give a row an item.")
     if images is not None and not images.is_dir():
         raise PalateError(f"--images {images} is not a folder", "Give the folder that holds the pictures.")
     schema = items.catalogue.frame.schema
-    extra = [name for name in table.columns if name not in (*schema, "__row")]
+    extra = [name for name in table.columns if name not in schema]
     notes = [f"the bundle has no field '{name}': it was left out" for name in extra]
-    rows = table["__row"].to_list()
     ids = table["item_id"].cast(pl.String).str.strip_chars().to_list()
     _check_ids(path, rows, ids, items)
     columns = {"item_id": pl.Series("item_id", ids, pl.String)}
@@ -89,20 +88,22 @@ def read_items(path: Path, items: BundleItems, needed: Sequence[str], images: Pa
     return NewItems(frame, pictures, rows, notes)
 
 
-def _read(path: Path) -> pl.DataFrame:
-    """All columns, and ``__row``: as strings, but for Parquet."""
+def _read(path: Path) -> tuple[pl.DataFrame, list[int]]:
+    """All columns, as strings but for Parquet, and the number of each row as an editor shows it."""
     if not path.is_file():
         raise PalateError(f"{path} is not a file", "Give a table with a row an item.")
     try:
         if path.suffix.lower() == ".parquet":
-            return read_parquet(path, row_index_name="__row", row_index_offset=1)
+            frame = read_parquet(path)
+            return frame, list(range(1, len(frame) + 1))
         if path.suffix.lower() not in _TEXT:
             raise PalateError(f"{path} is of no kind that can be read", "Give .csv, .tsv or .parquet.")
         table = scan_delimited(path, "\t" if path.suffix.lower() == ".tsv" else ",")
         try:
-            return table.frame.collect()
+            frame = table.numbered.collect()
         except pl.exceptions.PolarsError as error:
             raise table.explain(None, {}) or unreadable(path, error) from None
+        return frame.drop(table.index), table.starts(frame[table.index].to_list())
     except (OSError, pl.exceptions.PolarsError) as error:
         raise unreadable(path, error) from None
 

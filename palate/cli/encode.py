@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.cli.options import ConfigFile, JsonOutput, Seed
+from palate.names import field_names
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -66,7 +67,7 @@ def encode(
             "image": image,
             "lexical": lexical,
             "analyzer": analyzer,
-            "fields": fields.split(",") if fields is not None else None,
+            "fields": field_names(fields, "--fields") if fields is not None else None,
             "without": without,
             "matrix": matrix,
             "ids": ids,

@@ -10,6 +10,7 @@ import typer
 
 from palate.cli.options import ConfigFile, JsonOutput, Seed
 from palate.errors import PalateError
+from palate.names import split_names, unquoted_name
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -31,7 +32,8 @@ def prepare(
         str | None,
         typer.Option(
             metavar="OUR=THEIRS,...",
-            help="Names in the log: user=uid,item=sku,timestamp=ts,weight=stars.",
+            help="Names in the log: user=uid,item=sku,timestamp=ts,weight=stars. 'weight=' leaves a column out; a name "
+            'with a comma or outer blanks goes in double quotes: user="Customer, ID".',
             rich_help_panel=_READING,
         ),
     ] = None,
@@ -40,13 +42,30 @@ def prepare(
         str | None,
         typer.Option(
             metavar="OUR=THEIRS,...",
-            help="Names in the catalogue: item_id=sku,title=name,image=picture.",
+            help="Names in the catalogue: item_id=sku,title=name,image=picture; quoted and left out as in --columns.",
             rich_help_panel=_READING,
         ),
     ] = None,
     images: Annotated[
         Path | None, typer.Option(help="Folder of pictures named ITEM_ID.jpg.", rich_help_panel=_READING)
     ] = None,
+    quote: Annotated[
+        str | None,
+        typer.Option(
+            metavar="{auto,none,CHARACTER}",
+            help="What encloses cells of text files, the log and the catalogue; none: quotes are text. auto: double "
+            "quotes, if all of them enclose cells.",
+            rich_help_panel=_READING,
+        ),
+    ] = None,
+    no_header: Annotated[
+        bool,
+        typer.Option(
+            "--no-header",
+            help="The log has no header line; its columns are 1, 2, 3 ...: --columns user=1,item=2.",
+            rich_help_panel=_READING,
+        ),
+    ] = False,
     time_unit: Annotated[
         str | None,
         typer.Option(metavar="{auto,s,ms,us,ns}", help="Unit of numeric times.", rich_help_panel=_READING),
@@ -159,6 +178,8 @@ def prepare(
         catalogue=catalogue,
         item_columns=parse_mapping(item_columns, "--item-columns"),
         images=images,
+        quote=quote,
+        no_header=no_header or None,
         time_unit=time_unit,
         time_format=time_format,
         min_rating=min_rating,
@@ -195,17 +216,17 @@ def prepare(
 
 
 def parse_mapping(text: str | None, option: str) -> dict[str, str] | None:
-    """``"user=uid,item=sku"`` as a dict.
+    """``"user=uid,item=sku"`` as a dict; a name may be empty, and in double quotes hold anything.
 
-    >>> parse_mapping("user=uid, item=sku", "--columns")
-    {'user': 'uid', 'item': 'sku'}
+    >>> parse_mapping('user="Customer, ID", item=sku, weight=', "--columns")
+    {'user': 'Customer, ID', 'item': 'sku', 'weight': ''}
     """
     if text is None:
         return None
     mapping: dict[str, str] = {}
-    for pair in text.split(","):
-        ours, equals, theirs = (word.strip() for word in pair.partition("="))
-        if not equals or not ours or not theirs:
+    for pair in split_names(text, option):
+        ours, equals, theirs = (unquoted_name(word.strip()) for word in pair.partition("="))
+        if not equals or not ours:
             raise PalateError(f"{option} {text}: '{pair}' is not of the form OUR=THEIRS", "For example user=uid.")
         if ours in mapping:
             raise PalateError(f"{option} {text}: '{ours}' is given twice", "Name one column for it.")

@@ -147,7 +147,7 @@ def _key(file: Path | None) -> str | None:
             return None
     else:
         try:
-            given = file.read_text(encoding="utf-8")
+            given = file.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError:
             raise PalateError(f"{file} holds no text", "Write the key into it, in one line.") from None
     key = given.strip()

@@ -10,6 +10,7 @@ import typer
 from palate.cli.mllm_settings import TemplateKwargs
 from palate.cli.options import ConfigFile, JsonOutput, Seed
 from palate.errors import PalateError, suggest
+from palate.names import field_names
 
 if TYPE_CHECKING:
     from palate.mllm.backends.base import Backend
@@ -239,4 +240,4 @@ def split_fields(text: str | None) -> tuple[str, ...] | None:
     >>> split_fields("genres, director")
     ('genres', 'director')
     """
-    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+    return None if text is None else tuple(field_names(text, "--fields"))

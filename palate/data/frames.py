@@ -84,7 +84,7 @@ def from_frames(
         if row is None:
             return None
         cells = log.slice(row, 1).collect().to_dicts()[0]
-        return explain_cell(cells, columns, f"interactions, row {row + 1}", reading.time_format)
+        return explain_cell(cells, columns, f"interactions, row {row + 1}", reading.time_format, command=False)
 
     source = Source(
         interactions=shaped,

@@ -133,7 +133,9 @@ def _read_ids(path: Path) -> list[str]:
     if path.suffix.lower() == ".json":
         return _id_list(read_json(path), path)
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        # Split at line feeds only: an id may hold a character that str.splitlines takes for the end of a line.
+        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
+        return [line.removesuffix("\r") for line in lines]
     except (OSError, UnicodeDecodeError) as error:
         raise PalateError(f"{path} cannot be read ({error})", "Check --ids.") from None
 

@@ -15,9 +15,7 @@ from palate.evaluation.outputs import load_result
 from palate.features.store import FeatureStore
 
 
-def test_from_a_log_to_a_bundle_in_folders_with_brackets(
-    palate: Shell, shop: Path, tmp_path: Path
-) -> None:
+def test_from_a_log_to_a_bundle_in_folders_with_brackets(palate: Shell, shop: Path, tmp_path: Path) -> None:
     data, decoy = tmp_path / "v[2]", tmp_path / "v2"
     for folder in (data, decoy):
         shutil.copytree(shop, folder)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import polars as pl
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from palate.config import Config
+from palate.data.readers.quotes import AUTO, check_quote
 from palate.errors import PalateError
 
 TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
@@ -20,11 +21,15 @@ class ReaderOptions(Config):
     """What a user may tell a reader; each reader names in :attr:`Reader.takes` the options it understands.
 
     Attributes:
-        columns: our name (user, item, timestamp, weight) -> the column's name in the source.
+        columns: our name (user, item, timestamp, weight) -> the column's name in the source; '' leaves a time or weight
+            out that would be taken by its usual name.
         catalogue: a file with a row an item.
-        item_columns: our name (item_id, title, image or any field) -> the column's name in the catalogue file.
+        item_columns: our name (item_id, title, image or any field) -> the column's name in the catalogue file;
+            '' leaves the column out.
         images: a folder of pictures named after the item ids; every reader takes it.
         time_unit: unit of numeric times; ``auto`` decides by their size, for each file.
+        quote: the character that encloses cells of a text file, ``none``, or ``auto``.
+        no_header: whether the log has no header line; its columns are called 1, 2, 3 ...
         time_format: how times are written that are neither numbers nor ISO dates, such as ``%d/%m/%Y %H:%M``.
     """
 
@@ -34,6 +39,8 @@ class ReaderOptions(Config):
     images: Path | None = None
     time_unit: TimeUnit = "auto"
     time_format: str | None = None
+    quote: Annotated[str, AfterValidator(check_quote)] = AUTO
+    no_header: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import polars as pl
 
 from palate.data.readers.text import scan_delimited, unreadable
 from palate.errors import PalateError
+from palate.names import free_name
 
 META, TEXTS = "item_meta.tsv", "item_text.tsv"
 # Columns of films that hold several names; together with a year in the title they are read as MovieLens's are.
@@ -61,10 +62,10 @@ def _read(path: Path) -> pl.DataFrame:
 def _merge(meta: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
     """Every item of either; a cell that both have is that of ``meta``."""
     single = texts.filter(pl.col("item_id").is_not_null()).unique("item_id", keep="first", maintain_order=True)
-    frame = meta.join(single, "item_id", how="full", coalesce=True, suffix="__texts", maintain_order="left_right")
-    both = [name for name in meta.columns if f"{name}__texts" in frame.columns]
-    frame = frame.with_columns(pl.coalesce(name, f"{name}__texts") for name in both)
-    return frame.drop(f"{name}__texts" for name in both)
+    both = [name for name in meta.columns if name in single.columns and name != "item_id"]
+    other = {name: free_name(name, {*meta.columns, *single.columns}) for name in both}
+    frame = meta.join(single.rename(other), "item_id", how="full", coalesce=True, maintain_order="left_right")
+    return frame.with_columns(pl.coalesce(name, other[name]) for name in both).drop(other.values())
 
 
 def _numbers(frame: pl.DataFrame) -> list[pl.Expr]:

@@ -117,7 +117,7 @@ def parse_object(line: bytes, literals: bool) -> dict[str, Any] | None:
         if not literals or len(line) > _LONGEST_LITERAL:
             return None
         try:
-            value = ast.literal_eval(line.decode("utf-8").strip())
+            value = ast.literal_eval(line.decode("utf-8-sig").strip())
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             return None
     return value if isinstance(value, dict) else None

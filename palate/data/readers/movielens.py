@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -91,8 +92,9 @@ def _double_colons(path: Path) -> Delimited:
     """``user::item::rating::time``: the separator is two characters wide, so the cells are cut from lines."""
     lines = scan_delimited(path, "\x01", names=["line"], quoted=False)
     cells = pl.col("line").str.split_exact("::", 3).struct.rename_fields(list(_NAMES)).struct.unnest()
-    frame = lines.frame.select("__row", cells)
-    return Delimited(path, frame.with_columns(pl.when(pl.col(name) != "").then(pl.col(name)) for name in _NAMES))
+    frame = lines.numbered.select(lines.index, cells)
+    filled = [pl.when(pl.col(name) != "").then(pl.col(name)) for name in _NAMES]
+    return replace(lines, numbered=frame.with_columns(filled))
 
 
 def _title(text: str) -> tuple[str | None, int | None]:
@@ -167,7 +169,7 @@ def _plots(path: Path) -> pl.DataFrame:
     table = scan_delimited(path, ",")
     table.require(["item_id"])
     try:
-        frame = table.frame.select(pl.all().exclude("__row")).collect()
+        frame = table.frame.collect()
     except pl.exceptions.PolarsError as error:
         raise unreadable(path, error) from None
     shapes: dict[str, Any] = {

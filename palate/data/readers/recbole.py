@@ -45,7 +45,7 @@ class RecBole:
             time_unit=options.time_unit,
             explain=lambda row: table.explain(row, named),
             locate=table.at,
-            unused_times=unused_times(dict.fromkeys(types, pl.String()), columns),
+            unused_times=unused_times(dict.fromkeys(types, pl.String()), columns, options.columns),
         )
 
 
@@ -68,7 +68,9 @@ def _columns(path: Path, types: dict[str, str], given: dict[str, str]) -> dict[s
         raise PalateError(f"--columns: there is no '{unknown[0]}'", f"It maps {', '.join(_USUAL)}.")
     columns = {ours: given.get(ours, theirs) for ours, theirs in _USUAL.items()}
     for ours, theirs in list(columns.items()):
-        if theirs not in types:
+        if not theirs and ours not in ("user", "item"):
+            del columns[ours]
+        elif theirs not in types:
             if ours in ("user", "item") or ours in given:
                 shown = ", ".join(types)
                 raise PalateError(f"{path} has no column '{theirs}' for the {ours}", f"It has: {shown}; see --columns.")

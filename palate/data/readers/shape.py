@@ -9,8 +9,10 @@ from typing import Any
 import polars as pl
 
 from palate.data.readers.base import TimeUnit
+from palate.data.readers.header import seems_data
 from palate.data.readers.times import shape_time, time_column
 from palate.errors import PalateError, suggest
+from palate.names import quoted_name
 
 INTERACTION = ("user", "item", "timestamp", "weight")
 # Names that are taken without being told, the first that is there.
@@ -23,7 +25,7 @@ _USUAL = {
 
 
 def pick_columns(there: list[str], given: Mapping[str, str], where: str) -> dict[str, str]:
-    """Our name -> the source's, from what the user gave and else from usual names.
+    """Our name -> the source's, from what the user gave and else from usual names; a name given as '' is left out.
 
     >>> pick_columns(["uid", "item_id", "rating"], {"user": "uid"}, "log.csv")
     {'user': 'uid', 'item': 'item_id', 'weight': 'rating'}
@@ -31,17 +33,23 @@ def pick_columns(there: list[str], given: Mapping[str, str], where: str) -> dict
     for ours in given:
         if ours not in INTERACTION:
             raise PalateError(f"--columns: there is no '{ours}'", suggest(ours, INTERACTION))
+        if not given[ours] and ours in ("user", "item"):
+            raise PalateError(f"--columns {ours}= names no column", f"Every interaction needs its {ours}.")
     columns: dict[str, str] = {}
     for ours in INTERACTION:
+        if given.get(ours) == "":
+            continue
         theirs = given.get(ours) or next((name for name in _USUAL[ours] if name in there), None)
         if theirs is None and ours == "timestamp":
             theirs = time_column(name for name in there if name not in columns.values())
         if theirs is None and ours in ("user", "item"):
-            raise PalateError(
-                f"{where} has no column '{ours}'", f"Say which it is: --columns {ours}=NAME, of {', '.join(there)}."
-            )
+            shown = ", ".join(map(quoted_name, there))
+            remedy = f"Say which it is: --columns {ours}=NAME, of {shown}."
+            if seems_data(there):
+                remedy = f"If its first line is an interaction, say --no-header --columns user=1,item=2. Else: {remedy}"
+            raise PalateError(f"{where} has no column '{ours}'", remedy)
         if theirs is not None and theirs not in there:
-            raise PalateError(f"{where} has no column '{theirs}'", suggest(theirs, there))
+            raise PalateError(f"{where} has no column '{theirs}'", suggest(theirs, map(quoted_name, there)))
         if theirs is not None:
             columns[ours] = theirs
     return columns
@@ -86,20 +94,33 @@ def _identity(cell: pl.Expr, kind: pl.DataType, name: str, where: str) -> pl.Exp
 
 
 def explain_cell(
-    cells: Mapping[str, Any], columns: Mapping[str, str], at: str, time_format: str | None = None
+    cells: Mapping[str, Any],
+    columns: Mapping[str, str],
+    at: str,
+    time_format: str | None = None,
+    *,
+    command: bool = True,
 ) -> PalateError:
-    """The error for a row that shaping left incomplete."""
+    """The error for a row that shaping left incomplete.
+
+    Args:
+        command: whether the columns were named by ``--columns``.
+    """
     for ours, theirs in columns.items():
         value = cells[theirs]
+        optional = command and ours in ("timestamp", "weight")
+        drop = f", or leave the column out: --columns {ours}=" if optional else ""
         if value is None or (isinstance(value, str) and not value.strip()):
-            return PalateError(f"{at}: no value in column '{theirs}'", f"Every interaction needs its {ours}.")
+            return PalateError(f"{at}: no value in column '{theirs}'", f"Every interaction needs its {ours}{drop}.")
         if ours in ("timestamp", "weight"):
             shaped = shape_cell(ours, theirs, value, time_format)
             if shaped is None or not math.isfinite(shaped):
                 like = "like the first one" if time_format is None else f"of the format {time_format}"
                 kind = f"a time {like}" if ours == "timestamp" else "a number"
                 what = kind if shaped is None else "a finite number"
-                return PalateError(f"{at}: '{value}' in column '{theirs}' is not {what}", "Correct or remove the row.")
+                return PalateError(
+                    f"{at}: '{value}' in column '{theirs}' is not {what}", f"Correct or remove the row{drop}."
+                )
     if "timestamp" in columns:
         time = cells[columns["timestamp"]]
         return PalateError(f"{at}: the time '{time}' is not written like the first one", "Correct or remove the row.")
@@ -121,16 +142,22 @@ def shape_catalogue(frame: pl.DataFrame, columns: Mapping[str, str], where: str)
     """A frame with ``item_id``, ``title``, perhaps ``image``, and all its other columns as fields.
 
     Args:
-        columns: our name -> the frame's; every name may be given, ``item_id`` is found under usual names too.
+        columns: our name -> the frame's; every name may be given, ``item_id`` is found under usual names too. '' leaves
+            the column out that has the name.
     """
-    for theirs in columns.values():
+    out = [ours for ours, theirs in columns.items() if not theirs]
+    if "item_id" in out:
+        raise PalateError("--item-columns item_id= names no column", "Every item needs its id.")
+    columns = {ours: theirs for ours, theirs in columns.items() if theirs}
+    for theirs in (*out, *columns.values()):
         if theirs not in frame.columns:
-            raise PalateError(f"{where} has no column '{theirs}'", suggest(theirs, frame.columns))
+            raise PalateError(f"{where} has no column '{theirs}'", suggest(theirs, map(quoted_name, frame.columns)))
+    frame = frame.drop([name for name in out if name not in columns.values()])
     item = columns.get("item_id") or next((n for n in ("item_id", "item", "itemId") if n in frame.columns), None)
     if item is None:
         raise PalateError(
             f"{where} has no column 'item_id'",
-            f"Say which it is: --item-columns item_id=NAME, of {', '.join(frame.columns)}.",
+            f"Say which it is: --item-columns item_id=NAME, of {', '.join(map(quoted_name, frame.columns))}.",
         )
     renamed = {theirs: ours for ours, theirs in columns.items()} | {item: "item_id"}
     clash = sorted((set(renamed.values()) - set(renamed)) & set(frame.columns))

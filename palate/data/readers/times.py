@@ -66,7 +66,9 @@ def shape_time(frame: pl.LazyFrame, name: str, where: str, time_format: str | No
     if kind == pl.String:
         return _text(frame, name, where)
     if kind.is_integer():
-        return (cell if kind.is_unsigned_integer() and kind != pl.UInt128 else cell.cast(pl.Int64, strict=False)), "auto"
+        return (
+            cell if kind.is_unsigned_integer() and kind != pl.UInt128 else cell.cast(pl.Int64, strict=False)
+        ), "auto"
     if kind.is_numeric():
         return cell.cast(pl.Float64), "auto"
     raise PalateError(f"{where}: the column '{name}' holds {kind}", "Times must be numbers or dates.")
@@ -150,13 +152,18 @@ def time_column(there: Iterable[str]) -> str | None:
     return None
 
 
-def unused_times(schema: Mapping[str, pl.DataType], used: Mapping[str, str]) -> list[str]:
+def unused_times(
+    schema: Mapping[str, pl.DataType], used: Mapping[str, str], given: Mapping[str, str] | None = None
+) -> list[str]:
     """Columns that look like times by name or type, where no column is read as such.
+
+    Args:
+        given: what the user named; an empty name for the ``timestamp`` leaves times out on purpose.
 
     >>> unused_times({"user": pl.String(), "purchase_date": pl.String(), "price": pl.Int64()}, {"user": "user"})
     ['purchase_date']
     """
-    if "timestamp" in used:
+    if "timestamp" in {**used, **(given or {})}:
         return []
     rest = [(name, kind) for name, kind in schema.items() if name not in used.values()]
     return [name for name, kind in rest if kind in (pl.Date, pl.Datetime) or _named_after_times(name)]
