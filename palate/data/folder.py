@@ -10,6 +10,8 @@ from palate.files import read_json
 FILES = ("manifest.json", "interactions.parquet", "users.parquet", "items.parquet")
 # Only of a dataset that was prepared with --disliked-at-most. It belongs to its interactions, so it is never carried.
 DISLIKES = "dislikes.parquet"
+# Items that the filters left out. Not of datasets where there are none.
+DROPPED = "dropped.parquet"
 # What others have put beside the dataset: it takes hours to make again, or cannot be made again.
 CARRIED = ("features", "images", "summaries")
 # Made again where it is used, so it may go.
@@ -37,7 +39,9 @@ def check_replaceable(folder: Path) -> None:
             f"{folder} is not a dataset ({why}), so it is not replaced", "Choose another folder, or remove it yourself."
         )
     others = [
-        name for name in names if name not in (*FILES, DISLIKES, *CARRIED, *DERIVED, *_LITTER) and not _unfinished(name)
+        name
+        for name in names
+        if name not in (*FILES, DISLIKES, DROPPED, *CARRIED, *DERIVED, *_LITTER) and not _unfinished(name)
     ]
     if others:
         raise PalateError(

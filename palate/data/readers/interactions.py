@@ -13,8 +13,8 @@ from palate.data.readers.find import one_file
 from palate.data.readers.items import read_items
 from palate.data.readers.pictures import pictures_of
 from palate.data.readers.shape import explain_cell, pick_columns, shape_interactions
-from palate.data.readers.times import unused_times
 from palate.data.readers.text import Delimited, scan_delimited, unreadable
+from palate.data.readers.times import unused_times
 from palate.errors import PalateError
 
 _SEPARATORS = {"interactions.tsv": "\t", "interactions.csv": ","}

@@ -12,8 +12,8 @@ from palate.data.readers.base import ReaderOptions, Source, TimeUnit
 from palate.data.readers.find import uncompressed
 from palate.data.readers.pictures import pictures_of
 from palate.data.readers.shape import explain_cell, pick_columns, shape_catalogue, shape_interactions
-from palate.data.readers.times import unused_times
 from palate.data.readers.text import Delimited, columns_of, open_text, scan_delimited, unreadable
+from palate.data.readers.times import unused_times
 from palate.errors import PalateError
 
 _TEXT = (".csv", ".tsv", ".txt")
@@ -38,9 +38,7 @@ class Table:
                     "Say --catalogue FILE if it is the catalogue; keep other files elsewhere.",
                 )
             _refuse_more(pick_columns(_data_columns(frame, path), options.columns, str(path)), columns, path, files[0])
-        shaped = [
-            _shape(frame, columns, path, options.time_format) for frame, path in zip(frames, files, strict=True)
-        ]
+        shaped = [_shape(frame, columns, path, options.time_format) for frame, path in zip(frames, files, strict=True)]
         units = [options.time_unit if unit == "auto" else unit for _, unit in shaped]
         for path, (_, unit) in zip(files, shaped, strict=True):
             if (unit == "auto") != (shaped[0][1] == "auto"):
@@ -119,7 +117,8 @@ def _refuse_more(found: Mapping[str, str], columns: Mapping[str, str], path: Pat
     for ours, theirs in found.items():
         if ours not in columns:
             raise PalateError(
-                f"{path} has a column '{theirs}' for the {ours}, and {first.name} has none", "Make the files alike."
+                f"{path} has a column '{theirs}' for the {ours}, and {first.name} has none",
+                "Add the column to every file, or remove it from all.",
             )
 
 

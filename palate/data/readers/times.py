@@ -66,7 +66,9 @@ def shape_time(frame: pl.LazyFrame, name: str, where: str, time_format: str | No
     if kind == pl.String:
         return _text(frame, name, where)
     if kind.is_integer():
-        return (cell if kind.is_unsigned_integer() and kind != pl.UInt128 else cell.cast(pl.Int64, strict=False)), "auto"
+        return (
+            cell if kind.is_unsigned_integer() and kind != pl.UInt128 else cell.cast(pl.Int64, strict=False)
+        ), "auto"
     if kind.is_numeric():
         return cell.cast(pl.Float64), "auto"
     raise PalateError(f"{where}: the column '{name}' holds {kind}", "Times must be numbers or dates.")
