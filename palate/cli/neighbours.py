@@ -40,7 +40,7 @@ def neighbours(
     data = Dataset.load(dataset)
     catalogue = data.catalogue
     if item not in catalogue.index:
-        remedy = did_you_mean(catalogue, item, f"Item ids are those of {dataset / 'items.parquet'}.")
+        remedy = did_you_mean(catalogue, item, f"Item ids are those of {dataset / 'items.parquet'}.", data.dropped)
         raise PalateError(f"the dataset has no item '{item}'", remedy)
     names = [CO_OCCURRENCE, *sources(dataset)] if source is None else source.split(",")
     names = [name.strip() for name in names if name.strip()]

@@ -164,6 +164,7 @@ def prepare(
     """
     from palate.data.doctor import Level
     from palate.data.doctor.order import id_order
+    from palate.data.doctor.times import no_times
     from palate.data.folder import carried
     from palate.data.prepare import prepare as make
 
@@ -205,7 +206,7 @@ def prepare(
         print(json.dumps({**dataset.manifest, "fingerprint": dataset.fingerprint}, indent=2, ensure_ascii=False))
     else:
         _show(dataset, out)
-    for finding in id_order(dataset):
+    for finding in [*no_times(dataset), *id_order(dataset)]:
         if finding.level in (Level.WARNING, Level.ERROR):
             typer.echo(f"Warning: {finding.message} See `palate doctor`.", err=True)
     if kept:
@@ -264,6 +265,7 @@ def _show(dataset: Dataset, out: Path) -> None:
     console.print(table)
     for key, value in manifest["reader_report"].items():
         console.print(f"{key.replace('_', ' ')}: {value}")
+    console.print(f"order: {_order(manifest)}", highlight=False)
     counts, split = manifest["counts"], manifest["split"]
     options = ", ".join(f"{key} {value}" for key, value in split.items() if key != "name")
     sizes = Table(title=f"split: {split['name']}{f' ({options})' if options else ''}", title_justify="left")
@@ -281,6 +283,15 @@ def _show(dataset: Dataset, out: Path) -> None:
     titles, images, items = (f"{counts[key]:,}" for key in ("items_with_title", "items_with_image", "items"))
     console.print(f"Of {items} items {titles} have a title and {images} a picture.", highlight=False)
     console.print(f"Written to {out} ({dataset.fingerprint}).", highlight=False)
+
+
+def _order(manifest: dict[str, Any]) -> str:
+    from palate.data.readers import READERS
+
+    if manifest["order"]["by"] == "time":
+        return f"by time; at equal times {'as in the file' if manifest['ties'] == 'file' else 'drawn by the seed'}"
+    named = "columns" in READERS[manifest["reader"]].takes
+    return "as in the file; no times are used" + (" (--columns timestamp=NAME names them)" if named else "")
 
 
 def _told_dislikes(told: dict[str, Any]) -> str:

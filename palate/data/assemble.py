@@ -12,8 +12,9 @@ from palate.data import dislikes, splits
 from palate.data import filters as filtering
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset, Part
+from palate.data.dropped import Dropped
 from palate.data.images import inside
-from palate.data.log import encode
+from palate.data.log import Log, encode
 from palate.data.readers.base import Source
 from palate.data.sequences import offsets_of
 from palate.errors import PalateError
@@ -41,7 +42,8 @@ def assemble(
     low = filters.disliked_at_most
     if low is not None:
         disliked, log = dislikes.set_aside(log, low)
-    log, records = filtering.apply(log, filters, ids, seed)
+    dropped = Dropped()
+    log, records = filtering.apply(log, filters, ids, seed, dropped)
     lengths = log.user_counts()
     offsets = offsets_of(lengths)
     parts, split_told = splits.assign(splits.Rows(offsets, log.timestamps), split, seed)
@@ -56,6 +58,7 @@ def assemble(
         "read": found,
         "filters": records,
         **record,
+        "order": _order(log, source),
         "ties": filters.ties if log.timestamps is not None else "file",
         "split": split_told,
         "seed": seed,
@@ -72,9 +75,20 @@ def assemble(
         manifest=manifest,
         dislikes=known,
         dislike_times=times,
+        dropped=dropped.frame(rows["item_id"], catalogue.frame["item_id"]).lazy(),
     )
     manifest["counts"] = _counts(dataset)
     return dataset
+
+
+def _order(log: Log, source: Source) -> dict[str, Any]:
+    """What put a user's interactions in order, for the manifest: by time or as in the file."""
+    if log.timestamps is None:
+        return {"by": "file", "unused_times": list(source.unused_times)}
+    if log.beyond is None:
+        return {"by": "time"}
+    same = (np.diff(log.users) == 0) & (np.diff(log.timestamps) == 0)
+    return {"by": "time", "steps_within_a_millisecond": int((same & (np.diff(log.beyond) != 0)).sum())}
 
 
 def _catalogue_rows(source: Source) -> tuple[pl.DataFrame, dict[str, int]]:

@@ -13,11 +13,11 @@ import numpy.typing as npt
 import polars as pl
 
 from palate.data.catalogue import Catalogue
-from palate.data.folder import CARRIED, DISLIKES, check_replaceable
+from palate.data.folder import CARRIED, DISLIKES, DROPPED, check_replaceable
 from palate.data.sequences import Sequences, offsets_of
 from palate.errors import PalateError
 from palate.files import atomic_folder, digest, read_json, write_json
-from palate.tables import read_parquet
+from palate.tables import read_parquet, scan_parquet
 
 FORMAT = 1
 _OPTIONAL = pl.selectors.by_name("timestamp", "weight", require_all=False)
@@ -71,6 +71,7 @@ class Dataset:
             where nobody has asked for them. True negatives for training: none is later than the user's last
             training interaction, and none is an item of the user above. Never part of histories or evaluation.
         dislike_times: int64 Unix milliseconds of their values, or None.
+        dropped: ``item_id`` and ``step`` of the source's items that are not in the dataset; or None where not known.
         folder: where it was read from, or None.
     """
 
@@ -84,6 +85,7 @@ class Dataset:
     manifest: dict[str, Any]
     dislikes: Sequences | None = None
     dislike_times: npt.NDArray[np.int64] | None = None
+    dropped: pl.LazyFrame | None = field(default=None, compare=False)
     folder: Path | None = field(default=None, compare=False)
 
     @property
@@ -143,7 +145,9 @@ class Dataset:
     def history_of(self, user: str) -> npt.NDArray[np.int32]:
         """All interactions of a user, oldest first, for serving. The user is named by its id from outside."""
         if user not in self.user_index:
-            raise PalateError(f"the dataset has no user '{user}'", "Give an id of users.parquet, or a --history.")
+            steps = [f"--{step['step']}" for step in self.manifest.get("filters", []) if _takes_users(step)]
+            why = f" Users were left out by {', '.join(steps)}." if steps else ""
+            raise PalateError(f"the dataset has no user '{user}'", f"Give an id of users.parquet, or a --history.{why}")
         row = self.user_index[user]
         return self.items[self.offsets[row] : self.offsets[row + 1]]
 
@@ -186,6 +190,9 @@ class Dataset:
                 _dislikes_frame(self.dislikes, self.dislike_times).write_parquet(part / DISLIKES)
             else:
                 manifest.pop("dislikes", None)
+            dropped = None if self.dropped is None else self.dropped.collect()
+            if dropped is not None and len(dropped):
+                dropped.write_parquet(part / DROPPED)
             manifest["image_root"] = pictures.relative_to(home).as_posix() if within else str(pictures)
             write_json(part / "manifest.json", manifest)
 
@@ -229,8 +236,13 @@ class Dataset:
             manifest=manifest,
             dislikes=dislikes,
             dislike_times=dislike_times,
+            dropped=scan_parquet(folder / DROPPED) if (folder / DROPPED).is_file() else None,
             folder=folder,
         )
+
+
+def _takes_users(step: dict[str, Any]) -> bool:
+    return bool(step["after"]["users"] < step["before"]["users"])
 
 
 def _dislikes_frame(dislikes: Sequences, times: npt.NDArray[np.int64] | None) -> pl.DataFrame:

@@ -11,6 +11,8 @@ from palate.leftovers import is_temporary, sweep
 FILES = ("manifest.json", "interactions.parquet", "users.parquet", "items.parquet")
 # Only of a dataset that was prepared with --disliked-at-most. It belongs to its interactions, so it is never carried.
 DISLIKES = "dislikes.parquet"
+# Items that the filters left out. Not of datasets where there are none.
+DROPPED = "dropped.parquet"
 # What others have put beside the dataset: it takes hours to make again, or cannot be made again.
 CARRIED = ("features", "images", "summaries")
 # Made again where it is used, so it may go.
@@ -41,7 +43,7 @@ def check_replaceable(folder: Path) -> None:
     others = [
         name
         for name in names
-        if name not in (*FILES, DISLIKES, *CARRIED, *DERIVED, *_LITTER) and not is_temporary(name)
+        if name not in (*FILES, DISLIKES, DROPPED, *CARRIED, *DERIVED, *_LITTER) and not is_temporary(name)
     ]
     if others:
         raise PalateError(

@@ -111,7 +111,9 @@ def encode(source: Source) -> Log:
     for file, frame in _coded(source, categories):
         columns = columns or frame.columns
         if set(columns) != set(frame.columns):
-            raise PalateError(f"{source.where}: only some of the interactions have times or ratings", "Make them alike.")
+            raise PalateError(
+                f"{source.where}: only some of the interactions have times or ratings", "Make them alike."
+            )
         _refuse_missing(frame, seen, source)
         block: dict[str, npt.NDArray[Any]] = {}
         for name in ids:
@@ -143,8 +145,9 @@ def encode(source: Source) -> Log:
 def _coded(source: Source, categories: dict[str, pl.Categories]) -> Iterable[tuple[int, pl.DataFrame]]:
     """Number of the file, and frames whose ids are categorical, so that a string is held once, not once per row."""
     casts = [pl.col(name).cast(pl.String).cast(pl.Categorical(kind)) for name, kind in categories.items()]
-    lazy = isinstance(source.interactions, pl.LazyFrame)
-    for number, frame in enumerate([source.interactions] if lazy else source.interactions):
+    found = source.interactions
+    frames: Iterable[pl.LazyFrame | pl.DataFrame] = [found] if isinstance(found, pl.LazyFrame) else found
+    for number, frame in enumerate(frames):
         if isinstance(frame, pl.LazyFrame):
             try:
                 frame = frame.with_columns(casts).collect(engine="streaming")

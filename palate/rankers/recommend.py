@@ -15,6 +15,7 @@ import torch
 
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset
+from palate.data.dropped import dropped_of
 from palate.data.sequences import Sequences, offsets_of
 from palate.data.spelling import did_you_mean
 from palate.errors import PalateError
@@ -115,9 +116,11 @@ class Recommendations:
         return [index[item] for item in history if item in index], [item for item in history if item not in index]
 
     def closest(self, item: str) -> str:
-        """A sentence that names the known item nearest in spelling to an id, or of that title."""
+        """A sentence: what left the item out of the run's dataset, or the known item nearest in spelling or title."""
         ids = "Item ids are those of the catalogue: catalogue.parquet in a run, items.parquet in a bundle."
-        return did_you_mean(self.catalogue, item, ids)
+        made_of = self.run.info.get("dataset") or {}
+        dropped = dropped_of(made_of.get("path"), made_of.get("fingerprint", ""))
+        return did_you_mean(self.catalogue, item, ids, dropped)
 
     def histories_of(self, dataset: Dataset) -> tuple[Sequences, int]:
         """Every user's whole history in the run's item indices, and how many interactions had unknown items."""

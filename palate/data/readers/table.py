@@ -98,7 +98,8 @@ def _refuse_more(found: Mapping[str, str], columns: Mapping[str, str], path: Pat
     for ours, theirs in found.items():
         if ours not in columns:
             raise PalateError(
-                f"{path} has a column '{theirs}' for the {ours}, and {first.name} has none", "Make the files alike."
+                f"{path} has a column '{theirs}' for the {ours}, and {first.name} has none",
+                "Add the column to every file, or remove it from all.",
             )
 
 
