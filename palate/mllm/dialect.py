@@ -91,6 +91,8 @@ class Dialect:
     def placeholder(self) -> str | None:
         """What stands for a picture within text, for templates that move pictures away from where the chat has them;
         None where the template leaves them in their places, or where Palate has no way to."""
+        if not self.sees:
+            return None
         one, two, three = _PROBES
         picture, words = {"type": "image"}, [{"type": "text", "text": text} for text in _PROBES]
         shown = self._tried([("user", [words[0], picture, words[1], picture, words[2]])])

@@ -145,6 +145,8 @@ class ChatModel:
                 f"pictures of '{self.name}' ({self.family}) come with '{strange[0]}', which Palate cannot batch",
                 "Use --images none, or a model of a family that is tested (docs/mllm-models.md).",
             )
+        for key in ANSWER_KINDS.get(self.family, {}):  # processors leave them out where there is no picture
+            per_token.setdefault(key, torch.zeros_like(ids[0]))
         encoded = Encoded(ids[0], per_token, dict(made))
         return encoded if answer is None else self._answered(encoded, text, answer)
 
@@ -191,8 +193,7 @@ class ChatModel:
         more = torch.tensor([*self.answer_ids(text, answer), *end], dtype=question.ids.dtype)
         per_token = {key: torch.cat([value, _longer(value, len(more))]) for key, value in question.per_token.items()}
         for key, kind in ANSWER_KINDS.get(self.family, {}).items():
-            asked = question.per_token.get(key, torch.zeros_like(question.ids))
-            per_token[key] = torch.cat([asked, torch.full_like(more, kind)])
+            per_token[key] = torch.cat([question.per_token[key], torch.full_like(more, kind)])
         return Encoded(torch.cat([question.ids, more]), per_token, question.pictures, len(more))
 
     def collate(self, rows: Sequence[Encoded], side: str = "right", labels: bool = False) -> dict[str, Tensor]:

@@ -31,11 +31,18 @@ def spoken(text: str, opened: bool = False) -> str | None:
     >>> spoken("<think>The user likes"), spoken("The user likes", opened=True)
     (None, None)
     """
-    end = max(text.rfind(close) + len(close) if close in text else 0 for _, close in MARKS)
-    answer = text[end:]
-    if (opened and not end) or any(start in answer for start, _ in MARKS):
-        return None
-    return answer.strip()
+    answer = text.strip()
+    while True:
+        for start, close in MARKS:
+            begun, end = answer.startswith(start), answer.find(close)
+            if begun and end < 0:
+                return None
+            # A mark in the middle of an answer is none of a thought before it.
+            if end >= 0 and (begun or opened or start not in answer[:end]):
+                answer, opened = answer[end + len(close) :].strip(), False
+                break
+        else:
+            return None if opened else answer
 
 
 def cut_off() -> PalateError:

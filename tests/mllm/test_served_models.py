@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from flaky_server import FlakyServer, Payload, completion, prompt_of, running
 from PIL import Image
+from sft_helpers import small_dataset
 
 from palate.errors import PalateError
 from palate.mllm.backends.base import Reply, Request
@@ -25,7 +26,7 @@ pytest.importorskip("openai")
 GOOD = "Likes warm colours and plain, hand-made things."
 # 200 characters without a mark: what came before the end of a thought that never came.
 THOUGHT = "Okay, the user has asked for this. Let me think about what they chose and what that may mean. " * 2
-Answer = Callable[[Payload], Any]
+Palate = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
@@ -220,3 +221,22 @@ def test_what_is_wrong_with_one_request_is_its_own(body: str) -> None:
 
     found = replies(FlakyServer(answer), ask(map(str, range(20))), concurrency=1)
     assert [key for key, reply in found.items() if reply.text is None] == ["0", "1"]
+
+
+def test_the_command_line_takes_variables_and_keeps_them(palate: Palate, tmp_path: Path) -> None:
+    small_dataset(tmp_path)
+    data = tmp_path / "dataset"
+    words = ["summarise", "items", data, "--backend", "openai", "--model", "tiny", "--name", "a", "--source", "text"]
+    with running(FlakyServer(lambda _: said(GOOD))) as server:
+        words += ["--base-url", server.url, "--chat-template-kwargs"]
+        code, _, err = palate(*words, "{enable_thinking: false}")
+        assert code == 2
+        assert "is not a JSON object. Write it like" in err
+        code, _, err = palate(*words, '{"enable_thinking": false}')
+        assert code == 0, err
+        assert all(one["chat_template_kwargs"] == {"enable_thinking": False} for one in server.payloads)
+        made = json.loads((data / "summaries/items/a/summaries.json").read_text())["made"]
+        assert made["backend"]["chat_template_kwargs"] == {"enable_thinking": False}
+        code, _, err = palate(*words[:-1])  # without: other answers
+        assert code == 2
+        assert "made with another backend" in err

@@ -100,9 +100,10 @@ def test_an_answer_is_scored_after_an_empty_thought(
         (f"<think>Hm.\n</think>\n\n{GOOD}", False, GOOD),
         (f"Hm.\n</think>\n\n{GOOD}", True, GOOD),
         (f"Hm.\n</think>\n\n{GOOD}", False, GOOD),
-        (f"Hm. </think> No. <think>Hm.</think>{GOOD}", False, GOOD),
+        (f"Hm. </think> <think>No.</think>{GOOD}", False, GOOD),
+        (f"Hm. </think> No. </think>{GOOD}", True, GOOD),
         ("<think>The user likes", False, None),
-        (f"{GOOD} <think>But", False, None),
+        (f"{GOOD} <think>But", False, f"{GOOD} <think>But"),  # no summary either: see check_summary
         ("Hm.</think>", True, ""),
         (f"[THINK]Hm.[/THINK]{GOOD}", False, GOOD),
         (f"<seed:think>Hm.</seed:think>{GOOD}", False, GOOD),

@@ -72,6 +72,12 @@ def test_the_prompt_does_not_see_the_answer(model: ChatModel, picture: Picture) 
     torch.testing.assert_close(taught, asked, atol=1e-5, rtol=1e-5)
 
 
-def test_an_answer_to_words_alone_has_its_types_too(model: ChatModel) -> None:
-    row = model.encode(Chat(("Would the user take it?",)), "Yes")
+def test_words_alone_are_read_as_they_are_beside_pictures(model: ChatModel, picture: Picture) -> None:
+    words, shown = Chat(("Would the user take it?",)), Chat((picture, "Would the user take it, or something else?"))
+    row = model.encode(words, "Yes")
     assert row.per_token["token_type_ids"].tolist() == [0] * (len(row) - row.answer) + [1] * row.answer
+    question = model.encode(words)
+    with torch.inference_mode():
+        alone = model.model(**model.collate([question])).logits[0]
+        together = model.model(**model.collate([question, model.encode(shown)])).logits[0, : len(question)]
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
