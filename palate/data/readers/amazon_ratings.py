@@ -7,7 +7,8 @@ from pathlib import Path
 import polars as pl
 
 from palate.data.readers.base import Source
-from palate.data.readers.text import Delimited, open_text, scan_delimited, unreadable
+from palate.data.readers.lines import open_text
+from palate.data.readers.text import Delimited, scan_delimited, unreadable
 from palate.errors import PalateError
 
 _NAMES = ("user", "item", "weight", "timestamp")
