@@ -95,7 +95,8 @@ def prepare(
         ),
     ] = "keep",
     max_users: Annotated[
-        int | None, typer.Option(help="Draw at most so many users by the seed.", rich_help_panel=_FILTERS)
+        int | None,
+        typer.Option(help="Draw at most this many of the users that are left, by the seed.", rich_help_panel=_FILTERS),
     ] = None,
     ties: Annotated[
         str,
