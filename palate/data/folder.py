@@ -11,7 +11,8 @@ FILES = ("manifest.json", "interactions.parquet", "users.parquet", "items.parque
 # Only of a dataset that was prepared with --disliked-at-most. It belongs to its interactions, so it is never carried.
 DISLIKES = "dislikes.parquet"
 # What others have put beside the dataset: it takes hours to make again, or cannot be made again.
-CARRIED = ("features", "images", "summaries")
+IMAGES = "images"
+CARRIED = ("features", IMAGES, "summaries")
 # Made again where it is used, so it may go.
 DERIVED = ("neighbours",)
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from palate.data.identity import check_ids
 from palate.data.readers.base import Source, TimeUnit
 from palate.data.readers.text import unreadable
 from palate.errors import PalateError
@@ -118,6 +119,8 @@ def encode(source: Source) -> Log:
     del blocks
     users, user_ids = _by_first_use(whole.pop("user"), ids.pop("user"))
     items, item_ids = _by_first_use(whole.pop("item"), ids.pop("item"))
+    check_ids(user_ids, source.where, "user")
+    check_ids(item_ids, source.where)
     times = _milliseconds(whole.pop("timestamp"), source) if "timestamp" in whole else None
     weights = whole.pop("weight").astype(np.float32, copy=False) if "weight" in whole else None
     return Log(users, items, user_ids, item_ids, times, weights)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import polars as pl
 
 from palate.data.readers.base import ReaderOptions, Source, TimeUnit
+from palate.data.readers.cells import typed_columns
 from palate.data.readers.find import uncompressed
 from palate.data.readers.pictures import pictures_of
 from palate.data.readers.shape import explain_cell, pick_columns, shape_catalogue, shape_interactions
 from palate.data.readers.text import Delimited, columns_of, open_text, scan_delimited, unreadable
+from palate.data.unpacked import holds_pictures, parquet_column, unpack
 from palate.errors import PalateError
 
 _TEXT = (".csv", ".tsv", ".txt")
@@ -41,14 +43,17 @@ class Table:
         if len(units) > 1:
             raise PalateError(f"{source}: the files write their times in different ways", "Make them alike.")
         unit = units.pop()
-        catalogue = None
+        catalogue, inside = None, None
+        report: dict[str, Any] = {}
         home = (options.catalogue or files[0]).parent
         if options.catalogue is not None:
-            catalogue = _read_catalogue(options.catalogue, options.item_columns)
+            catalogue, inside, report = _read_catalogue(options.catalogue, options)
         elif options.item_columns:
             raise PalateError("--item-columns is given without --catalogue", "Name the file: --catalogue FILE.")
         images: dict[str, str] = {}
-        if catalogue is not None and "image" in catalogue.columns:
+        if inside is not None:
+            root = inside
+        elif catalogue is not None and "image" in catalogue.columns:
             # The catalogue says where the pictures are: relative to --images, or to its own folder.
             root = options.images or home
             if not root.is_dir():
@@ -62,6 +67,7 @@ class Table:
             images=images,
             root=root,
             time_unit=options.time_unit if unit == "auto" else unit,
+            report=report,
             explain=lambda row: _explain(row, files, columns),
         )
 
@@ -128,13 +134,16 @@ def _explain(row: int | None, files: list[Path], columns: Mapping[str, str]) -> 
     return PalateError(f"{files[0]} changed while it was read", "Run the command again.")
 
 
-def _read_catalogue(path: Path, columns: Mapping[str, str]) -> pl.DataFrame:
+def _read_catalogue(path: Path, options: ReaderOptions) -> tuple[pl.DataFrame, Path | None, dict[str, Any]]:
+    """The catalogue, where its pictures were unpacked to if it holds any, and counts of pictures left out."""
     if not path.is_file():
         raise PalateError(f"--catalogue {path} is not a file", "Give a Parquet or CSV file with a row an item.")
     name = uncompressed(path.name).lower()
+    columns, inside = options.item_columns, None
+    report: dict[str, Any] = {}
     try:
         if name.endswith(".parquet"):
-            frame = pl.read_parquet(path)
+            frame, inside, report = _read_parquet_catalogue(path, options)
         elif name.endswith(_TEXT):
             frame = _read_text_catalogue(path, columns)
         else:
@@ -143,13 +152,26 @@ def _read_catalogue(path: Path, columns: Mapping[str, str]) -> pl.DataFrame:
             )
     except (OSError, pl.exceptions.PolarsError) as error:
         raise unreadable(path, error) from None
-    return shape_catalogue(frame, columns, str(path))
+    return shape_catalogue(frame, columns, str(path)), inside, report
+
+
+def _read_parquet_catalogue(path: Path, options: ReaderOptions) -> tuple[pl.DataFrame, Path | None, dict[str, Any]]:
+    kinds, image = pl.read_parquet_schema(path), options.item_columns.get("image", "image")
+    if image not in kinds or not holds_pictures(kinds[image]):
+        return pl.read_parquet(path), None, {}
+    if options.images is not None:
+        raise PalateError(
+            f"--images {options.images} is given, and {path} holds pictures itself", "Leave --images out."
+        )
+    frame = pl.read_parquet(path, columns=[name for name in kinds if name != image])
+    names, folder, report = unpack(parquet_column(path, image))
+    return frame.with_columns(names.alias(image)), folder, report
 
 
 def _read_text_catalogue(path: Path, columns: Mapping[str, str]) -> pl.DataFrame:
-    """Ids, titles and paths stay text (an id keeps its leading zeros); other columns may turn out to be numbers."""
+    """Ids, titles and paths stay text (an id keeps its leading zeros); other columns of numbers become numbers."""
     separator = _separator(path)
     there = scan_delimited(path, separator).columns
     fixed = {"item_id", "item", "itemId", "title", "image", *(columns.get(n, n) for n in ("item_id", "title", "image"))}
-    overrides = dict.fromkeys((name for name in there if name in fixed), pl.String)
-    return pl.read_csv(path, separator=separator, schema_overrides=overrides, infer_schema_length=None)
+    frame = pl.read_csv(path, separator=separator, infer_schema=False)
+    return frame.with_columns(typed_columns(frame, [name for name in there if name in fixed], truth=True))
