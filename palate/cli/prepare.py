@@ -125,6 +125,12 @@ def prepare(
         bool,
         typer.Option("--keep-unseen", help="Keep catalogue items nobody has touched yet.", rich_help_panel=_FILTERS),
     ] = False,
+    clean_text: Annotated[
+        bool,
+        typer.Option(
+            "--clean-text", help="Take HTML tags and entities out of titles and texts.", rich_help_panel=_FILTERS
+        ),
+    ] = False,
     split: Annotated[
         str,
         typer.Option(
@@ -164,10 +170,13 @@ def prepare(
     For example: palate prepare ml-100k --reader movielens --min-rating 4 --k-core 5 --out data/ml-100k
     """
     from palate.data.doctor import Level
+    from palate.data.doctor.content import missing_pictures
+    from palate.data.doctor.ids import undescribed_items
     from palate.data.doctor.order import id_order
     from palate.data.doctor.times import no_times
-    from palate.data.folder import carried
+    from palate.data.folder import IMAGES, carried
     from palate.data.prepare import prepare as make
+    from palate.data.unpacked import is_unpacked
 
     _check_target(out, overwrite)
     dataset = make(
@@ -176,6 +185,7 @@ def prepare(
         name=name,
         seed=seed,
         keep_unseen=keep_unseen,
+        clean_text=clean_text,
         columns=parse_mapping(columns, "--columns"),
         catalogue=catalogue,
         item_columns=parse_mapping(item_columns, "--item-columns"),
@@ -203,13 +213,16 @@ def prepare(
     )
     kept = carried(out) if overwrite else []
     dataset.save(out, replace=overwrite)
+    if is_unpacked(dataset.catalogue.root):  # the pictures are those of the new catalogue
+        kept = [name for name in kept if name != IMAGES]
     if json_:
         print(json.dumps({**dataset.manifest, "fingerprint": dataset.fingerprint}, indent=2, ensure_ascii=False))
     else:
         _show(dataset, out)
-    for finding in [*no_times(dataset), *id_order(dataset)]:
-        if finding.level in (Level.WARNING, Level.ERROR):
-            typer.echo(f"Warning: {finding.message} See `palate doctor`.", err=True)
+    for check in (no_times, id_order, undescribed_items, missing_pictures):
+        for finding in check(dataset):
+            if finding.level in (Level.WARNING, Level.ERROR):
+                typer.echo(f"Warning: {finding.message} See `palate doctor`.", err=True)
     if kept:
         folders = " and ".join(f"{name}/" for name in kept)
         typer.echo(

@@ -13,8 +13,9 @@ import numpy.typing as npt
 import polars as pl
 
 from palate.data.catalogue import Catalogue
-from palate.data.folder import CARRIED, DISLIKES, DROPPED, check_replaceable
+from palate.data.folder import CARRIED, DISLIKES, DROPPED, IMAGES, check_replaceable
 from palate.data.sequences import Sequences, offsets_of
+from palate.data.unpacked import copy_pictures, is_unpacked
 from palate.errors import PalateError
 from palate.files import atomic_folder, digest, read_json, write_json
 from palate.tables import read_parquet, scan_parquet
@@ -165,7 +166,8 @@ class Dataset:
     def save(self, folder: Path | str, *, replace: bool = False) -> None:
         """Write the whole folder, or nothing: interactions, items and users as Parquet, manifest as JSON.
 
-        Pictures stay where they are; a dataset whose pictures lie inside its own folder may be moved as a whole.
+        Pictures stay where they are, except those that came inside a table: they go into ``images/``. A dataset whose
+        pictures lie inside its own folder may be moved as a whole.
         A replaced dataset's ``features/``, ``images/`` and ``summaries/`` are carried over; stores that no longer fit
         say so when they are used.
 
@@ -175,13 +177,15 @@ class Dataset:
         if replace:
             check_replaceable(Path(folder))
         pictures, home = self.catalogue.root.resolve(), Path(folder).resolve()
+        unpacked = is_unpacked(self.catalogue.root)
         within = pictures != home and pictures.is_relative_to(home)
         columns: dict[str, Any] = {"user": self.rows_user.astype(np.uint32), "item": self.items, "part": self.parts}
         if self.timestamps is not None:
             columns["timestamp"] = self.timestamps
         if self.weights is not None:
             columns["weight"] = self.weights
-        with atomic_folder(folder, replace=replace, carry=CARRIED) as part:
+        carry = [name for name in CARRIED if not (unpacked and name == IMAGES)]
+        with atomic_folder(folder, replace=replace, carry=carry) as part:
             pl.DataFrame(columns).write_parquet(part / "interactions.parquet")
             pl.DataFrame({"user_id": self.user_ids}).write_parquet(part / "users.parquet")
             self.catalogue.save(part / "items.parquet")
@@ -194,6 +198,9 @@ class Dataset:
             if dropped is not None and len(dropped):
                 dropped.write_parquet(part / DROPPED)
             manifest["image_root"] = pictures.relative_to(home).as_posix() if within else str(pictures)
+            if unpacked:
+                copy_pictures(self.catalogue.frame["image"], self.catalogue.root, part / IMAGES)
+                manifest["image_root"] = IMAGES
             write_json(part / "manifest.json", manifest)
 
     @classmethod

@@ -14,7 +14,8 @@ DISLIKES = "dislikes.parquet"
 # Items that the filters left out. Not of datasets where there are none.
 DROPPED = "dropped.parquet"
 # What others have put beside the dataset: it takes hours to make again, or cannot be made again.
-CARRIED = ("features", "images", "summaries")
+IMAGES = "images"
+CARRIED = ("features", IMAGES, "summaries")
 # Made again where it is used, so it may go.
 DERIVED = ("neighbours",)
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from palate.data.identity import check_ids
 from palate.data.moments import read_times
 from palate.data.readers.base import Source
 from palate.data.readers.text import unreadable
@@ -138,6 +139,8 @@ def encode(source: Source) -> Log:
     del blocks
     users, user_ids = _by_first_use(whole.pop("user"), ids.pop("user"))
     items, item_ids = _by_first_use(whole.pop("item"), ids.pop("item"))
+    check_ids(user_ids, source.where, "user")
+    check_ids(item_ids, source.where)
     times, beyond = read_times(clocks, source) if clocks else (None, None)
     return Log(users, items, user_ids, item_ids, times, whole.get("weight"), beyond=beyond)
 
