@@ -45,7 +45,9 @@ def fetch(
     try:
         with quiet():
             return load()
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, TypeError) as error:
+    except PalateError:
+        raise
+    except Exception as error:  # transformers, its parsers and the hub's HTTP client have kinds of their own
         text = " ".join(str(error).split())
         if "trust_remote_code" in text:
             remedy = "Read that code; if you trust it, give --trust-remote-code."

@@ -43,6 +43,8 @@ def option_logits(
     run = model.core if run is None else run
     if model.short_head is None:
         model.short_head = _is_faithful(model, tokens)
+    if "output_router_logits" in inspect.signature(type(model.core).forward).parameters:
+        inputs = {**inputs, "output_router_logits": False}  # for a loss of its own, which knows plain masks only
     return _short(model, run, inputs, ends, tokens) if model.short_head else _whole(model, run, inputs, ends, tokens)
 
 
@@ -55,7 +57,7 @@ def _short(
     def few(hidden: Tensor) -> Tensor:
         last = hidden[rows.to(hidden.device), ends.to(hidden.device)]
         chosen = tokens.to(head.weight.device)
-        logits = last.float() @ head.weight[chosen].float().T
+        logits: Tensor = last.float() @ head.weight[chosen].float().T
         return logits if getattr(head, "bias", None) is None else logits + head.bias[chosen].float()
 
     with _replaced(head, few):

@@ -59,17 +59,21 @@ def adapted_layers(model: ChatModel, projector: bool) -> list[str]:
     return found
 
 
-@cache
-def _goes_past(kind: type[nn.Module], layer: str) -> bool:
+def _goes_past(kind: type[Any], layer: str) -> bool:
     """Whether a module hands a layer's weight to a kernel in place of calling the layer (Mamba's ``out_proj``).
 
     An adapter on such a layer would learn nothing, or act on some machines only.
     """
+    direct = rf"\bself\.{re.escape(layer)}\.weight\b(?!\.(?:dtype|device|shape|ndim))"
+    return re.search(direct, _source(kind)) is not None
+
+
+@cache
+def _source(kind: Any) -> str:
     try:
-        source = inspect.getsource(kind)
+        return inspect.getsource(kind)
     except (OSError, TypeError):
-        return False
-    return re.search(rf"\bself\.{re.escape(layer)}\.weight\b(?!\.(?:dtype|device|shape|ndim))", source) is not None
+        return ""
 
 
 def peft_config(model: ChatModel, settings: LoraConfig) -> Any:

@@ -117,8 +117,8 @@ def open_parts(
     )
     if prompt.images != "none" and not chat.sees:
         raise PalateError(
-            f"the prompt shows pictures, and '{model.name}' takes none",
-            "Use --images none, or choose a model that sees.",
+            f"the prompt shows pictures, and '{model.name}' ({chat.family}) is read as a text model, which takes none",
+            "Use --images none, or choose an image-text-to-text model (docs/mllm-models.md).",
         )
     _try_out(chat, prompt)
     base = BaseModel(

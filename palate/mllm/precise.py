@@ -30,7 +30,7 @@ class Float32(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
-        if func is torch.Tensor.dtype.__get__:  # type: ignore[attr-defined]
+        if func == torch.Tensor.dtype.__get__:  # type: ignore[attr-defined]
             return torch.float32 if func(*args) in _HALF else func(*args)
         if name in ("__get__", "__set__"):  # of shape, device, data ...: nothing is computed
             return func(*args)

@@ -17,7 +17,7 @@ pytest.importorskip("transformers")
 pytest.importorskip("trl")
 
 from sft_helpers import small_dataset, tiny_settings
-from test_packed import lessons_of, logits
+from test_packed import logits
 from tiny_families import TEXT, VISION, tiny_family
 from tiny_llms import TEXT_FAMILIES, VISION_FAMILIES
 
@@ -26,9 +26,10 @@ from palate.mllm.backends.base import Reply, Request
 from palate.mllm.backends.local import LocalBackend
 from palate.mllm.chat import Chat, Picture
 from palate.mllm.loading import open_model
+from palate.mllm.opened import open_parts
 from palate.mllm.option_trainer import CaseCollator, can_pack
 from palate.mllm.scorer import Scorer
-from palate.mllm.sft import fine_tune
+from palate.mllm.sft import Plan, fine_tune, make_lessons
 from palate.rankers.registry import load_recommender
 
 pytestmark = pytest.mark.slow
@@ -123,9 +124,10 @@ def test_scores_are_the_models_own(model: Model, tmp_path: Path, family: str, dt
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_packed_where_it_changes_nothing(dataset: Dataset, model: Model, family: str, dtype: str) -> None:
-    parts, examples = lessons_of(
-        dataset, model(family), model={"dtype": dtype}, prompt={"images": "both" if sees(family) else "none"}
-    )
+    prompt = {"images": "both" if sees(family) else "none"}
+    plan = Plan.of(tiny_settings(model(family), model={"dtype": dtype}, prompt=prompt))
+    parts = open_parts(dataset, plan.model, plan.prompt)
+    examples = make_lessons(dataset, parts, plan.examples, seed=0).examples
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         packs = can_pack(parts.model, examples)

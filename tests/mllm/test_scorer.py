@@ -233,11 +233,11 @@ def test_pictures_that_cannot_be_batched_are_refused(
 
     def more(self: Any, *args: Any, **kwargs: Any) -> Any:
         made = plain(self, *args, **kwargs)
-        made["cross_attention_mask"] = torch.ones(*made["input_ids"].shape, 1, 4)
+        made["grids"] = [[2, 2]]
         return made
 
     monkeypatch.setattr(type(model.processor), "__call__", more)
-    with pytest.raises(PalateError, match=r"\(llava\) come with 'cross_attention_mask'"):
+    with pytest.raises(PalateError, match=r"\(llava\) come with 'grids'"):
         model.encode(Chat((pictures[0], "Which?")))
     model.encode(Chat(("Which?",)))  # text alone is fine
 

@@ -20,21 +20,19 @@ _EXPERTS = {
     "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16,
 }  # fmt: skip
 _SSM = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_n_groups": 1, "mamba_chunk_size": 16}
-_MLA = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8}
-# Text families: what their configuration has besides the usual.
+# Text families: what their configuration has besides the usual. A window of 16 is shorter than every prompt.
 TEXT: dict[str, dict[str, Any]] = {
     "bamba": {**_SSM, "attn_layer_indices": [1]},
     "cohere2": {"logit_scale": 0.25, "sliding_window": 16},
     "falcon_h1": {**_SSM, "mamba_d_ssm": 64, "lm_head_multiplier": 4.0},
-    "gemma2": {"sliding_window": 16},
+    "gemma2": {"sliding_window": 4096},
     "gemma3_text": {"sliding_window": 16},
     "glm4": {},
-    "gpt_oss": {"sliding_window": 16, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "gpt_oss": {"sliding_window": 4096, "num_local_experts": 4, "num_experts_per_tok": 2},
     "granite": {"logits_scaling": 8.0},
     "hyperclovax": {"logits_scaling": 8.0},
     "lfm2": {"layer_types": ["conv", "full_attention"]},
     "mamba": {"state_size": 4},
-    "minicpm3": {**_MLA, "head_dim": 16, "dim_model_base": 8},
     "mistral": {"sliding_window": 16},
     "nanochat": {},
     "olmo2": {},
