@@ -87,7 +87,7 @@ class ItemKNN(Recommender):
             values, columns, offsets = (tensors[key].numpy() for key in ("values", "columns", "offsets"))
             matrix = sparse.csr_matrix((values, columns, offsets), shape=(num_items + 1, num_items + 1))
             matrix.check_format(full_check=True)  # compiled code reads these positions unchecked later on
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, TypeError) as error:
             raise PalateError(f"{folder} holds no similarities of {num_items} items ({error})", REMEDY) from None
         return cls(matrix, config)
 
