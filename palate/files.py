@@ -15,6 +15,7 @@ from palate.errors import PalateError
 from palate.exchange import exchange
 from palate.exhausted import writing
 from palate.leftovers import beside, holding, new_part, remove, sweep
+from palate.small_files import parse_json, read_small
 
 
 @contextmanager
@@ -133,13 +134,7 @@ def write_json(path: Path | str, value: Any) -> None:
 
 def read_json(path: Path | str) -> Any:
     """Read JSON; a missing or broken file is one clear error that names it."""
-    path = Path(path)
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise PalateError(f"{path} does not exist", "Check the path.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise PalateError(f"{path} is not valid JSON ({error})", "Make the artefact again.") from None
+    return parse_json(read_small(path), str(path), "Make the artefact again.")
 
 
 def digest(*parts: bytes | str) -> str:

@@ -10,6 +10,7 @@ import typer
 
 from palate.cli.paths import empty_path, path_names
 from palate.errors import PalateError, suggest
+from palate.small_files import parse_toml
 from palate.toml import read_toml, to_toml
 
 # Where the callback of --config leaves a recipe's sub-tables for the callback of --set.
@@ -145,9 +146,12 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
 def _value(text: str) -> Any:
     """A TOML literal, or else a plain word."""
     try:
-        read = tomllib.loads(f"v = {text}")
+        tomllib.loads(f"v = {text}")
     except tomllib.TOMLDecodeError:
         return text.strip()
+    except (ValueError, RecursionError):  # a literal that is none, as is told here:
+        pass
+    read = parse_toml(f"v = {text}", f"--set ...={text[:40]}", "Correct the value.")
     return read["v"] if len(read) == 1 else text.strip()  # a line break in the text could smuggle in another key
 
 

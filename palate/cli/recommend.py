@@ -132,7 +132,10 @@ def split_ids(text: str) -> list[str]:
     >>> split_ids('12, "a,b",7')
     ['12', 'a,b', '7']
     """
-    rows = list(csv.reader([text], skipinitialspace=True))
+    try:
+        rows = list(csv.reader([text], skipinitialspace=True))
+    except csv.Error as error:
+        raise PalateError(f"{text[:40]!r} is not a valid list of item ids ({error})", "Write ITEM,ITEM,...") from None
     return [item.strip() for item in rows[0] if item.strip()] if rows else []
 
 

@@ -11,6 +11,7 @@ import typer
 
 from palate.cli.options import ConfigFile
 from palate.errors import PalateError
+from palate.small_files import read_small
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 
@@ -146,10 +147,7 @@ def _key(file: Path | None) -> str | None:
         if given is None:
             return None
     else:
-        try:
-            given = file.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError:
-            raise PalateError(f"{file} holds no text", "Write the key into it, in one line.") from None
+        given = read_small(file, "Write the key into a file, in one line.", 64 * 1024)
     key = given.strip()
     if not key or len(key.split()) != 1 or not key.isascii():
         raise PalateError(f"{where} holds no key", "Give it one line of ASCII without spaces.")

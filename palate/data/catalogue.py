@@ -124,6 +124,19 @@ class Catalogue:
             ) from None
         return np.concatenate([[False], mask])
 
+    def check_types(self) -> None:
+        """Refuse ids, titles or picture paths that are no text.
+
+        Raises:
+            PalateError: naming the column.
+        """
+        for name in RESERVED:
+            kind = self.frame.schema[name]
+            if kind != pl.String and (name == "item_id" or kind != pl.Null):
+                raise PalateError(f"the column '{name}' of the catalogue is not text ({kind})", "Make it again.")
+        if self.frame["item_id"].null_count():
+            raise PalateError("an item of the catalogue has no id", "Make it again.")
+
     @cached_property
     def fingerprint(self) -> str:
         """Hash of all rows and columns: changes when any item, text or image path changes."""
@@ -141,7 +154,9 @@ class Catalogue:
             PalateError: the file is missing, cut off, or no catalogue.
         """
         try:
-            return cls(read_parquet(path), root or path.parent)
+            made = cls(read_parquet(path), root or path.parent)
+            made.check_types()
+            return made
         except (OSError, pl.exceptions.PolarsError) as error:
             raise PalateError(f"{path} is damaged ({error})", "Make the dataset or run it belongs to again.") from None
         except PalateError as error:

@@ -228,6 +228,10 @@ class Dataset:
         catalogue = Catalogue.load(folder / "items.parquet", folder / manifest["image_root"])
         _check_range(folder, "user", frame["user"], 0, len(user_ids) - 1)
         _check_range(folder, "item", frame["item"], 1, len(catalogue))
+        _check_range(folder, "part", frame["part"], min(Part), max(Part))
+        _check_optional(folder, frame)
+        if user_ids.dtype != pl.String or user_ids.null_count():
+            raise PalateError(f"{folder} is damaged (a user's id is not text)", "Run `palate prepare` again.")
         counts = np.bincount(frame["user"].to_numpy(), minlength=len(user_ids)).astype(np.int64)
         dislikes, dislike_times = None, None
         if "dislikes" in manifest or (folder / DISLIKES).is_file():
@@ -265,9 +269,23 @@ def _load_dislikes(folder: Path, num_users: int, num_items: int) -> tuple[Sequen
         raise PalateError(f"{folder} is damaged ({error})", "Run `palate prepare` again.") from None
     _check_range(folder, "user", frame["user"], 0, num_users - 1)
     _check_range(folder, "item", frame["item"], 1, num_items)
+    _check_optional(folder, frame)
     lengths = np.bincount(frame["user"].to_numpy(), minlength=num_users).astype(np.int64)
     times = frame["timestamp"].to_numpy() if "timestamp" in frame.columns else None
     return Sequences(frame["item"].to_numpy().astype(np.int32), offsets_of(lengths)), times
+
+
+def _check_optional(folder: Path, frame: pl.DataFrame) -> None:
+    """Times are whole numbers and weights finite ones; a column that is there has one in each row."""
+    for name in ("timestamp", "weight"):
+        if name not in frame.columns:
+            continue
+        column, kind = frame[name], frame.schema[name]
+        sound = kind.is_integer() if name == "timestamp" else kind.is_float() and bool(column.is_finite().all())
+        if not sound or column.null_count():
+            raise PalateError(
+                f"{folder} is damaged (the {name} of an interaction is no number)", "Run `palate prepare` again."
+            )
 
 
 def _check_range(folder: Path, name: str, column: pl.Series, least: int, most: int) -> None:
@@ -279,7 +297,8 @@ def _check_range(folder: Path, name: str, column: pl.Series, least: int, most: i
     low, high = column.min(), column.max()
     if column.null_count() or (isinstance(low, int) and low < least) or (isinstance(high, int) and high > most):
         article = "an" if name == "item" else "a"
+        known = "there is not" if name == "part" else "it does not have"
         raise PalateError(
-            f"{folder} is damaged (interactions of {article} {name} that it does not have)",
+            f"{folder} is damaged (interactions of {article} {name} that {known})",
             "Run `palate prepare` again.",
         )

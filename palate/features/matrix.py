@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,9 @@ from palate.features.encoders import Precision
 from palate.features.folders import command_of, refuse_existing, store_folder
 from palate.features.store import FeatureStore, write_store
 from palate.files import digest, file_digest, read_json
+from palate.small_files import parse_json
 from palate.tables import read_parquet
+from palate.tensors import load_array
 
 _ID_COLUMNS = ("item_id", "item", "itemId", "id", "asin")
 
@@ -153,7 +154,7 @@ def _id_list(value: Any, path: Path) -> list[str]:
 
 def _read_npy(path: Path) -> tuple[list[str] | None, npt.NDArray[Any]]:
     try:
-        return None, np.load(path, mmap_mode="r", allow_pickle=False)
+        return None, load_array(path, mapped=True)
     except (OSError, ValueError, EOFError) as error:
         raise PalateError(
             f"{path} cannot be read as .npy ({error})", "Save it with numpy.save, numbers only."
@@ -174,10 +175,7 @@ def _read_safetensors(path: Path) -> tuple[list[str] | None, npt.NDArray[Any]]:
     except (OSError, SafetensorError) as error:
         raise PalateError(f"{path} cannot be read as .safetensors ({error})", "Save it again.") from None
     if "ids" in metadata:
-        try:
-            return _id_list(json.loads(metadata["ids"]), path), values
-        except json.JSONDecodeError as error:
-            raise PalateError(f"{path}: the metadata 'ids' is not JSON ({error})", "Give a JSON list.") from None
+        return _id_list(parse_json(metadata["ids"], f"{path}: the metadata 'ids'", "Give a JSON list."), path), values
     if len(others) > 1:
         raise PalateError(f"{path} has the tensors 'ids' and 'item_ids', and either may be the ids", "Keep one.")
     for key, tensor in others:

@@ -35,6 +35,7 @@ from palate.features.whitening import COMPONENTS, Whitening
 from palate.files import atomic_folder, digest, read_json, write_json
 from palate.leftovers import sweep
 from palate.progress import track
+from palate.tensors import load_array
 
 __all__ = [
     "CO_OCCURRENCE",
@@ -142,7 +143,7 @@ class NeighbourList:
             raise PalateError(f"the list of neighbours {folder} is of other items than the catalogue's", again)
         try:
             names = [name for name in ("items", "values", "centre", "basis") if (folder / f"{name}.npy").exists()]
-            arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in names}
+            arrays = {name: load_array(folder / f"{name}.npy") for name in names}
             whitening = Whitening(arrays["centre"], arrays["basis"]) if "basis" in arrays else None
             made = cls(str(info["source"]), arrays["items"], arrays["values"], info, whitening)
             problem = _problem(made, len(catalogue) + 1)

@@ -21,6 +21,7 @@ from palate.files import digest
 from palate.mllm.fingerprint import weights_fingerprint
 from palate.mllm.model import ChatModel
 from palate.mllm.processors import open_processor
+from palate.tensors import check_finite
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTISATIONS = ("4bit", "8bit")
@@ -211,6 +212,8 @@ def _adapted(name: str, model: Any, folder: Path, device: torch.device) -> Any:
     ours = set(peft.get_peft_model_state_dict(made, save_embedding_layers=False))
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
         theirs = set(file.keys())
+        for key in theirs:
+            check_finite(folder / "adapter_model.safetensors", {key: file.get_tensor(key)}, "Train the run again.")
     # Whole layers saved along (embeddings) need not be the adapter's own.
     strange = sorted({*(ours - theirs), *(key for key in theirs - ours if ".lora_" in key)})
     if strange:

@@ -97,7 +97,7 @@ class ItemKNN(Recommender):
             counts = tensors.get("counts")
             if counts is not None and counts.shape != (num_items + 1,):
                 raise ValueError(f"counts {tuple(counts.shape)}")
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, TypeError) as error:
             raise PalateError(f"{folder} holds no similarities of {num_items} items ({error})", REMEDY) from None
         return cls(matrix, config, counts)
 

@@ -104,7 +104,10 @@ class Recommendations:
                 "score": scores.cpu().float().numpy().ravel(),
             }
         )
-        return frame.filter(pl.Series(found > 0))
+        answer = frame.filter(pl.Series(found > 0))
+        if not answer["score"].is_finite().all():
+            raise PalateError(f"{self.run.folder}: its scores are NaN or infinite", "Train it again.")
+        return answer
 
     @cached_property
     def _names(self) -> tuple[pl.Series, pl.Series]:

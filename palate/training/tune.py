@@ -29,6 +29,7 @@ from palate.lock import alone
 from palate.rankers.field_bags import FIELDS
 from palate.rankers.registry import load_recommender
 from palate.runs import Run
+from palate.small_files import json_rows
 from palate.training.config import TrainerConfig
 from palate.training.fit import train as fit
 from palate.training.search_space import Choices, TuneRecipe
@@ -324,4 +325,4 @@ class _Search:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    return list(json_rows(path)) if path.is_file() else []

@@ -140,7 +140,7 @@ def read_rows(path: Path) -> Iterator[Row]:
 def _row(path: Path, number: int, line: bytes) -> Row:
     try:
         row = json.loads(line)
-    except ValueError:  # broken JSON and broken UTF-8 alike
+    except (ValueError, RecursionError):  # broken JSON, broken UTF-8, lists in lists in lists
         row = None
     if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in ("key", "text")):
         raise PalateError(
