@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from palate.data.images import MAX_BYTES
+from palate.errors import PalateError
 
 # How files of the formats that are opened begin (WebP: "RIFF", four bytes of length, "WEBP").
 _BEGINNINGS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"BM": ".bmp", b"RIFF": ".webp"}
@@ -58,18 +59,21 @@ def unpack(columns: Iterable[pl.Series]) -> tuple[pl.Series, Path, dict[str, int
                     report["pictures_too_large"] += 1
                 else:
                     name = f"{len(names) + 1:07}{ending}"
-                    (folder / name).write_bytes(picture)
+                    _write(folder / name, picture)
             names.append(name)
     return pl.Series(names, dtype=pl.String), folder, {key: count for key, count in report.items() if count}
 
 
 def parquet_column(path: Path, name: str) -> Iterator[pl.Series]:
     """A column of a Parquet file, some rows at a time: pictures need not fit into memory."""
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(_ROWS, columns=[name]):
-            frame = pl.from_arrow(pa.Table.from_batches([batch]))
-            assert isinstance(frame, pl.DataFrame)
-            yield frame[name]
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(_ROWS, columns=[name]):
+                frame = pl.from_arrow(pa.Table.from_batches([batch]))
+                assert isinstance(frame, pl.DataFrame)
+                yield frame[name]
+    except pa.ArrowException as error:
+        raise PalateError(f"{path}: the column '{name}' cannot be read ({error})", "Check the file.") from None
 
 
 def is_unpacked(folder: Path) -> bool:
@@ -87,6 +91,16 @@ def copy_pictures(names: Iterable[str | None], source: Path, folder: Path) -> No
             os.link(source / name, folder / name)
         except OSError:
             shutil.copyfile(source / name, folder / name)
+
+
+def _write(path: Path, picture: bytes) -> None:
+    try:
+        path.write_bytes(picture)
+    except OSError as error:
+        raise PalateError(
+            f"the pictures cannot be unpacked into {path.parent} ({error.strerror})",
+            "Name a folder with more room in the environment variable TMPDIR.",
+        ) from None
 
 
 def _only_named(column: pl.Series) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -18,6 +19,7 @@ from palate.data.tidy import MAX_TEXT, MAX_TITLE, tidy
 from palate.errors import PalateError
 
 IDS = ["a", "b", "c"]
+Palate = Callable[..., tuple[int, str, str]]
 LOG = pl.DataFrame({"user": ["u"] * 3, "item": IDS})
 
 
@@ -155,3 +157,25 @@ def test_structs_that_only_name_a_file_are_counted() -> None:
     data = from_frames(LOG, frame)
     assert data.manifest["reader_report"] == {"pictures_without_bytes": 1}
     assert data.manifest["counts"]["items_with_image"] == 1
+
+
+def test_a_data_set_that_is_replaced_keeps_no_pictures_of_the_old_catalogue(palate: Palate, tmp_path: Path) -> None:
+    LOG.write_parquet(tmp_path / "log.parquet")
+    words = ("prepare", tmp_path / "log.parquet", "--reader", "table", "--catalogue", tmp_path / "items.parquet")
+    for colours in (["red", "red", "red"], ["blue"]):
+        pictures = [png(colour) for colour in colours] + [None] * (3 - len(colours))
+        items(image=pictures).write_parquet(tmp_path / "items.parquet")
+        code, _, errors = palate(*words, "--out", tmp_path / "data", "--overwrite")
+        assert (code, "images/" in errors) == (0, False)
+        assert len(list((tmp_path / "data" / "images").iterdir())) == len(colours)
+    catalogue = Dataset.load(tmp_path / "data").catalogue
+    assert open_image(catalogue.image_path(1)).getpixel((0, 0)) == (0, 0, 255)
+
+
+def test_no_room_for_pictures_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(PalateError, match=r"cannot be unpacked into .* \(No space left on device\).*TMPDIR"):
+        from_frames(LOG, items(image=[png("red")] * 3))
