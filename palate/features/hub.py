@@ -52,7 +52,9 @@ def fetch(
         if "trust_remote_code" in text:
             remedy = "Read that code; if you trust it, give --trust-remote-code."
             raise PalateError(f"the model '{name}' brings code of its own", remedy) from None
-        if Path(name).expanduser().is_dir():
+        if isinstance(error, ImportError) and "torchvision" in text.lower():
+            remedy = f"Run `pip install torchvision`, or {instead}."
+        elif Path(name).expanduser().is_dir():
             remedy = "The folder must hold a model as transformers saves it (config.json, *.safetensors, ...)."
         else:
             remedy = (

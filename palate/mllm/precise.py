@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map
 from palate.mllm.model import ChatModel
 
 _HALF = (torch.bfloat16, torch.float16)
+_GATHERS = ("embedding", "__getitem__", "index_select")
 
 T = TypeVar("T")
 
@@ -38,6 +39,8 @@ class Float32(TorchFunctionMode):
         in_place = name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
         if in_place and isinstance(first, Tensor) and first.dtype in _HALF:
             return func(*args, **(kwargs or {}))  # a copy in fp32 would be changed instead
+        if name in _GATHERS:  # exact as it is: no need to convert a whole vocabulary
+            return tree_map(_raised, func(*args, **(kwargs or {})))
         return func(*tree_map(_raised, args), **tree_map(_raised, kwargs or {}))
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from palate.errors import PalateError
 from palate.mllm import pictured
 from palate.mllm.chat import Chat, Picture
 from palate.mllm.model import ChatModel, Encoded
@@ -120,18 +119,15 @@ def _common_length(rows: Sequence[Tensor]) -> int:
 
 
 def _last_picture_token(model: ChatModel, row: Encoded) -> int:
-    """Place of the last placeholder of a picture, or -1."""
+    """Place of the last placeholder of a picture, or -1; where nobody says which token that is, of the last token."""
     if not row.pictures:
         return -1
     config = model.core.config
-    token = getattr(config, "image_token_id", None)
+    names = ("image_token_id", "image_token_index")
+    told = [getattr(config, name, None) for name in names] + [getattr(model.processor, names[0], None)]
+    token = next((one for one in told if one is not None), None)
     if token is None:
-        token = getattr(config, "image_token_index", None)
-    if token is None:
-        raise PalateError(
-            f"'{model.name}' ({model.family}) does not say which token stands for a picture",
-            "Use --images none, or a model of a family that is tested (docs/mllm-models.md).",
-        )
+        return len(row) - 1
     places = (row.ids == token).nonzero()
     return int(places[-1]) if len(places) else -1
 

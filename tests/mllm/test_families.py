@@ -14,7 +14,7 @@ pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
 from sft_helpers import small_dataset, tiny_settings
-from tiny_families import tiny_family
+from tiny_families import blind_model, tiny_family
 
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
@@ -68,6 +68,14 @@ def test_logits_are_the_models_own_whatever_its_head_does(folder: Callable[[str]
     model = open_model(str(folder(family)))
     found = Scorer(model).logits(CHATS, ANSWERS)
     assert model.short_head
+    torch.testing.assert_close(found, own_logits(model, CHATS), atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama4", "cohere2_vision", "lfm2_vl"])
+@pytest.mark.filterwarnings("ignore:.*read as a whole")
+def test_models_whose_base_has_another_name_or_scale(family: str) -> None:
+    model = ChatModel(family, *blind_model(family), fingerprint="")
+    found = Scorer(model).logits(CHATS, ANSWERS)
     torch.testing.assert_close(found, own_logits(model, CHATS), atol=1e-4, rtol=1e-5)
 
 
@@ -205,7 +213,7 @@ def test_a_forward_that_fails_is_one_sentence(
         assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("family", ["mllama", "llava_onevision", "llava_next", "internvl"])
+@pytest.mark.parametrize("family", ["mllama", "llava_onevision", "internvl", "minicpmv4_6"])
 @pytest.mark.filterwarnings("ignore:.*read as a whole")
 def test_pictures_are_batched_by_their_shapes(folder: Callable[[str], Path], family: str) -> None:
     """None, one and two pictures in one batch score as they do alone."""

@@ -149,6 +149,7 @@ def test_two_steps_of_fine_tuning(dataset: Dataset, model: Model, tmp_path: Path
         model(family),
         prompt={"images": "both" if sees(family) else "none"},
         trainer={"keep": "last", "loss": loss},
+        lora={"dropout": 0.0} if family == "qwen3_next" else {},  # PEFT adapts its experts, without dropout only
     )
     run = fine_tune(dataset, out=tmp_path / "run", settings=settings, device="cpu")
     scores = load_recommender(run).score([[1, 3], [2]], torch.tensor([[5, 2, 8], [4, 7, 9]]))

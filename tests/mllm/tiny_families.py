@@ -314,12 +314,37 @@ def _internvl(folder: Path, family: str) -> None:
     )
 
 
+def _minicpm(folder: Path, family: str) -> None:
+    from transformers import MiniCPMV4_6ImageProcessorPil
+
+    names = {
+        "image_token": "<unk_image>", "video_token": "<unk_video>", "image_start_token": "<image>",
+        "image_end_token": "</image>", "slice_start_token": "<slice>", "slice_end_token": "</slice>",
+        "image_id_start_token": "<image_id>", "image_id_end_token": "</image_id>",
+    }  # fmt: skip
+    made = _with_tokens(picture="<unk_image>", **names)
+    vision = {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "image_size": 112, "patch_size": PATCH,
+    }  # fmt: skip
+    config = {
+        "text_config": text_config(made, "qwen3_5_text", **_LINEAR),
+        "vision_config": vision,
+        "insert_layer_id": 0,
+        "image_token_id": made.convert_tokens_to_ids("<unk_image>"),
+        "video_token_id": made.convert_tokens_to_ids("<unk_video>"),
+    }
+    pil = MiniCPMV4_6ImageProcessorPil(scale_resolution=112, max_slice_nums=1)
+    _save(folder, _model(family, config, _SEES), made, pil, {"processor_class": "MiniCPMV4_6Processor"})
+
+
 VISION: dict[str, Callable[[Path, str], None]] = {
     "aya_vision": _aya_vision,
     "gemma3": _gemma3,
     "internvl": _internvl,
     "llava_next": _llava_next,
     "llava_onevision": _llava_next,
+    "minicpmv4_6": _minicpm,
     "mllama": _mllama,
     "paligemma": _paligemma,
     "qwen2_vl": _qwen,
@@ -338,3 +363,29 @@ def tiny_family(folder: Path, family: str) -> Path:
         torch.manual_seed(0)
         (_text_model if family in TEXT else VISION[family])(folder, family)
     return folder
+
+
+def blind_model(family: str) -> tuple[Any, Any]:
+    """A model that sees, and a tokenizer alone: for families whose processors need torchvision."""
+    made = tokenizer("llama")
+    llama4 = text_config(made, "llama4_text", num_local_experts=2, intermediate_size_mlp=64, num_experts_per_tok=1)
+    tower = {key: value for key, value in _SIGLIP.items() if key not in ("model_type", "vision_use_head")}
+    config = {
+        "llama4": {
+            "text_config": llama4,
+            "vision_config": {
+                **tower, "vision_output_dim": 32, "projector_input_dim": 32, "projector_output_dim": 32,
+            },
+        },
+        "cohere2_vision": {
+            "text_config": text_config(made, "cohere2", sliding_window=4096, logit_scale=0.25),
+            "vision_config": _SIGLIP,
+        },
+        "lfm2_vl": {
+            "text_config": text_config(made, "lfm2", layer_types=["conv", "full_attention"]),
+            "vision_config": {**tower, "model_type": "siglip2_vision_model", "num_patches": 16},
+        },
+    }[family]  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return _model(family, config, _SEES).eval(), made
