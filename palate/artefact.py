@@ -9,6 +9,7 @@ from typing import Any
 
 from palate.errors import PalateError
 from palate.files import file_digest, read_json
+from palate.small_files import check_regular, json_rows, read_object
 from palate.toml import read_toml
 
 Facts = dict[str, Any]
@@ -24,20 +25,24 @@ def describe(path: Path | str) -> Facts:
     if path.is_dir():
         for marker, read_folder in _FOLDERS.items():
             if (path / marker).is_file():
-                return read_folder(path)
+                return _read(path, read_folder)
         return _folder(path)
-    if not path.is_file():
-        raise PalateError(f"{path} does not exist", "Check the path.")
+    check_regular(path)
     facts = {"bytes": path.stat().st_size, "digest": file_digest(path)}
     read = _FILES.get(path.suffix.lower())
     if read is None:
         return {"kind": f"file ({path.suffix or 'no suffix'})", **facts}
+    return {**_read(path, read), **facts}
+
+
+def _read(path: Path, read: Callable[[Path], Facts]) -> Facts:
     try:
-        return {**read(path), **facts}
+        return read(path)
     except PalateError:
         raise
     except Exception as error:  # every format has errors of its own; the file is what the user can mend
-        raise PalateError(f"{path} cannot be read ({error})", "It may be damaged, or not what its name says.") from None
+        told = str(error) if path.is_file() else f"{type(error).__name__}: {error}"
+        raise PalateError(f"{path} cannot be read ({told})", "It may be damaged, or not what its name says.") from None
 
 
 def kind_of(folder: Path) -> str | None:
@@ -88,13 +93,13 @@ def _dataset(folder: Path) -> Facts:
 
 
 def _store_line(folder: Path) -> str:
-    info = read_json(folder / "store.json")
+    info = read_object(folder / "store.json")
     unit = "terms" if info.get("layout") == "sparse" else "wide"
     return f"{info['encoder']['name']}, {info['width']} {unit}, {info['coverage']['items']:.1%} of the items"
 
 
 def _store(folder: Path) -> Facts:
-    info = read_json(folder / "store.json")
+    info = read_object(folder / "store.json")
     return {"kind": "feature store", **{key: value for key, value in info.items() if key not in ("format", "complete")}}
 
 
@@ -107,7 +112,8 @@ def _run(folder: Path) -> Facts:
 
     run = Run.open(folder)
     hidden = ("format", "model", "seed", "options", "environment", "finished")
-    rows = _rows(folder / "metrics.jsonl")
+    log = folder / "metrics.jsonl"
+    rows = list(json_rows(log)) if log.is_file() else []
     return {
         "kind": "run",
         "model": run.info["model"],
@@ -121,15 +127,9 @@ def _run(folder: Path) -> Facts:
     }
 
 
-def _rows(path: Path) -> list[Facts]:
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-
-
 def _bundle(folder: Path) -> Facts:
-    info = read_json(folder / "bundle.json")
-    if not isinstance(info, dict) or not isinstance(info.get("files"), dict):
+    info = read_object(folder / "bundle.json")
+    if not isinstance(info.get("files"), dict):
         raise PalateError(f"{folder / 'bundle.json'} is not a bundle's", "Check the path.")
     files = info.pop("files")
     return {
@@ -162,19 +162,19 @@ def _summaries(folder: Path) -> Facts:
     whole = path.read_bytes().rpartition(b"\n")[0].rpartition(b"\n")[2] if path.is_file() else b""
     try:
         last = json.loads(whole)["text"] if whole else None
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise PalateError(f"{path} is damaged", "Remove its last line.") from None
     return {
         **made,
         "kind": f"summaries of {made.get('kind')}",
         **facts,
-        **({"missing": read_json(missing)["reasons"]} if missing.is_file() else {}),
+        **({"missing": read_object(missing)["reasons"]} if missing.is_file() else {}),
         "last": last,
     }
 
 
 def _without_format(path: Path) -> Facts:
-    return {key: value for key, value in read_json(path).items() if key != "format"}
+    return {key: value for key, value in read_object(path).items() if key != "format"}
 
 
 def _folder(folder: Path) -> Facts:
@@ -209,23 +209,24 @@ def _safetensors(path: Path) -> Facts:
 
 
 def _npy(path: Path) -> Facts:
-    import numpy as np
+    from palate.tensors import load_array
 
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    array = load_array(path, mapped=True)
     return {"kind": "array", "dtype": str(array.dtype), "shape": list(array.shape)}
 
 
 def _jsonl(path: Path) -> Facts:
-    rows = _rows(path)
-    return {"kind": "JSON lines", "rows": len(rows), "last": rows[-1] if rows else None}
+    rows, last = 0, None
+    for row in json_rows(path, "Correct the line."):
+        rows, last = rows + 1, row
+    return {"kind": "JSON lines", "rows": rows, "last": last}
 
 
 def _json(path: Path) -> Facts:
     value = read_json(path)
-    return {
-        "kind": "JSON",
-        "keys" if isinstance(value, dict) else "length": list(value) if isinstance(value, dict) else len(value),
-    }
+    if isinstance(value, dict):
+        return {"kind": "JSON", "keys": list(value)}
+    return {"kind": "JSON", "length": len(value)} if isinstance(value, list) else {"kind": "JSON", "value": value}
 
 
 def _toml(path: Path) -> Facts:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from palate.errors import PalateError
+from palate.small_files import parse_toml, read_small
+
+_MOST_BYTES = 16 * 1024 * 1024
 
 
 def read_toml(path: Path | str) -> dict[str, Any]:
     """Read a TOML file; a missing or broken one is a clear error."""
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise PalateError(f"{path} does not exist", "Check --config.") from None
-    except OSError as error:
-        raise PalateError(f"{path} cannot be read ({error.strerror})", "Check --config.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PalateError(f"{path} is not valid TOML ({error})", "Correct the file.") from None
+    return parse_toml(read_small(path, "Check --config.", _MOST_BYTES), str(path), "Correct the file.")
 
 
 def to_toml(value: Any) -> str:

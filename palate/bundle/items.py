@@ -93,9 +93,8 @@ class BundleItems:
             if frame[index].to_list() != list(range(1, len(frame) + 1)):
                 raise PalateError(f"{path} is damaged: its indices do not count from 1", _REMEDY)
             pictures = frame[picture].cast(pl.String).to_list()
-            if frame.schema["item_id"] != pl.String or frame["item_id"].null_count():
-                raise PalateError(f"{path} is damaged: its item ids are no text", _REMEDY)
             catalogue = Catalogue(frame.drop(index, picture), folder / "images" if root is None else root)
+            catalogue.check_types()
         except (OSError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
             raise PalateError(f"{path} is damaged ({error})", _REMEDY) from None
         except PalateError as error:

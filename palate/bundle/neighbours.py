@@ -47,6 +47,7 @@ from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender
 from palate.runs import Run
 from palate.tables import read_parquet
+from palate.tensors import check_finite
 
 FOLDER = "neighbours"
 
@@ -189,6 +190,7 @@ def _open(bundle: Bundle, one: NeighbourList, facts: dict[str, Any]) -> Compared
     path, rows = bundle.folder / facts["file"], one.num_items + 1
     try:
         arrays = load_file(path)
+        check_finite(path, arrays, "Make the bundle again.")
         if facts.get("layout") == LAYOUT:
             words = _words(bundle, arrays, facts, rows)
             return Compared(facts, one, words.matrix, words)

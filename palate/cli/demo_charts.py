@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from palate.evaluation.chart import COLOURS
 from palate.files import atomic_file
 from palate.runs import Run
+from palate.small_files import json_rows
 
 
 def learning_curves(runs: Mapping[str, Run], path: Path | str) -> None:
@@ -26,8 +26,7 @@ def learning_curves(runs: Mapping[str, Run], path: Path | str) -> None:
         if not (run.folder / "metrics.jsonl").is_file():
             continue  # nothing to learn by steps: popularity, neighbours
         colour = COLOURS[number % len(COLOURS)]
-        lines = (run.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines]
+        rows = list(json_rows(run.folder / "metrics.jsonl"))
         metric = str(run.info["options"]["settings"]["trainer"]["metric"])
         measured = [row for row in rows if metric in row]
         loss.plot([row["epoch"] for row in rows], [row["loss"] for row in rows], color=colour, label=label)

@@ -110,9 +110,9 @@ def percent(share: float) -> str:
 
 
 def _print(dataset: Dataset, stores: list[Store]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from palate.console import open_console
     from palate.features.store import FeatureStore
 
     table = Table(title=f"Features of {dataset.name}", title_justify="left")
@@ -130,11 +130,9 @@ def _print(dataset: Dataset, stores: list[Store]) -> None:
         share = one.coverage_of(dataset.items)
         vectors = f"{one.width} {one.vectors.dtype}" if isinstance(one, FeatureStore) else f"{one.width:,} terms"
         table.add_row(one.folder.name, one.encoder, vectors, items, percent(one.coverage), percent(share))
-    console = Console(highlight=False)
+    console = open_console(highlight=False)
     console.print(table)
     for one in stores:
         for reason in one.info["missing"]:
             examples = ", ".join(reason["examples"])
-            console.print(
-                f"{one.folder.name}: {reason['items']:,} without ({reason['reason']}), e.g. {examples}", markup=False
-            )
+            console.print(f"{one.folder.name}: {reason['items']:,} without ({reason['reason']}), e.g. {examples}")

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from palate.cli.paths import empty_path, path_names
 from palate.errors import PalateError, suggest
+from palate.small_files import parse_toml
 from palate.toml import read_toml, to_toml
 
 # Where the callback of --config leaves a recipe's sub-tables for the callback of --set.
@@ -109,6 +111,8 @@ def _as_given(context: typer.Context, parameter: Any, value: Any, where: str) ->
         value = ",".join(str(item) for item in value)
     elif isinstance(value, dict):
         value = ",".join(f"{key}={item}" for key, item in value.items())
+    if value == "" and parameter.name in path_names(context.command):
+        raise empty_path(where)
     try:
         parameter.process_value(context, value)
     except typer.BadParameter as error:  # the option's type says what is wrong; here it is told where
@@ -142,9 +146,12 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
 def _value(text: str) -> Any:
     """A TOML literal, or else a plain word."""
     try:
-        read = tomllib.loads(f"v = {text}")
+        tomllib.loads(f"v = {text}")
     except tomllib.TOMLDecodeError:
         return text.strip()
+    except (ValueError, RecursionError):  # a literal that is none, as is told here:
+        pass
+    read = parse_toml(f"v = {text}", f"--set ...={text[:40]}", "Correct the value.")
     return read["v"] if len(read) == 1 else text.strip()  # a line break in the text could smuggle in another key
 
 

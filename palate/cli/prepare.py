@@ -95,7 +95,8 @@ def prepare(
         ),
     ] = "keep",
     max_users: Annotated[
-        int | None, typer.Option(help="Draw at most so many users by the seed.", rich_help_panel=_FILTERS)
+        int | None,
+        typer.Option(help="Draw at most this many of the users that are left, by the seed.", rich_help_panel=_FILTERS),
     ] = None,
     ties: Annotated[
         str,
@@ -123,6 +124,12 @@ def prepare(
     keep_unseen: Annotated[
         bool,
         typer.Option("--keep-unseen", help="Keep catalogue items nobody has touched yet.", rich_help_panel=_FILTERS),
+    ] = False,
+    clean_text: Annotated[
+        bool,
+        typer.Option(
+            "--clean-text", help="Take HTML tags and entities out of titles and texts.", rich_help_panel=_FILTERS
+        ),
     ] = False,
     split: Annotated[
         str,
@@ -163,9 +170,13 @@ def prepare(
     For example: palate prepare ml-100k --reader movielens --min-rating 4 --k-core 5 --out data/ml-100k
     """
     from palate.data.doctor import Level
+    from palate.data.doctor.content import missing_pictures
+    from palate.data.doctor.ids import undescribed_items
     from palate.data.doctor.order import id_order
-    from palate.data.folder import carried
+    from palate.data.doctor.times import no_times
+    from palate.data.folder import IMAGES, carried
     from palate.data.prepare import prepare as make
+    from palate.data.unpacked import is_unpacked
 
     _check_target(out, overwrite)
     dataset = make(
@@ -174,6 +185,7 @@ def prepare(
         name=name,
         seed=seed,
         keep_unseen=keep_unseen,
+        clean_text=clean_text,
         columns=parse_mapping(columns, "--columns"),
         catalogue=catalogue,
         item_columns=parse_mapping(item_columns, "--item-columns"),
@@ -201,13 +213,16 @@ def prepare(
     )
     kept = carried(out) if overwrite else []
     dataset.save(out, replace=overwrite)
+    if is_unpacked(dataset.catalogue.root):  # the pictures are those of the new catalogue
+        kept = [name for name in kept if name != IMAGES]
     if json_:
         print(json.dumps({**dataset.manifest, "fingerprint": dataset.fingerprint}, indent=2, ensure_ascii=False))
     else:
         _show(dataset, out)
-    for finding in id_order(dataset):
-        if finding.level in (Level.WARNING, Level.ERROR):
-            typer.echo(f"Warning: {finding.message} See `palate doctor`.", err=True)
+    for check in (no_times, id_order, undescribed_items, missing_pictures):
+        for finding in check(dataset):
+            if finding.level in (Level.WARNING, Level.ERROR):
+                typer.echo(f"Warning: {finding.message} See `palate doctor`.", err=True)
     if kept:
         folders = " and ".join(f"{name}/" for name in kept)
         typer.echo(
@@ -237,7 +252,9 @@ def parse_mapping(text: str | None, option: str) -> dict[str, str] | None:
 def _check_target(out: Path, overwrite: bool) -> None:
     """Refuse before any work, and never replace a folder that is no dataset."""
     from palate.data.folder import check_replaceable
+    from palate.leftovers import sweep
 
+    sweep(out.parent)  # what a killed call had moved aside comes back first
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not overwrite:
@@ -246,10 +263,11 @@ def _check_target(out: Path, overwrite: bool) -> None:
 
 
 def _show(dataset: Dataset, out: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console, manifest = Console(), dataset.manifest
+    from palate.console import open_console
+
+    console, manifest = open_console(), dataset.manifest
     table = Table(title=f"{dataset.name}: {manifest['reader']} from {manifest['source']['name']}", title_justify="left")
     table.add_column("step")
     for word in ("users", "items", "interactions"):
@@ -260,7 +278,8 @@ def _show(dataset: Dataset, out: Path) -> None:
         table.add_row(f"{record['step']} ({told})", *_numbers(record["after"]))
     console.print(table)
     for key, value in manifest["reader_report"].items():
-        console.print(f"{key.replace('_', ' ')}: {value}", markup=False)
+        console.print(f"{key.replace('_', ' ')}: {value}")
+    console.print(f"order: {_order(manifest)}", highlight=False)
     counts, split = manifest["counts"], manifest["split"]
     options = ", ".join(f"{key} {value}" for key, value in split.items() if key != "name")
     sizes = Table(title=f"split: {split['name']}{f' ({options})' if options else ''}", title_justify="left")
@@ -277,7 +296,16 @@ def _show(dataset: Dataset, out: Path) -> None:
         console.print(_told_dislikes(manifest["dislikes"]), highlight=False)
     titles, images, items = (f"{counts[key]:,}" for key in ("items_with_title", "items_with_image", "items"))
     console.print(f"Of {items} items {titles} have a title and {images} a picture.", highlight=False)
-    console.print(f"Written to {out} ({dataset.fingerprint}).", markup=False, highlight=False)
+    console.print(f"Written to {out} ({dataset.fingerprint}).", highlight=False)
+
+
+def _order(manifest: dict[str, Any]) -> str:
+    from palate.data.readers import READERS
+
+    if manifest["order"]["by"] == "time":
+        return f"by time; at equal times {'as in the file' if manifest['ties'] == 'file' else 'drawn by the seed'}"
+    named = "columns" in READERS[manifest["reader"]].takes
+    return "as in the file; no times are used" + (" (--columns timestamp=NAME names them)" if named else "")
 
 
 def _told_dislikes(told: dict[str, Any]) -> str:

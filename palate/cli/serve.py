@@ -11,6 +11,7 @@ import typer
 
 from palate.cli.options import ConfigFile
 from palate.errors import PalateError
+from palate.small_files import read_small
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 
@@ -55,6 +56,17 @@ def serve(
         typer.Option(metavar="NAME", help="A name clients may use for this service, beside this machine's own when "
                      "listening at it alone. Repeatable."),
     ] = None,
+    root_path: Annotated[
+        str, typer.Option(metavar="PATH", help="Where a proxy shows the service, if below the root: /palate.")
+    ] = "",
+    max_connections: Annotated[
+        int | None,
+        typer.Option(min=1, help="Open at a time; usually 512, or fewer where the limit of open files is low."),
+    ] = None,
+    head_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for the head of a request.")] = 10.0,
+    grace: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Accept requests for so long after SIGTERM.")
+    ] = 5.0,
     watch: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="Look for changed bundles so often; 0: on SIGHUP only.")
     ] = 0.0,
@@ -65,7 +77,8 @@ def serve(
 ) -> None:  # fmt: skip
     """Serve bundles: recommendations, likeness, explanations, pictures, a web page, metrics. Stops with Ctrl-C.
 
-    A bundle that is put in another's place is taken over without a lost request: send SIGHUP, or give --watch.
+    A bundle that is put in another's place is taken over without a lost request: send SIGHUP, or give --watch. SIGTERM
+    stops the service without a lost request too, once nothing more is sent to it: see --grace.
     """
     try:
         from palate.serve import server
@@ -77,6 +90,7 @@ def serve(
 
     from palate.device import parse_device
     from palate.serve.config import ServeConfig
+    from palate.serve.connections import connection_limit
     from palate.serve.people import find_people
     from palate.serve.service import Service
     from palate.serve.shelf import parse_wanted
@@ -91,10 +105,12 @@ def serve(
     settings = ServeConfig.parse(
         {
             "index": index, "max_history": max_history, "max_k": max_k, "max_body": max_body, "timeout": timeout,
-            "allowed_hosts": names, "outside_pictures": host in _LOCAL or outside_pictures,
+            "allowed_hosts": names, "outside_pictures": host in _LOCAL or outside_pictures, "root_path": root_path,
+            "max_connections": max_connections, "head_timeout": head_timeout, "grace": grace,
         },
         where="serve",
     )  # fmt: skip
+    connection_limit(max_connections)
     wanted = parse_wanted(bundles, retriever, depth, blend)
     people = find_people(users, num_users) if users is not None else []
     taken = server.bind(host, port)
@@ -108,7 +124,8 @@ def serve(
         )
     shown = f"[{host}]" if ":" in host else host
     told = ", ".join(f"{one.name} ({len(one.items):,} items)" for one in service.shelf.models.values())
-    print(f"Serving {told}\n  page: http://{shown}:{port}/   API: http://{shown}:{port}/docs", flush=True)
+    home = f"http://{shown}:{port}{settings.root_path}"
+    print(f"Serving {told}\n  page: {home}/   API: {home}/docs", flush=True)
     server.run(service, taken, key, watch)
 
 
@@ -130,10 +147,7 @@ def _key(file: Path | None) -> str | None:
         if given is None:
             return None
     else:
-        try:
-            given = file.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError:
-            raise PalateError(f"{file} holds no text", "Write the key into it, in one line.") from None
+        given = read_small(file, "Write the key into a file, in one line.", 64 * 1024)
     key = given.strip()
     if not key or len(key.split()) != 1 or not key.isascii():
         raise PalateError(f"{where} holds no key", "Give it one line of ASCII without spaces.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from palate.cli.mllm_settings import TemplateKwargs
 from palate.cli.options import ConfigFile, JsonOutput, Seed
 from palate.errors import PalateError, suggest
 from palate.names import field_names
@@ -69,6 +70,7 @@ def items(
     quantisation: Quantisation = None,
     revision: Revision = None,
     trust_remote_code: RemoteCode = False,
+    chat_template_kwargs: TemplateKwargs = None,
     batch_size: BatchSize = None,
     base_url: BaseUrl = None,
     concurrency: Concurrency = None,
@@ -107,6 +109,7 @@ def items(
         quantisation=quantisation,
         revision=revision,
         trust_remote_code=trust_remote_code,
+        chat_template_kwargs=chat_template_kwargs,
         batch_size=batch_size,
         base_url=base_url,
         concurrency=concurrency,
@@ -151,6 +154,7 @@ def users(
     quantisation: Quantisation = None,
     revision: Revision = None,
     trust_remote_code: RemoteCode = False,
+    chat_template_kwargs: TemplateKwargs = None,
     batch_size: BatchSize = None,
     base_url: BaseUrl = None,
     concurrency: Concurrency = None,
@@ -197,6 +201,7 @@ def users(
         quantisation=quantisation,
         revision=revision,
         trust_remote_code=trust_remote_code,
+        chat_template_kwargs=chat_template_kwargs,
         batch_size=batch_size,
         base_url=base_url,
         concurrency=concurrency,
@@ -220,9 +225,12 @@ def _model_name(backend: str, model: str | None) -> str:
 
 def _open(backend: str, model: str | None, **options: Any) -> Backend:
     from palate.mllm.backends.open import BACKENDS, open_backend
+    from palate.mllm.dialect import read_kwargs
 
     if backend not in BACKENDS:
         raise PalateError(f"there is no backend named '{backend}'", suggest(backend, BACKENDS))
+    if options["chat_template_kwargs"] is not None:
+        options["chat_template_kwargs"] = read_kwargs(options["chat_template_kwargs"])
     return open_backend(backend, model, **options)
 
 

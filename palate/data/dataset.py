@@ -13,11 +13,12 @@ import numpy.typing as npt
 import polars as pl
 
 from palate.data.catalogue import Catalogue
-from palate.data.folder import DISLIKES, carried, check_replaceable
+from palate.data.folder import CARRIED, DISLIKES, DROPPED, IMAGES, check_replaceable
 from palate.data.sequences import Sequences, offsets_of
+from palate.data.unpacked import copy_pictures, is_unpacked
 from palate.errors import PalateError
 from palate.files import atomic_folder, digest, read_json, write_json
-from palate.tables import read_parquet
+from palate.tables import read_parquet, scan_parquet
 
 FORMAT = 1
 _OPTIONAL = pl.selectors.by_name("timestamp", "weight", require_all=False)
@@ -71,6 +72,7 @@ class Dataset:
             where nobody has asked for them. True negatives for training: none is later than the user's last
             training interaction, and none is an item of the user above. Never part of histories or evaluation.
         dislike_times: int64 Unix milliseconds of their values, or None.
+        dropped: ``item_id`` and ``step`` of the source's items that are not in the dataset; or None where not known.
         folder: where it was read from, or None.
     """
 
@@ -84,6 +86,7 @@ class Dataset:
     manifest: dict[str, Any]
     dislikes: Sequences | None = None
     dislike_times: npt.NDArray[np.int64] | None = None
+    dropped: pl.LazyFrame | None = field(default=None, compare=False)
     folder: Path | None = field(default=None, compare=False)
 
     @property
@@ -143,7 +146,9 @@ class Dataset:
     def history_of(self, user: str) -> npt.NDArray[np.int32]:
         """All interactions of a user, oldest first, for serving. The user is named by its id from outside."""
         if user not in self.user_index:
-            raise PalateError(f"the dataset has no user '{user}'", "Give an id of users.parquet, or a --history.")
+            steps = [f"--{step['step']}" for step in self.manifest.get("filters", []) if _takes_users(step)]
+            why = f" Users were left out by {', '.join(steps)}." if steps else ""
+            raise PalateError(f"the dataset has no user '{user}'", f"Give an id of users.parquet, or a --history.{why}")
         row = self.user_index[user]
         return self.items[self.offsets[row] : self.offsets[row + 1]]
 
@@ -161,9 +166,10 @@ class Dataset:
     def save(self, folder: Path | str, *, replace: bool = False) -> None:
         """Write the whole folder, or nothing: interactions, items and users as Parquet, manifest as JSON.
 
-        Pictures stay where they are; a dataset whose pictures lie inside its own folder may be moved as a whole.
-        A replaced dataset's ``features/`` and ``images/`` are carried over; stores that no longer fit say so
-        when they are used.
+        Pictures stay where they are, except those that came inside a table: they go into ``images/``. A dataset whose
+        pictures lie inside its own folder may be moved as a whole.
+        A replaced dataset's ``features/``, ``images/`` and ``summaries/`` are carried over; stores that no longer fit
+        say so when they are used.
 
         Raises:
             PalateError: something else lies in the folder, which would be lost.
@@ -171,13 +177,15 @@ class Dataset:
         if replace:
             check_replaceable(Path(folder))
         pictures, home = self.catalogue.root.resolve(), Path(folder).resolve()
+        unpacked = is_unpacked(self.catalogue.root)
         within = pictures != home and pictures.is_relative_to(home)
         columns: dict[str, Any] = {"user": self.rows_user.astype(np.uint32), "item": self.items, "part": self.parts}
         if self.timestamps is not None:
             columns["timestamp"] = self.timestamps
         if self.weights is not None:
             columns["weight"] = self.weights
-        with atomic_folder(folder, replace=replace, carry=carried(Path(folder)) if replace else ()) as part:
+        carry = [name for name in CARRIED if not (unpacked and name == IMAGES)]
+        with atomic_folder(folder, replace=replace, carry=carry) as part:
             pl.DataFrame(columns).write_parquet(part / "interactions.parquet")
             pl.DataFrame({"user_id": self.user_ids}).write_parquet(part / "users.parquet")
             self.catalogue.save(part / "items.parquet")
@@ -186,7 +194,13 @@ class Dataset:
                 _dislikes_frame(self.dislikes, self.dislike_times).write_parquet(part / DISLIKES)
             else:
                 manifest.pop("dislikes", None)
+            dropped = None if self.dropped is None else self.dropped.collect()
+            if dropped is not None and len(dropped):
+                dropped.write_parquet(part / DROPPED)
             manifest["image_root"] = pictures.relative_to(home).as_posix() if within else str(pictures)
+            if unpacked:
+                copy_pictures(self.catalogue.frame["image"], self.catalogue.root, part / IMAGES)
+                manifest["image_root"] = IMAGES
             write_json(part / "manifest.json", manifest)
 
     @classmethod
@@ -214,6 +228,10 @@ class Dataset:
         catalogue = Catalogue.load(folder / "items.parquet", folder / manifest["image_root"])
         _check_range(folder, "user", frame["user"], 0, len(user_ids) - 1)
         _check_range(folder, "item", frame["item"], 1, len(catalogue))
+        _check_range(folder, "part", frame["part"], min(Part), max(Part))
+        _check_optional(folder, frame)
+        if user_ids.dtype != pl.String or user_ids.null_count():
+            raise PalateError(f"{folder} is damaged (a user's id is not text)", "Run `palate prepare` again.")
         counts = np.bincount(frame["user"].to_numpy(), minlength=len(user_ids)).astype(np.int64)
         dislikes, dislike_times = None, None
         if "dislikes" in manifest or (folder / DISLIKES).is_file():
@@ -229,8 +247,13 @@ class Dataset:
             manifest=manifest,
             dislikes=dislikes,
             dislike_times=dislike_times,
+            dropped=scan_parquet(folder / DROPPED) if (folder / DROPPED).is_file() else None,
             folder=folder,
         )
+
+
+def _takes_users(step: dict[str, Any]) -> bool:
+    return bool(step["after"]["users"] < step["before"]["users"])
 
 
 def _dislikes_frame(dislikes: Sequences, times: npt.NDArray[np.int64] | None) -> pl.DataFrame:
@@ -246,9 +269,23 @@ def _load_dislikes(folder: Path, num_users: int, num_items: int) -> tuple[Sequen
         raise PalateError(f"{folder} is damaged ({error})", "Run `palate prepare` again.") from None
     _check_range(folder, "user", frame["user"], 0, num_users - 1)
     _check_range(folder, "item", frame["item"], 1, num_items)
+    _check_optional(folder, frame)
     lengths = np.bincount(frame["user"].to_numpy(), minlength=num_users).astype(np.int64)
     times = frame["timestamp"].to_numpy() if "timestamp" in frame.columns else None
     return Sequences(frame["item"].to_numpy().astype(np.int32), offsets_of(lengths)), times
+
+
+def _check_optional(folder: Path, frame: pl.DataFrame) -> None:
+    """Times are whole numbers and weights finite ones; a column that is there has one in each row."""
+    for name in ("timestamp", "weight"):
+        if name not in frame.columns:
+            continue
+        column, kind = frame[name], frame.schema[name]
+        sound = kind.is_integer() if name == "timestamp" else kind.is_float() and bool(column.is_finite().all())
+        if not sound or column.null_count():
+            raise PalateError(
+                f"{folder} is damaged (the {name} of an interaction is no number)", "Run `palate prepare` again."
+            )
 
 
 def _check_range(folder: Path, name: str, column: pl.Series, least: int, most: int) -> None:
@@ -260,7 +297,8 @@ def _check_range(folder: Path, name: str, column: pl.Series, least: int, most: i
     low, high = column.min(), column.max()
     if column.null_count() or (isinstance(low, int) and low < least) or (isinstance(high, int) and high > most):
         article = "an" if name == "item" else "a"
+        known = "there is not" if name == "part" else "it does not have"
         raise PalateError(
-            f"{folder} is damaged (interactions of {article} {name} that it does not have)",
+            f"{folder} is damaged (interactions of {article} {name} that {known})",
             "Run `palate prepare` again.",
         )

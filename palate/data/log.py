@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from palate.data.identity import check_ids
 from palate.data.moments import read_times
 from palate.data.readers.base import Source
 from palate.data.readers.text import unreadable
@@ -111,7 +112,9 @@ def encode(source: Source) -> Log:
     for file, frame in _coded(source, categories):
         columns = columns or frame.columns
         if set(columns) != set(frame.columns):
-            raise PalateError(f"{source.where}: only some of the interactions have times or ratings", "Make them alike.")
+            raise PalateError(
+                f"{source.where}: only some of the interactions have times or ratings", "Make them alike."
+            )
         _refuse_missing(frame, seen, source)
         block: dict[str, npt.NDArray[Any]] = {}
         for name in ids:
@@ -136,6 +139,8 @@ def encode(source: Source) -> Log:
     del blocks
     users, user_ids = _by_first_use(whole.pop("user"), ids.pop("user"))
     items, item_ids = _by_first_use(whole.pop("item"), ids.pop("item"))
+    check_ids(user_ids, source.where, "user")
+    check_ids(item_ids, source.where)
     times, beyond = read_times(clocks, source) if clocks else (None, None)
     return Log(users, items, user_ids, item_ids, times, whole.get("weight"), beyond=beyond)
 
@@ -143,8 +148,9 @@ def encode(source: Source) -> Log:
 def _coded(source: Source, categories: dict[str, pl.Categories]) -> Iterable[tuple[int, pl.DataFrame]]:
     """Number of the file, and frames whose ids are categorical, so that a string is held once, not once per row."""
     casts = [pl.col(name).cast(pl.String).cast(pl.Categorical(kind)) for name, kind in categories.items()]
-    lazy = isinstance(source.interactions, pl.LazyFrame)
-    for number, frame in enumerate([source.interactions] if lazy else source.interactions):
+    found = source.interactions
+    frames: Iterable[pl.LazyFrame | pl.DataFrame] = [found] if isinstance(found, pl.LazyFrame) else found
+    for number, frame in enumerate(frames):
         if isinstance(frame, pl.LazyFrame):
             try:
                 frame = frame.with_columns(casts).collect(engine="streaming")

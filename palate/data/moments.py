@@ -108,7 +108,7 @@ def read_times(clocks: dict[int, list[npt.NDArray[Any]]], source: Source) -> Mom
         clocks: number of the file -> its times, in blocks; rows follow each other in this order.
 
     Raises:
-        PalateError: a file has times of several units, times that may be dates, or times outside of the years 1 to 9999.
+        PalateError: a file has times of several units, that may be dates, or outside of the years 1 to 9999.
     """
     units: dict[int, Unit] = {}
     found: list[Moments] = []
@@ -135,7 +135,7 @@ def _judged(times: npt.NDArray[Any], source: Source, start: int) -> Unit:
     if len(smaller):
         low, high = int(smaller[0]), int(np.argmax(np.abs(times.astype(np.float64))))
         shown = [
-            f"{times[row]} ({source.row(start + row)}) looks like {UNITS[unit_of(times[row].item())]}"
+            f"{_plain(times[row])} ({source.row(start + row)}) looks like {UNITS[unit_of(times[row].item())]}"
             for row in (low, high)
         ]
         raise PalateError(
@@ -145,7 +145,7 @@ def _judged(times: npt.NDArray[Any], source: Source, start: int) -> Unit:
     written = calendar_format(times)
     if written is not None:
         raise PalateError(
-            f"{source.row(start)}: the time {times[0]} may be a date or a number of seconds or milliseconds",
+            f"{source.row(start)}: the time {_plain(times[0])} may be a date or a number of {UNITS[unit]}",
             f"Say which: --time-format {written}, or --time-unit {unit}.",
         )
     return unit
@@ -155,6 +155,13 @@ def _refuse_out_of_range(times: npt.NDArray[Any], unit: Unit, source: Source, st
     row = out_of_range(times, unit)
     if row is not None:
         raise PalateError(
-            f"{source.row(start + row)}: the time {times[row]}, in {UNITS[unit]}, is outside of the years 1 to 9999",
+            f"{source.row(start + row)}: the time {_plain(times[row])}, in {UNITS[unit]}, "
+            "is outside of the years 1 to 9999",
             "Correct or remove the row, or give the right --time-unit.",
         )
+
+
+def _plain(value: Any) -> str:
+    """A number as people write it: whole ones without a point."""
+    number = value.item()
+    return str(int(number)) if number == int(number) else str(number)

@@ -25,6 +25,7 @@ def prepare(
     name: str | None = None,
     seed: int = 0,
     keep_unseen: bool = False,
+    clean_text: bool = False,
     **options: Any,
 ) -> Dataset:
     """Read raw files, filter and split them. ``Dataset.save`` writes the result.
@@ -35,6 +36,7 @@ def prepare(
         name: what reports call the data; by default the folder's name.
         seed: of everything random: ties, drawn users, held-out users.
         keep_unseen: whether catalogue items without an interaction stay, as cold items.
+        clean_text: whether HTML tags and entities are taken out of titles and texts.
         options: fields of :class:`~palate.data.filters.Filters` (``k_core``, ``min_rating`` ...), of
             :class:`~palate.data.splits.Split` (``split``, ``last_n`` ...) and of
             :class:`~palate.data.readers.base.ReaderOptions` (``columns``, ``images`` ...). None stands for "not given".
@@ -58,7 +60,7 @@ def prepare(
         "reader": reader,
         "reader_options": _shown(reading),
     }
-    return assemble(found, filters, split, seed=seed, told=told, keep_unseen=keep_unseen)
+    return assemble(found, filters, split, seed=seed, told=told, keep_unseen=keep_unseen, clean_text=clean_text)
 
 
 def sort_options(options: Mapping[str, Any]) -> tuple[Filters, Split, ReaderOptions]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 from palate.errors import PalateError
 from palate.features.embedded import require_transformers
 from palate.features.encoders import EncoderOptions
+from palate.small_files import parse_json, read_small
 
 T = TypeVar("T")
 # Parts that a checkpoint may lack without harm: heads that are not used, and buffers that are made anew.
@@ -45,12 +45,16 @@ def fetch(
     try:
         with quiet():
             return load()
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, TypeError) as error:
+    except PalateError:
+        raise
+    except Exception as error:  # transformers, its parsers and the hub's HTTP client have kinds of their own
         text = " ".join(str(error).split())
         if "trust_remote_code" in text:
             remedy = "Read that code; if you trust it, give --trust-remote-code."
             raise PalateError(f"the model '{name}' brings code of its own", remedy) from None
-        if Path(name).expanduser().is_dir():
+        if isinstance(error, ImportError) and "torchvision" in text.lower():
+            remedy = f"Run `pip install torchvision`, or {instead}."
+        elif Path(name).expanduser().is_dir():
             remedy = "The folder must hold a model as transformers saves it (config.json, *.safetensors, ...)."
         else:
             remedy = (
@@ -112,10 +116,7 @@ def read_side_file(options: EncoderOptions, where: dict[str, Any], filename: str
     path = side_file(options, where, filename)
     if path is None:
         return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise PalateError(f"{path} is not valid JSON ({error})", "Get the model again.") from None
+    return parse_json(read_small(path), str(path), "Get the model again.")
 
 
 def side_file(options: EncoderOptions, where: dict[str, Any], filename: str) -> Path | None:

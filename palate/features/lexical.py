@@ -38,6 +38,7 @@ from palate.features.folders import command_of, refuse_existing, store_folder
 from palate.features.store import FORMAT, align_rows, read_store_json, remedy
 from palate.files import atomic_folder, digest, file_digest, read_json, write_json
 from palate.tables import read_parquet
+from palate.tensors import load_array
 
 NAME = "lexical"
 LAYOUT = "sparse"
@@ -327,11 +328,12 @@ def _read(
         rows, width = int(info["items"]) + 1, int(info["width"])
         tensors = load_file(folder / "matrix.safetensors")
         matrix = csr_of(tensors, rows, width)
-        present = np.load(folder / "present.npy", allow_pickle=False)
+        present = load_array(folder / "present.npy")
         table = read_parquet(folder / "items.parquet")
         vocabulary = read_parquet(folder / "vocabulary.parquet")
         sound = (
-            (present.shape, present.dtype) == ((rows,), np.bool_)
+            present.shape == (rows,)
+            and present.dtype == np.bool_
             and bool((present == (np.diff(matrix.indptr) > 0)).all())
             and not present[0]
             and {"item_id", "content"} <= set(table.columns)

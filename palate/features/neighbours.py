@@ -33,7 +33,9 @@ from palate.features.lexical import LexicalStore, is_lexical
 from palate.features.store import FeatureStore, read_store_json
 from palate.features.whitening import COMPONENTS, Whitening
 from palate.files import atomic_folder, digest, read_json, write_json
+from palate.leftovers import sweep
 from palate.progress import track
+from palate.tensors import load_array
 
 __all__ = [
     "CO_OCCURRENCE",
@@ -141,7 +143,7 @@ class NeighbourList:
             raise PalateError(f"the list of neighbours {folder} is of other items than the catalogue's", again)
         try:
             names = [name for name in ("items", "values", "centre", "basis") if (folder / f"{name}.npy").exists()]
-            arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in names}
+            arrays = {name: load_array(folder / f"{name}.npy") for name in names}
             whitening = Whitening(arrays["centre"], arrays["basis"]) if "basis" in arrays else None
             made = cls(str(info["source"]), arrays["items"], arrays["values"], info, whitening)
             problem = _problem(made, len(catalogue) + 1)
@@ -228,6 +230,8 @@ def neighbour_list(
     store = open_source(dataset, source, path)
     made_from, options = _origin(dataset, source, store)
     folder = None if path is None else path / FOLDER / source
+    if folder is not None:
+        sweep(folder.parent)
     kept = None if folder is None else _kept(folder, dataset.catalogue, made_from, options, keep)
     if kept is not None:
         return kept.cut(keep)

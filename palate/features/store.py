@@ -24,6 +24,7 @@ from palate.errors import PalateError
 from palate.features.content import first_change
 from palate.files import atomic_folder, digest, file_digest, read_json, write_json
 from palate.tables import read_parquet
+from palate.tensors import check_finite, load_array
 
 FORMAT = 1
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float16]
@@ -184,14 +185,15 @@ def read_store_json(folder: Path) -> dict[str, Any]:
 def _read(folder: Path, info: dict[str, Any], again: str) -> tuple[Floats, npt.NDArray[np.bool_], pl.DataFrame]:
     """The store's files, checked against each other."""
     try:
-        vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
-        present = np.load(folder / "present.npy", allow_pickle=False)
+        vectors = load_array(folder / "vectors.npy", mapped=True)
+        present = load_array(folder / "present.npy")
         table = read_parquet(folder / "items.parquet")
         rows = int(info["items"]) + 1
         sound = (
             vectors.shape == (rows, info["width"])
             and str(vectors.dtype) == info["dtype"] in ("float32", "float16")
-            and (present.shape, present.dtype) == ((rows,), np.bool_)
+            and present.shape == (rows,)
+            and present.dtype == np.bool_
             and len(table) == rows - 1
             and not present[0]
             and not vectors[0].any()
@@ -202,6 +204,7 @@ def _read(folder: Path, info: dict[str, Any], again: str) -> tuple[Floats, npt.N
         raise PalateError(f"the feature store {folder} is damaged ({error})", again) from None
     if not sound:
         raise PalateError(f"the feature store {folder} is damaged (its files do not fit together)", again)
+    check_finite(folder / "vectors.npy", {"vectors": vectors}, again)
     return vectors, present, table
 
 

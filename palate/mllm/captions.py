@@ -74,5 +74,6 @@ def answer_parts(model: ChatModel, rendered: str, parts: dict[str, str]) -> dict
             made[name] = model.tokenizer(f" {text}", add_special_tokens=False)["input_ids"]
         else:
             made[name] = model.answer_ids(rendered, text)
-    made[name].append(model.tokenizer.eos_token_id)
+    if model.dialect.end_of_turn is not None:
+        made[name].append(model.dialect.end_of_turn)
     return made

@@ -15,6 +15,7 @@ from pathlib import Path
 from palate.errors import PalateError, suggest
 from palate.files import digest, write_text
 from palate.mllm.chat import Chat, Picture
+from palate.small_files import check_regular
 
 BUILT_IN = Path(__file__).parent / "prompts"
 # The holes of each template, each exactly once. The last one must stand last: what is the same for all candidates of a
@@ -59,6 +60,7 @@ class Template:
         Raises:
             PalateError: not readable, empty, or the holes are not those of the template called ``name``.
         """
+        check_regular(path, "Write it as plain UTF-8 text.")
         try:
             text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:

@@ -173,7 +173,7 @@ class ContentKNN(Recommender):
                 )
             if not lists or counts.shape != (num_items + 1,) or any(one.num_items != num_items for one in lists):
                 raise ValueError("other sizes")
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, TypeError) as error:
             raise PalateError(f"{folder} holds no neighbours of {num_items} items ({error})", REMEDY) from None
         return cls(lists, counts, config)
 

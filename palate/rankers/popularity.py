@@ -74,6 +74,7 @@ class Popularity(Recommender):
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Self:
         num_items, config, tensors = read_model(folder, cls.name, cls.Config)
-        if tensors.get("counts", torch.empty(0)).shape != (num_items + 1,):
+        counts = tensors.get("counts", torch.empty(0))
+        if counts.shape != (num_items + 1,) or not counts.is_floating_point():
             raise PalateError(f"{folder} holds no counts of {num_items} items", REMEDY)
-        return cls(tensors["counts"].to(device), config)
+        return cls(counts.to(device), config)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from palate.config import Config
@@ -18,7 +18,7 @@ from palate.data.sequences import Sequences
 from palate.errors import PalateError, suggest
 from palate.features.fields import FieldStore, Vocabulary
 from palate.features.store import FeatureStore
-from palate.files import read_json, write_json
+from palate.files import write_json
 from palate.objectives.base import Bias, Scores
 from palate.rankers.feature import Feature, Missing
 from palate.rankers.field_bags import FIELDS
@@ -28,6 +28,8 @@ from palate.rankers.neighbours import NeighbourScores, as_bias, joined
 from palate.rankers.notes import Notes
 from palate.rankers.packing import PackedBatch
 from palate.recommender import Histories, Recommender, as_sequences
+from palate.small_files import read_object
+from palate.tensors import load_tensors
 
 # Keeps exp() of a biased logit finite, whatever was learned.
 _LARGEST_BIAS = 20.0
@@ -228,6 +230,30 @@ class SequentialRanker(nn.Module, Recommender):
             self._table = None
         return super().train(mode)
 
+    # -- more items ----------------------------------------------------------------------------------------------
+
+    def append_items(self, features: Mapping[str, tuple[Tensor, Tensor]], count: int) -> Self:
+        """The same model with ``count`` more items, numbered behind the others, whose scores stay as they are.
+
+        Without its neighbours. A new item has no id of its own: like every item without training interactions it shares
+        the vector ``unknown`` (:class:`palate.rankers.items.ItemEncoder`). To people without a history it is the least
+        popular. A ranker that makes its items' vectors in another way overrides this, or is refused.
+
+        Args:
+            features: by modality, ``[count, width]`` as a store holds them and bool ``[count]``: which are there.
+
+        Raises:
+            PalateError: features that are absent or of another width; a model or a fusion that needs more of each item.
+        """
+        from palate.rankers.append import append_items
+
+        return append_items(self, features, count)
+
+    @torch.no_grad()
+    def without_neighbours(self, histories: Sequences) -> Tensor:
+        """Scores ``[B, num_items + 1]`` to which the neighbours have added nothing."""
+        return self._own_scores(histories).full()
+
     # -- answering -----------------------------------------------------------------------------------------------
 
     @property
@@ -314,21 +340,21 @@ class SequentialRanker(nn.Module, Recommender):
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Self:
-        facts = read_json(folder / "config.json")
+        facts, again = read_object(folder / "config.json", "Train the run again."), "Train the run again."
+        weights = load_tensors(folder / "weights.safetensors", again)
+        kept = load_tensors(folder / "items.safetensors", again, padded=("popularity",))
         try:
             config = cls.Config.parse(facts["config"], where=str(folder / "config.json"))
             model = cls(config, int(facts["num_items"]), facts["widths"])
-            model.load_state_dict(load_file(folder / "weights.safetensors"))
+            model.load_state_dict(weights)
             if "fields" in facts:
                 model.fields = Vocabulary.from_json(facts["fields"])
-            kept = load_file(folder / "items.safetensors")
+            _check_items(kept, model.num_items)
             model._table = kept["items"].to(device)
         except PalateError:
             raise
         except Exception as error:
-            raise PalateError(
-                f"{folder} is damaged ({type(error).__name__}: {error})", "Train the run again."
-            ) from None
+            raise PalateError(f"{folder} is damaged ({type(error).__name__}: {error})", again) from None
         model.popularity = kept.get("popularity")
         model.neighbours = NeighbourScores.load(folder, model.num_items)
         return model.to(device).eval()
@@ -347,6 +373,14 @@ class SequentialRanker(nn.Module, Recommender):
             "coverage": coverage,
             **({} if self.neighbours is None else {"neighbours": self.neighbours.describe()}),
         }
+
+
+def _check_items(kept: Mapping[str, Tensor], num_items: int) -> None:
+    """Refuse item vectors and counts of another catalogue, or of another kind than are saved."""
+    for name, dimensions in {"items": 2, "popularity": 1}.items():
+        one = kept["items"] if name == "items" else kept.get(name)
+        if one is not None and (one.ndim != dimensions or len(one) != num_items + 1 or not one.is_floating_point()):
+            raise ValueError(f"'{name}' is {one.dtype} {list(one.shape)} for {num_items} items")
 
 
 def feature_widths(modalities: Sequence[str], stores: Mapping[str, FeatureStore]) -> dict[str, int]:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from palate.config import Config
 from palate.errors import PalateError
 from palate.files import read_json, write_json
+from palate.tensors import load_tensors
 
 C = TypeVar("C", bound=Config)
 REMEDY = "Train it again, or copy the folder whole."
@@ -29,9 +29,6 @@ def read_model(folder: Path, name: str, config: type[C]) -> tuple[int, C, dict[s
     facts = read_json(folder / "config.json")
     if not isinstance(facts, dict) or facts.get("name") != name or not isinstance(facts.get("num_items"), int):
         raise PalateError(f"{folder} holds no '{name}' model", REMEDY)
-    try:
-        tensors = load_file(folder / "model.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise PalateError(f"{folder / 'model.safetensors'} is damaged or missing ({error})", REMEDY) from None
+    tensors = load_tensors(folder / "model.safetensors", REMEDY, padded=("counts",))
     options = config.parse(facts.get("config", {}), where=str(folder / "config.json"))
     return facts["num_items"], options, tensors

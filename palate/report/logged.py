@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from palate.errors import PalateError
 from palate.evaluation.groups import RunGroup
 from palate.files import read_json
 from palate.runs import Run
+from palate.small_files import json_rows
 
 Row = dict[str, float]
 # What an alignment of a ranker or of a language model may have logged, in the order of the page.
@@ -49,16 +49,7 @@ def read_log(path: Path) -> list[Row]:
     """
     if not path.is_file():
         return []
-    rows = []
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if not isinstance(row, dict):
-            raise PalateError(f"{path}, line {number}: not a row of a training log", "Train the run again.")
-        rows.append(numbers(row))
-    return rows
+    return [numbers(row) for row in json_rows(path)]
 
 
 def logs_of(groups: Sequence[RunGroup]) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from palate.errors import PalateError
 from palate.serve.api import router
 from palate.serve.batching import Overloaded
 from palate.serve.config import ServeConfig
-from palate.serve.guard import Guard, Refused, error_body
+from palate.serve.guard import Guard, Refused, ShownAt, error_body
 from palate.serve.pages import pages
 from palate.serve.service import NotReady, Service
 
@@ -47,7 +47,10 @@ def create_app(service: Service, key: str | None = None, watch: float = 0.0) -> 
         docs_url=None,
         redoc_url=None,
         lifespan=life,
-        middleware=[Middleware(Guard, config=service.config, telemetry=service.telemetry, key=key)],
+        middleware=[
+            Middleware(ShownAt, root_path=service.config.root_path),
+            Middleware(Guard, config=service.config, telemetry=service.telemetry, key=key),
+        ],
     )
     app.state.service, app.state.keyed = service, key is not None
     app.openapi = lambda: _with_limits(FastAPI.openapi(app), service.config)  # type: ignore[method-assign]

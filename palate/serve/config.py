@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from palate.config import Config
+from palate.errors import PalateError
 
 IndexKind = Literal["exact", "faiss"]
+# What the service's own paths begin with: below one of these, what a proxy has cut off could not be told apart.
+OWN_PATHS = ("v1", "static", "docs", "openapi.json", "metrics", "healthz", "readyz")
 
 
 class ServeConfig(Config):
@@ -27,6 +31,11 @@ class ServeConfig(Config):
         outside_pictures: also serve pictures that lie outside of a bundle, in the folder that it says its pictures
             were in when it was made: it may say any folder.
         allowed_hosts: names by which clients may address the service; empty: any.
+        root_path: where a proxy shows the service, if not at the root of a host: ``/shop/palate``. Paths that arrive
+            with it and without it (as the proxy has it) both work.
+        max_connections: connections that may be open; None: 512, or as many as the limit of open files allows.
+        head_timeout: seconds for the first line and the headers of a request.
+        grace: seconds for which new connections are accepted after SIGTERM, until no more are sent here.
     """
 
     max_body: int = Field(256 * 1024, ge=1024)
@@ -40,3 +49,19 @@ class ServeConfig(Config):
     image_cache: int = Field(64 * 1024 * 1024, ge=0)
     outside_pictures: bool = True
     allowed_hosts: tuple[str, ...] = ()
+    root_path: str = ""
+    max_connections: int | None = Field(None, ge=1)
+    head_timeout: float = Field(10.0, gt=0)
+    grace: float = Field(5.0, ge=0)
+
+    @field_validator("root_path")
+    @classmethod
+    def _path(cls, path: str) -> str:
+        path = path.rstrip("/")
+        first = path.removeprefix("/").partition("/")[0]
+        if path and (not re.fullmatch(r"(/[A-Za-z0-9_.~-]*[A-Za-z0-9_~-])+", path) or first in OWN_PATHS):
+            raise PalateError(
+                f"'{path}' is no path to show the service at",
+                "Write one like /palate: letters, digits, - and _, and not one of the service's own paths.",
+            )
+        return path

@@ -49,6 +49,23 @@ class Refused(Exception):
         self.status, self.body = status, error_body(code, message, remedy)
 
 
+class ShownAt:
+    """ASGI middleware that says below which path a proxy shows the service; the proxy may cut that path off or not.
+
+    Args:
+        root_path: without a slash at its end; empty: the root of a host, or what a server or another application says.
+    """
+
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
+        self.app, self.root_path = app, root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self.root_path:
+            root, path = self.root_path, scope["path"]
+            scope = {**scope, "root_path": root, "path": f"{root}/" if path in (root, "") else path}
+        await self.app(scope, receive, send)
+
+
 class Guard:
     """ASGI middleware around everything else.
 
@@ -90,10 +107,11 @@ class Guard:
             self._note(scope, status, time.perf_counter() - started, name)
 
     def _check(self, scope: Scope) -> None:
-        headers = scope["headers"]
-        path = scope["path"]
+        headers, path = scope["headers"], route_path(scope)
         if self._hosts and path not in _PROBES and _host(_header(headers, b"host")) not in self._hosts:
             raise Refused(400, "host", "this service does not go by that name", "It can be told: --allowed-host NAME.")
+        if scope.get("state", {}).get("crowded") and path not in _PROBES:
+            raise Refused(503, "crowded", "too many connections are open", "Try again soon.")
         if self._key is None or path in _OPEN or path.startswith("/static/"):
             return
         given = _header(headers, b"authorization")
@@ -151,6 +169,16 @@ class Guard:
             )  # fmt: skip
 
 
+def route_path(scope: Scope) -> str:
+    """The path as the routes have it: without where a proxy, or another application, shows this one.
+
+    >>> route_path({"path": "/palate/v1/models", "root_path": "/palate"}), route_path({"path": "/v1/models"})
+    ('/v1/models', '/v1/models')
+    """
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
+
+
 def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes:
     return next((value for key, value in headers if key == name), b"")
 
@@ -175,8 +203,12 @@ def _request_id(headers: Any) -> bytes:
 
 
 async def _tell(send: Send, status: int, body: bytes) -> None:
-    extra = [(b"www-authenticate", b"Bearer")] if status == 401 else []
-    extra += [(b"retry-after", b"1")] if status == 503 else []
+    # After 408 nobody waits for the rest of the body.
+    extra = {
+        401: [(b"www-authenticate", b"Bearer")],
+        408: [(b"connection", b"close")],
+        503: [(b"retry-after", b"1")],
+    }.get(status, [])
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *extra]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from importlib.resources import files
 
 from fastapi import APIRouter, Request, Response
@@ -25,13 +26,13 @@ _PARTS = {
 
 @pages.head("/", include_in_schema=False)
 @pages.get("/", include_in_schema=False)
-async def page() -> Response:
-    return _part("index.html")
+async def page(request: Request) -> Response:
+    return _document("index.html", request)
 
 
 @pages.get("/docs", include_in_schema=False)
-async def docs() -> Response:
-    return _part("docs.html")
+async def docs(request: Request) -> Response:
+    return _document("docs.html", request)
 
 
 @pages.get("/static/{name}", include_in_schema=False)
@@ -39,10 +40,19 @@ async def static(name: str) -> Response:
     return _part(name)
 
 
-def _part(name: str) -> Response:
+def _document(name: str, request: Request) -> Response:
+    """A page. Its links are relative, and lead from where the service is shown if that is known: a proxy may show the
+    page itself without a slash at its end."""
+    root = escape(request.scope.get("root_path", ""))
+    return _part(name, f'="{root}/'.encode() if root else b'="./')
+
+
+def _part(name: str, links: bytes | None = None) -> Response:
     if name not in _PARTS:
         raise Refused(404, "not-found", "there is nothing here")
     data, kind = _PARTS[name]
+    if links is not None:
+        data = data.replace(b'="./', links)
     return Response(data, media_type=kind, headers={"cache-control": "no-cache"})
 
 

@@ -8,6 +8,8 @@ import polars as pl
 
 from palate.data.catalogue import Catalogue
 
+MOST_TITLE = 1_000  # characters of a title that are shown and searched
+
 
 class Search:
     """Finds items whose title holds all words of a query.
@@ -19,7 +21,7 @@ class Search:
     def __init__(self, catalogue: Catalogue, popularity: npt.NDArray[np.float32]) -> None:
         # In the order of popularity once and for all: the catalogue from its beginning is what pages open with.
         order = np.argsort(-popularity[1:], kind="stable") + 1
-        titles = pl.Series("title", catalogue.titles, dtype=pl.String).str.to_lowercase()
+        titles = pl.Series("title", catalogue.titles, dtype=pl.String).str.slice(0, MOST_TITLE).str.to_lowercase()
         ids = pl.Series("id", catalogue.ids, dtype=pl.String).str.to_lowercase()
         self._rows = pl.DataFrame({"index": order, "title": titles.gather(order), "id": ids.gather(order)})
 

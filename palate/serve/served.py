@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -30,11 +31,13 @@ from palate.serve.engine import Ask, Engine, Found, engine_of
 from palate.serve.likeness import alike_by_list, alike_by_neighbours, alike_by_vectors, comparing, neighbours_of
 from palate.serve.reasons import explain
 from palate.serve.rules import Rules
-from palate.serve.search import Search
+from palate.serve.search import MOST_TITLE, Search
 from palate.serve.shared import SharedFields
 from palate.serve.telemetry import Telemetry
 from palate.serve.vectors import ItemVectors
 
+# Longer titles, texts and lists are cut in answers: each is written anew for every request.
+_MOST_TEXT, _MOST_LIST = 10_000, 1_000
 # A diverse list is chosen from so many times as many items, but from these at least and at most.
 _POOL_TIMES, _POOL_LEAST, _POOL_MOST = 5, 50, 500
 
@@ -61,7 +64,7 @@ class Served:
     ) -> None:
         self.name, self.version, self.bundle, self.retriever = name, version, bundle, retriever
         self.items, self.model = bundle.items, model or bundle.recommender
-        self.outside_pictures = config.outside_pictures
+        self.outside_pictures, self.images = config.outside_pictures, f"{config.root_path}/v1/images/"
         self.engine: Engine = engine_of(self.model, config.index == "faiss")
         self.vectors = ItemVectors(bundle, self.engine.vectors)
         self.rules = Rules(self.items.catalogue, self.items.fields)
@@ -127,8 +130,8 @@ class Served:
         """The same, to make another kind of item of."""
         return {
             "id": self.items.ids[index],
-            "title": self.items.titles[index],
-            "image": f"/v1/images/{quote(self.items.ids[index], safe='')}" if self._pictured[index] else None,
+            "title": _cut(self.items.titles[index], MOST_TITLE),
+            "image": self.images + quote(self.items.ids[index], safe="") if self._pictured[index] else None,
             "fields": self._fields(index) if fields else None,
         }
 
@@ -161,7 +164,9 @@ class Served:
         if self._lists:
             _ = self.shared_fields
         if not self.slow:
-            self.engine.find([Ask([1], 1)])
+            (found,) = self.engine.find([Ask([1], 1)])
+            if not np.isfinite(found.scores).all():
+                raise PalateError(f"the scores of '{self.name}' are NaN or infinite", "Train it again.")
 
     # -- answers -------------------------------------------------------------------------------------------------
 
@@ -271,10 +276,16 @@ def _only_these(items: Sequence[int], allowed: Tensor | None, num_items: int) ->
 
 
 def _plain(value: Any) -> Any:
-    """A field's value as JSON has it."""
-    if value is None or isinstance(value, bool | int | float | str):
+    """A field's value as JSON has it: no NaN, and of a length that an answer can have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int):
         return value
-    return [_plain(one) for one in value] if isinstance(value, list) else str(value)
+    return [_plain(one) for one in value[:_MOST_LIST]] if isinstance(value, list) else _cut(str(value), _MOST_TEXT)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _figures(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from palate.bundle.load import Bundle
 from palate.errors import PalateError, suggest
 from palate.rankers.field_bags import FIELDS
+from palate.tensors import check_finite
 
 
 class ItemVectors:
@@ -29,7 +31,8 @@ class ItemVectors:
             if told.get("file"):
                 try:
                     self._files[name] = safe_open(bundle.folder / told["file"], framework="pt")
-                except (OSError, SafetensorError) as error:
+                    _check(bundle.folder / told["file"], self._files[name], len(bundle.items))
+                except (OSError, SafetensorError, ValueError) as error:
                     raise PalateError(
                         f"{bundle.folder / told['file']} is damaged ({error})", "Make the bundle again."
                     ) from None
@@ -75,3 +78,11 @@ class ItemVectors:
         if name not in self._files:
             raise PalateError(f"the bundle holds no {name} features", suggest(name, ["model", *self._files]))
         return self._files[name]
+
+
+def _check(path: Path, file: Any, num_items: int) -> None:
+    """Refuse features that are not one row of finite numbers for each item."""
+    vectors, present = file.get_tensor("vectors"), file.get_tensor("present")
+    if vectors.ndim != 2 or len(vectors) != num_items + 1 or present.shape != (num_items + 1,):
+        raise ValueError(f"'vectors' is {list(vectors.shape)} and 'present' {list(present.shape)}")
+    check_finite(path, {"vectors": vectors}, "Make the bundle again.")

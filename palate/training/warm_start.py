@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
@@ -13,6 +11,7 @@ from palate.files import read_json
 from palate.rankers.field_bags import FIELDS
 from palate.rankers.sequential import SequentialRanker
 from palate.runs import Run
+from palate.tensors import load_tensors
 
 # Facts of the dataset, not learned: the new dataset's own stay.
 _OWN = ("items.warm",)
@@ -31,10 +30,7 @@ def copy_weights(run: Run, model: SequentialRanker, catalogue: Catalogue) -> int
     path = run.model_folder / "weights.safetensors"
     if not path.is_file():
         raise PalateError(f"{run.folder} has no weights to start from", "Give a trained run of the same model.")
-    try:
-        old = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise PalateError(f"{path} is damaged ({error})", "Train the run again.") from None
+    old = load_tensors(path, "Train the run again.")
     pairs = [(run.catalogue.index[item], i) for i, item in enumerate(catalogue.ids) if item in run.catalogue.index]
     # What has a row for each item, or for each value of a field: the same one's row in the run, and here.
     rows = {"items.ids.weight": ([old_row for old_row, _ in pairs], [new_row for _, new_row in pairs])}

@@ -12,9 +12,7 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
-import uvicorn
-
-from palate.serve.app import create_app
+from palate.serve.server import Server, bind
 from palate.serve.service import Service
 
 # Titles that mean harm to a page, a terminal or a prompt.
@@ -64,11 +62,8 @@ class Live:
     def start(self) -> None:
         self.service: Service = self._make()
         self.service.start()
-        config = uvicorn.Config(
-            create_app(self.service, self.key), port=self.port, log_config=None, access_log=False, server_header=False,
-            timeout_graceful_shutdown=self._patience,
-        )  # fmt: skip
-        self._server = uvicorn.Server(config)
+        self._server = Server(self.service, self.key, let_finish=self._patience)
+        self._taken = bind("127.0.0.1", self.port)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         deadline = time.monotonic() + 60
@@ -80,7 +75,7 @@ class Live:
     def _run(self) -> None:
         with asyncio.Runner() as runner:
             self.loop = runner.get_loop()
-            runner.run(self._server.serve())
+            runner.run(self._server.serve(sockets=[self._taken]))
 
     def stop(self) -> None:
         self._server.should_exit = True

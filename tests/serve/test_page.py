@@ -455,6 +455,26 @@ def test_a_key_is_asked_for_and_opens_the_pictures_too(visit: Visit, shelf: dict
         locked.stop()
 
 
+def test_the_page_below_a_path_asks_for_nothing_outside_of_it(visit: Visit, shelf: dict[str, Path]) -> None:
+    below = Live(lambda: Service([Wanted("sasrec", shelf["sasrec"])], ServeConfig(root_path="/shop/palate")))
+    home, asked = f"{below.url}/shop/palate/", []
+
+    def watch(page: Any) -> None:
+        page.on("request", lambda request: asked.append(request.url))
+
+    try:
+        page = visit(home, before=watch)
+        expect(rows(page, "sasrec")).to_have_count(10)
+        expect(page.locator("#catalogue img").first).to_have_js_property("naturalWidth", 256)
+        page.get_by_role("link", name="Endpoints").click()
+        expect(page.locator("#post-v1-recommend")).to_contain_text(f"{home}v1/recommend")
+        page.get_by_role("link", name="Palate").click()
+        expect(page).to_have_url(re.compile(f"^{re.escape(home)}"))
+        assert [url for url in asked if not url.startswith((home, "data:"))] == []
+    finally:
+        below.stop()
+
+
 def test_everything_is_reached_with_the_keyboard(visit: Visit, live: Live) -> None:
     page = visit(live.url)
     expect(rows(page, "sasrec")).to_have_count(10)

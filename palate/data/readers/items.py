@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
+from palate.data.readers.cells import typed_columns
 from palate.data.readers.text import scan_delimited, unreadable
 from palate.errors import PalateError
 from palate.names import free_name
@@ -14,7 +15,6 @@ META, TEXTS = "item_meta.tsv", "item_text.tsv"
 # Columns of films that hold several names; together with a year in the title they are read as MovieLens's are.
 _LISTS = ("genres", "director", "cast")
 _YEAR = r"\s*\((\d{4})(?:[-–]\d{0,4})?\)\s*$"
-_CODE = r"^[+-]?0\d"
 
 
 def read_items(folder: Path) -> tuple[pl.DataFrame | None, list[Path]]:
@@ -37,7 +37,7 @@ def read_items(folder: Path) -> tuple[pl.DataFrame | None, list[Path]]:
     frames = [_read(path) for path in files]
     frame = frames[0] if len(frames) == 1 else _merge(*frames)
     frame = frame.select("item_id", "title", *(name for name in frame.columns if name not in ("item_id", "title")))
-    frame = frame.with_columns(_numbers(frame))
+    frame = frame.with_columns(typed_columns(frame, ("item_id", "title", "image", *_LISTS)))
     return (_films(frame) if "genres" in frame.columns else frame), files
 
 
@@ -66,21 +66,6 @@ def _merge(meta: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
     other = {name: free_name(name, {*meta.columns, *single.columns}) for name in both}
     frame = meta.join(single.rename(other), "item_id", how="full", coalesce=True, maintain_order="left_right")
     return frame.with_columns(pl.coalesce(name, other[name]) for name in both).drop(other.values())
-
-
-def _numbers(frame: pl.DataFrame) -> list[pl.Expr]:
-    """The fields in which every cell is a number; codes with leading zeros stay text."""
-    numbers: list[pl.Expr] = []
-    for name in frame.columns:
-        cells = frame[name].drop_nulls()
-        if name in ("item_id", "title", "image", *_LISTS) or not len(cells) or cells.str.contains(_CODE).any():
-            continue
-        for kind in (pl.Int64, pl.Float64):
-            read = cells.cast(kind, strict=False)
-            if not read.is_null().any() and (kind == pl.Int64 or read.is_finite().all()):
-                numbers.append(pl.col(name).cast(kind))
-                break
-    return numbers
 
 
 def _films(frame: pl.DataFrame) -> pl.DataFrame:

@@ -66,8 +66,9 @@ def read_columns(path: Path, columns: dict[str, str], malformed: Malformed) -> I
         frame = _fast(lines, schema)
         if frame is None:
             frame = _careful(lines, schema)
-        empty = pl.col(columns["user"], columns["item"]) == ""
-        incomplete = frame.select(pl.any_horizontal(pl.all().is_null(), empty.fill_null(False)).alias("bad"))["bad"]
+        empty = (pl.col(columns["user"], columns["item"]) == "").fill_null(False)
+        endless = (~pl.selectors.float().is_finite()).fill_null(False)
+        incomplete = frame.select(pl.any_horizontal(pl.all().is_null(), empty, endless).alias("bad"))["bad"]
         for row in incomplete.arg_true().to_list():
             if lines[row].strip():  # a blank line is nobody's mistake
                 malformed.add(number + row + 1)

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from palate.data.identity import id_column, id_text
 from palate.data.readers.base import TimeUnit
 from palate.data.readers.header import seems_data
 from palate.data.readers.times import shape_time, time_column
@@ -39,7 +40,7 @@ def pick_columns(there: list[str], given: Mapping[str, str], where: str) -> dict
     for ours in INTERACTION:
         if given.get(ours) == "":
             continue
-        theirs = given.get(ours) or next((name for name in _USUAL[ours] if name in there), None)
+        theirs = given.get(ours) or _usual(there, ours, where)
         if theirs is None and ours == "timestamp":
             theirs = time_column(name for name in there if name not in columns.values())
         if theirs is None and ours in ("user", "item"):
@@ -53,6 +54,17 @@ def pick_columns(there: list[str], given: Mapping[str, str], where: str) -> dict
         if theirs is not None:
             columns[ours] = theirs
     return columns
+
+
+def _usual(there: list[str], ours: str, where: str) -> str | None:
+    """The first usual name that is there; of ids the only one."""
+    found = [name for name in _USUAL[ours] if name in there]
+    if len(found) > 1 and ours in ("user", "item"):
+        raise PalateError(
+            f"{where} has the columns '{found[0]}' and '{found[1]}', and either may be the {ours}",
+            f"Say which it is: --columns {ours}=NAME.",
+        )
+    return found[0] if found else None
 
 
 def shape_interactions(
@@ -76,7 +88,7 @@ def shape_interactions(
     for ours, theirs in columns.items():
         kind, cell = schema[theirs], pl.col(theirs)
         if ours in ("user", "item"):
-            shapes[ours] = pl.when(cell.cast(pl.String) != "").then(_identity(cell, kind, theirs, where))
+            shapes[ours] = pl.when(cell.cast(pl.String) != "").then(id_text(cell, kind, theirs, where))
         elif ours == "weight":
             if not (kind.is_numeric() or kind in (pl.String, pl.Boolean)):
                 raise PalateError(f"{where}: the column '{theirs}' holds {kind}", "Ratings must be numbers.")
@@ -84,13 +96,6 @@ def shape_interactions(
         else:
             shapes[ours], unit = shape_time(frame, theirs, where, time_format)
     return frame.select(**shapes), unit
-
-
-def _identity(cell: pl.Expr, kind: pl.DataType, name: str, where: str) -> pl.Expr:
-    """Ids as strings, exactly as they stand; a decimal number is no id (1 and 1.0 would be two items)."""
-    if kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum):
-        return cell.cast(pl.String)
-    raise PalateError(f"{where}: the column '{name}' holds {kind}", "Ids must be text or whole numbers.")
 
 
 def explain_cell(
@@ -153,7 +158,8 @@ def shape_catalogue(frame: pl.DataFrame, columns: Mapping[str, str], where: str)
         if theirs not in frame.columns:
             raise PalateError(f"{where} has no column '{theirs}'", suggest(theirs, map(quoted_name, frame.columns)))
     frame = frame.drop([name for name in out if name not in columns.values()])
-    item = columns.get("item_id") or next((n for n in ("item_id", "item", "itemId") if n in frame.columns), None)
+    remedy = "Say which it is: --item-columns item_id=NAME."
+    item = columns.get("item_id") or id_column(frame.columns, ("item_id", "item", "itemId"), where, remedy)
     if item is None:
         raise PalateError(
             f"{where} has no column 'item_id'",
@@ -162,7 +168,8 @@ def shape_catalogue(frame: pl.DataFrame, columns: Mapping[str, str], where: str)
     renamed = {theirs: ours for ours, theirs in columns.items()} | {item: "item_id"}
     clash = sorted((set(renamed.values()) - set(renamed)) & set(frame.columns))
     frame = frame.drop(clash).rename(renamed)  # what the user names wins over a column that had the name
-    flat = [name for name in ("title", "image") if name in frame.columns and not frame.schema[name].is_nested()]
+    schema = frame.schema
+    flat = [n for n in ("title", "image") if n in schema and not schema[n].is_nested() and schema[n] != pl.Binary]
     text = [pl.col(name).cast(pl.String) for name in flat]
     kind = frame.schema["item_id"]
-    return frame.with_columns(_identity(pl.col("item_id"), kind, item, where), *text)
+    return frame.with_columns(id_text(pl.col("item_id"), kind, item, where), *text)

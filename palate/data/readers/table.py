@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import polars as pl
 
 from palate.data.readers.base import ReaderOptions, Source, TimeUnit
+from palate.data.readers.cells import typed_columns
 from palate.data.readers.find import uncompressed
 from palate.data.readers.header import refuse_headerless
 from palate.data.readers.pictures import pictures_of
@@ -17,8 +18,9 @@ from palate.data.readers.shape import explain_cell, pick_columns, shape_catalogu
 from palate.data.readers.table_files import TEXT, ParquetTable, find_tables, open_delimited, open_table
 from palate.data.readers.text import Delimited, unreadable
 from palate.data.readers.times import unused_times
+from palate.data.unpacked import holds_pictures, parquet_column, unpack
 from palate.errors import PalateError
-from palate.tables import read_csv, read_parquet
+from palate.tables import read_csv, read_parquet, scan_parquet
 
 
 class Table:
@@ -61,14 +63,17 @@ class Table:
         texts = [table.path.name for table in full if isinstance(table, Delimited) and table.quotes_are_text]
         if texts and options.quote == AUTO:
             report["quotes_read_as_text"] = texts
-        catalogue = None
+        catalogue, inside = None, None
         home = (options.catalogue or files[0]).parent
         if options.catalogue is not None:
-            catalogue = _read_catalogue(options.catalogue, options.item_columns, options.quote)
+            catalogue, inside, left_out = _read_catalogue(options.catalogue, options)
+            report |= left_out
         elif options.item_columns:
             raise PalateError("--item-columns is given without --catalogue", "Name the file: --catalogue FILE.")
         images: dict[str, str] = {}
-        if catalogue is not None and "image" in catalogue.columns:
+        if inside is not None:
+            root = inside
+        elif catalogue is not None and "image" in catalogue.columns:
             # The catalogue says where the pictures are: relative to --images, or to its own folder.
             root = options.images or home
             if not root.is_dir():
@@ -98,7 +103,8 @@ def _refuse_more(found: Mapping[str, str], columns: Mapping[str, str], path: Pat
     for ours, theirs in found.items():
         if ours not in columns:
             raise PalateError(
-                f"{path} has a column '{theirs}' for the {ours}, and {first.name} has none", "Make the files alike."
+                f"{path} has a column '{theirs}' for the {ours}, and {first.name} has none",
+                "Add the column to every file, or remove it from all.",
             )
 
 
@@ -147,33 +153,43 @@ def _at(row: int, tables: Sequence[Delimited | ParquetTable]) -> str:
     return table.at(row)
 
 
-def _read_catalogue(path: Path, columns: Mapping[str, str], quote: str) -> pl.DataFrame:
+def _read_catalogue(path: Path, options: ReaderOptions) -> tuple[pl.DataFrame, Path | None, dict[str, Any]]:
+    """The catalogue, where its pictures were unpacked to if it holds any, and counts of pictures left out."""
     if not path.is_file():
         raise PalateError(f"--catalogue {path} is not a file", "Give a Parquet or CSV file with one row per item.")
     name = uncompressed(path.name).lower()
+    columns, inside = options.item_columns, None
+    report: dict[str, Any] = {}
     try:
         if name.endswith(".parquet"):
-            frame = read_parquet(path)
+            frame, inside, report = _read_parquet_catalogue(path, options)
         elif name.endswith(TEXT):
-            frame = _read_text_catalogue(open_delimited(path, quote), columns)
+            frame = _read_text_catalogue(open_delimited(path, options.quote), columns)
         else:
             raise PalateError(f"--catalogue {path} is neither Parquet nor CSV nor TSV", f"Expected .parquet or {TEXT}.")
     except (OSError, pl.exceptions.PolarsError) as error:
         raise unreadable(path, error) from None
-    return shape_catalogue(frame, columns, str(path))
+    return shape_catalogue(frame, columns, str(path)), inside, report
+
+
+def _read_parquet_catalogue(path: Path, options: ReaderOptions) -> tuple[pl.DataFrame, Path | None, dict[str, Any]]:
+    kinds, image = scan_parquet(path).collect_schema(), options.item_columns.get("image", "image")
+    if image not in kinds or not holds_pictures(kinds[image]):
+        return read_parquet(path), None, {}
+    if options.images is not None:
+        raise PalateError(
+            f"--images {options.images} is given, and {path} holds pictures itself", "Leave --images out."
+        )
+    frame = read_parquet(path, columns=[name for name in kinds if name != image])
+    names, folder, report = unpack(parquet_column(path, image))
+    return frame.with_columns(names.alias(image)), folder, report
 
 
 def _read_text_catalogue(table: Delimited, columns: Mapping[str, str]) -> pl.DataFrame:
-    """Ids, titles and paths stay text (an id keeps its leading zeros); other columns may turn out to be numbers."""
+    """Ids, titles and paths stay text (an id keeps its leading zeros); other columns of numbers become numbers."""
     fixed = {"item_id", "item", "itemId", "title", "image", *(columns.get(n, n) for n in ("item_id", "title", "image"))}
-    overrides = dict.fromkeys((name for name in table.columns if name in fixed), pl.String)
     try:
-        return read_csv(
-            table.path,
-            separator=table.separator,
-            quote_char=table.quote,
-            schema_overrides=overrides,
-            infer_schema_length=None,
-        )
+        frame = read_csv(table.path, separator=table.separator, quote_char=table.quote, infer_schema=False)
     except pl.exceptions.PolarsError as error:
         raise table.explain(None, {}) or unreadable(table.path, error) from None
+    return frame.with_columns(typed_columns(frame, [name for name in table.columns if name in fixed], truth=True))

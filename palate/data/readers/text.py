@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -129,10 +129,8 @@ class Delimited:
 
 def _records(file: Iterable[str], separator: str, quote: str | None) -> Iterator[tuple[list[str], int]]:
     """The cells of each row, and the line in which it ends."""
-    if quote is None:
-        rows = csv.reader(file, delimiter=separator, quoting=csv.QUOTE_NONE)
-    else:
-        rows = csv.reader(file, delimiter=separator, quotechar=quote)
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if quote is None else csv.QUOTE_MINIMAL
+    rows = csv.reader(file, delimiter=separator, quoting=quoting, quotechar=quote)
     for row in rows:
         yield row, rows.line_num
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from palate.files import atomic_file, write_json
 from palate.runs import Run
+from palate.small_files import json_rows
 from palate.training.logs import Row
 
 _BLUE, _RED, _GREY, _GREEN = "#2a6f97", "#d1495b", "#8a8f98", "#2e8b57"
@@ -25,7 +25,7 @@ _PANELS: tuple[tuple[str, dict[str, str], dict[str, str]], ...] = (
 
 def report_alignment(run: Run) -> dict[str, Any]:
     """Write ``alignment.json`` and ``alignment.png``; returns what ``run.json`` keeps."""
-    rows: list[Row] = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    rows: list[Row] = list(json_rows(run.folder / "metrics.jsonl"))
     facts = {"warnings": warnings(rows)}
     write_json(run.folder / "alignment.json", {"rows": rows, **facts})
     plot(rows, run.folder / "alignment.png")

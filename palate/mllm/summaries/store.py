@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from palate.errors import PalateError
+from palate.exhausted import writing
 from palate.files import read_json, write_json
 from palate.mllm.backends.base import Reply
 
@@ -139,7 +140,7 @@ def read_rows(path: Path) -> Iterator[Row]:
 def _row(path: Path, number: int, line: bytes) -> Row:
     try:
         row = json.loads(line)
-    except ValueError:  # broken JSON and broken UTF-8 alike
+    except (ValueError, RecursionError):  # broken JSON, broken UTF-8, lists in lists in lists
         row = None
     if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in ("key", "text")):
         raise PalateError(
@@ -205,7 +206,7 @@ class SummaryStore:
             facts = _facts_for(folder, made)
             facts |= {} if origin is None else {"origin": origin}
             _mend(folder / ROWS)
-            with (folder / ROWS).open("ab") as file:
+            with writing(folder), (folder / ROWS).open("ab") as file:
                 store = cls(folder, facts, file)
                 try:
                     yield store

@@ -8,6 +8,9 @@ export class Failed extends Error {
   }
 }
 
+/** Where the service is shown: the root of its host, or the path below which a proxy has it. Without a slash at its end. */
+export const BASE = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
+
 const STORE = "palate-key";
 const listeners = { away: () => {}, locked: () => {} };
 
@@ -48,7 +51,7 @@ export async function ask(path, body, signal) {
   let response;
   let answer = null;
   try {
-    response = await fetch(path, { ...asked, signal });
+    response = await fetch(BASE + path, { ...asked, signal });
     answer = await response.json().catch(() => null);
   } catch (error) {
     if (error.name === "AbortError") throw error;
@@ -107,7 +110,7 @@ const MOST = 600;
 
 export function lockedPicture(path) {
   if (!pictures.has(path)) {
-    const made = fetch(path, { headers: keyed({}) }).then(async (response) => {
+    const made = fetch(BASE + path, { headers: keyed({}) }).then(async (response) => {
       if (!response.ok) throw new Error(`${response.status}`);
       return URL.createObjectURL(await response.blob());
     });

@@ -1,6 +1,6 @@
 // The endpoints as the service describes them in /openapi.json: what goes in, what comes out, and a call to copy.
 
-import { ask, hasKey, listen } from "./api.js";
+import { BASE, ask, hasKey, listen } from "./api.js";
 import { button, byId, make, say } from "./dom.js";
 import { askForKey } from "./key.js";
 
@@ -71,7 +71,7 @@ const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 function call(method, path, schema, ids) {
   const filled = path.replace(/\{[^}]+\}/g, encodeURIComponent(ids[0]));
-  const lines = [`curl ${method === "post" ? "-X POST " : ""}${quote(location.origin + filled)}`];
+  const lines = [`curl ${method === "post" ? "-X POST " : ""}${quote(location.origin + BASE + filled)}`];
   if (hasKey() && !OPEN.includes(path)) lines.push(`-H "Authorization: Bearer $PALATE_API_KEY"`);
   if (schema) lines.push("-H 'Content-Type: application/json'", `-d ${quote(JSON.stringify(sample(schema, ids)))}`);
   return lines.join(" \\\n  ");

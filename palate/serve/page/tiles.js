@@ -1,6 +1,6 @@
 // Pictures of items, and what stands in their place where there is none.
 
-import { hasKey, lockedPicture } from "./api.js";
+import { BASE, hasKey, lockedPicture } from "./api.js";
 import { make, quoted } from "./dom.js";
 
 /** The picture of an item, or its title on a colour of its own. */
@@ -12,7 +12,7 @@ export function picture(item, size = 256, described = true) {
 }
 
 function image(item, size, described) {
-  const path = `${item.image}?size=${size}`;
+  const path = `/v1/images/${encodeURIComponent(item.id)}?size=${size}`;
   const element = make("img", {
     alt: described ? `Picture of ${quoted(item.title)}` : "",
     loading: "lazy",
@@ -22,7 +22,7 @@ function image(item, size, described) {
   element.addEventListener("load", () => fit(element));
   element.addEventListener("error", () => missing(element, item, path));
   if (hasKey()) whenSeen(element, () => lockedPicture(path).then((url) => (element.src = url), () => missing(element, item, path)));
-  else element.src = path;
+  else element.src = BASE + path;
   return element;
 }
 
@@ -66,7 +66,7 @@ export function findLost() {
     if (!stand.isConnected) continue;
     stand.replaceWith(element);
     if (hasKey()) lockedPicture(path).then((url) => (element.src = url), () => {});
-    else element.src = path;
+    else element.src = BASE + path;
   }
   lost.clear();
 }
