@@ -100,6 +100,16 @@ def test_films_of_100k_in_latin_1_with_year_genres_poster_and_plot(tmp_path: Pat
     assert dataset.catalogue.texts()[0] == "Cité des enfants perdus, La. Comedy, Thriller. Jeunet. A man, old."
 
 
+def test_lines_of_films_end_at_line_feeds_only(tmp_path: Path) -> None:
+    flags = "|".join(["0"] * 18)
+    (ratings(tmp_path) / "u.item").write_bytes(
+        f"1|A\x85B (1995)|||u|{flags}|1\r\n2|C (1996)|||u|{flags}|1\r\n".encode("latin-1")
+    )
+    dataset = prepare(tmp_path, "movielens")
+    assert [field(dataset, item, "title") for item in ("1", "2")] == ["A\x85B", "C"]
+    assert field(dataset, "1", "genres") == ["Western"]
+
+
 def test_films_of_movies_dat_and_csv(tmp_path: Path) -> None:
     (tmp_path / "ratings.csv").write_text(
         "userId,movieId,rating,timestamp\n" + "".join(f"{u},{i},4.5,{t}\n" for u, i, t in LONG)

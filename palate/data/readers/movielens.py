@@ -11,7 +11,7 @@ import polars as pl
 
 from palate.data.readers.base import ReaderOptions, Source
 from palate.data.readers.pictures import pictures_of
-from palate.data.readers.text import Delimited, read_text, scan_delimited, unreadable
+from palate.data.readers.text import Delimited, read_lines, scan_delimited, unreadable
 from palate.errors import PalateError
 
 PLOTS = "plots.csv"
@@ -119,7 +119,7 @@ def _films(rows: list[tuple[str, str, list[str]]]) -> pl.DataFrame:
 
 def _u_item(path: Path) -> pl.DataFrame:
     rows = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         cells = line.split("|")
         if not line.strip():
             continue
@@ -135,7 +135,7 @@ def _u_item(path: Path) -> pl.DataFrame:
 
 def _movies_dat(path: Path) -> pl.DataFrame:
     rows = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         if not line.strip():
             continue
         cells = line.split("::")

@@ -187,13 +187,17 @@ def scan_lines(path: Path) -> pl.LazyFrame:
     return frame.filter(pl.col("line").str.strip_chars().str.len_bytes() > 0)
 
 
-def read_text(path: Path) -> str:
-    """The text of a small file: UTF-8, or else Latin-1 as in the older MovieLens files."""
+def read_lines(path: Path) -> list[str]:
+    """The lines of a small file: UTF-8, or else Latin-1 as in the older MovieLens files.
+
+    They end at line feeds only: str.splitlines also splits at what a title may hold, such as U+0085.
+    """
     data = path.read_bytes()
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return data.decode("latin-1")
+        text = data.decode("latin-1")
+    return [line.removesuffix("\r") for line in text.split("\n")]
 
 
 def columns_of(frame: pl.LazyFrame, path: Path) -> list[str]:
