@@ -183,8 +183,8 @@ def test_killed_anywhere_the_same_command_ends_as_if_undisturbed(
         assert hidden(here) == [], kill
     with capsys.disabled():
         print(
-            f"\n{name}: killed at {len(changes)} of {whole.changes} changes of a name and at {len(moments) - late} random "
-            f"moments, something hidden was left {left} times; all ended as if undisturbed"
+            f"\n{name}: killed at {len(changes)} of {whole.changes} changes of a name and at {len(moments) - late} "
+            f"random moments, something hidden was left {left} times; all ended as if undisturbed"
         )
 
 
