@@ -16,13 +16,19 @@ from pathlib import Path
 from palate.errors import PalateError
 from palate.leftovers import meant
 
-_FULL = {errno.ENOSPC: "no space left on the device", errno.EDQUOT: "the disk quota is used up"}
+_FULL = {
+    errno.ENOSPC: "no space left on the device",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file is larger than allowed",
+}
 _UNKNOWN = "the disk is full, or cannot be written to"
 _FULL_WORDS = {
     "no space left on device": _FULL[errno.ENOSPC],
     "disk quota exceeded": _FULL[errno.EDQUOT],
+    "file too large": _FULL[errno.EFBIG],
     "database or disk is full": _FULL[errno.ENOSPC],
-    # torch.save does not hand on what the system said.
+    # sqlite and torch.save do not hand on what the system said.
+    "disk i/o error": _UNKNOWN,
     "[enforce fail at inline_container.cc": _UNKNOWN,
     "basic_ios::clear: iostream error": _UNKNOWN,
 }

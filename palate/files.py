@@ -28,9 +28,10 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
     path = _named(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent)
-    with writing(path), new_part(path, folder=False) as part:
-        yield part
-        part.replace(path)
+    with writing(path), new_part(path) as part:
+        file = part / path.name
+        yield file
+        file.replace(path)
 
 
 @contextmanager
@@ -56,7 +57,7 @@ def atomic_folder(path: Path | str, *, replace: bool = False, carry: Sequence[st
     if path.exists() and not replace and (not path.is_dir() or any(path.iterdir())):
         raise _exists(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with writing(path), new_part(path, folder=True) as part:
+    with writing(path), new_part(path) as part:
         yield part
         if replace and path.exists():
             for name in carry:

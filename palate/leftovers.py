@@ -1,8 +1,8 @@
 """Temporary names beside what is being written, and what becomes of those that killed processes leave behind.
 
-``.NAME.PID.RANDOM.part`` is being written and will become ``NAME``; ``.NAME.PID.RANDOM.old`` is the ``NAME`` that was
-moved aside for it. The process at work holds a lock on each, which the system lets go of when the process ends, however
-it ends: so what is not locked was left behind.
+``.NAME.PID.RANDOM.part`` is a folder that will become ``NAME``, or in which a file of that name is being written;
+``.NAME.PID.RANDOM.old`` is the ``NAME`` that was moved aside for it. The process at work holds a lock on each, which
+the system lets go of when the process ends, however it ends: so what is not locked was left behind.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ def beside(path: Path, state: State = "part") -> Path:
 
 
 @contextmanager
-def new_part(path: Path, *, folder: bool) -> Iterator[Path]:
-    """A new empty file or folder beside ``path``, locked until the block ends and removed if it is there by then."""
+def new_part(path: Path) -> Iterator[Path]:
+    """A new empty folder beside ``path``, locked until the block ends and removed if it is there by then.
+
+    A folder also for a file: some writers have temporary files of their own, or replace the one that was there.
+    """
     while True:
         part = beside(path)
-        if folder:
-            part.mkdir()
-        else:
-            part.touch(exist_ok=False)
+        part.mkdir()
         with holding(part) as held:
             if held is False:  # another process has just found it, not locked yet, and is removing it
                 continue

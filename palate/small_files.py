@@ -122,6 +122,8 @@ def _shallow(value: Any) -> Any:
             return value
         within = chain.from_iterable(one.values() if isinstance(one, dict) else one for one in level)
         level = [one for one in within if isinstance(one, dict | list)]
+    if not level:
+        return value
     raise ValueError(f"it is nested more than {MOST_DEEP} levels deep")
 
 

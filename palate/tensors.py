@@ -54,8 +54,8 @@ def is_finite(values: Tensor | npt.NDArray[Any]) -> bool:
         return not values.is_floating_point() or bool(torch.isfinite(values).all())
     if values.dtype.kind != "f":
         return True
-    blocks = range(0, max(1, len(values)), _ROWS) if values.ndim else ()
-    return all(bool(np.isfinite(values[start : start + _ROWS]).all()) for start in blocks)
+    rows = np.atleast_1d(values)
+    return all(bool(np.isfinite(rows[start : start + _ROWS]).all()) for start in range(0, len(rows), _ROWS))
 
 
 def load_array(path: Path, *, mapped: bool = False) -> npt.NDArray[Any]:

@@ -72,8 +72,9 @@ def read_items(
         table = table.with_columns(names.alias("image"))
         notes += [f"{count} {reason.replace('_', ' ')}: left out" for reason, count in left.items()]
     table, changed = tidy(table, clean_text=clean_text)
-    if "columns_left_out" in changed:
-        notes.append(f"columns that hold no text, numbers or lists were left out: {changed['columns_left_out']}")
+    if left_out := changed.pop("columns_left_out", None):
+        notes.append(f"columns that hold no text, numbers or lists were left out: {left_out}")
+    notes += [f"{name.replace('_', ' ')}: {count}" for name, count in changed.items()]
     for name in ("item_id", *needed):
         if name not in table.columns:
             there = ", ".join(table.columns)

@@ -32,6 +32,8 @@ def end_like_ctrl_c(command: str) -> None:
     ``serve`` has an end of its own. Of several workers one may wait for the others in a call that no interruption
     reaches, and their launcher ends them by this signal: they die at once, as ever.
     """
+    if threading.current_thread() is not threading.main_thread():
+        return
     if command == "serve" or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return
     process = os.getpid()

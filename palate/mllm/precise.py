@@ -7,7 +7,8 @@ of two readings (a few tenths in a deep model); in fp32 they agree to the last d
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -50,12 +51,30 @@ def _raised(one: Any) -> Any:
     return torch.float32 if isinstance(one, torch.dtype) and one in _HALF else one
 
 
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """GPUs multiply fp32 by 10 bits of it in convolutions, unless they are told not to."""
+    if not torch.cuda.is_available():
+        yield
+        return
+    places = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [place.allow_tf32 for place in places]
+    try:
+        for place in places:
+            place.allow_tf32 = False
+        yield
+    finally:
+        for place, was in zip(places, before, strict=True):
+            place.allow_tf32 = was
+
+
 def precisely(model: ChatModel, compute: Callable[[], T]) -> tuple[T, bool]:
     """What ``compute`` gives in fp32, and whether it was: where a kernel takes half precision only, it was not."""
     if model.core.dtype not in _HALF:
-        return compute(), True
+        with _without_tf32():
+            return compute(), True
     try:
-        with Float32(), warnings.catch_warnings():
+        with Float32(), _without_tf32(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return compute(), True
     except Exception:  # kernels raise what they like

@@ -111,8 +111,7 @@ class Scorer:
         lengths = [len(whole) for whole in shared.wholes]
         rows = sorted({lengths.index(min(lengths)), lengths.index(max(lengths))})
         wholes = [shared.wholes[row] for row in rows]
-
-        if self.model.core.dtype == torch.float32:
+        if self.model.core.dtype == torch.float32 and self.model.device.type == "cpu":
             return apart(self.model, lambda: self._naive(wholes, tokens), lambda: found[rows])
         with self._forgetful():  # features of pictures in fp32 are for the comparison alone
             return apart(

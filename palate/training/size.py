@@ -45,16 +45,22 @@ def check_size(kind: Any, config: SequentialConfig, num_items: int, widths: Mapp
     size, has = size_of(kind, config, num_items, widths), memory_of(device)
     if has is None or (size is not None and size.bytes <= has):
         return
-    told = ", ".join(
+    sizes = ", ".join(
         f"ranker.{name}={value}" for name in _SIZES if (value := getattr(config, name, None)) not in (None, 0)
     )
-    takes = "more than can be counted" if size is None else f"{size.bytes / 2**30:,.1f} GiB"
-    number = "" if size is None else f" {size.parameters:,} parameters, which take"
+    takes = (
+        f"{size.parameters:,} parameters, and training them takes {_gib(size.bytes)}"
+        if size
+        else "more parameters than can be counted"
+    )
     raise PalateError(
-        f"training a ranker of {num_items:,} items with {told} takes{number} {takes} of memory, "
-        f"and the device has {has / 2**30:,.1f} GiB",
+        f"a ranker of {num_items:,} items with {sizes} has {takes}; the device has {_gib(has)} of memory",
         "Lower these sizes.",
     )
+
+
+def _gib(number: int) -> str:
+    return f"{number / 2**30:,.1f} GiB"
 
 
 def size_of(kind: Any, config: SequentialConfig, num_items: int, widths: Mapping[str, int]) -> Size | None:

@@ -66,7 +66,9 @@ def test_columns_of_other_types_are_left_out_by_name(text_bundle: Path, tmp_path
 def test_html_goes_where_that_is_chosen(text_bundle: Path, tmp_path: Path) -> None:
     new = table(tmp_path / "new.parquet", ["x"], title=["<b>space</b> story &amp; 7"])
     for clean, title in ((False, "<b>space</b> story &amp; 7"), (True, "space story & 7")):
-        made = Bundle.load(add_items(text_bundle, new, tmp_path / f"out{clean}", clean_text=clean).folder)
+        added = add_items(text_bundle, new, tmp_path / f"out{clean}", clean_text=clean)
+        assert added.notes == (["texts cleaned: 1"] if clean else [])
+        made = Bundle.load(added.folder)
         assert made.items.facts(len(made.items))["title"] == title
 
 
