@@ -57,7 +57,7 @@ def _without_tf32() -> Iterator[None]:
     if not torch.cuda.is_available():
         yield
         return
-    places = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    places: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
     before = [place.allow_tf32 for place in places]
     try:
         for place in places:
