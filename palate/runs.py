@@ -114,8 +114,13 @@ class Run:
         dataset_path: Path | str | None,
         features: dict[str, Any] | None = None,
         warm_start: str | None = None,
+        facts: dict[str, Any] | None = None,
     ) -> Run:
-        """Create the folder with ``run.json`` and the catalogue; the model follows when it is trained."""
+        """Create the folder with ``run.json`` and the catalogue; the model follows when it is trained.
+
+        Args:
+            facts: what else ``run.json`` says, written with the rest at once: a killed run has all or none of it.
+        """
         folder = Path(folder)
         if (folder / "run.json").exists():
             raise PalateError(f"{folder} holds a run already", "Choose another --out, or continue it with --resume.")
@@ -135,6 +140,7 @@ class Run:
             "features": features or {},
             "warm_start": warm_start,
             "environment": environment(),
+            **(facts or {}),
         }
         dataset.catalogue.save(folder / "catalogue.parquet")
         write_json(folder / "run.json", info)

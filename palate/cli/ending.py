@@ -10,7 +10,7 @@ from types import FrameType
 
 INTERRUPTED, TERMINATED = 130, 128 + signal.SIGTERM
 
-_WITH_RESUME = ("train", "align", "mllm sft", "mllm align")
+_WITH_RESUME = ("train", "align", "attach", "blend", "mllm sft", "mllm align")
 _AGAIN = ("encode", "summarise items", "summarise users", "tune", "compare", "demo", "mllm warm-up")
 
 _received = threading.Event()

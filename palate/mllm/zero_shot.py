@@ -45,8 +45,7 @@ def zero_shot(
             raise PalateError(f"unknown section '{section}' in the settings", suggest(section, [*known, "scoring"]))
     model = ModelOptions.parse(settings.get("model", {}), where="settings [model]")
     prompt = PromptOptions.parse(settings.get("prompt", {}), where="settings [prompt]")
-    if (Path(out) / "run.json").exists():
-        raise PalateError(f"{out} holds a run already", "Choose another --out.")
+    _refuse_run(out)
     opened = open_parts(
         dataset,
         model,
@@ -60,14 +59,26 @@ def zero_shot(
     )
     recommender = opened.recommender()
     with one_writer(out):
-        run = Run.start(
+        _refuse_run(out)  # another process may have made one in the meantime
+        # The run is there when its model is: killed before, the same command starts again.
+        with atomic_folder(Path(out) / "model", replace=True) as part:
+            recommender.save(part)
+        return Run.start(
             out,
             model="mllm",
             options={"mllm": opened.config.model_dump(mode="json")},
             seed=seed,
             dataset=dataset,
             dataset_path=dataset_path,
+            facts={
+                "finished": True,
+                "made_from": opened.facts,
+                "seconds": 0.0,
+                "describe": recommender.describe(),
+            },
         )
-        with atomic_folder(run.model_folder, replace=True) as part:
-            recommender.save(part)
-        return run.add(finished=True, made_from=opened.facts, seconds=0.0, describe=recommender.describe())
+
+
+def _refuse_run(out: Path | str) -> None:
+    if (Path(out) / "run.json").exists():
+        raise PalateError(f"{out} holds a run already", "Choose another --out.")

@@ -17,6 +17,7 @@ from palate.evaluation.groups import RunGroup
 from palate.evaluation.tables import label_of
 from palate.evaluation.users import UserSample
 from palate.files import read_json, write_json, write_text
+from palate.leftovers import sweep
 from palate.report import comparison, curves, data_card, gallery, gallery_page
 from palate.report.evaluated import Evaluated
 from palate.report.gallery import Shown
@@ -67,6 +68,7 @@ def check_out(out: Path, overwrite: bool) -> None:
     """
     if out.exists() and not out.is_dir():
         raise PalateError(f"{out} is a file", "Give --out a folder.")
+    sweep(out)
     there = [name for name in (PAGE, FACTS) if (out / name).exists()]
     if there == [FACTS] and _is_ours(out / FACTS):  # the page is written last: this call was killed before
         there = []

@@ -110,7 +110,7 @@ def open_run(
 ) -> None:
     """Make the run's folder, or check that the one to resume was started with the same identity, facts and data."""
     if not (resume and (Path(out) / "run.json").exists()):
-        Run.start(out, dataset=dataset, dataset_path=dataset_path, **identity).add(**(facts or {}))
+        Run.start(out, dataset=dataset, dataset_path=dataset_path, facts=facts, **identity)
         return
     run = Run.open(out)
     for key, value in {**identity, **(facts or {})}.items():

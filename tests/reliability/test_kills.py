@@ -39,6 +39,7 @@ PREPARE = "prepare log.csv --reader table --catalogue items.csv --images picture
 TIMES = {
     *("seconds", "train_seconds", "eval_seconds", "targets_per_second", "peak_memory_mb", "environment", "command"),
     *("ms_per_user", "cost", "made", "created", "threads"),
+    "key",  # of a table: a hash of what its runs say, seconds included
 }
 DERIVED = (".png", ".html", ".log", ".db", ".pt", ".md")
 
@@ -95,8 +96,8 @@ SEARCH = """
 model = "sasrec"
 epochs = 2
 trials = 3
-startup-trials = 2
-[tune.ranker]
+startup_trials = 2
+[tune.settings.ranker]
 dim = 8
 layers = 1
 heads = 1
