@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from palate.console import open_console
 
 T = TypeVar("T")
 _LOG_EVERY_SECONDS = 20.0
@@ -31,14 +32,14 @@ def track(steps: Iterable[T], description: str, total: int | None = None, weight
 
 def _bar(steps: Iterable[T], description: str, total: int | None, weight: int) -> Iterator[T]:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=open_console(stderr=True), transient=True) as progress:
         task = progress.add_task(description, total=total)
         for step in steps:
             yield step

@@ -37,6 +37,9 @@ _OF_DATASET: dict[str, type | tuple[type, ...]] = {
     "image_root": str,
 }
 
+# Commands that finish a run which they began. A comparison finishes its own.
+_RESUMED = ("train", "align", "attach", "blend", "mllm sft", "mllm align")
+
 
 def environment() -> dict[str, Any]:
     """What the numbers depend on besides the code: versions, processor, threads, git commit of the working folder."""
@@ -149,6 +152,15 @@ class Run:
     def finished(self) -> bool:
         """Whether training came to its end; an interrupted run may hold the model of its best epoch so far."""
         return bool(self.info.get("finished"))
+
+    def unfinished(self, what: str = "is not finished") -> PalateError:
+        """The error that refuses an interrupted run, with the command that finishes it."""
+        words = self.info["environment"].get("command")
+        words = [str(word) for word in words] if isinstance(words, list) else []
+        name = " ".join(words[1 : 3 if words[1:2] == ["mllm"] else 2])
+        known = name in _RESUMED and words[0] in ("palate", "__main__.py")
+        how = f"the same `palate {name} ... --resume`" if known else "the command that began it and --resume"
+        return PalateError(f"{self.folder} {what}", f"Finish it with {how}.")
 
     @property
     def seed(self) -> int:

@@ -64,6 +64,7 @@ def add_items(
     out: Path | str,
     *,
     images: Path | str | None = None,
+    clean_text: bool = False,
     device: str = "cpu",
 ) -> Added:
     """Write a bundle that recommends new items as well; scores of the others stay as they are.
@@ -72,13 +73,16 @@ def add_items(
         table: ``.csv``, ``.tsv`` or ``.parquet`` with ``item_id`` and the fields that the model and its encoders
             read; in a text table the values of a list are separated by ``|``.
         out: a new folder.
-        images: folder of the new items' pictures; small copies of them go into the bundle.
+        images: folder of the new items' pictures; small copies of them go into the bundle. A Parquet table may hold
+            the pictures itself.
+        clean_text: take HTML tags and entities out of titles and texts, as it was done for the others.
         device: for the encoders.
 
     Raises:
         PalateError: a model without content (popularity, item-knn, ids without neighbours by content), a bundle without
             the features that neighbours are compared by, an encoder that is not the one recorded, a table that is
-            wrong, by row; an item of which there is neither text nor picture.
+            wrong, by row; a plugged-in ranker that cannot append items; an item of which there is neither text nor
+            picture.
     """
     bundle, out = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle), Path(out)
     model = check_growable(bundle.recommender)
@@ -90,9 +94,9 @@ def add_items(
     if bundle.facts.get("onnx"):
         check_exportable(bundle.facts["model"])
     read = [*features.values(), *(one.facts for one in compared)]
-    new = read_items(Path(table), bundle.items, columns_read(bundle.items, read), _folder(images))
+    new = read_items(Path(table), bundle.items, columns_read(bundle.items, read), _folder(images), clean_text)
     with atomic_folder(out) as part:
-        made, near = _describe(model, features, compared, new, _folder(images), device)
+        made, near = _describe(model, features, compared, new, device)
         there = {name: np.asarray(np.diff(one.indptr) > 0) for name, one in near.items() if sparse.issparse(one)}
         there |= {name: one[1] for name, one in (near | made).items() if not sparse.issparse(one)}
         _check_content(Path(table), new, there)
@@ -125,7 +129,6 @@ def _describe(
     features: Mapping[str, Mapping[str, Any]],
     compared: Sequence[Compared],
     new: NewItems,
-    images: Path | None,
     device: str,
 ) -> tuple[dict[str, Made], dict[str, Any]]:
     """What the new items have by modality, and by source of neighbours (CSR ``[count, terms]`` of words).
@@ -136,7 +139,7 @@ def _describe(
     dense += [(one.source, one.facts) for one in compared if one.words is None]
     needed = {facts["fingerprint"]: (name, facts) for name, facts in dense}
     encoders = {key: encoder_of(name, facts, device) for key, (name, facts) in needed.items()}
-    encoded = {key: _encode(encoders[key], facts, new, images) for key, (_, facts) in needed.items()}
+    encoded = {key: _encode(encoders[key], facts, new) for key, (_, facts) in needed.items()}
     made = {
         name: _codes(model, new) if name == FIELDS else encoded[facts["fingerprint"]]
         for name, facts in features.items()
@@ -160,11 +163,11 @@ def _folder(images: Path | str | None) -> Path | None:
     return None if images is None else Path(images)
 
 
-def _encode(encoder: Encoder, facts: Mapping[str, Any], new: NewItems, images: Path | None) -> Made:
+def _encode(encoder: Encoder, facts: Mapping[str, Any], new: NewItems) -> Made:
     """Vectors ``[count, width]`` of the new items and which are there, made as ``palate encode`` makes them."""
     count, stored = len(new.frame), np.dtype(facts["dtype"])
     content = facts["content"]
-    catalogue = Catalogue(new.frame, images or Path())
+    catalogue = Catalogue(new.frame, new.images or Path())
     nothing = np.zeros((count, facts["width"]), stored), np.zeros(count, np.bool_)
     if content["kind"] == "image" and not new.pictures:
         return nothing

@@ -8,25 +8,26 @@ import torch
 from torch import Tensor
 
 from palate.bundle.neighbours import lists_of
+from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.features.neighbours import CO_OCCURRENCE, NeighbourList
+from palate.rankers.append import check_appendable, composed
 from palate.rankers.blend import Blend
 from palate.rankers.content_knn import ContentKNN
 from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender
 
-# What a model holds a row an item of, beside each modality's mask.
-_ROWS = ("items.warm", "items.ids.weight")
-
 
 def check_growable(model: Recommender) -> SequentialRanker | ContentKNN:
-    """Refuse a model that knows items by their ids alone: no texts, pictures or fields, and no neighbours by these.
+    """Refuse a model that knows items by their ids alone: no texts, pictures or fields, and no neighbours by these; and
+    a plug-in's that cannot append any.
 
     Raises:
         PalateError: with what to do instead.
     """
     compares = any(one.source != CO_OCCURRENCE for one in lists_of(model))
     if isinstance(model, SequentialRanker) and (model.widths or compares):
+        check_appendable(model)
         return model
     if isinstance(model, ContentKNN) and compares:
         return model
@@ -44,6 +45,10 @@ def check_growable(model: Recommender) -> SequentialRanker | ContentKNN:
             "this 'content-knn' compares items by the training log alone: it has nothing to say of a new one",
             "Train it again with a content source, such as lexical.",
         )
+    if not type(model).__module__.startswith("palate."):
+        raise PalateError(
+            f"the ranker '{model.name}', a plug-in, takes no new items", "Train it again with the new items."
+        )
     raise PalateError(
         f"this '{model.name}' knows items by their ids alone: it has nothing to say of a new one",
         "Train sasrec or gru4rec with --modalities text (or id,text,image) or --neighbours lexical, or this one again "
@@ -57,55 +62,31 @@ def grow_model(
     lists: Sequence[NeighbourList],
     count: int,
 ) -> SequentialRanker | ContentKNN:
-    """The same model with ``count`` more items, see :func:`grow`; its lists of neighbours have them already."""
+    """The same model with ``count`` more items, which the ranker itself appends; its lists have them already.
+
+    Raises:
+        PalateError: the scores of the other items would not stay as they are.
+    """
     if isinstance(model, ContentKNN):
         counts = torch.cat([model.counts, model.counts.new_zeros(count)])
-        return ContentKNN(lists, counts, model.config)
-    larger = grow(model, features, count)
+        return type(model)(lists, counts, model.config)
+    larger = model.append_items(features, count)
+    _check_unchanged(model, larger, count)
     if model.neighbours is not None:
         larger.neighbours = model.neighbours.with_lists(lists)
     return larger
 
 
-@torch.no_grad()
-def grow(model: SequentialRanker, features: Mapping[str, tuple[Tensor, Tensor]], count: int) -> SequentialRanker:
-    """The same model with ``count`` more items, numbered behind the others; scores of the old ones stay as they are.
-
-    Without its neighbours, which :func:`grow_model` adds. A new item has no id of its own: like every item without
-    training interactions it shares the vector ``unknown`` (:class:`palate.rankers.items.ItemEncoder`). To people
-    without a history it is the least popular.
-
-    Args:
-        features: by modality, ``[count, width]`` as a store holds them and bool ``[count]``: which of them are there.
-
-    Raises:
-        PalateError: features that are absent or of another width; a model or a fusion that needs more of each item.
-    """
-    old, config = model.num_items, model.config
-    for name, width in model.widths.items():
-        one = features[name][0] if name in features else torch.zeros(0)
-        if len(one) != count or not model.items.feature(name).accepts(one):
-            raise PalateError(f"the model reads {name} features of width {width}", "Encode the items as it was.")
-    # A fusion that makes an item's vector of other items' too refuses here.
-    vectors = _composed(model, features, torch.zeros(count, dtype=torch.bool))
-    state = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
-    for name in _ROWS:
-        if name in state:
-            state[name] = torch.cat([state[name], state[name].new_zeros(count, *state[name].shape[1:])])
-    for name in model.widths:
-        key = f"items.features.{name}.present"
-        state[key] = torch.cat([state[key], features[name][1]])
-    larger = type(model)(config, old + count, model.widths)
-    try:
-        larger.load_state_dict(state)
-    except RuntimeError as error:
-        told = str(error).split("\n")[0]
-        raise PalateError(f"the model '{model.name}' cannot take new items ({told})", "Train it again.") from None
-    larger._table = torch.cat([model.table().cpu(), vectors])
-    larger.fields = model.fields
-    if model.popularity is not None:
-        larger.popularity = torch.cat([model.popularity.cpu(), model.popularity.new_zeros(count).cpu()])
-    return larger.eval()
+def _check_unchanged(model: SequentialRanker, larger: SequentialRanker, count: int) -> None:
+    """Without their neighbours, which find new items among them, both have to score the old items alike."""
+    old = model.num_items
+    histories = Sequences.from_lists([[1], [old, max(1, old // 2)]])
+    wanted, made = (one.without_neighbours(histories).cpu() for one in (model, larger))
+    alike = made.shape == (2, old + count + 1) and torch.allclose(made[:, 1 : old + 1], wanted[:, 1:], 1e-3, 1e-3)
+    if larger.num_items != old + count or not alike:
+        raise PalateError(
+            f"the ranker '{model.name}' scores other items differently once new ones are added", "Train it again."
+        )
 
 
 @torch.no_grad()
@@ -125,15 +106,4 @@ def part_vectors(
     here = {name: torch.tensor([row[name] for row in has]) for name in model.widths}
     described = {name: (features[name].expand(count, -1), here[name]) for name in model.widths}
     own = torch.tensor([row.get("id", False) for row in has])
-    return _composed(model, described, own, item)
-
-
-def _composed(
-    model: SequentialRanker, features: Mapping[str, tuple[Tensor, Tensor]], own: Tensor, item: int = 0
-) -> Tensor:
-    """The model's own encoder makes the vectors, without its dropout."""
-    training = model.items.training
-    try:
-        return model.items.eval().compose(features, own, item).cpu()
-    finally:
-        model.items.train(training)
+    return composed(model, described, own, item)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from importlib import import_module
 from pathlib import Path
@@ -31,7 +32,7 @@ def fetch_bundle(name: str, revision: str | None = None) -> Path:
     patterns = [f"*{suffix}" for suffix in SUFFIXES]
     try:
         found = Path(hub.snapshot_download(repo, revision=asked or revision, allow_patterns=patterns))
-    except (OSError, ValueError) as error:  # all of the hub's own errors are among these
+    except Exception as error:  # the hub's own are of OSError and ValueError; those of its HTTP client are not
         raise _trouble(f"{SCHEME}{repo} cannot be fetched", error) from None
     if not (found / NAME).is_file():
         raise PalateError(f"{SCHEME}{repo} holds no bundle (it has no {NAME})", "Check the name and the revision.")
@@ -60,10 +61,10 @@ def push(folder: Path | str, repo: str, *, private: bool = True, revision: str |
             folder_path=str(folder),
             revision=revision,
             commit_message=f"Bundle {facts['name']}",
-            allow_patterns=[*facts["files"], NAME],
+            allow_patterns=[*map(glob.escape, facts["files"]), NAME],
             delete_patterns=["*"],  # a file of an older bundle would not be in the manifest
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:
         raise _trouble(f"the bundle cannot be pushed to '{repo}'", error) from None
     return f"{SCHEME}{repo}"
 

@@ -11,6 +11,8 @@ import polars as pl
 
 from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
+from palate.names import free_name
+from palate.tables import read_parquet
 
 FILE = "items.parquet"
 _REMEDY = "Make the bundle again."
@@ -70,7 +72,7 @@ class BundleItems:
     def save(self, folder: Path) -> dict[str, str]:
         """Write ``items.parquet``; returns how its two columns are called that are not the catalogue's."""
         frame = self.catalogue.frame
-        names = {kind: _free(kind, frame.columns) for kind in ("index", "picture")}
+        names = {kind: free_name(kind, frame.columns) for kind in ("index", "picture")}
         index = pl.Series(names["index"], range(1, len(frame) + 1), pl.Int64)
         pictures = pl.Series(names["picture"], self.pictures[1:], pl.String)
         frame.insert_column(0, index).with_columns(pictures).write_parquet(folder / FILE)
@@ -86,7 +88,7 @@ class BundleItems:
         """
         path = folder / FILE
         try:
-            frame = pl.read_parquet(path)
+            frame = read_parquet(path)
             index, picture = columns["index"], columns["picture"]
             if frame[index].to_list() != list(range(1, len(frame) + 1)):
                 raise PalateError(f"{path} is damaged: its indices do not count from 1", _REMEDY)
@@ -98,10 +100,3 @@ class BundleItems:
         except PalateError as error:
             raise PalateError(f"{path}: {error.message}", error.remedy) from None
         return cls(catalogue, pictures)
-
-
-def _free(name: str, taken: Sequence[str]) -> str:
-    """``name``, or what a catalogue with a field of that name leaves free."""
-    while name in taken:
-        name = f"_{name}"
-    return name

@@ -11,6 +11,7 @@ from palate.bundle.items import BundleItems
 from palate.bundle.pictures import FOLDER
 from palate.files import read_json, write_json
 from palate.runs import Run
+from palate.tables import read_parquet
 
 _ITEMS = "items.parquet"
 # Relative to the model's own folder.
@@ -50,7 +51,7 @@ def carry_language_model(model: Path, items: BundleItems, *, copied: bool, keep_
         # Where further summaries are looked up is a folder of the machine that trained.
         write_json(store, {key: value for key, value in read_json(store).items() if key != "store"})
     if copied:
-        frame = pl.read_parquet(model / _ITEMS)
+        frame = read_parquet(model / _ITEMS)
         names = [name and name.removeprefix(f"{FOLDER}/") for name in items.pictures[1:]]
         frame.with_columns(pl.Series("image", names, pl.String)).write_parquet(model / _ITEMS)
     if copied or not keep_root:

@@ -77,7 +77,7 @@ def make_bundle(
     run = run if isinstance(run, Run) else Run.open(run)
     out = Path(out)
     if not run.finished:
-        raise PalateError(f"{run.folder} is not finished", "Finish it with the command that began it and --resume.")
+        raise run.unfinished()
     if not _LICENSE.fullmatch(license):
         raise PalateError(f"--license '{license}' is no identifier of a license", "Write it like apache-2.0 or mit.")
     if onnx:
@@ -134,7 +134,7 @@ def make_bundle(
 
 def _copy_model(run: Run, target: Path) -> None:
     if not (run.model_folder / "config.json").is_file():
-        raise PalateError(f"{run.folder} has no trained model yet", "Finish it with `palate train ... --resume`.")
+        raise run.unfinished("has no trained model yet")
     for path in sorted(run.model_folder.rglob("*")):
         if path.is_symlink():
             raise PalateError(f"{path} is a link", "Put the file itself there.")

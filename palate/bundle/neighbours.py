@@ -46,6 +46,7 @@ from palate.rankers.registry import load_recommender
 from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender
 from palate.runs import Run
+from palate.tables import read_parquet
 from palate.tensors import check_finite
 
 FOLDER = "neighbours"
@@ -208,7 +209,7 @@ def _open(bundle: Bundle, one: NeighbourList, facts: dict[str, Any]) -> Compared
 
 def _words(bundle: Bundle, arrays: Mapping[str, npt.NDArray[Any]], facts: dict[str, Any], rows: int) -> LexicalStore:
     """The store of words that a bundle holds, without the texts it was made of."""
-    vocabulary = pl.read_parquet(bundle.folder / facts["vocabulary"])
+    vocabulary = read_parquet(bundle.folder / facts["vocabulary"])
     matrix = csr_of(arrays, rows, int(facts["width"]))
     if not is_vocabulary(vocabulary, int(facts["width"])):
         raise ValueError("the vocabulary is of another width")

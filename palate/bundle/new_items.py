@@ -11,11 +11,15 @@ import polars as pl
 
 from palate.bundle.items import BundleItems
 from palate.data.catalogue import RESERVED
+from palate.data.identity import check_ids, id_text
 from palate.data.images import inside, open_image
 from palate.data.readers.pictures import find_pictures
 from palate.data.readers.text import scan_delimited, unreadable
+from palate.data.tidy import tidy
+from palate.data.unpacked import holds_pictures, unpack
 from palate.errors import PalateError, suggest
 from palate.rankers.field_bags import FIELDS
+from palate.tables import read_parquet
 
 _TEXT = (".csv", ".tsv")
 _SHOWN = 5
@@ -29,18 +33,22 @@ class NewItems:
 
     Attributes:
         frame: the columns of the bundle's catalogue.
+        images: the folder of the pictures, if there are any.
         pictures: row (from 0) and where its picture lies, of those that have one; all of them can be opened.
         rows: the row of the table as an editor shows it, one an item.
         notes: what a person should know.
     """
 
     frame: pl.DataFrame
+    images: Path | None
     pictures: dict[int, Path]
     rows: list[int]
     notes: list[str]
 
 
-def read_items(path: Path, items: BundleItems, needed: Sequence[str], images: Path | None) -> NewItems:
+def read_items(
+    path: Path, items: BundleItems, needed: Sequence[str], images: Path | None, clean_text: bool = False
+) -> NewItems:
     """Read a table of new items.
 
     Args:
@@ -48,26 +56,39 @@ def read_items(path: Path, items: BundleItems, needed: Sequence[str], images: Pa
         items: of the bundle, whose columns and types the new ones take.
         needed: columns that have to be there beside ``item_id``; their cells may be empty.
         images: folder of the pictures: paths of the column ``image`` are relative to it; without that column they are
-            named ``ITEM_ID.jpg`` (or .png, .webp ...).
+            named ``ITEM_ID.jpg`` (or .png, .webp ...). A Parquet table may hold the pictures itself, in ``image``.
+        clean_text: take HTML tags and entities out of titles and texts.
 
     Raises:
-        PalateError: naming the rows: no id, an id that is there already or comes twice, a number that is none, a
-            picture that is missing or cannot be opened; naming the column that is missing.
+        PalateError: naming the rows: no id, an id that is there already, comes twice or may be another, a number that
+            is none, a picture that is missing or cannot be opened; naming the column that is missing.
     """
-    table = _read(path)
+    table, rows = _read(path)
+    notes = []
+    if "image" in table.columns and holds_pictures(table.schema["image"]):
+        if images is not None:
+            raise PalateError(f"--images {images} is given, and {path} holds pictures itself", "Leave --images out.")
+        names, images, left = unpack([table["image"]])
+        table = table.with_columns(names.alias("image"))
+        notes += [f"{count} {reason.replace('_', ' ')}: left out" for reason, count in left.items()]
+    table, changed = tidy(table, clean_text=clean_text)
+    if left_out := changed.pop("columns_left_out", None):
+        notes.append(f"columns that hold no text, numbers or lists were left out: {left_out}")
+    notes += [f"{name.replace('_', ' ')}: {count}" for name, count in changed.items()]
     for name in ("item_id", *needed):
         if name not in table.columns:
-            there = ", ".join(one for one in table.columns if one != "__row")
+            there = ", ".join(table.columns)
             raise PalateError(f"{path} lacks the column '{name}', which the model reads", f"It has: {there}.")
     if table.is_empty():
         raise PalateError(f"{path} has no items", "Give a row an item.")
     if images is not None and not images.is_dir():
         raise PalateError(f"--images {images} is not a folder", "Give the folder that holds the pictures.")
     schema = items.catalogue.frame.schema
-    extra = [name for name in table.columns if name not in (*schema, "__row")]
-    notes = [f"the bundle has no field '{name}': it was left out" for name in extra]
-    rows = table["__row"].to_list()
-    ids = table["item_id"].cast(pl.String).str.strip_chars().to_list()
+    extra = [name for name in table.columns if name not in schema]
+    notes += [f"the bundle has no field '{name}': it was left out" for name in extra]
+    text = table.select(id_text(pl.col("item_id"), table.schema["item_id"], "item_id", str(path)))["item_id"]
+    check_ids(text, str(path))
+    ids = text.to_list()
     _check_ids(path, rows, ids, items)
     columns = {"item_id": pl.Series("item_id", ids, pl.String)}
     for name, kind in schema.items():
@@ -85,23 +106,25 @@ def read_items(path: Path, items: BundleItems, needed: Sequence[str], images: Pa
         row = next(row for row, name in zip(rows, frame["image"], strict=True) if name)
         raise PalateError(f"{path}, row {row} names a picture", "Say where the pictures lie: --images DIR.")
     pictures = _pictures(path, rows, frame["image"].to_list(), images)
-    return NewItems(frame, pictures, rows, notes)
+    return NewItems(frame, images, pictures, rows, notes)
 
 
-def _read(path: Path) -> pl.DataFrame:
-    """All columns, and ``__row``: as strings, but for Parquet."""
+def _read(path: Path) -> tuple[pl.DataFrame, list[int]]:
+    """All columns, as strings but for Parquet, and the number of each row as an editor shows it."""
     if not path.is_file():
         raise PalateError(f"{path} is not a file", "Give a table with a row an item.")
     try:
         if path.suffix.lower() == ".parquet":
-            return pl.read_parquet(path, row_index_name="__row", row_index_offset=1)
+            frame = read_parquet(path)
+            return frame, list(range(1, len(frame) + 1))
         if path.suffix.lower() not in _TEXT:
             raise PalateError(f"{path} is of no kind that can be read", "Give .csv, .tsv or .parquet.")
         table = scan_delimited(path, "\t" if path.suffix.lower() == ".tsv" else ",")
         try:
-            return table.frame.collect()
+            frame = table.numbered.collect()
         except pl.exceptions.PolarsError as error:
             raise table.explain(None, {}) or unreadable(path, error) from None
+        return frame.drop(table.index), table.starts(frame[table.index].to_list())
     except (OSError, pl.exceptions.PolarsError) as error:
         raise unreadable(path, error) from None
 
@@ -110,8 +133,10 @@ def _check_ids(path: Path, rows: list[int], ids: list[str | None], items: Bundle
     first: dict[str, int] = {}
     wrong = []
     for row, item in zip(rows, ids, strict=True):
-        if not item:
+        if not item or not item.strip():
             wrong.append(f"row {row} has no item_id")
+        elif item != item.strip():
+            wrong.append(f"row {row}: item '{item}' begins or ends with a blank")
         elif items.index_of(item) is not None:
             wrong.append(f"row {row}: item '{item}' is in the bundle already")
         elif item in first:
@@ -127,11 +152,17 @@ def _typed(path: Path, rows: list[int], given: pl.Series, kind: pl.DataType) -> 
     if given.dtype == pl.String and isinstance(kind, pl.List):
         parts = given.str.split(SEPARATOR).list.eval(pl.element().str.strip_chars())
         given = parts.list.eval(pl.element().filter(pl.element() != ""))
+    other = PalateError(f"{path}: the column '{given.name}' holds {given.dtype}, not {kind}", "Convert it.")
+    if _inner(kind) == pl.String and not (_inner(given.dtype).is_integer() or _inner(given.dtype) == pl.String):
+        raise other  # 10.0 is not how the others write 10
     try:
         made = given.cast(kind, strict=False)
     except pl.exceptions.PolarsError:
-        raise PalateError(f"{path}: the column '{given.name}' holds {given.dtype}, not {kind}", "Convert it.") from None
-    lost = (made.is_null() & given.is_not_null()).to_list()
+        raise other from None
+    bad_cells = made.is_null() & given.is_not_null()
+    if given.dtype.is_float() and kind.is_integer():
+        bad_cells |= (made.cast(pl.Float64) != given.cast(pl.Float64)).fill_null(False)  # 1.5 is no whole number
+    lost = bad_cells.to_list()
     wrong = [
         f"row {row}: '{value}' in column '{given.name}' is no {kind}"
         for row, value, bad in zip(rows, given.to_list(), lost, strict=True)
@@ -140,6 +171,10 @@ def _typed(path: Path, rows: list[int], given: pl.Series, kind: pl.DataType) -> 
     if wrong:
         raise _told(path, wrong, "Correct the cells, or leave them empty.")
     return made
+
+
+def _inner(kind: pl.DataType) -> Any:
+    return kind.inner if isinstance(kind, pl.List) else kind
 
 
 def _pictures(path: Path, rows: list[int], names: list[str | None], images: Path | None) -> dict[int, Path]:

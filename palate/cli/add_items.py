@@ -20,6 +20,9 @@ def add_items(
         Path | None,
         typer.Option(metavar="DIR", help="Folder of their pictures: as the column 'image' says, or named ITEM_ID.jpg."),
     ] = None,
+    clean_text: Annotated[
+        bool, typer.Option("--clean-text", help="Take HTML out of titles and texts, as `palate prepare` does.")
+    ] = False,
     device: Annotated[str, typer.Option(help="Of the encoders: auto, cpu, cuda, cuda:1, mps.")] = "cpu",
     json_: JsonOutput = False,
     config: ConfigFile = None,
@@ -31,7 +34,7 @@ def add_items(
     """
     from palate.bundle import add_items as add
 
-    made = add(bundle, items, out, images=images, device=device)
+    made = add(bundle, items, out, images=images, clean_text=clean_text, device=device)
     for note in made.notes:
         print(f"Note: {note}.", file=sys.stderr)
     if json_:

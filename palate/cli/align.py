@@ -134,15 +134,15 @@ def _pool(word: str) -> int | str:
 
 
 def _report(info: dict[str, Any], out: Path) -> None:
-    from rich.console import Console
+    from palate.console import open_console, print_warning
 
-    console = Console()
+    console = open_console()
     best = info["best"]
     numbers = ", ".join(f"{k} {v:.4f}" for k, v in best.items() if "@" in k)
     console.print(f"Best validation after epoch {best['epoch']} of {info['epochs']}: {numbers}", soft_wrap=True)
     if not best["epoch"]:
         console.print("No step improved on the run that it started from: its weights are kept.", soft_wrap=True)
     for warning in info.get("alignment", {}).get("warnings", []):
-        console.print(f"[yellow]Warning:[/] {warning}", soft_wrap=True)
+        print_warning(console, warning)
     pictures = f"{out}/alignment.png" if "alignment" in info else f"{out}/learning-curve.png"
     console.print(f"Run: {out}  (diagnostics: {pictures}; next: palate evaluate {out})", soft_wrap=True)

@@ -7,10 +7,13 @@ import sys
 from importlib import import_module
 
 import typer
-from rich.console import Console
 
 from palate import __version__
+from palate.cli.ending import command_of, end_like_ctrl_c, last_words
+from palate.cli.paths import Command
+from palate.console import open_console
 from palate.errors import PalateError
+from palate.exhausted import disk_full, full, out_of_memory
 
 # One small file a command: palate/cli/NAME.py with a function of the same name, or an application of commands. A dash
 # in the name is an underscore there.
@@ -62,31 +65,48 @@ def build() -> typer.Typer:
             spelt = name.replace("-", "_")
             command = getattr(import_module(f"palate.cli.{spelt}"), spelt)
             if isinstance(command, typer.Typer):
+                for one in command.registered_commands:
+                    one.cls = Command
                 app.add_typer(command, name=name)
             else:
-                app.command(name)(command)
+                app.command(name, cls=Command)(command)
     return app
 
 
 def main() -> None:
     """Entry point of the ``palate`` command. ``PALATE_TRACEBACK=1`` shows tracebacks for debugging."""
+    command = command_of(sys.argv[1:])
+    end_like_ctrl_c(command)
     try:
         build()()
     except SystemExit as end:
-        if end.code == 130:  # Ctrl-C
-            print("Interrupted. What was complete is kept; training continues with --resume.", file=sys.stderr)
-        raise
-    except (PalateError, OSError) as error:
-        if os.environ.get("PALATE_TRACEBACK"):
+        last = last_words(end.code, command)
+        if last is None:
             raise
-        console = Console(stderr=True, soft_wrap=True, highlight=False)
-        console.print("[bold red]Error:[/] ", end="")
-        console.print(_told(error), markup=False)
+        code, sentence = last
+        print(sentence, file=sys.stderr)
+        sys.exit(code)
+    except Exception as error:
+        line = message_of(error)
+        if line is None or os.environ.get("PALATE_TRACEBACK"):
+            raise
+        console = open_console(stderr=True, soft_wrap=True, highlight=False)
+        console.print("Error: ", style="bold red", end="")
+        console.print(line)
         sys.exit(2)
 
 
-def _told(error: PalateError | OSError) -> str:
+def message_of(error: Exception) -> str | None:
+    """The line that an error is reported in; None for one that only a traceback explains."""
     if isinstance(error, PalateError):
         return str(error)
-    what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    return f"{what}. (PALATE_TRACEBACK=1 shows where.)"
+    where = "(PALATE_TRACEBACK=1 shows where.)"
+    problem = disk_full(error)
+    if problem is not None:
+        return f"{full(problem, getattr(error, 'filename', None))} {where}"
+    problem = out_of_memory(error)
+    if problem is not None:
+        return f"{problem}. Choose smaller sizes or batches, or a machine with more memory. {where}"
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}. {where}" if error.filename else f"{error}. {where}"
+    return None

@@ -34,9 +34,9 @@ def attach(
     The ranker is not trained again: a few weights, one for each source and lag, are fitted on validation users.
     """
     import torch
-    from rich.console import Console
 
     from palate.cli.content import listed
+    from palate.console import open_console
     from palate.training.attach import attach as fit
 
     if threads is not None:
@@ -53,6 +53,6 @@ def attach(
     )
     before, after = (made.info["neighbours"][key] for key in ("before", "after"))
     numbers = ", ".join(f"{name} {before[name]:.4f} -> {value:.4f}" for name, value in after.items())
-    console = Console()
-    console.print(f"On validation: {numbers}", markup=False)
-    console.print(f"Run: {out}  (next: palate evaluate {run} {out})", soft_wrap=True, markup=False)
+    console = open_console()
+    console.print(f"On validation: {numbers}")
+    console.print(f"Run: {out}  (next: palate evaluate {run} {out})", soft_wrap=True)

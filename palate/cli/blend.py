@@ -57,8 +57,9 @@ def blend(
 
 
 def _report(info: dict[str, Any], out: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from palate.console import open_console
 
     facts, best = info["blend"], info["best"]
     table = Table(title=f"Weights, chosen on {facts['users']:,} validation users", title_justify="left")
@@ -68,7 +69,7 @@ def _report(info: dict[str, Any], out: Path) -> None:
         numbers = [f"{part['validation'][name]:.4f}" for name in best]
         table.add_row(part["run"], part["model"], f"{part['share']:.3f}", *numbers)
     table.add_row(out.name, "blend", "", *(f"{value:.4f}" for value in best.values()), style="bold")
-    console = Console()
+    console = open_console()
     console.print(table)
     idle = [part["run"] for part in facts["parts"] if not part["weight"]]
     if idle:

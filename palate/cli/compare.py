@@ -57,10 +57,10 @@ def compare(
     from palate.cli.commands import Commands
     from palate.data.dataset import Dataset
     from palate.evaluation.evaluate import cases_of
+    from palate.lock import alone
     from palate.training.campaign import Campaign, write_plan
     from palate.training.comparison import STAGES, check_options, plan
     from palate.training.curves import check_dataset
-    from palate.training.lock import alone
     from palate.training.measure import Measure
     from palate.training.recipe import read_recipe
 
@@ -130,9 +130,9 @@ def _wanted(
 
 
 def _say(text: str) -> None:
-    from rich.console import Console
+    from palate.console import open_console
 
-    Console(stderr=True, soft_wrap=True, highlight=False).print(text, markup=False)
+    open_console(stderr=True, soft_wrap=True, highlight=False).print(text)
 
 
 def _show_plan(rows: list[dict[str, Any]], json_: bool) -> None:

@@ -29,20 +29,18 @@ def show(data: Dataset, folder: Path, dtype: str, console: Console) -> None:
     after = facts["held_out"]["after"]
     console.print(
         f"Learnt from {facts['items']['learnt']} items in {facts['seconds']:.0f} s, for example: {facts['example']}",
-        markup=False,
     )
     console.print(
         f"Loss a token of captions never learnt from, with their own picture {after['own_picture']:.3f}, with another "
         f"item's {after['other_picture']:.3f}: "
         f"a gap of {after['gap']:.3f} ± {1.96 * after['gap_standard_error']:.3f}.",
-        markup=False,
     )
     kept = folder.parent / "said.json"
     if not kept.is_file():
         write_json(kept, _ask(data, folder, facts["telling_items"][:ASKED], dtype))
     said = read_json(kept)
     for one in said[:SHOWN]:
-        console.print(f"  {one['item']} is {one['is']!r}, and the model says {one['says']!r}", markup=False)
+        console.print(f"  {one['item']} is {one['is']!r}, and the model says {one['says']!r}")
     told = [one["kind"] for one in said if one["kind"] is not None]
     kinds = data.catalogue.frame[_KIND].drop_nulls().n_unique()
     console.print(

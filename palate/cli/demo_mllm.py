@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
 from palate.cli.demo_preferences import tell, write_preferences
 from palate.cli.demo_sampled import BLIND, FULL, evaluate_sampled
 from palate.files import atomic_folder, read_json
@@ -87,30 +89,31 @@ def run_mllm(
     """
     missing = lacking(plan.base)
     if missing:
-        console.print(f"[yellow]{missing}[/]")
+        console.print(missing, style="yellow")
         return {}
     dtype = _dtype()
-    console.print("[bold]Pictures.[/] Only the projector learns: what stands between the eyes and the language model.")
+    _chapter(console, "Pictures.", "Only the projector learns: what stands between the eyes and the language model.")
     _warm_up(data, out, plan, seed, dtype, console)
-    console.print(
-        f"\n[bold]Preferences[/] of {len(shown)} users, from what they had bought, three purchases at a time."
-    )
+    _chapter(console, "\nPreferences", f"of {len(shown)} users, from what they had bought, three purchases at a time.")
     written = write_preferences(
         data, out / "dataset", shown, model=plan.base, dtype=dtype, max_items=plan.max_items, console=console
     )
     tell(written, out / "preferences.md", console)
-    console.print("\n[bold]Fine-tuning[/] on Yes or No, and the control, which is shown the candidate alone.")
+    _chapter(console, "\nFine-tuning", "on Yes or No, and the control, which is shown the candidate alone.")
     more = {}
     for label, prompt in ((FULL, {"history_items": plan.history_items}), (BLIND, {"blind": True})):
         run = more[label] = _fine_tune(data, out, plan, prompt, seed, dtype)
         best, learnt = run.info["best"], run.info["learnt"]
         console.print(
             f"{label}: {learnt['examples']} examples of {learnt['users']} users, {run.info['seconds']:.0f} s, "
-            f"AUC {best['AUC']:.3f} on {learnt['validation_cases']} validation cases",
-            markup=False,
+            f"AUC {best['AUC']:.3f} on {learnt['validation_cases']} validation cases"
         )
     sizes = {"judged": plan.judged, "negatives": plan.negatives, "seed": seed}
     return evaluate_sampled(data, {**runs, **more}, out / "mllm", console=console, **sizes)
+
+
+def _chapter(console: Console, title: str, text: str) -> None:
+    console.print(Text.assemble((title, "bold"), f" {text}"))
 
 
 def _dtype() -> str:

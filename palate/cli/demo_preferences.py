@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from palate.files import write_text
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ def write_preferences(
         cost = report.cost
         console.print(f"{report.written} texts in {cost.seconds:.0f} s: {cost.new_tokens:,} tokens written by {model}.")
         for reason, count in report.reasons.items():
-            console.print(f"[yellow]{count} could not be had:[/] {reason}")
+            console.print(Text.assemble((f"{count} could not be had:", "yellow"), f" {reason}"))
     titles = writer.items.title
     return {
         ids[one.user]: [Written([titles(item) for item in step.items], found.get(step.key, "")) for step in chain]
@@ -85,12 +87,12 @@ def tell(written: Mapping[str, Sequence[Written]], path: Path, console: Console)
     """Print the preferences, and write them as Markdown."""
     lines = ["# What a language model wrote of four users", "", HONEST, ""]
     for user, steps in written.items():
-        console.print(f"[bold]User {user}[/]")
+        console.print(f"User {user}", style="bold")
         lines += [f"## User {user}", ""]
         for step in steps:
             text = step.text or "(nothing that could be used)"
-            console.print(f"  bought {'; '.join(step.titles)}", markup=False)
-            console.print(textwrap.indent(textwrap.fill(f"-> {text}", 110), "    "), markup=False)
+            console.print(f"  bought {'; '.join(step.titles)}")
+            console.print(textwrap.indent(textwrap.fill(f"-> {text}", 110), "    "))
             lines += [f"Bought {', '.join(step.titles)}:", "", f"> {text}", ""]
     write_text(path, "\n".join(lines))
     console.print(HONEST)

@@ -45,9 +45,9 @@ def evaluate_sampled(
     save_comparison(folder / "evaluation", comparison, groups, replace=True)
     print_table(main_table(comparison))
     for note in footnotes(comparison)[:2]:
-        console.print(f"- {note}", markup=False)
-    console.print(_verdict(comparison), markup=False)
-    console.print(_cost({group.label: group.results[0] for group in groups}, runs[FULL]), markup=False)
+        console.print(f"- {note}")
+    console.print(_verdict(comparison))
+    console.print(_cost({group.label: group.results[0] for group in groups}, runs[FULL]))
     return {row.label: {name: one.mean for name, one in row.estimates.items()} for row in comparison.rows}
 
 

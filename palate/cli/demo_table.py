@@ -67,10 +67,10 @@ def evaluate_arms(data: Dataset, runs: Mapping[str, Run], out: Path, seed: int, 
     for table in (main_table(comparison), slice_table(comparison)):
         _print(table, console)
     for note in notes:
-        console.print(f"- {note}", markup=False)
+        console.print(f"- {note}")
     for gain in gains:
-        console.print(str(gain), markup=False, style="bold")
-    console.print(_share(comparison, list(runs)[-1]), markup=False)
+        console.print(str(gain), style="bold")
+    console.print(_share(comparison, list(runs)[-1]))
     return {
         "test": {row.label: {name: one.mean for name, one in row.estimates.items()} for row in comparison.rows},
         "gains": [vars(gain) for gain in gains],

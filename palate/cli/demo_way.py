@@ -16,6 +16,7 @@ from palate.cli.demo_arms import ARMS
 from palate.cli.demo_mllm import MADE as LANGUAGE_MADE
 from palate.cli.demo_mllm import Language, run_mllm
 from palate.cli.demo_table import evaluate_arms
+from palate.console import open_console
 from palate.data.demo.build import ITEMS, USERS
 from palate.errors import PalateError
 from palate.files import write_json
@@ -57,12 +58,12 @@ def run_demo(out: Path, options: DemoOptions, *, overwrite: bool = False) -> dic
         PalateError: ``out`` holds something else than this demo.
     """
     # A file or a pipe has no width: do not fold the table there.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
+    console = open_console(highlight=False, width=None if sys.stdout.isatty() else 150)
     _check_out(out, overwrite)
     seconds: dict[str, float] = {}
 
     def stage(number: int, title: str) -> None:
-        console.print(f"\n[bold]{number}/{6 if options.language is None else 7}  {title}[/]")
+        console.print(f"\n{number}/{6 if options.language is None else 7}  {title}", style="bold")
         seconds[title] = time.perf_counter()
 
     started = time.perf_counter()
@@ -90,18 +91,18 @@ def run_demo(out: Path, options: DemoOptions, *, overwrite: bool = False) -> dic
     bundles = _bundles(runs, out)
     console.print()
     for name, what in files.items():
-        console.print(f"{out / name}: {what}", markup=False)
+        console.print(f"{out / name}: {what}")
 
     marks = [*seconds.values(), time.perf_counter()]
     spent = {title: round(marks[i + 1] - marks[i], 1) for i, title in enumerate(seconds)}
     facts = {"options": asdict(options), **measured, "sampled": sampled, "seconds": spent}
     write_json(out / "demo.json", facts)
     console.print(f"\nDone in {time.perf_counter() - started:.0f} s.", f"Everything is in {out}.")
-    console.print(f"Open it in a browser: {out / REPORT[0]}", markup=False, soft_wrap=True, style="bold")
+    console.print(f"Open it in a browser: {out / REPORT[0]}", soft_wrap=True, style="bold")
     served = f"palate serve {' '.join(map(str, bundles))} --users {out / 'dataset'}"
-    console.print(f"Try the models on a page of their own: {served}", markup=False, soft_wrap=True)
+    console.print(f"Try the models on a page of their own: {served}", soft_wrap=True)
     if not stores:
-        console.print(f"[yellow]{_without_encoders()}[/]")
+        console.print(_without_encoders(), style="yellow")
     return spent
 
 
@@ -143,7 +144,7 @@ def _doctor(data: Dataset, console: Console) -> None:
     worth = [finding for finding in report.findings if finding.level is not Level.OK]
     console.print(f"{len(report.findings) - len(worth)} checks found nothing. Worth knowing:")
     for finding in worth:
-        console.print(f"  {finding.check}: {finding.message}", markup=False)
+        console.print(f"  {finding.check}: {finding.message}")
 
 
 def _without_encoders() -> str:
@@ -171,7 +172,7 @@ def _encode(data: Dataset, folder: Path, console: Console) -> dict[str, FeatureS
 
     missing = _without_encoders()
     if missing:
-        console.print(f"[yellow]{missing}[/]")
+        console.print(missing, style="yellow")
         return {}
     stores = {"text": encode(data, folder, "text"), "image": encode(data, folder, "image")}
     for name, store in stores.items():
@@ -193,7 +194,7 @@ def _train(
         run = arm.train(data, out / "runs" / arm.folder, stores, **sizes)
         best = run.info.get("best")
         how = f", {run.info['epochs']} epochs, best {best['epoch']}" if best else ""
-        console.print(f"{arm.label}: {run.info['seconds']:.1f} s{how}", markup=False)
+        console.print(f"{arm.label}: {run.info['seconds']:.1f} s{how}")
         runs[arm.label] = run
     return runs
 

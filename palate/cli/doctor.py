@@ -30,8 +30,7 @@ def doctor(
     Exits with 0 when nothing is wrong, with 1 when there is an error (with --strict: or a warning), with 2 when
     the dataset cannot be read at all.
     """
-    from rich.console import Console
-
+    from palate.console import open_console
     from palate.data.dataset import Dataset
     from palate.data.doctor import examine
 
@@ -39,7 +38,7 @@ def doctor(
     if json_:
         print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
     else:
-        console = Console()
+        console = open_console()
         console.print(table(report))
         console.print(verdict(report), highlight=False)
     if not report.passed(strict):

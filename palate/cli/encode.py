@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.cli.options import ConfigFile, JsonOutput, Seed
+from palate.names import field_names
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -66,7 +67,7 @@ def encode(
             "image": image,
             "lexical": lexical,
             "analyzer": analyzer,
-            "fields": fields.split(",") if fields is not None else None,
+            "fields": field_names(fields, "--fields") if fields is not None else None,
             "without": without,
             "matrix": matrix,
             "ids": ids,
@@ -109,9 +110,9 @@ def percent(share: float) -> str:
 
 
 def _print(dataset: Dataset, stores: list[Store]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from palate.console import open_console
     from palate.features.store import FeatureStore
 
     table = Table(title=f"Features of {dataset.name}", title_justify="left")
@@ -129,11 +130,9 @@ def _print(dataset: Dataset, stores: list[Store]) -> None:
         share = one.coverage_of(dataset.items)
         vectors = f"{one.width} {one.vectors.dtype}" if isinstance(one, FeatureStore) else f"{one.width:,} terms"
         table.add_row(one.folder.name, one.encoder, vectors, items, percent(one.coverage), percent(share))
-    console = Console(highlight=False)
+    console = open_console(highlight=False)
     console.print(table)
     for one in stores:
         for reason in one.info["missing"]:
             examples = ", ".join(reason["examples"])
-            console.print(
-                f"{one.folder.name}: {reason['items']:,} without ({reason['reason']}), e.g. {examples}", markup=False
-            )
+            console.print(f"{one.folder.name}: {reason['items']:,} without ({reason['reason']}), e.g. {examples}")

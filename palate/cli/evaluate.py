@@ -152,15 +152,15 @@ def evaluate(
 
 def print_table(table: Table) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    console = Console(highlight=False)
+    from palate.console import open_console
+
+    console = open_console(highlight=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=10_000)  # a file or a pipe: nothing to fold for
+        console = open_console(highlight=False, width=10_000)  # a file or a pipe: nothing to fold for
     for number, part in enumerate(_fit(table, console.width)):
-        # Text objects: a model's name may hold square brackets, which rich would take for markup.
         title = None if number else Text(part.title)
         drawn = RichTable(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for column, header in enumerate(part.headers):

@@ -11,7 +11,7 @@ from palate.cli.mllm_align import align
 from palate.cli.mllm_audit import audit
 from palate.cli.mllm_merge import merge
 from palate.cli.mllm_probe import probe
-from palate.cli.mllm_settings import SFT, ZERO_SHOT, settings_from
+from palate.cli.mllm_settings import SFT, ZERO_SHOT, TemplateKwargs, settings_from
 from palate.cli.mllm_warm_up import warm_up
 from palate.cli.options import ConfigFile, Seed, Set
 from palate.errors import PalateError
@@ -136,6 +136,7 @@ def sft(
     quantisation: Quantisation = None,
     revision: Revision = None,
     trust_remote_code: TrustRemoteCode = None,
+    chat_template_kwargs: TemplateKwargs = None,
     threads: Threads = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in --out.")] = False,
     seed: Seed = 0,
@@ -193,6 +194,7 @@ def zero_shot(
     quantisation: Quantisation = None,
     revision: Revision = None,
     trust_remote_code: TrustRemoteCode = None,
+    chat_template_kwargs: TemplateKwargs = None,
     set_: Set = None,
     config: ConfigFile = None,
 ) -> None:
@@ -246,11 +248,11 @@ def say(row: dict[str, Any]) -> None:
 def report(info: dict[str, Any], out: Path) -> None:
     import os
 
-    from rich.console import Console
+    from palate.console import open_console, print_warning
 
     if os.environ.get("RANK", "0") != "0":  # one of several workers that torchrun started speaks for all
         return
-    console = Console()
+    console = open_console()
     best, metric = info["best"], info["metric"]
     console.print(
         f"Best validation at epoch {best['epoch']:.2f} of {info['epochs']}: {metric} {best[metric]:.4f}", soft_wrap=True
@@ -258,10 +260,9 @@ def report(info: dict[str, Any], out: Path) -> None:
     if not best["step"]:
         console.print("No step improved on the model as it came: its adapter does nothing.", soft_wrap=True)
     if info["unreadable_pictures"]:
-        console.print(
-            f"[yellow]Warning:[/] {info['unreadable_pictures']} pictures could not be shown; "
-            "they count as missing (--missing-image).",
-            soft_wrap=True,
+        print_warning(
+            console,
+            f"{info['unreadable_pictures']} pictures could not be shown; they count as missing (--missing-image).",
         )
     console.print(
         f"Run: {out}  (curve: {out}/learning-curve.png; next: palate evaluate {out} --protocol sampled)", soft_wrap=True

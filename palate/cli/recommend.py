@@ -29,7 +29,9 @@ def recommend(
     ] = None,
     user: Annotated[str | None, typer.Option(metavar="ID", help="A user of the dataset.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every user of the dataset, into --out.")] = False,
-    out: Annotated[Path | None, typer.Option(metavar="FILE.parquet", help="Where --all writes.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where --all writes: .parquet, .csv or .tsv.")
+    ] = None,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="How many items.")] = 10,
     only: Annotated[
         list[str] | None,
@@ -118,6 +120,10 @@ def _check_choice(history: str | None, user: str | None, all_: bool, out: Path |
         raise PalateError(f"--out belongs to --all, not to {chosen[0]}", "Leave it out, or use --json and a pipe.")
     if out is not None and out.is_dir():
         raise PalateError(f"{out} is a folder", "Give --out a file name, such as recs.parquet.")
+    if out is not None:
+        from palate.rankers.tables import check_ending
+
+        check_ending(out)
 
 
 def split_ids(text: str) -> list[str]:
@@ -173,13 +179,13 @@ def _one(ready: Recommendations, history: list[int], k: int, asked: dict[str, An
 
 
 def _show(ready: Recommendations, history: list[int], best: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from palate.cli.show import plain
+    from palate.console import open_console
 
-    console = Console()
+    console = open_console()
     titles = ready.catalogue.titles
     last = [plain(titles[item]) for item in history[-5:]]
     lead = f"{len(history) - 5} more, then " if len(history) > 5 else ""

@@ -30,11 +30,12 @@ def human_bytes(size: int) -> str:
 
 def print_facts(title: str, facts: Mapping[str, Any]) -> None:
     """A table of facts; nested ones are indented under their name, spelt as in files and options."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    from palate.console import open_console
+
+    console = open_console()
     console.print(Text(plain(title), style="bold"), soft_wrap=True)
     table = Table(show_header=False, box=None)
     table.add_column(style="cyan", no_wrap=True)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from palate.cli.mllm_settings import TemplateKwargs
 from palate.cli.options import ConfigFile, JsonOutput, Seed
 from palate.errors import PalateError, suggest
+from palate.names import field_names
 
 if TYPE_CHECKING:
     from palate.mllm.backends.base import Backend
@@ -68,6 +70,7 @@ def items(
     quantisation: Quantisation = None,
     revision: Revision = None,
     trust_remote_code: RemoteCode = False,
+    chat_template_kwargs: TemplateKwargs = None,
     batch_size: BatchSize = None,
     base_url: BaseUrl = None,
     concurrency: Concurrency = None,
@@ -106,6 +109,7 @@ def items(
         quantisation=quantisation,
         revision=revision,
         trust_remote_code=trust_remote_code,
+        chat_template_kwargs=chat_template_kwargs,
         batch_size=batch_size,
         base_url=base_url,
         concurrency=concurrency,
@@ -150,6 +154,7 @@ def users(
     quantisation: Quantisation = None,
     revision: Revision = None,
     trust_remote_code: RemoteCode = False,
+    chat_template_kwargs: TemplateKwargs = None,
     batch_size: BatchSize = None,
     base_url: BaseUrl = None,
     concurrency: Concurrency = None,
@@ -196,6 +201,7 @@ def users(
         quantisation=quantisation,
         revision=revision,
         trust_remote_code=trust_remote_code,
+        chat_template_kwargs=chat_template_kwargs,
         batch_size=batch_size,
         base_url=base_url,
         concurrency=concurrency,
@@ -219,9 +225,12 @@ def _model_name(backend: str, model: str | None) -> str:
 
 def _open(backend: str, model: str | None, **options: Any) -> Backend:
     from palate.mllm.backends.open import BACKENDS, open_backend
+    from palate.mllm.dialect import read_kwargs
 
     if backend not in BACKENDS:
         raise PalateError(f"there is no backend named '{backend}'", suggest(backend, BACKENDS))
+    if options["chat_template_kwargs"] is not None:
+        options["chat_template_kwargs"] = read_kwargs(options["chat_template_kwargs"])
     return open_backend(backend, model, **options)
 
 
@@ -231,4 +240,4 @@ def split_fields(text: str | None) -> tuple[str, ...] | None:
     >>> split_fields("genres, director")
     ('genres', 'director')
     """
-    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+    return None if text is None else tuple(field_names(text, "--fields"))

@@ -179,9 +179,9 @@ def open_features(
 
 
 def _report(info: dict[str, Any], out: Path) -> None:
-    from rich.console import Console
+    from palate.console import open_console
 
-    console = Console()
+    console = open_console()
     best = info.get("best")
     if best:
         numbers = ", ".join(f"{k} {v:.4f}" for k, v in best.items() if "@" in k)

@@ -78,11 +78,11 @@ def tune(
 
 
 def _say(row: dict[str, Any], wanted: int) -> None:
-    from rich.console import Console
+    from palate.console import open_console
 
     value = f"{row['value']:.5f}" if row["value"] is not None else row["state"]
     told = row["error"] or ", ".join(f"{name} {_short(given)}" for name, given in row["params"].items())
-    Console(stderr=True, soft_wrap=True).print(f"trial {row['trial']} (of {wanted}): {value}  {told}", markup=False)
+    open_console(stderr=True, soft_wrap=True).print(f"trial {row['trial']} (of {wanted}): {value}  {told}")
 
 
 def _short(value: Any) -> str:
@@ -90,10 +90,11 @@ def _short(value: Any) -> str:
 
 
 def _show(study: Study, folder: Path, dataset: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from palate.console import open_console
+
+    console = open_console()
     names = list(dict.fromkeys(name for row in study.trials for name in row["params"]))
     table = Table(title=f"The best of {len(study.trials)} trials on validation", title_justify="left")
     for head in ("trial", study.metric, "epoch", *names):

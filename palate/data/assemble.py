@@ -12,10 +12,14 @@ from palate.data import dislikes, splits
 from palate.data import filters as filtering
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset, Part
+from palate.data.dropped import Dropped
+from palate.data.identity import check_ids, id_text
 from palate.data.images import inside
-from palate.data.log import encode
+from palate.data.log import Log, encode
+from palate.data.matches import matches
 from palate.data.readers.base import Source
 from palate.data.sequences import offsets_of
+from palate.data.tidy import tidy
 from palate.errors import PalateError
 
 
@@ -27,21 +31,24 @@ def assemble(
     seed: int,
     told: dict[str, Any],
     keep_unseen: bool = False,
+    clean_text: bool = False,
 ) -> Dataset:
     """Make a Dataset of a source.
 
     Args:
         told: the manifest's first keys (name, source, reader ...).
         keep_unseen: whether catalogue items without any interaction stay, as cold items.
+        clean_text: whether HTML is taken out of titles and texts.
     """
     log = encode(source)
     found = log.counts()
-    rows, report = _catalogue_rows(source)
+    rows, report = _catalogue_rows(source, clean_text)
     ids = None if source.catalogue is None else rows["item_id"]
     low = filters.disliked_at_most
     if low is not None:
         disliked, log = dislikes.set_aside(log, low)
-    log, records = filtering.apply(log, filters, ids, seed)
+    dropped = Dropped()
+    log, records = filtering.apply(log, filters, ids, seed, dropped)
     lengths = log.user_counts()
     offsets = offsets_of(lengths)
     parts, split_told = splits.assign(splits.Rows(offsets, log.timestamps), split, seed)
@@ -52,10 +59,17 @@ def assemble(
     manifest = {
         **told,
         "reader_report": {**source.report, **report},
-        "options": {**filters.model_dump(), **split.model_dump(exclude_none=True), "keep_unseen": keep_unseen},
+        "options": {
+            **filters.model_dump(),
+            **split.model_dump(exclude_none=True),
+            "keep_unseen": keep_unseen,
+            **({"clean_text": True} if clean_text else {}),
+        },
+        "matches": matches(source, rows, log, catalogue),
         "read": found,
         "filters": records,
         **record,
+        "order": _order(log, source),
         "ties": filters.ties if log.timestamps is not None else "file",
         "split": split_told,
         "seed": seed,
@@ -72,20 +86,36 @@ def assemble(
         manifest=manifest,
         dislikes=known,
         dislike_times=times,
+        dropped=dropped.frame(rows["item_id"], catalogue.frame["item_id"]).lazy(),
     )
     manifest["counts"] = _counts(dataset)
     return dataset
 
 
-def _catalogue_rows(source: Source) -> tuple[pl.DataFrame, dict[str, int]]:
-    """The catalogue with a row an id, and how many rows had to go for that."""
+def _order(log: Log, source: Source) -> dict[str, Any]:
+    """What put a user's interactions in order, for the manifest: by time or as in the file."""
+    if log.timestamps is None:
+        return {"by": "file", "unused_times": list(source.unused_times)}
+    if log.beyond is None:
+        return {"by": "time"}
+    same = (np.diff(log.users) == 0) & (np.diff(log.timestamps) == 0)
+    return {"by": "time", "steps_within_a_millisecond": int((same & (np.diff(log.beyond) != 0)).sum())}
+
+
+def _catalogue_rows(source: Source, clean_text: bool) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """The catalogue with one row per id and tidy columns, and what had to go for that."""
     frame = source.catalogue
     if frame is None:
         return pl.DataFrame(schema={"item_id": pl.String, "title": pl.String}), {}
-    frame = frame.with_columns(pl.col("item_id").cast(pl.String))
+    where = _catalogue_name(source)
+    frame = frame.with_columns(id_text(pl.col("item_id"), frame.schema["item_id"], "item_id", where))
     named = frame.filter(pl.col("item_id").is_not_null() & (pl.col("item_id") != ""))
     single = named.unique("item_id", keep="first", maintain_order=True)
-    lost = {"catalogue_rows_without_id": len(frame) - len(named), "catalogue_duplicates": len(named) - len(single)}
+    check_ids(single["item_id"], where)
+    lost: dict[str, Any] = {
+        "catalogue_rows_without_id": len(frame) - len(named),
+        "catalogue_duplicates": len(named) - len(single),
+    }
     if "title" not in single.columns:
         single = single.with_columns(title=pl.lit(None, pl.String))
     for name in ("title", "image"):
@@ -93,9 +123,15 @@ def _catalogue_rows(source: Source) -> tuple[pl.DataFrame, dict[str, int]]:
             raise PalateError(
                 f"the catalogue's column '{name}' holds {single.schema[name]}", "Give one text an item, or null."
             )
+    single, changed = tidy(single, clean_text=clean_text)
     if "image" in single.columns:
         single, lost["image_urls_not_fetched"] = _local_images(single, source)
-    return single, {name: count for name, count in lost.items() if count}
+    return single, {name: count for name, count in (lost | changed).items() if count}
+
+
+def _catalogue_name(source: Source) -> str:
+    """The catalogue's file, for messages."""
+    return str(source.files[-1]) if source.files else "catalogue"
 
 
 def _local_images(frame: pl.DataFrame, source: Source) -> tuple[pl.DataFrame, int]:
@@ -110,8 +146,7 @@ def _local_images(frame: pl.DataFrame, source: Source) -> tuple[pl.DataFrame, in
         try:
             inside(source.root, name)
         except PalateError as error:
-            where = source.files[-1] if source.files else "catalogue"
-            raise PalateError(f"{where}, item '{item}': {error.message}", error.remedy) from None
+            raise PalateError(f"{_catalogue_name(source)}, item '{item}': {error.message}", error.remedy) from None
     return frame, urls
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,7 @@ import polars as pl
 from palate.data.images import inside
 from palate.errors import PalateError
 from palate.files import digest
+from palate.tables import read_parquet
 
 RESERVED = ("item_id", "title", "image")
 
@@ -77,12 +80,7 @@ class Catalogue:
         for name in names:
             if name not in self.frame.columns:
                 raise PalateError(f"the catalogue has no field '{name}'", f"It has: {', '.join(self.frame.columns)}.")
-        columns = [
-            pl.col(name).list.join(", ")
-            if isinstance(self.frame.schema[name], pl.List)
-            else pl.col(name).cast(pl.String)
-            for name in names
-        ]
+        columns = [_text_of(name, self.frame.schema[name]) for name in names]
         joined = self.frame.select(pl.concat_str(columns, separator=". ", ignore_nulls=True).alias("text"))["text"]
         return [text.strip() or None if text else None for text in joined.to_list()]
 
@@ -103,7 +101,8 @@ class Catalogue:
     def select(self, condition: str) -> npt.NDArray[np.bool_]:
         """Mask of items whose ``FIELD=VALUE`` holds: bool ``[num_items + 1]``, padding False.
 
-        A list field holds when it contains the value; a text or number field when it equals it (case-insensitive).
+        A list field holds when it contains the value; a text field when it equals it, whatever the case; a number when
+        it is the same number: ``year=1999`` holds for 1999.0.
         """
         name, equals, value = condition.partition("=")
         if not equals or name not in self.frame.columns:
@@ -112,10 +111,11 @@ class Catalogue:
                 f"Write FIELD=VALUE with a field of: {', '.join(self.frame.columns)}.",
             )
         wanted = value.strip().lower()
-        if isinstance(self.frame.schema[name], pl.List):
-            hits = pl.col(name).list.eval(pl.element().cast(pl.String).str.to_lowercase() == wanted).list.any()
+        kind = self.frame.schema[name]
+        if isinstance(kind, pl.List):
+            hits = pl.col(name).list.eval(_equals(pl.element(), kind.inner, wanted)).list.any()
         else:
-            hits = pl.col(name).cast(pl.String).str.to_lowercase() == wanted
+            hits = _equals(pl.col(name), kind, wanted)
         try:
             mask = self.frame.select(hits.fill_null(False).alias("hit"))["hit"].to_numpy()
         except pl.exceptions.PolarsError:
@@ -154,10 +154,28 @@ class Catalogue:
             PalateError: the file is missing, cut off, or no catalogue.
         """
         try:
-            made = cls(pl.read_parquet(path), root or path.parent)
+            made = cls(read_parquet(path), root or path.parent)
             made.check_types()
             return made
         except (OSError, pl.exceptions.PolarsError) as error:
             raise PalateError(f"{path} is damaged ({error})", "Make the dataset or run it belongs to again.") from None
         except PalateError as error:
             raise PalateError(f"{path}: {error.message}", error.remedy) from None
+
+
+def _text_of(name: str, kind: pl.DataType) -> pl.Expr:
+    """A column as text; null where there is nothing but blanks."""
+    text = pl.col(name).cast(pl.String)
+    if isinstance(kind, pl.List):
+        entry = pl.element().cast(pl.String)
+        text = pl.col(name).list.eval(entry.filter(entry.str.strip_chars() != "")).list.join(", ")
+    return pl.when(text.str.strip_chars() != "").then(text)
+
+
+def _equals(cell: pl.Expr, kind: Any, wanted: str) -> pl.Expr:
+    if not kind.is_numeric():
+        return cell.cast(pl.String).str.to_lowercase() == wanted
+    for number in (int, float):
+        with suppress(ValueError):
+            return cell == number(wanted)
+    return cell.is_null() & pl.lit(False)

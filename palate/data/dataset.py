@@ -13,10 +13,12 @@ import numpy.typing as npt
 import polars as pl
 
 from palate.data.catalogue import Catalogue
-from palate.data.folder import DISLIKES, carried, check_replaceable
+from palate.data.folder import CARRIED, DISLIKES, DROPPED, IMAGES, check_replaceable
 from palate.data.sequences import Sequences, offsets_of
+from palate.data.unpacked import copy_pictures, is_unpacked
 from palate.errors import PalateError
 from palate.files import atomic_folder, digest, read_json, write_json
+from palate.tables import read_parquet, scan_parquet
 
 FORMAT = 1
 _OPTIONAL = pl.selectors.by_name("timestamp", "weight", require_all=False)
@@ -70,6 +72,7 @@ class Dataset:
             where nobody has asked for them. True negatives for training: none is later than the user's last
             training interaction, and none is an item of the user above. Never part of histories or evaluation.
         dislike_times: int64 Unix milliseconds of their values, or None.
+        dropped: ``item_id`` and ``step`` of the source's items that are not in the dataset; or None where not known.
         folder: where it was read from, or None.
     """
 
@@ -83,6 +86,7 @@ class Dataset:
     manifest: dict[str, Any]
     dislikes: Sequences | None = None
     dislike_times: npt.NDArray[np.int64] | None = None
+    dropped: pl.LazyFrame | None = field(default=None, compare=False)
     folder: Path | None = field(default=None, compare=False)
 
     @property
@@ -142,7 +146,9 @@ class Dataset:
     def history_of(self, user: str) -> npt.NDArray[np.int32]:
         """All interactions of a user, oldest first, for serving. The user is named by its id from outside."""
         if user not in self.user_index:
-            raise PalateError(f"the dataset has no user '{user}'", "Give an id of users.parquet, or a --history.")
+            steps = [f"--{step['step']}" for step in self.manifest.get("filters", []) if _takes_users(step)]
+            why = f" Users were left out by {', '.join(steps)}." if steps else ""
+            raise PalateError(f"the dataset has no user '{user}'", f"Give an id of users.parquet, or a --history.{why}")
         row = self.user_index[user]
         return self.items[self.offsets[row] : self.offsets[row + 1]]
 
@@ -160,9 +166,10 @@ class Dataset:
     def save(self, folder: Path | str, *, replace: bool = False) -> None:
         """Write the whole folder, or nothing: interactions, items and users as Parquet, manifest as JSON.
 
-        Pictures stay where they are; a dataset whose pictures lie inside its own folder may be moved as a whole.
-        A replaced dataset's ``features/`` and ``images/`` are carried over; stores that no longer fit say so
-        when they are used.
+        Pictures stay where they are, except those that came inside a table: they go into ``images/``. A dataset whose
+        pictures lie inside its own folder may be moved as a whole.
+        A replaced dataset's ``features/``, ``images/`` and ``summaries/`` are carried over; stores that no longer fit
+        say so when they are used.
 
         Raises:
             PalateError: something else lies in the folder, which would be lost.
@@ -170,13 +177,15 @@ class Dataset:
         if replace:
             check_replaceable(Path(folder))
         pictures, home = self.catalogue.root.resolve(), Path(folder).resolve()
+        unpacked = is_unpacked(self.catalogue.root)
         within = pictures != home and pictures.is_relative_to(home)
         columns: dict[str, Any] = {"user": self.rows_user.astype(np.uint32), "item": self.items, "part": self.parts}
         if self.timestamps is not None:
             columns["timestamp"] = self.timestamps
         if self.weights is not None:
             columns["weight"] = self.weights
-        with atomic_folder(folder, replace=replace, carry=carried(Path(folder)) if replace else ()) as part:
+        carry = [name for name in CARRIED if not (unpacked and name == IMAGES)]
+        with atomic_folder(folder, replace=replace, carry=carry) as part:
             pl.DataFrame(columns).write_parquet(part / "interactions.parquet")
             pl.DataFrame({"user_id": self.user_ids}).write_parquet(part / "users.parquet")
             self.catalogue.save(part / "items.parquet")
@@ -185,7 +194,13 @@ class Dataset:
                 _dislikes_frame(self.dislikes, self.dislike_times).write_parquet(part / DISLIKES)
             else:
                 manifest.pop("dislikes", None)
+            dropped = None if self.dropped is None else self.dropped.collect()
+            if dropped is not None and len(dropped):
+                dropped.write_parquet(part / DROPPED)
             manifest["image_root"] = pictures.relative_to(home).as_posix() if within else str(pictures)
+            if unpacked:
+                copy_pictures(self.catalogue.frame["image"], self.catalogue.root, part / IMAGES)
+                manifest["image_root"] = IMAGES
             write_json(part / "manifest.json", manifest)
 
     @classmethod
@@ -206,8 +221,8 @@ class Dataset:
             if not isinstance(manifest.get(key), str):
                 raise PalateError(f"{folder / 'manifest.json'} lacks '{key}'", "Run `palate prepare` again.")
         try:
-            frame = pl.read_parquet(folder / "interactions.parquet").select("user", "item", "part", _OPTIONAL)
-            user_ids = pl.read_parquet(folder / "users.parquet")["user_id"]
+            frame = read_parquet(folder / "interactions.parquet").select("user", "item", "part", _OPTIONAL)
+            user_ids = read_parquet(folder / "users.parquet")["user_id"]
         except (OSError, pl.exceptions.PolarsError) as error:
             raise PalateError(f"{folder} is damaged ({error})", "Run `palate prepare` again.") from None
         catalogue = Catalogue.load(folder / "items.parquet", folder / manifest["image_root"])
@@ -232,8 +247,13 @@ class Dataset:
             manifest=manifest,
             dislikes=dislikes,
             dislike_times=dislike_times,
+            dropped=scan_parquet(folder / DROPPED) if (folder / DROPPED).is_file() else None,
             folder=folder,
         )
+
+
+def _takes_users(step: dict[str, Any]) -> bool:
+    return bool(step["after"]["users"] < step["before"]["users"])
 
 
 def _dislikes_frame(dislikes: Sequences, times: npt.NDArray[np.int64] | None) -> pl.DataFrame:
@@ -244,7 +264,7 @@ def _dislikes_frame(dislikes: Sequences, times: npt.NDArray[np.int64] | None) ->
 
 def _load_dislikes(folder: Path, num_users: int, num_items: int) -> tuple[Sequences, npt.NDArray[np.int64] | None]:
     try:
-        frame = pl.read_parquet(folder / DISLIKES).select("user", "item", _OPTIONAL)
+        frame = read_parquet(folder / DISLIKES).select("user", "item", _OPTIONAL)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise PalateError(f"{folder} is damaged ({error})", "Run `palate prepare` again.") from None
     _check_range(folder, "user", frame["user"], 0, num_users - 1)

@@ -132,15 +132,15 @@ def _pairs(log: Log) -> npt.NDArray[np.int64]:
     return log.users.astype(np.int64) * len(log.item_ids) + log.items
 
 
-def _moment(log: Log) -> list[npt.NDArray[np.int64]]:
+def _moment(log: Log) -> list[npt.NDArray[Any]]:
     """When each row happened: its time, if there is one, then its place in the source."""
     assert log.places is not None
-    return [log.places] if log.timestamps is None else [log.timestamps, log.places]
+    return [*log.time_keys, log.places]
 
 
-def _not_later(ours: list[npt.NDArray[np.int64]], theirs: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.bool_]:
+def _not_later(ours: list[npt.NDArray[Any]], theirs: list[npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
     *time, place = zip(ours, theirs, strict=True)
     before = place[0] < place[1]
-    for mine, other in time:
+    for mine, other in reversed(time):
         before = (mine < other) | ((mine == other) & before)
     return before

@@ -23,28 +23,36 @@ class Filters(Config):
         disliked_at_most: interactions whose weight is no higher are kept apart as dislikes
             (see :mod:`palate.data.dislikes`); it must be below ``min_rating``.
         missing_items: whether interactions leave whose item has no row in the catalogue.
-        max_users: at most so many users, drawn by the seed.
         ties: equal times of one user stay in the order of the file, or are put in an order drawn by the seed.
         duplicates: of several interactions of one user with one item keep the first, the last or all of them.
         k_core: users and items with fewer interactions leave, again and again until none is left; 0 is off.
         min_history: users with fewer interactions leave (and with ``k_core`` the core still holds).
+        max_users: at most this many users, drawn by the seed from those that all other filters keep; their items may
+            have fewer than ``k_core`` interactions afterwards.
     """
 
     min_rating: float | None = None
     disliked_at_most: float | None = None
     missing_items: Literal["keep", "drop"] = "keep"
-    max_users: int | None = Field(default=None, ge=1)
     ties: Literal["file", "seed"] = "file"
     duplicates: Literal["first", "last", "none"] = "first"
     k_core: int = Field(default=0, ge=0)
     min_history: int = Field(default=0, ge=0)
+    max_users: int | None = Field(default=None, ge=1)
 
 
-def apply(log: Log, filters: Filters, catalogue_ids: pl.Series | None, seed: int) -> tuple[Log, list[dict[str, Any]]]:
+def apply(
+    log: Log,
+    filters: Filters,
+    catalogue_ids: pl.Series | None,
+    seed: int,
+    watch: Callable[[str, Log, Log], None] | None = None,
+) -> tuple[Log, list[dict[str, Any]]]:
     """Run the filters that are asked for.
 
     Args:
         catalogue_ids: ids of the items that have a catalogue row; None where the source has no catalogue.
+        watch: called after every step with its name and the log before and after it.
 
     Returns:
         The log in user order, each user's oldest first, without unused ids; and a record a step:
@@ -55,7 +63,9 @@ def apply(log: Log, filters: Filters, catalogue_ids: pl.Series | None, seed: int
     def run(step: str, change: Callable[[Log], Log], **told: Any) -> None:
         nonlocal log
         before = records[-1]["after"] if records else log.counts()
-        log = change(log)
+        whole, log = log, change(log)
+        if watch is not None:
+            watch(step, whole, log)
         records.append({"step": step, **told, "before": before, "after": log.counts()})
         if not len(log):
             raise PalateError(f"the filter '{step}' ({told}) leaves no interaction", "Make it less strict.")
@@ -65,8 +75,6 @@ def apply(log: Log, filters: Filters, catalogue_ids: pl.Series | None, seed: int
         run("min-rating", lambda log: min_rating(log, float(f.min_rating or 0)), least=f.min_rating)
     if f.missing_items == "drop":
         run("missing-items", lambda log: drop_missing_items(log, catalogue_ids), items=f.missing_items)
-    if f.max_users is not None:
-        run("max-users", lambda log: max_users(log, int(f.max_users or 0), seed), most=f.max_users, seed=seed)
     log = in_order(log, f.ties, seed)
     if f.duplicates != "none":
         run("duplicates", lambda log: drop_duplicates(log, f.duplicates == "first"), keep=f.duplicates)
@@ -74,6 +82,8 @@ def apply(log: Log, filters: Filters, catalogue_ids: pl.Series | None, seed: int
         run("k-core", lambda log: core(log, f.k_core, f.k_core), k=f.k_core)
     if f.min_history > 1:
         run("min-history", lambda log: core(log, max(f.k_core, f.min_history), f.k_core), least=f.min_history)
+    if f.max_users is not None:
+        run("max-users", lambda log: max_users(log, int(f.max_users or 0), seed), most=f.max_users, seed=seed)
     # Users keep the order in which the source names them, so rows only need new codes.
     return log.compact(), records
 
@@ -105,9 +115,7 @@ def max_users(log: Log, most: int, seed: int) -> Log:
 
 def in_order(log: Log, ties: Literal["file", "seed"], seed: int) -> Log:
     """Rows in user order, each user's oldest first."""
-    keys: list[npt.NDArray[Any]] = [log.users]
-    if log.timestamps is not None:
-        keys.insert(0, log.timestamps)
+    keys: list[npt.NDArray[Any]] = [*reversed(log.time_keys), log.users]
     if ties == "seed":
         if log.timestamps is None:
             raise PalateError("--ties seed: the source has no times, so nothing ties", "Leave the option out.")

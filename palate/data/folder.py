@@ -6,12 +6,16 @@ from pathlib import Path
 
 from palate.errors import PalateError
 from palate.files import read_json
+from palate.leftovers import is_temporary, sweep
 
 FILES = ("manifest.json", "interactions.parquet", "users.parquet", "items.parquet")
 # Only of a dataset that was prepared with --disliked-at-most. It belongs to its interactions, so it is never carried.
 DISLIKES = "dislikes.parquet"
+# Items that the filters left out. Not of datasets where there are none.
+DROPPED = "dropped.parquet"
 # What others have put beside the dataset: it takes hours to make again, or cannot be made again.
-CARRIED = ("features", "images", "summaries")
+IMAGES = "images"
+CARRIED = ("features", IMAGES, "summaries")
 # Made again where it is used, so it may go.
 DERIVED = ("neighbours",)
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
@@ -23,6 +27,7 @@ def check_replaceable(folder: Path) -> None:
     Raises:
         PalateError: the folder is not (wholly) a dataset of Palate, or holds other things, which would be lost.
     """
+    sweep(folder.parent)
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -37,7 +42,9 @@ def check_replaceable(folder: Path) -> None:
             f"{folder} is not a dataset ({why}), so it is not replaced", "Choose another folder, or remove it yourself."
         )
     others = [
-        name for name in names if name not in (*FILES, DISLIKES, *CARRIED, *DERIVED, *_LITTER) and not _unfinished(name)
+        name
+        for name in names
+        if name not in (*FILES, DISLIKES, DROPPED, *CARRIED, *DERIVED, *_LITTER) and not is_temporary(name)
     ]
     if others:
         raise PalateError(
@@ -61,8 +68,3 @@ def _is_ours(path: Path) -> bool:
         and isinstance(manifest.get("format"), int)
         and isinstance(manifest.get("fingerprint"), str)
     )
-
-
-def _unfinished(name: str) -> bool:
-    """Whether an interrupted write left this (see :mod:`palate.files`)."""
-    return name.startswith(".") and name.endswith(".part")

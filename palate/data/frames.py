@@ -14,6 +14,8 @@ from palate.data.prepare import sort_options
 from palate.data.readers.base import Source
 from palate.data.readers.pictures import pictures_of
 from palate.data.readers.shape import explain_cell, pick_columns, shape_catalogue, shape_interactions
+from palate.data.readers.times import unused_times
+from palate.data.unpacked import holds_pictures, unpack
 from palate.errors import PalateError
 
 # Any stands for a pandas frame: pandas is optional, so its types may not be there.
@@ -33,6 +35,7 @@ def from_frames(
     name: str = "frames",
     seed: int = 0,
     keep_unseen: bool = False,
+    clean_text: bool = False,
     **options: Any,
 ) -> Dataset:
     """Make a Dataset of frames; ``Dataset.save`` writes it.
@@ -40,12 +43,14 @@ def from_frames(
     Args:
         interactions: a row an interaction, a user's oldest first where there is no ``timestamp``.
         catalogue: a row an item, with an ``item_id`` column (or see ``item_columns``), and ``title``, ``image``
-            (a path relative to ``images``) and any fields where there are some.
+            (a path relative to ``images``, or the picture: bytes, or structs with ``bytes``) and any fields.
         user, item: columns with ids, text or whole numbers.
-        timestamp: column with dates, or Unix seconds, milliseconds ... (told apart by their size, see ``time_unit``).
+        timestamp: column with dates, or Unix seconds, milliseconds ... (told apart by their size, see ``time_unit``);
+            text may be ISO, or in a ``time_format`` such as ``"%d/%m/%Y"``.
         weight: column with ratings or counts.
         item_columns: our name -> the catalogue's, e.g. ``{"item_id": "sku", "title": "name"}``.
         images: folder of pictures; without an ``image`` column they are found there as ``<item id>.jpg``.
+        clean_text: take HTML tags and entities out of titles and texts.
         options: as in :func:`palate.data.prepare.prepare`: ``k_core``, ``min_rating``, ``split`` ...
             With ``disliked_at_most`` low weights become ``Dataset.dislikes`` (see :mod:`palate.data.dislikes`).
 
@@ -58,7 +63,7 @@ def from_frames(
     ([[1, 2, 3]], [[4]])
     """
     filters, split, reading = sort_options(options)
-    refused = sorted(reading.model_fields_set - {"time_unit"})
+    refused = sorted(reading.model_fields_set - {"time_unit", "time_format"})
     if refused:
         raise PalateError(
             f"from_frames takes no '{refused[0]}'", "Name the columns by user=, item=, timestamp=, weight=."
@@ -68,12 +73,18 @@ def from_frames(
     named = {ours: theirs for ours, theirs in given.items() if theirs is not None}
     there = log.collect_schema().names()
     columns = {ours: theirs for ours, theirs in pick_columns(there, named, "interactions").items() if ours in named}
-    shaped, unit = shape_interactions(log, columns, "interactions")
-    items = None
+    shaped, unit = shape_interactions(log, columns, "interactions", reading.time_format)
+    items, root = None, Path(images) if images is not None else Path()
+    report: dict[str, int] = {}
     if catalogue is not None:
         frame = _polars(catalogue, "catalogue").lazy().collect()
+        image = (item_columns or {}).get("image", "image")
+        if image in frame.columns and holds_pictures(frame.schema[image]):
+            if images is not None:
+                raise PalateError("images= is given, and the catalogue holds pictures itself", "Leave images= out.")
+            names, root, report = unpack([frame[image]])
+            frame = frame.with_columns(names.alias(image))
         items = shape_catalogue(frame, item_columns or {}, "catalogue")
-    root = Path(images) if images is not None else Path()
     found: dict[str, str] = {}
     if images is not None and not (items is not None and "image" in items.columns):
         found, _ = pictures_of(root, root)
@@ -81,7 +92,8 @@ def from_frames(
     def explain(row: int | None) -> PalateError | None:
         if row is None:
             return None
-        return explain_cell(log.slice(row, 1).collect().to_dicts()[0], columns, f"interactions, row {row + 1}")
+        cells = log.slice(row, 1).collect().to_dicts()[0]
+        return explain_cell(cells, columns, f"interactions, row {row + 1}", reading.time_format, command=False)
 
     source = Source(
         interactions=shaped,
@@ -90,10 +102,13 @@ def from_frames(
         images=found,
         root=root,
         time_unit=reading.time_unit if unit == "auto" else unit,
+        report=report,
         explain=explain,
+        locate=lambda row: f"interactions, row {row + 1}",
+        unused_times=unused_times(log.collect_schema(), columns),
     )
     told = {"name": name, "source": {"name": "frames", "files": {}}, "reader": "frames", "reader_options": columns}
-    return assemble(source, filters, split, seed=seed, told=told, keep_unseen=keep_unseen)
+    return assemble(source, filters, split, seed=seed, told=told, keep_unseen=keep_unseen, clean_text=clean_text)
 
 
 def _polars(frame: Frame, what: str) -> pl.DataFrame | pl.LazyFrame:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from palate.data.readers.base import Source, TimeUnit
+from palate.data.identity import check_ids
+from palate.data.moments import read_times
+from palate.data.readers.base import Source
 from palate.data.readers.text import unreadable
 from palate.errors import PalateError
 
-_PER_MILLISECOND = {"s": 1e-3, "ms": 1.0, "us": 1e3, "ns": 1e6}
-_YEAR_1, _YEAR_9999 = -62_135_596_800_000, 253_402_300_799_999
 MAX_CODES = 2**31 - 1
 
 
@@ -31,6 +31,7 @@ class Log:
         timestamps: int64 ``[rows]`` Unix milliseconds, or None.
         weights: float32 ``[rows]``, or None.
         places: int64 ``[rows]``, which row of the source each one was; None unless somebody has asked for it.
+        beyond: int32 ``[rows]``, nanoseconds to be added to the milliseconds of :attr:`timestamps`, or None.
     """
 
     users: npt.NDArray[np.uint32]
@@ -40,6 +41,7 @@ class Log:
     timestamps: npt.NDArray[np.int64] | None
     weights: npt.NDArray[np.float32] | None
     places: npt.NDArray[np.int64] | None = None
+    beyond: npt.NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -54,7 +56,13 @@ class Log:
             None if self.timestamps is None else self.timestamps[rows],
             None if self.weights is None else self.weights[rows],
             None if self.places is None else self.places[rows],
+            None if self.beyond is None else self.beyond[rows],
         )
+
+    @property
+    def time_keys(self) -> list[npt.NDArray[Any]]:
+        """What orders rows by time, the most important first; empty where there are no times."""
+        return [key for key in (self.timestamps, self.beyond) if key is not None]
 
     def user_counts(self) -> npt.NDArray[np.int64]:
         """int64 ``[user ids]``: rows of every user."""
@@ -76,7 +84,7 @@ class Log:
         """Ids without a row leave; the rest keep their order."""
         users, user_ids = _compact(self.users, self.user_ids, self.user_counts() > 0)
         items, item_ids = _compact(self.items, self.item_ids, self.item_counts() > 0)
-        return type(self)(users, items, user_ids, item_ids, self.timestamps, self.weights, self.places)
+        return replace(self, users=users, items=items, user_ids=user_ids, item_ids=item_ids)
 
 
 def _compact(
@@ -92,13 +100,21 @@ def encode(source: Source) -> Log:
     """Read the interactions; codes count users and items in the order in which the source first names them.
 
     Raises:
-        PalateError: a cell is missing or is no number (file and row are named), or there is no interaction at all.
+        PalateError: a cell is missing or is no number, or times are of several units (file and row are named), or there
+            is no interaction at all.
     """
     categories = {"user": pl.Categories.random(), "item": pl.Categories.random()}
     ids: dict[str, list[pl.DataFrame]] = {"user": [], "item": []}
     blocks: list[dict[str, npt.NDArray[Any]]] = []
+    clocks: dict[int, list[npt.NDArray[Any]]] = {}
     seen = 0
-    for frame in _coded(source, categories):
+    columns: list[str] = []
+    for file, frame in _coded(source, categories):
+        columns = columns or frame.columns
+        if set(columns) != set(frame.columns):
+            raise PalateError(
+                f"{source.where}: only some of the interactions have times or ratings", "Make them alike."
+            )
         _refuse_missing(frame, seen, source)
         block: dict[str, npt.NDArray[Any]] = {}
         for name in ids:
@@ -107,9 +123,14 @@ def encode(source: Source) -> Log:
             ids[name].append(pl.DataFrame({"code": unique.to_physical(), "id": unique.cast(pl.String)}))
             if (ids[name][-1]["id"] == "").any():
                 raise PalateError(f"{source.where}: an interaction has an empty {name} id", "Correct or remove it.")
-        for name in ("timestamp", "weight"):
-            if name in frame.columns:
-                block[name] = frame[name].to_numpy()
+        if "weight" in frame.columns:
+            block["weight"] = frame["weight"].to_numpy().astype(np.float32, copy=False)
+        if "timestamp" in frame.columns:
+            if not frame.schema["timestamp"].is_numeric():
+                raise PalateError(
+                    f"{source.where}: the reader gives times as {frame.schema['timestamp']}", "Times must be numbers."
+                )
+            clocks.setdefault(file, []).append(frame["timestamp"].to_numpy())
         seen += len(frame)
         blocks.append(block)
     if not seen:
@@ -118,24 +139,28 @@ def encode(source: Source) -> Log:
     del blocks
     users, user_ids = _by_first_use(whole.pop("user"), ids.pop("user"))
     items, item_ids = _by_first_use(whole.pop("item"), ids.pop("item"))
-    times = _milliseconds(whole.pop("timestamp"), source) if "timestamp" in whole else None
-    weights = whole.pop("weight").astype(np.float32, copy=False) if "weight" in whole else None
-    return Log(users, items, user_ids, item_ids, times, weights)
+    check_ids(user_ids, source.where, "user")
+    check_ids(item_ids, source.where)
+    times, beyond = read_times(clocks, source) if clocks else (None, None)
+    return Log(users, items, user_ids, item_ids, times, whole.get("weight"), beyond=beyond)
 
 
-def _coded(source: Source, categories: dict[str, pl.Categories]) -> Iterable[pl.DataFrame]:
-    """Frames whose ids are categorical, so that a string is held once, not once a row."""
+def _coded(source: Source, categories: dict[str, pl.Categories]) -> Iterable[tuple[int, pl.DataFrame]]:
+    """Number of the file, and frames whose ids are categorical, so that a string is held once, not once per row."""
     casts = [pl.col(name).cast(pl.String).cast(pl.Categorical(kind)) for name, kind in categories.items()]
-    if isinstance(source.interactions, pl.LazyFrame):
-        try:
-            yield source.interactions.with_columns(casts).collect(engine="streaming")
-        except (OSError, pl.exceptions.PolarsError) as error:
-            told = source.explain(None) if source.explain else None
-            raise told or unreadable(source.where, error) from None
-    else:
-        for frame in source.interactions:
+    found = source.interactions
+    frames: Iterable[pl.LazyFrame | pl.DataFrame] = [found] if isinstance(found, pl.LazyFrame) else found
+    for number, frame in enumerate(frames):
+        if isinstance(frame, pl.LazyFrame):
+            try:
+                frame = frame.with_columns(casts).collect(engine="streaming")
+            except (OSError, pl.exceptions.PolarsError) as error:
+                told = source.explain(None) if source.explain else None
+                raise told or unreadable(source.where, error) from None
             if len(frame):
-                yield frame.with_columns(casts)
+                yield number, frame
+        elif len(frame):
+            yield 0, frame.with_columns(casts)
 
 
 def _refuse_missing(frame: pl.DataFrame, seen: int, source: Source) -> None:
@@ -163,21 +188,3 @@ def _by_first_use(
     new = np.empty(len(first), np.uint32)
     new[table["code"].to_numpy()[order]] = np.arange(len(table), dtype=np.uint32)
     return new[codes], table["id"].gather(order)
-
-
-def _milliseconds(times: npt.NDArray[Any], source: Source) -> npt.NDArray[np.int64]:
-    unit: TimeUnit = source.time_unit
-    if unit == "auto":
-        largest = float(max(abs(float(times.max())), abs(float(times.min()))))
-        # 1e11 seconds is the year 5138 and 1e11 milliseconds is 1973, and so on for the finer units.
-        unit = "s" if largest < 1e11 else "ms" if largest < 1e14 else "us" if largest < 1e17 else "ns"
-    source.report["time_unit"] = unit
-    low, high = (float(edge) / _PER_MILLISECOND[unit] for edge in (times.min(), times.max()))
-    if low < _YEAR_1 or high > _YEAR_9999:
-        raise PalateError(
-            f"{source.where}: times in {unit} would lie outside of the years 1 to 9999", "Give the right --time-unit."
-        )
-    if times.dtype.kind == "f":
-        return np.rint(times / _PER_MILLISECOND[unit]).astype(np.int64)
-    whole = times.astype(np.int64, copy=False)  # not through floats: nanoseconds have more digits than those
-    return whole * 1000 if unit == "s" else whole // int(_PER_MILLISECOND[unit])

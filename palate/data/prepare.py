@@ -12,6 +12,7 @@ from palate.data.dataset import Dataset
 from palate.data.filters import Filters
 from palate.data.readers import READERS
 from palate.data.readers.base import ReaderOptions, check_taken
+from palate.data.readers.times import check_format
 from palate.data.splits import Split
 from palate.errors import PalateError, suggest
 from palate.files import file_digest
@@ -24,6 +25,7 @@ def prepare(
     name: str | None = None,
     seed: int = 0,
     keep_unseen: bool = False,
+    clean_text: bool = False,
     **options: Any,
 ) -> Dataset:
     """Read raw files, filter and split them. ``Dataset.save`` writes the result.
@@ -34,6 +36,7 @@ def prepare(
         name: what reports call the data; by default the folder's name.
         seed: of everything random: ties, drawn users, held-out users.
         keep_unseen: whether catalogue items without an interaction stay, as cold items.
+        clean_text: whether HTML tags and entities are taken out of titles and texts.
         options: fields of :class:`~palate.data.filters.Filters` (``k_core``, ``min_rating`` ...), of
             :class:`~palate.data.splits.Split` (``split``, ``last_n`` ...) and of
             :class:`~palate.data.readers.base.ReaderOptions` (``columns``, ``images`` ...). None stands for "not given".
@@ -57,7 +60,7 @@ def prepare(
         "reader": reader,
         "reader_options": _shown(reading),
     }
-    return assemble(found, filters, split, seed=seed, told=told, keep_unseen=keep_unseen)
+    return assemble(found, filters, split, seed=seed, told=told, keep_unseen=keep_unseen, clean_text=clean_text)
 
 
 def sort_options(options: Mapping[str, Any]) -> tuple[Filters, Split, ReaderOptions]:
@@ -73,6 +76,7 @@ def sort_options(options: Mapping[str, Any]) -> tuple[Filters, Split, ReaderOpti
         for group in groups
     )
     dislikes.check(filters)  # type: ignore[arg-type]
+    check_format(reading)  # type: ignore[arg-type]
     return filters, split, reading  # type: ignore[return-value]
 
 

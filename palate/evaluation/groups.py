@@ -70,7 +70,7 @@ def _finished(folder: str) -> Run:
     """The run, unless its training was interrupted: its model of the best epoch so far is not what was asked for."""
     run = Run.open(folder)
     if not run.finished:
-        raise PalateError(f"{folder} is not finished", "Finish it with the same `palate train ... --resume`.")
+        raise run.unfinished()
     return run
 
 

@@ -14,6 +14,7 @@ from palate.evaluation.compare import Comparison, Group
 from palate.evaluation.result import Result
 from palate.evaluation.tables import Table, to_json, to_markdown
 from palate.files import atomic_folder, read_json, write_json, write_text
+from palate.tables import read_parquet
 
 
 def save_comparison(
@@ -57,7 +58,7 @@ def load_result(folder: Path | str) -> Result:
     table = read_json(folder / "table.json")
     (row,) = table["models"]
     (run,) = table["runs"][row["label"]]
-    frame = pl.read_parquet(folder / "per-user.parquet").drop("model", "seed")
+    frame = read_parquet(folder / "per-user.parquet").drop("model", "seed")
     totals = {name: one["mean"] for name, one in row["metrics"].items() if "low" not in one}
     facts = {**table, "run": run, "cost": table.get("costs", {}).get(row["label"])}
     for name in ("models", "slices", "runs", "notes", "base", "primary", "costs", "bootstrap_seed", "family"):

@@ -14,6 +14,7 @@ from palate.evaluation.candidates import Candidates
 from palate.evaluation.ranks import Floats
 from palate.evaluation.slices import ALL
 from palate.files import atomic_folder, read_json, write_json
+from palate.tables import read_parquet
 
 FORMAT = 1
 KEYS = ("slice", "user_id", "targets", "history")
@@ -81,7 +82,7 @@ class Result:
         facts.pop("summary", None)
         totals = facts.pop("totals", {})
         try:
-            frame = pl.read_parquet(folder / "per-user.parquet")
+            frame = read_parquet(folder / "per-user.parquet")
         except (OSError, pl.exceptions.PolarsError) as error:
             raise PalateError(f"{folder} is damaged ({error})", "Evaluate again.") from None
         path = folder / "candidates.npz"

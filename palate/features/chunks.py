@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from palate.data.images import open_image
 from palate.errors import PalateError
 from palate.features.encoders import Encoder
 from palate.files import atomic_file, read_json, write_json
+from palate.leftovers import remove
+from palate.lock import alone
 from palate.progress import track
 
 # Contents a piece: what a kill may cost. Small enough for slow models, large enough for a million items.
@@ -42,16 +44,15 @@ class Chunks:
         self.folder = folder
         mark = {"job": job, "chunk": CHUNK}
         if folder.exists() and (fresh or self._mark() != mark):
-            shutil.rmtree(folder)
+            for path in folder.iterdir():
+                if path.name != ".lock":  # held by this process
+                    remove(path)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "job.json", mark)
 
     def _mark(self) -> Any:
         """What the pieces in the folder belong to, or None."""
-        try:
-            return read_json(self.folder / "job.json")
-        except PalateError:
-            return None
+        return _mark(self.folder)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:06d}.safetensors"
@@ -98,6 +99,21 @@ class Chunks:
             with safe_open(path, framework="numpy") as file:
                 reasons = json.loads(file.metadata()["reasons"])
                 yield file.get_tensor("vectors"), {int(offset): reason for offset, reason in reasons.items()}
+
+
+def _mark(folder: Path) -> Any:
+    try:
+        return read_json(folder / "job.json")
+    except PalateError:
+        return None
+
+
+def clear(folder: Path, job: str) -> None:
+    """Remove the pieces of a finished job, which was killed before it came to that, and those of no job."""
+    mark = _mark(folder)
+    if folder.is_dir() and (not isinstance(mark, dict) or mark.get("job") == job):
+        with suppress(PalateError), alone(folder, f"another process works in {folder}", "Wait for it."):
+            remove(folder)
 
 
 def _readable(path: Path) -> bool:

@@ -15,12 +15,15 @@ import numpy.typing as npt
 
 from palate.data.dataset import Dataset
 from palate.errors import PalateError, suggest
-from palate.features.chunks import Chunks
+from palate.exhausted import reserve
+from palate.features.chunks import Chunks, clear
 from palate.features.content import MODALITIES, Contents, Modality, image_contents, text_contents, text_fields
 from palate.features.encoders import DEFAULTS, Encoder, EncoderOptions, Precision, make_encoder
 from palate.features.folders import command_of, refuse_existing, store_folder
 from palate.features.store import FeatureStore, write_store
 from palate.files import digest, read_json
+from palate.leftovers import sweep
+from palate.lock import alone
 
 _EXAMPLES = 5
 
@@ -86,51 +89,56 @@ def encode(
     stored = np.dtype("float16" if chosen.options.dtype == "float16" else "float32")
     what = json.dumps([modality, spec, str(stored)])
     job = digest(chosen.fingerprint, what, *dataset.catalogue.ids, *contents.keys)
+    unfinished = folder.with_name(f".{name}.partial")
     if not overwrite and _is_done(folder, job):
+        sweep(folder.parent)
+        clear(unfinished, job)
         print(f"{folder} is up to date.", file=sys.stderr)
         return FeatureStore.load(folder, dataset.catalogue)
     refuse_existing(folder, overwrite)
+    # Two calls for one store would take each other's pieces for those of a killed one.
+    with alone(unfinished, f"another process is encoding {folder}", "Wait for it, or give this one another --store."):
+        groups: dict[str, list[int]] = defaultdict(list)
+        for row, key in enumerate(contents.keys):
+            if key:
+                groups[key].append(row)
+        rows = _order([members[0] for members in groups.values()], contents, modality)
+        chunks = Chunks(unfinished, job, fresh=not resume)
+        chunks.fill(chosen, [contents.values[row] for row in rows], batch_size or chosen.batch_size, stored)
 
-    groups: dict[str, list[int]] = defaultdict(list)
-    for row, key in enumerate(contents.keys):
-        if key:
-            groups[key].append(row)
-    rows = _order([members[0] for members in groups.values()], contents, modality)
-    chunks = Chunks(folder.with_name(f".{name}.partial"), job, fresh=not resume)
-    chunks.fill(chosen, [contents.values[row] for row in rows], batch_size or chosen.batch_size, stored)
-
-    members = [groups[contents.keys[row]] for row in rows]
-    matrix, present, failed = _assemble(chunks, members, len(contents.keys), chosen.width, stored)
-    reasons = {**contents.reasons, **failed}
-    if not present.any():
-        shutil.rmtree(chunks.folder, ignore_errors=True)
-        raise PalateError(
-            f"no item has {modality} that could be encoded ({_why(reasons)})", "See `palate doctor` for the catalogue."
+        members = [groups[contents.keys[row]] for row in rows]
+        matrix, present, failed = _assemble(chunks, members, len(contents.keys), chosen.width, stored)
+        reasons = {**contents.reasons, **failed}
+        if not present.any():
+            shutil.rmtree(chunks.folder, ignore_errors=True)
+            raise PalateError(
+                f"no item has {modality} that could be encoded ({_why(reasons)})",
+                "See `palate doctor` for the catalogue.",
+            )
+        command = command_of(
+            modality,
+            chosen.name,
+            store=name,
+            fields=",".join(fields) if fields is not None else None,
+            without=without,
+            dtype=None if chosen.options.dtype == "float32" else chosen.options.dtype,
+            revision=chosen.options.revision,
+            trust_remote_code=chosen.options.trust_remote_code,
         )
-    command = command_of(
-        modality,
-        chosen.name,
-        store=name,
-        fields=",".join(fields) if fields is not None else None,
-        without=without,
-        dtype=None if chosen.options.dtype == "float32" else chosen.options.dtype,
-        revision=chosen.options.revision,
-        trust_remote_code=chosen.options.trust_remote_code,
-    )
-    write_store(
-        folder,
-        modality=modality,
-        encoder={**chosen.options.model_dump(), "fingerprint": chosen.fingerprint, "job": job, "command": command},
-        content=spec,
-        table=contents.table,
-        vectors=matrix,
-        present=present,
-        interactions=dataset.items,
-        missing=summarise(reasons, dataset.catalogue.ids),
-        replace=overwrite,
-    )
-    shutil.rmtree(chunks.folder, ignore_errors=True)
-    return FeatureStore.load(folder, dataset.catalogue)
+        write_store(
+            folder,
+            modality=modality,
+            encoder={**chosen.options.model_dump(), "fingerprint": chosen.fingerprint, "job": job, "command": command},
+            content=spec,
+            table=contents.table,
+            vectors=matrix,
+            present=present,
+            interactions=dataset.items,
+            missing=summarise(reasons, dataset.catalogue.ids),
+            replace=overwrite,
+        )
+        shutil.rmtree(chunks.folder, ignore_errors=True)
+        return FeatureStore.load(folder, dataset.catalogue)
 
 
 def _contents(
@@ -174,6 +182,7 @@ def _assemble(
     """Lay the chunks' vectors into the rows of their items, in a file: the matrix may be larger than memory."""
     path = chunks.folder / "vectors.npy"
     matrix = np.lib.format.open_memmap(path, mode="w+", dtype=stored, shape=(items + 1, width))
+    reserve(path)
     present = np.zeros(items + 1, np.bool_)
     failed: dict[int, str] = {}
     position = 0

@@ -45,12 +45,16 @@ def fetch(
     try:
         with quiet():
             return load()
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, TypeError) as error:
+    except PalateError:
+        raise
+    except Exception as error:  # transformers, its parsers and the hub's HTTP client have kinds of their own
         text = " ".join(str(error).split())
         if "trust_remote_code" in text:
             remedy = "Read that code; if you trust it, give --trust-remote-code."
             raise PalateError(f"the model '{name}' brings code of its own", remedy) from None
-        if Path(name).expanduser().is_dir():
+        if isinstance(error, ImportError) and "torchvision" in text.lower():
+            remedy = f"Run `pip install torchvision`, or {instead}."
+        elif Path(name).expanduser().is_dir():
             remedy = "The folder must hold a model as transformers saves it (config.json, *.safetensors, ...)."
         else:
             remedy = (

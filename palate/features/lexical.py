@@ -37,6 +37,7 @@ from palate.features.encode import summarise
 from palate.features.folders import command_of, refuse_existing, store_folder
 from palate.features.store import FORMAT, align_rows, read_store_json, remedy
 from palate.files import atomic_folder, digest, file_digest, read_json, write_json
+from palate.tables import read_parquet
 from palate.tensors import load_array
 
 NAME = "lexical"
@@ -328,8 +329,8 @@ def _read(
         tensors = load_file(folder / "matrix.safetensors")
         matrix = csr_of(tensors, rows, width)
         present = load_array(folder / "present.npy")
-        table = pl.read_parquet(folder / "items.parquet")
-        vocabulary = pl.read_parquet(folder / "vocabulary.parquet")
+        table = read_parquet(folder / "items.parquet")
+        vocabulary = read_parquet(folder / "vocabulary.parquet")
         sound = (
             present.shape == (rows,)
             and present.dtype == np.bool_

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from palate.data.dataset import Dataset
+from palate.data.identity import check_ids, id_column, id_text
 from palate.errors import PalateError
 from palate.features.content import SCHEMA, Modality
 from palate.features.encode import summarise
@@ -19,9 +20,10 @@ from palate.features.folders import command_of, refuse_existing, store_folder
 from palate.features.store import FeatureStore, write_store
 from palate.files import digest, file_digest, read_json
 from palate.small_files import parse_json
+from palate.tables import read_parquet
 from palate.tensors import load_array
 
-_ID_COLUMNS = ("item_id", "id", "item", "asin")
+_ID_COLUMNS = ("item_id", "item", "itemId", "id", "asin")
 
 
 def import_matrix(
@@ -126,6 +128,10 @@ def read_matrix(path: Path, ids: Path | None) -> tuple[list[str], npt.NDArray[An
         )
     if len(names) != len(values) or not names:
         raise PalateError(f"{path} has {len(values)} rows for {len(names)} ids", "Give one id a row.")
+    empty = next((row for row, name in enumerate(names, start=1) if not name), None)
+    if empty is not None:
+        raise PalateError(f"{path}: row {empty} has no item id", "Give every row its item's id, or remove it.")
+    check_ids(names, str(path))
     return names, values
 
 
@@ -133,13 +139,15 @@ def _read_ids(path: Path) -> list[str]:
     if path.suffix.lower() == ".json":
         return _id_list(read_json(path), path)
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        # Split at line feeds only: an id may hold a character that str.splitlines takes for the end of a line.
+        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
+        return [line.removesuffix("\r") for line in lines]
     except (OSError, UnicodeDecodeError) as error:
         raise PalateError(f"{path} cannot be read ({error})", "Check --ids.") from None
 
 
 def _id_list(value: Any, path: Path) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(one, str | int) for one in value):
+    if not isinstance(value, list) or not all(type(one) in (str, int) for one in value):
         raise PalateError(f"the ids of {path} are no list of ids", "Give a JSON list of strings.")
     return [str(one) for one in value]
 
@@ -163,17 +171,23 @@ def _read_safetensors(path: Path) -> tuple[list[str] | None, npt.NDArray[Any]]:
             if len(tables) != 1:
                 raise PalateError(f"{path} has {len(tables)} tables of vectors", "Keep one 2-D tensor in the file.")
             values = file.get_tensor(tables[0]).float().numpy()  # also bfloat16, which numpy does not know
-            others = [file.get_tensor(key) for key in keys if key in ("ids", "item_ids")]
+            others = [(key, file.get_tensor(key)) for key in keys if key in ("ids", "item_ids")]
     except (OSError, SafetensorError) as error:
         raise PalateError(f"{path} cannot be read as .safetensors ({error})", "Save it again.") from None
     if "ids" in metadata:
         return _id_list(parse_json(metadata["ids"], f"{path}: the metadata 'ids'", "Give a JSON list."), path), values
-    return ([str(one) for one in others[0].tolist()] if others else None), values
+    if len(others) > 1:
+        raise PalateError(f"{path} has the tensors 'ids' and 'item_ids', and either may be the ids", "Keep one.")
+    for key, tensor in others:
+        if tensor.is_floating_point() or str(tensor.dtype) == "torch.bool" or tensor.ndim != 1:
+            raise PalateError(f"{path}: the tensor '{key}' holds {tensor.dtype}", "Ids must be whole numbers.")
+        return [str(one) for one in tensor.tolist()], values
+    return None, values
 
 
 def _read_parquet(path: Path) -> tuple[list[str] | None, npt.NDArray[Any]]:
     try:
-        frame = pl.read_parquet(path)
+        frame = read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise PalateError(f"{path} cannot be read as Parquet ({error})", "Save it again.") from None
     lists = [c for c, kind in frame.schema.items() if isinstance(kind, pl.List | pl.Array)]
@@ -187,13 +201,17 @@ def _read_parquet(path: Path) -> tuple[list[str] | None, npt.NDArray[Any]]:
         row = _first_odd(lengths.to_list())
         raise PalateError(f"{path}, row {row + 1}: the vector's length differs from the others'", "Give equal lengths.")
     rest = [name for name in frame.columns if name != lists[0]]
-    named = next((name for name in _ID_COLUMNS if name in rest), rest[0] if len(rest) == 1 else None)
+    usual = id_column(rest, _ID_COLUMNS, str(path), "Keep one of them, or call it item_id.")
+    named = usual or (rest[0] if len(rest) == 1 else None)
     try:
         flat = column.explode().cast(pl.Float32).to_numpy()
     except pl.exceptions.PolarsError:
         raise PalateError(f"{path}: the lists hold no numbers", "Give a column of number lists.") from None
     values = flat.reshape(len(frame), -1) if len(frame) else flat.reshape(0, 0)
-    return (frame[named].cast(pl.String).to_list() if named else None), values
+    if named is None:
+        return None, values
+    ids = frame.select(id_text(pl.col(named), frame.schema[named], named, str(path)))
+    return ids[named].to_list(), values
 
 
 def _first_odd(lengths: Sequence[int | None]) -> int:

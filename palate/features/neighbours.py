@@ -33,6 +33,7 @@ from palate.features.lexical import LexicalStore, is_lexical
 from palate.features.store import FeatureStore, read_store_json
 from palate.features.whitening import COMPONENTS, Whitening
 from palate.files import atomic_folder, digest, read_json, write_json
+from palate.leftovers import sweep
 from palate.progress import track
 from palate.tensors import load_array
 
@@ -229,6 +230,8 @@ def neighbour_list(
     store = open_source(dataset, source, path)
     made_from, options = _origin(dataset, source, store)
     folder = None if path is None else path / FOLDER / source
+    if folder is not None:
+        sweep(folder.parent)
     kept = None if folder is None else _kept(folder, dataset.catalogue, made_from, options, keep)
     if kept is not None:
         return kept.cut(keep)

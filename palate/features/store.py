@@ -23,6 +23,7 @@ from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
 from palate.features.content import first_change
 from palate.files import atomic_folder, digest, file_digest, read_json, write_json
+from palate.tables import read_parquet
 from palate.tensors import check_finite, load_array
 
 FORMAT = 1
@@ -189,7 +190,7 @@ def _read(folder: Path, info: dict[str, Any], again: str) -> tuple[Floats, npt.N
     try:
         vectors = load_array(folder / "vectors.npy", mapped=True)
         present = load_array(folder / "present.npy")
-        table = pl.read_parquet(folder / "items.parquet")
+        table = read_parquet(folder / "items.parquet")
         rows = int(info["items"]) + 1
         sound = (
             vectors.shape == (rows, info["width"])

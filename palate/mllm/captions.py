@@ -12,6 +12,7 @@ from palate.mllm.chat import Chat, Picture
 from palate.mllm.colours import colours
 from palate.mllm.items import Items
 from palate.mllm.model import ChatModel
+from palate.names import field_names
 
 QUESTION = "\nWhat is this?"
 # A field tells kinds of items apart, not items, where a value belongs to so many of them on average.
@@ -38,7 +39,7 @@ class CaptionConfig(Config):
 def caption_fields(catalogue: Catalogue, config: CaptionConfig) -> list[str]:
     """The fields that captions are made of."""
     if config.fields is not None:
-        return [name.strip() for name in config.fields.split(",") if name.strip()]
+        return field_names(config.fields, "fields")
     return [name for name in catalogue.text_fields if _shared(catalogue.frame[name])]
 
 
@@ -73,5 +74,6 @@ def answer_parts(model: ChatModel, rendered: str, parts: dict[str, str]) -> dict
             made[name] = model.tokenizer(f" {text}", add_special_tokens=False)["input_ids"]
         else:
             made[name] = model.answer_ids(rendered, text)
-    made[name].append(model.tokenizer.eos_token_id)
+    if model.dialect.end_of_turn is not None:
+        made[name].append(model.dialect.end_of_turn)
     return made

@@ -15,6 +15,7 @@ from palate.errors import PalateError
 from palate.files import atomic_file, digest, read_json, write_json
 from palate.mllm.chat import Picture
 from palate.mllm.sanitise import sanitise, sanitise_summary, sanitise_title
+from palate.tables import read_parquet
 
 # Thinner pictures are refused by some processors, and scaled to gigabytes by others.
 _LONGEST_RATIO = 20
@@ -177,7 +178,7 @@ class Items:
         """
         path = Path(folder) / "items.parquet"
         try:
-            frame = pl.read_parquet(path)
+            frame = read_parquet(path)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise PalateError(f"{path} is damaged ({error})", "Make the run again.") from None
         if root is None:

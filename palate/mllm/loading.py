@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +17,7 @@ from palate.device import parse_device
 from palate.errors import PalateError, suggest
 from palate.features.encoders import EncoderOptions
 from palate.features.hub import fetch, source
+from palate.files import digest
 from palate.mllm.fingerprint import weights_fingerprint
 from palate.mllm.model import ChatModel
 from palate.mllm.processors import open_processor
@@ -41,6 +43,7 @@ def open_model(
     adapter: Path | None = None,
     merged: Sequence[Path] = (),
     longest: int | None = LONGEST,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> ChatModel:
     """Load a model in evaluation mode.
 
@@ -55,9 +58,11 @@ def open_model(
         adapter: folder of a PEFT adapter in safetensors, put on top.
         merged: folders of adapters that become part of the weights, one after another, below ``adapter``.
         longest: larger pictures are shrunk to this many pixels a side; None: never.
+        chat_template_kwargs: further variables of the chat template, such as ``{"enable_thinking": False}``.
 
     Returns:
-        Its :attr:`~palate.mllm.model.ChatModel.fingerprint` is that of the model itself, without any adapter.
+        Its :attr:`~palate.mllm.model.ChatModel.fingerprint` is that of the model and ``chat_template_kwargs``, without
+        any adapter.
 
     Raises:
         PalateError: no such model, not a model that chats, an option that does not fit the machine, missing weights.
@@ -81,8 +86,16 @@ def open_model(
         (lambda: open_processor(where, config)) if sees else (lambda: tokenizer.from_pretrained(**where))
     )
     processor = _fetch(name, "processor" if sees else "tokenizer", speaks)
+    fingerprint = weights_fingerprint(where)
+    if chat_template_kwargs:
+        fingerprint = digest(fingerprint, json.dumps(chat_template_kwargs, sort_keys=True))
     return ChatModel(
-        name, model.eval(), processor, fingerprint=weights_fingerprint(where), longest=longest if sees else None
+        name,
+        model.eval(),
+        processor,
+        fingerprint=fingerprint,
+        longest=longest if sees else None,
+        chat_template_kwargs=chat_template_kwargs,
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from functools import cache
 from typing import Any
 
 from torch import nn
@@ -17,6 +20,8 @@ _PROJECTORS = ("multi_modal_projector", "connector", "merger", "deepstack_merger
 def adapted_layers(model: ChatModel, projector: bool) -> list[str]:
     """Full names of the linear layers that get an adapter: all of the decoder, none of the vision tower or the head.
 
+    Layers whose weight a kernel reads past the layer itself (Mamba's ``out_proj``) stay as they are.
+
     Args:
         projector: those between pictures and language as well.
 
@@ -27,7 +32,14 @@ def adapted_layers(model: ChatModel, projector: bool) -> list[str]:
     decoder = core.get_decoder()
     names = {id(module): name for name, module in core.named_modules()}
     head = core.get_output_embeddings()
-    found = [names[id(module)] for module in decoder.modules() if isinstance(module, nn.Linear) and module is not head]
+    found = list(
+        dict.fromkeys(
+            names[id(module)]
+            for parent in decoder.modules()
+            for name, module in parent.named_children()
+            if isinstance(module, nn.Linear) and module is not head and not _goes_past(type(parent), name)
+        )
+    )
     if not found:
         raise PalateError(
             f"'{model.name}' ({model.family}) has no linear layers that LoRA could adapt", "Choose another model."
@@ -45,6 +57,23 @@ def adapted_layers(model: ChatModel, projector: bool) -> list[str]:
             )
         found += [name for name in between if name not in found]
     return found
+
+
+def _goes_past(kind: type[Any], layer: str) -> bool:
+    """Whether a module hands a layer's weight to a kernel in place of calling the layer (Mamba's ``out_proj``).
+
+    An adapter on such a layer would learn nothing, or act on some machines only.
+    """
+    direct = rf"\bself\.{re.escape(layer)}\.weight\b(?!\.(?:dtype|device|shape|ndim))"
+    return re.search(direct, _source(kind)) is not None  # type: ignore[arg-type,unused-ignore]  # a class is hashable
+
+
+@cache
+def _source(kind: Any) -> str:
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):
+        return ""
 
 
 def peft_config(model: ChatModel, settings: LoraConfig) -> Any:

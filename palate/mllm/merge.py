@@ -89,7 +89,7 @@ def _mergeable(run: Run) -> MLLMConfig:
             f"{run.folder} is a run of '{run.info['model']}', not of a language model", "Give one of `palate mllm`."
         )
     if not run.finished:
-        raise PalateError(f"{run.folder} is not finished", "Finish it with the command that began it and --resume.")
+        raise run.unfinished()
     config = read_config(run.model_folder)
     if not (run.model_folder / "adapter").is_dir():
         raise PalateError(
@@ -154,7 +154,9 @@ def _facts(run: Run, config: MLLMConfig, model: Any, folder: Path) -> dict[str, 
         "run": str(run.folder.resolve()),
         "seed": run.seed,
         "dataset": {name: run.info["dataset"][name] for name in ("name", "fingerprint")},
-        "base": config.base.model_dump(include={"name", "fingerprint", "revision", "trust_remote_code"}),
+        "base": config.base.model_dump(
+            include={"name", "fingerprint", "revision", "trust_remote_code", "chat_template_kwargs"}
+        ),
         "adapters": [
             {
                 "folder": str(one.relative_to(run.folder)),

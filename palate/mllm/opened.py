@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from palate.config import Config
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
+from palate.mllm.chat import Chat, Picture
+from palate.mllm.dialect import TemplateKwargs
 from palate.mllm.items import Items
 from palate.mllm.loading import open_model
 from palate.mllm.model import ChatModel
-from palate.mllm.prompter import Prompter, PromptOptions
+from palate.mllm.prompter import LETTERS, NO, YES, Prompter, PromptOptions
 from palate.mllm.recommender import BaseModel, MLLMConfig, MLLMRecommender
+from palate.mllm.scorer import Scorer
 from palate.mllm.summaries.items import ItemSummaries
 from palate.mllm.summaries.preferences import Preferences
 from palate.mllm.summaries.store import store_folder
@@ -30,6 +35,7 @@ class ModelOptions(Config):
         quantisation: None, ``8bit`` or ``4bit``.
         revision: of the hub.
         trust_remote_code: run code that comes with the model.
+        chat_template_kwargs: further variables of its chat template, such as ``{"enable_thinking": False}``.
     """
 
     name: str
@@ -37,6 +43,7 @@ class ModelOptions(Config):
     quantisation: str | None = None
     revision: str | None = None
     trust_remote_code: bool = False
+    chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,12 +113,14 @@ def open_parts(
         quantisation=model.quantisation,
         revision=model.revision,
         trust_remote_code=model.trust_remote_code,
+        chat_template_kwargs=model.chat_template_kwargs,
     )
     if prompt.images != "none" and not chat.sees:
         raise PalateError(
-            f"the prompt shows pictures, and '{model.name}' takes none",
-            "Use --images none, or choose a model that sees.",
+            f"the prompt shows pictures, and '{model.name}' ({chat.family}) is read as a text model, which takes none",
+            "Use --images none, or choose an image-text-to-text model (docs/mllm-models.md).",
         )
+    _try_out(chat, prompt)
     base = BaseModel(
         # A folder is found again from wherever the run is used.
         name=str(Path(model.name).resolve()) if Path(model.name).is_dir() else model.name,
@@ -120,6 +129,7 @@ def open_parts(
         quantisation=model.quantisation,
         revision=model.revision,
         trust_remote_code=model.trust_remote_code,
+        chat_template_kwargs=model.chat_template_kwargs,
     )
     config = MLLMConfig.parse({"base": base, "prompt": prompt, **(settings or {})}, where="settings [scoring]")
     facts = {
@@ -132,6 +142,15 @@ def open_parts(
         "item_summaries": item_summaries,
     }
     return Opened(chat, Prompter(items, prompt, templates), preferences, config, facts)
+
+
+def _try_out(model: ChatModel, prompt: PromptOptions) -> None:
+    """Score two small prompts: a model that fails at that fails before there is a run."""
+    blank, question = Picture(None), "Answer in one word."
+    pictures = {"none": 0, "candidate": 1}.get(prompt.images, 2)
+    answers = (YES, NO) if prompt.task == "yes-no" else LETTERS[:2]
+    chats = [Chat((question,)), Chat((*[blank] * pictures, question))]
+    Scorer(model, reuse=False).logits(chats, answers)
 
 
 def _check_blind(prompt: PromptOptions) -> None:

@@ -9,7 +9,6 @@ prompts of a case, which differ in their candidate only, can be packed into one 
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -20,9 +19,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from palate.errors import PalateError
+from palate.mllm.agreement import apart
 from palate.mllm.answer_trainer import answer_trainer
 from palate.mllm.examples import Examples
 from palate.mllm.eyes import Eyes
+from palate.mllm.failures import brief, in_one_sentence
 from palate.mllm.head import option_logits
 from palate.mllm.model import ChatModel
 from palate.mllm.packed import pack, takes_masks, unpacked
@@ -80,12 +81,7 @@ def logits_of(model: Any, chat_model: ChatModel, inputs: Mapping[str, Any], ends
         ends: int64 ``[B, prompts]``, the last token of each prompt.
         tokens: int64 ``[answers]``, the first token of each answer.
     """
-    forward = inspect.signature(type(chat_model.core).forward).parameters
-    few = {"logits_to_keep": 1} if "logits_to_keep" in forward else {}
-    out = model(**inputs, use_cache=False, output_hidden_states=True, **few)
-    hidden = out.hidden_states[-1]
-    rows = torch.arange(len(ends), device=hidden.device)[:, None]
-    return option_logits(chat_model, hidden[rows, ends.to(hidden.device)], tokens)
+    return option_logits(chat_model, {**inputs, "use_cache": False}, ends, tokens, run=model)[0]
 
 
 def can_pack(model: ChatModel, examples: Examples) -> bool:
@@ -100,12 +96,19 @@ def can_pack(model: ChatModel, examples: Examples) -> bool:
     cases = _telling(examples)
     told = ""
     if takes_masks(model):
-        apart = [_apart(model, examples, case, packed=True) for case in cases]
-        if all(found <= allowed for found, allowed in apart):
-            return True
-        told = f" ({max(found for found, _ in apart):.3g})"
+        try:
+            compared = [_apart(model, examples, case, packed=True) for case in cases]
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # masks and positions of families that are not laid out for it raise what they like
+            told = f" ({brief(error)})"
+        else:
+            if all(found <= allowed for found, allowed in compared):
+                return True
+            told = f" ({max(found for found, _ in compared):.3g})"
     for case in cases:
-        found, allowed = _apart(model, examples, case, packed=False)
+        with in_one_sentence(model):
+            found, allowed = _apart(model, examples, case, packed=False)
         if not found <= allowed:  # nor if it is no number
             raise PalateError(
                 f"'{model.name}' ({model.family}) answers otherwise in training than when it is asked ({found:.3g})",
@@ -131,18 +134,23 @@ def _telling(examples: Examples) -> list[int]:
 def _apart(model: ChatModel, examples: Examples, case: int, *, packed: bool) -> tuple[float, float]:
     """How far training's logits of a case lie from the scorer's, and how far they may."""
     chats, answers = examples.case(case)[0], examples.answers
-    scorer = Scorer(model, reuse=False)
-    naive = scorer.logits(chats, answers)
+    tokens = model.first_tokens(chats[0], answers)
+
+    def naive(rows: int) -> Tensor:
+        return Scorer(model, rows=rows, reuse=False).logits(chats, answers)
+
+    def found() -> Tensor:
+        batch = CaseCollator(model, examples, packed)([{"row": case}])
+        logits = logits_of(model.model, model, arguments(batch, model.device), batch["ends"], tokens)
+        return logits.reshape(len(chats), -1).cpu()
+
     training = model.model.training
     model.model.eval()
     try:
         with torch.inference_mode():
-            batch = CaseCollator(model, examples, packed)([{"row": case}])
-            tokens = model.first_tokens(chats[0], answers)
-            found = logits_of(model.model, model, arguments(batch, model.device), batch["ends"], tokens)
+            return apart(model, plain=lambda: naive(32), short=found, again=lambda: naive(1))
     finally:
         model.model.train(training)
-    return scorer.apart(naive, found.reshape(naive.shape).cpu())
 
 
 @cache

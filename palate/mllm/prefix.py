@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from palate.errors import PalateError
+from palate.mllm import pictured
 from palate.mllm.chat import Chat, Picture
-from palate.mllm.model import PICTURES_BY_ROW, ChatModel, Encoded
+from palate.mllm.model import ChatModel, Encoded
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def share(model: ChatModel, chats: Sequence[Chat]) -> Shared:
     if _last_picture_token(model, lead_row) >= cut:
         cut, counts = 0, {}
     else:
-        counts = _sizes(model, lead_row.pictures)
+        counts = pictured.sizes(lead_row.pictures, model.axes if lead_row.pictures else {})
     prefix, _ = _cut(model, wholes[0], cut, counts)
     return Shared(prefix, [_cut(model, whole, cut, counts)[1] for whole in wholes], wholes)
 
@@ -119,41 +119,28 @@ def _common_length(rows: Sequence[Tensor]) -> int:
 
 
 def _last_picture_token(model: ChatModel, row: Encoded) -> int:
-    """Place of the last placeholder of a picture, or -1."""
+    """Place of the last placeholder of a picture, or -1; where nobody says which token that is, of the last token."""
     if not row.pictures:
         return -1
     config = model.core.config
-    token = getattr(config, "image_token_id", None)
+    names = ("image_token_id", "image_token_index")
+    told = [getattr(config, name, None) for name in names] + [getattr(model.processor, names[0], None)]
+    token = next((one for one in told if one is not None), None)
     if token is None:
-        token = getattr(config, "image_token_index", None)
-    if token is None:
-        raise PalateError(
-            f"'{model.name}' ({model.family}) does not say which token stands for a picture",
-            "Use --images none, or a model of a family that is tested (docs/mllm-models.md).",
-        )
+        return len(row) - 1
     places = (row.ids == token).nonzero()
     return int(places[-1]) if len(places) else -1
 
 
-def _sizes(model: ChatModel, pictures: dict[str, Tensor]) -> dict[str, int]:
-    along = 1 if model.family in PICTURES_BY_ROW else 0
-    return {key: value.shape[along] for key, value in pictures.items()}
-
-
 def _cut(model: ChatModel, row: Encoded, at: int, counts: dict[str, int]) -> tuple[Encoded, Encoded]:
     """A row's two parts; ``counts``: how much of every tensor of pictures belongs to the first."""
-    by_row = model.family in PICTURES_BY_ROW
-
-    def part(rest: bool) -> dict[str, Tensor]:
-        out = {}
-        for key, value in row.pictures.items():
-            size = counts.get(key, 0)
-            bounds = slice(size, None) if rest else slice(0, size)
-            out[key] = value[:, bounds] if by_row else value[bounds]
-        return out if any(tensor.numel() for tensor in out.values()) else {}
-
-    tokens = [
-        Encoded(row.ids[bounds], {key: value[bounds] for key, value in row.per_token.items()}, part(rest))
+    along = model.axes if row.pictures else {}
+    first, second = (
+        Encoded(
+            row.ids[bounds],
+            {key: value[bounds] for key, value in row.per_token.items()},
+            pictured.part(row.pictures, along, counts, rest=rest),
+        )
         for bounds, rest in ((slice(0, at), False), (slice(at, None), True))
-    ]
-    return tokens[0], tokens[1]
+    )
+    return first, second

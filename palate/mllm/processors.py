@@ -1,14 +1,14 @@
-"""The processor of a hub model, also where torchvision is not installed.
+"""The processor of a hub model, whether torchvision is installed or not.
 
-Families that take videos ask for a video processor, which exists with torchvision only. Palate shows pictures, never
-videos: without torchvision the processor is put together from its parts, with a stand-in that refuses videos.
+Families that take videos ask for a video processor, which exists with torchvision only, and of which folders that were
+saved without it have no settings. Palate shows pictures, never videos: these processors are put together from their
+parts, with a stand-in that refuses videos.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 
@@ -23,7 +23,7 @@ def open_processor(where: dict[str, Any], config: Any) -> Any:
         OSError, ValueError, ImportError: as transformers raises them; the caller makes one sentence of them.
     """
     transformers: Any = import_module("transformers")
-    kind = None if find_spec("torchvision") else _class_of(where, config)
+    kind = _class_of(where, config)
     if kind is None or "video_processor" not in kind.get_attributes():
         return transformers.AutoProcessor.from_pretrained(**where)
     parts: dict[str, Callable[[], Any]] = {
@@ -44,13 +44,17 @@ def open_processor(where: dict[str, Any], config: Any) -> Any:
 
 
 class NoVideos:
-    """Stands where a processor wants a video processor; processes none."""
+    """Stands where a processor wants a video processor; processes none, and knows no setting."""
 
     num_frames = fps = merge_size = temporal_patch_size = 1
     model_input_names: tuple[str, ...] = ()
 
     def __call__(self, *_: Any, **__: Any) -> Any:
-        raise ValueError("videos need torchvision")
+        raise ValueError("Palate shows no videos")
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("_"):
+            raise AttributeError(name)
 
 
 def _class_of(where: dict[str, Any], config: Any) -> Any:

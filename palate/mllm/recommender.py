@@ -22,6 +22,7 @@ from palate.config import Config
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.files import read_json, write_json
+from palate.mllm.dialect import TemplateKwargs
 from palate.mllm.items import Items
 from palate.mllm.loading import open_model
 from palate.mllm.model import ChatModel
@@ -49,6 +50,7 @@ class BaseModel(Config):
         revision: of the hub.
         trust_remote_code: whether the model runs code of its own. Who made the run agreed to that; whoever loads it
             is asked again (:data:`CONSENT`).
+        chat_template_kwargs: further variables of its chat template.
     """
 
     name: str
@@ -57,6 +59,7 @@ class BaseModel(Config):
     quantisation: str | None = None
     revision: str | None = None
     trust_remote_code: bool = False
+    chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
 
 
 class MLLMConfig(Config):
@@ -265,6 +268,7 @@ def open_saved(folder: Path, config: MLLMConfig, device: str = "cpu") -> ChatMod
         trust_remote_code=base.trust_remote_code,
         adapter=folder / "adapter" if (folder / "adapter").is_dir() else None,
         merged=merged_adapters(folder),
+        chat_template_kwargs=base.chat_template_kwargs,
     )
     if model.fingerprint != base.fingerprint:
         raise PalateError(

@@ -11,28 +11,25 @@ from __future__ import annotations
 import copy
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from palate.mllm.agreement import apart
 from palate.mllm.chat import Chat
 from palate.mllm.eyes import Eyes
+from palate.mllm.failures import brief, in_one_sentence
 from palate.mllm.head import option_logits
 from palate.mllm.model import ChatModel, Encoded, padded
 from palate.mllm.prefix import Shared, places_of, share
 
 # Below this many shared tokens a second forward costs more than it saves.
 _WORTH = 16
-# How far the two ways of reading a prompt may differ before the short one is given up: logits in fp32, differences
-# between answers in half precision (what moves all logits alike moves no score), per unit of
-# their size, or 1.
-# bfloat16 keeps 8 bits: a rounding is off by 2^-8 / sqrt(3) = 0.2% on average, and 80 layers that round the residual
-# stream twice each, at random, by 0.2% * sqrt(160) = 3%; two readings differ by 4% of the differences' size, and
-# rounding within the layers adds as much again. Three times that is an error, not noise. float16 keeps 3 bits more.
-_CLOSE = {torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.25 / 8}
-_LARGE = 10.0  # a model's logits are about so large; where they are larger, so are errors of fp32
+# A prompt so much longer than those that were compared is compared again: some attention reaches only so far.
+_LONGER = 1.25
 
 
 class Scorer:
@@ -50,7 +47,7 @@ class Scorer:
         self.eyes = Eyes(model) if remember else None
         self.prompts = self.tokens = 0
         self.seconds = 0.0
-        self._checked: set[bool] = set()
+        self._checked: dict[bool, int] = {}
 
     def logits(self, chats: Sequence[Chat], answers: Sequence[str]) -> Tensor:
         """Logits of the first token of each answer after each chat: float32 ``[chats, answers]``, on the CPU.
@@ -66,7 +63,7 @@ class Scorer:
         was_training = self.model.model.training
         self.model.model.eval()
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), in_one_sentence(self.model):
                 shared = share(self.model, chats)
                 self.model.check_length(max(map(len, shared.wholes)))
                 found = self._logits(shared, tokens)
@@ -84,36 +81,54 @@ class Scorer:
     def _logits(self, shared: Shared, tokens: Tensor) -> Tensor:
         if not self.reuse or len(shared.wholes) == 1 or len(shared.prefix) < _WORTH:
             return self._naive(shared.wholes, tokens)
-        found = self._reusing(shared, tokens)
-        kind = any(whole.pictures for whole in shared.wholes)
-        if kind not in self._checked:  # once with and once without pictures: transformers' families differ
-            self._checked.add(kind)
-            apart, allowed = self._apart(shared, found, tokens)
-            if not apart <= allowed:  # nor if it is no number
-                warnings.warn(
-                    f"'{self.model.name}' ({self.model.family}) scores differently ({apart:.3g}) where the shared part "
-                    "of prompts is read once; every prompt is read as a whole instead, which is slower.",
-                    stacklevel=4,
-                )
-                self.reuse = False
-                return self._naive(shared.wholes, tokens)
+        # Compared once with and once without pictures (transformers' families differ), and for longer prompts again.
+        kind, longest = any(whole.pictures for whole in shared.wholes), max(map(len, shared.wholes))
+        try:
+            found = self._reusing(shared, tokens)
+            if longest > _LONGER * self._checked.get(kind, 0):
+                far, allowed = self._apart(shared, found, tokens)
+                if not far <= allowed:  # nor if it is no number
+                    return self._fall_back(shared, tokens, f"scores differently ({far:.3g})")
+                self._checked[kind] = longest
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # caches and positions of families that are not laid out for it raise what they like
+            return self._fall_back(shared, tokens, f"fails ({brief(error)})")
+        return found
+
+    def _fall_back(self, shared: Shared, tokens: Tensor, what: str) -> Tensor:
+        self.reuse = False
+        found = self._naive(shared.wholes, tokens)  # what fails here as well is not the short way's fault
+        warnings.warn(
+            f"'{self.model.name}' ({self.model.family}) {what} where the shared part of prompts is read once; every "
+            "prompt is read as a whole instead, which is slower.",
+            stacklevel=5,
+        )
         return found
 
     def _apart(self, shared: Shared, found: Tensor, tokens: Tensor) -> tuple[float, float]:
-        """How far the shortest and the longest prompt score from the naive way, and how far they may."""
+        """How far the shortest and the longest prompt score from the plain way, and how far they may."""
         lengths = [len(whole) for whole in shared.wholes]
         rows = sorted({lengths.index(min(lengths)), lengths.index(max(lengths))})
-        return self.apart(self._naive([shared.wholes[row] for row in rows], tokens), found[rows])
+        wholes = [shared.wholes[row] for row in rows]
+        if self.model.core.dtype == torch.float32 and self.model.device.type == "cpu":
+            return apart(self.model, lambda: self._naive(wholes, tokens), lambda: found[rows])
+        with self._forgetful():  # features of pictures in fp32 are for the comparison alone
+            return apart(
+                self.model,
+                plain=lambda: self._naive(wholes, tokens),
+                short=lambda: self._reusing(shared, tokens)[rows],
+                again=lambda: torch.cat([self._naive([whole], tokens) for whole in wholes]),
+            )
 
-    def apart(self, naive: Tensor, other: Tensor) -> tuple[float, float]:
-        """How far two readings ``[prompts, answers]`` of the same prompts lie apart, and how far they may."""
-        dtype = self.model.core.dtype
-        if dtype == torch.float32:
-            size = float(naive.abs().max()) / _LARGE
-        else:
-            naive, other = (one - one.mean(dim=1, keepdim=True) for one in (naive, other))
-            size = float(naive.abs().max())
-        return float((naive - other).abs().max()), _CLOSE.get(dtype, _CLOSE[torch.bfloat16]) * max(1.0, size)
+    @contextmanager
+    def _forgetful(self) -> Iterator[None]:
+        """Without remembering pictures."""
+        eyes, self.eyes = self.eyes, None
+        try:
+            yield
+        finally:
+            self.eyes = eyes
 
     def _naive(self, rows: Sequence[Encoded], tokens: Tensor) -> Tensor:
         """Every prompt as a whole, in batches of similar length."""
@@ -123,9 +138,7 @@ class Scorer:
             some = order[start : start + self.rows]
             batch = self.model.collate([rows[number] for number in some], "right")
             self.tokens += int(batch["attention_mask"].sum())
-            hidden = self._forward(batch).last_hidden_state
-            last = _at_the_end(hidden, [len(rows[number]) for number in some])
-            out[some] = option_logits(self.model, last, tokens).cpu()
+            out[some] = self._read(batch, [len(rows[number]) for number in some], tokens)[0]
         return out
 
     def _reusing(self, shared: Shared, tokens: Tensor) -> Tensor:
@@ -134,7 +147,8 @@ class Scorer:
         prefix = self.model.collate([shared.prefix])
         read = len(shared.prefix)
         self.tokens += read
-        first = self._forward(prefix, use_cache=True, **_slice(places[0] if places else None, 0, read))
+        more = _slice(places[0] if places else None, 0, read)
+        first = self._read(prefix, [read], tokens, use_cache=True, **more)[1]
         out = torch.empty(len(shared.rests), len(tokens))
         order = sorted(range(len(shared.rests)), key=lambda number: len(shared.rests[number]))
         for start in range(0, len(order), self.rows):
@@ -147,13 +161,14 @@ class Scorer:
             memory = copy.deepcopy(first.past_key_values)  # the forward appends to it
             memory.batch_repeat_interleave(len(some))
             more = _stack([places[number] for number in some], read, max(map(len, rests))) if places else {}
-            hidden = self._forward(batch, use_cache=True, past_key_values=memory, **more).last_hidden_state
-            last = _at_the_end(hidden, [len(rest) for rest in rests])
-            out[some] = option_logits(self.model, last, tokens).cpu()
+            lengths = [len(rest) for rest in rests]
+            out[some] = self._read(batch, lengths, tokens, use_cache=True, past_key_values=memory, **more)[0]
         return out
 
-    def _forward(self, batch: dict[str, Tensor], **more: Any) -> Any:
-        """The model below its head."""
+    def _read(
+        self, batch: dict[str, Tensor], lengths: Sequence[int], tokens: Tensor, **more: Any
+    ) -> tuple[Tensor, Any]:
+        """Logits ``[B, answers]`` at the end of right-padded rows, on the CPU, and what the model returned."""
         core = self.model.core
         there: dict[str, Any] = {key: value.to(core.device) for key, value in batch.items()}
         for key, value in there.items():
@@ -162,13 +177,9 @@ class Scorer:
         if self.eyes is not None:
             there = self.eyes.look(there)
         more = {key: value.to(core.device) if isinstance(value, Tensor) else value for key, value in more.items()}
-        return core.base_model(**there, **{"use_cache": False, **more})
-
-
-def _at_the_end(hidden: Tensor, lengths: Sequence[int]) -> Tensor:
-    """The last real position of right-padded rows: ``[B, longest, width]`` -> ``[B, width]``."""
-    last = torch.tensor(lengths, device=hidden.device) - 1
-    return hidden[torch.arange(len(last), device=hidden.device), last]
+        ends = torch.tensor(lengths)[:, None] - 1
+        logits, made = option_logits(self.model, {**there, "use_cache": False, **more}, ends, tokens)
+        return logits[:, 0].cpu(), made
 
 
 def _slice(places: Tensor | None, start: int, stop: int) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ code: the loss is on the answer alone, negatives are seeded, and what is validat
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from palate.config import Config
 from palate.data.dataset import Cases, Dataset
 from palate.data.sample import sample_users
 from palate.errors import PalateError, suggest
+from palate.lock import one_writer
 from palate.mllm.answer_trainer import answer_trainer
 from palate.mllm.batches import Collator
 from palate.mllm.examples import Examples, Questions, judges, training_positions, validation_positions
@@ -169,7 +171,7 @@ def fine_tune(
         "warm_start": None,
     }
     facts: dict[str, Any] = {"made_from": opened.facts, "learnt": _counts(lessons)}
-    with random_state():
+    with ExitStack() as held, random_state():
         kind, own = _by_loss(opened.model, lessons.examples, plan)
         lengths, batch_size = lessons.rows(plan.trainer)
         trainer = build_trainer(
@@ -186,6 +188,7 @@ def fine_tune(
             workers=plan.trainer.workers,
             **own,
         )
+        held.enter_context(one_writer(out, trainer.accelerator.is_main_process))
         if trainer.accelerator.is_main_process:
             facts |= workers_of(Path(out), trainer.accelerator.num_processes, resume)
             open_run(out, identity, dataset, dataset_path, resume, facts)

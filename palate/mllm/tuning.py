@@ -20,6 +20,7 @@ from palate.device import parse_device
 from palate.errors import PalateError
 from palate.features.hub import quiet
 from palate.mllm.examples import Questions
+from palate.mllm.failures import brief
 from palate.mllm.judge import METRICS, Judge
 from palate.mllm.model import ChatModel
 from palate.mllm.recommender import MLLMRecommender
@@ -96,16 +97,22 @@ def build_trainer(
         )
     if args.device.type == "cuda":
         args._n_gpu = 1  # several visible GPUs are used through torchrun, one a process
-    with hushed():
-        trainer = kind(
-            model=model.core,
-            args=args,
-            train_dataset=Rows.from_dict({"row": list(range(len(lengths)))}),
-            processing_class=model.tokenizer,
-            peft_config=adapter,
-            lengths=lengths,
-            **own,
-        )
+    try:
+        with hushed():
+            trainer = kind(
+                model=model.core,
+                args=args,
+                train_dataset=Rows.from_dict({"row": list(range(len(lengths)))}),
+                processing_class=model.tokenizer,
+                peft_config=adapter,
+                lengths=lengths,
+                **own,
+            )
+    except ValueError as error:  # PEFT's, of layers that it cannot adapt or not with dropout (experts)
+        raise PalateError(
+            f"LoRA cannot be put on '{model.name}' ({model.family}) ({brief(error)})",
+            "Use --lora-dropout 0 where dropout is named, or another model.",
+        ) from error
     trainer.processing_class = None  # checkpoints need no copy of it
     trainer.remove_callback(PrinterCallback)
     model.model = trainer.model

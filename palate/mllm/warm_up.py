@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from torch import Tensor, nn
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.files import atomic_folder, digest, write_json
+from palate.leftovers import remove
+from palate.lock import alone
 from palate.mllm.captions import CaptionConfig, answer_parts, caption, caption_fields, question
 from palate.mllm.chat import Picture
 from palate.mllm.eyes import FAMILIES
@@ -46,7 +50,7 @@ def warm_up(
 ) -> dict[str, Any]:
     """Train the projector and save the model, as transformers saves it, with ``warm-up.json`` beside it.
 
-    Interrupted and called again with the same arguments it goes on where it was (a file beside ``out``).
+    Interrupted and called again with the same arguments it goes on where it was (a hidden folder beside ``out``).
 
     Args:
         out: a new folder; ``open_model(out)`` loads it.
@@ -63,8 +67,7 @@ def warm_up(
     out = Path(out)
     if not out.name:  # "." or "/"
         raise PalateError(f"'{out}' is no name of a new folder", "Give one, such as --out models/shop.")
-    checkpoint = out.with_name(f".{out.name}.warm-up")
-    with atomic_folder(out) as folder:
+    with _checkpoint(out) as checkpoint, atomic_folder(out) as folder:
         chat = open_model(model, device=config.device, dtype=config.dtype)
         if chat.family not in FAMILIES or not hasattr(chat.core.model, "multi_modal_projector"):
             raise PalateError(
@@ -106,8 +109,20 @@ def warm_up(
         chat.core.to(torch.bfloat16).save_pretrained(folder)
         chat.processor.save_pretrained(folder)
         write_json(folder / FACTS, facts)
-    checkpoint.unlink(missing_ok=True)
     return facts
+
+
+@contextmanager
+def _checkpoint(out: Path) -> Iterator[Path]:
+    """The file to go on from, held by this process; it stays where the block is interrupted after the first one."""
+    folder = out.with_name(f".{out.name}.warm-up")
+    file = folder / "checkpoint.pt"
+    with alone(folder, f"another process is warming up {out}", "Wait for it, or choose another --out."):
+        try:
+            yield file
+        finally:
+            if out.exists() or not file.exists():
+                remove(folder)
 
 
 def _captions(items: Items, config: CaptionConfig, most: int, rng: np.random.Generator) -> dict[int, dict[str, str]]:

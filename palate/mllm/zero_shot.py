@@ -11,6 +11,7 @@ from palate.data.dataset import Dataset
 from palate.device import parse_device
 from palate.errors import PalateError, suggest
 from palate.files import atomic_folder
+from palate.lock import one_writer
 from palate.mllm.opened import ModelOptions, open_parts
 from palate.mllm.prompter import PromptOptions
 from palate.runs import Run
@@ -58,14 +59,15 @@ def zero_shot(
         settings=settings.get("scoring"),
     )
     recommender = opened.recommender()
-    run = Run.start(
-        out,
-        model="mllm",
-        options={"mllm": opened.config.model_dump(mode="json")},
-        seed=seed,
-        dataset=dataset,
-        dataset_path=dataset_path,
-    )
-    with atomic_folder(run.model_folder, replace=True) as part:
-        recommender.save(part)
-    return run.add(finished=True, made_from=opened.facts, seconds=0.0, describe=recommender.describe())
+    with one_writer(out):
+        run = Run.start(
+            out,
+            model="mllm",
+            options={"mllm": opened.config.model_dump(mode="json")},
+            seed=seed,
+            dataset=dataset,
+            dataset_path=dataset_path,
+        )
+        with atomic_folder(run.model_folder, replace=True) as part:
+            recommender.save(part)
+        return run.add(finished=True, made_from=opened.facts, seconds=0.0, describe=recommender.describe())

@@ -38,17 +38,21 @@ class ItemKNN(Recommender):
     """Scores an item by its summed similarity to the items of the history.
 
     The similarity is a shrunk cosine of the users of two items: :func:`palate.features.co_occurrence.co_occurrence`.
+    An empty history, and one of which no item has a neighbour, are answered by popularity.
 
     Args:
         similarity: float32 CSR ``[num_items + 1, num_items + 1]``; row ``i`` holds the neighbours of item ``i``.
+        counts: float32 ``[num_items + 1]``, training interactions of each item; by default (a model of an earlier
+            version, which did not keep them) how alike others are to each item in sum, which grows with popularity.
     """
 
     name: ClassVar[str] = "item-knn"
     Config: ClassVar[type[ItemKNNConfig]] = ItemKNNConfig
 
-    def __init__(self, similarity: sparse.csr_matrix, config: ItemKNNConfig) -> None:
+    def __init__(self, similarity: sparse.csr_matrix, config: ItemKNNConfig, counts: Tensor | None = None) -> None:
         self.similarity = similarity
         self.config = config
+        self.counts = torch.from_numpy(np.asarray(similarity.sum(axis=0)).ravel()) if counts is None else counts
         self.num_items = similarity.shape[0] - 1
 
     @classmethod
@@ -58,12 +62,14 @@ class ItemKNN(Recommender):
         width = dataset.num_items + 1
         blocks = list(co_occurrence(dataset, config.neighbours, config.shrinkage))
         rows, columns, values = (np.concatenate(part) for part in zip(*blocks, strict=True))
-        return cls(sparse.csr_matrix((values, (rows, columns)), shape=(width, width), dtype=np.float32), config)
+        similarity = sparse.csr_matrix((values, (rows, columns)), shape=(width, width), dtype=np.float32)
+        return cls(similarity, config, torch.from_numpy(dataset.train_counts.astype(np.float32)))
 
     def score(self, histories: Histories, candidates: Tensor | None = None) -> Tensor:
         rows = as_sequences(histories)
         weighted = history_matrix(rows, self.num_items + 1, self.config.history_half_life)
         scores = torch.from_numpy((weighted @ self.similarity).toarray())
+        scores[~(scores > 0).any(1)] = self.counts
         scores[:, 0] = -torch.inf
         return scores if candidates is None else scores.gather(1, candidates.cpu())
 
@@ -76,6 +82,7 @@ class ItemKNN(Recommender):
             "values": torch.from_numpy(self.similarity.data),
             "columns": torch.from_numpy(self.similarity.indices.astype(np.int32)),
             "offsets": torch.from_numpy(self.similarity.indptr.astype(np.int64)),
+            "counts": self.counts,
         }
         write_model(folder, self.name, self.num_items, self.config, tensors)
 
@@ -87,9 +94,12 @@ class ItemKNN(Recommender):
             values, columns, offsets = (tensors[key].numpy() for key in ("values", "columns", "offsets"))
             matrix = sparse.csr_matrix((values, columns, offsets), shape=(num_items + 1, num_items + 1))
             matrix.check_format(full_check=True)  # compiled code reads these positions unchecked later on
+            counts = tensors.get("counts")
+            if counts is not None and counts.shape != (num_items + 1,):
+                raise ValueError(f"counts {tuple(counts.shape)}")
         except (KeyError, ValueError, TypeError) as error:
             raise PalateError(f"{folder} holds no similarities of {num_items} items ({error})", REMEDY) from None
-        return cls(matrix, config)
+        return cls(matrix, config, counts)
 
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "similarities": int(self.similarity.nnz)}

@@ -11,17 +11,17 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset
+from palate.data.dropped import dropped_of
 from palate.data.sequences import Sequences, offsets_of
 from palate.data.spelling import did_you_mean
 from palate.errors import PalateError
-from palate.files import atomic_file
 from palate.progress import track
 from palate.rankers.registry import RANKERS, load_recommender
+from palate.rankers.tables import table_writer
 from palate.recommender import Recommender
 from palate.runs import Run
 
@@ -119,9 +119,11 @@ class Recommendations:
         return [index[item] for item in history if item in index], [item for item in history if item not in index]
 
     def closest(self, item: str) -> str:
-        """A sentence that names the known item nearest in spelling to an id, or of that title."""
+        """A sentence: what left the item out of the run's dataset, or the known item nearest in spelling or title."""
         ids = "Item ids are those of the catalogue: catalogue.parquet in a run, items.parquet in a bundle."
-        return did_you_mean(self.catalogue, item, ids)
+        made_of = self.run.info.get("dataset") or {}
+        dropped = dropped_of(made_of.get("path"), made_of.get("fingerprint", ""))
+        return did_you_mean(self.catalogue, item, ids, dropped)
 
     def histories_of(self, dataset: Dataset) -> tuple[Sequences, int]:
         """Every user's whole history in the run's item indices, and how many interactions had unknown items."""
@@ -135,9 +137,15 @@ class Recommendations:
         return Sequences(items[known], offsets_of(lengths)), int((~known).sum())
 
     def for_everyone(self, dataset: Dataset, out: Path | str, k: int = 10) -> int:
-        """Write every user's recommendations as Parquet (user, rank, item, score); returns the number of rows.
+        """Write every user's recommendations (user, rank, item, score); returns the number of rows.
 
         The users go through in batches, so that memory does not grow with them; the file appears whole or not at all.
+
+        Args:
+            out: the ending says the format: ``.parquet``, ``.csv`` or ``.tsv``.
+
+        Raises:
+            PalateError: another ending.
         """
         histories, _ = self.histories_of(dataset)
         most = getattr(self.recommender, "batch_size", None) or 1024
@@ -147,13 +155,13 @@ class Recommendations:
         )
         starts = range(0, dataset.num_users, batch)
         written = 0
-        with atomic_file(out) as part, pq.ParquetWriter(part, schema, compression="zstd") as writer:
+        with table_writer(out, schema) as write:
             for start in track(starts, "Recommending", total=dataset.num_users, weight=batch):
                 stop = min(start + batch, dataset.num_users)
                 best = self.of_indices(histories[start:stop], k)
                 users = dataset.user_ids[start:stop].gather(best["history"])
                 rows = best.select(pl.lit(users.cast(pl.String)).alias("user"), "rank", "item", "score")
-                writer.write_table(rows.to_arrow().cast(schema))
+                write(rows)
                 written += len(rows)
         return written
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from palate.device import parse_device
-from palate.errors import PalateError
 from palate.recommender import Recommender
 from palate.registry import Registry
 from palate.runs import Run
@@ -30,6 +29,6 @@ def load_recommender(run: Run, device: str = "cpu") -> Recommender:
     """
     device = parse_device(device)
     if not (run.model_folder / "config.json").is_file():
-        raise PalateError(f"{run.folder} has no trained model yet", "Finish it with `palate train ... --resume`.")
+        raise run.unfinished("has no trained model yet")
     recommender: Recommender = RANKERS[run.info["model"]].load(run.model_folder, device=device)
     return recommender

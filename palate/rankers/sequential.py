@@ -230,6 +230,30 @@ class SequentialRanker(nn.Module, Recommender):
             self._table = None
         return super().train(mode)
 
+    # -- more items ----------------------------------------------------------------------------------------------
+
+    def append_items(self, features: Mapping[str, tuple[Tensor, Tensor]], count: int) -> Self:
+        """The same model with ``count`` more items, numbered behind the others, whose scores stay as they are.
+
+        Without its neighbours. A new item has no id of its own: like every item without training interactions it shares
+        the vector ``unknown`` (:class:`palate.rankers.items.ItemEncoder`). To people without a history it is the least
+        popular. A ranker that makes its items' vectors in another way overrides this, or is refused.
+
+        Args:
+            features: by modality, ``[count, width]`` as a store holds them and bool ``[count]``: which are there.
+
+        Raises:
+            PalateError: features that are absent or of another width; a model or a fusion that needs more of each item.
+        """
+        from palate.rankers.append import append_items
+
+        return append_items(self, features, count)
+
+    @torch.no_grad()
+    def without_neighbours(self, histories: Sequences) -> Tensor:
+        """Scores ``[B, num_items + 1]`` to which the neighbours have added nothing."""
+        return self._own_scores(histories).full()
+
     # -- answering -----------------------------------------------------------------------------------------------
 
     @property

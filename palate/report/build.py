@@ -16,7 +16,7 @@ from palate.evaluation.evaluate import Split, cases_of
 from palate.evaluation.groups import RunGroup
 from palate.evaluation.tables import label_of
 from palate.evaluation.users import UserSample
-from palate.files import write_json, write_text
+from palate.files import read_json, write_json, write_text
 from palate.report import comparison, curves, data_card, gallery, gallery_page
 from palate.report.evaluated import Evaluated
 from palate.report.gallery import Shown
@@ -68,8 +68,18 @@ def check_out(out: Path, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise PalateError(f"{out} is a file", "Give --out a folder.")
     there = [name for name in (PAGE, FACTS) if (out / name).exists()]
+    if there == [FACTS] and _is_ours(out / FACTS):  # the page is written last: this call was killed before
+        there = []
     if there and not overwrite:
         raise PalateError(f"{out / there[0]} exists already", "Choose another --out, or replace it with --overwrite.")
+
+
+def _is_ours(facts: Path) -> bool:
+    try:
+        found = read_json(facts)
+    except PalateError:
+        return False
+    return isinstance(found, dict) and {"format", "palate", "tables"} <= set(found)
 
 
 def write_report(

@@ -9,6 +9,8 @@ import torch
 from palate.errors import PalateError
 from palate.mllm.cascade import Cascade
 from palate.rankers.blend import Blend
+from palate.rankers.content_knn import ContentKNN
+from palate.rankers.item_knn import ItemKNN
 from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender
 from palate.serve import schema
@@ -73,7 +75,7 @@ def _most(model: Served, history: list[int], notes: list[str]) -> int:
 def _answers_newcomers_apart(model: Recommender) -> bool:
     """Whether scores without a history are of another kind than those with one: popularity."""
     parts = model.parts if isinstance(model, Blend) else (model,)
-    return any(isinstance(part, SequentialRanker) for part in parts)
+    return any(isinstance(part, SequentialRanker | ItemKNN | ContentKNN) for part in parts)
 
 
 def _standings(model: Served, asked: list[list[int]], index: int, history: list[int]) -> list[Standing]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from palate.data.dataset import Dataset
 from palate.features.store import FeatureStore
 from palate.files import digest
+from palate.lock import one_writer
 from palate.rankers.registry import load_recommender
 from palate.runs import Run
 from palate.training.align_plan import plan_alignment
@@ -59,7 +61,8 @@ def align(
         on_epoch: called with each row of ``metrics.jsonl``.
 
     Raises:
-        PalateError: the run is no trained ranker, another dataset, a pool that is too large, unknown names or options.
+        PalateError: the run is no trained ranker, another dataset, a pool that is too large, unknown names or options,
+            a folder that another process is at work in.
     """
     asked = plan_alignment(
         run,
@@ -83,7 +86,7 @@ def align(
         "warm_start": None,
     }
     origin = asked.origin
-    with torch.random.fork_rng():
+    with ExitStack() as held, torch.random.fork_rng():
         torch.manual_seed(asked.seed)
         prepared = asked.prepare()
 
@@ -93,6 +96,7 @@ def align(
         # A folder that is there already may be refused or finished; a new one is made when nothing can be refused.
         step = None if (Path(out) / "run.json").exists() else make_step()
         accelerator.wait_for_everyone()
+        held.enter_context(one_writer(out, accelerator.is_main_process))
         if accelerator.is_main_process:
             open_run(out, identity, asked.dataset, asked.path, resume, {"aligned_from": origin})
         accelerator.wait_for_everyone()
@@ -114,18 +118,24 @@ def align(
             start=True,
         )
         rows = trainer.run()
-    if not accelerator.is_main_process:
-        return aligned
-    facts = summary(rows, config, prepared.model)
-    if prepared.model.neighbours is not None:  # they are those of the run that was aligned
-        told = asked.start.info.get("neighbours", {})
-        facts["neighbours"] = {name: told[name] for name in ("lists", "stores") if name in told}
-    if step.hardness is not None:
-        facts["hardness"] = step.hardness.quantiles()
-    if asked.preference is not None:
-        facts["alignment"] = report_alignment(
-            aligned.folder, rows, kept_row(rows, config), step.pairs, asked.dataset, load_recommender(aligned), prepared
-        )
-        if step.pairs.twins is not None:
-            facts["alignment"]["twins"] = step.pairs.twins.facts
-    return aligned.add(finished=True, **facts)
+        if not accelerator.is_main_process:
+            return aligned
+        facts = summary(rows, config, prepared.model)
+        if prepared.model.neighbours is not None:  # they are those of the run that was aligned
+            told = asked.start.info.get("neighbours", {})
+            facts["neighbours"] = {name: told[name] for name in ("lists", "stores") if name in told}
+        if step.hardness is not None:
+            facts["hardness"] = step.hardness.quantiles()
+        if asked.preference is not None:
+            facts["alignment"] = report_alignment(
+                aligned.folder,
+                rows,
+                kept_row(rows, config),
+                step.pairs,
+                asked.dataset,
+                load_recommender(aligned),
+                prepared,
+            )
+            if step.pairs.twins is not None:
+                facts["alignment"]["twins"] = step.pairs.twins.facts
+        return aligned.add(finished=True, **facts)

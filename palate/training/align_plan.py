@@ -152,7 +152,7 @@ def _check_runs(start: Run, reference: Run) -> None:
                 "Align a run of sasrec or gru4rec.",
             )
         if not run.finished:
-            raise PalateError(f"{run.folder} is not finished", "Finish it with `palate train ... --resume`.")
+            raise run.unfinished()
     if start.catalogue.fingerprint != reference.catalogue.fingerprint:
         raise PalateError(
             f"the reference {reference.folder} knows other items than {start.folder}",

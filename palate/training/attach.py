@@ -11,6 +11,7 @@ from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.features.neighbours import check_sources
 from palate.files import atomic_folder, digest
+from palate.lock import one_writer
 from palate.rankers.registry import RANKERS
 from palate.rankers.sequential import SequentialRanker
 from palate.runs import Run
@@ -55,7 +56,7 @@ def attach(
             "Attach them to a run of sasrec or gru4rec; `palate blend` adds other rankers' scores.",
         )
     if not start.finished:
-        raise PalateError(f"{start.folder} is not finished", "Finish it with the command that began it and --resume.")
+        raise start.unfinished()
     given = dict(settings or {})
     unknown = sorted(set(given) - {"neighbours"})
     if unknown:
@@ -79,18 +80,19 @@ def attach(
         "warm_start": None,
     }
     weights = digest((start.model_folder / "weights.safetensors").read_bytes())
-    open_run(
-        out, identity, data, path, resume, {"attached_to": {"run": str(start.folder.resolve()), "weights": weights}}
-    )
-    made = Run.open(out)
-    if made.finished:
-        return made
-    with atomic_folder(made.model_folder, replace=True) as part:
-        shutil.copytree(start.model_folder, part, dirs_exist_ok=True)
-    facts = add_neighbours(made, data, config, trainer, seed)
-    near = facts["neighbours"]
-    best = {**start.info.get("best", {}), **near["after"]}
-    return made.add(finished=True, epochs=start.info.get("epochs"), seconds=near["seconds"], **facts, best=best)
+    with one_writer(out):
+        open_run(
+            out, identity, data, path, resume, {"attached_to": {"run": str(start.folder.resolve()), "weights": weights}}
+        )
+        made = Run.open(out)
+        if made.finished:
+            return made
+        with atomic_folder(made.model_folder, replace=True) as part:
+            shutil.copytree(start.model_folder, part, dirs_exist_ok=True)
+        facts = add_neighbours(made, data, config, trainer, seed)
+        near = facts["neighbours"]
+        best = {**start.info.get("best", {}), **near["after"]}
+        return made.add(finished=True, epochs=start.info.get("epochs"), seconds=near["seconds"], **facts, best=best)
 
 
 def open_data(start: Run, dataset: Dataset | None, path: Path | str | None) -> tuple[Dataset, Path | None]:

@@ -12,6 +12,7 @@ from palate.device import parse_device
 from palate.errors import PalateError, suggest
 from palate.evaluation.groups import RunGroup, open_dataset, recipe
 from palate.files import atomic_folder, digest, file_digest
+from palate.lock import one_writer
 from palate.rankers.blend import Blend, BlendConfig, check_part
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.recommender import Recommender
@@ -73,13 +74,14 @@ def blend(
         "features": _features(opened),
     }
     path = dataset or opened[0].info["dataset"]["path"]
-    open_run(out, identity, data, path, resume, {"parts": [_identity(run) for run in opened]})
-    run = Run.open(out)
-    if run.finished:
-        return run
-    parts = [load_recommender(one, device=device) for one in opened]
-    facts = _fit(run, opened, parts, data, validation, fit)
-    return run.add(finished=True, seconds=round(time.perf_counter() - started, 3), metric=METRIC, **facts)
+    with one_writer(out):
+        open_run(out, identity, data, path, resume, {"parts": [_identity(run) for run in opened]})
+        run = Run.open(out)
+        if run.finished:
+            return run
+        parts = [load_recommender(one, device=device) for one in opened]
+        facts = _fit(run, opened, parts, data, validation, fit)
+        return run.add(finished=True, seconds=round(time.perf_counter() - started, 3), metric=METRIC, **facts)
 
 
 def check_fit(fit: str) -> None:
@@ -104,7 +106,7 @@ def _open(runs: Sequence[Run | Path | str]) -> list[Run]:
         if any(run.folder.resolve() == other.folder.resolve() for other in opened):
             raise PalateError(f"{run.folder} is named twice", "Name each run once.")
         if not run.finished:
-            raise PalateError(f"{run.folder} is not finished", "Finish it with the command that began it and --resume.")
+            raise run.unfinished()
         if run.info["model"] == Blend.name:
             names = " ".join(str(part.get("folder")) for part in run.info.get("parts") or ())
             raise PalateError(f"{run.folder} is a blend already", f"Name its parts in its place: {names}.")

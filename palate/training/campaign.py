@@ -147,13 +147,14 @@ class Campaign:
             )
             return await work(arms)
 
+        before = signal.getsignal(signal.SIGTERM)
         try:
             return asyncio.run(main())
-        except KeyboardInterrupt:
-            self.meter("Interrupted: the same command goes on from here.")
-            raise
         except asyncio.CancelledError:
             raise SystemExit(128 + signal.SIGTERM) from None
+        finally:  # the loop has put back the system's own way to end
+            with contextlib.suppress(ValueError, TypeError):  # not in this thread, or not Python's
+                signal.signal(signal.SIGTERM, before)
 
     async def _runs(self, arms: Arms) -> dict[str, dict[str, Any]]:
         self._refuse(await make(arms, self.wanted))

@@ -16,6 +16,7 @@ from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.features.store import FeatureStore
 from palate.files import atomic_folder, digest
+from palate.lock import one_writer
 from palate.rankers.sequential import SequentialRanker
 from palate.runs import Run
 from palate.training.config import TrainerConfig
@@ -61,7 +62,8 @@ def train(
         on_epoch: called with each row of ``metrics.jsonl``.
 
     Raises:
-        PalateError: unknown names or options, absent features, an existing run: before any work.
+        PalateError: unknown names or options, absent features, an existing run, or one that another
+            process is at work in: before any work.
     """
     plan = make_plan(model, modalities, missing, objective, settings or {}, neighbours)
     if plan.trainer is None and warm_start is not None:
@@ -84,17 +86,18 @@ def train(
         prepared = (
             None if plan.trainer is None else prepare_model(plan, dataset, stores, seed, warm_start, dataset_path)
         )
-        if accelerator.is_main_process:
-            open_run(out, identity, dataset, dataset_path, resume)
-        accelerator.wait_for_everyone()
-        run = Run.open(out)
-        if run.info.get("finished"):
-            return run
-        if prepared is None:
-            facts = _fit(plan, dataset, run, seed)
-        else:
-            facts = _train(plan, prepared, dataset, run, identity, accelerator, on_epoch)
-    return run.add(finished=True, **facts) if accelerator.is_main_process else run
+        with one_writer(out, accelerator.is_main_process):
+            if accelerator.is_main_process:
+                open_run(out, identity, dataset, dataset_path, resume)
+            accelerator.wait_for_everyone()
+            run = Run.open(out)
+            if run.info.get("finished"):
+                return run
+            if prepared is None:
+                facts = _fit(plan, dataset, run, seed)
+            else:
+                facts = _train(plan, prepared, dataset, run, identity, accelerator, on_epoch)
+            return run.add(finished=True, **facts) if accelerator.is_main_process else run
 
 
 def open_run(

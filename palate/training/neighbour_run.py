@@ -19,7 +19,7 @@ from palate.training.neighbour_fit import fit_weights
 from palate.training.validation import Validation
 
 # What the likeliest weights are multiplied by, whichever ranks best on validation; 0 leaves the neighbours out.
-_STRENGTHS = (1.0, 0.7, 0.5, 0.3, 1.4)
+_STRENGTHS = (1.0, 0.7, 0.5, 0.3, 1.4, 2.0)
 
 
 def add_neighbours(

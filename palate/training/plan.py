@@ -23,6 +23,7 @@ from palate.rankers.sequential import SequentialConfig, SequentialRanker, featur
 from palate.runs import Run
 from palate.training.batches import TrainingSequences
 from palate.training.config import NeighboursConfig, TrainerConfig
+from palate.training.size import check_size
 from palate.training.validation import Validation, parse_metric
 from palate.training.warm_start import copy_weights, run_vocabulary
 
@@ -177,6 +178,7 @@ def prepare_model(
     sequences = dataset.train_sequences()
     if (sequences.lengths < 2).all():
         raise PalateError("no user has two training interactions: there is nothing to learn", "Prepare with more data.")
+    check_size(plan.kind, config, dataset.num_items, widths, trainer.device)
     model: SequentialRanker = plan.kind(config, dataset.num_items, widths)
     warm = torch.from_numpy(dataset.train_counts > 0)
     warm[0] = True

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 import time
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from palate.console import open_console
 from palate.training.logs import Row
 
 
@@ -24,12 +24,12 @@ class EpochProgress:
         self.bar: Progress | None = None
         if sys.stderr.isatty():
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 TimeElapsedColumn(),
-                TextColumn("{task.fields[news]}"),
+                TextColumn("{task.fields[news]}", markup=False),
             )
-            self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self.bar = Progress(*columns, console=open_console(stderr=True), transient=True)
             self.bar.start()
             self.task = self.bar.add_task("training", total=targets, news="")
 

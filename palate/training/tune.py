@@ -16,6 +16,7 @@ import math
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,13 +25,13 @@ from palate.errors import PalateError
 from palate.features.fields import make_vocabulary
 from palate.features.store import FeatureStore
 from palate.files import digest, write_json
+from palate.lock import alone
 from palate.rankers.field_bags import FIELDS
 from palate.rankers.registry import load_recommender
 from palate.runs import Run
 from palate.small_files import json_rows
 from palate.training.config import TrainerConfig
 from palate.training.fit import train as fit
-from palate.training.lock import alone
 from palate.training.search_space import Choices, TuneRecipe
 from palate.training.validation import Validation, parse_metric
 
@@ -59,8 +60,8 @@ class Study:
 
     Attributes:
         metric: label of the validation metric.
-        trials: a row a trial: ``trial``, ``state`` (complete, pruned or failed), ``value``, ``epoch``, ``run``,
-            ``error`` and the ``params``.
+        trials: one row per trial: ``trial`` (the number of its run, from 0), ``state`` (complete, pruned or failed),
+            ``value``, ``epoch``, ``run``, ``error`` and the ``params``.
         best: the row of the best complete trial, or None.
     """
 
@@ -124,11 +125,11 @@ def tune(
         search = _Search(optuna, study, recipe, ValidationOnly.of(dataset), folder, seed, features, dataset_path, train)
         search.take_up_interrupted()
         while (done := len(search.finished())) < trials:
-            number = search.one_trial(done)
+            search.one_trial(done)
             found = search.summary(label)
             write_json(folder / "study.json", {**told, "best": found.best, "trials": found.trials})
             if on_trial:
-                on_trial(next(row for row in found.trials if row["trial"] == number))
+                on_trial(found.trials[done])
     return search.summary(label)
 
 
@@ -144,8 +145,9 @@ def _optuna() -> Any:
 def _open(optuna: Any, folder: Path, recipe: TuneRecipe, told: dict[str, Any]) -> Any:
     """The study of the folder, new or continued; one of another recipe, seed or dataset is refused."""
     identity = digest(json.dumps(told, sort_keys=True))
+    database = str((folder / "study.db").resolve())
     study = optuna.create_study(
-        storage=f"sqlite:///{(folder / 'study.db').resolve()}",
+        storage=import_module("sqlalchemy").URL.create("sqlite", database=database).render_as_string(),
         study_name="palate",
         direction="maximize",
         load_if_exists=True,
@@ -216,8 +218,12 @@ class _Search:
     def _interrupted(self) -> list[int]:
         return list(self.study.user_attrs.get("interrupted", []))
 
-    def one_trial(self, done: int) -> int:
-        """Propose, train, and write down what came of it; returns the trial's number."""
+    def one_trial(self, done: int) -> None:
+        """Propose, train, and write down what came of it.
+
+        Args:
+            done: how many have come to their end; what this one is called by.
+        """
         # A sampler of its own for each trial: what it draws does not depend on where a search was interrupted.
         self.study.sampler = self._sampler(done)
         trial = self.study.ask()
@@ -237,7 +243,6 @@ class _Search:
         else:
             trial.set_user_attr("epoch", epoch)
             self.study.tell(trial, value)
-        return int(trial.number)
 
     def _sampler(self, done: int) -> Any:
         seed = int(digest(f"{self.seed}", f"{done}"), 16) % 2**32
@@ -304,7 +309,7 @@ class _Search:
         names = {self.state.COMPLETE: "complete", self.state.PRUNED: "pruned", self.state.FAIL: "failed"}
         rows = [
             {
-                "trial": t.number,
+                "trial": number,
                 "state": names[t.state],
                 "value": t.value if t.state == self.state.COMPLETE else None,
                 "epoch": t.user_attrs.get("epoch") or t.last_step,
@@ -312,7 +317,7 @@ class _Search:
                 "error": t.user_attrs.get("error"),
                 "params": dict(t.params),
             }
-            for t in self.finished()
+            for number, t in enumerate(self.finished())  # optuna's own count those that were interrupted too
         ]
         complete = [row for row in rows if row["state"] == "complete"]
         best = max(complete, key=lambda row: (row["value"], -row["trial"])) if complete else None

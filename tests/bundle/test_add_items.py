@@ -169,6 +169,15 @@ def test_pictures_that_cannot_be_read_are_told_by_row(full_bundle: Path, picture
     assert not (tmp_path / "out").exists()
 
 
+def test_rows_are_counted_as_an_editor_does_and_no_name_is_reserved(text_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text('item_id,title,tags,__row,row\nn1,"one\n\ntwo",a,1,1\n\nspace-1,b,c,2,2\n')
+    with pytest.raises(PalateError, match="row 6: item 'space-1' is in the bundle already"):
+        add_items(text_bundle, tmp_path / "new.csv", tmp_path / "out")
+    (tmp_path / "new.csv").write_text('item_id,title,tags\nn1,"a, b",a\nn2,24" screen,b\n')
+    with pytest.raises(PalateError, match=r"new\.csv, row 3: a quote"):
+        add_items(text_bundle, tmp_path / "new.csv", tmp_path / "out")
+
+
 def test_what_is_no_table(text_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("item_id,title,tags\n")
     with pytest.raises(PalateError, match="has no items"):

@@ -134,11 +134,36 @@ def test_a_push_is_private_and_of_a_sound_bundle(
     assert not Client.calls
 
 
-def test_a_push_that_fails_is_one_sentence(text_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_push_takes_names_as_they_are(text_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "HfApi", Client)
+    files = ["images/a[1].png", "images/a1.png", "items.parquet"]
+    monkeypatch.setattr(import_module("palate.bundle.hub"), "verify", lambda folder: {"name": "x", "files": files[:1]})
+    push(text_bundle, "shop/taste")
+    patterns = Client.calls[1][1]["allow_patterns"]
+    assert list(import_module("huggingface_hub.utils").filter_repo_objects(files, allow_patterns=patterns)) == files[:1]
+
+
+class ConnectError(Exception):
+    """As the HTTP client of the hub raises it: of no kind that the hub's own errors are of."""
+
+
+@pytest.mark.parametrize("kind", [OSError, ConnectError])
+def test_a_push_that_fails_is_one_sentence(
+    text_bundle: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
     class Refused(Client):
         def create_repo(self, repo: str, **more: Any) -> None:
-            raise OSError("no token")
+            raise kind("no token")
 
     monkeypatch.setattr(hub, "HfApi", Refused)
     with pytest.raises(PalateError, match=r"cannot be pushed to 'shop/taste'.*no token"):
         push(text_bundle, "shop/taste")
+
+
+def test_a_bundle_that_cannot_be_fetched_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any, **more: Any) -> None:
+        raise ConnectError("no route")
+
+    monkeypatch.setattr(hub, "snapshot_download", fail)
+    with pytest.raises(PalateError, match=r"hf://shop/taste cannot be fetched \(ConnectError: no route\)"):
+        fetch_bundle("hf://shop/taste")

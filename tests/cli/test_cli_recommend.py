@@ -211,3 +211,21 @@ def test_a_model_that_does_not_fit_its_catalogue(popular: Path, tmp_path: Path) 
     pl.read_parquet(broken / "catalogue.parquet").head(5).write_parquet(broken / "catalogue.parquet")
     with pytest.raises(PalateError, match="scores 13 items, its catalogue has 5"):
         Recommendations(broken)
+
+
+@pytest.mark.parametrize(("name", "separator"), [("recs.csv", ","), ("RECS.TSV", "\t")])
+def test_everyone_is_written_in_the_format_of_the_ending(
+    palate: Shell, popular: Path, tmp_path: Path, name: str, separator: str
+) -> None:
+    assert palate("recommend", popular, "--all", "--out", tmp_path / name, "--k", 2).code == 0
+    assert palate("recommend", popular, "--all", "--out", tmp_path / "recs.parquet", "--k", 2).code == 0
+    text = pl.read_csv(tmp_path / name, separator=separator, schema_overrides={"rank": pl.Int32, "score": pl.Float32})
+    assert text.equals(pl.read_parquet(tmp_path / "recs.parquet"))
+
+
+@pytest.mark.parametrize("name", ["recs.xlsx", "recs", "recs.csv.gz"])
+def test_an_ending_that_is_not_written_is_refused_before_any_work(palate: Shell, tmp_path: Path, name: str) -> None:
+    told = palate("recommend", tmp_path / "no-run", "--all", "--out", tmp_path / name)
+    assert told.code == 2
+    assert f"{name} cannot be written as a table. Give a name that ends in .parquet, .csv, .tsv." in told.err
+    assert not (tmp_path / name).exists()

@@ -142,7 +142,7 @@ def test_ctrl_c_says_what_is_kept(palate: Shell, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("palate.artefact.describe", interrupted)
     told = palate("info", tmp_path)
     assert told.code == 130
-    assert "--resume" in told.err
+    assert told.err == "Interrupted. Nothing is left half-written: the same command starts again.\n"
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -38,7 +38,7 @@ def recipe(tmp_path: Path) -> Path:
 
 
 def test_tune_resume_and_train_the_best(palate: Shell, shop: Path, recipe: Path, tmp_path: Path) -> None:
-    out = tmp_path / "study"
+    out = tmp_path / "study[1]?a=%20"
     first = palate("tune", shop, "--config", recipe, "--out", out)
     assert first.code == 0, first.err
     assert "The best of 1 trials on validation" in first.out
@@ -82,7 +82,7 @@ def test_the_best_recipe_keeps_the_objective_and_its_settings(
         "ranker.dropout = {low = 0.1, high = 0.3, step = 0.1}", "objective.num_negatives = {choices = [3]}"
     )
     recipe.write_text(searched)
-    out = tmp_path / "study"
+    out = tmp_path / "study[1]?a=%20"
     told = palate("tune", shop, "--config", recipe, "--out", out)
     assert told.code == 0, told.err
     best = palate("train", shop, "--config", out / "best.toml", "--out", tmp_path / "best")

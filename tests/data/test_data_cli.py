@@ -160,7 +160,7 @@ def test_nothing_is_left_behind_when_it_fails(log: Path, tmp_path: Path) -> None
     assert sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("text", ["user", "user=", "=uid", "user=uid,user=sku"])
+@pytest.mark.parametrize("text", ["user", "=uid", "user=uid,user=sku", 'user="uid', "user=uid,"])
 def test_mappings_must_be_pairs(text: str) -> None:
     with pytest.raises(PalateError, match="--columns"):
         parse_mapping(text, "--columns")

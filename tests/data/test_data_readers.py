@@ -100,6 +100,16 @@ def test_films_of_100k_in_latin_1_with_year_genres_poster_and_plot(tmp_path: Pat
     assert dataset.catalogue.texts()[0] == "Cité des enfants perdus, La. Comedy, Thriller. Jeunet. A man, old."
 
 
+def test_lines_of_films_end_at_line_feeds_only(tmp_path: Path) -> None:
+    flags = "|".join(["0"] * 18)
+    (ratings(tmp_path) / "u.item").write_bytes(
+        f"1|A\x85B (1995)|||u|{flags}|1\r\n2|C (1996)|||u|{flags}|1\r\n".encode("latin-1")
+    )
+    dataset = prepare(tmp_path, "movielens")
+    assert [field(dataset, item, "title") for item in ("1", "2")] == ["A\x85B", "C"]
+    assert field(dataset, "1", "genres") == ["Western"]
+
+
 def test_films_of_movies_dat_and_csv(tmp_path: Path) -> None:
     (tmp_path / "ratings.csv").write_text(
         "userId,movieId,rating,timestamp\n" + "".join(f"{u},{i},4.5,{t}\n" for u, i, t in LONG)
@@ -332,3 +342,74 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
 
 def test_an_unknown_reader_gets_a_suggestion(tmp_path: Path) -> None:
     refuses(tmp_path, "movielense", "Did you mean 'movielens'")
+
+
+# Ratings without anything else
+
+
+@pytest.mark.parametrize("item_first", [False, True])
+@pytest.mark.parametrize("ending", ["csv", "csv.gz"])
+def test_amazon_ratings_without_a_header(tmp_path: Path, item_first: bool, ending: str) -> None:
+    rows = [(f"A{user}UVWXYZ01234", f"B00000000{item}", time) for user, item, time in LONG]
+    ids = [(item, user, time) if item_first else (user, item, time) for user, item, time in rows]
+    text = "".join(f"{first},{second},4.5,{1_400_000_000 - time}\n" for first, second, time in ids)
+    path = tmp_path / f"ratings_Mugs.{ending}"
+    path.write_bytes(gzip.compress(text.encode()) if ending.endswith("gz") else text.encode())
+    (tmp_path / "meta_Mugs.json").write_text(json.dumps({"asin": "B000000001", "title": "Mug"}))
+    for source in (tmp_path, path):
+        dataset = prepare(source, "amazon")
+        assert dataset.user_ids.to_list() == ["AaUVWXYZ01234", "AbUVWXYZ01234"]
+        assert [dataset.catalogue.ids[i] for i in dataset.history_of("AaUVWXYZ01234")] == [
+            f"B00000000{item}" for item in (4, 3, 2, 1)
+        ]
+        assert dataset.timestamps is not None
+        assert dataset.timestamps.max() == (1_400_000_000 - 10) * 1000
+        assert dataset.weights is not None
+        assert set(dataset.weights.tolist()) == {4.5}
+        assert field(dataset, "B000000001", "title") == "Mug"
+    assert list(dataset.manifest["source"]["files"]) == [f"ratings_Mugs.{ending}", "meta_Mugs.json"]
+
+
+def test_amazon_ratings_of_2023_have_a_header_and_milliseconds(tmp_path: Path) -> None:
+    rows = "".join(f"{user},B{item},5.0,{1_600_000_000_000 + time},x\n" for user, item, time in LONG)
+    (tmp_path / "Mugs.csv").write_text(f"user_id,parent_asin,rating,timestamp,history\n{rows}")
+    dataset = prepare(tmp_path, "amazon")
+    assert dataset.timestamps is not None
+    assert dataset.timestamps.min() == 1_600_000_000_010
+    reviews(tmp_path / "Mugs.json")
+    assert list(prepare(tmp_path, "amazon").manifest["source"]["files"]) == ["Mugs.json"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a,B1,5.0,100\na,B2,x,100\n", r"Mugs\.csv, row 2: 'x' in column 'weight' is not a number"),
+        ("a,B1,5.0,100\na,B2,5.0\n", r"Mugs\.csv, row 2: no value in column 'timestamp'"),
+        ("user,item,stars\na,B2,5.0\n", r"holds no Amazon ratings \(its first row is user,item,stars\)"),
+    ],
+)
+def test_amazon_ratings_that_cannot_be_read(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "Mugs.csv").write_text(text)
+    refuses(tmp_path, "amazon", words)
+
+
+def test_a_review_with_an_infinite_number_is_malformed(tmp_path: Path) -> None:
+    bad = '{"reviewerID": "c", "asin": "B1", "overall": Infinity, "unixReviewTime": 3}'
+    late = '{"reviewerID": "c", "asin": "B1", "overall": 5.0, "unixReviewTime": NaN}'
+    dataset = prepare(reviews(tmp_path / "Mugs.json", bad, late), "amazon")
+    assert dataset.manifest["reader_report"]["malformed_lines"] == 2
+
+
+def test_movielens_times_may_have_decimals(tmp_path: Path) -> None:
+    rows = "".join(f"{u},{i},4.5,{1_700_000_000 - t}.{'5' if i == 2 else '0'}\n" for u, i, t in LONG)
+    (tmp_path / "ratings.csv").write_text(f"userId,movieId,rating,timestamp\n{rows}")
+    dataset = prepare(tmp_path, "movielens")
+    assert dataset.timestamps is not None
+    assert dataset.timestamps[:4].tolist() == [
+        1_699_999_960_000,
+        1_699_999_970_000,
+        1_699_999_980_500,
+        1_699_999_990_000,
+    ]
+    (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,2,inf,100\n")
+    refuses(tmp_path, "movielens", r"row 2: 'inf' in column 'rating' is not a finite number")

@@ -147,7 +147,7 @@ def test_an_unfinished_run_is_refused_before_any_work(place, tmp_path, monkeypat
     Run.open(broken).add(finished=False)
     monkeypatch.setattr("palate.evaluation.groups.evaluate", None)
     for words in ([place / "popularity", broken], [f"both={place / 'popularity'},{broken}"]):
-        with pytest.raises(PalateError, match=r"broken is not finished.*palate train \.\.\. --resume"):
+        with pytest.raises(PalateError, match=r"broken is not finished.*that began it and --resume"):
             call(*words)
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
-from palate.features.matrix import import_matrix
+from palate.features.matrix import import_matrix, read_matrix
 from palate.features.store import FeatureStore
 
 IDS = ["i2", "i1", "i6", "stranger"]
@@ -123,3 +123,12 @@ def test_what_is_not_sound_is_refused(tmp_path: Path, message: str) -> None:
     with pytest.raises(PalateError, match=message):
         import_matrix(dataset, tmp_path / "data", "text", BAD[message](tmp_path))
     assert not (tmp_path / "data/features/text").exists()
+
+
+def test_a_list_of_ids_is_read_line_by_line_without_its_byte_order_mark(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.eye(3, dtype=np.float32))
+    for text in ("a\u2028b\nc\nd\n", "a\u2028b\r\nc\r\nd"):
+        (tmp_path / "v.ids.txt").write_bytes(b"\xef\xbb\xbf" + text.encode())
+        assert read_matrix(tmp_path / "v.npy", None)[0] == ["a\u2028b", "c", "d"]
+    (tmp_path / "v.json").write_bytes(b'\xef\xbb\xbf["a", "b", "c"]')
+    assert read_matrix(tmp_path / "v.npy", tmp_path / "v.json")[0] == ["a", "b", "c"]

@@ -13,13 +13,14 @@ import torch
 
 from palate.errors import PalateError
 from palate.mllm.backends.base import Reply, Request
-from palate.mllm.backends.checks import check_summary, spoken
+from palate.mllm.backends.checks import check_summary
 from palate.mllm.backends.decoding import Brake, Sampling, end_tokens, generator
 from palate.mllm.backends.local import LocalBackend
 from palate.mllm.backends.open import open_backend
 from palate.mllm.chat import Chat, Picture
 from palate.mllm.loading import open_model
 from palate.mllm.model import ChatModel
+from palate.mllm.thoughts import spoken
 
 pytest.importorskip("transformers")
 Tiny = Callable[[str], Path]
@@ -200,6 +201,7 @@ def test_end_tokens_come_from_the_chat_template_too(tiny: Tiny) -> None:
     model.tokenizer.eos_token = "<|endoftext|>"  # as in checkpoints that forgot about chats
     assert set(end_tokens(model)) == {0, 5, turn}
     model.tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} and so on{% endfor %}"
+    model = ChatModel(model.name, model.model, model.tokenizer, fingerprint="")
     assert turn not in end_tokens(model)
 
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 from summary_helpers import Echo
 
 from palate.cli import demo_mllm, demo_preferences, demo_sampled
 from palate.cli.demo_mllm import MADE, Language, lacking, run_mllm
 from palate.cli.demo_sampled import BLIND, FULL
+from palate.console import open_console
 from palate.data.dataset import Cases, Dataset
 from palate.data.demo import build_demo
 from palate.mllm.templates import Templates
@@ -55,7 +55,7 @@ def shop(tmp_path: Path, tiny: Callable[[str], Path], monkeypatch: pytest.Monkey
 
 
 def stage(shop: dict[str, Any]) -> tuple[dict[str, dict[str, float]], str]:
-    console = Console(record=True, width=200, file=StringIO())
+    console = open_console(record=True, width=200, file=StringIO())
     data, runs, out, plan, shown = (shop[name] for name in ("data", "runs", "out", "plan", "shown"))
     return run_mllm(data, runs, out, plan, 1, shown, console), console.export_text()
 
@@ -109,14 +109,14 @@ def test_the_stage_makes_everything_once(shop: dict[str, Any], capsys: pytest.Ca
         "model": plan.base,
         "dtype": "float32",
         "max_items": 6,
-        "console": Console(file=StringIO()),
+        "console": open_console(file=StringIO()),
     }
     demo_preferences.write_preferences(shop["data"], out / "dataset", shown, **settings)
     assert len(shop["echo"].asked) == 2 * steps * len(shown)
 
     # Warmed up otherwise, all that was made from it goes.
     plan = replace(plan, warm_up={"batch_size": 8, "steps": 1})
-    demo_mllm._warm_up(shop["data"], out, plan, 1, demo_mllm._dtype(), Console(file=StringIO()))
+    demo_mllm._warm_up(shop["data"], out, plan, 1, demo_mllm._dtype(), open_console(file=StringIO()))
     assert json.loads((out / "mllm" / "model" / "warm-up.json").read_text())["options"]["trainer"]["steps"] == 1
     assert not (out / "mllm" / "runs").exists()
 
@@ -132,7 +132,7 @@ def test_what_is_missing_is_told_and_nothing_is_made(
     assert "trl not installed" in told
     assert "palate[mllm]" in told
     data, shown = SimpleNamespace(), SimpleNamespace()  # never looked at
-    console = Console(width=200)
+    console = open_console(width=200)
     assert run_mllm(data, {}, tmp_path, SMALL, 0, shown, console) == {}  # type: ignore[arg-type]
     assert capsys.readouterr().out.count("The language model was left out") == 1
     assert not list(tmp_path.iterdir())
@@ -144,7 +144,7 @@ def test_a_preference_that_cannot_be_had_is_told(
     data: Dataset = shop["data"]
     shown: Cases = shop["shown"]
     monkeypatch.setattr(demo_preferences, "_backend", lambda *_: Echo(fail={1}))
-    console = Console(width=200)
+    console = open_console(width=200)
     settings: dict[str, Any] = {"model": "echo", "dtype": "float32", "max_items": 6, "console": console}
     written = demo_preferences.write_preferences(data, shop["out"] / "dataset", shown, **settings)
     demo_preferences.tell(written, tmp_path / "page.md", console)

@@ -218,11 +218,12 @@ def test_lists_in_several_orders_with_equal_pictures(
     torch.testing.assert_close(short, Scorer(model, reuse=False).logits(chats, LETTERS[:3]), atol=1e-3, rtol=0)
 
 
-def test_a_family_that_hides_its_placeholder_is_refused() -> None:
-    model: Any = SimpleNamespace(name="odd", family="odd", core=SimpleNamespace(config=SimpleNamespace()))
-    row = Encoded(torch.tensor([1, 2]), {}, {"pixel_values": torch.zeros(1, 3, 2, 2)})
-    with pytest.raises(PalateError, match=r"'odd' .* which token stands for a picture"):
-        _last_picture_token(model, row)
+def test_a_family_that_hides_its_placeholder_shares_no_pictures() -> None:
+    row = Encoded(torch.tensor([1, 2, 3]), {}, {"pixel_values": torch.zeros(1, 3, 2, 2)})
+    for config, processor, place in (({}, {}, 2), ({"image_token_index": 1}, {}, 0), ({}, {"image_token_id": 2}, 1)):
+        core = SimpleNamespace(config=SimpleNamespace(**config))
+        model: Any = SimpleNamespace(core=core, processor=SimpleNamespace(**processor))
+        assert _last_picture_token(model, row) == place
 
 
 def test_pictures_that_cannot_be_batched_are_refused(
@@ -233,11 +234,11 @@ def test_pictures_that_cannot_be_batched_are_refused(
 
     def more(self: Any, *args: Any, **kwargs: Any) -> Any:
         made = plain(self, *args, **kwargs)
-        made["cross_attention_mask"] = torch.ones(*made["input_ids"].shape, 1, 4)
+        made["grids"] = [[2, 2]]
         return made
 
     monkeypatch.setattr(type(model.processor), "__call__", more)
-    with pytest.raises(PalateError, match=r"\(llava\) come with 'cross_attention_mask'"):
+    with pytest.raises(PalateError, match=r"\(llava\) come with 'grids'"):
         model.encode(Chat((pictures[0], "Which?")))
     model.encode(Chat(("Which?",)))  # text alone is fine
 

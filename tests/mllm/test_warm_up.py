@@ -119,7 +119,7 @@ def test_interrupted_it_goes_on_and_ends_the_same(tiny: Tiny, tmp_path: Path, mo
     with pytest.raises(KeyboardInterrupt):
         warm_up(data, out=tmp_path / "broken", **told)
     assert not (tmp_path / "broken").exists()
-    assert (tmp_path / ".broken.warm-up").is_file()
+    assert (tmp_path / ".broken.warm-up" / "checkpoint.pt").is_file()
     del seen["stop"]
     seen["batches"] = 0
     again = warm_up(data, out=tmp_path / "broken", **told)
@@ -136,11 +136,11 @@ def test_the_checkpoint_of_another_training_is_not_taken(
 ) -> None:
     data = dataset(tmp_path / "pictures", items=20)
     monkeypatch.setattr("palate.mllm.projector_training.CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr("pathlib.Path.unlink", lambda *_, **__: None)  # keeps the checkpoint of what ended well
+    monkeypatch.setattr("palate.mllm.warm_up.remove", lambda *_: None)  # keeps the checkpoint of what ended well
     few = FAST.model_copy(update={"steps": 3})
     warm_up(data, out=tmp_path / "model", model=str(tiny("llava")), config=few)
     (tmp_path / "model").rename(tmp_path / "first")
-    assert (tmp_path / ".model.warm-up").is_file()
+    assert (tmp_path / ".model.warm-up" / "checkpoint.pt").is_file()
     other = warm_up(data, out=tmp_path / "model", model=str(tiny("llava")), config=few, seed=9)
     assert [row["step"] for row in other["epochs"]] == [3]
     fresh = warm_up(data, out=tmp_path / "fresh", model=str(tiny("llava")), config=few, seed=9)

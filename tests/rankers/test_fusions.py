@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from palate.bundle.grow import grow, part_vectors
+from palate.bundle.grow import part_vectors
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.features.fields import Field, FieldStore, Vocabulary
@@ -114,7 +114,7 @@ def test_a_new_item_is_what_a_cold_one_is(kind: type[SequentialRanker], fusion: 
         name: (torch.from_numpy(one.vectors[twins].astype(np.float32)), torch.from_numpy(one.present[twins]))
         for name, one in features.items()
     }
-    larger = grow(model, described, 3)
+    larger = model.append_items(described, 3)
     after = larger.score(HISTORIES)
     torch.testing.assert_close(after[:, : ITEMS + 1], before)
     torch.testing.assert_close(after[:, ITEMS + 1 :], before[:, twins], atol=1e-5, rtol=1e-4)
@@ -202,5 +202,5 @@ def test_a_fusion_may_make_its_own_parts_and_their_start(monkeypatch: pytest.Mon
     described = {
         "text": (torch.from_numpy(features["text"].vectors[-1:]), torch.from_numpy(features["text"].present[-1:]))
     }
-    larger = grow(loaded, described, 1)
+    larger = loaded.append_items(described, 1)
     torch.testing.assert_close(larger.score(HISTORIES)[:, -1], model.score(HISTORIES)[:, -1], atol=1e-5, rtol=1e-4)

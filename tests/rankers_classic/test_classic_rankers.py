@@ -73,7 +73,31 @@ def test_score_adds_up_the_neighbours_of_the_history_by_age(dataset):
     dense = model.similarity.toarray()
     expected = 0.5 * dense[4] + 0.5**0.5 * dense[9] + dense[4]
     np.testing.assert_allclose(model.score([[4, 9, 4]])[0, 1:], expected[1:], rtol=1e-5)
-    assert (model.score([[]])[0, 1:] == 0).all()
+
+
+def test_item_knn_answers_newcomers_and_items_without_neighbours_by_popularity(dataset, tmp_path):
+    alone = int(np.flatnonzero(dataset.train_counts[1:] == 0)[0]) + 1
+    model = ItemKNN.fit(dataset)
+    popular = Popularity.fit(dataset).score([[]])[0]
+    for one in (model, (model.save(tmp_path), ItemKNN.load(tmp_path))[1]):
+        scores = one.score([[], [alone], [4]])
+        assert torch.equal(scores[0], popular)
+        assert torch.equal(scores[1], popular)
+        assert not torch.equal(scores[2], popular)
+        assert one.score([[]], torch.tensor([[3, 1]])).tolist() == [popular[[3, 1]].tolist()]
+
+
+def test_an_item_knn_saved_without_counts_still_ranks_newcomers(dataset, tmp_path):
+    model = ItemKNN.fit(dataset, ItemKNNConfig(neighbours=30, shrinkage=0))
+    model.save(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors["counts"]
+    save_file(tensors, tmp_path / "model.safetensors")
+    earlier = ItemKNN.load(tmp_path)
+    assert torch.equal(earlier.score([[4]]), model.score([[4]]))
+    best = earlier.score([[]])[0].argmax()
+    assert dataset.train_counts[best] >= np.median(dataset.train_counts[1:])
+    assert best == model.similarity.sum(axis=0).argmax()
 
 
 def test_a_history_of_unknown_items_is_refused(dataset):

@@ -82,12 +82,11 @@ def test_it_explains_by_leaving_items_out(blends: Live, bundles: dict[str, Path]
     effect = (whole[index] - whole[1:].mean()) - (without[index] - without[1:].mean())
     assert found["history"][2]["effect"] == pytest.approx(float(effect), abs=1e-4)
     assert found["modalities"] is None
-    # Without a history a neural part answers by popularity: no difference of scores means anything then.
-    alone = blends.post("/v1/explain", {"model": "both", "history": HISTORY[:1], "item": "space-5"}).json
-    assert alone["history"] == []
-    assert "newcomer" in alone["notes"][0]
-    counted = blends.post("/v1/explain", {"model": "counted", "history": HISTORY[:1], "item": "space-5"}).json
-    assert len(counted["history"]) == 1
+    # Without a history every part answers by popularity: no difference of scores means anything then.
+    for name in bundles:
+        alone = blends.post("/v1/explain", {"model": name, "history": HISTORY[:1], "item": "space-5"}).json
+        assert alone["history"] == []
+        assert "newcomer" in alone["notes"][0]
 
 
 def test_items_are_alike_by_the_first_part_that_compares(blends: Live, bundles: dict[str, Path]) -> None:

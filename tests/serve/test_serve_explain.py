@@ -77,9 +77,10 @@ def test_models_without_modalities_say_so(live: Live) -> None:
     assert live.post("/v1/explain", {"history": [], "item": "space-5"}).json["notes"]
 
 
-def test_a_history_of_one_is_not_taken_apart(live: Live) -> None:
-    """A newcomer's scores are counts, not logits: a difference to them would mean nothing."""
-    told = live.post("/v1/explain", {"history": ["space-1"], "item": "space-5"}).json
+@pytest.mark.parametrize("model", ["sasrec", "item-knn"])
+def test_a_history_of_one_is_not_taken_apart(live: Live, model: str) -> None:
+    """A newcomer's scores are counts, not logits or cosines: a difference to them would mean nothing."""
+    told = live.post("/v1/explain", {"model": model, "history": ["space-1"], "item": "space-5"}).json
     assert told["history"] == []
     assert "newcomer" in told["notes"][0]
     assert len(live.post("/v1/explain", {"history": HISTORY[:2], "item": "space-5"}).json["history"]) == 2

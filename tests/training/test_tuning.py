@@ -148,7 +148,9 @@ def test_a_killed_search_proposes_what_an_unbroken_one_does(walks: Dataset, tmp_
     # The interrupted trial went on in its own folder, at the epoch after the last complete one.
     assert goes_on.calls[0]["resume"] is True
     assert goes_on.calls[0]["begins_at"] == 2
-    assert len({row["run"] for row in killed.trials}) == 7
+    # Interrupted trials have no numbers of their own: of 7 trials the last is the seventh, and so is its folder.
+    assert [row["trial"] for row in killed.trials] == list(range(7))
+    assert [row["run"] for row in killed.trials] == [f"trials/{number:04d}" for number in range(7)]
 
 
 def test_a_bad_curve_ends_early(walks: Dataset, tmp_path: Path) -> None:

@@ -31,7 +31,42 @@ def unknown_items(data: Dataset) -> list[Finding]:
 
 
 def undescribed_items(data: Dataset) -> list[Finding]:
-    """Items of the log without any catalogue row: all their fields are empty."""
+    """Items of the log without any catalogue row, as recorded when the data were assembled."""
+    if "matches" not in data.manifest:
+        return _undescribed_by_nulls(data)
+    found = data.manifest["matches"]["catalogue"]
+    if found is None:
+        return [_nothing_described(data.num_items)]
+    unmatched = found["unmatched"]
+    count, hit, examples = unmatched["items"], float(unmatched["interactions"]), unmatched["examples"]
+    if not count:
+        return [Finding("undescribed-items", Level.OK, "Every item has a catalogue row.")]
+    share = count / max(1, found["items"])
+    level = Level.WARNING if hit >= 0.01 else Level.NOTE
+    if share < 1:
+        return [Finding("undescribed-items", level, _unmatched(count, share, hit), count, share, few(examples["log"]))]
+    text = (
+        f"No id of the log matches any of the catalogue's {found['rows']:,} rows: no item is described. "
+        "Check that log and catalogue write ids alike."
+    )
+    both = [f"log: {', '.join(examples['log'])}", f"catalogue: {', '.join(examples['catalogue']) or 'nothing'}"]
+    return [Finding("undescribed-items", level, text, count, share, both)]
+
+
+def _unmatched(count: int, share: float, hit: float) -> str:
+    return (
+        f"{count:,} items ({percent(share)}; {percent(hit)} of interactions) have ids that match no catalogue row. "
+        "Check that log and catalogue write ids alike, or use `--missing-items drop`."
+    )
+
+
+def _nothing_described(count: int) -> Finding:
+    text = "No item is described: only ids can be learnt from."
+    return Finding("undescribed-items", Level.NOTE, text, count, 1.0)
+
+
+def _undescribed_by_nulls(data: Dataset) -> list[Finding]:
+    """The same guessed for data that do not say: items all of whose fields are empty."""
     frame = data.catalogue.frame
     fields = [name for name in frame.columns if name != "item_id"]
     empty = frame.select(pl.all_horizontal(pl.col(name).is_null() for name in fields))[:, 0].to_numpy()
@@ -40,17 +75,14 @@ def undescribed_items(data: Dataset) -> list[Finding]:
     if not count:
         findings.append(Finding("undescribed-items", Level.OK, "Every item has a catalogue row."))
     elif count == len(frame):
-        findings.append(
-            Finding("undescribed-items", Level.NOTE, "No item is described: only ids can be learnt from.", count, 1.0)
-        )
+        findings.append(_nothing_described(count))
     else:
         hit = float(empty[data.items - 1].mean())
         findings.append(
             Finding(
                 "undescribed-items",
                 Level.WARNING if hit >= 0.01 else Level.NOTE,
-                f"{count:,} items ({percent(count / len(frame))}; {percent(hit)} of interactions) have ids that match "
-                "no catalogue row. Check that log and catalogue write ids alike, or use `--missing-items drop`.",
+                _unmatched(count, count / len(frame), hit),
                 count,
                 count / len(frame),
                 few(frame["item_id"].filter(pl.Series(empty))),
@@ -75,4 +107,7 @@ def left_out(data: Dataset) -> list[Finding]:
             lost.append(
                 Finding("left-out", Level.NOTE, f"The reader reports {name.replace('_', ' ')}: {value:,}.", value)
             )
+    if columns := data.manifest.get("reader_report", {}).get("columns_left_out"):
+        text = f"Columns of the catalogue that hold neither text, numbers nor lists of these were left out: {columns}."
+        lost.append(Finding("left-out", Level.NOTE, text))
     return lost or [Finding("left-out", Level.OK, "Reading left nothing out.")]

@@ -17,8 +17,15 @@ def no_times(data: Dataset) -> list[Finding]:
     """Whether there are times at all, and whether they can be true."""
     times = data.timestamps
     if times is None:
-        text = "The source has no times: the order is that of the file, and leaks over time cannot be measured."
-        return [Finding("times", Level.NOTE, text, len(data), 1.0)]
+        unused = data.manifest.get("order", {}).get("unused_times", [])
+        rest = "the order is that of the file, and leaks over time cannot be measured."
+        if not unused:
+            return [Finding("times", Level.NOTE, f"The source has no times: {rest}", len(data), 1.0)]
+        text = (
+            f"No column of times was used: {rest} '{unused[0]}' may be one: "
+            f"prepare it again with `--columns timestamp={unused[0]}`."
+        )
+        return [Finding("times", Level.WARNING, text, len(data), 1.0, few(unused))]
     wrong = ~plausible(times)
     if wrong.any():
         share = float(wrong.mean())
@@ -72,6 +79,12 @@ def time_ties(data: Dataset) -> list[Finding]:
     share = int(tied.sum()) / total if total else 0.0
     if not tied.any():
         return [Finding("time-ties", Level.OK, "No two interactions of a user share a time.")]
+    settled = int(data.manifest.get("order", {}).get("steps_within_a_millisecond", 0))
+    if settled:
+        share = max(0, int(tied.sum()) - settled) / total
+        text = f"{settled:,} steps within the same millisecond are in the order of the source's finer times"
+        text += f"; {percent(share)} of steps tie in those, too."
+        return [Finding("time-ties", Level.WARNING if share >= 0.05 else Level.NOTE, text, int(tied.sum()), share)]
     targets = (data.parts[1:] == Part.TEST) & steps
     arbitrary = float((tied & targets).sum() / max(targets.sum(), 1))
     how = {"seed": "by the seed", "file": "by their order in the file"}.get(str(data.manifest.get("ties")), "somehow")

@@ -1,23 +1,26 @@
-"""Amazon Reviews 2014, 2018 and 2023: reviews and metadata as ``.json``, ``.jsonl`` or either with ``.gz``."""
+"""Amazon Reviews 2014, 2018 and 2023: reviews and metadata as ``.json`` or ``.jsonl``, ratings alone as ``.csv``."""
 
 from __future__ import annotations
 
 import html
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
 import polars as pl
 
-from palate.data.readers.base import ReaderOptions, Source
+from palate.data.readers.amazon_ratings import read_ratings
+from palate.data.readers.base import ReaderOptions, Source, TimeUnit
 from palate.data.readers.find import one_file, uncompressed
 from palate.data.readers.json_lines import Malformed, blocks, parse_object, read_columns
 from palate.data.readers.pictures import pictures_of
 from palate.errors import PalateError
 
 _ENDINGS = (".json", ".jsonl")
+_RATINGS = ".csv"
 _META = "meta_"
 # 2014 and 2018 share their keys; 2023 groups the variants of a product under parent_asin.
 _LAYOUTS = (
@@ -38,34 +41,40 @@ _LOOK_AT = 100
 
 
 class Amazon:
-    """One category's reviews, and its ``meta_*`` file beside them where there is one."""
+    """One category's reviews or ratings, and its ``meta_*`` file beside them where there is one."""
 
     takes: ClassVar[frozenset[str]] = frozenset()
 
     def read(self, source: Path, options: ReaderOptions) -> Source:
-        reviews = one_file(
-            source,
-            lambda name: uncompressed(name).lower().endswith(_ENDINGS) and not name.startswith(_META),
-            "reviews file (.json, .jsonl, or either with .gz)",
-        )
+        reviews = _log_file(source)
         folder = reviews.parent
-        columns = _layout(reviews)
         report: dict[str, Any] = {}
+        if uncompressed(reviews.name).lower().endswith(_RATINGS):
+            log = read_ratings(reviews)
+        else:
+            columns = _layout(reviews)
+            unit: TimeUnit = "s" if columns["timestamp"] == "unixReviewTime" else "ms"
+            log = Source(_reviews(reviews, columns, report), [reviews], time_unit=unit)
         files, catalogue = [reviews], None
         meta = _meta_file(folder, reviews)
         if meta is not None:
             catalogue = _read_meta(meta, report)
             files.append(meta)
         images, root = pictures_of(folder, options.images, "images")
-        return Source(
-            interactions=_reviews(reviews, columns, report),
-            files=files,
-            catalogue=catalogue,
-            images=images,
-            root=root,
-            time_unit="s" if columns["timestamp"] == "unixReviewTime" else "ms",
-            report=report,
-        )
+        return replace(log, files=files, catalogue=catalogue, images=images, root=root, report=report)
+
+
+def _log_file(source: Path) -> Path:
+    """The reviews, or else the ratings: a folder may have both of them."""
+    endings: tuple[str, ...] = _ENDINGS
+    if source.is_dir() and not any(_is_log(path.name, _ENDINGS) for path in source.iterdir() if path.is_file()):
+        endings = (_RATINGS,)
+    expected = "reviews file (.json, .jsonl, or ratings as .csv, each also with .gz)"
+    return one_file(source, lambda name: _is_log(name, endings), expected)
+
+
+def _is_log(name: str, endings: tuple[str, ...]) -> bool:
+    return uncompressed(name).lower().endswith(endings) and not name.startswith(_META)
 
 
 def _layout(path: Path) -> dict[str, str]:
@@ -89,7 +98,7 @@ def _layout(path: Path) -> dict[str, str]:
 def _reviews(path: Path, columns: dict[str, str], report: dict[str, Any]) -> Iterator[pl.DataFrame]:
     malformed = Malformed()
     for frame in read_columns(path, columns, malformed):
-        yield frame.with_columns(pl.col("weight").cast(pl.Float32), pl.col("timestamp").cast(pl.Int64))
+        yield frame.with_columns(pl.col("weight").cast(pl.Float32))
     report.update(malformed.report())
 
 
@@ -106,9 +115,9 @@ def _meta_file(folder: Path, reviews: Path) -> Path | None:
 
 
 def _category(path: Path) -> str:
-    """``reviews_Beauty_5.json.gz``, ``Beauty_5.json`` and ``meta_Beauty.json.gz`` are all of ``beauty``."""
+    """``reviews_Beauty_5.json.gz``, ``ratings_Beauty.csv`` and ``meta_Beauty.json.gz`` are all of ``beauty``."""
     stem = uncompressed(path.name).rsplit(".", 1)[0].lower()
-    return re.sub(r"_\d+$", "", re.sub(r"^(reviews_|meta_)", "", stem))
+    return re.sub(r"_\d+$", "", re.sub(r"^(reviews_|ratings_|meta_)", "", stem))
 
 
 def _read_meta(path: Path, report: dict[str, Any]) -> pl.DataFrame:

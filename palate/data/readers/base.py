@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import polars as pl
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from palate.config import Config
+from palate.data.readers.quotes import AUTO, check_quote
 from palate.errors import PalateError
 
 TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
@@ -20,11 +21,16 @@ class ReaderOptions(Config):
     """What a user may tell a reader; each reader names in :attr:`Reader.takes` the options it understands.
 
     Attributes:
-        columns: our name (user, item, timestamp, weight) -> the column's name in the source.
+        columns: our name (user, item, timestamp, weight) -> the column's name in the source; '' leaves a time or weight
+            out that would be taken by its usual name.
         catalogue: a file with a row an item.
-        item_columns: our name (item_id, title, image or any field) -> the column's name in the catalogue file.
+        item_columns: our name (item_id, title, image or any field) -> the column's name in the catalogue file;
+            '' leaves the column out.
         images: a folder of pictures named after the item ids; every reader takes it.
-        time_unit: unit of numeric times; ``auto`` decides by their size.
+        time_unit: unit of numeric times; ``auto`` decides by their size, for each file.
+        quote: the character that encloses cells of a text file, ``none``, or ``auto``.
+        no_header: whether the log has no header line; its columns are called 1, 2, 3 ...
+        time_format: how times are written that are neither numbers nor ISO dates, such as ``%d/%m/%Y %H:%M``.
     """
 
     columns: dict[str, str] = Field(default_factory=dict)
@@ -32,6 +38,9 @@ class ReaderOptions(Config):
     item_columns: dict[str, str] = Field(default_factory=dict)
     images: Path | None = None
     time_unit: TimeUnit = "auto"
+    time_format: str | None = None
+    quote: Annotated[str, AfterValidator(check_quote)] = AUTO
+    no_header: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,26 +49,35 @@ class Source:
 
     Attributes:
         interactions: columns ``user``, ``item`` (strings or whole numbers) and, where known, ``timestamp`` (number)
-            and ``weight`` (number), in file order; one lazy frame, or frames that come one after another.
-            A null cell is a mistake in the source, which :attr:`explain` puts into words.
+            and ``weight`` (number), in file order; a lazy frame for each file (of :attr:`files`, in their order), or
+            the frames of one file that come one after another. A null cell is a mistake in the source, which
+            :attr:`explain` puts into words.
         files: what was read, for the digests in the manifest.
         catalogue: ``item_id``, ``title`` and any fields, a row an item; None where the source has none.
         images: item id -> picture's path relative to :attr:`root`.
         root: folder of the pictures.
-        time_unit: unit of ``timestamp``.
+        time_unit: unit of ``timestamp``; with several lazy frames perhaps one for each.
         report: counts for the manifest; a reader may fill it while its interactions are being read.
         explain: row of the interactions (from 0) -> the error that names file, row and value; it is asked with None
             where polars could not read the file at all, and may answer None.
+        locate: row of the interactions (from 0) -> its file and row, for messages.
+        unused_times: columns that look like times, where none is read as ``timestamp``.
     """
 
-    interactions: pl.LazyFrame | Iterable[pl.DataFrame]
+    interactions: pl.LazyFrame | Sequence[pl.LazyFrame] | Iterable[pl.DataFrame]
     files: list[Path]
     catalogue: pl.DataFrame | None = None
     images: dict[str, str] = field(default_factory=dict)
     root: Path = field(default_factory=Path)
-    time_unit: TimeUnit = "auto"
+    time_unit: TimeUnit | Sequence[TimeUnit] = "auto"
     report: dict[str, Any] = field(default_factory=dict)
     explain: Callable[[int | None], PalateError | None] | None = None
+    locate: Callable[[int], str] | None = None
+    unused_times: Sequence[str] = ()
+
+    def row(self, row: int) -> str:
+        """Where a row of the interactions (from 0) is written, for messages."""
+        return self.locate(row) if self.locate else f"{self.where}, interaction {row + 1}"
 
     @property
     def where(self) -> str:

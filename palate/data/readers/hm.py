@@ -24,16 +24,16 @@ _PRODUCT = "product_code"
 class HM:
     """Purchases by day; ids stay text, so that ``0111565001`` keeps its zero; prices and channels are left out."""
 
-    takes: ClassVar[frozenset[str]] = frozenset()
+    takes: ClassVar[frozenset[str]] = frozenset({"quote"})
 
     def read(self, source: Path, options: ReaderOptions) -> Source:
         log = one_file(source, LOGS.__contains__, " or ".join(LOGS))
-        table = scan_delimited(log, ",")
+        table = scan_delimited(log, ",", quote=options.quote)
         table.require(_COLUMNS.values())
         catalogue, files = None, [log]
         articles = log.parent / ARTICLES
         if articles.is_file():
-            catalogue = _articles(articles)
+            catalogue = _articles(articles, options.quote)
             files.append(articles)
         images, root = pictures_of(log.parent, options.images, "images", prefixes=True)
         return Source(
@@ -46,6 +46,7 @@ class HM:
             root=root,
             time_unit="ms",
             explain=lambda row: _explain(table, row),
+            locate=table.at,
         )
 
 
@@ -57,8 +58,7 @@ def _day(cell: pl.Expr) -> pl.Expr:
 def _explain(table: Delimited, row: int | None) -> PalateError | None:
     if row is None:
         return table.explain(None, _COLUMNS)
-    cells = table.frame.slice(row, 1).collect().to_dicts()[0]
-    at = f"{table.path}, row {cells['__row']}"
+    cells, at = table.cells(row), table.at(row)
     for ours, theirs in _COLUMNS.items():
         if not (cells[theirs] or "").strip():
             return PalateError(f"{at}: no value in column '{theirs}'", f"Every interaction needs its {ours}.")
@@ -67,9 +67,9 @@ def _explain(table: Delimited, row: int | None) -> PalateError | None:
     )
 
 
-def _articles(path: Path) -> pl.DataFrame:
+def _articles(path: Path, quote: str) -> pl.DataFrame:
     """``prod_name`` is the title, the other columns are fields; of the codes only the product's own stays."""
-    table = scan_delimited(path, ",")
+    table = scan_delimited(path, ",", quote=quote)
     table.require(["article_id", "prod_name"])
     codes = [name for name in table.columns if name.endswith(_CODES)]
     fields = [name for name in table.columns if name not in (*codes, "prod_name")]

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import polars as pl
 
+from palate.data.readers.cells import typed_columns
 from palate.data.readers.text import scan_delimited, unreadable
 from palate.errors import PalateError
+from palate.names import free_name
 
 META, TEXTS = "item_meta.tsv", "item_text.tsv"
 # Columns of films that hold several names; together with a year in the title they are read as MovieLens's are.
 _LISTS = ("genres", "director", "cast")
 _YEAR = r"\s*\((\d{4})(?:[-–]\d{0,4})?\)\s*$"
-_CODE = r"^[+-]?0\d"
 
 
 def read_items(folder: Path) -> tuple[pl.DataFrame | None, list[Path]]:
@@ -36,7 +37,7 @@ def read_items(folder: Path) -> tuple[pl.DataFrame | None, list[Path]]:
     frames = [_read(path) for path in files]
     frame = frames[0] if len(frames) == 1 else _merge(*frames)
     frame = frame.select("item_id", "title", *(name for name in frame.columns if name not in ("item_id", "title")))
-    frame = frame.with_columns(_numbers(frame))
+    frame = frame.with_columns(typed_columns(frame, ("item_id", "title", "image", *_LISTS)))
     return (_films(frame) if "genres" in frame.columns else frame), files
 
 
@@ -61,25 +62,10 @@ def _read(path: Path) -> pl.DataFrame:
 def _merge(meta: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
     """Every item of either; a cell that both have is that of ``meta``."""
     single = texts.filter(pl.col("item_id").is_not_null()).unique("item_id", keep="first", maintain_order=True)
-    frame = meta.join(single, "item_id", how="full", coalesce=True, suffix="__texts", maintain_order="left_right")
-    both = [name for name in meta.columns if f"{name}__texts" in frame.columns]
-    frame = frame.with_columns(pl.coalesce(name, f"{name}__texts") for name in both)
-    return frame.drop(f"{name}__texts" for name in both)
-
-
-def _numbers(frame: pl.DataFrame) -> list[pl.Expr]:
-    """The fields in which every cell is a number; codes with leading zeros stay text."""
-    numbers: list[pl.Expr] = []
-    for name in frame.columns:
-        cells = frame[name].drop_nulls()
-        if name in ("item_id", "title", "image", *_LISTS) or not len(cells) or cells.str.contains(_CODE).any():
-            continue
-        for kind in (pl.Int64, pl.Float64):
-            read = cells.cast(kind, strict=False)
-            if not read.is_null().any() and (kind == pl.Int64 or read.is_finite().all()):
-                numbers.append(pl.col(name).cast(kind))
-                break
-    return numbers
+    both = [name for name in meta.columns if name in single.columns and name != "item_id"]
+    other = {name: free_name(name, {*meta.columns, *single.columns}) for name in both}
+    frame = meta.join(single.rename(other), "item_id", how="full", coalesce=True, maintain_order="left_right")
+    return frame.with_columns(pl.coalesce(name, other[name]) for name in both).drop(other.values())
 
 
 def _films(frame: pl.DataFrame) -> pl.DataFrame:

@@ -66,8 +66,9 @@ def read_columns(path: Path, columns: dict[str, str], malformed: Malformed) -> I
         frame = _fast(lines, schema)
         if frame is None:
             frame = _careful(lines, schema)
-        empty = pl.col(columns["user"], columns["item"]) == ""
-        incomplete = frame.select(pl.any_horizontal(pl.all().is_null(), empty.fill_null(False)).alias("bad"))["bad"]
+        empty = (pl.col(columns["user"], columns["item"]) == "").fill_null(False)
+        endless = (~pl.selectors.float().is_finite()).fill_null(False)
+        incomplete = frame.select(pl.any_horizontal(pl.all().is_null(), empty, endless).alias("bad"))["bad"]
         for row in incomplete.arg_true().to_list():
             if lines[row].strip():  # a blank line is nobody's mistake
                 malformed.add(number + row + 1)
@@ -117,7 +118,7 @@ def parse_object(line: bytes, literals: bool) -> dict[str, Any] | None:
         if not literals or len(line) > _LONGEST_LITERAL:
             return None
         try:
-            value = ast.literal_eval(line.decode("utf-8").strip())
+            value = ast.literal_eval(line.decode("utf-8-sig").strip())
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             return None
     return value if isinstance(value, dict) else None

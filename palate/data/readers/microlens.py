@@ -19,7 +19,7 @@ _NAMES = ("user", "item", "timestamp")
 class MicroLens:
     """``*_pairs.csv`` (user,item,timestamp) or ``*_pairs.tsv`` (user, then items oldest first), titles and covers."""
 
-    takes: ClassVar[frozenset[str]] = frozenset()
+    takes: ClassVar[frozenset[str]] = frozenset({"quote"})
 
     def read(self, source: Path, options: ReaderOptions) -> Source:
         # The CSV has the times, so where both lie there it is the one to read.
@@ -31,25 +31,31 @@ class MicroLens:
         catalogue = None
         if titles:
             path = one_file(folder, lambda name: name.endswith(".csv") and "_title" in name, "titles file")
-            catalogue = _titles(path)
+            catalogue = _titles(path, options.quote)
             files.append(path)
         covers = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name.endswith("covers"))
         images, root = pictures_of(folder, options.images, *covers)
         if log.suffix == ".csv":
-            table = scan_delimited(log, ",")
+            table = scan_delimited(log, ",", quote=options.quote)
             columns = {name: name for name in _NAMES}
             return Source(
-                table.interactions(columns), files, catalogue, images, root, explain=lambda r: table.explain(r, columns)
+                interactions=table.interactions(columns),
+                files=files,
+                catalogue=catalogue,
+                images=images,
+                root=root,
+                explain=lambda row: table.explain(row, columns),
+                locate=table.at,
             )
         interactions, report = sequence_rows(log)
         return Source(interactions, files, catalogue, images, root, report=report)
 
 
-def _titles(path: Path) -> pl.DataFrame:
+def _titles(path: Path, quote: str) -> pl.DataFrame:
     """``item,title`` with or without a header line."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         header = file.readline().strip().replace('"', "").lower() == "item,title"
-    table = scan_delimited(path, ",", names=None if header else ("item", "title"))
+    table = scan_delimited(path, ",", names=None if header else ("item", "title"), quote=quote)
     try:
         return table.frame.select(pl.col("item").alias("item_id"), "title").collect()
     except pl.exceptions.PolarsError as error:

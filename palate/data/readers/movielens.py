@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ import polars as pl
 
 from palate.data.readers.base import ReaderOptions, Source
 from palate.data.readers.pictures import pictures_of
-from palate.data.readers.text import Delimited, read_text, scan_delimited, unreadable
+from palate.data.readers.text import Delimited, read_lines, scan_delimited, unreadable
 from palate.errors import PalateError
 
 PLOTS = "plots.csv"
@@ -83,6 +84,7 @@ class MovieLens:
             root=root,
             time_unit="s",
             explain=lambda row: table.explain(row, columns),
+            locate=table.at,
         )
 
 
@@ -90,8 +92,9 @@ def _double_colons(path: Path) -> Delimited:
     """``user::item::rating::time``: the separator is two characters wide, so the cells are cut from lines."""
     lines = scan_delimited(path, "\x01", names=["line"], quoted=False)
     cells = pl.col("line").str.split_exact("::", 3).struct.rename_fields(list(_NAMES)).struct.unnest()
-    frame = lines.frame.select("__row", cells)
-    return Delimited(path, frame.with_columns(pl.when(pl.col(name) != "").then(pl.col(name)) for name in _NAMES))
+    frame = lines.numbered.select(lines.index, cells)
+    filled = [pl.when(pl.col(name) != "").then(pl.col(name)) for name in _NAMES]
+    return replace(lines, numbered=frame.with_columns(filled))
 
 
 def _title(text: str) -> tuple[str | None, int | None]:
@@ -116,7 +119,7 @@ def _films(rows: list[tuple[str, str, list[str]]]) -> pl.DataFrame:
 
 def _u_item(path: Path) -> pl.DataFrame:
     rows = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         cells = line.split("|")
         if not line.strip():
             continue
@@ -132,7 +135,7 @@ def _u_item(path: Path) -> pl.DataFrame:
 
 def _movies_dat(path: Path) -> pl.DataFrame:
     rows = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         if not line.strip():
             continue
         cells = line.split("::")
@@ -166,7 +169,7 @@ def _plots(path: Path) -> pl.DataFrame:
     table = scan_delimited(path, ",")
     table.require(["item_id"])
     try:
-        frame = table.frame.select(pl.all().exclude("__row")).collect()
+        frame = table.frame.collect()
     except pl.exceptions.PolarsError as error:
         raise unreadable(path, error) from None
     shapes: dict[str, Any] = {

@@ -11,6 +11,7 @@ from palate.data.readers.base import ReaderOptions, Source
 from palate.data.readers.find import one_file
 from palate.data.readers.pictures import pictures_of
 from palate.data.readers.text import Delimited, scan_delimited, unreadable
+from palate.data.readers.times import unused_times
 from palate.errors import PalateError
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
@@ -36,13 +37,15 @@ class RecBole:
             files.append(items)
         images, root = pictures_of(log.parent, options.images, "images")
         return Source(
-            interactions=table.interactions(named, floats=True),
+            interactions=table.interactions(named),
             files=files,
             catalogue=catalogue,
             images=images,
             root=root,
             time_unit=options.time_unit,
-            explain=lambda row: table.explain(row, named, floats=True),
+            explain=lambda row: table.explain(row, named),
+            locate=table.at,
+            unused_times=unused_times(dict.fromkeys(types, pl.String()), columns, options.columns),
         )
 
 
@@ -65,7 +68,9 @@ def _columns(path: Path, types: dict[str, str], given: dict[str, str]) -> dict[s
         raise PalateError(f"--columns: there is no '{unknown[0]}'", f"It maps {', '.join(_USUAL)}.")
     columns = {ours: given.get(ours, theirs) for ours, theirs in _USUAL.items()}
     for ours, theirs in list(columns.items()):
-        if theirs not in types:
+        if not theirs and ours not in ("user", "item"):
+            del columns[ours]
+        elif theirs not in types:
             if ours in ("user", "item") or ours in given:
                 shown = ", ".join(types)
                 raise PalateError(f"{path} has no column '{theirs}' for the {ours}", f"It has: {shown}; see --columns.")

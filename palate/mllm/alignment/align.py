@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from palate.data.dataset import Dataset
 from palate.features.store import FeatureStore
+from palate.lock import one_writer
 from palate.mllm.alignment.noise import AdapterNoise
 from palate.mllm.alignment.plan import Asked, plan_alignment
 from palate.mllm.alignment.reference import Reference, references_folder
@@ -77,10 +79,11 @@ def align_mllm(
         features=features,
     )
     asked.check_batch(int(os.environ.get("WORLD_SIZE", "1")))
-    with random_state():
+    with ExitStack() as held, random_state():
         trainer, step, rounds = _prepare(asked, Path(out), place)
         accelerator = trainer.accelerator
         rounds.check()
+        held.enter_context(one_writer(out, accelerator.is_main_process))
         if accelerator.is_main_process:
             facts = {**asked.facts, **workers_of(Path(out), accelerator.num_processes, resume)}
             open_run(out, asked.identity, asked.dataset, asked.path, resume, facts)

@@ -17,6 +17,7 @@ from palate.files import atomic_file
 from palate.mllm.alignment.config import PairsConfig
 from palate.mllm.examples import Questions
 from palate.recommender import Recommender, best_items, mask_items
+from palate.tables import read_parquet
 
 Ints = npt.NDArray[np.int64]
 _POOL, _DISLIKED, _ROUND = 0x706F6F6C, 0x6469736C, 0x726F756E
@@ -166,7 +167,7 @@ def load_questions(path: Path, drawer: PairDrawer, number: int) -> Questions:
     Raises:
         PalateError: the file tells of other positions.
     """
-    frame = pl.read_parquet(path)
+    frame = read_parquet(path)
     ids = drawer.dataset.catalogue.frame["item_id"].to_list()
     index = {item: place for place, item in enumerate(ids, 1)}
     fresh = len(frame) == len(drawer.cases) and frame["history_length"].to_list() == list(

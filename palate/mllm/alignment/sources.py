@@ -36,7 +36,7 @@ def check_start(start: Run) -> None:
             "Align it with `palate align`.",
         )
     if not start.finished:
-        raise PalateError(f"{start.folder} is not finished", "Finish it with `palate mllm sft ... --resume`.")
+        raise start.unfinished()
 
 
 def data_of(start: Run, dataset: Dataset | None, path: Path | None) -> Dataset:

@@ -15,18 +15,8 @@ _TEMPLATE = re.compile(
 )
 _PAGE = re.compile(r"^\s*<(!doctype|html|head|body|\?xml|center|title|h1)\b", re.IGNORECASE)
 _JSON = re.compile(r"^\s*(```\w*\s*)?[\[{].*[\]}]\s*(```)?\s*$", re.DOTALL)
-_THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 _SPAN = 4  # words in a row that may not come again and again ...
 _TIMES = 4  # ... this often
-
-
-def spoken(text: str) -> str:
-    """The answer alone, stripped: without what a reasoning model thought aloud before it.
-
-    >>> spoken("<think>The user likes red.</think> Warm colours. ")
-    'Warm colours.'
-    """
-    return _THOUGHT.sub("", text, count=1).strip()
 
 
 def check_summary(text: str) -> str | None:

@@ -70,26 +70,8 @@ def end_tokens(model: ChatModel) -> list[int]:
     for source in (getattr(model.core, "generation_config", None), model.tokenizer):
         ids = getattr(source, "eos_token_id", None)
         found += [] if ids is None else [int(ids)] if isinstance(ids, int) else [int(one) for one in ids]
-    turn = _end_of_turn(model)
+    turn = model.dialect.end_of_turn
     return list(dict.fromkeys([*found, *([] if turn is None else [turn])]))
-
-
-def _end_of_turn(model: ChatModel) -> int | None:
-    """The special token that the template puts right after an assistant's words."""
-    probe = "probe"
-
-    def content(text: str) -> Any:
-        return [{"type": "text", "text": text}] if model.sees else text
-
-    turns = [{"role": "user", "content": content("a")}, {"role": "assistant", "content": content(probe)}]
-    try:
-        text = str(model.processor.apply_chat_template(turns, tokenize=False))
-    except Exception:  # whatever the template's author raises: then the checkpoint's own word must do
-        return None
-    rest = text.rpartition(probe)[2].lstrip()
-    ids: list[int] = model.tokenizer(rest, add_special_tokens=False)["input_ids"] if rest else []
-    known = {*model.tokenizer.all_special_ids, *model.tokenizer.added_tokens_decoder}
-    return ids[0] if ids and ids[0] in known else None
 
 
 @contextmanager

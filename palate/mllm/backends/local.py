@@ -15,10 +15,10 @@ import torch
 from palate.errors import PalateError
 from palate.files import digest
 from palate.mllm.backends.base import Backend, Check, Done, Reply, Request
-from palate.mllm.backends.checks import spoken
 from palate.mllm.backends.decoding import Brake, Sampling, end_tokens, generator, plain_defaults
 from palate.mllm.chat import Chat
 from palate.mllm.model import ChatModel, Encoded
+from palate.mllm.thoughts import Thoughts, cut_off
 
 # Encoded prompts that wait, in batches: enough to find neighbours in length, few enough for their pictures in memory.
 _WINDOW = 8
@@ -53,13 +53,22 @@ class LocalBackend(Backend):
         temperature: 0 takes the likeliest token; above, tokens are drawn, for every request from a generator made of
             ``seed`` and its key, so that neighbours in a batch do not matter.
         attempts: how often one request is tried.
+        thinking: whether the model may think first, where its template lets it. Off: it answers the prompts that
+            scoring reads, after an empty thought.
 
     Raises:
         PalateError: an option out of its range, or a model without a chat template.
     """
 
     def __init__(
-        self, model: ChatModel, *, batch_size: int = 8, temperature: float = 0.0, seed: int = 0, attempts: int = 2
+        self,
+        model: ChatModel,
+        *,
+        batch_size: int = 8,
+        temperature: float = 0.0,
+        seed: int = 0,
+        attempts: int = 2,
+        thinking: bool = True,
     ) -> None:
         if batch_size < 1:
             raise PalateError(f"the batch size is {batch_size}", "Give 1 or more.")
@@ -69,8 +78,11 @@ class LocalBackend(Backend):
         self.attempts = max(1, attempts)
         model.render(Chat(("Hello.",)))  # no chat template: said now, not a thousand times later
         self._ends = end_tokens(model)
+        self.thinking = thinking
+        self._thoughts = Thoughts(model.tokenizer, opened=thinking and model.dialect.opens_thought)
         self._adapter = _adapter_fingerprint(model)
         self._answered = 0
+        self._told = False  # that thoughts are cut off
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -87,6 +99,9 @@ class LocalBackend(Backend):
             ),
             "longest": self.model.longest,
             "seed": self.seed if self.temperature else None,
+            "chat_template_kwargs": self.model.dialect.kwargs or None,
+            # Where the template would move pictures to the front, prompts were others before they were kept in place.
+            "pictures": "in place" if self.model.dialect.placeholder else None,
         }
         return {
             "temperature": self.temperature,
@@ -147,7 +162,7 @@ class LocalBackend(Backend):
 
     def _encode(self, request: Request) -> Encoded:
         try:
-            encoded = self.model.encode(request.chat)
+            encoded = self.model.encode(request.chat, thinking=self.thinking)
         except ValueError as error:  # a processor's own limits, such as a picture a hundred times as wide as high
             raise PalateError(f"'{self.model.name}' cannot read the request ({error})") from None
         room = getattr(self.model.core.config.get_text_config(), "max_position_embeddings", None)
@@ -184,7 +199,7 @@ class LocalBackend(Backend):
             raise failed
         return [failed]
 
-    def _answers(self, batch: Sequence[_Job]) -> list[str]:
+    def _answers(self, batch: Sequence[_Job]) -> list[str | PalateError]:
         began = time.perf_counter()
         core, tokenizer = self.model.core, self.model.tokenizer
         inputs = self.model.collate([job.encoded for job in batch], "left")
@@ -200,7 +215,7 @@ class LocalBackend(Backend):
                 pad_token_id=int(tokenizer.pad_token_id),
                 logits_processor=self._rules(batch, prompt),
             )
-        texts = []
+        texts: list[str | PalateError] = []
         spent = (time.perf_counter() - began) / len(batch)
         for job, row in zip(batch, out[:, prompt:].tolist(), strict=True):
             end = next((place + 1 for place, token in enumerate(row) if token in self._ends), len(row))
@@ -208,7 +223,11 @@ class LocalBackend(Backend):
             job.new_tokens += end
             job.seconds += spent
             said = row[: end - 1] if end and row[end - 1] in self._ends else row[:end]
-            texts.append(spoken(tokenizer.decode(said, skip_special_tokens=True)))
+            answer = self._thoughts.answer(said)
+            if answer is None and not self._told:
+                self._told = True
+                warnings.warn(f"'{self.model.name}': {cut_off()}", stacklevel=4)
+            texts.append(cut_off() if answer is None else answer)
         return texts
 
     def _rules(self, batch: Sequence[_Job], prompt: int) -> list[Any]:

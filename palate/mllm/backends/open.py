@@ -27,6 +27,7 @@ def open_backend(
     trust_remote_code: bool = False,
     adapter: Path | None = None,
     batch_size: int | None = None,
+    chat_template_kwargs: dict[str, Any] | None = None,
     base_url: str | None = None,
     api_key: str | None = None,
     concurrency: int | None = None,
@@ -42,6 +43,7 @@ def open_backend(
         seed: of sampling, and of the jitter between attempts.
         attempts: how often one request is tried.
         longest: pictures are shrunk to this many pixels a side.
+        chat_template_kwargs: further variables of the chat template, such as ``{"enable_thinking": False}``.
         device, dtype, quantisation, revision, trust_remote_code, adapter, batch_size: embedded and local only.
         base_url, api_key, concurrency, timeout: openai only.
 
@@ -63,7 +65,11 @@ def open_backend(
     for name in [name for name, value in (ours if kind == "openai" else theirs).items() if value is not None]:
         option = name.replace("_", "-")
         raise PalateError(f"the backend '{kind}' has no option --{option}", "Leave it out, or choose another backend.")
-    common: dict[str, Any] = {"attempts": attempts, "longest": longest}
+    common: dict[str, Any] = {
+        "attempts": attempts,
+        "longest": longest,
+        "chat_template_kwargs": chat_template_kwargs or None,
+    }
     if kind == "openai":
         from palate.mllm.backends.openai import OpenAIBackend
 

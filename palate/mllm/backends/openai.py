@@ -6,19 +6,23 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from palate.errors import PalateError
 from palate.mllm.backends.base import Backend, Check, Done, Reply, Request
-from palate.mllm.backends.checks import spoken
 from palate.mllm.backends.decoding import generator
+from palate.mllm.backends.served import ServedModel
 from palate.mllm.backends.trouble import Backoff, Trouble, server_message, trouble_of
 from palate.mllm.backends.wire import Answer, checked_url, messages, parse
+from palate.mllm.thoughts import cut_off, spoken
 
 # This many requests in a row for which the server could not be reached in any attempt: it is not there.
 _GONE_AFTER = 20
+# This many requests refused in a row, in the same words, before any was answered: so will all others be.
+_REFUSED_AFTER = 10
 
 
 class OpenAIBackend(Backend):
@@ -37,6 +41,7 @@ class OpenAIBackend(Backend):
         temperature: 0: the likeliest token.
         seed: of the jitter, and, with a temperature, of each request's own seed on the server.
         longest: pictures are shrunk to this many pixels a side before they are sent; None: never.
+        chat_template_kwargs: variables of the model's chat template, for servers that take them (vLLM, SGLang).
         backoff: how long to wait between attempts.
         sleep: waits; replaced in tests.
 
@@ -56,6 +61,7 @@ class OpenAIBackend(Backend):
         temperature: float = 0.0,
         seed: int = 0,
         longest: int | None = 672,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         backoff: Backoff | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -75,6 +81,9 @@ class OpenAIBackend(Backend):
         self._limit = "max_tokens"  # what most servers call it; newer ones of OpenAI ask for another name
         self._gone = 0  # requests in a row that found no server
         self._works = False  # whether it has ever answered
+        self._refused: tuple[str, int] = ("", 0)  # in which words it refuses, and how often it has in a row
+        self._served = ServedModel(model)
+        self.chat_template_kwargs = dict(chat_template_kwargs or {})
         _package()
 
     def __repr__(self) -> str:
@@ -84,6 +93,8 @@ class OpenAIBackend(Backend):
     def identity(self) -> dict[str, Any]:
         said: dict[str, Any] = {"backend": "openai", "model": self.model, "temperature": self.temperature}
         said["longest"] = self.longest
+        if self.chat_template_kwargs:
+            said["chat_template_kwargs"] = self.chat_template_kwargs
         return said | ({"seed": self.seed} if self.temperature else {})
 
     def work(self, requests: Iterable[Request], done: Done, check: Check | None = None) -> None:
@@ -100,6 +111,7 @@ class OpenAIBackend(Backend):
         follow_ups: deque[Request] = deque()
         running: set[asyncio.Task[Reply]] = set()
         self._gone = 0
+        self._served.begin()
         async with self._client() as client:
             try:
                 while True:
@@ -149,12 +161,18 @@ class OpenAIBackend(Backend):
             )
         except PalateError as broken:  # a picture of its own
             return Reply(request.key, None, str(broken), attempts=0)
+        again = partial(self._ask, client, attempt=1)
         for attempt in range(1, self.attempts + 1):
             wait = None
             try:
                 answer = await self._ask(client, request, shown, attempt)
                 self._gone, self._works = 0, True
                 read, written = read + answer.prompt_tokens, written + answer.new_tokens
+                await self._served.check_pictures(again, request, shown, answer)
+                if await self._served.is_thought(again, request, answer):
+                    # Not once more: the same question would be thought about as long.
+                    seconds = round(time.perf_counter() - began, 4)
+                    return Reply(request.key, None, str(cut_off()), read, written, attempt, seconds)
                 text, error = _judged(answer, check)
                 if error is None:
                     break
@@ -165,6 +183,7 @@ class OpenAIBackend(Backend):
                 elif attempt == self.attempts:
                     self._count_gone(trouble.told)
                 if not trouble.again:
+                    self._count_refused(trouble.told)
                     break
             if attempt < self.attempts:
                 await self._sleep(self._backoff.seconds(request.key, attempt, wait))
@@ -180,10 +199,20 @@ class OpenAIBackend(Backend):
                 "Check that the server runs and that --base-url is right, then run the same command again.",
             )
 
+    def _count_refused(self, told: str) -> None:
+        before, times = self._refused
+        self._refused = (told, times + 1 if told == before else 1)
+        if not self._works and self._refused[1] >= _REFUSED_AFTER:
+            raise PalateError(
+                f"the server refuses every request ({told})", "Mend what it names, then run the same command again."
+            )
+
     async def _ask(self, client: Any, request: Request, shown: list[dict[str, Any]], attempt: int) -> Answer:
         """One attempt."""
         openai = _package()
         more: dict[str, Any] = {self._limit: request.max_new_tokens}
+        if self.chat_template_kwargs:
+            more["extra_body"] = {"chat_template_kwargs": self.chat_template_kwargs}
         if self.temperature:
             more["seed"] = generator(self.seed, request.key, str(attempt)).initial_seed() % 2**31
         try:

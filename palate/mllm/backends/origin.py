@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from pydantic import Field
+
 from palate.config import Config
 from palate.errors import PalateError
 from palate.mllm.backends.base import Backend
+from palate.mllm.dialect import TemplateKwargs
 from palate.mllm.embedded import NAMES
 from palate.mllm.loading import open_model
 from palate.mllm.model import ChatModel
@@ -26,7 +29,7 @@ class Origin(Config):
         dtype: of its weights, as they were in memory.
         revision: commit of the hub, if it is known, else what was asked for.
         adapter: whole path of the adapter's folder.
-        longest, temperature, seed: as the backend had them.
+        longest, temperature, seed, chat_template_kwargs: as the backend had them.
     """
 
     kind: Literal["embedded", "folder", "hub"]
@@ -38,6 +41,7 @@ class Origin(Config):
     longest: int | None = None
     temperature: float = 0.0
     seed: int = 0
+    chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
 
     @classmethod
     def of(
@@ -63,6 +67,7 @@ class Origin(Config):
             longest=model.longest,
             temperature=temperature,
             seed=seed,
+            chat_template_kwargs=model.dialect.kwargs,
         )
 
     def open(self, device: str) -> Backend:
@@ -89,5 +94,6 @@ class Origin(Config):
             trust_remote_code=False,
             adapter=None if self.adapter is None else Path(self.adapter),
             longest=self.longest,
+            chat_template_kwargs=self.chat_template_kwargs,
         )
         return LocalBackend(model, temperature=self.temperature, seed=self.seed)

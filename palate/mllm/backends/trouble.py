@@ -18,6 +18,14 @@ _PASSING = (408, 409, 425, 429)
 _OUR_KEY = "Check the key in OPENAI_API_KEY and what it may do on this server."
 # A server that asks for more patience than this is not waited for.
 LONGEST_WAIT = 300.0
+# The many ways to say that there is no such model, and that a temperature is not taken.
+_NO_MODEL = re.compile(
+    r"\bmodels?\b.{0,120}?\b(?:not found|not exist|doesn.?t exist|no such|not available|is unknown|not loaded)\b"
+    r"|\b(?:unknown|invalid|unrecogni[sz]ed|not a valid|no such|no) models?\b|model_not_found",
+    re.DOTALL,
+)
+_REFUSES = r"(?:unsupported|not? support|not allowed|deprecated|only|must|strictly|greater than)"
+_NO_TEMPERATURE = re.compile(rf"temperature\b.{{0,60}}?{_REFUSES}|{_REFUSES}.{{0,40}}?\btemperature\b", re.DOTALL)
 
 
 @dataclass
@@ -45,17 +53,16 @@ def trouble_of(status: int, body: str, headers: Mapping[str, str], model: str, w
             (moderation, a gateway's mood), not about all.
 
     Raises:
-        PalateError: it makes all further work useless: credentials, an unknown model, an empty purse.
+        PalateError: it makes all further work useless: credentials, an unknown model, a setting that is not taken, an
+            empty purse.
     """
     said = server_message(body)
     told = f"the server answered {status}{f': {said}' if said else ''}"
     low = body.lower()
     if status == 401 or (status == 403 and not works):
         raise PalateError(f"the server refused the credentials ({status}{f': {said}' if said else ''})", _OUR_KEY)
-    if not works and _unknown_model(low, status):
-        raise PalateError(
-            f"the server has no model '{model}' ({status}: {said})", "Ask it for its names: GET BASE_URL/models."
-        )
+    if not works and status in (400, 404, 422):
+        _check_setup(status, said, low, model)
     if status == 404 and not works and (not _is_json(body) or said.lower() in ("not found", "")):
         raise PalateError(f"the server has no chat completions there ({told})", "The base URL most often ends in /v1.")
     if status == 402 or "insufficient_quota" in low:
@@ -70,12 +77,22 @@ def trouble_of(status: int, body: str, headers: Mapping[str, str], model: str, w
     return Trouble(told, again=again, wait=wait)
 
 
-def _unknown_model(low: str, status: int) -> bool:
-    if status not in (400, 404):
-        return False
-    if any(words in low for words in ("model_not_found", "invalid model", "not a valid model")):
-        return True
-    return status == 404 and "model" in low and any(words in low for words in ("not found", "not exist", "no such"))
+def _check_setup(status: int, said: str, low: str, model: str) -> None:
+    """Raise for what every request has in common, and the server does not take."""
+    if _NO_MODEL.search(low):
+        raise PalateError(
+            f"the server has no model '{model}' ({status}: {said})", "Ask it for its names: GET BASE_URL/models."
+        )
+    if _NO_TEMPERATURE.search(low):
+        raise PalateError(
+            f"the model '{model}' does not take this temperature ({status}: {said})",
+            "Give one that it takes, most often --temperature 1.",
+        )
+    if "chat_template_kwargs" in low:
+        raise PalateError(
+            f"the server does not take variables of a chat template ({status}: {said})",
+            "Leave out --chat-template-kwargs, and set them where the server is started.",
+        )
 
 
 def _is_json(body: str) -> bool:

@@ -13,6 +13,9 @@ from palate.errors import PalateError
 from palate.mllm.backends.trouble import Trouble, server_message
 from palate.mllm.chat import Chat, Picture
 
+# Where servers put a thought: vLLM and SGLang, OpenRouter and newer vLLM.
+_THOUGHTS = ("reasoning_content", "reasoning")
+
 
 def checked_url(url: str | None) -> str:
     """A base URL that can be used.
@@ -60,6 +63,16 @@ def messages(chat: Chat, longest: int | None) -> list[dict[str, Any]]:
     return [user] if chat.system is None else [{"role": "system", "content": chat.system}, user]
 
 
+def without_pictures(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same messages, of which only the text is left."""
+    return [
+        one
+        if isinstance(one["content"], str)
+        else {**one, "content": [part for part in one["content"] if part["type"] == "text"]}
+        for one in messages
+    ]
+
+
 def data_url(picture: Picture, longest: int | None) -> str:
     """The decoded pixels as a fresh JPEG: what else was in the file (place and time of a photo, a second file behind
     the picture) is not sent."""
@@ -72,12 +85,19 @@ def data_url(picture: Picture, longest: int | None) -> str:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server said: its text ("" where there is none) and what it counted."""
+    """What a server said: its text ("" where there is none) and what it counted.
+
+    Attributes:
+        cut: it ended because it was long enough, not because it was complete.
+        thought: the server set a thought apart from the text, or counts one.
+    """
 
     text: str
     prompt_tokens: int
     new_tokens: int
     refusal: str | None = None
+    cut: bool = False
+    thought: bool = False
 
 
 def parse(body: bytes) -> Answer:
@@ -92,19 +112,24 @@ def parse(body: bytes) -> Answer:
         shown = server_message(body[:2000].decode("utf-8", "replace"), 60)
         raise Trouble(f"the server's answer is no JSON ({shown or 'empty'})") from None
     choices = found.get("choices") if isinstance(found, dict) else None
-    first = choices[0] if isinstance(choices, list) and choices else None
-    message = first.get("message") if isinstance(first, dict) else None
+    found_first = choices[0] if isinstance(choices, list) and choices else None
+    first: dict[str, Any] = found_first if isinstance(found_first, dict) else {}
+    message = first.get("message")
     if not isinstance(message, dict):
         shown = server_message(body[:2000].decode("utf-8", "replace"), 60)
         raise Trouble(f"the server's answer holds no message ({shown})")
     usage = found.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     refusal = message.get("refusal")
+    details = usage.get("completion_tokens_details")
+    hidden = _count(details.get("reasoning_tokens")) if isinstance(details, dict) else 0
     return Answer(
         _text(message.get("content")),
         _count(usage.get("prompt_tokens")),
         _count(usage.get("completion_tokens")),
         refusal if isinstance(refusal, str) and refusal else None,
+        first.get("finish_reason") == "length",
+        hidden > 0 or any(_text(message.get(name)).strip() for name in _THOUGHTS),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -232,6 +233,7 @@ class Preferences:
             "revision": None if origin is None else origin.revision,
             "temperature": made.get("temperature") or None,
             "seed": made.get("seed"),
+            "chat-template-kwargs": json.dumps(kwargs) if (kwargs := made.get("chat_template_kwargs")) else None,
         }
         return words + [word for name, value in given.items() if value is not None for word in (f"--{name}", value)]
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from palate.errors import PalateError
+from palate.exhausted import writing
 from palate.files import read_json, write_json
 from palate.mllm.backends.base import Reply
 
@@ -205,7 +206,7 @@ class SummaryStore:
             facts = _facts_for(folder, made)
             facts |= {} if origin is None else {"origin": origin}
             _mend(folder / ROWS)
-            with (folder / ROWS).open("ab") as file:
+            with writing(folder), (folder / ROWS).open("ab") as file:
                 store = cls(folder, facts, file)
                 try:
                     yield store

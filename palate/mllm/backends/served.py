@@ -1,0 +1,107 @@
+"""What a model on a server turns out to do: whether it thinks before it answers, and whether it looks at pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from palate.mllm.backends.base import Request
+from palate.mllm.backends.trouble import Trouble
+from palate.mllm.backends.wire import Answer, messages, without_pictures
+from palate.mllm.chat import Chat
+from palate.mllm.thoughts import cut_off, spoken
+
+# A picture costs a model at least this many tokens; a mention of one ("[image]") does not.
+_PICTURE_TOKENS = 4
+# A question that needs no thought; and the length in characters that no answer to it has.
+_EASY, _EASY_TOKENS, _EASY_LENGTH = "What colour is the sky by day? Answer with one word.", 200, 100
+
+Shown = list[dict[str, Any]]
+# A request and its messages -> what the server says.
+Ask = Callable[[Request, Shown], Awaitable[Answer]]
+
+
+class ServedModel:
+    """Learns from answers, and where these leave it open, from one question of its own.
+
+    Args:
+        name: the model's, for messages.
+
+    Attributes:
+        thinks: whether it thinks before it answers; None: not known yet.
+        looks: whether pictures cost tokens; None: not known yet.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.thinks: bool | None = None
+        self.looks: bool | None = None
+        self._told = False
+        self._one = asyncio.Lock()
+
+    def begin(self) -> None:
+        """Get ready for work in another event loop."""
+        self._one = asyncio.Lock()
+
+    async def is_thought(self, ask: Ask, request: Request, answer: Answer) -> bool:
+        """Whether all that came is a thought which was cut off; says so once.
+
+        Many servers send the thought along, and the mark that opens it stands in the prompt: then only the end of a
+        thought can be seen, and of one that was cut off nothing at all.
+
+        Raises:
+            Trouble: the question that would tell was not answered.
+        """
+        said = spoken(answer.text)
+        marked = said != answer.text.strip()
+        if marked or answer.thought:
+            self.thinks = True
+        elif said and not answer.cut and self.thinks is None:
+            self.thinks = False
+        if said is None or (answer.thought and not said):
+            cut = said is None or answer.cut
+        elif answer.cut and not marked and not answer.thought:
+            async with self._one:
+                if self.thinks is None:
+                    self.thinks = await self._thinks_aloud(ask, request)
+            cut = self.thinks
+        else:
+            cut = False
+        if cut and not self._told:
+            self._told = True
+            warnings.warn(f"'{self.name}': {cut_off()}", stacklevel=2)
+        return cut
+
+    async def check_pictures(self, ask: Ask, request: Request, shown: Shown, answer: Answer) -> None:
+        """Compare the tokens counted for a prompt with pictures with those without; say so once where they are no more.
+
+        Servers of text models often drop pictures without a word.
+        """
+        pictures = len(request.chat.pictures)
+        if not pictures or not answer.prompt_tokens:
+            return
+        async with self._one:
+            if self.looks is not None:
+                return
+            try:
+                bare = await ask(Request(request.key, request.chat, 1), without_pictures(shown))
+            except Trouble:
+                return  # the next one will tell
+            more = answer.prompt_tokens - bare.prompt_tokens
+            self.looks = not bare.prompt_tokens or more >= _PICTURE_TOKENS * pictures
+        if not self.looks:
+            warnings.warn(
+                f"The server counts {answer.prompt_tokens} tokens for a prompt with {pictures} "
+                f"picture{'s' if pictures > 1 else ''} and {bare.prompt_tokens} without: '{self.name}' does not seem "
+                "to look at pictures, and what it says of them is made up. Serve one that does (llama.cpp: --mmproj).",
+                stacklevel=2,
+            )
+
+    async def _thinks_aloud(self, ask: Ask, request: Request) -> bool:
+        """Whether it writes at length where one word answers."""
+        easy = Request(request.key, Chat((_EASY,)), _EASY_TOKENS)
+        answer = await ask(easy, messages(easy.chat, None))
+        marked = spoken(answer.text) != answer.text.strip()
+        return marked or answer.thought or (answer.cut and len(answer.text) > _EASY_LENGTH)

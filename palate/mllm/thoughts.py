@@ -1,0 +1,104 @@
+"""What a reasoning model thinks aloud: where it begins and ends, and the answer that follows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from palate.errors import PalateError
+
+# How models mark a thought, as pairs of opening and closing marks: most of them; Magistral; Seed-OSS; Gemma 4; gpt-oss,
+# where the thought is one message and the answer another.
+MARKS = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("[THINK]", "[/THINK]"),
+    ("<seed:think>", "</seed:think>"),
+    ("<|channel>thought", "<channel|>"),
+    ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
+)
+
+
+def spoken(text: str, opened: bool = False) -> str | None:
+    """The answer alone, stripped: without the thought before it; None where a thought was cut off.
+
+    Args:
+        opened: whether the prompt ends within a thought, so that the text begins in it.
+
+    >>> spoken("<think>The user likes red.</think> Warm colours. "), spoken("The user likes red.</think> Warm colours.")
+    ('Warm colours.', 'Warm colours.')
+    >>> spoken("<think>The user likes"), spoken("The user likes", opened=True)
+    (None, None)
+    """
+    answer = text.strip()
+    while True:
+        for start, close in MARKS:
+            begun, end = answer.startswith(start), answer.find(close)
+            if begun and end < 0:
+                return None
+            # A mark in the middle of an answer is none of a thought before it.
+            if end >= 0 and (begun or opened or start not in answer[:end]):
+                answer, opened = answer[end + len(close) :].strip(), False
+                break
+        else:
+            return None if opened else answer
+
+
+def cut_off() -> PalateError:
+    """What to say of an answer that is but a thought without an end."""
+    return PalateError(
+        "the model's thought was cut off before an answer",
+        "Allow more with --max-new-tokens, or switch thinking off, for most models with --chat-template-kwargs "
+        """'{"enable_thinking": false}'.""",
+    )
+
+
+def open_thought(text: str) -> tuple[str, str] | None:
+    """The marks of the thought that ``text`` ends in, if it ends in one.
+
+    >>> open_thought("<|assistant|><think>\\n"), open_thought("<|assistant|><think></think>")
+    (('<think>', '</think>'), None)
+    """
+    for start, close in MARKS:
+        place = text.rfind(start)
+        if place >= 0 and close not in text[place:] and not re.search(r"\S", text[place + len(start) :]):
+            return start, close
+    return None
+
+
+class Thoughts:
+    """Takes thoughts off the tokens that a model writes.
+
+    Some tokenizers leave marks out of the text as special tokens, and a thought would look like the answer.
+
+    Args:
+        opened: whether prompts end within a thought.
+    """
+
+    def __init__(self, tokenizer: Any, opened: bool) -> None:
+        self.tokenizer, self.opened = tokenizer, opened
+        special = set(tokenizer.all_special_ids)
+        marks = [[tokenizer(mark, add_special_tokens=False)["input_ids"] for mark in pair] for pair in MARKS]
+        self._hidden = [pair for pair in marks if all(special & set(ids) for ids in pair)]
+
+    def answer(self, ids: Sequence[int]) -> str | None:
+        """The answer in the tokens ``ids``; None where a thought was cut off."""
+        rest, opened = list(ids), self.opened
+        for start, close in self._hidden:
+            place = _last(rest, close)
+            if place is not None:
+                rest, opened = rest[place + len(close) :], False
+            if _last(rest, start) is not None:
+                return None
+        return spoken(self.tokenizer.decode(rest, skip_special_tokens=True), opened)
+
+
+def _last(ids: Sequence[int], part: Sequence[int]) -> int | None:
+    """Where ``part`` occurs last.
+
+    >>> _last([1, 2, 3, 2, 3], [2, 3]), _last([1], [2])
+    (3, None)
+    """
+    places = range(len(ids) - len(part), -1, -1)
+    return next((place for place in places if list(ids[place : place + len(part)]) == list(part)), None)

@@ -1,0 +1,92 @@
+"""Ids, types and pictures in the table of new items follow the rules of `palate prepare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from bundle_helpers import HELD_OUT
+
+from palate.bundle import Bundle, add_items
+from palate.errors import PalateError
+
+ROW = {"title": "space story 7", "tags": ["space", "film"], "year": 1997}
+
+
+def table(path: Path, ids: pl.Series | list[Any], **columns: Any) -> Path:
+    rows = {name: [value] * len(ids) for name, value in ROW.items()} | columns
+    pl.DataFrame({"item_id": ids, **rows}).write_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("ids", "told"),
+    [
+        ([100.0, 101.0], "the column 'item_id' holds Float64. Ids must be text or whole numbers"),
+        ([True, False], "the column 'item_id' holds Boolean"),
+        ([b"x", b"y"], "the column 'item_id' holds Binary"),
+        (["100.0", "x"], "the item id '100.0' may mean the whole number"),
+        (["x ", "y"], "row 1: item 'x ' begins or ends with a blank"),
+        (["space-1", "y"], "row 1: item 'space-1' is in the bundle already"),
+        ([" space-1", "y"], "begins or ends with a blank"),
+    ],
+)
+def test_ids_that_may_be_another(text_bundle: Path, tmp_path: Path, ids: list[Any], told: str) -> None:
+    with pytest.raises(PalateError, match=told):
+        add_items(text_bundle, table(tmp_path / "new.parquet", ids), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_whole_numbers_are_ids(text_bundle: Path, tmp_path: Path) -> None:
+    assert add_items(text_bundle, table(tmp_path / "new.parquet", [7, 8]), tmp_path / "out").ids == ["7", "8"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"year": [1997.5]}, "row 1: '1997.5' in column 'year' is no Int64"),
+        ({"title": [10.0]}, "the column 'title' holds Float64, not String"),
+        ({"tags": [[1.0]]}, r"the column 'tags' holds List\(Float64\), not List\(String\)"),
+        ({"title": [b"x"]}, "lacks the column 'title'|holds Binary"),
+    ],
+)
+def test_values_that_would_change_are_refused(text_bundle: Path, tmp_path: Path, columns: Any, told: str) -> None:
+    with pytest.raises(PalateError, match=told):
+        add_items(text_bundle, table(tmp_path / "new.parquet", ["x"], **columns), tmp_path / "out")
+
+
+def test_columns_of_other_types_are_left_out_by_name(text_bundle: Path, tmp_path: Path) -> None:
+    made = add_items(text_bundle, table(tmp_path / "new.parquet", ["x"], blob=[b"x"], year=[1997.0]), tmp_path / "out")
+    assert made.notes == ["columns that hold no text, numbers or lists were left out: blob (Binary)"]
+    assert Bundle.load(made.folder).items.facts(len(Bundle.load(made.folder).items))["year"] == 1997
+
+
+def test_html_goes_where_that_is_chosen(text_bundle: Path, tmp_path: Path) -> None:
+    new = table(tmp_path / "new.parquet", ["x"], title=["<b>space</b> story &amp; 7"])
+    for clean, title in ((False, "<b>space</b> story &amp; 7"), (True, "space story & 7")):
+        added = add_items(text_bundle, new, tmp_path / f"out{clean}", clean_text=clean)
+        assert added.notes == (["texts cleaned: 1"] if clean else [])
+        made = Bundle.load(added.folder)
+        assert made.items.facts(len(made.items))["title"] == title
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_pictures_inside_the_table(full_bundle: Path, films: Path, tmp_path: Path, packed: bool) -> None:
+    data = (films.parent / "pictures" / f"{HELD_OUT}.png").read_bytes()
+    cells = [{"bytes": data, "path": "a.png"}, {"bytes": b"none", "path": None}] if packed else [data, b"none"]
+    new = table(tmp_path / "new.parquet", [HELD_OUT, "y"], image=cells)
+    made = add_items(full_bundle, new, tmp_path / "out")
+    assert made.coverage["image"] == 1
+    assert "1 pictures unknown: left out" in made.notes
+    named = add_items(
+        full_bundle, table(tmp_path / "b.parquet", [HELD_OUT], image=[f"{HELD_OUT}.png"]), tmp_path / "b",
+        images=films.parent / "pictures",
+    )  # fmt: skip
+    both = [Bundle.load(one.folder) for one in (made, named)]
+    place = both[0].items.index_of(HELD_OUT)
+    assert place == both[1].items.index_of(HELD_OUT)
+    assert both[0].picture(place).read_bytes() == both[1].picture(place).read_bytes()
+    with pytest.raises(PalateError, match="holds pictures itself"):
+        add_items(full_bundle, new, tmp_path / "c", images=films.parent / "pictures")

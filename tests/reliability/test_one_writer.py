@@ -1,0 +1,89 @@
+"""One process at a time writes a run, a feature store or a warmed-up model; the second is refused."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palate.data.dataset import Dataset
+from palate.errors import PalateError
+from palate.features.encode import encode
+from palate.lock import alone, one_writer
+from palate.training.align import align
+from palate.training.attach import attach
+from palate.training.blend import blend
+from palate.training.fit import train
+
+SETTINGS = {"ranker": {"dim": 8, "layers": 1}, "trainer": {"epochs": 1, "tensorboard": False}}
+
+
+@contextmanager
+def taken(folder: Path) -> Iterator[None]:
+    """Locked, as another process does it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="module")
+def runs(data: Dataset, shop: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    train(data, model="sasrec", out=folder / "neural", dataset_path=shop, settings=SETTINGS)
+    train(data, model="popularity", out=folder / "popular", dataset_path=shop)
+    return [folder / "neural", folder / "popular"]
+
+
+COMMANDS: dict[str, Callable[[Dataset, Path, list[Path], Path], Any]] = {
+    "train": lambda data, shop, runs, out: train(data, model="popularity", out=out, dataset_path=shop, resume=True),
+    "align": lambda data, shop, runs, out: align(runs[0], out=out, resume=True, settings={"negatives": {"pool_k": 3}}),
+    "attach": lambda data, shop, runs, out: attach(runs[0], out=out, neighbours=("co-occurrence",), resume=True),
+    "blend": lambda data, shop, runs, out: blend(runs, out=out, resume=True),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_two_cannot_write_one_run(command: str, data: Dataset, shop: Path, runs: list[Path], tmp_path: Path) -> None:
+    run = COMMANDS[command]
+    with taken(tmp_path / "run"), pytest.raises(PalateError, match=r"another process is at work in .*run"):
+        run(data, shop, runs, tmp_path / "run")
+    assert not (tmp_path / "run/run.json").exists()
+    assert run(data, shop, runs, tmp_path / "run").finished
+
+
+def test_two_cannot_encode_one_store(shop: Path, data: Dataset) -> None:
+    with (
+        taken(shop / "features/.others.partial"),
+        pytest.raises(PalateError, match=r"another process is encoding .*features/others"),
+    ):
+        encode(data, shop, "text", store="others")
+
+
+def test_a_folder_that_is_removed_by_its_holder_is_made_again(tmp_path: Path) -> None:
+    with alone(tmp_path / "work", "taken", "Wait."):
+        (tmp_path / "work/.lock").unlink()
+        with (
+            alone(tmp_path / "work", "taken", "Wait."),
+            pytest.raises(PalateError, match="taken"),
+            alone(tmp_path / "work", "taken", "Wait."),
+        ):
+            pass
+
+
+def test_other_workers_hold_nothing(tmp_path: Path) -> None:
+    with one_writer(tmp_path / "run"), one_writer(tmp_path / "run", main=False):
+        pass
+
+
+def test_what_a_killed_process_left_in_a_run_goes(data: Dataset, shop: Path, tmp_path: Path) -> None:
+    train(data, model="popularity", out=tmp_path / "run", dataset_path=shop)
+    (tmp_path / "run/.model.99999.0123abcd.part").mkdir()
+    (tmp_path / "run/checkpoints").mkdir()
+    (tmp_path / "run/checkpoints/.last.pt.99999.0123abcd.part").touch()
+    train(data, model="popularity", out=tmp_path / "run", dataset_path=shop, resume=True)
+    assert [path.name for path in sorted((tmp_path / "run").rglob(".*"))] == [".lock"]
