@@ -177,6 +177,9 @@ def read_store_json(folder: Path) -> dict[str, Any]:
     info, again = read_json(folder / "store.json"), remedy(folder)
     if not isinstance(info, dict) or info.get("format") != FORMAT:
         raise PalateError(f"{folder} is of a format that this Palate does not read", again)
+    coverage = info.get("coverage")
+    if not isinstance(coverage, dict) or not isinstance(coverage.get("items"), int | float):
+        raise PalateError(f"{folder / 'store.json'} is damaged: it lacks the coverage", again)
     if info.get("complete") is not True:
         raise PalateError(f"the feature store {folder} is not complete", again)
     return info

@@ -354,7 +354,9 @@ class SequentialRanker(nn.Module, Recommender):
         except PalateError:
             raise
         except Exception as error:
-            raise PalateError(f"{folder} is damaged ({type(error).__name__}: {error})", again) from None
+            raise PalateError(
+                f"{folder} is damaged ({type(error).__name__}: {' '.join(str(error).split())[:400]})", again
+            ) from None
         model.popularity = kept.get("popularity")
         model.neighbours = NeighbourScores.load(folder, model.num_items)
         return model.to(device).eval()
@@ -379,7 +381,7 @@ def _check_items(kept: Mapping[str, Tensor], num_items: int) -> None:
     """Refuse item vectors and counts of another catalogue, or of another kind than are saved."""
     for name, dimensions in {"items": 2, "popularity": 1}.items():
         one = kept["items"] if name == "items" else kept.get(name)
-        if one is not None and (one.ndim != dimensions or len(one) != num_items + 1 or not one.is_floating_point()):
+        if one is not None and (one.ndim != dimensions or len(one) != num_items + 1 or one.dtype != torch.float32):
             raise ValueError(f"'{name}' is {one.dtype} {list(one.shape)} for {num_items} items")
 
 
