@@ -9,7 +9,7 @@ from importlib import import_module
 import typer
 
 from palate import __version__
-from palate.cli.ending import command_of, end_like_ctrl_c, last_words
+from palate.cli.ending import command_of, end_like_ctrl_c, exit_code_of, last_words
 from palate.cli.paths import Command
 from palate.console import open_console
 from palate.errors import PalateError
@@ -79,15 +79,13 @@ def main() -> None:
     end_like_ctrl_c(command)
     try:
         build()()
-    except SystemExit as end:
-        last = last_words(end.code, command)
-        if last is None:
-            raise
-        code, sentence = last
-        print(sentence, file=sys.stderr)
-        sys.exit(code)
-    except Exception as error:
-        line = message_of(error)
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        last = last_words(exit_code_of(error), command)
+        if last is not None:
+            code, sentence = last
+            print(sentence, file=sys.stderr)
+            sys.exit(code)
+        line = message_of(error) if isinstance(error, Exception) else None
         if line is None or os.environ.get("PALATE_TRACEBACK"):
             raise
         console = open_console(stderr=True, soft_wrap=True, highlight=False)

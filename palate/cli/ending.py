@@ -51,6 +51,21 @@ def end_like_ctrl_c(command: str) -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
+def exit_code_of(error: BaseException) -> object:
+    """The code that a command ends with; 130 where the error is one of being interrupted.
+
+    Libraries that are interrupted in the middle of writing, or tidy up after it, may end in an error of their own.
+    """
+    if isinstance(error, SystemExit):
+        return error.code
+    one: BaseException | None = error
+    while one is not None:
+        if isinstance(one, KeyboardInterrupt):
+            return INTERRUPTED
+        one = one.__cause__ or one.__context__
+    return INTERRUPTED if _received.is_set() else None
+
+
 def last_words(code: object, command: str) -> tuple[int, str] | None:
     """The exit code and the sentence of an interrupted command; None for another end."""
     if code not in (INTERRUPTED, TERMINATED):

@@ -49,18 +49,36 @@ def test_each_command_says_how_to_go_on(line: str, sentence: str, monkeypatch: p
     assert last_words(130, command) == (143, f"Terminated. {sentence}".rstrip())
 
 
+def test_an_error_that_comes_of_an_interruption_is_none() -> None:
+    writing = RuntimeError("the file is not complete")
+    writing.__context__ = KeyboardInterrupt()
+    wrapped = OSError("not saved")
+    wrapped.__cause__ = writing
+    assert ending.exit_code_of(wrapped) == ending.exit_code_of(KeyboardInterrupt()) == 130
+    assert ending.exit_code_of(SystemExit(2)) == 2
+    assert ending.exit_code_of(RuntimeError("a mistake")) is None
+
+
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 def test_a_training_ends_with_a_sentence_and_goes_on(shop: Path, tmp_path: Path, signal_number: int) -> None:
     words = [sys.executable, "-m", "palate", "train", str(shop), "--model", "sasrec", "--out", str(tmp_path / "run")]
     words += ["--modalities", "id", "--neighbours", "none", "--set", "ranker.dim=8", "--set", "trainer.patience=0"]
     words += ["--set", "trainer.tensorboard=false", "--epochs", "100000", "--resume"]
-    going = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    going = subprocess.Popen(
+        words,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # not inherited as ignored
+    )
     deadline = time.monotonic() + 120
     while not (tmp_path / "run/model").is_dir() and going.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
     going.send_signal(signal_number)
     _, err = going.communicate(timeout=120)
-    assert going.returncode == 128 + signal_number
+    assert going.returncode == 128 + signal_number, err
     what = "Terminated" if signal_number == signal.SIGTERM else "Interrupted"
     assert err.splitlines()[-1] == f"{what}. {RESUME}"
     assert "Traceback" not in err
