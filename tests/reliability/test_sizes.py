@@ -67,6 +67,6 @@ def test_a_model_that_needs_numbers_to_be_made_is_let_through() -> None:
     class Peculiar(RANKERS["sasrec"]):  # type: ignore[misc]
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
-            self.scale = float(next(self.parameters()).mean())
+            self.scale = float(next(self.parameters()).detach().mean())
 
     size.check_size(Peculiar, Peculiar.Config(dim=4), 5, {}, "cpu")
