@@ -125,7 +125,7 @@ class Catalogue:
         return np.concatenate([[False], mask])
 
     def check_types(self) -> None:
-        """Refuse ids, titles or picture paths that are no text.
+        """Refuse ids, titles or picture paths that are no text, and fields of bytes, which polars cannot write as JSON.
 
         Raises:
             PalateError: naming the column.
@@ -134,6 +134,9 @@ class Catalogue:
             kind = self.frame.schema[name]
             if kind != pl.String and (name == "item_id" or kind != pl.Null):
                 raise PalateError(f"the column '{name}' of the catalogue is not text ({kind})", "Make it again.")
+        for name, kind in self.frame.schema.items():
+            if _holds_bytes(kind):
+                raise PalateError(f"the column '{name}' of the catalogue holds bytes ({kind})", "Make it again.")
         if self.frame["item_id"].null_count():
             raise PalateError("an item of the catalogue has no id", "Make it again.")
 
@@ -161,6 +164,12 @@ class Catalogue:
             raise PalateError(f"{path} is damaged ({error})", "Make the dataset or run it belongs to again.") from None
         except PalateError as error:
             raise PalateError(f"{path}: {error.message}", error.remedy) from None
+
+
+def _holds_bytes(kind: Any) -> bool:
+    if isinstance(kind, pl.Struct):
+        return any(_holds_bytes(field.dtype) for field in kind.fields)
+    return _holds_bytes(kind.inner) if isinstance(kind, pl.List | pl.Array) else kind in (pl.Binary, pl.Object)
 
 
 def _text_of(name: str, kind: pl.DataType) -> pl.Expr:

@@ -336,7 +336,7 @@ def _read(
             and present.dtype == np.bool_
             and bool((present == (np.diff(matrix.indptr) > 0)).all())
             and not present[0]
-            and {"item_id", "content"} <= set(table.columns)
+            and table.schema.get("item_id") == table.schema.get("content") == pl.String
             and len(table) == rows - 1
             and is_vocabulary(vocabulary, width)
             and info["content"]["kind"] == "text"

@@ -21,7 +21,8 @@ import polars as pl
 
 from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
-from palate.features.content import first_change
+from palate.features.content import SCHEMA, first_change
+from palate.features.facts import check_store_facts
 from palate.files import atomic_folder, digest, file_digest, read_json, write_json
 from palate.tables import read_parquet
 from palate.tensors import check_finite, load_array
@@ -177,11 +178,9 @@ def read_store_json(folder: Path) -> dict[str, Any]:
     info, again = read_json(folder / "store.json"), remedy(folder)
     if not isinstance(info, dict) or info.get("format") != FORMAT:
         raise PalateError(f"{folder} is of a format that this Palate does not read", again)
-    coverage = info.get("coverage")
-    if not isinstance(coverage, dict) or not isinstance(coverage.get("items"), int | float):
-        raise PalateError(f"{folder / 'store.json'} is damaged: it lacks the coverage", again)
     if info.get("complete") is not True:
         raise PalateError(f"the feature store {folder} is not complete", again)
+    check_store_facts(info, folder / "store.json", again)
     return info
 
 
@@ -198,6 +197,7 @@ def _read(folder: Path, info: dict[str, Any], again: str) -> tuple[Floats, npt.N
             and present.shape == (rows,)
             and present.dtype == np.bool_
             and len(table) == rows - 1
+            and all(table.schema.get(name) == kind for name, kind in SCHEMA.items())
             and not present[0]
             and not vectors[0].any()
             and {"kind"} <= set(info["content"])

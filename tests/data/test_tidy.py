@@ -179,3 +179,11 @@ def test_no_room_for_pictures_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(PalateError, match=r"cannot be unpacked into .* \(No space left on device\).*TMPDIR"):
         from_frames(LOG, items(image=[png("red")] * 3))
+
+
+@pytest.mark.parametrize("cell", [pl.lit(b"x"), pl.concat_list(pl.lit(b"x")), pl.struct(a=pl.lit(b"x"))])
+def test_a_saved_catalogue_with_bytes_is_refused(cell: pl.Expr, tmp_path: Path) -> None:
+    frame = pl.DataFrame({"item_id": ["a"], "title": ["A"], "image": [None]}, schema_overrides={"image": pl.String})
+    frame.with_columns(cell.alias("tags")).write_parquet(tmp_path / "items.parquet")
+    with pytest.raises(PalateError, match="'tags' of the catalogue holds bytes"):
+        Catalogue.load(tmp_path / "items.parquet")

@@ -69,9 +69,7 @@ def test_a_training_ends_with_a_sentence_and_goes_on(shop: Path, tmp_path: Path,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        preexec_fn=lambda: signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        ),  # not inherited as ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # not inherited as ignored
     )
     deadline = time.monotonic() + 120
     while not (tmp_path / "run/model").is_dir() and going.poll() is None and time.monotonic() < deadline:
