@@ -16,8 +16,9 @@ from palate.bundle import Bundle
 from palate.bundle.manifest import NAME, write_manifest
 from palate.data.dataset import Dataset, Part
 from palate.errors import PalateError
+from palate.features.lexical import LexicalStore
 from palate.features.store import FeatureStore
-from palate.files import read_json
+from palate.files import read_json, write_json
 from palate.rankers.registry import load_recommender
 from palate.runs import Run
 from palate.tensors import is_finite
@@ -89,6 +90,37 @@ def test_scores_that_overflow(palate: Palate, text_run: Run, tmp_path: Path) -> 
     code, out, err = palate("recommend", run, "--history", "space-1", "--json")
     assert (code, out) == (2, "")
     assert "its scores are NaN or infinite" in err
+
+
+def test_a_bundle_whose_scores_overflow_is_not_served(text_bundle: Path, tmp_path: Path) -> None:
+    pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
+    from palate.serve.config import ServeConfig
+    from palate.serve.service import Service
+    from palate.serve.shelf import Wanted
+
+    bundle = Path(shutil.copytree(text_bundle, tmp_path / "bundle"))
+    path = bundle / "model/items.safetensors"
+    save_file({key: torch.full_like(one, 3e38) for key, one in load_file(path).items()}, path)
+    write_manifest(bundle, read_json(text_bundle / NAME))
+    with pytest.raises(PalateError, match="the scores of 'text' are NaN or infinite"):
+        Service([Wanted("text", bundle)], ServeConfig()).start()
+
+
+@pytest.mark.parametrize("store", ["text", "image", "lexical"])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("coverage", None), ("coverage", -1), ("content", {"kind": "text", "fields": "title"}), ("missing", {}),
+        ("content", {"kind": "text", "fields": ["title"], "without": -1}), ("encoder", {"name": "x"}),
+        ("items", "many"),
+    ],
+)  # fmt: skip
+def test_a_store_that_says_something_else(films: Path, tmp_path: Path, store: str, key: str, value: object) -> None:
+    folder = Path(shutil.copytree(films / "features" / store, tmp_path / store))
+    write_json(folder / "store.json", {**read_json(folder / "store.json"), key: value})
+    kind = LexicalStore if store == "lexical" else FeatureStore
+    with pytest.raises(PalateError, match=rf"store\.json is damaged \('{key}"):
+        kind.load(folder, Dataset.load(films).catalogue)
 
 
 @pytest.mark.parametrize(
