@@ -67,9 +67,9 @@ def disk_full(error: BaseException) -> str | None:
         if isinstance(one, OSError) and _SHORT_WRITE.fullmatch(str(one)):
             return _UNKNOWN
         text = str(one).lower()
-        for words, told in _FULL_WORDS.items():
+        for words, sentence in _FULL_WORDS.items():
             if words in text:
-                return told
+                return sentence
     return None
 
 

@@ -115,7 +115,7 @@ def _as_given(context: typer.Context, parameter: Any, value: Any, where: str) ->
         raise empty_path(where)
     try:
         parameter.process_value(context, value)
-    except typer.BadParameter as error:  # the option's type says what is wrong; here it is told where
+    except typer.BadParameter as error:  # the option's type says what is wrong; here it gets the place
         raise PalateError(f"{where}: {error.message}", "Correct the value.") from None
     return value
 
@@ -149,7 +149,7 @@ def _value(text: str) -> Any:
         tomllib.loads(f"v = {text}")
     except tomllib.TOMLDecodeError:
         return text.strip()
-    except (ValueError, RecursionError):  # a literal that is none, as is told here:
+    except (ValueError, RecursionError):  # no value; the next line says why in one sentence
         pass
     read = parse_toml(f"v = {text}", f"--set ...={text[:40]}", "Correct the value.")
     return read["v"] if len(read) == 1 else text.strip()  # a line break in the text could smuggle in another key

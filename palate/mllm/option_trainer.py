@@ -94,18 +94,18 @@ def can_pack(model: ChatModel, examples: Examples) -> bool:
         PalateError: the model answers in training otherwise than in scoring, packed or not.
     """
     cases = _telling(examples)
-    told = ""
+    why = ""
     if takes_masks(model):
         try:
             compared = [_apart(model, examples, case, packed=True) for case in cases]
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # masks and positions of families that are not laid out for it raise what they like
-            told = f" ({brief(error)})"
+            why = f" ({brief(error)})"
         else:
             if all(found <= allowed for found, allowed in compared):
                 return True
-            told = f" ({max(found for found, _ in compared):.3g})"
+            why = f" ({max(found for found, _ in compared):.3g})"
     for case in cases:
         with in_one_sentence(model):
             found, allowed = _apart(model, examples, case, packed=False)
@@ -114,9 +114,9 @@ def can_pack(model: ChatModel, examples: Examples) -> bool:
                 f"'{model.name}' ({model.family}) answers otherwise in training than when it is asked ({found:.3g})",
                 "Use --loss tokens, or a model of a family that is tested (docs/mllm-models.md).",
             )
-    if told:
+    if why:
         warnings.warn(
-            f"'{model.name}' ({model.family}) answers differently{told} where prompts are packed; each is read on its "
+            f"'{model.name}' ({model.family}) answers differently{why} where prompts are packed; each is read on its "
             "own instead, which is slower.",
             stacklevel=2,
         )

@@ -79,8 +79,8 @@ def append_items(model: R, features: Mapping[str, tuple[Tensor, Tensor]], count:
             raise TypeError(f"its items are a {type(larger.items).__name__} when it is made again")
         larger.load_state_dict(state)
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:
-        told = str(error).split("\n")[:2][-1].strip()
-        raise PalateError(f"the ranker '{model.name}' cannot take new items ({told})", _REMEDY) from None
+        why = str(error).split("\n")[:2][-1].strip()
+        raise PalateError(f"the ranker '{model.name}' cannot take new items ({why})", _REMEDY) from None
     larger._table = torch.cat([model.table().cpu(), vectors])
     larger.fields = model.fields
     if model.popularity is not None:

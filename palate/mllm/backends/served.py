@@ -38,7 +38,7 @@ class ServedModel:
         self.name = name
         self.thinks: bool | None = None
         self.looks: bool | None = None
-        self._told = False
+        self._warned = False
         self._one = asyncio.Lock()
 
     def begin(self) -> None:
@@ -69,8 +69,8 @@ class ServedModel:
             cut = self.thinks
         else:
             cut = False
-        if cut and not self._told:
-            self._told = True
+        if cut and not self._warned:
+            self._warned = True
             warnings.warn(f"'{self.name}': {cut_off()}", stacklevel=2)
         return cut
 
