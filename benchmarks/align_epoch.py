@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 
-from palate.cli.options import parse_assignments
+from palate.alignment.plan import plan_alignment
+from palate.cli.shared.options import parse_assignments
 from palate.objectives import Batch
 from palate.rankers.packing import PackedBatch
-from palate.runs import Run
-from palate.training.align_plan import plan_alignment
+from palate.runs.run import Run
 
 
 class Contender:

@@ -17,7 +17,7 @@ from palate.data.dataset import Cases, Dataset
 from palate.data.sequences import Sequences
 from palate.evaluation.ranking import rank_targets
 from palate.rankers.registry import load_recommender
-from palate.runs import Run
+from palate.runs.run import Run
 
 
 def training_cases(dataset: Dataset) -> Cases:

@@ -18,14 +18,15 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from palate.data.dataset import Dataset
-from palate.mllm.answer_trainer import answer_loss
-from palate.mllm.batches import Collator
-from palate.mllm.examples import Examples, Questions, training_positions
-from palate.mllm.lora import peft_config
-from palate.mllm.opened import ModelOptions, open_parts
-from palate.mllm.option_trainer import CaseCollator, arguments, logits_of
-from palate.mllm.prompter import PromptOptions
-from palate.mllm.sft_config import LoraConfig
+from palate.data.positions import training_positions
+from palate.mllm.components import ModelOptions, open_parts
+from palate.mllm.finetune.collate import Collator
+from palate.mllm.finetune.config import LoraConfig
+from palate.mllm.finetune.examples import Examples, Questions
+from palate.mllm.finetune.lora import peft_config
+from palate.mllm.finetune.option_loss import CaseCollator, arguments, logits_of
+from palate.mllm.finetune.token_loss import answer_loss
+from palate.mllm.prompts.prompter import PromptOptions
 
 
 def main() -> None:

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from palate.data.demo import build_demo
-from palate.mllm.items import Items
-from palate.mllm.loading import open_model
-from palate.mllm.prompter import NO, YES, Prompter, PromptOptions
-from palate.mllm.scorer import Scorer
-from palate.mllm.templates import Templates
+from palate.demo.shop import build_demo
+from palate.mllm.lm.loading import open_model
+from palate.mllm.prompts.items import Items
+from palate.mllm.prompts.prompter import NO, YES, Prompter, PromptOptions
+from palate.mllm.prompts.templates import Templates
+from palate.mllm.scoring.scorer import Scorer
 
 
 def main() -> None:

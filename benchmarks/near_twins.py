@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from palate.alignment.pairs import PairDrawer, sample_pairs
+from palate.alignment.plan import plan_alignment
+from palate.alignment.prefixes import Prefixes
+from palate.alignment.twins import Twins, make_twins
 from palate.objectives.pools import NegativesConfig
-from palate.training.align_pairs import PairDrawer, sample_pairs
-from palate.training.align_plan import plan_alignment
-from palate.training.align_twins import Twins, make_twins
-from palate.training.prefixes import Prefixes
 
 TWINS = ["lexical=0.3", "lexical=0.5", "text=0.3", "image=0.3", "co-occurrence=0.05"]
 

@@ -21,9 +21,9 @@ _CALLS = {
     "FeatureStore": "palate.features.store",
     "PalateError": "palate.errors",
     "Recommendations": "palate.rankers.recommend",
-    "Run": "palate.runs",
-    "TuneRecipe": "palate.training.search_space",
-    "align": "palate.training.align",
+    "Run": "palate.runs.run",
+    "TuneRecipe": "palate.experiments.search_space",
+    "align": "palate.alignment.align",
     "blend": "palate.training.blend",
     "describe": "palate.artefact",
     "encode": "palate.features.encode",
@@ -32,7 +32,7 @@ _CALLS = {
     "load_recommender": "palate.rankers.registry",
     "prepare": "palate.data.prepare",
     "train": "palate.training.fit",
-    "tune": "palate.training.tune",
+    "tune": "palate.experiments.tune",
 }
 
 __all__ = ["__version__", *_CALLS]

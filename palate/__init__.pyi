@@ -1,3 +1,4 @@
+from palate.alignment.align import align as align
 from palate.artefact import describe as describe
 from palate.bundle.load import Bundle as Bundle
 from palate.data.dataset import Dataset as Dataset
@@ -5,15 +6,14 @@ from palate.data.frames import from_frames as from_frames
 from palate.data.prepare import prepare as prepare
 from palate.errors import PalateError as PalateError
 from palate.evaluation.evaluate import evaluate as evaluate
+from palate.experiments.search_space import TuneRecipe as TuneRecipe
+from palate.experiments.tune import tune as tune
 from palate.features.encode import encode as encode
 from palate.features.store import FeatureStore as FeatureStore
 from palate.rankers.recommend import Recommendations as Recommendations
 from palate.rankers.registry import load_recommender as load_recommender
-from palate.runs import Run as Run
-from palate.training.align import align as align
+from palate.runs.run import Run as Run
 from palate.training.blend import blend as blend
 from palate.training.fit import train as train
-from palate.training.search_space import TuneRecipe as TuneRecipe
-from palate.training.tune import tune as tune
 
 __version__: str

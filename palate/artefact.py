@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from palate.errors import PalateError
-from palate.files import file_digest, read_json
-from palate.small_files import check_regular, json_rows, read_object
-from palate.toml import read_toml
+from palate.storage.files import file_digest, read_json
+from palate.storage.small_files import check_regular, json_rows, read_object
+from palate.storage.toml import read_toml
 
 Facts = dict[str, Any]
 
@@ -108,7 +108,7 @@ def _neighbours(folder: Path) -> Facts:
 
 
 def _run(folder: Path) -> Facts:
-    from palate.runs import Run
+    from palate.runs.run import Run
 
     run = Run.open(folder)
     hidden = ("format", "model", "seed", "options", "environment", "finished")
@@ -209,7 +209,7 @@ def _safetensors(path: Path) -> Facts:
 
 
 def _npy(path: Path) -> Facts:
-    from palate.tensors import load_array
+    from palate.storage.tensors import load_array
 
     array = load_array(path, mapped=True)
     return {"kind": "array", "dtype": str(array.dtype), "shape": list(array.shape)}

@@ -1,11 +1,22 @@
-"""The console that every command prints with: names that users chose appear letter by letter."""
+"""The console of all commands, and how it shows facts: names that users chose appear letter by letter."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text; every row as long as the headers."""
+
+    title: str
+    headers: list[str]
+    rows: list[list[str]]
 
 
 def open_console(**options: Any) -> Console:
@@ -26,3 +37,115 @@ def open_console(**options: Any) -> Console:
 def print_warning(console: Console, text: str) -> None:
     """One warning, on one line however narrow the terminal is."""
     console.print(Text.assemble(("Warning:", "yellow"), f" {text}"), soft_wrap=True)
+
+
+def plain(text: str) -> str:
+    """Text from outside without control characters, which could steer a terminal.
+
+    >>> plain("Blue\\x1b[31m shoe\\n")
+    'Blue?[31m shoe?'
+    """
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def human_bytes(size: int) -> str:
+    """
+    >>> human_bytes(1_500_000)
+    '1.5 MB'
+    """
+    amount = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000 or unit == "GB":
+            break
+        amount /= 1000
+    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def print_facts(title: str, facts: Mapping[str, Any]) -> None:
+    """A table of facts; nested ones are indented under their name, spelt as in files and options."""
+    from rich.table import Table as RichTable
+
+    console = open_console()
+    console.print(Text(plain(title), style="bold"), soft_wrap=True)
+    table = RichTable(show_header=False, box=None)
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _flat(facts):
+        table.add_row(name, Text(value))
+    console.print(table)
+
+
+def _flat(facts: Mapping[str, Any], indent: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for name, value in facts.items():
+        label = indent + plain(str(name))
+        label = label if indent else label.replace("_", " ")
+        if isinstance(value, Mapping) and value:
+            rows += [(label, ""), *_flat(value, indent + "  ")]
+        elif isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+            rows.append((label, ""))
+            rows += [(indent + "  -", ", ".join(f"{k} {_text(v)}" for k, v in one.items())) for one in value]
+        elif value not in (None, {}, []):
+            rows.append((label, _text(value)))
+    return rows
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(_text(one) for one in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_text(one)}" for key, one in value.items())
+    return plain(str(value))
+
+
+def print_table(table: Table) -> None:
+    """The table, folded to the terminal; whole where the output is a file or a pipe."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    console = open_console(highlight=False)
+    if not console.is_terminal:
+        console = open_console(highlight=False, width=10_000)  # a file or a pipe: nothing to fold for
+    for number, part in enumerate(_fit(table, console.width)):
+        title = None if number else Text(part.title)
+        drawn = RichTable(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for column, header in enumerate(part.headers):
+            drawn.add_column(Text(header), justify="right" if column else "left", overflow="fold")
+        for row in part.rows:
+            drawn.add_row(*(Text(cell) for cell in row))
+        console.print(drawn)
+
+
+def _fit(table: Table, width: int) -> list[Table]:
+    """The table, or, where that is too wide, with intervals on lines of their own and in several parts."""
+
+    def widths(headers: list[str], rows: list[list[str]]) -> list[int]:
+        columns = zip(headers, *rows, strict=True)
+        return [2 + max(len(line) for cell in column for line in cell.split("\n")) for column in columns]
+
+    if sum(widths(table.headers, table.rows)) <= width:
+        return [table]
+    headers = [header.replace(" [", "\n[").replace("minus ", "minus\n") for header in table.headers]
+    rows = [[row[0], *(cell.replace(" [", "\n[") for cell in row[1:])] for row in table.rows]
+    first, *others = widths(headers, rows)
+    parts: list[list[int]] = [[]]
+    used = first
+    for column, needed in enumerate(others, 1):
+        if parts[-1] and used + needed > width:
+            parts.append([])
+            used = first
+        parts[-1].append(column)
+        used += needed
+    return [
+        Table(
+            table.title, [headers[0], *(headers[c] for c in part)], [[row[0], *(row[c] for c in part)] for row in rows]
+        )
+        for part in parts
+    ]

@@ -33,12 +33,12 @@ from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.features.encode import encode
 from palate.features.encoders import Encoder
+from palate.features.fields import FIELDS
 from palate.features.neighbours import CO_OCCURRENCE, NeighbourList
-from palate.files import atomic_folder
 from palate.rankers.content_knn import ContentKNN
-from palate.rankers.field_bags import FIELDS
 from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender
+from palate.storage.files import atomic_folder
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from palate.bundle.manifest import NAME
 from palate.errors import PalateError
-from palate.files import write_text
+from palate.storage.files import write_text
 
 _TAGS = ["recommender-systems", "sequential-recommendation", "palate"]
 _SHOWN = ("ndcg@10", "recall@10", "mrr@10", "hitrate@10")

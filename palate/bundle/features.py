@@ -13,12 +13,11 @@ from safetensors.numpy import save_file
 
 from palate.errors import PalateError
 from palate.features.encoders import Encoder, EncoderOptions, make_encoder
-from palate.features.fields import FieldStore
+from palate.features.fields import FIELDS, FieldStore
 from palate.features.lexical import LexicalStore, is_lexical
 from palate.features.store import FeatureStore
-from palate.files import read_json
-from palate.rankers.field_bags import FIELDS
-from palate.runs import Run
+from palate.runs.run import Run
+from palate.storage.files import read_json
 from palate.training.warm_start import run_vocabulary
 
 FOLDER = "features"

@@ -12,7 +12,7 @@ import polars as pl
 from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
 from palate.names import free_name
-from palate.tables import read_parquet
+from palate.storage.tables import read_parquet
 
 FILE = "items.parquet"
 _REMEDY = "Make the bundle again."

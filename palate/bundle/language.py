@@ -9,9 +9,9 @@ import polars as pl
 
 from palate.bundle.items import BundleItems
 from palate.bundle.pictures import FOLDER
-from palate.files import read_json, write_json
-from palate.runs import Run
-from palate.tables import read_parquet
+from palate.runs.run import Run
+from palate.storage.files import read_json, write_json
+from palate.storage.tables import read_parquet
 
 _ITEMS = "items.parquet"
 # Relative to the model's own folder.

@@ -24,7 +24,7 @@ from palate.device import parse_device
 from palate.errors import PalateError
 from palate.rankers.registry import RANKERS
 from palate.recommender import Recommender
-from palate.runs import Run
+from palate.runs.run import Run
 
 
 class Recommended(list[tuple[str, float]]):
@@ -136,7 +136,7 @@ class Bundle:
 
         Raises:
             PalateError: ``allowed`` is of another shape; the model cannot afford the whole catalogue (``mllm``), see
-                :class:`palate.mllm.cascade.Cascade`.
+                :class:`palate.cascade.cascade.Cascade`.
         """
         rows, unknown = self.known(history_ids)
         mask = None if allowed is None else torch.as_tensor(allowed)
@@ -194,3 +194,15 @@ def _load_model(folder: Path, facts: dict[str, Any], device: str) -> Recommender
     model = kind.load(copied / "model", device=device)
     weakref.finalize(model, shutil.rmtree, copied, ignore_errors=True)
     return model
+
+
+def open_run_or_bundle(path: Path) -> Run:
+    """A run; or a bundle, verified, as a run."""
+    from palate.bundle.manifest import is_bundle
+    from palate.runs.run import Run
+
+    if not is_bundle(path):
+        return Run.open(path)
+    from palate.bundle.load import BundledRun
+
+    return BundledRun.open(path)

@@ -21,9 +21,9 @@ from palate.bundle.measured import tables_of, validation_of
 from palate.bundle.neighbours import save_neighbours
 from palate.bundle.pictures import copy_pictures
 from palate.errors import PalateError
-from palate.files import atomic_folder, read_json
 from palate.rankers.neighbours import FILE
-from palate.runs import Run
+from palate.runs.run import Run
+from palate.storage.files import atomic_folder, read_json
 
 # What run.json says of the machine and the person who trained: no use to others, and not theirs to know.
 _PRIVATE = ("command",)

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from palate.errors import PalateError
-from palate.files import read_json, write_json
+from palate.storage.files import read_json, write_json
 
 NAME = "bundle.json"
 CARD = "README.md"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from palate.errors import PalateError
-from palate.files import read_json
-from palate.runs import Run
+from palate.runs.run import Run
+from palate.storage.files import read_json
 
 _KEPT = ("mean", "low", "high")
 

@@ -45,9 +45,9 @@ from palate.rankers.neighbours import FILE
 from palate.rankers.registry import load_recommender
 from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender
-from palate.runs import Run
-from palate.tables import read_parquet
-from palate.tensors import check_finite
+from palate.runs.run import Run
+from palate.storage.tables import read_parquet
+from palate.storage.tensors import check_finite
 
 FOLDER = "neighbours"
 

@@ -18,8 +18,8 @@ from palate.data.readers.text import scan_delimited, unreadable
 from palate.data.tidy import tidy
 from palate.data.unpacked import holds_pictures, unpack
 from palate.errors import PalateError, suggest
-from palate.rankers.field_bags import FIELDS
-from palate.tables import read_parquet
+from palate.features.fields import FIELDS
+from palate.storage.tables import read_parquet
 
 _TEXT = (".csv", ".tsv")
 _SHOWN = 5

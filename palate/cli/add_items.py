@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.options import ConfigFile, JsonOutput
+from palate.cli.shared.options import ConfigFile, JsonOutput
 
 
 def add_items(

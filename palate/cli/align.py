@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from palate.cli.options import ConfigFile, Set, parse_assignments
+from palate.cli.shared.options import ConfigFile, Set, parse_assignments
 from palate.errors import PalateError
 
 
@@ -64,7 +64,7 @@ def align(
     """
     import torch
 
-    from palate.training.align import align as fit
+    from palate.alignment.align import align as fit
 
     settings = align_settings(
         list(set_ or []),

@@ -1,76 +1,15 @@
-"""The command line: collects the commands, and turns a user's mistakes into one clear line."""
+"""The command line: runs a command, and turns a user's mistakes into one clear line."""
 
 from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
 
-import typer
-
-from palate import __version__
-from palate.cli.ending import command_of, end_like_ctrl_c, exit_code_of, last_words
-from palate.cli.paths import Command
+from palate.cli.commands import build
+from palate.cli.shared.ending import command_of, end_like_ctrl_c, exit_code_of, last_words
 from palate.console import open_console
 from palate.errors import PalateError
-from palate.exhausted import disk_full, full, out_of_memory
-
-# One small file a command: palate/cli/NAME.py with a function of the same name, or an application of commands. A dash
-# in the name is an underscore there.
-COMMANDS = (
-    "demo",
-    "prepare",
-    "doctor",
-    "encode",
-    "neighbours",
-    "train",
-    "attach",
-    "align",
-    "blend",
-    "summarise",
-    "mllm",
-    "tune",
-    "evaluate",
-    "compare",
-    "report",
-    "recommend",
-    "bundle",
-    "add-items",
-    "serve",
-    "models",
-    "info",
-)
-
-app = typer.Typer(
-    name="palate",
-    help="Recommenders that understand pictures and text and are aligned on preferences.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
-
-
-@app.callback(invoke_without_command=True)
-def palate(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
-    if version:
-        print(f"palate {__version__}")
-        raise typer.Exit
-
-
-def build() -> typer.Typer:
-    """The application with every command registered."""
-    if not app.registered_commands:
-        for name in COMMANDS:
-            spelt = name.replace("-", "_")
-            command = getattr(import_module(f"palate.cli.{spelt}"), spelt)
-            if isinstance(command, typer.Typer):
-                for one in command.registered_commands:
-                    one.cls = Command
-                app.add_typer(command, name=name)
-            else:
-                app.command(name, cls=Command)(command)
-    return app
+from palate.storage.exhausted import disk_full, full, out_of_memory
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.options import ConfigFile, Set, parse_assignments
+from palate.cli.shared.options import ConfigFile, Set, parse_assignments
 
 
 def attach(
@@ -35,7 +35,7 @@ def attach(
     """
     import torch
 
-    from palate.cli.content import listed
+    from palate.cli.shared.content import listed
     from palate.console import open_console
     from palate.training.attach import attach as fit
 

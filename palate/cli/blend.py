@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from palate.cli.options import ConfigFile, Seed
+from palate.cli.shared.options import ConfigFile, Seed
 
 
 def blend(

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from palate.cli.options import ConfigFile, JsonOutput
+from palate.cli.shared.options import ConfigFile, JsonOutput
 from palate.errors import PalateError
 
 
@@ -86,7 +86,7 @@ def _told(folder: Path, facts: dict[str, Any], notes: list[str], address: str | 
         told = {"bundle": str(folder), "model": facts["model"], "items": facts["items"]["count"], "bytes": size}
         print(json.dumps({**told, "onnx_difference": exported, "pushed": address, "notes": notes}, ensure_ascii=False))
         return
-    from palate.cli.show import human_bytes
+    from palate.console import human_bytes
 
     print(
         f"Bundle: {folder}  ({facts['model']}, {facts['items']['count']:,} items, {len(facts['files'])} files, "

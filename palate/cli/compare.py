@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.options import JsonOutput
+from palate.cli.shared.options import JsonOutput
 from palate.errors import PalateError, suggest
 
 if TYPE_CHECKING:
-    from palate.training.comparison import Wanted
-    from palate.training.recipe import Recipe
+    from palate.experiments.comparison import Wanted
+    from palate.experiments.recipe import Recipe
 
 
 def compare(
@@ -53,16 +53,16 @@ def compare(
 
     import torch
 
-    from palate.cli.app import COMMANDS
-    from palate.cli.commands import Commands
+    from palate.cli.commands import COMMANDS
+    from palate.cli.recipe_options import Commands
     from palate.data.dataset import Dataset
     from palate.evaluation.evaluate import cases_of
-    from palate.lock import alone
-    from palate.training.campaign import Campaign, write_plan
-    from palate.training.comparison import STAGES, check_options, plan
-    from palate.training.curves import check_dataset
-    from palate.training.measure import Measure
-    from palate.training.recipe import read_recipe
+    from palate.evaluation.protocol import Measure
+    from palate.experiments.comparison import STAGES, check_options, plan
+    from palate.experiments.curves import check_dataset
+    from palate.experiments.recipe import read_recipe
+    from palate.experiments.runner import Campaign, write_plan
+    from palate.storage.lock import alone
 
     if until not in STAGES:
         raise PalateError(f"there is no stage '{until}'", suggest(until, STAGES))
@@ -110,7 +110,7 @@ def compare(
 def _wanted(
     recipe: Recipe, seeds: str | None, trials: int | None, only: str | None, curves: list[str], until: str
 ) -> Wanted:
-    from palate.training.comparison import Wanted
+    from palate.experiments.comparison import Wanted
 
     arms = list(recipe.arms)
     if only is not None:
@@ -149,7 +149,7 @@ def _show_plan(rows: list[dict[str, Any]], json_: bool) -> None:
 
 
 def _show(done: Any) -> None:
-    from palate.cli.evaluate import print_table
+    from palate.console import print_table
     from palate.evaluation.tables import footnotes, main_table, seed_table, slice_table
 
     if done.comparison is not None:

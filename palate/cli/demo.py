@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.options import ConfigFile, Seed
+from palate.cli.shared.options import ConfigFile, Seed
 
 
 def demo(
@@ -33,8 +33,8 @@ def demo(
     """
     import torch
 
-    from palate.cli.demo_mllm import Language
-    from palate.cli.demo_way import DemoOptions, run_demo
+    from palate.demo.llm import Language
+    from palate.demo.stages import DemoOptions, run_demo
 
     if threads is not None:
         torch.set_num_threads(threads)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palate.cli.options import ConfigFile, JsonOutput
+from palate.cli.shared.options import ConfigFile, JsonOutput
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.options import ConfigFile, JsonOutput, Seed
+from palate.cli.shared.options import ConfigFile, JsonOutput, Seed
 from palate.names import field_names
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.options import ConfigFile, JsonOutput, Seed
+from palate.cli.shared.options import ConfigFile, JsonOutput, Seed
+from palate.console import print_table
 from palate.errors import PalateError, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from palate.evaluation.evaluate import Split
-    from palate.evaluation.tables import Table
 
 
 def evaluate(
@@ -86,8 +86,8 @@ def evaluate(
     from palate.evaluation.compare import compare
     from palate.evaluation.groups import RunGroup, find_group, group_runs, open_dataset
     from palate.evaluation.outputs import save_comparison
+    from palate.evaluation.protocol import Measure
     from palate.evaluation.tables import footnotes, main_table, scoring_cost_table, seed_table, slice_table, to_json
-    from palate.training.measure import Measure
 
     # Everything that can be wrong is looked at before the first model is scored.
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -123,7 +123,7 @@ def evaluate(
         data = open_dataset(groups, dataset)
         evaluated = measure.evaluate(groups, data, part)
     else:
-        from palate.mllm.cascade_rows import CascadeTable
+        from palate.cascade.rows import CascadeTable
 
         table = CascadeTable.plan(groups, retriever, measure, part, depth=depth, blend=blend)
         base_label = table.find(base)
@@ -148,52 +148,3 @@ def evaluate(
         typer.echo(f"- {note}")
     if out is not None:
         typer.echo(f"Written to {out}: table.md, table.json, chart.png, per-user.parquet.")
-
-
-def print_table(table: Table) -> None:
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    from palate.console import open_console
-
-    console = open_console(highlight=False)
-    if not console.is_terminal:
-        console = open_console(highlight=False, width=10_000)  # a file or a pipe: nothing to fold for
-    for number, part in enumerate(_fit(table, console.width)):
-        title = None if number else Text(part.title)
-        drawn = RichTable(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for column, header in enumerate(part.headers):
-            drawn.add_column(Text(header), justify="right" if column else "left", overflow="fold")
-        for row in part.rows:
-            drawn.add_row(*(Text(cell) for cell in row))
-        console.print(drawn)
-
-
-def _fit(table: Table, width: int) -> list[Table]:
-    """The table, or, where that is too wide, with intervals on lines of their own and in several parts."""
-    from palate.evaluation.tables import Table
-
-    def widths(headers: list[str], rows: list[list[str]]) -> list[int]:
-        columns = zip(headers, *rows, strict=True)
-        return [2 + max(len(line) for cell in column for line in cell.split("\n")) for column in columns]
-
-    if sum(widths(table.headers, table.rows)) <= width:
-        return [table]
-    headers = [header.replace(" [", "\n[").replace("minus ", "minus\n") for header in table.headers]
-    rows = [[row[0], *(cell.replace(" [", "\n[") for cell in row[1:])] for row in table.rows]
-    first, *others = widths(headers, rows)
-    parts: list[list[int]] = [[]]
-    used = first
-    for column, needed in enumerate(others, 1):
-        if parts[-1] and used + needed > width:
-            parts.append([])
-            used = first
-        parts[-1].append(column)
-        used += needed
-    return [
-        Table(
-            table.title, [headers[0], *(headers[c] for c in part)], [[row[0], *(row[c] for c in part)] for row in rows]
-        )
-        for part in parts
-    ]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.options import ConfigFile, JsonOutput
+from palate.cli.shared.options import ConfigFile, JsonOutput
 
 
 def info(
@@ -25,7 +25,7 @@ def info(
     if json_:
         print(json.dumps(facts, indent=2, ensure_ascii=False))
         return
-    from palate.cli.show import human_bytes, print_facts
+    from palate.console import human_bytes, print_facts
 
     shown = {key: value for key, value in facts.items() if key != "kind"}
     if "bytes" in shown:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.options import ConfigFile, JsonOutput
+from palate.cli.shared.options import ConfigFile, JsonOutput
 from palate.errors import PalateError, suggest
 
 if TYPE_CHECKING:

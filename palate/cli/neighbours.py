@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.options import ConfigFile, JsonOutput
+from palate.cli.shared.options import ConfigFile, JsonOutput
 from palate.errors import PalateError
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ def _print(item: str, title: str, found: dict[str, list[dict[str, Any]]]) -> Non
     from rich.table import Table
     from rich.text import Text
 
-    from palate.cli.show import plain
-    from palate.console import open_console
+    from palate.console import open_console, plain
 
     console = open_console()
     console.print(Text(f"Nearest to {plain(item)}: {plain(title)}"))

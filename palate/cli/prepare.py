@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.options import ConfigFile, JsonOutput, Seed
+from palate.cli.shared.options import ConfigFile, JsonOutput, Seed
 from palate.errors import PalateError
 from palate.names import split_names, unquoted_name
 
@@ -252,7 +252,7 @@ def parse_mapping(text: str | None, option: str) -> dict[str, str] | None:
 def _check_target(out: Path, overwrite: bool) -> None:
     """Refuse before any work, and never replace a folder that is no dataset."""
     from palate.data.folder import check_replaceable
-    from palate.leftovers import sweep
+    from palate.storage.leftovers import sweep
 
     sweep(out.parent)  # what a killed call had moved aside comes back first
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 import time
@@ -11,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.options import ConfigFile, JsonOutput
+from palate.bundle.load import open_run_or_bundle
+from palate.cli.shared.options import ConfigFile, JsonOutput, split_ids
 from palate.errors import PalateError
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
     from palate.rankers.recommend import Recommendations
-    from palate.runs import Run
+    from palate.runs.run import Run
 
 
 def recommend(
@@ -77,7 +77,7 @@ def recommend(
             print(f"Warning: {one.folder} is not finished; this is its best model so far.", file=sys.stderr)
     cascade = None
     if fast is not None:
-        from palate.mllm.cascade import open_cascade
+        from palate.cascade.cascade import open_cascade
 
         cascade = open_cascade(opened, fast, depth=depth, blend=blend, exclude_seen=not keep_seen, device=device)
     ready = Recommendations(
@@ -93,18 +93,6 @@ def recommend(
         _one(ready, histories[row].tolist(), k, {"user": user}, json_)
     elif out is not None:
         _everyone(ready, _dataset(opened, dataset), out, k, json_)
-
-
-def open_run_or_bundle(path: Path) -> Run:
-    """A run; or a bundle, verified, as a run."""
-    from palate.bundle.manifest import is_bundle
-    from palate.runs import Run
-
-    if not is_bundle(path):
-        return Run.open(path)
-    from palate.bundle.load import BundledRun
-
-    return BundledRun.open(path)
 
 
 def _check_choice(history: str | None, user: str | None, all_: bool, out: Path | None) -> None:
@@ -124,19 +112,6 @@ def _check_choice(history: str | None, user: str | None, all_: bool, out: Path |
         from palate.rankers.tables import check_ending
 
         check_ending(out)
-
-
-def split_ids(text: str) -> list[str]:
-    """Item ids of a comma-separated list; an id with a comma is put in double quotes.
-
-    >>> split_ids('12, "a,b",7')
-    ['12', 'a,b', '7']
-    """
-    try:
-        rows = list(csv.reader([text], skipinitialspace=True))
-    except csv.Error as error:
-        raise PalateError(f"{text[:40]!r} is not a valid list of item ids ({error})", "Write ITEM,ITEM,...") from None
-    return [item.strip() for item in rows[0] if item.strip()] if rows else []
 
 
 def _known_items(ready: Recommendations, history: str) -> list[int]:
@@ -182,8 +157,7 @@ def _show(ready: Recommendations, history: list[int], best: list[dict[str, Any]]
     from rich.table import Table
     from rich.text import Text
 
-    from palate.cli.show import plain
-    from palate.console import open_console
+    from palate.console import open_console, plain
 
     console = open_console()
     titles = ready.catalogue.titles

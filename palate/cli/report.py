@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.options import ConfigFile, JsonOutput, Seed
+from palate.cli.shared.options import ConfigFile, JsonOutput, Seed
 from palate.errors import PalateError, suggest
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from palate.data.dataset import Dataset
     from palate.evaluation.evaluate import Split
     from palate.evaluation.groups import RunGroup
+    from palate.evaluation.protocol import Measure
     from palate.report.evaluated import Evaluated
-    from palate.training.measure import Measure
 
 
 def report(
@@ -95,11 +95,11 @@ def report(
     import json
 
     from palate.evaluation.groups import group_runs, open_dataset
+    from palate.evaluation.protocol import Measure
     from palate.evaluation.users import UserSample
     from palate.report.build import PAGE, GalleryPlan, check_out, write_report
     from palate.report.evaluated import read_table
     from palate.report.rows import gallery_models, named_as_in, runs_of
-    from palate.training.measure import Measure
 
     check_out(out, overwrite)
     if split not in ("valid", "test"):
@@ -170,10 +170,10 @@ def _evaluate(
     """What ``palate evaluate`` would print."""
     from dataclasses import replace
 
+    from palate.cascade.rows import CascadeTable
     from palate.evaluation.compare import compare
     from palate.evaluation.groups import find_group, open_dataset
     from palate.evaluation.tables import to_json
-    from palate.mllm.cascade_rows import CascadeTable
     from palate.report.evaluated import table_of
 
     more: dict[str, Any] = {}

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.options import ConfigFile
+from palate.cli.shared.options import ConfigFile
 from palate.errors import PalateError
-from palate.small_files import read_small
+from palate.storage.small_files import read_small
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 

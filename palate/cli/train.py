@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.options import ConfigFile, Seed, Set, parse_assignments
+from palate.cli.shared.options import ConfigFile, Seed, Set, parse_assignments
 from palate.errors import PalateError
+from palate.features.folders import open_features
 
 if TYPE_CHECKING:
-    from palate.data.catalogue import Catalogue
-    from palate.features.store import FeatureStore
+    pass
 
 
 def train(
@@ -74,7 +74,7 @@ def train(
     """
     import torch
 
-    from palate.cli.content import AUTO, NONE, choose_content
+    from palate.cli.shared.content import AUTO, NONE, choose_content
     from palate.data.dataset import Dataset
     from palate.training.fit import train as fit
 
@@ -158,24 +158,6 @@ def _encoder_settings(model: str, given: dict[str, Any]) -> dict[str, Any]:
     if kind not in ("dense", "moe"):
         raise PalateError(f"--encoder-ffn {kind}: no such layer", "Choose dense or moe.")
     return {"ffn" if name == "encoder-ffn" else name: value for name, value in options.items()}
-
-
-def open_features(
-    dataset: Path, catalogue: Catalogue, modalities: tuple[str, ...], chosen: list[str]
-) -> dict[str, FeatureStore]:
-    """The feature store of every modality but ``id`` and ``fields``: ``features/MODALITY``, or what ``MODALITY=NAME``
-    says."""
-    from palate.features.folders import store_folder
-    from palate.features.store import FeatureStore
-    from palate.rankers.field_bags import FIELDS
-
-    names = {name: name for name in modalities if name not in ("id", FIELDS)}
-    for choice in chosen:
-        modality, equals, name = choice.partition("=")
-        if not equals or modality not in names:
-            raise PalateError(f"--store {choice}: not MODALITY=NAME with a modality of --modalities", "See `--help`.")
-        names[modality] = name
-    return {modality: FeatureStore.load(store_folder(dataset, name), catalogue) for modality, name in names.items()}
 
 
 def _report(info: dict[str, Any], out: Path) -> None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.options import JsonOutput, table_of
+from palate.cli.shared.options import JsonOutput, table_of
 from palate.errors import PalateError
 
 if TYPE_CHECKING:
-    from palate.training.tune import Study
+    from palate.experiments.tune import Study
 
 
 def tune(
@@ -37,11 +37,11 @@ def tune(
     """
     import torch
 
-    from palate.cli.train import open_features
     from palate.data.dataset import Dataset
-    from palate.training.search_space import TuneRecipe
-    from palate.training.study_report import save_report
-    from palate.training.tune import tune as search
+    from palate.experiments.search_space import TuneRecipe
+    from palate.experiments.study_report import save_report
+    from palate.experiments.tune import tune as search
+    from palate.features.folders import open_features
 
     where = f"{config} [tune]"
     recipe = TuneRecipe.parse({key.replace("-", "_"): value for key, value in table_of(config, "tune").items()}, where)

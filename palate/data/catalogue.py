@@ -15,8 +15,8 @@ import polars as pl
 
 from palate.data.images import inside
 from palate.errors import PalateError
-from palate.files import digest
-from palate.tables import read_parquet
+from palate.storage.files import digest
+from palate.storage.tables import read_parquet
 
 RESERVED = ("item_id", "title", "image")
 

@@ -17,8 +17,8 @@ from palate.data.folder import CARRIED, DISLIKES, DROPPED, IMAGES, check_replace
 from palate.data.sequences import Sequences, offsets_of
 from palate.data.unpacked import copy_pictures, is_unpacked
 from palate.errors import PalateError
-from palate.files import atomic_folder, digest, read_json, write_json
-from palate.tables import read_parquet, scan_parquet
+from palate.storage.files import atomic_folder, digest, read_json, write_json
+from palate.storage.tables import read_parquet, scan_parquet
 
 FORMAT = 1
 _OPTIONAL = pl.selectors.by_name("timestamp", "weight", require_all=False)

@@ -9,8 +9,8 @@ import polars as pl
 from palate.data.folder import DROPPED
 from palate.data.log import Log
 from palate.errors import PalateError
-from palate.files import read_json
-from palate.tables import scan_parquet
+from palate.storage.files import read_json
+from palate.storage.tables import scan_parquet
 
 _UNSEEN = "unseen"
 

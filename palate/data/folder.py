@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from palate.errors import PalateError
-from palate.files import read_json
-from palate.leftovers import is_temporary, sweep
+from palate.storage.files import read_json
+from palate.storage.leftovers import is_temporary, sweep
 
 FILES = ("manifest.json", "interactions.parquet", "users.parquet", "items.parquet")
 # Only of a dataset that was prepared with --disliked-at-most. It belongs to its interactions, so it is never carried.

@@ -15,7 +15,7 @@ from palate.data.readers.base import ReaderOptions, check_taken
 from palate.data.readers.times import check_format
 from palate.data.splits import Split
 from palate.errors import PalateError, suggest
-from palate.files import file_digest
+from palate.storage.files import file_digest
 
 
 def prepare(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from palate.data.dataset import Cases, Dataset
 from palate.errors import PalateError, suggest
 from palate.evaluation.ranks import Ints
-from palate.files import atomic_file, digest
+from palate.storage.files import atomic_file, digest
 
 Kind = Literal["uniform", "popularity"]
 KINDS: tuple[Kind, ...] = ("uniform", "popularity")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from palate.evaluation.compare import Comparison, Row
 from palate.evaluation.tables import label_of
-from palate.files import atomic_file
+from palate.storage.files import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -20,7 +20,7 @@ from palate.evaluation.result import Result
 from palate.evaluation.slices import ALL, COLD_AMONG_COLD, cold_cases, slices_of
 from palate.evaluation.users import UserSample
 from palate.recommender import Recommender
-from palate.runs import Run, environment
+from palate.runs.run import Run, environment
 
 Protocol = Literal["full", "sampled"]
 Split = Literal["valid", "test"]

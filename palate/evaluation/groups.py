@@ -16,9 +16,9 @@ from palate.evaluation.compare import Group
 from palate.evaluation.evaluate import DEFAULT_KS, Protocol, Split, cases_of, choose_metrics, evaluate
 from palate.evaluation.result import Result
 from palate.evaluation.users import UserSample
-from palate.files import digest
 from palate.recommender import Recommender
-from palate.runs import Run
+from palate.runs.run import Run
+from palate.storage.files import digest
 
 
 @dataclass(frozen=True)

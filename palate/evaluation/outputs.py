@@ -8,13 +8,14 @@ from typing import Any
 
 import polars as pl
 
+from palate.console import Table
 from palate.evaluation.candidates import Candidates
 from palate.evaluation.chart import draw
 from palate.evaluation.compare import Comparison, Group
 from palate.evaluation.result import Result
-from palate.evaluation.tables import Table, to_json, to_markdown
-from palate.files import atomic_folder, read_json, write_json, write_text
-from palate.tables import read_parquet
+from palate.evaluation.tables import to_json, to_markdown
+from palate.storage.files import atomic_folder, read_json, write_json, write_text
+from palate.storage.tables import read_parquet
 
 
 def save_comparison(

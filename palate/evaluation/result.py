@@ -13,8 +13,8 @@ from palate.errors import PalateError
 from palate.evaluation.candidates import Candidates
 from palate.evaluation.ranks import Floats
 from palate.evaluation.slices import ALL
-from palate.files import atomic_folder, read_json, write_json
-from palate.tables import read_parquet
+from palate.storage.files import atomic_folder, read_json, write_json
+from palate.storage.tables import read_parquet
 
 FORMAT = 1
 KEYS = ("slice", "user_id", "targets", "history")

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from palate.console import Table
 from palate.evaluation.compare import Comparison, Difference, Row
 from palate.evaluation.metrics import METRICS
 from palate.evaluation.statistics import Estimate
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells as text; every row as long as the headers."""
-
-    title: str
-    headers: list[str]
-    rows: list[list[str]]
 
 
 def label_of(metric: str) -> str:

@@ -21,10 +21,10 @@ from safetensors.numpy import save_file
 from palate.data.images import open_image
 from palate.errors import PalateError
 from palate.features.encoders import Encoder
-from palate.files import atomic_file, read_json, write_json
-from palate.leftovers import remove
-from palate.lock import alone
 from palate.progress import track
+from palate.storage.files import atomic_file, read_json, write_json
+from palate.storage.leftovers import remove
+from palate.storage.lock import alone
 
 # Contents a piece: what a kill may cost. Small enough for slow models, large enough for a million items.
 CHUNK = 256

@@ -14,8 +14,8 @@ import polars as pl
 from palate.data.catalogue import Catalogue
 from palate.data.images import MAX_BYTES, inside
 from palate.errors import PalateError
-from palate.files import file_digest
 from palate.progress import track
+from palate.storage.files import file_digest
 
 Modality = Literal["text", "image"]
 MODALITIES: tuple[Modality, ...] = ("text", "image")

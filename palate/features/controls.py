@@ -16,7 +16,7 @@ from palate.features.content import Modality
 from palate.features.encoders import DEFAULTS
 from palate.features.folders import command_of, refuse_existing, store_folder
 from palate.features.store import FeatureStore, write_store
-from palate.files import digest
+from palate.storage.files import digest
 
 CONTROLS = {
     "random": "Control: random vectors in place of a store's; same width, same items missing.",

@@ -16,7 +16,7 @@ from palate.errors import PalateError
 from palate.features.content import Modality
 from palate.features.embedded import package_folder
 from palate.features.encoders import Encoder, EncoderOptions, Vectors, pick_device, pick_dtype, weights_digest
-from palate.files import digest
+from palate.storage.files import digest
 
 SIZE = 224
 

@@ -15,15 +15,15 @@ import numpy.typing as npt
 
 from palate.data.dataset import Dataset
 from palate.errors import PalateError, suggest
-from palate.exhausted import reserve
 from palate.features.chunks import Chunks, clear
 from palate.features.content import MODALITIES, Contents, Modality, image_contents, text_contents, text_fields
 from palate.features.encoders import DEFAULTS, Encoder, EncoderOptions, Precision, make_encoder
 from palate.features.folders import command_of, refuse_existing, store_folder
 from palate.features.store import FeatureStore, write_store
-from palate.files import digest, read_json
-from palate.leftovers import sweep
-from palate.lock import alone
+from palate.storage.exhausted import reserve
+from palate.storage.files import digest, read_json
+from palate.storage.leftovers import sweep
+from palate.storage.lock import alone
 
 _EXAMPLES = 5
 

@@ -140,7 +140,7 @@ def weights_digest(model: torch.nn.Module) -> str:
     """A short hash of all weights of a model, names included."""
     import torch
 
-    from palate.files import digest
+    from palate.storage.files import digest
 
     parts: list[bytes | str] = []
     for name, tensor in sorted(model.state_dict().items()):

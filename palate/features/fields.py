@@ -16,7 +16,7 @@ import polars as pl
 from palate.data.catalogue import RESERVED, Catalogue
 from palate.errors import PalateError, suggest
 from palate.features.store import FeatureStore
-from palate.files import digest
+from palate.storage.files import digest
 
 # Between the steps of a category path: "Beauty > Makeup > Face" has three values, each the way to it.
 PATH = " > "
@@ -28,6 +28,8 @@ _FEWEST = 2
 _MOST = 64
 
 Kind = Literal["value", "number"]
+
+FIELDS = "fields"  # the modality whose features are codes of values, not vectors
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,17 @@
-"""Where feature stores lie in a dataset's folder, and what is said when one is there already."""
+"""Where feature stores are in a dataset's folder, how they are opened, and what is refused when one exists."""
 
 from __future__ import annotations
 
 import re
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from palate.errors import PalateError
+
+if TYPE_CHECKING:
+    from palate.data.catalogue import Catalogue
+    from palate.features.store import FeatureStore
 
 
 def store_folder(dataset: Path | str, name: str) -> Path:
@@ -41,3 +46,20 @@ def command_of(option: str, value: str | None, **options: object) -> str:
         elif given is not None and given is not False:
             words += [f"--{name.replace('_', '-')}", str(given)]
     return shlex.join(words)
+
+
+def open_features(
+    dataset: Path, catalogue: Catalogue, modalities: tuple[str, ...], chosen: list[str]
+) -> dict[str, FeatureStore]:
+    """The feature store of every modality but ``id`` and ``fields``: ``features/MODALITY``, or what ``MODALITY=NAME``
+    says."""
+    from palate.features.fields import FIELDS
+    from palate.features.store import FeatureStore
+
+    names = {name: name for name in modalities if name not in ("id", FIELDS)}
+    for choice in chosen:
+        modality, equals, name = choice.partition("=")
+        if not equals or modality not in names:
+            raise PalateError(f"--store {choice}: not MODALITY=NAME with a modality of --modalities", "See `--help`.")
+        names[modality] = name
+    return {modality: FeatureStore.load(store_folder(dataset, name), catalogue) for modality, name in names.items()}

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from palate.errors import PalateError
 from palate.features.embedded import require_transformers
 from palate.features.encoders import EncoderOptions
-from palate.small_files import parse_json, read_small
+from palate.storage.small_files import parse_json, read_small
 
 T = TypeVar("T")
 # Parts that a checkpoint may lack without harm: heads that are not used, and buffers that are made anew.

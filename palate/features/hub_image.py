@@ -17,7 +17,7 @@ from palate.errors import PalateError
 from palate.features.content import Modality
 from palate.features.encoders import Encoder, EncoderOptions, Vectors, pick_device, pick_dtype, weights_digest
 from palate.features.hub import fetch, load_model, output_tensor, source
-from palate.files import digest
+from palate.storage.files import digest
 
 
 class HubImage(Encoder):

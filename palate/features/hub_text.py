@@ -15,7 +15,7 @@ from palate.features.content import Modality
 from palate.features.encoders import Encoder, EncoderOptions, Vectors, pick_device, pick_dtype, weights_digest
 from palate.features.hub import fetch, load_model, output_tensor, source
 from palate.features.pooling import Pooling, read_pooling
-from palate.files import digest
+from palate.storage.files import digest
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -36,9 +36,9 @@ from palate.features.content import Contents, first_change, text_contents, text_
 from palate.features.encode import summarise
 from palate.features.folders import command_of, refuse_existing, store_folder
 from palate.features.store import FORMAT, align_rows, read_store_json, remedy
-from palate.files import atomic_folder, digest, file_digest, read_json, write_json
-from palate.tables import read_parquet
-from palate.tensors import load_array
+from palate.storage.files import atomic_folder, digest, file_digest, read_json, write_json
+from palate.storage.tables import read_parquet
+from palate.storage.tensors import load_array
 
 NAME = "lexical"
 LAYOUT = "sparse"

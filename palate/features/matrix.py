@@ -18,10 +18,10 @@ from palate.features.encode import summarise
 from palate.features.encoders import Precision
 from palate.features.folders import command_of, refuse_existing, store_folder
 from palate.features.store import FeatureStore, write_store
-from palate.files import digest, file_digest, read_json
-from palate.small_files import parse_json
-from palate.tables import read_parquet
-from palate.tensors import load_array
+from palate.storage.files import digest, file_digest, read_json
+from palate.storage.small_files import parse_json
+from palate.storage.tables import read_parquet
+from palate.storage.tensors import load_array
 
 _ID_COLUMNS = ("item_id", "item", "itemId", "id", "asin")
 

@@ -32,10 +32,10 @@ from palate.features.largest import Floats, Integers, Triples, padded
 from palate.features.lexical import LexicalStore, is_lexical
 from palate.features.store import FeatureStore, read_store_json
 from palate.features.whitening import COMPONENTS, Whitening
-from palate.files import atomic_folder, digest, read_json, write_json
-from palate.leftovers import sweep
 from palate.progress import track
-from palate.tensors import load_array
+from palate.storage.files import atomic_folder, digest, read_json, write_json
+from palate.storage.leftovers import sweep
+from palate.storage.tensors import load_array
 
 __all__ = [
     "CO_OCCURRENCE",

@@ -124,7 +124,7 @@ def _read_dense(pooling: Pooling, options: EncoderOptions, where: dict[str, Any]
     import torch
     from safetensors.torch import load_file
 
-    from palate.files import digest
+    from palate.storage.files import digest
 
     config = read_side_file(options, where, f"{path}/config.json") or {}
     activation = str(config.get("activation_function", "torch.nn.modules.linear.Identity")).rpartition(".")[2]

@@ -23,9 +23,9 @@ from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
 from palate.features.content import SCHEMA, first_change
 from palate.features.facts import check_store_facts
-from palate.files import atomic_folder, digest, file_digest, read_json, write_json
-from palate.tables import read_parquet
-from palate.tensors import check_finite, load_array
+from palate.storage.files import atomic_folder, digest, file_digest, read_json, write_json
+from palate.storage.tables import read_parquet
+from palate.storage.tensors import check_finite, load_array
 
 FORMAT = 1
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float16]

@@ -21,16 +21,16 @@ from torch import Tensor
 from palate.config import Config
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
-from palate.files import read_json, write_json
-from palate.mllm.dialect import TemplateKwargs
-from palate.mllm.items import Items
-from palate.mllm.loading import open_model
-from palate.mllm.model import ChatModel
-from palate.mllm.prompter import LETTERS, NO, YES, Prompter, PromptOptions
-from palate.mllm.scorer import Scorer
+from palate.mllm.lm.chat_model import ChatModel
+from palate.mllm.lm.chat_template import TemplateKwargs
+from palate.mllm.lm.loading import open_model
+from palate.mllm.prompts.items import Items
+from palate.mllm.prompts.prompter import LETTERS, NO, YES, Prompter, PromptOptions
+from palate.mllm.prompts.templates import Templates
+from palate.mllm.scoring.scorer import Scorer
 from palate.mllm.summaries.preferences import Preferences
-from palate.mllm.templates import Templates
 from palate.recommender import Histories, Recommender, as_sequences
+from palate.storage.files import read_json, write_json
 
 _A_FEW = 4  # candidates of the question that tells how long others would take
 REMEDY = "Make it again with `palate mllm sft` or `palate mllm zero-shot`."
@@ -80,7 +80,7 @@ class MLLMConfig(Config):
 
 
 class MLLMRecommender(Recommender):
-    """Scores given candidates; the whole catalogue is left to a retriever (:mod:`palate.mllm.cascade`).
+    """Scores given candidates; the whole catalogue is left to a retriever (:mod:`palate.cascade.cascade`).
 
     Args:
         model: with its adapter, if it has one.

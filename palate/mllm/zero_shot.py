@@ -10,11 +10,11 @@ from palate.config import Config
 from palate.data.dataset import Dataset
 from palate.device import parse_device
 from palate.errors import PalateError, suggest
-from palate.files import atomic_folder
-from palate.lock import one_writer
-from palate.mllm.opened import ModelOptions, open_parts
-from palate.mllm.prompter import PromptOptions
-from palate.runs import Run
+from palate.mllm.components import ModelOptions, open_parts
+from palate.mllm.prompts.prompter import PromptOptions
+from palate.runs.run import Run
+from palate.storage.files import atomic_folder
+from palate.storage.lock import one_writer
 
 
 def zero_shot(
@@ -34,7 +34,7 @@ def zero_shot(
     Args:
         settings: by section: ``model`` (``name`` is required), ``prompt``, ``scoring``.
 
-    The other arguments are those of :func:`palate.mllm.sft.fine_tune`.
+    The other arguments are those of :func:`palate.mllm.finetune.sft.fine_tune`.
 
     Raises:
         PalateError: settings, summaries, a model or a run folder that do not fit.

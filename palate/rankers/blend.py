@@ -11,9 +11,9 @@ from torch import Tensor
 
 from palate.config import Config
 from palate.errors import PalateError
-from palate.files import read_json, write_json
 from palate.rankers.registry import RANKERS
 from palate.recommender import Histories, Recommender, as_sequences
+from palate.storage.files import read_json, write_json
 
 PARTS = "parts"
 _REMEDY = "Blend the runs again with `palate blend`, or copy the folder whole."

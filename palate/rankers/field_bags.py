@@ -8,9 +8,6 @@ from torch import Tensor, nn
 from palate.errors import PalateError
 from palate.rankers.feature import Feature, Missing
 
-# The modality whose features are codes of values, not vectors: see palate.features.fields.
-FIELDS = "fields"
-
 
 class FieldBags(Feature):
     """Embedding bags: ``x_i = sum_v e_v / sqrt(n_i)`` over the ``n_i`` values ``v`` that an item has in all its fields

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from palate.errors import PalateError
+from palate.features.fields import FIELDS
 from palate.rankers.feature import Feature, Missing
-from palate.rankers.field_bags import FIELDS, FieldBags
+from palate.rankers.field_bags import FieldBags
 
 
 class Modality(Feature):

@@ -23,7 +23,7 @@ from palate.progress import track
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.rankers.tables import table_writer
 from palate.recommender import Recommender
-from palate.runs import Run
+from palate.runs.run import Run
 
 # Scores of one batch, in numbers: bounds the memory of scoring every user (256 MiB of float32).
 _BATCH_SCORES = 2**26

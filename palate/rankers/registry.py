@@ -5,7 +5,7 @@ from __future__ import annotations
 from palate.device import parse_device
 from palate.recommender import Recommender
 from palate.registry import Registry
-from palate.runs import Run
+from palate.runs.run import Run
 
 RANKERS = Registry(
     "rankers",

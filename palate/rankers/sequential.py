@@ -16,20 +16,19 @@ from torch import Tensor, nn
 from palate.config import Config
 from palate.data.sequences import Sequences
 from palate.errors import PalateError, suggest
-from palate.features.fields import FieldStore, Vocabulary
+from palate.features.fields import FIELDS, FieldStore, Vocabulary
 from palate.features.store import FeatureStore
-from palate.files import write_json
 from palate.objectives.base import Bias, Scores
 from palate.rankers.feature import Feature, Missing
-from palate.rankers.field_bags import FIELDS
 from palate.rankers.fusions import FUSIONS
 from palate.rankers.items import ItemEncoder
 from palate.rankers.neighbours import NeighbourScores, as_bias, joined
 from palate.rankers.notes import Notes
 from palate.rankers.packing import PackedBatch
 from palate.recommender import Histories, Recommender, as_sequences
-from palate.small_files import read_object
-from palate.tensors import load_tensors
+from palate.storage.files import write_json
+from palate.storage.small_files import read_object
+from palate.storage.tensors import load_tensors
 
 # Keeps exp() of a biased logit finite, whatever was learned.
 _LARGEST_BIAS = 20.0

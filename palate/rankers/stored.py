@@ -11,8 +11,8 @@ from torch import Tensor
 
 from palate.config import Config
 from palate.errors import PalateError
-from palate.files import read_json, write_json
-from palate.tensors import load_tensors
+from palate.storage.files import read_json, write_json
+from palate.storage.tensors import load_tensors
 
 C = TypeVar("C", bound=Config)
 REMEDY = "Train it again, or copy the folder whole."

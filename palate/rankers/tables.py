@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from palate.errors import PalateError
-from palate.files import atomic_file
+from palate.storage.files import atomic_file
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 ENDINGS = (".parquet", *_SEPARATORS)

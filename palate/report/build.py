@@ -16,8 +16,6 @@ from palate.evaluation.evaluate import Split, cases_of
 from palate.evaluation.groups import RunGroup
 from palate.evaluation.tables import label_of
 from palate.evaluation.users import UserSample
-from palate.files import read_json, write_json, write_text
-from palate.leftovers import sweep
 from palate.report import comparison, curves, data_card, gallery, gallery_page
 from palate.report.evaluated import Evaluated
 from palate.report.gallery import Shown
@@ -27,7 +25,9 @@ from palate.report.numbers import count, figure, share
 from palate.report.page import page, stat, title_of
 from palate.report.pictures import Pictures
 from palate.report.written import stores_of
-from palate.runs import environment
+from palate.runs.run import environment
+from palate.storage.files import read_json, write_json, write_text
+from palate.storage.leftovers import sweep
 
 FORMAT = 1
 PAGE, FACTS = "report.html", "report.json"

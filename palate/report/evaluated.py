@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from palate.errors import PalateError
-from palate.files import read_json
+from palate.storage.files import read_json
 
 REMEDY = "Give a folder that `palate evaluate --out` or `palate compare` wrote."
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from palate.errors import PalateError
 from palate.evaluation.groups import RunGroup
-from palate.files import read_json
-from palate.runs import Run
-from palate.small_files import json_rows
+from palate.runs.run import Run
+from palate.storage.files import read_json
+from palate.storage.small_files import json_rows
 
 Row = dict[str, float]
 # What an alignment of a ranker or of a language model may have logged, in the order of the page.

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from palate.cascade.cascade import check_catalogues, open_cascade
 from palate.errors import PalateError
 from palate.evaluation.groups import RunGroup, group_runs
-from palate.mllm.cascade import check_catalogues, open_cascade
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.report.evaluated import Evaluated
 from palate.report.gallery import Shown
-from palate.runs import Run
+from palate.runs.run import Run
 
 
 def runs_of(tables: Sequence[Evaluated]) -> list[RunGroup]:

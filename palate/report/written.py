@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from palate.data.dataset import Cases, Dataset
 from palate.errors import PalateError
-from palate.mllm.items import Items
+from palate.mllm.prompts.items import Items
 from palate.mllm.summaries.preferences import Preferences
 from palate.mllm.summaries.store import FACTS
-from palate.runs import Run
+from palate.runs.run import Run
 
 
 class Written:

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from palate.cascade.cascade import Cascade
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
-from palate.mllm.cascade import Cascade
 from palate.objectives.base import Bias, Scores
 from palate.rankers.blend import Blend
 from palate.rankers.sequential import SequentialRanker

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from palate.cascade.cascade import Cascade
 from palate.errors import PalateError
-from palate.mllm.cascade import Cascade
 from palate.rankers.blend import Blend
 from palate.rankers.content_knn import ContentKNN
 from palate.rankers.item_knn import ItemKNN

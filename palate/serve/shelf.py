@@ -9,8 +9,8 @@ from pathlib import Path
 
 from palate.bundle.load import Bundle
 from palate.bundle.manifest import NAME, read_manifest
+from palate.cascade.cascade import Cascade, check_catalogues
 from palate.errors import PalateError, suggest
-from palate.mllm.cascade import Cascade, check_catalogues
 from palate.rankers.registry import RANKERS
 from palate.recommender import Recommender
 from palate.serve.config import ServeConfig

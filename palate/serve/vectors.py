@@ -12,8 +12,8 @@ from torch import Tensor
 
 from palate.bundle.load import Bundle
 from palate.errors import PalateError, suggest
-from palate.rankers.field_bags import FIELDS
-from palate.tensors import check_finite
+from palate.features.fields import FIELDS
+from palate.storage.tensors import check_finite
 
 
 class ItemVectors:

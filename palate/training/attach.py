@@ -10,13 +10,13 @@ from typing import Any
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.features.neighbours import check_sources
-from palate.files import atomic_folder, digest
-from palate.lock import one_writer
 from palate.rankers.registry import RANKERS
 from palate.rankers.sequential import SequentialRanker
-from palate.runs import Run
+from palate.runs.run import Run
+from palate.runs.start import open_run
+from palate.storage.files import atomic_folder, digest
+from palate.storage.lock import one_writer
 from palate.training.config import TrainerConfig
-from palate.training.fit import open_run
 from palate.training.neighbour_run import add_neighbours
 from palate.training.plan import Settings, neighbours_config
 

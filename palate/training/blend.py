@@ -11,14 +11,14 @@ from palate.data.dataset import Dataset
 from palate.device import parse_device
 from palate.errors import PalateError, suggest
 from palate.evaluation.groups import RunGroup, open_dataset, recipe
-from palate.files import atomic_folder, digest, file_digest
-from palate.lock import one_writer
 from palate.rankers.blend import Blend, BlendConfig, check_part
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.recommender import Recommender
-from palate.runs import Run
+from palate.runs.run import Run
+from palate.runs.start import open_run
+from palate.storage.files import atomic_folder, digest, file_digest
+from palate.storage.lock import one_writer
 from palate.training.blend_weights import Floats, ScoredCases, fit_likelihood, search_ndcg
-from palate.training.fit import open_run
 from palate.training.validation import Validation
 
 Fit = Literal["ndcg", "likelihood"]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from palate.errors import PalateError
-from palate.files import atomic_file
+from palate.storage.files import atomic_file
 
 FILE = "checkpoints/last.pt"
 

@@ -15,12 +15,13 @@ from accelerate import Accelerator
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.features.store import FeatureStore
-from palate.files import atomic_folder, digest
-from palate.lock import one_writer
 from palate.rankers.sequential import SequentialRanker
-from palate.runs import Run
+from palate.runs.log import Row
+from palate.runs.run import Run
+from palate.runs.start import open_run
+from palate.storage.files import atomic_folder, digest
+from palate.storage.lock import one_writer
 from palate.training.config import TrainerConfig
-from palate.training.logs import Row
 from palate.training.loop import Trainer, start_workers
 from palate.training.neighbour_run import add_neighbours
 from palate.training.plan import Plan, Prepared, Settings, add_fields, make_plan, prepare_model
@@ -98,51 +99,6 @@ def train(
             else:
                 facts = _train(plan, prepared, dataset, run, identity, accelerator, on_epoch)
             return run.add(finished=True, **facts) if accelerator.is_main_process else run
-
-
-def open_run(
-    out: Path | str,
-    identity: dict[str, Any],
-    dataset: Dataset,
-    dataset_path: Path | str | None,
-    resume: bool,
-    facts: dict[str, Any] | None = None,
-) -> None:
-    """Make the run's folder, or check that the one to resume was started with the same identity, facts and data."""
-    if not (resume and (Path(out) / "run.json").exists()):
-        Run.start(out, dataset=dataset, dataset_path=dataset_path, facts=facts, **identity)
-        return
-    run = Run.open(out)
-    for key, value in {**identity, **(facts or {})}.items():
-        told = difference(run.info.get(key), json.loads(json.dumps(value)))
-        if told is not None:
-            raise PalateError(
-                f"{out} was started with another {key} ({told})", "Resume with the same options, or change --out."
-            )
-    if run.info["dataset"]["fingerprint"] != dataset.fingerprint:
-        raise PalateError(f"{out} was started on other data", "Resume with the same dataset, or change --out.")
-
-
-def difference(before: Any, now: Any, where: str = "") -> str | None:
-    """The first difference of two JSON values in words, or None.
-
-    >>> difference({"trainer": {"epochs": 3}}, {"trainer": {"epochs": 5}})
-    'trainer.epochs: 3, now 5'
-    >>> difference({"trainer": {}}, {"trainer": {"keep": "best"}})
-    "trainer.keep: not there, now 'best'"
-    """
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in sorted({*before, *now}):
-            at = f"{where}.{key}" if where else str(key)
-            if key not in before:
-                return f"{at}: not there, now {now[key]!r}"
-            if key not in now:
-                return f"{at}: {before[key]!r}, now not there"
-            found = difference(before[key], now[key], at)
-            if found is not None:
-                return found
-        return None
-    return None if before == now else f"{where + ': ' if where else ''}{before!r}, now {now!r}"
 
 
 def _fit(plan: Plan, dataset: Dataset, run: Run, seed: int) -> dict[str, Any]:

@@ -19,15 +19,15 @@ from torch import Tensor, nn
 
 from palate.device import parse_device
 from palate.errors import PalateError
-from palate.files import atomic_folder
 from palate.objectives import Batch
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sequential import SequentialRanker
+from palate.runs.log import Row, RunLog, peak_memory_mb, plot_learning_curve
+from palate.storage.files import atomic_folder
 from palate.training.batches import TrainingSequences, Windows
 from palate.training.checkpoint import load_checkpoint, save_checkpoint
 from palate.training.config import TrainerConfig
 from palate.training.ema import WeightAverage
-from palate.training.logs import Row, RunLog, peak_memory_mb, plot_learning_curve
 from palate.training.memory import release_freed_memory
 from palate.training.plan import check_validations
 from palate.training.progress import EpochProgress

@@ -9,11 +9,11 @@ from typing import Any
 
 from palate.data.dataset import Dataset
 from palate.features.neighbours import CO_OCCURRENCE, neighbour_list, open_source
-from palate.files import atomic_folder
 from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.registry import load_recommender
 from palate.rankers.sequential import SequentialRanker
-from palate.runs import Run
+from palate.runs.run import Run
+from palate.storage.files import atomic_folder
 from palate.training.config import NeighboursConfig, TrainerConfig
 from palate.training.neighbour_fit import fit_weights
 from palate.training.validation import Validation

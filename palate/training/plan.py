@@ -12,15 +12,14 @@ import torch
 from palate.config import Config
 from palate.data.dataset import Dataset
 from palate.errors import PalateError, suggest
-from palate.features.fields import FieldStore, make_vocabulary
+from palate.features.fields import FIELDS, FieldStore, make_vocabulary
 from palate.features.neighbours import check_sources
 from palate.features.store import FeatureStore
 from palate.objectives import OBJECTIVES, Objective
 from palate.rankers.blend import Blend
-from palate.rankers.field_bags import FIELDS
 from palate.rankers.registry import RANKERS
 from palate.rankers.sequential import SequentialConfig, SequentialRanker, feature_widths
-from palate.runs import Run
+from palate.runs.run import Run
 from palate.training.batches import TrainingSequences
 from palate.training.config import NeighboursConfig, TrainerConfig
 from palate.training.size import check_size

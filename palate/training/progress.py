@@ -8,7 +8,7 @@ import time
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from palate.console import open_console
-from palate.training.logs import Row
+from palate.runs.log import Row
 
 
 class EpochProgress:

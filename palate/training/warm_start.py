@@ -6,12 +6,11 @@ import torch
 
 from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
-from palate.features.fields import Vocabulary
-from palate.files import read_json
-from palate.rankers.field_bags import FIELDS
+from palate.features.fields import FIELDS, Vocabulary
 from palate.rankers.sequential import SequentialRanker
-from palate.runs import Run
-from palate.tensors import load_tensors
+from palate.runs.run import Run
+from palate.storage.files import read_json
+from palate.storage.tensors import load_tensors
 
 # Facts of the dataset, not learned: the new dataset's own stay.
 _OWN = ("items.warm",)

@@ -8,7 +8,7 @@ import pytest
 from bundle_helpers import known_encoder, make_dataset, make_run
 
 from palate.bundle import make_bundle
-from palate.runs import Run
+from palate.runs.run import Run
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ from palate.bundle.manifest import sha256
 from palate.errors import PalateError
 from palate.features.store import FeatureStore
 from palate.rankers.registry import load_recommender
-from palate.runs import Run
+from palate.runs.run import Run
 
 HISTORIES = [["space-1", "space-2", "crime-3"], ["love-1"], []]
 

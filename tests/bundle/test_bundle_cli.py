@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from bundle_helpers import HELD_OUT
 
-from palate.runs import Run
+from palate.runs.run import Run
 
 Outcome = tuple[int, str, str]
 

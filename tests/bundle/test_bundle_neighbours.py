@@ -21,7 +21,7 @@ from palate.errors import PalateError
 from palate.features.lexical import LexicalStore
 from palate.rankers.registry import load_recommender
 from palate.rankers.sequential import SequentialRanker
-from palate.runs import Run
+from palate.runs.run import Run
 
 HISTORIES = [["space-1", "space-2", "space-3"], ["love-1", "love-2"], ["crime-5", "love-3"], []]
 

@@ -17,7 +17,7 @@ from palate.errors import PalateError
 from palate.rankers.gru4rec import GRU4Rec
 from palate.rankers.sasrec import SASRec
 from palate.rankers.sequential import SequentialRanker
-from palate.runs import Run
+from palate.runs.run import Run
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")

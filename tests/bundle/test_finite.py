@@ -18,10 +18,10 @@ from palate.data.dataset import Dataset, Part
 from palate.errors import PalateError
 from palate.features.lexical import LexicalStore
 from palate.features.store import FeatureStore
-from palate.files import read_json, write_json
 from palate.rankers.registry import load_recommender
-from palate.runs import Run
-from palate.tensors import is_finite
+from palate.runs.run import Run
+from palate.storage.files import read_json, write_json
+from palate.storage.tensors import is_finite
 
 Palate = Callable[..., tuple[int, str, str]]
 NUMBERS = [float("nan"), float("inf"), float("-inf")]
@@ -161,7 +161,7 @@ def test_titles_that_are_no_text(films: Path, tmp_path: Path, column: str, value
 
 
 def test_large_arrays_are_looked_at_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("palate.tensors._ROWS", 3)
+    monkeypatch.setattr("palate.storage.tensors._ROWS", 3)
     values = np.ones((10, 2), np.float32)
     assert is_finite(values)
     values[9, 1] = np.nan

@@ -17,8 +17,8 @@ import pytest
 from mutations import mutations
 
 from palate.bundle.manifest import CARD, NAME, write_manifest
-from palate.files import read_json
-from palate.runs import Run
+from palate.runs.run import Run
+from palate.storage.files import read_json
 
 Palate = Callable[..., tuple[int, str, str]]
 FEW = 40

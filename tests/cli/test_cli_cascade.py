@@ -13,7 +13,7 @@ from palate.data.dataset import Dataset
 from palate.data.frames import from_frames
 from palate.rankers.registry import load_recommender
 from palate.rankers.sasrec import SASRec
-from palate.runs import Run
+from palate.runs.run import Run
 from palate.training.fit import train
 
 

@@ -17,11 +17,13 @@ import pytest
 from cli_helpers import Shell
 from PIL import Image
 
+from palate.alignment import report as align_report
 from palate.artefact import describe
-from palate.files import read_json
-from palate.runs import Run
-from palate.training import align_report, campaign, loop
-from palate.training.measure import Measure
+from palate.evaluation.protocol import Measure
+from palate.experiments import runner as campaign
+from palate.runs.run import Run
+from palate.storage.files import read_json
+from palate.training import loop
 
 TRAIN = """
 [train]
@@ -82,7 +84,7 @@ class Here:
         pass
 
     async def __call__(self, words: Sequence[str], log: Path) -> int:
-        from palate.cli.app import build
+        from palate.cli.commands import build
         from palate.errors import PalateError
 
         self.calls.append(list(words))

@@ -12,7 +12,7 @@ from cli_helpers import Shell
 from palate.data.dataset import Dataset
 from palate.features.lexical import encode_lexical
 from palate.features.matrix import import_matrix
-from palate.runs import Run
+from palate.runs.run import Run
 
 SMALL = ("--epochs", 1, "--threads", 1, "--set", "ranker.dim=8", "--set", "trainer.tensorboard=false")
 

@@ -12,8 +12,8 @@ from cli_helpers import Shell
 
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
-from palate.files import read_json, write_json
-from palate.runs import Run
+from palate.runs.run import Run
+from palate.storage.files import read_json, write_json
 
 
 def without(path: Path, *keys: str) -> None:

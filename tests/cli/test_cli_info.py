@@ -13,7 +13,7 @@ from PIL import Image
 from palate.artefact import describe
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
-from palate.files import file_digest
+from palate.storage.files import file_digest
 
 
 def test_dataset(shop: Path) -> None:

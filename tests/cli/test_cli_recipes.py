@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import pytest
 import typer
 
-from palate.cli.options import ConfigFile, Seed, Set, parse_assignments
+from palate.cli.shared.options import ConfigFile, Seed, Set, parse_assignments
 from palate.errors import PalateError
-from palate.toml import read_toml, write_tables
+from palate.storage.toml import read_toml, write_tables
 
 Seen = dict[str, Any]
 

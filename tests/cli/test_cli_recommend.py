@@ -12,10 +12,10 @@ from cli_helpers import Shell
 
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
-from palate.files import read_json, write_json
 from palate.rankers.recommend import Recommendations
 from palate.rankers.registry import load_recommender
-from palate.runs import Run
+from palate.runs.run import Run
+from palate.storage.files import read_json, write_json
 
 
 def items_of(out: str) -> list[str]:

@@ -13,7 +13,7 @@ from cli_helpers import Shell
 
 from palate import __version__
 from palate.cli import app as application
-from palate.cli.app import COMMANDS
+from palate.cli.commands import COMMANDS
 
 # The names that users and scripts rely on.
 CONTRACT = {

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from cli_helpers import Outcome, Shell
 
-from palate.cli.recommend import split_ids
+from palate.cli.shared.options import split_ids
 from palate.errors import PalateError
-from palate.files import read_json
-from palate.small_files import json_rows, parse_json, read_object, read_small
-from palate.tensors import load_array
-from palate.toml import read_toml
+from palate.storage.files import read_json
+from palate.storage.small_files import json_rows, parse_json, read_object, read_small
+from palate.storage.tensors import load_array
+from palate.storage.toml import read_toml
 
 DEEP = "[" * 5000 + "]" * 5000
 DIGITS = "9" * 5000

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from palate.runs import Run
+from palate.runs.run import Run
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from palate.data.frames import from_frames
 from palate.data.prepare import prepare
 from palate.errors import PalateError
 from palate.names import field_names, quoted_name, split_names, unquoted_name
-from palate.toml import read_toml
+from palate.storage.toml import read_toml
 
 LOG = pl.DataFrame({"user": ["a"] * 3 + ["b"] * 3, "item": list("xyz" * 2), "timestamp": [1, 2, 3, 1, 2, 3]})
 

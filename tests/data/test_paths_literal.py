@@ -12,7 +12,7 @@ import pytest
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset
 from palate.data.prepare import prepare
-from palate.tables import read_csv, read_parquet, scan_csv, scan_ndjson, scan_parquet
+from palate.storage.tables import read_csv, read_parquet, scan_csv, scan_ndjson, scan_parquet
 
 NAMES = ["a[1]", "a*", "a?", "{a1,b}", "~", "~root", "file:", "a%31", "k=1"]
 READ: dict[str, Callable[..., Any]] = {

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from palate.cli.app import COMMANDS
+from palate.cli.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import typer
 
-from palate.cli.app import COMMANDS, build
-from palate.cli.mllm_settings import ALIGN, SFT, settings_from
-from palate.cli.options import _load, parse_assignments, read_table
+from palate.cli.commands import COMMANDS, build
+from palate.cli.llm.settings import ALIGN, SFT, settings_from
+from palate.cli.shared.options import _load, parse_assignments, read_table
+from palate.experiments.recipe import read_recipe
+from palate.experiments.search_space import TuneRecipe
 from palate.mllm.alignment.plan import parse_settings
-from palate.mllm.sft import Plan
-from palate.toml import read_toml
+from palate.mllm.finetune.sft import Plan
+from palate.storage.toml import read_toml
 from palate.training.plan import make_plan
-from palate.training.recipe import read_recipe
-from palate.training.search_space import TuneRecipe
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.toml"))
 

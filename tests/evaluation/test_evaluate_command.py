@@ -13,16 +13,16 @@ from evaluation_helpers import make_dataset
 from PIL import Image
 from typer.testing import CliRunner
 
-from palate.cli.evaluate import _fit, evaluate
+from palate.cli.evaluate import evaluate
+from palate.console import Table, _fit
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.evaluation.candidates import Candidates
 from palate.evaluation.groups import group_runs
-from palate.evaluation.tables import Table
 from palate.rankers.item_knn import ItemKNN, ItemKNNConfig
 from palate.rankers.popularity import Popularity, PopularityConfig
 from palate.recommender import Recommender
-from palate.runs import Run
+from palate.runs.run import Run
 
 app = typer.Typer()
 app.command("evaluate")(evaluate)

@@ -15,6 +15,8 @@ import typer
 from evaluation_helpers import Fixed, make_dataset
 from typer.testing import CliRunner
 
+from palate.cascade.cascade import Cascade
+from palate.cascade.choose_weight import choose_blend
 from palate.cli.evaluate import evaluate as command
 from palate.data.dataset import Dataset
 from palate.data.sample import sample_users
@@ -23,13 +25,11 @@ from palate.evaluation.candidates import Candidates, sample_candidates
 from palate.evaluation.cost import meter
 from palate.evaluation.evaluate import evaluate
 from palate.evaluation.users import UserSample
-from palate.mllm.blend import choose_blend
-from palate.mllm.cascade import Cascade
 from palate.rankers.item_knn import ItemKNN, ItemKNNConfig
 from palate.rankers.popularity import Popularity
 from palate.rankers.registry import RANKERS
 from palate.recommender import Histories, Recommender, as_sequences
-from palate.runs import Run
+from palate.runs.run import Run
 
 
 class Slow(ItemKNN):
@@ -329,7 +329,7 @@ def _valid(dataset: Dataset) -> tuple[object, object]:
 def test_mistakes_are_told_before_any_work(
     place: Path, words: list[str], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("palate.mllm.cascade_rows.load_recommender", None)
+    monkeypatch.setattr("palate.cascade.rows.load_recommender", None)
     with pytest.raises(PalateError, match=told):
         call(place / "slow-0", "--retriever", place / "popular", *words)
 

@@ -170,7 +170,7 @@ encode(Dataset.load(folder), folder, "text", encoder=Killed(EncoderOptions(name=
 def test_a_sigkill_loses_at_most_a_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "CHUNK", 2)
     dataset, path = build(tmp_path, titles=[f"film {n:03d}" for n in range(9)], images=[None] * 9), tmp_path / "data"
-    code = _KILLED.format(tests=str(Path(__file__).parent), folder=str(path))
+    code = _KILLED.format(tests=str(Path(__file__).parents[1] / "helpers"), folder=str(path))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     with pytest.raises(PalateError, match="not a feature store"):

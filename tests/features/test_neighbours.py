@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from evaluation_helpers import make_dataset
 from scipy import sparse
 
 from palate.artefact import describe
@@ -22,9 +22,6 @@ from palate.features.matrix import import_matrix
 from palate.features.neighbours import NeighbourList, neighbour_list, new_neighbours, sources
 from palate.features.whitening import Whitening
 from palate.rankers.item_knn import ItemKNN
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "evaluation"))
-from evaluation_helpers import make_dataset
 
 ITEMS = 40
 WORDS = ["red", "blue", "green", "silk", "wool", "cotton", "shirt", "dress", "sock", "scarf", "5ml", "xl"]

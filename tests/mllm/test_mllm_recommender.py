@@ -21,15 +21,15 @@ import palate.mllm.recommender as recommender_module
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.evaluation.evaluate import evaluate
-from palate.mllm.items import Items
-from palate.mllm.loading import open_model
-from palate.mllm.prompter import NO, YES, Prompter, PromptOptions
+from palate.mllm.lm.loading import open_model
+from palate.mllm.prompts.items import Items
+from palate.mllm.prompts.prompter import NO, YES, Prompter, PromptOptions
+from palate.mllm.prompts.summary_prompts import Writer
+from palate.mllm.prompts.templates import Templates
 from palate.mllm.recommender import BaseModel, MLLMConfig, MLLMRecommender
 from palate.mllm.summaries.chains import Chains, UserOptions
 from palate.mllm.summaries.preferences import Preferences
 from palate.mllm.summaries.users import UserWork, cut_offs
-from palate.mllm.templates import Templates
-from palate.mllm.writer import Writer
 
 Tiny = Callable[[str], Path]
 HISTORIES = [[1, 3, 5, 7], [2], []]

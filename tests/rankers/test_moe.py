@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
-from palate.files import read_json, write_json
 from palate.rankers import moe
 from palate.rankers.layers import FeedForward
 from palate.rankers.moe import SparseFeedForward, balance_loss, expert_shares, router_z_loss
 from palate.rankers.notes import Notes
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sasrec import SASRec
+from palate.storage.files import read_json, write_json
 
 HISTORIES = [[3, 1, 2], [5], [], [7, 8, 9, 1, 2, 3, 4, 5], [2, 2]]
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from killing import Killer, hidden
 
-from palate import exchange as exchanging
 from palate.errors import PalateError
-from palate.exchange import exchange
-from palate.files import atomic_file, atomic_folder, write_text
-from palate.leftovers import beside, holding, sweep
+from palate.storage import exchange as exchanging
+from palate.storage.exchange import exchange
+from palate.storage.files import atomic_file, atomic_folder, write_text
+from palate.storage.leftovers import beside, holding, sweep
 
 REPLACE = """
-from palate.files import atomic_folder, write_text
+from palate.storage.files import atomic_folder, write_text
 with atomic_folder("shop", replace=True, carry=("features", "summaries")) as part:
     write_text(part / "manifest.json", "new")
     write_text(part / "items.txt", "new")
@@ -30,7 +30,7 @@ NEW = {"manifest.json": "new", "items.txt": "new", "features/text/vectors": "kep
 
 @pytest.fixture(scope="module")
 def killer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killer]:
-    made = Killer(tmp_path_factory.mktemp("killer"), ["palate.files"])
+    made = Killer(tmp_path_factory.mktemp("killer"), ["palate.storage.files"])
     yield made
     made.close()
 
@@ -92,7 +92,7 @@ def _left(killer: Killer, shop: Path, at: int) -> Path:
 
 
 def test_what_a_living_process_writes_is_left_alone(tmp_path: Path) -> None:
-    code = "import sys\nfrom palate.files import atomic_folder, atomic_file\n"
+    code = "import sys\nfrom palate.storage.files import atomic_folder, atomic_file\n"
     code += "with atomic_folder('shop') as part, atomic_file('log.txt') as file:\n"
     code += "    (part / 'a').write_text('a'); file.write_text('b'); print('ready', flush=True); sys.stdin.readline()\n"
     other = subprocess.Popen(
@@ -116,7 +116,7 @@ def test_what_a_living_process_writes_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_files_go_too(killer: Killer, tmp_path: Path) -> None:
-    code = "from palate.files import write_text\nwrite_text('runs/log.txt', 'new')"
+    code = "from palate.storage.files import write_text\nwrite_text('runs/log.txt', 'new')"
     assert killer.run(["python", code], at=1, cwd=tmp_path).code == -9
     assert len(hidden(tmp_path / "runs")) == 1
     write_text(tmp_path / "runs" / "other.txt", "x")
@@ -149,7 +149,7 @@ def test_files_are_copied_where_there_are_no_links(tmp_path: Path, monkeypatch: 
 
 
 def test_a_failed_second_step_is_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("palate.files.exchange", lambda one, other: False)
+    monkeypatch.setattr("palate.storage.files.exchange", lambda one, other: False)
     shop = old_shop(tmp_path)
     before = content(shop)
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from palate.cli import ending
-from palate.cli.ending import command_of, last_words
-from palate.runs import Run
+from palate.cli.shared import ending
+from palate.cli.shared.ending import command_of, last_words
+from palate.runs.run import Run
 
 RESUME = "What is finished is kept: the same command with --resume goes on from there."
 AGAIN = "What is finished is kept: the same command goes on from there."

@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from palate.cli.app import message_of
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
-from palate.exhausted import disk_full, out_of_memory, reserve, writing
-from palate.files import atomic_file, atomic_folder, write_text
+from palate.storage.exhausted import disk_full, out_of_memory, reserve, writing
+from palate.storage.files import atomic_file, atomic_folder, write_text
 from palate.training.fit import train
 
 NUMBERS = np.arange(100_000, dtype=np.float64)

@@ -28,7 +28,7 @@ MODULES = [
         "palate.cli.app",
         "palate.data.prepare",
         "palate.features.lexical",
-        "palate.training.align",
+        "palate.alignment.align",
         "palate.bundle.make",
     ),
     *("palate.report.build", "palate.evaluation.outputs"),

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from palate.alignment.align import align
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.features.encode import encode
-from palate.lock import alone, one_writer
-from palate.training.align import align
+from palate.storage.lock import alone, one_writer
 from palate.training.attach import attach
 from palate.training.blend import blend
 from palate.training.fit import train

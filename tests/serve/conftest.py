@@ -22,7 +22,6 @@ from palate.bundle import make_bundle
 from palate.data.dataset import Dataset
 from palate.data.frames import from_frames
 from palate.features.neighbours import neighbour_list
-from palate.files import atomic_folder
 from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.registry import load_recommender
 from palate.rankers.sequential import SequentialRanker
@@ -30,6 +29,7 @@ from palate.serve.config import ServeConfig
 from palate.serve.people import find_people
 from palate.serve.service import Service
 from palate.serve.shelf import Wanted
+from palate.storage.files import atomic_folder
 
 
 @pytest.fixture(autouse=True, scope="session")

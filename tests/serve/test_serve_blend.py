@@ -16,7 +16,7 @@ from palate.bundle.add import add_items
 from palate.errors import PalateError
 from palate.rankers.blend import Blend
 from palate.rankers.registry import load_recommender
-from palate.runs import Run
+from palate.runs.run import Run
 from palate.serve.config import ServeConfig
 from palate.serve.engine import engine_of
 from palate.serve.service import Service

@@ -16,14 +16,14 @@ from palate.data.dataset import Cases, Dataset
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.evaluation.groups import group_runs
-from palate.files import read_json, write_json
 from palate.rankers.blend import Blend, BlendConfig
 from palate.rankers.item_knn import ItemKNN
 from palate.rankers.popularity import Popularity
 from palate.rankers.recommend import Recommendations
 from palate.rankers.registry import load_recommender
 from palate.recommender import Histories, Recommender, as_sequences
-from palate.runs import Run
+from palate.runs.run import Run
+from palate.storage.files import read_json, write_json
 from palate.training.blend import blend
 from palate.training.blend_weights import ScoredCases, fit_likelihood, ndcg_of, search_ndcg
 from palate.training.fit import train

@@ -11,16 +11,16 @@ import polars as pl
 import pytest
 import torch
 
+from palate.alignment.align import align
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
+from palate.experiments.search_space import TuneRecipe
+from palate.experiments.tune import tune
 from palate.rankers.registry import load_recommender
 from palate.rankers.sequential import SequentialRanker
-from palate.runs import Run
-from palate.training.align import align
+from palate.runs.run import Run
 from palate.training.fit import train
-from palate.training.search_space import TuneRecipe
-from palate.training.tune import tune
 
 Ring = Callable[..., Dataset]
 SMALL: dict[str, dict[str, Any]] = {

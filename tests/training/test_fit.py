@@ -21,7 +21,7 @@ from palate.data.dataset import Dataset, Part
 from palate.errors import PalateError
 from palate.evaluation.ranking import rank_targets
 from palate.rankers.registry import load_recommender
-from palate.runs import Run
+from palate.runs.run import Run
 from palate.training.fit import train
 from palate.training.validation import Validation
 

@@ -15,7 +15,7 @@ import torch
 from palate.cli.app import main
 from palate.data.dataset import Dataset
 from palate.rankers.registry import load_recommender
-from palate.runs import Run
+from palate.runs.run import Run
 from palate.training.fit import train
 
 Ring = Callable[..., Dataset]

@@ -11,14 +11,14 @@ import pytest
 import torch
 from scipy.optimize import approx_fprime
 
+from palate.alignment.align import align
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.features.neighbours import NeighbourList, neighbour_list
 from palate.rankers.registry import load_recommender
 from palate.rankers.sequential import SequentialRanker
 from palate.recommender import mask_items
-from palate.runs import Run
-from palate.training.align import align
+from palate.runs.run import Run
 from palate.training.attach import attach
 from palate.training.fit import train
 from palate.training.neighbour_fit import Problem, fit_weights

@@ -30,7 +30,7 @@ pathlib.Path(sys.argv[2], f"worker-{os.environ['RANK']}.json").write_text(json.d
 ALIGN = """
 import sys, torch
 from palate.data.dataset import Dataset
-from palate.training.align import align
+from palate.alignment.align import align
 torch.set_num_threads(1)
 settings = {"trainer": {"epochs": 2, "batch_size": 4, "tensorboard": False},
             "align": {"positions": "last", "share": 0.3, "watch_every": 1},

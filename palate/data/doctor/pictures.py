@@ -15,8 +15,8 @@ from palate.data.dataset import Dataset
 from palate.data.doctor.finding import Finding, Level, few, percent
 from palate.data.images import open_image
 from palate.errors import PalateError
-from palate.files import digest
 from palate.progress import track
+from palate.storage.files import digest
 
 TINY, HUGE = 32, 4096
 BLANK = 3.0  # standard deviation of grey levels (0..255) under which nothing can be seen

@@ -11,7 +11,7 @@ import polars as pl
 
 from palate.data.readers.lines import holds, open_text
 from palate.errors import PalateError
-from palate.tables import scan_csv
+from palate.storage.tables import scan_csv
 
 AUTO, NONE = "auto", "none"
 _USUAL = '"'

@@ -20,7 +20,7 @@ from palate.data.readers.text import Delimited, unreadable
 from palate.data.readers.times import unused_times
 from palate.data.unpacked import holds_pictures, parquet_column, unpack
 from palate.errors import PalateError
-from palate.tables import read_csv, read_parquet, scan_parquet
+from palate.storage.tables import read_csv, read_parquet, scan_parquet
 
 
 class Table:

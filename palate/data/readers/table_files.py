@@ -13,7 +13,7 @@ from palate.data.readers.find import uncompressed
 from palate.data.readers.lines import open_text
 from palate.data.readers.text import Delimited, columns_of, scan_delimited, unreadable
 from palate.errors import PalateError
-from palate.tables import scan_parquet
+from palate.storage.tables import scan_parquet
 
 TEXT = (".csv", ".tsv", ".txt")
 _KINDS = (".parquet", *TEXT)

@@ -16,7 +16,7 @@ from palate.data.readers.lines import open_text, row_starts
 from palate.data.readers.quotes import AUTO, find_quote
 from palate.errors import PalateError
 from palate.names import free_name, quoted_name
-from palate.tables import scan_csv
+from palate.storage.tables import scan_csv
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,20 @@ from typing import Any
 
 from palate.data.dataset import Dataset
 from palate.features.store import FeatureStore
-from palate.lock import one_writer
 from palate.mllm.alignment.noise import AdapterNoise
 from palate.mllm.alignment.plan import Asked, plan_alignment
 from palate.mllm.alignment.reference import Reference, references_folder
 from palate.mllm.alignment.report import report_alignment
 from palate.mllm.alignment.rounds import Rounds
 from palate.mllm.alignment.trainer import AlignStep, RowCollator, align_trainer
-from palate.mllm.lora import peft_config
-from palate.mllm.option_trainer import can_pack
-from palate.mllm.tuning import build_trainer, check_out, device_of, random_state, run_trainer, workers_of
-from palate.runs import Run
-from palate.training.fit import open_run
-from palate.training.logs import Row
-from palate.training.workers import gather_over
+from palate.mllm.finetune.lora import peft_config
+from palate.mllm.finetune.option_loss import can_pack
+from palate.mllm.finetune.trainer import build_trainer, check_out, device_of, random_state, run_trainer, workers_of
+from palate.runs.log import Row
+from palate.runs.run import Run
+from palate.runs.start import open_run
+from palate.runs.workers import gather_over
+from palate.storage.lock import one_writer
 
 
 def align_mllm(

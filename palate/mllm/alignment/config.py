@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from palate.config import Config
-from palate.mllm.sft_config import LoraConfig, TrainerConfig
+from palate.mllm.finetune.config import LoraConfig, TrainerConfig
 
 Kind = Literal["item", "answer"]
 Strategy = Literal["uniform", "popularity", "hard", "top-k", "disliked"]

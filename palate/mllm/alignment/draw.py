@@ -13,11 +13,11 @@ import torch
 from palate.data.dataset import Cases, Dataset
 from palate.data.sequences import Sequences, offsets_of
 from palate.errors import PalateError
-from palate.files import atomic_file
 from palate.mllm.alignment.config import PairsConfig
-from palate.mllm.examples import Questions
+from palate.mllm.finetune.examples import Questions
 from palate.recommender import Recommender, best_items, mask_items
-from palate.tables import read_parquet
+from palate.storage.files import atomic_file
+from palate.storage.tables import read_parquet
 
 Ints = npt.NDArray[np.int64]
 _POOL, _DISLIKED, _ROUND = 0x706F6F6C, 0x6469736C, 0x726F756E

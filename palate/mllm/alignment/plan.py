@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from palate.data.dataset import Dataset
+from palate.data.positions import judges, training_positions, validation_positions
 from palate.data.sample import sample_users
 from palate.errors import PalateError, suggest
 from palate.features.hardness import Hardness
 from palate.features.store import FeatureStore
-from palate.files import digest, file_digest
 from palate.mllm.alignment.config import AlignLoraConfig, AlignTrainerConfig, PairsConfig
 from palate.mllm.alignment.draw import PairDrawer, with_dislikes
 from palate.mllm.alignment.scores import Kind, items_of
@@ -29,14 +29,15 @@ from palate.mllm.alignment.sources import (
     stores_for,
 )
 from palate.mllm.alignment.trainer import listed_items
-from palate.mllm.examples import Examples, Questions, judges, training_positions, validation_positions
-from palate.mllm.prompter import LETTERS
+from palate.mllm.finetune.config import ExamplesConfig
+from palate.mllm.finetune.examples import Examples, Questions
+from palate.mllm.finetune.sft import check_longest
+from palate.mllm.prompts.prompter import LETTERS
 from palate.mllm.recommender import MLLMRecommender
-from palate.mllm.sft import check_longest
-from palate.mllm.sft_config import ExamplesConfig
 from palate.objectives import PREFERENCES, Preference
 from palate.recommender import Recommender
-from palate.runs import Run
+from palate.runs.run import Run
+from palate.storage.files import digest, file_digest
 
 SECTIONS = ("preference", "pairs", "lora", "trainer")
 _FEWEST = 3  # pairs of a forward below which responsiveness says nothing

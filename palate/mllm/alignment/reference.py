@@ -16,14 +16,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from palate.files import atomic_file, digest
-from palate.mllm.chat import Chat
-from palate.mllm.embedded import cache_folder
-from palate.mllm.examples import Examples
-from palate.mllm.model import ChatModel
-from palate.mllm.option_trainer import CaseCollator, arguments, logits_of
+from palate.mllm.finetune.examples import Examples
+from palate.mllm.finetune.option_loss import CaseCollator, arguments, logits_of
+from palate.mllm.lm.chat_model import ChatModel
+from palate.mllm.lm.embedded import cache_folder
+from palate.mllm.prompts.chat import Chat
 from palate.progress import track
-from palate.training.workers import Gather
+from palate.runs.workers import Gather
+from palate.storage.files import atomic_file, digest
 
 
 class Reference:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from palate.files import atomic_file, write_json
-from palate.runs import Run
-from palate.small_files import json_rows
-from palate.training.logs import Row
+from palate.runs.log import Row
+from palate.runs.run import Run
+from palate.storage.files import atomic_file, write_json
+from palate.storage.small_files import json_rows
 
 _BLUE, _RED, _GREY, _GREEN = "#2a6f97", "#d1495b", "#8a8f98", "#2e8b57"
 # A mean log-probability of the target's right answer that falls by more than this (nats) is worth a warning.

@@ -14,10 +14,10 @@ from palate.data.dataset import Dataset
 from palate.mllm.alignment.draw import load_questions, retrieved, save_questions
 from palate.mllm.alignment.reference import Reference
 from palate.mllm.alignment.trainer import Round
-from palate.mllm.examples import Questions
+from palate.mllm.finetune.examples import Questions
+from palate.mllm.finetune.sft import check_longest
 from palate.mllm.recommender import MLLMRecommender
-from palate.mllm.scorer import Scorer
-from palate.mllm.sft import check_longest
+from palate.mllm.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
     from palate.mllm.alignment.plan import Asked

@@ -11,14 +11,14 @@ from palate.errors import PalateError
 from palate.evaluation.groups import RunGroup, open_dataset
 from palate.features.folders import store_folder
 from palate.features.store import FeatureStore
-from palate.files import file_digest
-from palate.mllm.loading import merge_adapter
+from palate.mllm.finetune.trainer import check_precision
+from palate.mllm.lm.loading import merge_adapter
 from palate.mllm.recommender import MLLMRecommender
-from palate.mllm.tuning import check_precision
 from palate.objectives import Preference
 from palate.rankers.registry import load_recommender
 from palate.recommender import Recommender
-from palate.runs import Run
+from palate.runs.run import Run
+from palate.storage.files import file_digest
 
 MODALITIES = ("text", "image")
 

@@ -16,10 +16,10 @@ from torch import Tensor
 from palate.features.hardness import Hardness
 from palate.mllm.alignment.noise import AdapterNoise
 from palate.mllm.alignment.scores import Kind, items_of, log_probability, scores_of
-from palate.mllm.examples import Examples
-from palate.mllm.option_trainer import CaseCollator, option_trainer
+from palate.mllm.finetune.examples import Examples
+from palate.mllm.finetune.option_loss import CaseCollator, option_trainer
 from palate.objectives.preference import Pairs, Preference, describe, pair_weights
-from palate.training.workers import Gather
+from palate.runs.workers import Gather
 
 _LOGITS = 0x6C6F6769
 

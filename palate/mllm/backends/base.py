@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from palate.mllm.chat import Chat
+from palate.mllm.prompts.chat import Chat
 
 
 @dataclass(frozen=True)

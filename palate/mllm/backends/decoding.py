@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from palate.mllm.model import ChatModel
+from palate.mllm.lm.chat_model import ChatModel
 
 _SPAN = 3  # tokens in a row that a braked answer may not repeat
 _AT_LEAST = 4  # tokens that a braked answer has before it may end

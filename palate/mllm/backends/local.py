@@ -13,12 +13,12 @@ from typing import Any
 import torch
 
 from palate.errors import PalateError
-from palate.files import digest
 from palate.mllm.backends.base import Backend, Check, Done, Reply, Request
 from palate.mllm.backends.decoding import Brake, Sampling, end_tokens, generator, plain_defaults
-from palate.mllm.chat import Chat
-from palate.mllm.model import ChatModel, Encoded
-from palate.mllm.thoughts import Thoughts, cut_off
+from palate.mllm.lm.chat_model import ChatModel, Encoded
+from palate.mllm.lm.reasoning import Thoughts, cut_off
+from palate.mllm.prompts.chat import Chat
+from palate.storage.files import digest
 
 # Encoded prompts that wait, in batches: enough to find neighbours in length, few enough for their pictures in memory.
 _WINDOW = 8

@@ -81,7 +81,7 @@ def open_backend(
 def _local(kind: str, model: str | None, temperature: float, seed: int, options: dict[str, Any]) -> Backend:
     from palate.mllm.backends.local import LocalBackend
     from palate.mllm.backends.origin import Origin
-    from palate.mllm.loading import open_model
+    from palate.mllm.lm.loading import open_model
 
     if kind == "embedded":
         model = model or EMBEDDED[0]

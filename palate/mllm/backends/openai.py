@@ -17,7 +17,7 @@ from palate.mllm.backends.decoding import generator
 from palate.mllm.backends.served import ServedModel
 from palate.mllm.backends.trouble import Backoff, Trouble, server_message, trouble_of
 from palate.mllm.backends.wire import Answer, checked_url, messages, parse
-from palate.mllm.thoughts import cut_off, spoken
+from palate.mllm.lm.reasoning import cut_off, spoken
 
 # This many requests in a row for which the server could not be reached in any attempt: it is not there.
 _GONE_AFTER = 20

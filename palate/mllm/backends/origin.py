@@ -10,10 +10,10 @@ from pydantic import Field
 from palate.config import Config
 from palate.errors import PalateError
 from palate.mllm.backends.base import Backend
-from palate.mllm.dialect import TemplateKwargs
-from palate.mllm.embedded import NAMES
-from palate.mllm.loading import open_model
-from palate.mllm.model import ChatModel
+from palate.mllm.lm.chat_model import ChatModel
+from palate.mllm.lm.chat_template import TemplateKwargs
+from palate.mllm.lm.embedded import NAMES
+from palate.mllm.lm.loading import open_model
 
 _REMEDY = "Write the preferences with `palate summarise users`."
 

@@ -10,8 +10,8 @@ from typing import Any
 from palate.mllm.backends.base import Request
 from palate.mllm.backends.trouble import Trouble
 from palate.mllm.backends.wire import Answer, messages, without_pictures
-from palate.mllm.chat import Chat
-from palate.mllm.thoughts import cut_off, spoken
+from palate.mllm.lm.reasoning import cut_off, spoken
+from palate.mllm.prompts.chat import Chat
 
 # A picture costs a model at least this many tokens; a mention of one ("[image]") does not.
 _PICTURE_TOKENS = 4

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from palate.errors import PalateError
 from palate.mllm.backends.trouble import Trouble, server_message
-from palate.mllm.chat import Chat, Picture
+from palate.mllm.prompts.chat import Chat, Picture
 
 # Where servers put a thought: vLLM and SGLang, OpenRouter and newer vLLM.
 _THOUGHTS = ("reasoning_content", "reasoning")

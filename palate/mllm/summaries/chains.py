@@ -19,9 +19,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from palate.config import Config
-from palate.files import digest
-from palate.mllm.chat import Chat
-from palate.mllm.writer import Writer
+from palate.mllm.prompts.chat import Chat
+from palate.mllm.prompts.summary_prompts import Writer
+from palate.storage.files import digest
 
 Strategy = Literal["recurrent", "direct"]
 TEMPLATES: dict[str, tuple[str, ...]] = {"recurrent": ("user-first", "user-next"), "direct": ("user-direct",)}

@@ -14,16 +14,16 @@ from pydantic import Field
 
 from palate.config import Config
 from palate.errors import PalateError
-from palate.files import digest
 from palate.mllm.backends.base import Backend, Reply
-from palate.mllm.chat import Chat
-from palate.mllm.items import Items
+from palate.mllm.prompts.chat import Chat
+from palate.mllm.prompts.items import Items
+from palate.mllm.prompts.summary_prompts import Writer
+from palate.mllm.prompts.templates import Templates
 from palate.mllm.summaries.chains import Step, as_text
 from palate.mllm.summaries.report import Estimate, Missing, Report, per_thousand, save_missing
 from palate.mllm.summaries.store import ROWS, SummaryStore, read_facts, read_rows
 from palate.mllm.summaries.work import Outcome, missing_steps, write_steps
-from palate.mllm.templates import Templates
-from palate.mllm.writer import Writer
+from palate.storage.files import digest
 
 Source = Literal["picture", "text", "either"]
 _TEMPLATES: dict[str, tuple[str, ...]] = {

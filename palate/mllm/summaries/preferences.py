@@ -10,11 +10,12 @@ from typing import Any
 
 from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
-from palate.files import atomic_file, write_json
 from palate.mllm.backends.base import Backend, Reply
 from palate.mllm.backends.origin import Origin
-from palate.mllm.embedded import NAMES
-from palate.mllm.items import Items
+from palate.mllm.lm.embedded import NAMES
+from palate.mllm.prompts.items import Items
+from palate.mllm.prompts.summary_prompts import Writer
+from palate.mllm.prompts.templates import Templates
 from palate.mllm.summaries.chains import Chains, Step, UserOptions, as_text
 from palate.mllm.summaries.items import ItemSummaries
 from palate.mllm.summaries.store import (
@@ -30,8 +31,7 @@ from palate.mllm.summaries.store import (
 )
 from palate.mllm.summaries.users import row_of
 from palate.mllm.summaries.work import missing_steps, write_steps
-from palate.mllm.templates import Templates
-from palate.mllm.writer import Writer
+from palate.storage.files import atomic_file, write_json
 
 Opener = Callable[[], Backend]
 _NOT_KEPT = ("prompt_tokens", "new_tokens", "seconds")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from palate.mllm.chat import Chat
+from palate.mllm.prompts.chat import Chat
 from palate.mllm.summaries.store import Cost, SummaryStore
 
 # English in the tokenizers in use; a guess for a plan, never a figure of a report.

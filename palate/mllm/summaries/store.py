@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from palate.errors import PalateError
-from palate.exhausted import writing
-from palate.files import read_json, write_json
 from palate.mllm.backends.base import Reply
+from palate.storage.exhausted import writing
+from palate.storage.files import read_json, write_json
 
 FACTS, ROWS, MISSING, _LOCK = "summaries.json", "summaries.jsonl", "missing.json", ".lock"
 FORMAT = 1

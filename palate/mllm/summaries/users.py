@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from palate.data.dataset import Dataset
+from palate.data.positions import training_positions
 from palate.data.sequences import Sequences
 from palate.errors import PalateError, suggest
 from palate.mllm.backends.base import Backend, Reply
-from palate.mllm.chat import Chat
-from palate.mllm.examples import training_positions
-from palate.mllm.items import Items
+from palate.mllm.prompts.chat import Chat
+from palate.mllm.prompts.items import Items
 from palate.mllm.summaries.chains import Chains, Step
 from palate.mllm.summaries.report import Estimate, Missing, Report, per_thousand, save_missing
 from palate.mllm.summaries.store import SummaryStore

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from palate.mllm.backends.base import Backend, Reply, Request
 from palate.mllm.backends.checks import check_summary
-from palate.mllm.chat import Chat
-from palate.mllm.sanitise import sanitise_summary
+from palate.mllm.prompts.chat import Chat
+from palate.mllm.prompts.sanitise import sanitise_summary
 from palate.mllm.summaries.chains import Step
 from palate.progress import track
 

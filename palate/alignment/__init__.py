@@ -1,0 +1,1 @@
+"""Alignment of rankers on preferences: RoDPO (arXiv 2603.29259) and its relatives."""

@@ -1,0 +1,142 @@
+"""Align a trained ranker on preferences: the Python call behind ``palate align``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from palate.alignment.plan import plan_alignment
+from palate.alignment.report import report_alignment
+from palate.alignment.step import AlignStep
+from palate.data.dataset import Dataset
+from palate.features.store import FeatureStore
+from palate.rankers.registry import load_recommender
+from palate.runs.log import Row
+from palate.runs.run import Run
+from palate.runs.start import open_run
+from palate.runs.workers import gather_over
+from palate.storage.files import digest
+from palate.storage.lock import one_writer
+from palate.training.fit import kept_row, summary
+from palate.training.loop import Trainer, start_workers
+from palate.training.plan import Settings
+
+
+def align(
+    run: Run | Path | str,
+    *,
+    out: Path | str,
+    objective: str = "dpo",
+    negatives: str = "top-k",
+    seed: int | None = None,
+    settings: Settings | None = None,
+    reference: Run | Path | str | None = None,
+    dataset: Dataset | None = None,
+    dataset_path: Path | str | None = None,
+    features: Mapping[str, FeatureStore] | None = None,
+    resume: bool = False,
+    on_epoch: Callable[[Row], None] | None = None,
+) -> Run:
+    """Train a run's ranker on with ``cross_entropy * CE + weight * preference`` and return the new run.
+
+    RoDPO (arXiv 2603.29259): the negative of a pair is drawn from the policy's own K best-scored items that the user
+    has not taken so far; the reference is the run itself, frozen, in eval mode. Both are choices here.
+
+    Args:
+        run: a finished run of a neural ranker.
+        out: folder of the new run.
+        objective: a name of :data:`palate.objectives.PREFERENCES`, or ``none``: cross-entropy goes on alone.
+        negatives: see :class:`palate.objectives.pools.NegativesConfig`.
+        seed: of the draws; by default the run's own.
+        settings: by section: ``preference``, ``negatives``, ``align``, ``trainer``.
+        reference: another run in place of ``run``, of the same model and catalogue.
+        dataset: what the run was trained on; by default it is opened where the run met it.
+        dataset_path: recorded in the new run.
+        features: feature stores by modality; by default those of the dataset that the run was trained with.
+        resume: continue an interrupted alignment; a finished one is returned as it is.
+        on_epoch: called with each row of ``metrics.jsonl``.
+
+    Raises:
+        PalateError: the run is no trained ranker, another dataset, a pool that is too large, unknown names or options,
+            a folder that another process is at work in.
+    """
+    asked = plan_alignment(
+        run,
+        objective=objective,
+        negatives=negatives,
+        seed=seed,
+        settings=settings,
+        reference=reference,
+        dataset=dataset,
+        dataset_path=dataset_path,
+        features=features,
+    )
+    config = asked.plan.trainer
+    assert config is not None
+    accelerator = start_workers(config)
+    identity: dict[str, Any] = {
+        "model": asked.start.info["model"],
+        "seed": asked.seed,
+        "options": {**asked.plan.options, "alignment": asked.options},
+        "features": {name: store.describe() for name, store in asked.stores.items()},
+        "warm_start": None,
+    }
+    origin = asked.origin
+    with ExitStack() as held, torch.random.fork_rng():
+        torch.manual_seed(asked.seed)
+        prepared = asked.prepare()
+
+        def make_step() -> AlignStep:
+            return asked.make_step(prepared, accelerator.device, gather_over(accelerator))
+
+        # A folder that is there already may be refused or finished; a new one is made when nothing can be refused.
+        step = None if (Path(out) / "run.json").exists() else make_step()
+        accelerator.wait_for_everyone()
+        held.enter_context(one_writer(out, accelerator.is_main_process))
+        if accelerator.is_main_process:
+            open_run(out, identity, asked.dataset, asked.path, resume, {"aligned_from": origin})
+        accelerator.wait_for_everyone()
+        aligned = Run.open(out)
+        if aligned.info.get("finished"):
+            return aligned
+        step = step or make_step()
+        trainer = Trainer(
+            prepared.model,
+            step,
+            prepared.data,
+            asked.dataset.train_counts,
+            prepared.validation,
+            config,
+            accelerator,
+            aligned.folder,
+            digest(json.dumps({**identity, "from": origin, "data": asked.dataset.fingerprint}, sort_keys=True)),
+            on_epoch,
+            start=True,
+        )
+        rows = trainer.run()
+        if not accelerator.is_main_process:
+            return aligned
+        facts = summary(rows, config, prepared.model)
+        if prepared.model.neighbours is not None:  # they are those of the run that was aligned
+            told = asked.start.info.get("neighbours", {})
+            facts["neighbours"] = {name: told[name] for name in ("lists", "stores") if name in told}
+        if step.hardness is not None:
+            facts["hardness"] = step.hardness.quantiles()
+        if asked.preference is not None:
+            facts["alignment"] = report_alignment(
+                aligned.folder,
+                rows,
+                kept_row(rows, config),
+                step.pairs,
+                asked.dataset,
+                load_recommender(aligned),
+                prepared,
+            )
+            if step.pairs.twins is not None:
+                facts["alignment"]["twins"] = step.pairs.twins.facts
+        return aligned.add(finished=True, **facts)

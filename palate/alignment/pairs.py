@@ -1,0 +1,282 @@
+"""The pairs of a step: which positions give them, which item is chosen, which are rejected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from palate.alignment.prefixes import Prefixes
+from palate.alignment.twins import Twins
+from palate.config import Config
+from palate.objectives import Batch, Scores
+from palate.objectives.base import Bias
+from palate.objectives.forbidden import RowSets
+from palate.objectives.pools import NegativesConfig, Rejected, Situation, draw_rejected
+from palate.rankers.packing import PackedBatch
+from palate.rankers.sequential import SequentialRanker
+from palate.training.batches import TrainingSequences
+
+Places = npt.NDArray[np.int64]
+# Items that a position must see, if its user has as many, to give a pair.
+_CONTEXT = 10
+# Batches of a sample of pairs.
+_SAMPLE = 16
+
+
+class AlignConfig(Config):
+    """What is minimised: ``cross_entropy * CE + weight * preference`` (``--set align.KEY=VALUE``).
+
+    Attributes:
+        weight: of the preference loss, lambda.
+        cross_entropy: of the objective that the ranker was trained with.
+        positions: which targets give pairs: ``all``, or only each user's ``last`` one.
+        horizon: the chosen item is one of the user's next so many, drawn evenly; 1 is the very next, which
+            cross-entropy has seen at this place.
+        share: of the windows of a step, drawn anew each time, that give pairs.
+        dropout: ``off`` judges pairs by a second forward of the policy in eval mode, as the reference is; ``shared``
+            judges them by the very forward that cross-entropy sees, and the reference under the same dropout masks,
+            so that pairs are regularised as everything else is. Either way the difference starts at zero.
+        watch_every: of so many steps one is looked at closely for the diagnostics (ranks, drift, items taken later).
+    """
+
+    weight: float = Field(1.0, ge=0)
+    cross_entropy: float = Field(1.0, ge=0)
+    positions: Literal["all", "last"] = "all"
+    horizon: int = Field(1, ge=1)
+    share: float = Field(1.0, gt=0, le=1)
+    dropout: Literal["off", "shared"] = "off"
+    watch_every: int = Field(16, ge=1)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The pairs of one step.
+
+    Attributes:
+        packed: the windows that give pairs.
+        token_places: int64 ``[T']``, places of their tokens in the log.
+        rows: int64 ``[P]``, the tokens whose targets are chosen items.
+        row_places: int64 ``[P]``.
+        policy: scores at ``rows``.
+        items: int64 ``[P, 1 + N]``: chosen, then rejected (anything where not valid).
+        situation: what the draw looked at.
+        rejected: what it gave.
+    """
+
+    packed: PackedBatch
+    token_places: Places
+    rows: Tensor
+    row_places: Places
+    policy: Scores
+    items: Tensor
+    situation: Situation
+    rejected: Rejected
+
+
+class PairDrawer:
+    """Draws the pairs of a batch.
+
+    Args:
+        counts: float ``[num_items + 1]``, training interactions, on the model's device.
+        prefixes: what came before and comes after each place.
+        dislikes: what each user rated low, a row a user, for ``disliked`` negatives.
+        joins: a batch without pairs still goes through the model: other workers wait for this one.
+        twins: near twins of every item, for negatives that look at them.
+    """
+
+    def __init__(
+        self,
+        config: AlignConfig,
+        negatives: NegativesConfig,
+        prefixes: Prefixes,
+        counts: Tensor,
+        dislikes: Prefixes | None = None,
+        joins: bool = False,
+        twins: Twins | None = None,
+    ) -> None:
+        self.config, self.negatives, self.prefixes = config, negatives, prefixes
+        self.dislikes, self.joins, self.twins = dislikes, joins, twins
+        classes = torch.nonzero(counts).squeeze(1)
+        self.class_of = torch.full((len(counts),), -1, dtype=torch.long, device=counts.device)
+        self.class_of[classes] = torch.arange(len(classes), device=counts.device)
+
+    def draw(
+        self,
+        model: nn.Module,
+        packed: PackedBatch,
+        batch: Batch,
+        places: Places,
+        scores: Scores | None = None,
+        shared: bool = False,
+    ) -> Drawn | None:
+        """The pairs of a batch, and the policy's scores at their positions; None if there are none.
+
+        Args:
+            scores: the policy's, of the whole batch and in training mode, if they were made.
+            shared: take them; else the policy is asked again, in eval mode.
+        """
+        chosen = self._choose(packed, batch, places)
+        if chosen is None:
+            return None
+        if shared:
+            assert scores is not None
+            rows = torch.from_numpy(chosen[1]).to(packed.device)[chosen[2]]
+            tokens = np.arange(len(places))
+            policy = scores.take(rows)
+        else:
+            packed, tokens, rows = chosen
+            policy = _clean(model, packed, scores).take(rows)
+        token_places = places[tokens]
+        row_places = token_places[rows.cpu().numpy()]
+        targets = self._targets(row_places, batch.generator, packed.device)
+        situation = self._situation(policy, batch, targets, row_places)
+        rejected = draw_rejected(self.negatives, situation)
+        items = torch.cat([targets.unsqueeze(1), batch.classes[rejected.classes]], dim=1)
+        return Drawn(packed, token_places, rows, row_places, policy, items, situation, rejected)
+
+    def _targets(self, places: Places, generator: torch.Generator | None, device: torch.device) -> Tensor:
+        """int64 ``[P]``: the chosen item of each place."""
+        if self.config.horizon == 1:
+            return torch.from_numpy(self.prefixes.ahead(places, np.ones_like(places))).to(device)
+        share = torch.rand(len(places), generator=generator, device=device, dtype=torch.float64).cpu().numpy()
+        left = np.minimum(self.prefixes.left(places), self.config.horizon)
+        return torch.from_numpy(self.prefixes.ahead(places, 1 + (share * left).astype(np.int64))).to(device)
+
+    def future(self, drawn: Drawn, batch: Batch) -> RowSets:
+        """What each row's user takes later, training split only."""
+        return self.classes(*self.prefixes.future(drawn.row_places), len(drawn.items), len(batch.classes))
+
+    def _choose(self, packed: PackedBatch, batch: Batch, places: Places) -> tuple[PackedBatch, Places, Tensor] | None:
+        """The windows that give pairs, their tokens in the batch, and the rows of those that are pairs' targets."""
+        keep = np.ones(len(packed.lengths), bool)
+        if self.config.share < 1:
+            device = packed.device
+            dice = torch.rand(len(keep), generator=batch.generator, device=device) < self.config.share
+            keep = dice.cpu().numpy()
+        wanted = self._wanted(packed, places)
+        keep &= np.logical_or.reduceat(wanted, packed.starts)
+        if not keep.any():
+            if not self.joins:
+                return None
+            keep[0] = True  # a worker among several joins in whatever the others compute together, with no pair
+            wanted[: packed.lengths[0]] = False
+        tokens = np.flatnonzero(np.repeat(keep, packed.lengths))
+        if not keep.all():
+            index = torch.from_numpy(tokens).to(packed.device)
+            packed = PackedBatch(packed.items[index], packed.lengths[keep], packed.width, packed.device)
+        rows = np.flatnonzero(wanted[tokens])
+        return packed, tokens, torch.from_numpy(rows).to(packed.device)
+
+    def _wanted(self, packed: PackedBatch, places: Places) -> npt.NDArray[np.bool_]:
+        """bool ``[T]``: the tokens whose targets may be chosen items."""
+        if self.config.positions == "last":
+            return self.prefixes.last(places)
+        # A later window of a long history begins with less context than the model will ever have when it is asked.
+        within = np.arange(len(places)) - np.repeat(packed.starts, packed.lengths)
+        wanted: npt.NDArray[np.bool_] = (within >= min(_CONTEXT, packed.width) - 1) | (
+            self.prefixes.before(places) == within
+        )
+        return wanted
+
+    def _situation(self, policy: Scores, batch: Batch, targets: Tensor, places: Places) -> Situation:
+        count, width = len(targets), len(batch.classes)
+        rows, items = self.prefixes.past(places, self.config.horizon)
+        if self.negatives.mask_future:
+            more = self.prefixes.future(places)
+            rows, items = np.concatenate([rows, more[0]]), np.concatenate([items, more[1]])
+        dislikes = None
+        if self.dislikes is not None and self.negatives.strategy == "disliked":
+            users = self.prefixes.owners(places)
+            dislikes = self.classes(*self.dislikes.of_users(users), count, width)
+
+        dtype = torch.bfloat16 if self.negatives.precision == "bfloat16" else torch.float32
+
+        queries = policy.queries.detach()
+        table = policy.items.detach().index_select(0, batch.classes).to(dtype)
+        bias = policy.bias
+        if bias is not None:
+            classes = self.class_of[bias.items]
+            kept = classes >= 0
+            bias = Bias(bias.rows[kept], classes[kept], bias.values.detach()[kept].to(dtype))
+
+        def scores(part: slice) -> Tensor:
+            products = queries[part].to(dtype) @ table.T
+            if bias is not None:
+                ends = (part.start or 0, count if part.stop is None else part.stop)
+                edges = torch.tensor(ends, device=products.device)
+                first, last = torch.searchsorted(bias.rows, edges).tolist()
+                cells = (bias.rows[first:last] - edges[0], bias.items[first:last])
+                products.index_put_(cells, bias.values[first:last], accumulate=True)
+            return products
+
+        return Situation(
+            self.class_of[targets],
+            self.classes(rows, items, count, width),
+            batch.counts.index_select(0, batch.classes),
+            scores,
+            self.class_of[batch.targets],
+            dislikes,
+            batch.generator,
+            self._twins(targets, places, width),
+        )
+
+    def _twins(self, targets: Tensor, places: Places, width: int) -> RowSets | None:
+        """Near twins of each row's chosen item and, on request, of the newest items of its history."""
+        if self.twins is None:
+            return None
+        rows, items = np.arange(len(targets)), targets.cpu().numpy()
+        if self.twins.history:
+            newest = self.prefixes.newest(places, self.twins.history)
+            rows, items = np.concatenate([rows, newest[0]]), np.concatenate([items, newest[1]])
+        return self.classes(*self.twins.of_rows(rows, items), len(targets), width)
+
+    def classes(self, rows: npt.NDArray[np.int64], items: npt.NDArray[np.int64], count: int, width: int) -> RowSets:
+        """Sets of classes from (row, item) pairs; items that are no class are left out."""
+        device = self.class_of.device
+        classes = self.class_of[torch.from_numpy(items).to(device)]
+        known = classes >= 0
+        return RowSets.of(torch.from_numpy(rows).to(device)[known], classes[known], count, width)
+
+
+def sample_pairs(
+    drawer: PairDrawer, model: SequentialRanker, data: TrainingSequences, counts: Tensor
+) -> Iterator[Drawn]:
+    """The pairs of a few batches, drawn by a generator of their own.
+
+    Args:
+        counts: float ``[num_items + 1]``, training interactions, on the model's device.
+    """
+    device = model.device
+    classes = torch.nonzero(counts).squeeze(1)
+    generator = torch.Generator(device).manual_seed(data.seed)
+    for windows in islice(data.batches(0), _SAMPLE):
+        packed = PackedBatch.of(windows.inputs, data.max_length, device)
+        batch = Batch(torch.from_numpy(windows.targets).to(device), classes, counts, None, generator)
+        drawn = drawer.draw(model, packed, batch, windows.places)
+        if drawn is not None:
+            yield drawn
+
+
+def _clean(model: nn.Module, packed: PackedBatch, known: Scores | None) -> Scores:
+    """The scores in eval mode, with gradients if they are enabled.
+
+    Args:
+        known: scores in training mode, whose item vectors are taken over where they are the same.
+    """
+    ranker = getattr(model, "module", model)  # of a wrapper that several workers need
+    table = known.items if known is not None and ranker.fixed_items else None
+    was_training = model.training
+    model.eval()
+    # cuDNN has no backward for a recurrent network in eval mode; PyTorch's own kernels do.
+    with torch.backends.cudnn.flags(enabled=packed.device.type != "cuda"):
+        scores: Scores = model(packed, table)
+    model.train(was_training)
+    return scores

@@ -1,0 +1,92 @@
+"""One step of alignment: cross-entropy with dropout, and a preference loss on pairs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from palate.alignment.diagnostics import watch_pairs
+from palate.alignment.pairs import AlignConfig, Drawn, PairDrawer, Places
+from palate.alignment.random_state import RandomState
+from palate.alignment.reference import Reference
+from palate.features.hardness import Hardness
+from palate.objectives import Batch, Loss, Objective, Scores
+from palate.objectives.preference import Pairs, Preference
+from palate.rankers.packing import PackedBatch
+from palate.runs.workers import Gather
+from palate.training.step import ObjectiveStep
+
+
+class AlignStep:
+    """Makes the loss of a batch: see :class:`palate.alignment.pairs.AlignConfig`.
+
+    A difference between a policy under dropout and a clean reference would say more about the dropout than about
+    preferences: either both are clean, or both are under the same masks.
+
+    Args:
+        objective: the cross-entropy part.
+        preference: the preference part; None leaves it out.
+        pairs: draws them.
+        reference: frozen; objectives that need none are still watched against it.
+        hardness: a number a pair, for objectives that ask for it.
+        gather: joins a tensor over workers.
+    """
+
+    def __init__(
+        self,
+        config: AlignConfig,
+        objective: Objective,
+        preference: Preference | None,
+        pairs: PairDrawer,
+        reference: Reference | None,
+        hardness: Hardness | None = None,
+        gather: Gather | None = None,
+    ) -> None:
+        self.config, self.preference, self.pairs = config, preference, pairs
+        self.usual = ObjectiveStep(objective)
+        self.reference, self.hardness, self.gather = reference, hardness, gather
+
+    def __call__(self, model: nn.Module, packed: PackedBatch, batch: Batch, places: Places, number: int) -> Loss | None:
+        parts: list[Tensor] = []
+        facts: dict[str, float] = {}
+        preference = self.preference if self.config.weight else None
+        shared = preference is not None and self.config.dropout == "shared"
+        state = RandomState.of(packed.device) if shared else None
+        scores: Scores | None = model(packed) if shared or self.config.cross_entropy else None
+        if scores is not None and self.config.cross_entropy:
+            usual = self.usual.judge(scores, batch)
+            parts.append(self.config.cross_entropy * usual.value)
+            facts |= {"cross_entropy": float(usual.value.detach()), **usual.diagnostics}
+        if preference is not None:
+            drawn = self.pairs.draw(model, packed, batch, places, scores, shared)
+            if drawn is not None:
+                aligned = self._judge(preference, drawn, batch, state, number)
+                parts.append(self.config.weight * aligned.value)
+                facts |= {"preference": float(aligned.value.detach()), **aligned.diagnostics}
+        return Loss(torch.stack(parts).sum(), facts) if parts else None
+
+    def _judge(
+        self, preference: Preference, drawn: Drawn, batch: Batch, state: RandomState | None, number: int
+    ) -> Loss:
+        scores = drawn.policy.at(drawn.items)
+        watched = number % self.config.watch_every == 0
+        known = None
+        if self.reference is not None and (preference.needs_reference or watched):
+            known = self.reference.scores(drawn.packed, drawn.token_places, state).take(drawn.rows)
+        frozen = None if known is None or not preference.needs_reference else known.at(drawn.items)
+        pairs = Pairs(
+            scores[:, 0],
+            scores[:, 1:],
+            None if frozen is None else frozen[:, 0],
+            None if frozen is None else frozen[:, 1:],
+            drawn.rejected.valid,
+            None if self.hardness is None else self.hardness.of(drawn.items[:, 0], drawn.items[:, 1:]),
+            batch.generator,
+            **({} if self.gather is None else {"gather": self.gather}),
+        )
+        facts = {}
+        if watched:
+            facts = watch_pairs(preference, pairs, drawn, known, batch.classes, self.pairs.future(drawn, batch))
+        loss = preference(pairs)
+        rows_with_pairs = drawn.rejected.valid.any(1).sum().clamp_min(1)
+        return Loss(loss.losses.sum() / rows_with_pairs, {**loss.diagnostics, **facts})

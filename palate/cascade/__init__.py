@@ -1,0 +1,1 @@
+"""Cascades: a fast retriever proposes a few items, an expensive recommender orders them."""

@@ -1,0 +1,1 @@
+"""The commands of ``palate mllm``, and ``palate summarise``."""

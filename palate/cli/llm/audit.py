@@ -1,0 +1,98 @@
+"""``palate mllm audit``: does a model answer in words what its scores say?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palate.cli.shared.options import ConfigFile, JsonOutput, Seed
+from palate.errors import PalateError, suggest
+
+
+def audit(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run of a multimodal model.")],
+    dataset: Annotated[
+        Path | None, typer.Option(metavar="DATASET", help="The dataset, if it is no longer where the run met it.")
+    ] = None,
+    split: Annotated[str, typer.Option(metavar="{valid,test}", help="Whose targets are asked for.")] = "test",
+    users: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only N users, drawn by seed.")] = 100,
+    users_seed: Annotated[
+        int | None, typer.Option(min=0, metavar="SEED", help="Seed of the users drawn (default: --seed).")
+    ] = None,
+    negatives: Annotated[int, typer.Option(min=1, help="Sampled negatives a user.")] = 20,
+    candidates: Annotated[
+        str, typer.Option(metavar="{uniform,popularity}", help="How negatives are drawn.")
+    ] = "uniform",
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="How long an answer may be.")] = 24,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts answered at a time.")] = 8,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "cpu",
+    seed: Seed = 0,
+    json_: JsonOutput = False,
+    config: ConfigFile = None,
+) -> None:
+    """Ask a run's model in words, read its answers, and count those that cannot be used.
+
+    An answer that names nothing, two things, or something that was not offered is a miss.
+    """
+    import json
+
+    from palate.device import parse_device
+    from palate.evaluation.candidates import KINDS
+    from palate.evaluation.groups import RunGroup, open_dataset
+    from palate.evaluation.users import UserSample
+    from palate.mllm.backends.local import LocalBackend
+    from palate.mllm.diagnostics.audit_run import audit_run
+    from palate.mllm.recommender import MLLMRecommender
+    from palate.rankers.registry import load_recommender
+    from palate.runs.run import Run
+
+    if split not in ("valid", "test"):
+        raise PalateError(f"there is no split '{split}' to audit", suggest(split, ["valid", "test"]))
+    if candidates not in KINDS:
+        raise PalateError(f"--candidates {candidates}: no such way", suggest(candidates, KINDS))
+    device = parse_device(device)
+    opened = Run.open(run)
+    if opened.info["model"] != MLLMRecommender.name:
+        raise PalateError(
+            f"{run} is a run of '{opened.info['model']}', which does not speak", "Give one of `palate mllm`."
+        )
+    data = open_dataset([RunGroup(opened.name, (opened,))], dataset)
+    model = load_recommender(opened, device=device)
+    if not isinstance(model, MLLMRecommender):
+        raise PalateError(f"the model of {run} does not speak", "Give a run of `palate mllm`.")
+    report = audit_run(
+        model,
+        LocalBackend(model.model, batch_size=batch_size, thinking=False),
+        data,
+        split="test" if split == "test" else "valid",
+        users=None if users is None else UserSample(users, seed if users_seed is None else users_seed),
+        negatives=negatives,
+        kind="uniform" if candidates == "uniform" else "popularity",
+        seed=seed,
+        max_new_tokens=max_new_tokens,
+    )
+    facts = {"run": str(opened.folder), **report.to_json()}
+    if json_:
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    _show(opened.name, report)
+
+
+def _show(name: str, report: object) -> None:
+    from palate.console import Table, plain, print_table
+    from palate.mllm.diagnostics.audit_run import AuditReport
+
+    assert isinstance(report, AuditReport)
+    made = report.audit
+    counts = [[str(verdict), f"{count:,}", f"{count / made.answers:.1%}"] for verdict, count in made.counts.items()]
+    print_table(Table(f"{plain(name)}: {made.answers:,} answers ({made.task})", ["answer", "", "share"], counts))
+    figures = [[label, f"{one.mean:.4f} [{one.low:.4f}, {one.high:.4f}]"] for label, one in report.figures.items()]
+    print_table(Table(f"hit@1 over {len(made.hits):,} users", ["by", "hit@1 [95%]"], figures))
+    typer.echo(f"- {made.accuracy:.1%} of the answers are right; one that cannot be used is a miss.")
+    for verdict, texts in made.examples.items():
+        for text in texts:
+            typer.echo(f"- {verdict}: {plain(text)}")
+    for error in report.facts["errors"]:
+        typer.echo(f"- failed: {plain(error)}")

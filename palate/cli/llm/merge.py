@@ -1,0 +1,31 @@
+"""``palate mllm merge``: a fine-tuned or aligned model as one that needs no adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palate.cli.shared.options import ConfigFile
+
+
+def merge(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A finished run of `palate mllm sft` or `palate mllm align`.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the new model: --model DIR takes it.")],
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="{float32,bfloat16,float16}", help="Precision of the weights written (default: the run's)."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "cpu",
+    config: ConfigFile = None,
+) -> None:
+    """Write a run's language model with its adapters merged into the weights, in the layout of the hub."""
+    from palate.mllm.finetune.merge import FACTS, merge_run
+
+    made = merge_run(run, out, device=device, dtype=dtype)
+    typer.echo(f"Model: {made}  (made of: {made / FACTS}; next: palate mllm zero-shot DATASET --model {made})")

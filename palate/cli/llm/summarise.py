@@ -1,0 +1,233 @@
+"""``palate summarise``: have a model write of items, and of what users prefer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from palate.cli.llm.settings import TemplateKwargs
+from palate.cli.shared.options import ConfigFile, JsonOutput, Seed, split_fields
+from palate.errors import PalateError, suggest
+
+if TYPE_CHECKING:
+    from palate.mllm.backends.base import Backend
+
+summarise = typer.Typer(
+    name="summarise", help="Have a model describe items, and write down what users prefer.", no_args_is_help=True
+)
+
+DatasetFolder = Annotated[Path, typer.Argument(help="Dataset folder, as `palate prepare` makes it.")]
+BackendName = Annotated[
+    str, typer.Option("--backend", metavar="{embedded,local,openai}", help="Who writes: see the documentation.")
+]
+ModelName = Annotated[str | None, typer.Option(help="Hub name or folder (local), the server's name of it (openai).")]
+StoreName = Annotated[
+    str | None, typer.Option("--name", help="Name of the store; by default that of the model and what is written.")
+]
+Fields = Annotated[
+    str | None, typer.Option(metavar="genres,director", help="Text fields shown beside the title (default: all).")
+]
+Prompts = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of prompts in place of the built-in ones.")]
+NewTokens = Annotated[int, typer.Option(min=1, help="Longest text, in tokens.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Write at most so many new texts.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what is missing and what it would take, and stop.")]
+Temperature = Annotated[float, typer.Option(min=0, help="0: the likeliest words; above: drawn, by --seed.")]
+Attempts = Annotated[int | None, typer.Option(min=1, help="How often a refused or lost answer is asked for.")]
+Longest = Annotated[int | None, typer.Option(min=16, help="Shrink pictures to so many pixels a side.")]
+Device = Annotated[str | None, typer.Option(help="embedded, local: auto, cpu, cuda, cuda:1, mps.")]
+Dtype = Annotated[str | None, typer.Option(help="embedded, local: auto, float32, bfloat16, float16.")]
+Quantisation = Annotated[str | None, typer.Option(metavar="{8bit,4bit}", help="local: weights in fewer bits.")]
+Revision = Annotated[str | None, typer.Option(help="local: branch, tag or commit of a hub model.")]
+RemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="local: run code of a hub model.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="embedded, local: prompts at a time.")]
+BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="openai: the server, with its /v1.")]
+Concurrency = Annotated[int | None, typer.Option(min=1, help="openai: requests under way at a time.")]
+Timeout = Annotated[float | None, typer.Option(min=1, help="openai: seconds to wait for one answer.")]
+
+
+@summarise.command("items")
+def items(
+    dataset: DatasetFolder,
+    backend: BackendName = "embedded",
+    model: ModelName = None,
+    name: StoreName = None,
+    source: Annotated[
+        str, typer.Option(metavar="{picture,text,either}", help="What of an item is described; see the documentation.")
+    ] = "picture",
+    fields: Fields = None,
+    prompts: Prompts = None,
+    max_new_tokens: NewTokens = 120,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    temperature: Temperature = 0.0,
+    attempts: Attempts = None,
+    longest: Longest = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    quantisation: Quantisation = None,
+    revision: Revision = None,
+    trust_remote_code: RemoteCode = False,
+    chat_template_kwargs: TemplateKwargs = None,
+    batch_size: BatchSize = None,
+    base_url: BaseUrl = None,
+    concurrency: Concurrency = None,
+    timeout: Timeout = None,
+    seed: Seed = 0,
+    config: ConfigFile = None,
+    json_: JsonOutput = False,
+) -> None:
+    """Describe items: what their pictures show, or what their texts say.
+
+    Killed and started again it goes on where it was. Exit code 1: something could not be had, and it says what.
+    """
+    from palate.cli.llm.summarise_report import finish, show_plan
+    from palate.data.dataset import Dataset
+    from palate.mllm.prompts.items import Items
+    from palate.mllm.prompts.templates import Templates
+    from palate.mllm.summaries.items import ItemOptions, ItemWork
+    from palate.mllm.summaries.store import rows_by_key, slug, store_folder
+
+    options = ItemOptions.parse(
+        {"source": source, "max_new_tokens": max_new_tokens, "fields": split_fields(fields)},
+        where="palate summarise items",
+    )
+    data = Dataset.load(dataset)
+    templates = Templates.load(prompts)
+    folder = store_folder(dataset, "items", name or f"{slug(_model_name(backend, model))}-{source}")
+    opened = _open(
+        backend,
+        model,
+        temperature=temperature,
+        seed=seed,
+        attempts=attempts,
+        longest=longest,
+        device=device,
+        dtype=dtype,
+        quantisation=quantisation,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        chat_template_kwargs=chat_template_kwargs,
+        batch_size=batch_size,
+        base_url=base_url,
+        concurrency=concurrency,
+        timeout=timeout,
+    )
+    work = ItemWork(Items.of(data.catalogue, fields=options.fields), templates, options, opened.identity)
+    if dry_run:
+        texts = {key: row["text"] for key, row in rows_by_key(folder).items()}
+        show_plan(work.estimate(texts), folder, json_)
+        return
+    finish(work.write(folder, opened, limit=limit), json_)
+
+
+@summarise.command("users")
+def users(
+    dataset: DatasetFolder,
+    backend: BackendName = "embedded",
+    model: ModelName = None,
+    name: StoreName = None,
+    strategy: Annotated[
+        str, typer.Option(metavar="{recurrent,direct}", help="Block by block from the preference so far, or at once.")
+    ] = "recurrent",
+    block: Annotated[int, typer.Option(min=1, help="Items a step.")] = 3,
+    as_of: Annotated[
+        str, typer.Option(metavar="train,valid,test,now", help="Cut-offs: what came before them is read; now: all.")
+    ] = "train,valid,test",
+    cutoffs: Annotated[int, typer.Option(min=1, help="train: so many of the last training positions a user.")] = 3,
+    max_items: Annotated[int, typer.Option(min=0, help="At most so many of the last items are read; 0: all.")] = 18,
+    item_summaries: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Show these written item summaries beside the titles.")
+    ] = None,
+    sample: Annotated[int | None, typer.Option("--users", min=1, help="Only a sample of so many users.")] = None,
+    fields: Fields = None,
+    prompts: Prompts = None,
+    max_new_tokens: NewTokens = 120,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    temperature: Temperature = 0.0,
+    attempts: Attempts = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    quantisation: Quantisation = None,
+    revision: Revision = None,
+    trust_remote_code: RemoteCode = False,
+    chat_template_kwargs: TemplateKwargs = None,
+    batch_size: BatchSize = None,
+    base_url: BaseUrl = None,
+    concurrency: Concurrency = None,
+    timeout: Timeout = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the sample of users, and of drawn words.")] = 0,
+    config: ConfigFile = None,
+    json_: JsonOutput = False,
+) -> None:
+    """Write down what users prefer, from the items before a cut-off.
+
+    Killed and started again it goes on where it was. Exit code 1: something could not be had, and it says what.
+    """
+    from palate.cli.llm.summarise_report import finish, show_plan
+    from palate.data.dataset import Dataset
+    from palate.data.sample import sample_users
+    from palate.mllm.prompts.items import Items
+    from palate.mllm.prompts.summary_prompts import Writer
+    from palate.mllm.prompts.templates import Templates
+    from palate.mllm.summaries.chains import Chains, UserOptions
+    from palate.mllm.summaries.items import ItemSummaries
+    from palate.mllm.summaries.store import rows_by_key, slug, store_folder
+    from palate.mllm.summaries.users import UserWork, cut_offs
+
+    if strategy == "none":
+        raise PalateError("--strategy none writes nothing", "Train with --summary none; no summaries are needed.")
+    given: dict[str, Any] = {"strategy": strategy, "block": block}
+    given |= {"max_items": max_items, "max_new_tokens": max_new_tokens}
+    given["fields"] = split_fields(fields)
+    options = UserOptions.parse(given, where="palate summarise users")
+    data = Dataset.load(dataset)
+    chosen = None if sample is None else sample_users(data, sample, seed)
+    asked = cut_offs(data, [one.strip() for one in as_of.split(",") if one.strip()], chosen, cutoffs)
+    written = ItemSummaries.load(store_folder(dataset, "items", item_summaries)) if item_summaries else None
+    templates = Templates.load(prompts)
+    folder = store_folder(dataset, "users", name or f"{slug(_model_name(backend, model))}-{strategy}")
+    opened = _open(
+        backend,
+        model,
+        temperature=temperature,
+        seed=seed,
+        attempts=attempts,
+        device=device,
+        dtype=dtype,
+        quantisation=quantisation,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        chat_template_kwargs=chat_template_kwargs,
+        batch_size=batch_size,
+        base_url=base_url,
+        concurrency=concurrency,
+        timeout=timeout,
+    )
+    chains = Chains(Writer(Items.of(data.catalogue, written, options.fields), templates), options, opened.identity)
+    work = UserWork(chains, asked, data.user_ids.cast(str).to_list(), item_summaries)
+    if dry_run:
+        texts = {key: row["text"] for key, row in rows_by_key(folder).items()}
+        show_plan(work.estimate(texts), folder, json_)
+        return
+    finish(work.write(folder, opened, limit=limit), json_)
+
+
+def _model_name(backend: str, model: str | None) -> str:
+    """How a model is called in the name of a store: a folder by its own name."""
+    if model is None:
+        return backend
+    return Path(model).resolve().name if Path(model).is_dir() else model
+
+
+def _open(backend: str, model: str | None, **options: Any) -> Backend:
+    from palate.mllm.backends.open import BACKENDS, open_backend
+    from palate.mllm.lm.chat_template import read_kwargs
+
+    if backend not in BACKENDS:
+        raise PalateError(f"there is no backend named '{backend}'", suggest(backend, BACKENDS))
+    if options["chat_template_kwargs"] is not None:
+        options["chat_template_kwargs"] = read_kwargs(options["chat_template_kwargs"])
+    return open_backend(backend, model, **options)

@@ -1,0 +1,112 @@
+"""``palate mllm warm-up``: the embedded model learns what the catalogue's pictures show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from palate.cli.shared.options import ConfigFile, JsonOutput, Seed, Set, parse_assignments
+from palate.errors import PalateError, suggest
+
+_SECTIONS = ("caption", "trainer")
+
+
+def warm_up(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder made by `palate prepare`, with pictures.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the new model: --model DIR takes it.")],
+    model: Annotated[
+        str, typer.Option(metavar="{embedded,embedded-small}", help="Or a folder or hub name of the LLaVA family.")
+    ] = "embedded",
+    fields: Annotated[
+        str | None,
+        typer.Option(metavar="genres,category", help="Fields that captions say (default: those that items share)."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the items (default: 6).")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Items a step (default: 16).")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="At its peak (default: 2e-3).")] = None,
+    max_items: Annotated[int | None, typer.Option(min=10, help="A sample of so many items (default: 5000).")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(metavar="{auto,float32,bfloat16}", help="Precision of the weights that stay.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: torch's choice).")] = None,
+    seed: Seed = 0,
+    set_: Set = None,
+    json_: JsonOutput = False,
+    config: ConfigFile = None,
+) -> None:
+    """Teach the embedded model's projector to caption the catalogue's own pictures; nothing else changes.
+
+    Before this, pictures mean nothing to the embedded model. Items that are held out tell whether it looks: their
+    captions must be likelier with their own pictures than with others'.
+    """
+    import torch
+
+    from palate.data.dataset import Dataset
+    from palate.mllm.lm.loading import need_transformers
+    from palate.mllm.warmup.captions import CaptionConfig
+
+    need_transformers()
+    from palate.mllm.warmup.warm_up import WarmUpConfig
+    from palate.mllm.warmup.warm_up import warm_up as train
+
+    settings = parse_assignments(list(set_ or []))
+    for section in settings:
+        if section not in _SECTIONS:
+            raise PalateError(f"--set {section}...: there is no such section", suggest(section, _SECTIONS))
+    given: dict[str, dict[str, Any]] = {
+        "caption": {"fields": fields},
+        "trainer": {
+            "epochs": epochs,
+            "steps": steps,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "max_items": max_items,
+            "dtype": dtype,
+            "device": device,
+        },
+    }
+    for section, values in given.items():
+        told = {key: value for key, value in values.items() if value is not None}
+        settings[section] = {**settings.get(section, {}), **told}
+    if threads is not None:
+        torch.set_num_threads(threads)
+    facts = train(
+        Dataset.load(dataset),
+        out=out,
+        model=model,
+        seed=seed,
+        caption_config=CaptionConfig.parse(settings["caption"], where="--set caption"),
+        config=WarmUpConfig.parse(settings["trainer"], where="--set trainer"),
+        dataset_path=dataset,
+    )
+    _report(facts, out, json_)
+
+
+def _report(facts: dict[str, Any], out: Path, json_: bool) -> None:
+    import json
+
+    from palate.console import open_console, print_warning
+
+    if json_:
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    console = open_console(highlight=False, soft_wrap=True)
+    before, after = facts["held_out"]["before"], facts["held_out"]["after"]
+    told = facts["items"]["telling"]
+    console.print(f"Learnt, for example: {facts['example']}")
+    console.print(
+        f"Loss a token on {told} items never learnt from: {before['own_picture']:.3f} before, "
+        f"{after['own_picture']:.3f} after; with another item's picture {after['other_picture']:.3f}."
+    )
+    gap, error = after["gap"], after["gap_standard_error"]
+    console.print(
+        f"Its own picture makes a caption likelier by {gap:.3f} ± {1.96 * error:.3f} a token "
+        f"({after['own_is_likelier']:.0%} of the items; 50% is chance)."
+    )
+    if gap < 1.96 * error:
+        print_warning(console, "this is no proof that it looks at pictures: train longer, or on more items.")
+    console.print(f"Model: {out}  (next: palate mllm sft DATASET --model {out})")

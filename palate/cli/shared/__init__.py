@@ -1,0 +1,1 @@
+"""What several commands share: options, recipes, paths, and how a command ends."""

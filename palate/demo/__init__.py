@@ -1,0 +1,1 @@
+"""The demo: every stage of the library on a shop that is drawn here."""

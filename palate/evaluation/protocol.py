@@ -1,0 +1,143 @@
+"""How runs are judged: the options of ``palate evaluate``, checked once and used for every table and curve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from palate.data.dataset import Dataset
+from palate.device import parse_device
+from palate.errors import PalateError, suggest
+from palate.evaluation.candidates import KINDS, Candidates, Kind
+from palate.evaluation.compare import Group
+from palate.evaluation.evaluate import Protocol, Split, evaluate
+from palate.evaluation.groups import RunGroup, check_primary, evaluate_groups, measured_metrics
+from palate.evaluation.result import Result
+from palate.evaluation.users import UserSample
+from palate.rankers.registry import load_recommender
+from palate.recommender import Recommender
+from palate.runs.run import Run
+
+# Results of those runs that are too slow to be measured twice, by their folders.
+Slow = Callable[[Sequence[RunGroup], Split], Mapping[Path, Result]]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A protocol with its metrics; the attributes are those of :func:`palate.evaluation.evaluate.evaluate`."""
+
+    protocol: Protocol
+    exclude_seen: bool
+    metrics: list[str] | None
+    ks: list[int]
+    primary: str | None
+    candidates: Candidates | Kind
+    negatives: int
+    device: str
+    seed: int
+    users: UserSample | None = None
+
+    @classmethod
+    def parse(cls, given: Mapping[str, Any]) -> Measure:
+        """Read the options' values, as the command line has them.
+
+        Raises:
+            PalateError: a value that means nothing, or a file of candidates that is not there.
+        """
+        if given.get("retriever"):
+            raise PalateError(
+                "a comparison has no cascades", "Leave out 'retriever'; `palate evaluate` takes it with finished runs."
+            )
+        protocol, candidates, metrics = given["protocol"], given["candidates"], given["metrics"]
+        if protocol not in ("full", "sampled"):
+            raise PalateError(f"there is no protocol '{protocol}'", suggest(protocol, ["full", "sampled"]))
+        device = parse_device(given["device"])
+        made: Candidates | Kind
+        if candidates in KINDS:
+            made = "uniform" if candidates == "uniform" else "popularity"
+        elif protocol == "sampled" and candidates.endswith(".npz"):
+            made = Candidates.load(candidates)
+        else:
+            raise PalateError(
+                f"--candidates {candidates}: no such way", "Choose uniform, popularity or a file ending .npz."
+            )
+        names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
+        ks = _numbers(str(given["ks"]))
+        kind: Protocol = "full" if protocol == "full" else "sampled"
+        check_primary(given["primary"], names, kind, ks)
+        return cls(
+            protocol=kind,
+            exclude_seen=given["exclude_seen"],
+            metrics=names,
+            ks=ks,
+            primary=given["primary"],
+            candidates=made,
+            negatives=given["negatives"],
+            device=device,
+            seed=given["seed"],
+            users=_sample(given),
+        )
+
+    def evaluate(
+        self, groups: Sequence[RunGroup], dataset: Dataset, split: Split, known: Mapping[Path, Result] | None = None
+    ) -> list[Group]:
+        """Every run of every group on identical cases; ``known``: results that are there, by the folders of runs."""
+        return evaluate_groups(
+            groups,
+            dataset,
+            lambda run: load_recommender(run, device=self.device),
+            split=split,
+            protocol=self.protocol,
+            exclude_seen=self.exclude_seen,
+            metrics=self.metrics,
+            ks=self.ks,
+            primary=self.primary,
+            candidates=self.candidates,
+            negatives=self.negatives,
+            seed=self.seed,
+            users=self.users,
+            known=known,
+        )
+
+    def measured(self) -> list[str]:
+        """Names of the figures a user, such as ``ndcg@10``."""
+        return measured_metrics(self.metrics, self.protocol, sorted(set(self.ks)))
+
+    def one(
+        self, recommender: Recommender, dataset: Dataset, split: Split, *, run: Run, description: str | None = None
+    ) -> Result:
+        """One recommender, judged in the same way."""
+        return evaluate(
+            recommender,
+            dataset,
+            split=split,
+            protocol=self.protocol,
+            exclude_seen=self.exclude_seen,
+            metrics=self.metrics,
+            ks=self.ks,
+            candidates=self.candidates,
+            negatives=self.negatives,
+            seed=self.seed,
+            users=self.users,
+            run=run,
+            description=description,
+        )
+
+
+def _sample(given: Mapping[str, Any]) -> UserSample | None:
+    users, seed = given.get("users"), given.get("users_seed")
+    if users is None:
+        if seed is not None:
+            raise PalateError("--users-seed draws nobody without --users", "Give --users N.")
+        return None
+    return UserSample(users, given["seed"] if seed is None else seed)
+
+
+def _numbers(text: str) -> list[int]:
+    """``"5,10"`` -> ``[5, 10]``."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise PalateError(f"--ks {text}: not a list of cut-offs", "Give numbers of at least 1, such as --ks 5,10,20.")
+    return [int(part) for part in parts]

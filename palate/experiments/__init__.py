@@ -1,0 +1,1 @@
+"""Experiments: recipes, searches and comparisons, each run in a process of its own."""

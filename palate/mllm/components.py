@@ -1,0 +1,232 @@
+"""A language model, its prompts and what they say, opened together and checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from palate.config import Config
+from palate.data.dataset import Dataset
+from palate.errors import PalateError
+from palate.mllm.lm.chat_model import ChatModel
+from palate.mllm.lm.chat_template import TemplateKwargs
+from palate.mllm.lm.loading import open_model
+from palate.mllm.prompts.chat import Chat, Picture
+from palate.mllm.prompts.items import Items
+from palate.mllm.prompts.prompter import LETTERS, NO, YES, Prompter, PromptOptions
+from palate.mllm.prompts.templates import Templates
+from palate.mllm.recommender import BaseModel, MLLMConfig, MLLMRecommender
+from palate.mllm.scoring.scorer import Scorer
+from palate.mllm.summaries.items import ItemSummaries
+from palate.mllm.summaries.preferences import Preferences
+from palate.mllm.summaries.store import store_folder
+
+
+class ModelOptions(Config):
+    """Which language model, and how it is held in memory.
+
+    Attributes:
+        name: ``embedded``, ``embedded-small``, a hub name or a folder.
+        dtype: of its weights, as :func:`palate.mllm.lm.loading.open_model` reads it.
+        quantisation: None, ``8bit`` or ``4bit``.
+        revision: of the hub.
+        trust_remote_code: run code that comes with the model.
+        chat_template_kwargs: further variables of its chat template, such as ``{"enable_thinking": False}``.
+    """
+
+    name: str
+    dtype: str = "auto"
+    quantisation: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+    chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a recommender is made of.
+
+    Attributes:
+        model: the language model.
+        prompter: its prompts.
+        preferences: of users, where the prompt shows them.
+        config: all of it as a run keeps it.
+        facts: for ``run.json``.
+    """
+
+    model: ChatModel
+    prompter: Prompter
+    preferences: Preferences | None
+    config: MLLMConfig
+    facts: dict[str, Any]
+
+    def recommender(self) -> MLLMRecommender:
+        return MLLMRecommender(self.model, self.prompter, self.preferences, self.config)
+
+
+def open_parts(
+    dataset: Dataset,
+    model: ModelOptions,
+    prompt: PromptOptions,
+    *,
+    device: str = "cpu",
+    prompts: Path | None = None,
+    dataset_path: Path | str | None = None,
+    summaries: str | None = None,
+    item_summaries: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Opened:
+    """Open everything; what is quickly refused is refused before the model is loaded.
+
+    Args:
+        prompts: folder of a user's own templates.
+        dataset_path: the dataset's folder, where summaries lie.
+        summaries: name of the store of user summaries, for prompts that show one.
+        item_summaries: name of the store of item summaries that prompts show.
+        settings: more of :class:`~palate.mllm.recommender.MLLMConfig`: rotations, rows.
+
+    Raises:
+        PalateError: options that do not go together, summaries that are not there, no such model, one without eyes
+            that is to see pictures.
+    """
+    _check_blind(prompt)
+    if prompt.item_summaries and item_summaries is None:
+        raise PalateError(
+            "prompt.item_summaries is set, and no store is named",
+            "Give --item-summaries NAME (`palate summarise items --name`) instead.",
+        )
+    templates = Templates.load(prompts)
+    folder = _summaries_folder(dataset_path, summaries or item_summaries)
+    preferences = _preferences(dataset, prompt, folder, summaries, templates)
+    items = _items(dataset, prompt, preferences, folder, summaries, item_summaries)
+    prompt = prompt.model_copy(update={"item_summaries": item_summaries is not None})
+    if prompt.images != "none" and dataset.catalogue.frame["image"].null_count() == len(dataset.catalogue):
+        raise PalateError("the prompt shows pictures, and the catalogue has none", "Use --images none.")
+    chat = open_model(
+        model.name,
+        device=device,
+        dtype=model.dtype,
+        quantisation=model.quantisation,
+        revision=model.revision,
+        trust_remote_code=model.trust_remote_code,
+        chat_template_kwargs=model.chat_template_kwargs,
+    )
+    if prompt.images != "none" and not chat.sees:
+        raise PalateError(
+            f"the prompt shows pictures, and '{model.name}' ({chat.family}) is read as a text model, which takes none",
+            "Use --images none, or choose an image-text-to-text model (docs/mllm-models.md).",
+        )
+    _try_out(chat, prompt)
+    base = BaseModel(
+        # A folder is found again from wherever the run is used.
+        name=str(Path(model.name).resolve()) if Path(model.name).is_dir() else model.name,
+        fingerprint=chat.fingerprint,
+        dtype=str(chat.core.dtype).removeprefix("torch."),
+        quantisation=model.quantisation,
+        revision=model.revision,
+        trust_remote_code=model.trust_remote_code,
+        chat_template_kwargs=model.chat_template_kwargs,
+    )
+    config = MLLMConfig.parse({"base": base, "prompt": prompt, **(settings or {})}, where="settings [scoring]")
+    facts = {
+        "prompts": {
+            name: templates.fingerprint(name)
+            for name in ((f"{prompt.task}-blind",) if prompt.blind else (prompt.task,))
+        },
+        "items": items.fingerprint,
+        "summaries": None if preferences is None else summaries,
+        "item_summaries": item_summaries,
+    }
+    return Opened(chat, Prompter(items, prompt, templates), preferences, config, facts)
+
+
+def _try_out(model: ChatModel, prompt: PromptOptions) -> None:
+    """Score two small prompts: a model that fails at that fails before there is a run."""
+    blank, question = Picture(None), "Answer in one word."
+    pictures = {"none": 0, "candidate": 1}.get(prompt.images, 2)
+    answers = (YES, NO) if prompt.task == "yes-no" else LETTERS[:2]
+    chats = [Chat((question,)), Chat((*[blank] * pictures, question))]
+    Scorer(model, reuse=False).logits(chats, answers)
+
+
+def _check_blind(prompt: PromptOptions) -> None:
+    """Refuse the control with options of the history, of which it shows nothing."""
+    if not prompt.blind:
+        return
+    remedies = {
+        "--summary": (prompt.summary != "none", "use --summary none"),
+        "--history-items": (prompt.history_items is not None, "leave it out"),
+        "--history-text": (prompt.history_text != "title", "use --history-text title"),
+        f"--images {prompt.images}": (
+            prompt.images in ("history", "both"),
+            f"use --images {'candidate' if prompt.images == 'both' else 'none'}",
+        ),
+    }
+    for option, (given, remedy) in remedies.items():
+        if given:
+            raise PalateError(f"--blind shows nothing of the user, and {option} is given", f"With --blind, {remedy}.")
+
+
+def _summaries_folder(dataset_path: Path | str | None, name: str | None) -> Path:
+    if dataset_path is None and name is not None:
+        raise PalateError(
+            f"summaries '{name}' lie in a dataset's folder, and none is given", "Give the dataset's path."
+        )
+    return Path(dataset_path or ".")
+
+
+def _preferences(
+    dataset: Dataset, prompt: PromptOptions, folder: Path, name: str | None, templates: Templates
+) -> Preferences | None:
+    wanted = prompt.summary != "none" and not prompt.blind
+    if wanted and name is None:
+        raise PalateError(
+            f"the prompt shows a {prompt.summary} summary of the user, and no store is named",
+            "Write one with `palate summarise users`, and give its name as --summaries.",
+        )
+    if name is None or prompt.blind:
+        return None
+    if not wanted:
+        raise PalateError(
+            "--summaries is given, and the prompt shows no summary", "Give --summary recurrent or direct."
+        )
+    preferences = Preferences.open(folder, name, dataset.catalogue, templates)
+    if preferences.options.strategy != prompt.summary:
+        raise PalateError(
+            f"the summaries '{name}' are {preferences.options.strategy}, not {prompt.summary}",
+            f"Use --summary {preferences.options.strategy}, or name another store.",
+        )
+    return preferences
+
+
+def _items(
+    dataset: Dataset,
+    prompt: PromptOptions,
+    preferences: Preferences | None,
+    folder: Path,
+    name: str | None,
+    item_summaries: str | None,
+) -> Items:
+    """What prompts say of items: with preferences, exactly what these were written from."""
+    if preferences is None:
+        written = ItemSummaries.load(store_folder(folder, "items", item_summaries)) if item_summaries else None
+        return Items.of(dataset.catalogue, written, prompt.fields)
+    if prompt.fields is not None and prompt.fields != preferences.options.fields:
+        read = ",".join(preferences.options.fields or ()) or "all text"
+        raise PalateError(
+            f"the preferences '{name}' were written from {read} of the items, not from {','.join(prompt.fields)}",
+            "Leave --fields out: prompts then show what the preferences were written from.",
+        )
+    shown = preferences.made.get("item_summaries")
+    if item_summaries is not None and item_summaries != shown:
+        raise PalateError(
+            f"the preferences '{name}' were written with "
+            + (f"the item summaries '{shown}'" if shown else "no item summaries")
+            + f", not with '{item_summaries}'",
+            "Name the same store, or leave --item-summaries out.",
+        )
+    return preferences.items

@@ -1,0 +1,1 @@
+"""Diagnostics of language models: the audit of answers in words, and the modality probe."""

@@ -1,0 +1,192 @@
+"""Fine-tuning on the answers that are allowed, weighed against each other: what scoring compares, and nothing else.
+
+The other loss (:mod:`palate.mllm.finetune.token_loss`) weighs an answer against all words there are, and a model that
+would rather say something else first learns to say Yes or No at all. This one is the cross-entropy of the right answer
+among ``logit_yes, logit_no`` (or the letters of ``choose``): for ``yes-no``, ``softplus(-s)`` of a target and
+``softplus(s)`` of another item, ``s`` being the score of MLLM-MSR (arXiv 2408.09698). It needs no tokens of an answer,
+so that the prompts of a case, which differ in their candidate only, can be packed into one row
+(:mod:`palate.mllm.scoring.packed`).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from palate.errors import PalateError
+from palate.mllm.finetune.examples import Examples
+from palate.mllm.finetune.token_loss import answer_trainer
+from palate.mllm.lm.chat_model import ChatModel
+from palate.mllm.lm.failures import brief, in_one_sentence
+from palate.mllm.scoring.agreement import apart
+from palate.mllm.scoring.head import option_logits
+from palate.mllm.scoring.image_cache import Eyes
+from palate.mllm.scoring.packed import pack, takes_masks, unpacked
+from palate.mllm.scoring.prefix import Shared, share
+from palate.mllm.scoring.scorer import Scorer
+
+# What a batch says of itself beside the model's arguments.
+_OWN = ("ends", "labels", "shift_labels", "read")
+
+
+class CaseCollator:
+    """Numbers of cases become tensors: the model's arguments, where prompts end, and which answer is right.
+
+    Args:
+        packed: the prompts of a case as one row.
+    """
+
+    def __init__(self, model: ChatModel, examples: Examples, packed: bool) -> None:
+        self.model, self.examples = model, examples
+        self.packed, self.lay_out = packed, pack if packed else unpacked
+        self.dtype = model.core.dtype
+
+    def __call__(self, rows: Sequence[Mapping[str, int]]) -> dict[str, Tensor]:
+        """``ends`` int64 ``[B, prompts]``; ``labels`` likewise, the place of the right answer among those allowed.
+
+        ``shift_labels`` is ``labels`` again, in the word by which Trainer counts what a step learns from.
+        """
+        cases = [self.examples.case(int(row["row"])) for row in rows]
+        shared = [share(self.model, chats) for chats, _ in cases]
+        batch, ends = self.lay_out(self.model, shared)
+        labels = torch.tensor([right for _, right in cases]).view(ends.shape)
+        read = torch.tensor(sum(self._read(one) for one in shared))
+        # Pictures come in fp32 from every processor; not every vision tower casts them itself.
+        cast = {
+            name: value.to(self.dtype) if torch.is_floating_point(value) else value for name, value in batch.items()
+        }
+        return {**cast, "ends": ends, "labels": labels, "shift_labels": labels, "read": read}
+
+    def _read(self, case: Shared) -> int:
+        """Tokens of a case that go through the model."""
+        return len(case.prefix) + sum(map(len, case.rests)) if self.packed else sum(map(len, case.wholes))
+
+
+def arguments(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """What of a batch goes to the model."""
+    return {key: value.to(device) for key, value in batch.items() if key not in _OWN}
+
+
+def logits_of(model: Any, chat_model: ChatModel, inputs: Mapping[str, Any], ends: Tensor, tokens: Tensor) -> Tensor:
+    """Logits of the allowed answers after each prompt of a batch, with gradients: float32 ``[B, prompts, answers]``.
+
+    Args:
+        model: what is called: ``chat_model``'s, or a wrapper around it (distributed training).
+        inputs: the model's arguments.
+        ends: int64 ``[B, prompts]``, the last token of each prompt.
+        tokens: int64 ``[answers]``, the first token of each answer.
+    """
+    return option_logits(chat_model, {**inputs, "use_cache": False}, ends, tokens, run=model)[0]
+
+
+def can_pack(model: ChatModel, examples: Examples) -> bool:
+    """Whether packed prompts score as they do on their own; warns where they should and do not.
+
+    Tried on a few cases: the first, the longest (attention of some families reaches so far and no further), and one
+    with pictures (that of others differs there).
+
+    Raises:
+        PalateError: the model answers in training otherwise than in scoring, packed or not.
+    """
+    cases = _telling(examples)
+    why = ""
+    if takes_masks(model):
+        try:
+            compared = [_apart(model, examples, case, packed=True) for case in cases]
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # masks and positions of families that are not laid out for it raise what they like
+            why = f" ({brief(error)})"
+        else:
+            if all(found <= allowed for found, allowed in compared):
+                return True
+            why = f" ({max(found for found, _ in compared):.3g})"
+    for case in cases:
+        with in_one_sentence(model):
+            found, allowed = _apart(model, examples, case, packed=False)
+        if not found <= allowed:  # nor if it is no number
+            raise PalateError(
+                f"'{model.name}' ({model.family}) answers otherwise in training than when it is asked ({found:.3g})",
+                "Use --loss tokens, or a model of a family that is tested (docs/mllm-models.md).",
+            )
+    if why:
+        warnings.warn(
+            f"'{model.name}' ({model.family}) answers differently{why} where prompts are packed; each is read on its "
+            "own instead, which is slower.",
+            stacklevel=2,
+        )
+    return False
+
+
+def _telling(examples: Examples) -> list[int]:
+    sizes, each = examples.sizes(), examples.each
+    longest = max(range(len(sizes)), key=sizes.__getitem__) // each
+    cases = range(len(sizes) // each)
+    pictured = next((case for case in cases if any(chat.pictures for chat in examples.case(case)[0])), 0)
+    return sorted({0, longest, pictured})
+
+
+def _apart(model: ChatModel, examples: Examples, case: int, *, packed: bool) -> tuple[float, float]:
+    """How far training's logits of a case lie from the scorer's, and how far they may."""
+    chats, answers = examples.case(case)[0], examples.answers
+    tokens = model.first_tokens(chats[0], answers)
+
+    def naive(rows: int) -> Tensor:
+        return Scorer(model, rows=rows, reuse=False).logits(chats, answers)
+
+    def found() -> Tensor:
+        batch = CaseCollator(model, examples, packed)([{"row": case}])
+        logits = logits_of(model.model, model, arguments(batch, model.device), batch["ends"], tokens)
+        return logits.reshape(len(chats), -1).cpu()
+
+    training = model.model.training
+    model.model.eval()
+    try:
+        with torch.inference_mode():
+            return apart(model, plain=lambda: naive(32), short=found, again=lambda: naive(1))
+    finally:
+        model.model.train(training)
+
+
+@cache
+def option_trainer() -> type[Any]:
+    """The trainer's class (TRL takes seconds to import)."""
+
+    class OptionTrainer(answer_trainer()):  # type: ignore[misc,unused-ignore]
+        """The same sampler and the same counts; another loss.
+
+        Attributes:
+            learnt: ``[3]``: summed loss, prompts and tokens read since it was last emptied.
+        """
+
+        def __init__(self, *args: Any, chat_model: ChatModel, tokens: Tensor, remember: bool, **kwargs: Any) -> None:
+            """``remember``: the features of pictures stay what they are; look at each only once."""
+            super().__init__(*args, **kwargs)
+            self.chat_model, self.tokens, self.remember = chat_model, tokens, remember
+            self.eyes: Eyes | None = None
+
+        def answers_to(self, model: Any, batch: Mapping[str, Any]) -> Tensor:
+            """Logits of the allowed answers: float32 ``[B, prompts, answers]``."""
+            inputs = arguments(batch, self.args.device)
+            if self.remember:
+                self.eyes = self.eyes or Eyes(self.chat_model)
+                inputs = self.eyes.look(inputs)
+            return logits_of(model, self.chat_model, inputs, batch["ends"], self.tokens)
+
+        def compute_loss(
+            self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            logits, right = self.answers_to(model, inputs), inputs["labels"]
+            total = cross_entropy(logits.flatten(0, 1), right.flatten(), reduction="sum")
+            self._count(total.detach(), right.numel(), inputs["read"])
+            loss = total / (right.numel() if num_items_in_batch is None else num_items_in_batch)
+            loss = loss * self._workers(num_items_in_batch)
+            return (loss, logits) if return_outputs else loss
+
+    return OptionTrainer

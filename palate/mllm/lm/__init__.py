@@ -1,0 +1,1 @@
+"""Language models: loading, chat templates, processors, and the embedded one."""

@@ -1,0 +1,1 @@
+"""Prompts: chats made from templates, and text of unknown origin made harmless."""

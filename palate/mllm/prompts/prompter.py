@@ -1,0 +1,165 @@
+"""The Prompter: a user's history and a candidate become the chat that a model is trained and scored on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from string import ascii_uppercase
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from palate.config import Config
+from palate.errors import PalateError
+from palate.mllm.prompts.chat import Chat, Picture
+from palate.mllm.prompts.items import Items
+from palate.mllm.prompts.sanitise import quoted, sanitise_summary
+from palate.mllm.prompts.templates import Part, Templates
+
+YES, NO = "Yes", "No"
+LETTERS = ascii_uppercase
+NO_PICTURE = "no picture"
+_LISTED = 10
+
+
+class PromptOptions(Config):
+    """What a prompt shows.
+
+    Attributes:
+        task: one candidate to say yes or no to, or lettered candidates to choose from.
+        summary: which written preference stands for the history; ``none``: the history itself.
+        history_items: the last so many items are listed by title; None: 10 without a summary, 0 with one (and no fewer
+            than ``history_images`` where pictures of the history are shown).
+        blind: neither history nor summary: the control that any use of the history must beat.
+        images: whose pictures are shown.
+        history_images: so many of the last listed items come with their picture.
+        missing_image: an item without a picture, or with one that cannot be opened, is said to have none (``omit``), or
+            a grey square stands for it (``blank``). It is never another item's picture.
+        item_text: of a candidate, the title or all its text.
+        history_text: the same of the listed items of the history.
+        item_summaries: add what a model wrote of the candidate.
+        fields: with ``full`` texts: these fields of the catalogue; None: all text.
+    """
+
+    task: Literal["yes-no", "choose"] = "yes-no"
+    summary: Literal["none", "direct", "recurrent"] = "none"
+    history_items: int | None = Field(default=None, ge=0)
+    blind: bool = False
+    images: Literal["none", "candidate", "history", "both"] = "none"
+    history_images: int = Field(default=3, ge=1)
+    missing_image: Literal["omit", "blank"] = "omit"
+    item_text: Literal["title", "full"] = "title"
+    history_text: Literal["title", "full"] = "title"
+    item_summaries: bool = False
+    fields: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _room_for_pictures(self) -> PromptOptions:
+        if self.history_items == 0 and self.images in ("history", "both") and not self.blind:
+            raise ValueError("history_items is 0, which leaves no place for pictures of the history")
+        return self
+
+    @property
+    def listed(self) -> int:
+        """How many items of the history are listed."""
+        if self.blind:
+            return 0
+        if self.history_items is not None:
+            return self.history_items
+        default = _LISTED if self.summary == "none" else 0
+        return max(default, self.history_images) if self.images in ("history", "both") else default
+
+
+class Prompter:
+    """Makes chats. Those of one user are the same up to the first word of the candidate.
+
+    Args:
+        items: what may be said of items.
+        options: what is shown.
+        templates: in which words.
+        candidates: what may be said of candidates, where that is not what is said of the history's items.
+
+    Raises:
+        PalateError: pictures are to be shown, and the folder that the items' pictures lay in is gone.
+    """
+
+    def __init__(
+        self, items: Items, options: PromptOptions, templates: Templates, candidates: Items | None = None
+    ) -> None:
+        if options.images != "none" and items.pictured and not items.root.is_dir():
+            raise PalateError(f"the folder of the pictures {items.root} is gone", "Bring it back to where it was.")
+        self.items, self.options, self.templates = items, options, templates
+        self.candidates = items if candidates is None else candidates
+
+    def yes_no(self, history: Sequence[int], candidate: int, preference: str | None = None) -> Chat:
+        """The question whether a user likes ``candidate``, to be answered :data:`YES` or :data:`NO`.
+
+        Args:
+            history: item indices, oldest first, of items before the candidate only.
+            preference: the summary of that history, where the options want one.
+
+        Raises:
+            PalateError: an unknown item, a history without the summary that the options want, or one they do not want.
+        """
+        shown = self._candidate(candidate)
+        if self.options.blind:
+            return self.templates.chat("yes-no-blind", candidate=shown)
+        return self.templates.chat("yes-no", candidate=shown, **self._user(history, preference))
+
+    def choose(self, history: Sequence[int], candidates: Sequence[int], preference: str | None = None) -> Chat:
+        """The question which of ``candidates`` a user likes best, to be answered by a letter of :data:`LETTERS`.
+
+        Raises:
+            PalateError: as in :meth:`yes_no`; no candidate, or more than there are letters.
+        """
+        if not 1 <= len(candidates) <= len(LETTERS):
+            raise PalateError(f"{len(candidates)} candidates cannot be lettered", f"Give 1 to {len(LETTERS)}.")
+        shown: list[Part] = []
+        for letter, candidate in zip(LETTERS, candidates, strict=False):
+            shown += ["\n" if shown else "", f"{letter}. ", *self._candidate(candidate)]
+        if self.options.blind:
+            return self.templates.chat("choose-blind", candidates=shown)
+        return self.templates.chat("choose", candidates=shown, **self._user(history, preference))
+
+    def _user(self, history: Sequence[int], preference: str | None) -> dict[str, str | list[Part]]:
+        """The holes that depend on the user."""
+        wanted = self.options.summary != "none"
+        if wanted and history and not preference:
+            raise PalateError(
+                f"the prompt wants a {self.options.summary} summary of the history, and there is none",
+                "Write it with: palate summarise users.",
+            )
+        if preference and not wanted:
+            raise PalateError("a summary of the history is given, and the prompt shows none", "Set summary.")
+        text = sanitise_summary(preference or "")
+        return {"preference": quoted(text) if text else "", "history": self._history(history)}
+
+    def _history(self, history: Sequence[int]) -> list[Part]:
+        """The last items, oldest first, one a line, the last few with their pictures."""
+        listed = list(history)[max(0, len(history) - self.options.listed) :]
+        pictured = self.options.history_images if self.options.images in ("history", "both") else 0
+        parts: list[Part] = []
+        for number, item in enumerate(listed):
+            parts += ["\n" if parts else "", f"- {quoted(self.items.title(item))}"]
+            if self.options.history_text == "full" and self.items.text(item):
+                parts.append(f": {quoted(self.items.text(item))}")
+            if number >= len(listed) - pictured:
+                picture = self._picture(self.items, item)
+                parts += [" ", picture] if isinstance(picture, Picture) else [f" ({picture})"]
+        return parts
+
+    def _candidate(self, item: int) -> list[Part]:
+        options, items = self.options, self.candidates
+        parts: list[Part] = [quoted(items.title(item))]
+        if options.item_text == "full" and items.text(item):
+            parts.append(f"\nText: {quoted(items.text(item))}")
+        if options.item_summaries and items.summary(item):
+            parts.append(f"\nDescription: {quoted(items.summary(item))}")
+        if options.images in ("candidate", "both"):
+            parts += ["\nPicture: ", self._picture(items, item)]
+        return parts
+
+    def _picture(self, items: Items, item: int) -> Part:
+        picture = items.picture(item)
+        if picture is None:
+            return Picture(None) if self.options.missing_image == "blank" else NO_PICTURE
+        return picture

@@ -1,0 +1,1 @@
+"""Warm-up: a projector learns to caption the catalogue's own pictures."""

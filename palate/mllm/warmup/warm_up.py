@@ -1,0 +1,166 @@
+"""Warm-up: the projector of a LLaVA model learns to caption the catalogue's own pictures, all else stays as it is.
+
+The first stage of LLaVA's training (Liu et al. 2023, arXiv 2304.08485, section 4.2), on the catalogue at hand. The
+tower is frozen, so every picture is looked at once. Items that were held out tell whether the model looks: their
+captions must be likelier with their own pictures than with others'.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from palate.data.dataset import Dataset
+from palate.errors import PalateError
+from palate.mllm.lm.chat_model import ChatModel
+from palate.mllm.lm.loading import open_model
+from palate.mllm.prompts.chat import Picture
+from palate.mllm.prompts.items import Items
+from palate.mllm.scoring.image_cache import FAMILIES
+from palate.mllm.warmup.captions import CaptionConfig, answer_parts, caption, caption_fields, question
+from palate.mllm.warmup.training import LEAST_ITEMS, ProjectorTraining, Shown, WarmUpConfig
+from palate.progress import track
+from palate.runs.run import environment
+from palate.storage.files import atomic_folder, digest, write_json
+from palate.storage.leftovers import remove
+from palate.storage.lock import alone
+
+__all__ = ["FACTS", "WarmUpConfig", "warm_up"]
+
+FACTS = "warm-up.json"
+
+
+def warm_up(
+    dataset: Dataset,
+    *,
+    out: Path | str,
+    model: str = "embedded",
+    seed: int = 0,
+    caption_config: CaptionConfig | None = None,
+    config: WarmUpConfig | None = None,
+    dataset_path: Path | str | None = None,
+) -> dict[str, Any]:
+    """Train the projector and save the model, as transformers saves it, with ``warm-up.json`` beside it.
+
+    Interrupted and called again with the same arguments it goes on where it was (a hidden folder beside ``out``).
+
+    Args:
+        out: a new folder; ``open_model(out)`` loads it.
+        model: ``embedded``, ``embedded-small``, or another model of the LLaVA family.
+
+    Returns:
+        The facts in ``warm-up.json``: options, data, losses by epoch, what held-out items say.
+
+    Raises:
+        PalateError: ``out`` is no new folder, another family, too few pictures, a loss that is not finite.
+    """
+    config, says = config or WarmUpConfig(), caption_config or CaptionConfig()
+    started = time.perf_counter()
+    out = Path(out)
+    if not out.name:  # "." or "/"
+        raise PalateError(f"'{out}' is no name of a new folder", "Give one, such as --out models/shop.")
+    with _checkpoint(out) as checkpoint, atomic_folder(out) as folder:
+        chat = open_model(model, device=config.device, dtype=config.dtype)
+        if chat.family not in FAMILIES or not hasattr(chat.core.model, "multi_modal_projector"):
+            raise PalateError(
+                f"'{model}' ({chat.family}) has no projector to warm up", "Choose embedded or embedded-small."
+            )
+        rng = np.random.default_rng(seed)
+        fields = caption_fields(dataset.catalogue, says)
+        items = Items.of(dataset.catalogue, fields=fields)
+        captions = _captions(items, says, config.max_items, rng)
+        rendered, prompt = question(chat)
+        shown = _look(chat, rendered, captions, items)
+        held_out = max(4, round(config.held_out * len(shown)))
+        order = rng.permutation(len(shown))
+        chosen_by, told_by, train = order[: held_out // 2], order[held_out // 2 : held_out], order[held_out:]
+        if not len(train):
+            raise PalateError("every item is held out, none is left to learn from", "Lower trainer.held_out.")
+        facts: dict[str, Any] = {
+            "base": {"name": model, "fingerprint": chat.fingerprint},
+            "seed": seed,
+            "options": {"caption": says.model_dump(), "trainer": config.model_dump()},
+            "fields": fields,
+            "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+        }
+        training = ProjectorTraining(chat, prompt, shown, config, seed)
+        training.start(train)
+        before = training.compare(told_by)
+        rows = training.run(train, chosen_by, checkpoint, digest(json.dumps(facts, sort_keys=True)))
+        facts["dataset"]["path"] = str(Path(dataset_path).resolve()) if dataset_path else None
+        facts |= {
+            "items": {"learnt": len(train), "choosing": len(chosen_by), "telling": len(told_by)},
+            "telling_items": [items.ids[item] for item in np.array(list(captions))[told_by].tolist()],
+            "example": " ".join(next(iter(captions.values())).values()),
+            "held_out": {"before": before, "after": training.compare(told_by)},
+            "epochs": rows,
+            "seconds": round(time.perf_counter() - started, 1),
+            "environment": environment(),
+        }
+        training.finish()
+        chat.core.to(torch.bfloat16).save_pretrained(folder)
+        chat.processor.save_pretrained(folder)
+        write_json(folder / FACTS, facts)
+    return facts
+
+
+@contextmanager
+def _checkpoint(out: Path) -> Iterator[Path]:
+    """The file to go on from, held by this process; it stays where the block is interrupted after the first one."""
+    folder = out.with_name(f".{out.name}.warm-up")
+    file = folder / "checkpoint.pt"
+    with alone(folder, f"another process is warming up {out}", "Wait for it, or choose another --out."):
+        try:
+            yield file
+        finally:
+            if out.exists() or not file.exists():
+                remove(folder)
+
+
+def _captions(items: Items, config: CaptionConfig, most: int, rng: np.random.Generator) -> dict[int, dict[str, str]]:
+    """Captions by item, of items with pictures, of at most so many, in a seeded order."""
+    made: dict[int, dict[str, str]] = {}
+    order = rng.permutation(len(items)) + 1
+    for item in track(order.tolist(), "captions"):
+        picture = items.picture(item)
+        if picture is not None:
+            made[item] = caption(items, item, picture, config)
+        if len(made) == most:
+            break
+    if len(made) < LEAST_ITEMS:
+        raise PalateError(
+            f"the dataset has {len(made)} items with a picture, too few to learn from",
+            "Prepare it with pictures (column 'image'), or do without a warm-up.",
+        )
+    return made
+
+
+def _look(chat: ChatModel, rendered: str, captions: dict[int, dict[str, str]], items: Items) -> Shown:
+    """Every picture through the frozen tower, once."""
+    core = chat.core.model
+    kept: dict[str, Tensor] = {}
+
+    def keep(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+        kept["places"] = given[0].detach()
+
+    hook = core.multi_modal_projector.register_forward_pre_hook(keep)
+    features = []
+    try:
+        for item in track(captions, "pictures", total=len(captions)):
+            picture = items.picture(item)
+            assert isinstance(picture, Picture)
+            pixels = chat.processor.image_processor(images=[picture.open(chat.longest)], return_tensors="pt")
+            with torch.inference_mode():
+                core.get_image_features(pixel_values=pixels["pixel_values"].to(chat.device, chat.core.dtype))
+            features.append(kept["places"][0].to("cpu", torch.float16))
+    finally:
+        hook.remove()
+    return Shown(torch.stack(features), [answer_parts(chat, rendered, parts) for parts in captions.values()])

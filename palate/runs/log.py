@@ -1,0 +1,99 @@
+"""What a training run writes down as it goes: metrics.jsonl, TensorBoard events, the learning curve."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from palate.storage.files import atomic_file, write_text
+
+Row = dict[str, Any]
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Largest memory so far, in MiB: of the GPU where one computes, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+class RunLog:
+    """Rows of ``metrics.jsonl``, one an epoch, and the same numbers for TensorBoard.
+
+    The file is written anew from the rows of the checkpoint when a run resumes, so that no epoch stands twice.
+    """
+
+    def __init__(self, folder: Path, rows: list[Row], tensorboard: bool) -> None:
+        self.folder = folder
+        self.rows = rows
+        self._write()
+        self._events: Any = None
+        if tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                return
+            last = rows[-1]["step"] if rows else -1
+            self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=last + 1)
+
+    def add(self, row: Row) -> None:
+        self.rows.append(row)
+        self._write()
+        if self._events is not None:
+            for name, value in row.items():
+                if name != "epoch" and isinstance(value, int | float):
+                    self._events.add_scalar(name, value, row["step"])
+            self._events.flush()
+
+    def _write(self) -> None:
+        write_text(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows))
+
+    def close(self) -> None:
+        if self._events is not None:
+            self._events.close()
+
+
+def plot_learning_curve(rows: list[Row], metric: str, path: Path) -> None:
+    """Loss and validation metric over the epochs, as a PNG; the best epoch is marked."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    losses = figure.add_subplot()
+    trained = [row for row in rows if "loss" in row]  # epoch 0, if there is one, is validated only
+    losses.plot(
+        [row["epoch"] for row in trained], [row["loss"] for row in trained], color="#8a8f98", label="training loss"
+    )
+    losses.set_xlabel("epoch")
+    losses.set_ylabel("training loss")
+    losses.spines[["top"]].set_visible(False)
+    scored = [row for row in rows if metric in row]
+    lines = list(losses.lines)
+    if scored:
+        values = losses.twinx()
+        epochs = [row["epoch"] for row in scored]
+        values.plot(epochs, [row[metric] for row in scored], color="#d1495b", marker=".", label=f"validation {metric}")
+        best = max(scored, key=lambda row: float(row[metric]))
+        values.scatter([best["epoch"]], [best[metric]], s=70, color="#d1495b", zorder=3)
+        values.annotate(
+            f"{best[metric]:.4f} at epoch {best['epoch']}",
+            (best["epoch"], best[metric]),
+            textcoords="offset points",
+            xytext=(0, 9),
+            ha="center",
+            color="#d1495b",
+        )
+        values.margins(y=0.15)
+        values.set_ylabel(f"validation {metric}")
+        values.spines[["top"]].set_visible(False)
+        lines += values.lines
+    losses.legend(lines, [str(line.get_label()) for line in lines], loc="center right", frameon=False)
+    with atomic_file(path) as part:
+        figure.savefig(part, format="png")

