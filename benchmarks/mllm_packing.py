@@ -19,10 +19,10 @@ from torch.nn.functional import cross_entropy
 
 from palate.data.dataset import Dataset
 from palate.data.positions import training_positions
-from palate.mllm.components import ModelOptions, open_parts
+from palate.mllm.components import ModelOptions, load_components
 from palate.mllm.finetune.collate import Collator
 from palate.mllm.finetune.config import LoraConfig
-from palate.mllm.finetune.examples import Examples, Questions
+from palate.mllm.finetune.examples import Examples, PromptCases
 from palate.mllm.finetune.lora import peft_config
 from palate.mllm.finetune.option_loss import CaseCollator, arguments, logits_of
 from palate.mllm.finetune.token_loss import answer_loss
@@ -49,9 +49,9 @@ def main() -> None:
         fields=("year", "genres"),
         images="candidate" if given.images else "none",
     )
-    parts = open_parts(dataset, ModelOptions(name=given.model, dtype=given.dtype), prompt)
+    parts = load_components(dataset, ModelOptions(name=given.model, dtype=given.dtype), prompt)
     cases = training_positions(dataset, np.arange(given.positions), 1)
-    questions = Questions.draw(dataset, cases, source="uniform", negatives=given.negatives, seed=0)
+    questions = PromptCases.draw(dataset, cases, source="uniform", negatives=given.negatives, seed=0)
     examples = Examples(questions, parts.prompter, [None] * len(cases))
     model = parts.model
     tokens = model.first_tokens(examples[0][0], examples.answers)

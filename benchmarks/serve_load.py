@@ -44,9 +44,9 @@ def serve_random(items: int, port: int, threads: int, index: str, sources: int =
     from palate.rankers.sasrec import SASRec
     from palate.serve import server
     from palate.serve.config import ServeConfig
+    from palate.serve.loaded_models import LoadedModels
     from palate.serve.served import Served
     from palate.serve.service import Service
-    from palate.serve.shelf import Shelf
     from palate.serve.telemetry import configure_logs
 
     torch.set_num_threads(threads)
@@ -63,7 +63,7 @@ def serve_random(items: int, port: int, threads: int, index: str, sources: int =
     bundle = Bundle(Path(), facts, BundleItems(Catalogue(frame), [None] * items), model)
     served = Served("random", "0", bundle, config, service.telemetry)
     served.warm_up()
-    service._shelf, service.state = Shelf([served]), "ok"
+    service._shelf, service.state = LoadedModels([served]), "ok"
     configure_logs("warning", json=True)
     if served.engine.index is not None:  # type: ignore[attr-defined]
         print(f"{'recall@10':<10}", json.dumps(recall(served)), flush=True)

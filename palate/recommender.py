@@ -80,17 +80,17 @@ class Recommender(ABC):
             mask_items(scores, rows)
         return best_items(scores, k)
 
-    def look_in(self, dataset: Path) -> None:  # noqa: B027
+    def set_data_folder(self, dataset: Path) -> None:  # noqa: B027
         """Told where the dataset of the histories lies, for a model that keeps more there than it holds itself."""
 
-    def ready_for(self, histories: Histories) -> None:  # noqa: B027
+    def check_ready(self, histories: Histories) -> None:  # noqa: B027
         """Called before much is asked: refuses what :meth:`score` would refuse for some of these histories.
 
         Raises:
             PalateError: what is missing, and how to have it.
         """
 
-    def allow_writing(self) -> None:  # noqa: B027
+    def allow_generation(self) -> None:  # noqa: B027
         """Let the model prepare what it lacks for a new history, which may take long; evaluation does not allow it."""
 
     @abstractmethod

@@ -12,7 +12,7 @@ from palate.objectives.forbidden import RowSets
 from palate.objectives.preference import Pairs, Preference, pair_weights
 
 if TYPE_CHECKING:
-    from palate.alignment.pairs import Drawn
+    from palate.alignment.pairs import PairBatch
 
 # At most so many rows of a step are compared with the whole catalogue.
 _WATCHED = 1024
@@ -34,7 +34,7 @@ RANK_NAMES = (
 def watch_pairs(
     preference: Preference,
     pairs: Pairs,
-    drawn: Drawn,
+    drawn: PairBatch,
     reference: Scores | None,
     classes: Tensor,
     later: RowSets,
@@ -75,7 +75,7 @@ def watch_pairs(
     return facts
 
 
-def _ranks(drawn: Drawn) -> dict[str, float]:
+def _ranks(drawn: PairBatch) -> dict[str, float]:
     """Share of the valid negatives in each bin of ranks."""
     rejected, situation = drawn.rejected, drawn.situation
     valid = rejected.valid[:_WATCHED]
@@ -88,7 +88,7 @@ def _ranks(drawn: Drawn) -> dict[str, float]:
     return dict(zip(RANK_NAMES, shares.tolist(), strict=True)) if len(bins) else {}
 
 
-def _twins(drawn: Drawn, twins: RowSets) -> dict[str, float]:
+def _twins(drawn: PairBatch, twins: RowSets) -> dict[str, float]:
     """Mean per row of its near twins that might be drawn otherwise, and of those in the pool that it would have had.
 
     ``rows_without_twins`` is the share of the rows that have none.

@@ -19,7 +19,7 @@ from palate.config import Config
 from palate.objectives import Batch, Scores
 from palate.objectives.base import Bias
 from palate.objectives.forbidden import RowSets
-from palate.objectives.pools import NegativesConfig, Rejected, Situation, draw_rejected
+from palate.objectives.pools import NegativesConfig, RejectedItems, SamplingContext, draw_rejected
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sequential import SequentialRanker
 from palate.training.batches import TrainingSequences
@@ -57,7 +57,7 @@ class AlignConfig(Config):
 
 
 @dataclass(frozen=True)
-class Drawn:
+class PairBatch:
     """The pairs of one step.
 
     Attributes:
@@ -77,8 +77,8 @@ class Drawn:
     row_places: Places
     policy: Scores
     items: Tensor
-    situation: Situation
-    rejected: Rejected
+    situation: SamplingContext
+    rejected: RejectedItems
 
 
 class PairDrawer:
@@ -116,7 +116,7 @@ class PairDrawer:
         places: Places,
         scores: Scores | None = None,
         shared: bool = False,
-    ) -> Drawn | None:
+    ) -> PairBatch | None:
         """The pairs of a batch, and the policy's scores at their positions; None if there are none.
 
         Args:
@@ -140,7 +140,7 @@ class PairDrawer:
         situation = self._situation(policy, batch, targets, row_places)
         rejected = draw_rejected(self.negatives, situation)
         items = torch.cat([targets.unsqueeze(1), batch.classes[rejected.classes]], dim=1)
-        return Drawn(packed, token_places, rows, row_places, policy, items, situation, rejected)
+        return PairBatch(packed, token_places, rows, row_places, policy, items, situation, rejected)
 
     def _targets(self, places: Places, generator: torch.Generator | None, device: torch.device) -> Tensor:
         """int64 ``[P]``: the chosen item of each place."""
@@ -150,7 +150,7 @@ class PairDrawer:
         left = np.minimum(self.prefixes.left(places), self.config.horizon)
         return torch.from_numpy(self.prefixes.ahead(places, 1 + (share * left).astype(np.int64))).to(device)
 
-    def future(self, drawn: Drawn, batch: Batch) -> RowSets:
+    def future(self, drawn: PairBatch, batch: Batch) -> RowSets:
         """What each row's user takes later, training split only."""
         return self.classes(*self.prefixes.future(drawn.row_places), len(drawn.items), len(batch.classes))
 
@@ -186,7 +186,7 @@ class PairDrawer:
         )
         return wanted
 
-    def _situation(self, policy: Scores, batch: Batch, targets: Tensor, places: Places) -> Situation:
+    def _situation(self, policy: Scores, batch: Batch, targets: Tensor, places: Places) -> SamplingContext:
         count, width = len(targets), len(batch.classes)
         rows, items = self.prefixes.past(places, self.config.horizon)
         if self.negatives.mask_future:
@@ -217,7 +217,7 @@ class PairDrawer:
                 products.index_put_(cells, bias.values[first:last], accumulate=True)
             return products
 
-        return Situation(
+        return SamplingContext(
             self.class_of[targets],
             self.classes(rows, items, count, width),
             batch.counts.index_select(0, batch.classes),
@@ -248,7 +248,7 @@ class PairDrawer:
 
 def sample_pairs(
     drawer: PairDrawer, model: SequentialRanker, data: TrainingSequences, counts: Tensor
-) -> Iterator[Drawn]:
+) -> Iterator[PairBatch]:
     """The pairs of a few batches, drawn by a generator of their own.
 
     Args:

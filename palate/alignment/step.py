@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from palate.alignment.diagnostics import watch_pairs
-from palate.alignment.pairs import AlignConfig, Drawn, PairDrawer, Places
+from palate.alignment.pairs import AlignConfig, PairBatch, PairDrawer, Places
 from palate.alignment.random_state import RandomState
 from palate.alignment.reference import Reference
 from palate.features.hardness import Hardness
@@ -66,7 +66,7 @@ class AlignStep:
         return Loss(torch.stack(parts).sum(), facts) if parts else None
 
     def _judge(
-        self, preference: Preference, drawn: Drawn, batch: Batch, state: RandomState | None, number: int
+        self, preference: Preference, drawn: PairBatch, batch: Batch, state: RandomState | None, number: int
     ) -> Loss:
         scores = drawn.policy.at(drawn.items)
         watched = number % self.config.watch_every == 0

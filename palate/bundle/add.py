@@ -17,11 +17,11 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from palate.bundle.append_items import check_growable, grow_model
 from palate.bundle.card import write_card
 from palate.bundle.export import FOLDER as ONNX
 from palate.bundle.export import check_exportable, export_encoder
 from palate.bundle.features import encoder_of
-from palate.bundle.grow import check_growable, grow_model
 from palate.bundle.items import BundleItems
 from palate.bundle.load import Bundle
 from palate.bundle.manifest import CARD, NAME, write_manifest

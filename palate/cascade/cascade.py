@@ -186,18 +186,18 @@ class Cascade(Recommender):
             out[row, where] = given
         return out
 
-    def look_in(self, dataset: Path) -> None:
+    def set_data_folder(self, dataset: Path) -> None:
         for one in (self.retriever, self.second):
-            one.look_in(dataset)
+            one.set_data_folder(dataset)
 
-    def ready_for(self, histories: Histories) -> None:
-        self.retriever.ready_for(histories)
+    def check_ready(self, histories: Histories) -> None:
+        self.retriever.check_ready(histories)
         if self.mode != "random":
-            self.second.ready_for(histories)
+            self.second.check_ready(histories)
 
-    def allow_writing(self) -> None:
+    def allow_generation(self) -> None:
         for one in (self.retriever, self.second):
-            one.allow_writing()
+            one.allow_generation()
 
     def cost(self) -> dict[str, float]:
         """The second stage's counters, where it keeps any."""

@@ -20,7 +20,7 @@ GRID = tuple(step / 10 for step in range(11))
 
 
 @dataclass(frozen=True)
-class Blend:
+class BlendWeight:
     """A weight chosen on validation.
 
     Attributes:
@@ -52,7 +52,7 @@ def choose_blend(
     grid: Sequence[float] = GRID,
     users: UserSample | None = None,
     description: str | None = None,
-) -> Blend:
+) -> BlendWeight:
     """The weight with the best ``metric`` on the validation split; among equals the smallest.
 
     Every list is scored by the second stage once; the weights only mix what is there.
@@ -72,8 +72,8 @@ def choose_blend(
     cases = cases_of(dataset, "valid")
     cases = cases if users is None else users.of(dataset, cases)
     if dataset.folder is not None:
-        cascade.look_in(dataset.folder)
-    cascade.ready_for(cases.histories)
+        cascade.set_data_folder(dataset.folder)
+    cascade.check_ready(cases.histories)
     cut = int(k or 0)
     values: dict[float, float] = {}
     for number, weight in enumerate(sorted(set(grid))):
@@ -87,4 +87,4 @@ def choose_blend(
             description=None if number else description,
         )
         values[weight] = float(one(replace(ranks, train_counts=dataset.train_counts), cut).mean())
-    return Blend(max(values, key=lambda weight: (values[weight], -weight)), metric, values, len(cases))
+    return BlendWeight(max(values, key=lambda weight: (values[weight], -weight)), metric, values, len(cases))

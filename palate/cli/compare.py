@@ -11,7 +11,7 @@ from palate.cli.shared.options import JsonOutput
 from palate.errors import PalateError, suggest
 
 if TYPE_CHECKING:
-    from palate.experiments.comparison import Wanted
+    from palate.experiments.comparison import Selection
     from palate.experiments.recipe import Recipe
 
 
@@ -61,7 +61,7 @@ def compare(
     from palate.experiments.comparison import STAGES, check_options, plan
     from palate.experiments.curves import check_dataset
     from palate.experiments.recipe import read_recipe
-    from palate.experiments.runner import Campaign, write_plan
+    from palate.experiments.runner import ComparisonRunner, write_plan
     from palate.storage.lock import alone
 
     if until not in STAGES:
@@ -97,7 +97,7 @@ def compare(
     message = f"another comparison, or a training that it left behind, is at work in {folder}"
     with alone(folder, message, "Wait for it or end it, or choose another --out.") as held:
         write_plan(folder, read, place, wanted, rows)
-        campaign = Campaign(
+        campaign = ComparisonRunner(
             read, wanted, folder, place, data, commands, measure, jobs, keep_trials, held, _say, len(rows)
         )
         done = campaign.run()
@@ -109,8 +109,8 @@ def compare(
 
 def _wanted(
     recipe: Recipe, seeds: str | None, trials: int | None, only: str | None, curves: list[str], until: str
-) -> Wanted:
-    from palate.experiments.comparison import Wanted
+) -> Selection:
+    from palate.experiments.comparison import Selection
 
     arms = list(recipe.arms)
     if only is not None:
@@ -126,7 +126,7 @@ def _wanted(
         if not parts or not all(part.isdigit() for part in parts) or len(set(parts)) != len(parts):
             raise PalateError(f"--seeds {seeds}: not a list of different seeds", "Write --seeds 0,1,2.")
         numbers = [int(part) for part in parts]
-    return Wanted(arms, numbers, trials or recipe.compare.trials, curves, until)
+    return Selection(arms, numbers, trials or recipe.compare.trials, curves, until)
 
 
 def _say(text: str) -> None:

@@ -13,7 +13,7 @@ from palate.cli.shared.options import ConfigFile, JsonOutput
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from palate.data.doctor import Report
+    from palate.data.doctor import DoctorReport
 
 _STYLES = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "bold red"}
 
@@ -45,7 +45,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-def table(report: Report) -> Table:
+def table(report: DoctorReport) -> Table:
     """The findings, gravest last, so that they stay in view."""
     from rich.table import Table
     from rich.text import Text
@@ -67,7 +67,7 @@ def table(report: Report) -> Table:
     return shown
 
 
-def verdict(report: Report) -> str:
+def verdict(report: DoctorReport) -> str:
     """One line: how many of each level."""
     levels = report.to_dict()["levels"]
     told = ", ".join(

@@ -58,10 +58,10 @@ def encode(
     With none of --text, --image, --lexical and --matrix, the embedded encoders are used for all that the catalogue has.
     """
     from palate.data.dataset import Dataset
-    from palate.features.request import Request
+    from palate.features.request import EncodeRequest
 
     opened = Dataset.load(dataset)
-    request = Request.parse(
+    request = EncodeRequest.parse(
         {
             "text": text,
             "image": image,

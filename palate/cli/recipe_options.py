@@ -11,7 +11,7 @@ import typer
 
 from palate.cli.shared.options import read_table
 from palate.errors import PalateError, suggest
-from palate.experiments.jobs import Given
+from palate.experiments.jobs import CheckedOptions
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -36,7 +36,7 @@ class Commands:
     def __init__(self, folder: Path, dataset: Dataset, threads: int | None = None) -> None:
         self.folder, self.dataset, self.threads = folder, dataset, threads
 
-    def __call__(self, command: str, table: dict[str, Any], where: str) -> Given:
+    def __call__(self, command: str, table: dict[str, Any], where: str) -> CheckedOptions:
         """Words and what decides the result; everything is checked that can be without the run it starts from."""
         values, settings = self.spelling(command, table, where)
         if command == "train":  # an arm reads what the recipe says, whatever happens to be encoded
@@ -53,7 +53,9 @@ class Commands:
             decides = getattr(self, f"_{command.replace(' ', '_')}")(typed, settings)
         except PalateError as error:
             raise PalateError(f"{where}: {error.message}", error.remedy) from None
-        return Given([*_words(command, values), *(word for one in settings for word in ("--set", one))], decides)
+        return CheckedOptions(
+            [*_words(command, values), *(word for one in settings for word in ("--set", one))], decides
+        )
 
     def spelling(self, command: str, table: dict[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
         """Values by parameter name and words for ``--set``, each option checked by its own type."""
@@ -187,11 +189,11 @@ class Commands:
     def _mllm_sft(self, given: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
         """All options of a fine-tuning, defaults included."""
         from palate.cli.llm.settings import SFT, settings_from
-        from palate.mllm.finetune.sft import Plan
+        from palate.mllm.finetune.sft import SFTPlan
 
         if "model" not in given:
             raise PalateError("'model' is missing", "Name the language model.")
-        plan = Plan.of(settings_from(given, assignments, SFT))
+        plan = SFTPlan.of(settings_from(given, assignments, SFT))
         return {
             "model": plan.model.model_dump(mode="json"),
             "prompt": plan.prompt.model_dump(mode="json"),

@@ -91,9 +91,9 @@ def serve(
     from palate.device import parse_device
     from palate.serve.config import ServeConfig
     from palate.serve.connections import connection_limit
+    from palate.serve.loaded_models import parse_bundle_spec
     from palate.serve.people import find_people
     from palate.serve.service import Service
-    from palate.serve.shelf import parse_wanted
     from palate.serve.telemetry import configure_logs
 
     if log not in ("debug", "info", "warning", "error"):
@@ -111,7 +111,7 @@ def serve(
         where="serve",
     )  # fmt: skip
     connection_limit(max_connections)
-    wanted = parse_wanted(bundles, retriever, depth, blend)
+    wanted = parse_bundle_spec(bundles, retriever, depth, blend)
     people = find_people(users, num_users) if users is not None else []
     taken = server.bind(host, port)
     configure_logs(log, json=log_json)

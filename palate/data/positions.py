@@ -58,7 +58,7 @@ def validation_positions(dataset: Dataset, users: npt.ArrayLike | None) -> Cases
     return Cases(cases.users, cases.histories, Sequences(first, np.arange(len(first) + 1, dtype="i8")))
 
 
-def judges(dataset: Dataset, count: int, seed: int, *, within: npt.ArrayLike | None = None) -> Ints:
+def validation_users(dataset: Dataset, count: int, seed: int, *, within: npt.ArrayLike | None = None) -> Ints:
     """``count`` users that have a validation case, in the order of :func:`~palate.data.sample.sample_users`.
 
     Where everybody has one (leave-last-out), they are that function's. Fewer of the same seed lie within more.

@@ -51,7 +51,7 @@ def show(data: Dataset, folder: Path, dtype: str, console: Console) -> None:
 
 def _ask(data: Dataset, folder: Path, ids: list[str], dtype: str) -> list[dict[str, Any]]:
     """Question the model about the pictures of items."""
-    from palate.mllm.backends.base import Reply, Request
+    from palate.mllm.backends.base import ModelRequest, Reply
     from palate.mllm.backends.local import LocalBackend
     from palate.mllm.lm.loading import open_model
     from palate.mllm.prompts.chat import Chat, Picture
@@ -67,7 +67,7 @@ def _ask(data: Dataset, folder: Path, ids: list[str], dtype: str) -> list[dict[s
 
     chats = {item: Chat((Picture(data.catalogue.image_path(index[item])), QUESTION)) for item in ids}
     backend = LocalBackend(open_model(str(folder), dtype=dtype), batch_size=8)
-    backend.work((Request(item, chat, 24) for item, chat in chats.items()), done)
+    backend.work((ModelRequest(item, chat, 24) for item, chat in chats.items()), done)
     answers = []
     for item in ids:
         row = data.catalogue.frame.row(index[item] - 1, named=True)

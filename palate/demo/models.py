@@ -20,7 +20,7 @@ TRAINER = {"learning_rate": 1e-3, "batch_size": 128, "patience": 5}
 
 
 @dataclass(frozen=True)
-class Arm:
+class DemoModel:
     """One row of the demo's table.
 
     Attributes:
@@ -68,11 +68,11 @@ class Arm:
 
 # The last arm is the one in question: it is compared with ids and with item-knn.
 ARMS = (
-    Arm("popularity", "popularity", model="popularity"),
-    Arm("item-knn", "item-knn", model="item-knn"),
-    Arm(IDS, "sasrec-ids"),
-    Arm(FULL, "sasrec-full", content=("text", "image"), ranker={"fusion": "sum", "whiten": 48}),
-    Arm(
+    DemoModel("popularity", "popularity", model="popularity"),
+    DemoModel("item-knn", "item-knn", model="item-knn"),
+    DemoModel(IDS, "sasrec-ids"),
+    DemoModel(FULL, "sasrec-full", content=("text", "image"), ranker={"fusion": "sum", "whiten": 48}),
+    DemoModel(
         NEAR,
         "sasrec-near",
         content=("text", "image"),

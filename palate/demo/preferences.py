@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from palate.data.dataset import Cases, Dataset
     from palate.mllm.backends.base import Backend
-    from palate.mllm.summaries.chains import Chains, Step
+    from palate.mllm.summaries.steps import SummaryStep, SummarySteps
 
 STORE = "demo"
 FIELDS = ("category", "material")
@@ -26,7 +26,7 @@ HONEST = "A model of 135 million parameters writes grammar, not insight: read th
 
 
 @dataclass(frozen=True)
-class Written:
+class DemoPreference:
     """One step: titles that were read, and the preference after them (empty: it could not be had)."""
 
     titles: list[str]
@@ -35,7 +35,7 @@ class Written:
 
 def write_preferences(
     data: Dataset, folder: Path, cases: Cases, *, model: str, dtype: str, max_items: int, console: Console
-) -> dict[str, list[Written]]:
+) -> dict[str, list[DemoPreference]]:
     """Have the preferences behind ``cases`` written, as far as they are not in the dataset's store; print them.
 
     Args:
@@ -46,30 +46,30 @@ def write_preferences(
         The steps of each user, by id. The items are those from before the case's target, and no others.
     """
     from palate.mllm.prompts.items import Items
-    from palate.mllm.prompts.summary_prompts import Writer
+    from palate.mllm.prompts.summary_prompts import SummaryPrompts
     from palate.mllm.prompts.templates import Templates
-    from palate.mllm.summaries.chains import Chains, UserOptions, as_text
+    from palate.mllm.summaries.steps import SummarySteps, UserOptions, as_text
     from palate.mllm.summaries.store import FACTS, read_facts, rows_by_key, store_folder
     from palate.mllm.summaries.users import CutOff, UserWork, made_of
 
     options = UserOptions(max_items=max_items, max_new_tokens=80, fields=FIELDS)
-    writer = Writer(Items.of(data.catalogue, fields=FIELDS), Templates.load())
+    writer = SummaryPrompts(Items.of(data.catalogue, fields=FIELDS), Templates.load())
     store = store_folder(folder, "users", STORE)
     ids = data.user_ids.cast(str).to_list()
     asked = [CutOff(int(user), "test", one) for user, one in zip(cases.users, cases.histories, strict=True)]
     found: dict[str, str] = {}
-    steps: list[list[Step]] = []
+    steps: list[list[SummaryStep]] = []
     if (store / FACTS).is_file():
         # By what it says of its writer, which then need not be opened to know what it would write.
         made = read_facts(store)["made"]
-        chains = Chains(writer, options, made["backend"])
+        chains = SummarySteps(writer, options, made["backend"])
         if as_text(made) == as_text(made_of(chains, None)):
             found, steps = _texts(rows_by_key(store)), _steps(chains, asked)
         else:
             shutil.rmtree(store)  # another Palate's words: the demo's store is nobody else's
     if not steps or any(step.key not in found for chain in steps for step in chain):
         backend = _backend(model, dtype, len(asked))
-        chains = Chains(writer, options, backend.identity)
+        chains = SummarySteps(writer, options, backend.identity)
         report = UserWork(chains, asked, ids).write(store, backend)
         found, steps = _texts(rows_by_key(store)), _steps(chains, asked)
         cost = report.cost
@@ -78,12 +78,14 @@ def write_preferences(
             console.print(Text.assemble((f"{count} could not be had:", "yellow"), f" {reason}"))
     titles = writer.items.title
     return {
-        ids[one.user]: [Written([titles(item) for item in step.items], found.get(step.key, "")) for step in chain]
+        ids[one.user]: [
+            DemoPreference([titles(item) for item in step.items], found.get(step.key, "")) for step in chain
+        ]
         for one, chain in zip(asked, steps, strict=True)
     }
 
 
-def tell(written: Mapping[str, Sequence[Written]], path: Path, console: Console) -> None:
+def tell(written: Mapping[str, Sequence[DemoPreference]], path: Path, console: Console) -> None:
     """Print the preferences, and write them as Markdown."""
     lines = ["# What a language model wrote of four users", "", HONEST, ""]
     for user, steps in written.items():
@@ -105,7 +107,7 @@ def _backend(model: str, dtype: str, batch_size: int) -> Backend:
     return open_backend(kind, model, dtype=dtype, batch_size=batch_size)
 
 
-def _steps(chains: Chains, asked: Sequence[object]) -> list[list[Step]]:
+def _steps(chains: SummarySteps, asked: Sequence[object]) -> list[list[SummaryStep]]:
     return [chains.of(one.history.tolist()) for one in asked]  # type: ignore[attr-defined]
 
 

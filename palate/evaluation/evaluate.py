@@ -87,8 +87,8 @@ def evaluate(
         )
         drawn = drawn if users is None else drawn.of(cases)
     if dataset.folder is not None:
-        recommender.look_in(dataset.folder)
-    recommender.ready_for(cases.histories)
+        recommender.set_data_folder(dataset.folder)
+    recommender.check_ready(cases.histories)
     depth = max(cutoffs) if any(one.of_lists for one in chosen.values()) else 0
     batch_size = batch_size or getattr(recommender, "batch_size", None) or BATCH
     options: dict[str, Any] = {"exclude_seen": exclude_seen, "batch_size": batch_size}

@@ -21,7 +21,7 @@ from palate.recommender import Recommender
 from palate.runs.run import Run
 
 # Results of those runs that are too slow to be measured twice, by their folders.
-Slow = Callable[[Sequence[RunGroup], Split], Mapping[Path, Result]]
+SlowModels = Callable[[Sequence[RunGroup], Split], Mapping[Path, Result]]
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from palate.errors import PalateError, suggest
 from palate.evaluation.compare import Comparison, compare
 from palate.evaluation.groups import RunGroup
 from palate.evaluation.outputs import save_comparison
-from palate.evaluation.protocol import Measure, Slow
-from palate.experiments.jobs import Arms, Read, slug
+from palate.evaluation.protocol import Measure, SlowModels
+from palate.experiments.jobs import JobRunner, OptionsReader, slug
 from palate.experiments.recipe import Recipe, Space, override
-from palate.experiments.sampler import Search, key_of
+from palate.experiments.sampler import SettingsSearch, key_of
 from palate.experiments.search_space import Choices
 from palate.rankers.registry import RANKERS
 from palate.rankers.sequential import SequentialRanker
@@ -28,7 +28,7 @@ STAGES = ("trials", "train", "test", "curves")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Selection:
     """What of a recipe is to be made.
 
     Attributes:
@@ -91,7 +91,7 @@ class Wanted:
         return [name for name in recipe.arms if name in names]
 
 
-def check_options(recipe: Recipe, read: Read) -> None:
+def check_options(recipe: Recipe, read: OptionsReader) -> None:
     """Refuse what any command of the recipe would refuse: every arm, every end of a search, every point of a curve.
 
     Raises:
@@ -148,7 +148,7 @@ def _ends(space: Space) -> list[Any]:
     return space.choices if isinstance(space, Choices) else [space.low, space.high]
 
 
-def plan(recipe: Recipe, wanted: Wanted, read: Read, dataset: str, out: Path) -> list[dict[str, Any]]:
+def plan(recipe: Recipe, wanted: Selection, read: OptionsReader, dataset: str, out: Path) -> list[dict[str, Any]]:
     """Every run, with its command as far as it is known before any choice is made."""
     rows: list[dict[str, Any]] = []
     first = recipe.compare.seeds[0]
@@ -168,7 +168,7 @@ def plan(recipe: Recipe, wanted: Wanted, read: Read, dataset: str, out: Path) ->
 
     for arm in wanted.searched(recipe):
         space = recipe.arms[arm].search
-        search = Search(space, wanted.trials, first)
+        search = SettingsSearch(space, wanted.trials, first)
         before = [f"what is chosen for {other}" for other in recipe.choices_of(arm) if other != arm]
         proposed = [] if search.grid is not None else [f"proposals for {', '.join(space)}"]
         for number in range(search.size):
@@ -191,7 +191,7 @@ def _chosen(recipe: Recipe, arm: str) -> list[str]:
     return [f"what is chosen for {other}" for other in recipe.choices_of(arm)]
 
 
-async def make(arms: Arms, wanted: Wanted, *, curves: bool = False) -> list[PalateError]:
+async def make(arms: JobRunner, wanted: Selection, *, curves: bool = False) -> list[PalateError]:
     """Make the runs; those that do not hang on a failed one are made all the same.
 
     Args:
@@ -220,7 +220,7 @@ async def make(arms: Arms, wanted: Wanted, *, curves: bool = False) -> list[Pala
     return list(failures.values())
 
 
-async def final_groups(arms: Arms, names: Sequence[str], seeds: Sequence[int]) -> list[RunGroup]:
+async def final_groups(arms: JobRunner, names: Sequence[str], seeds: Sequence[int]) -> list[RunGroup]:
     """The finished final runs as rows."""
     return [RunGroup(name, tuple([await arms.final(name, seed) for seed in sorted(seeds)])) for name in names]
 
@@ -232,7 +232,7 @@ def judge(
     measure: Measure,
     folder: Path,
     costs: Mapping[str, Mapping[str, Any]],
-    slow: Slow = lambda groups, split: {},
+    slow: SlowModels = lambda groups, split: {},
 ) -> Comparison | None:
     """The table of the final runs, saved as a folder; None where that holds it already.
 

@@ -14,7 +14,7 @@ from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.evaluation.compare import Group
 from palate.evaluation.groups import RunGroup
-from palate.evaluation.protocol import Measure, Slow
+from palate.evaluation.protocol import Measure, SlowModels
 from palate.evaluation.ranks import Floats
 from palate.evaluation.tables import label_of
 from palate.experiments.jobs import slug
@@ -34,7 +34,7 @@ def save_curve(
     dataset: Dataset,
     measure: Measure,
     folder: Path,
-    slow: Slow = lambda groups, split: {},
+    slow: SlowModels = lambda groups, split: {},
 ) -> bool:
     """Evaluate the runs on validation and write ``NAME.json``, ``NAME.csv`` and ``NAME.png``.
 

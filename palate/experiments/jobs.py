@@ -22,7 +22,7 @@ from typing import Any, Protocol, TypeVar
 from palate.errors import PalateError
 from palate.experiments.processes import Execute
 from palate.experiments.recipe import Curve, Recipe, Table
-from palate.experiments.sampler import Search, Trial, best_of, key_of, load_trials, save_trial
+from palate.experiments.sampler import SettingsSearch, Trial, best_of, key_of, load_trials, save_trial
 from palate.runs.run import Run
 from palate.storage.files import digest, file_digest, read_json, write_json
 
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Given:
+class CheckedOptions:
     """A table of options, checked by who knows the command.
 
     Attributes:
@@ -47,14 +47,14 @@ class Given:
     decides: dict[str, Any] = field(default_factory=dict)
 
 
-class Read(Protocol):
+class OptionsReader(Protocol):
     """Checks a table of a command's options.
 
     Raises:
         PalateError: naming ``where``.
     """
 
-    def __call__(self, command: str, table: Table, where: str) -> Given: ...
+    def __call__(self, command: str, table: Table, where: str) -> CheckedOptions: ...
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class RunFailed(PalateError):
         super().__init__(f"{job.name} failed ({self.told or f'exit code {code}'}); see {job.log}")
 
 
-class Arms:
+class JobRunner:
     """Makes runs as they are asked for, and what those need first.
 
     Args:
@@ -104,7 +104,7 @@ class Arms:
         out: Path,
         *,
         dataset: tuple[str, str],
-        read: Read,
+        read: OptionsReader,
         execute: Execute,
         value: Callable[[Run], tuple[str, float]],
         trials: int,
@@ -266,7 +266,7 @@ class Arms:
 
     async def _choose(self, arm: str) -> dict[str, Any]:
         space = self.recipe.arms[arm].search
-        search = Search(space, self.trials, self.first)
+        search = SettingsSearch(space, self.trials, self.first)
         folder = self.out / "trials" / arm
         stored = load_trials(folder)
         told = {name: one.model_dump(mode="json") for name, one in space.items()}

@@ -16,14 +16,14 @@ from palate.evaluation.evaluate import Split
 from palate.evaluation.groups import RunGroup
 from palate.evaluation.outputs import load_result
 from palate.evaluation.result import Result
-from palate.experiments.jobs import Arms, Given, Job, together
+from palate.experiments.jobs import CheckedOptions, Job, JobRunner, together
 from palate.experiments.sampler import key_of
 from palate.rankers.registry import RANKERS
 from palate.runs.run import Run
 from palate.storage.files import file_digest
 
 
-async def measured(arms: Arms, groups: Sequence[RunGroup], split: Split) -> dict[Path, Result]:
+async def measured(arms: JobRunner, groups: Sequence[RunGroup], split: Split) -> dict[Path, Result]:
     """Results of those runs that cannot afford the whole catalogue, by their folders; the fast ones are not worth it.
 
     Raises:
@@ -40,7 +40,7 @@ def is_slow(run: Run) -> bool:
     return not RANKERS[run.info["model"]].whole_catalogue
 
 
-async def _one(arms: Arms, run: Run, split: Split, given: Given) -> Result:
+async def _one(arms: JobRunner, run: Run, split: Split, given: CheckedOptions) -> Result:
     within = run.folder.relative_to(arms.out)
     folder = arms.out / "measured" / split / within
     name = "-".join(["measure", split, *within.parts[1:]])

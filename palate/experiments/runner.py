@@ -20,9 +20,9 @@ from palate.evaluation.evaluate import Split
 from palate.evaluation.groups import RunGroup
 from palate.evaluation.protocol import Measure
 from palate.evaluation.result import Result
-from palate.experiments.comparison import Wanted, cost_table, costs_of, final_groups, judge, make
+from palate.experiments.comparison import Selection, cost_table, costs_of, final_groups, judge, make
 from palate.experiments.curves import save_curve
-from palate.experiments.jobs import Arms, Read
+from palate.experiments.jobs import JobRunner, OptionsReader
 from palate.experiments.processes import Execute, Processes
 from palate.experiments.recipe import Recipe
 from palate.experiments.results import measured
@@ -35,7 +35,7 @@ _SHOWN_FAILURES = 5
 
 
 @dataclass
-class Outcome:
+class ComparisonOutcome:
     """What a comparison made.
 
     Attributes:
@@ -68,7 +68,7 @@ class Outcome:
         return rows + [f"Curve: {self.folder / 'curves' / name}.png" for name in self.curves]
 
 
-class Campaign:
+class ComparisonRunner:
     """One call of ``palate compare``.
 
     Args:
@@ -82,11 +82,11 @@ class Campaign:
     def __init__(
         self,
         recipe: Recipe,
-        wanted: Wanted,
+        wanted: Selection,
         out: Path,
         folder: Path,
         dataset: Dataset,
-        read: Read,
+        read: OptionsReader,
         measure: Measure,
         jobs: int = 1,
         keep_trials: bool = False,
@@ -100,7 +100,7 @@ class Campaign:
         self.execute = execute
         self.meter = Meter(say, total)
 
-    def run(self) -> Outcome:
+    def run(self) -> ComparisonOutcome:
         """All stages that are wanted.
 
         Raises:
@@ -108,7 +108,7 @@ class Campaign:
         """
         wanted, recipe = self.wanted, self.recipe
         chosen = self._stage(self._runs)
-        outcome = Outcome(self.out, chosen)
+        outcome = ComparisonOutcome(self.out, chosen)
         if wanted.stage("test"):
             groups: list[RunGroup] = self._stage(self._groups)
             costs = costs_of(recipe, groups, chosen)
@@ -123,7 +123,7 @@ class Campaign:
             outcome.curves = wanted.curves
         return outcome
 
-    def _stage(self, work: Callable[[Arms], Any]) -> Any:
+    def _stage(self, work: Callable[[JobRunner], Any]) -> Any:
         """Run a stage with its processes; Ctrl-C and SIGTERM end them before anything else happens."""
 
         async def main() -> Any:
@@ -132,7 +132,7 @@ class Campaign:
             assert task is not None
             with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):  # not here, or not this thread
                 asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-            arms = Arms(
+            arms = JobRunner(
                 self.recipe,
                 self.out,
                 dataset=(str(self.folder), self.dataset.fingerprint),
@@ -156,18 +156,18 @@ class Campaign:
             with contextlib.suppress(ValueError, TypeError):  # not in this thread, or not Python's
                 signal.signal(signal.SIGTERM, before)
 
-    async def _runs(self, arms: Arms) -> dict[str, dict[str, Any]]:
+    async def _runs(self, arms: JobRunner) -> dict[str, dict[str, Any]]:
         self._refuse(await make(arms, self.wanted))
         return {name: arms.chosen[name] for name in self.recipe.arms if name in arms.chosen}
 
-    async def _groups(self, arms: Arms) -> list[RunGroup]:
+    async def _groups(self, arms: JobRunner) -> list[RunGroup]:
         return await final_groups(arms, self.wanted.arms, self.wanted.seeds)
 
     def _slow(self, groups: Sequence[RunGroup], split: Split) -> Mapping[Path, Result]:
         found: Mapping[Path, Result] = self._stage(lambda arms: measured(arms, groups, split))
         return found
 
-    async def _curves(self, arms: Arms) -> list[tuple[str, list[tuple[Any, list[Run]]], list[Run]]]:
+    async def _curves(self, arms: JobRunner) -> list[tuple[str, list[tuple[Any, list[Run]]], list[Run]]]:
         self._refuse(await make(arms, self.wanted, curves=True))
         found = []
         for name in self.wanted.curves:
@@ -225,7 +225,7 @@ class Meter:
         self._say(f"[{done}/{self._total}{left}] {text}")
 
 
-def write_plan(folder: Path, recipe: Recipe, dataset: Path, wanted: Wanted, rows: list[dict[str, Any]]) -> None:
+def write_plan(folder: Path, recipe: Recipe, dataset: Path, wanted: Selection, rows: list[dict[str, Any]]) -> None:
     """``plan.json`` and a copy of the recipe: what is about to be done, by which code."""
     facts = environment()
     write_json(

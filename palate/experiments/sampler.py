@@ -39,7 +39,7 @@ class Trial:
     key: str
 
 
-class Search:
+class SettingsSearch:
     """Proposals for one arm. What it proposes depends on the seed and on earlier trials, never on interruptions.
 
     Args:

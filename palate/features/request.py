@@ -22,7 +22,7 @@ from palate.features.store import FeatureStore
 Task = Callable[[], FeatureStore | LexicalStore]
 
 
-class Request(Config):
+class EncodeRequest(Config):
     """The options of ``palate encode``; see its help."""
 
     text: str | None = None

@@ -47,7 +47,7 @@ class ModelOptions(Config):
 
 
 @dataclass(frozen=True)
-class Opened:
+class PromptedModel:
     """What a recommender is made of.
 
     Attributes:
@@ -68,7 +68,7 @@ class Opened:
         return MLLMRecommender(self.model, self.prompter, self.preferences, self.config)
 
 
-def open_parts(
+def load_components(
     dataset: Dataset,
     model: ModelOptions,
     prompt: PromptOptions,
@@ -79,7 +79,7 @@ def open_parts(
     summaries: str | None = None,
     item_summaries: str | None = None,
     settings: Mapping[str, Any] | None = None,
-) -> Opened:
+) -> PromptedModel:
     """Open everything; what is quickly refused is refused before the model is loaded.
 
     Args:
@@ -141,7 +141,7 @@ def open_parts(
         "summaries": None if preferences is None else summaries,
         "item_summaries": item_summaries,
     }
-    return Opened(chat, Prompter(items, prompt, templates), preferences, config, facts)
+    return PromptedModel(chat, Prompter(items, prompt, templates), preferences, config, facts)
 
 
 def _try_out(model: ChatModel, prompt: PromptOptions) -> None:

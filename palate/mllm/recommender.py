@@ -140,11 +140,11 @@ class MLLMRecommender(Recommender):
         """The summary of each history that its prompts show, or None where they show none."""
         return [None] * len(rows) if self.preferences is None else self.preferences.of(rows.to_lists())
 
-    def look_in(self, dataset: Path) -> None:
+    def set_data_folder(self, dataset: Path) -> None:
         if self.preferences is not None:
-            self.preferences.look_in(dataset)
+            self.preferences.set_data_folder(dataset)
 
-    def ready_for(self, histories: Histories) -> None:
+    def check_ready(self, histories: Histories) -> None:
         """Look up all preferences that the prompts of these histories show.
 
         Raises:
@@ -152,7 +152,7 @@ class MLLMRecommender(Recommender):
         """
         self.written(as_sequences(histories))
 
-    def allow_writing(self) -> None:
+    def allow_generation(self) -> None:
         """A history never met before gets its preference from the very model that wrote the others, if that ran in a
         process like this one; a server is not asked."""
         preferences = self.preferences

@@ -10,7 +10,7 @@ from palate.config import Config
 from palate.data.dataset import Dataset
 from palate.device import parse_device
 from palate.errors import PalateError, suggest
-from palate.mllm.components import ModelOptions, open_parts
+from palate.mllm.components import ModelOptions, load_components
 from palate.mllm.prompts.prompter import PromptOptions
 from palate.runs.run import Run
 from palate.storage.files import atomic_folder
@@ -46,7 +46,7 @@ def zero_shot(
     model = ModelOptions.parse(settings.get("model", {}), where="settings [model]")
     prompt = PromptOptions.parse(settings.get("prompt", {}), where="settings [prompt]")
     _refuse_run(out)
-    opened = open_parts(
+    opened = load_components(
         dataset,
         model,
         prompt,

@@ -123,7 +123,7 @@ class NegativesConfig(Config):
 
 
 @dataclass(frozen=True)
-class Rejected:
+class RejectedItems:
     """Drawn classes.
 
     Attributes:
@@ -140,7 +140,7 @@ class Rejected:
 
 
 @dataclass(frozen=True)
-class Situation:
+class SamplingContext:
     """What a draw may look at.
 
     Attributes:
@@ -165,7 +165,7 @@ class Situation:
     twins: RowSets | None = None
     allowed: RowSets | None = None
 
-    def limited(self, config: NegativesConfig) -> Situation:
+    def limited(self, config: NegativesConfig) -> SamplingContext:
         """With twins forbidden, or with nothing else allowed, as the settings have it."""
         if not config.content_aware:
             return self
@@ -188,34 +188,34 @@ class Situation:
             self.forbidden.mask(scores, first)
 
 
-def draw_rejected(config: NegativesConfig, situation: Situation) -> Rejected:
+def draw_rejected(config: NegativesConfig, situation: SamplingContext) -> RejectedItems:
     """Draw ``config.num_negatives`` rejected classes for every row."""
     count, generator = config.num_negatives, situation.generator
     situation = situation.limited(config)
     if config.strategy == "popularity":
-        return Rejected(*_blind(situation, count, situation.counts.double().pow(config.power)))
+        return RejectedItems(*_blind(situation, count, situation.counts.double().pow(config.power)))
     if config.strategy == "in-batch":
         rows = len(situation.targets)
         device = situation.targets.device
         places = torch.randint(len(situation.others), (rows, count), generator=generator, device=device)
         drawn = situation.others[places]
-        return Rejected(drawn, situation.permits(drawn))
+        return RejectedItems(drawn, situation.permits(drawn))
     if config.strategy == "disliked":
         assert situation.dislikes is not None
         drawn, valid = draw_members(situation.dislikes, count, generator)
-        return Rejected(drawn, valid & situation.permits(drawn))
+        return RejectedItems(drawn, valid & situation.permits(drawn))
     if config.strategy == "uniform" or not config.ranked:
-        return Rejected(*_blind(situation, count))
+        return RejectedItems(*_blind(situation, count))
     pooled = _from_pool(config, situation)
     if config.strategy != "mixed":
         return pooled
     blind, valid = _blind(situation, count)
     dice = torch.rand(blind.shape, generator=generator, device=blind.device) < config.mix
     classes = torch.where(dice, pooled.classes, blind)
-    return Rejected(classes, torch.where(dice, pooled.valid, valid), pooled.pool, pooled.pool_valid)
+    return RejectedItems(classes, torch.where(dice, pooled.valid, valid), pooled.pool, pooled.pool_valid)
 
 
-def _blind(situation: Situation, count: int, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def _blind(situation: SamplingContext, count: int, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Draws that no score decides: evenly, or by weight (float64 ``[n]``)."""
     if situation.allowed is not None:
         return draw_members(situation.allowed, count, situation.generator, weights)
@@ -224,7 +224,7 @@ def _blind(situation: Situation, count: int, weights: Tensor | None = None) -> t
     return draw_uniform(situation.forbidden, count, situation.generator)
 
 
-def _from_pool(config: NegativesConfig, situation: Situation) -> Rejected:
+def _from_pool(config: NegativesConfig, situation: SamplingContext) -> RejectedItems:
     """Distinct draws from the best-scored allowed classes of each row."""
     wanted = config.num_negatives
     width = situation.forbidden.width
@@ -233,7 +233,7 @@ def _from_pool(config: NegativesConfig, situation: Situation) -> Rejected:
     values, pool = _best(situation, size)
     allowed = values > -torch.inf
     if hard:
-        return Rejected(pool, allowed, pool, allowed)
+        return RejectedItems(pool, allowed, pool, allowed)
     # The largest keys of a row: a uniform draw, or with Gumbel noise a draw by softmax, without replacement.
     draws = torch.rand(values.shape, generator=situation.generator, device=values.device)
     keys = (
@@ -241,10 +241,10 @@ def _from_pool(config: NegativesConfig, situation: Situation) -> Rejected:
     )
     keys = keys.masked_fill(values == -torch.inf, -torch.inf)
     chosen = torch.topk(keys, wanted, dim=1)
-    return Rejected(pool.gather(1, chosen.indices), chosen.values > -torch.inf, pool, allowed)
+    return RejectedItems(pool.gather(1, chosen.indices), chosen.values > -torch.inf, pool, allowed)
 
 
-def _best(situation: Situation, size: int) -> tuple[Tensor, Tensor]:
+def _best(situation: SamplingContext, size: int) -> tuple[Tensor, Tensor]:
     """Scores and classes ``[P, size]`` of each row's best-scored allowed classes; a few rows are scored at a time."""
     rows, width = len(situation.targets), situation.forbidden.width
     step = max(1, _BLOCK_ELEMENTS // width)

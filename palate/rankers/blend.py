@@ -89,17 +89,17 @@ class Blend(Recommender):
         sizes = [size for part in self.parts if (size := getattr(part, "batch_size", None))]
         return min(sizes, default=None)
 
-    def look_in(self, dataset: Path) -> None:
+    def set_data_folder(self, dataset: Path) -> None:
         for part in self.parts:
-            part.look_in(dataset)
+            part.set_data_folder(dataset)
 
-    def ready_for(self, histories: Histories) -> None:
+    def check_ready(self, histories: Histories) -> None:
         for part in self.parts:
-            part.ready_for(histories)
+            part.check_ready(histories)
 
-    def allow_writing(self) -> None:
+    def allow_generation(self) -> None:
         for part in self.parts:
-            part.allow_writing()
+            part.allow_generation()
 
     def save(self, folder: Path) -> None:
         """``config.json``, and every part in a folder of its own: ``parts/0``, ``parts/1`` ..."""

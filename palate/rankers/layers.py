@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from palate.rankers.notes import Notes
+from palate.rankers.auxiliary import AuxiliaryLosses
 from palate.rankers.packing import Grid
 
 Norm = Literal["pre", "post"]
@@ -69,7 +69,7 @@ class FeedForward(nn.Module):
         self.activation = nn.GELU() if activation == "gelu" else nn.ReLU()
         self.dropout = ByteDropout(dropout)
 
-    def forward(self, x: Tensor, notes: Notes | None = None) -> Tensor:
+    def forward(self, x: Tensor, notes: AuxiliaryLosses | None = None) -> Tensor:
         result: Tensor = self.down(self.dropout(self.activation(self.up(x))))
         return result
 
@@ -105,7 +105,7 @@ class TransformerBlock(nn.Module):
         self.feed_forward_gate = nn.Linear(dim, dim) if block == "ligr" else None
         self.dropout = ByteDropout(dropout)
 
-    def forward(self, x: Tensor, grid: Grid, notes: Notes | None = None) -> Tensor:
+    def forward(self, x: Tensor, grid: Grid, notes: AuxiliaryLosses | None = None) -> Tensor:
         if self.norm == "post":
             x = self.attention_norm(x + self.dropout(self.attention(x, grid)))
             normed: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x, notes)))

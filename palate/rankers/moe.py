@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from palate.rankers.auxiliary import AuxiliaryLosses
 from palate.rankers.layers import ByteDropout
-from palate.rankers.notes import Notes
 
 # Up to so many tokens (a history or two), multiplying all experts is faster than sorting the tokens.
 _FEW = 32
@@ -88,7 +88,7 @@ class SparseFeedForward(nn.Module):
         self.activation = nn.GELU() if activation == "gelu" else nn.ReLU()
         self.dropout = ByteDropout(dropout)
 
-    def forward(self, x: Tensor, notes: Notes | None = None) -> Tensor:
+    def forward(self, x: Tensor, notes: AuxiliaryLosses | None = None) -> Tensor:
         """``[T, dim]`` to ``[T, dim]``; in training mode the losses and statistics of the routing go to ``notes``."""
         routes = self.route(x)
         if self.training and notes is not None:
@@ -140,7 +140,7 @@ class SparseFeedForward(nn.Module):
             gates = gates / gates.sum(1, keepdim=True)
         return Routes(logits.T, probabilities, experts, gates.to(x.dtype))
 
-    def _note(self, routes: Routes, notes: Notes) -> None:
+    def _note(self, routes: Routes, notes: AuxiliaryLosses) -> None:
         balance = balance_loss(routes.probabilities, routes.experts)
         penalty = self.balance * balance
         if self.z_loss:

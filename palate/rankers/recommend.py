@@ -69,7 +69,7 @@ class Recommendations:
                 f" {len(self.catalogue)}",
                 "The run is damaged; train it again.",
             )
-        self.recommender.allow_writing()
+        self.recommender.allow_generation()
         self._mask = None if self.allowed is None else torch.from_numpy(self.allowed)
 
     def __call__(self, histories: Sequence[Sequence[str]], k: int = 10) -> pl.DataFrame:
@@ -128,7 +128,7 @@ class Recommendations:
     def histories_of(self, dataset: Dataset) -> tuple[Sequences, int]:
         """Every user's whole history in the run's item indices, and how many interactions had unknown items."""
         if dataset.folder is not None:
-            self.recommender.look_in(dataset.folder)
+            self.recommender.set_data_folder(dataset.folder)
         index = self.catalogue.index
         to_run = np.array([0, *(index.get(item, 0) for item in dataset.catalogue.ids[1:])], np.int32)
         items = to_run[dataset.items]

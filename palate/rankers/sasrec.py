@@ -11,9 +11,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from palate.errors import PalateError
+from palate.rankers.auxiliary import AuxiliaryLosses
 from palate.rankers.layers import Block, ByteDropout, FeedForward, Norm, TransformerBlock
 from palate.rankers.moe import SparseFeedForward
-from palate.rankers.notes import Notes
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sequential import SequentialConfig, SequentialRanker
 
@@ -89,7 +89,7 @@ class SASRecConfig(SequentialConfig):
         return partial(SparseFeedForward, *parts, **{name: getattr(self, name) for name in _MOE})
 
 
-class Encoder(nn.Module):
+class TransformerEncoder(nn.Module):
     """A causal transformer over packed sequences: ``[T, dim]`` to ``[T, dim]``."""
 
     def __init__(self, config: SASRecConfig) -> None:
@@ -122,7 +122,7 @@ class Encoder(nn.Module):
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor, batch: PackedBatch, notes: Notes | None = None) -> Tensor:
+    def forward(self, x: Tensor, batch: PackedBatch, notes: AuxiliaryLosses | None = None) -> Tensor:
         if self.config.scale_inputs:
             x = x * self.config.dim**0.5
         if self.position is not None:
@@ -154,12 +154,12 @@ class SASRec(SequentialRanker):
                 f"{config.heads} heads do not divide dim {config.dim}", "Change ranker.heads or ranker.dim."
             )
         self.sparse = config.ffn == "moe"
-        self.encoders = nn.ModuleList(Encoder(config) for _ in range(self.items.out_dim // config.dim))
+        self.encoders = nn.ModuleList(TransformerEncoder(config) for _ in range(self.items.out_dim // config.dim))
 
-    def encode(self, inputs: Tensor, batch: PackedBatch, notes: Notes | None = None) -> Tensor:
+    def encode(self, inputs: Tensor, batch: PackedBatch, notes: AuxiliaryLosses | None = None) -> Tensor:
         parts = torch.split(inputs, self.config.dim, dim=1)
         hidden = [encoder(part, batch, notes) for encoder, part in zip(self.encoders, parts, strict=True)]
         return torch.cat(hidden, dim=1)
 
-    def encode_noting(self, inputs: Tensor, batch: PackedBatch, notes: Notes) -> Tensor:
+    def encode_with_aux(self, inputs: Tensor, batch: PackedBatch, notes: AuxiliaryLosses) -> Tensor:
         return self.encode(inputs, batch, notes) if self.sparse else self.encode(inputs, batch)

@@ -19,11 +19,11 @@ from palate.errors import PalateError, suggest
 from palate.features.fields import FIELDS, FieldStore, Vocabulary
 from palate.features.store import FeatureStore
 from palate.objectives.base import Bias, Scores
+from palate.rankers.auxiliary import AuxiliaryLosses
 from palate.rankers.feature import Feature, Missing
 from palate.rankers.fusions import FUSIONS
 from palate.rankers.items import ItemEncoder
 from palate.rankers.neighbours import NeighbourScores, as_bias, joined
-from palate.rankers.notes import Notes
 from palate.rankers.packing import PackedBatch
 from palate.recommender import Histories, Recommender, as_sequences
 from palate.storage.files import write_json
@@ -146,7 +146,7 @@ class SequentialRanker(nn.Module, Recommender):
     def encode(self, inputs: Tensor, batch: PackedBatch) -> Tensor:
         """Hidden states ``[T, out_dim]`` of the input vectors ``[T, out_dim]``; position t sees its past only."""
 
-    def encode_noting(self, inputs: Tensor, batch: PackedBatch, notes: Notes) -> Tensor:
+    def encode_with_aux(self, inputs: Tensor, batch: PackedBatch, notes: AuxiliaryLosses) -> Tensor:
         """:meth:`encode` for a training step; an encoder that has penalties or facts leaves them in ``notes``."""
         return self.encode(inputs, batch)
 
@@ -193,8 +193,8 @@ class SequentialRanker(nn.Module, Recommender):
         inputs = table.index_select(0, batch.items)
         if self.training and self.config.token_dropout:
             inputs = inputs * (torch.rand(len(inputs), 1, device=inputs.device) >= self.config.token_dropout)
-        notes = Notes()
-        return notes.attach(self.scores_of(self.encode_noting(inputs, batch, notes), table, batch))
+        notes = AuxiliaryLosses()
+        return notes.attach(self.scores_of(self.encode_with_aux(inputs, batch, notes), table, batch))
 
     @property
     def fixed_items(self) -> bool:

@@ -18,7 +18,7 @@ from palate.evaluation.tables import label_of
 from palate.evaluation.users import UserSample
 from palate.report import comparison, curves, data_card, gallery, gallery_page
 from palate.report.evaluated import Evaluated
-from palate.report.gallery import Shown
+from palate.report.gallery import GalleryEntry
 from palate.report.logged import logs_of
 from palate.report.markup import Html, join, outside, tag
 from palate.report.numbers import count, figure, share
@@ -49,7 +49,7 @@ class GalleryPlan:
         notes: what is to be said of it.
     """
 
-    models: Sequence[Shown]
+    models: Sequence[GalleryEntry]
     users: int = 8
     k: int = 5
     seed: int = 0

@@ -15,14 +15,14 @@ from palate.errors import PalateError
 from palate.evaluation.ranking import rank_targets
 from palate.progress import track
 from palate.recommender import Recommender
-from palate.report.written import Written
+from palate.report.written import WrittenPreference
 
 LAST_ITEMS = 8
 _TARGETS = 4
 
 
 @dataclass(frozen=True)
-class Shown:
+class GalleryEntry:
     """A model of the gallery.
 
     Attributes:
@@ -64,8 +64,8 @@ def _one_of_each(order: npt.NDArray[np.int64], n: int, rng: np.random.Generator)
 def users_of(
     dataset: Dataset,
     cases: Cases,
-    models: Sequence[Shown],
-    written: Sequence[Written],
+    models: Sequence[GalleryEntry],
+    written: Sequence[WrittenPreference],
     *,
     k: int,
     exclude_seen: bool,
@@ -81,8 +81,8 @@ def users_of(
         try:
             model = one.load()
             if dataset.folder is not None:
-                model.look_in(dataset.folder)
-            model.ready_for(cases.histories)
+                model.set_data_folder(dataset.folder)
+            model.check_ready(cases.histories)
             ranks = rank_targets(model, cases, exclude_seen=exclude_seen, depth=k)
         except PalateError as error:
             notes.append(f"{one.label} is not in the gallery: {error}")
@@ -106,7 +106,7 @@ def users_of(
     return users, notes
 
 
-def _user(dataset: Dataset, cases: Cases, number: int, written: Sequence[Written]) -> dict[str, Any]:
+def _user(dataset: Dataset, cases: Cases, number: int, written: Sequence[WrittenPreference]) -> dict[str, Any]:
     catalogue, history = dataset.catalogue, cases.histories[number]
     targets = list(dict.fromkeys(cases.targets[number].tolist()))
     return {

@@ -11,7 +11,7 @@ from palate.errors import PalateError
 from palate.evaluation.groups import RunGroup, group_runs
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.report.evaluated import Evaluated
-from palate.report.gallery import Shown
+from palate.report.gallery import GalleryEntry
 from palate.runs.run import Run
 
 
@@ -48,7 +48,7 @@ def named_as_in(tables: Sequence[Evaluated], groups: Sequence[RunGroup]) -> list
 
 def gallery_models(
     groups: Sequence[RunGroup], retriever: str | None, depth: int = 20, exclude_seen: bool = True, device: str = "cpu"
-) -> tuple[list[Shown], list[str], list[RunGroup]]:
+) -> tuple[list[GalleryEntry], list[str], list[RunGroup]]:
     """Who shows what: one run of each row, those that need a retriever behind one.
 
     Returns:
@@ -77,7 +77,7 @@ def gallery_models(
     for group in groups:
         run = group.runs[0]
         if not slow(run):
-            models.append(Shown(group.label, partial(load_recommender, run, device=device)))
+            models.append(GalleryEntry(group.label, partial(load_recommender, run, device=device)))
         elif fast is None:
             notes.append(
                 f"{group.label} cannot rank the whole catalogue, so it is not in the gallery; --retriever RUN0 lets a "
@@ -87,7 +87,7 @@ def gallery_models(
             check_catalogues(run, fast)
             again = partial(open_cascade, run, fast, depth=depth, exclude_seen=exclude_seen, device=device)
             told = f" re-ranking {name}"  # which a table of cascades says already
-            models.append(Shown(group.label.removesuffix(told) + told, again))
+            models.append(GalleryEntry(group.label.removesuffix(told) + told, again))
     if any(len(group.runs) > 1 for group in groups):
         notes.append("Where a row has several seeds, the gallery shows the first.")
     return models, notes, groups

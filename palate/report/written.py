@@ -17,7 +17,7 @@ from palate.mllm.summaries.store import FACTS
 from palate.runs.run import Run
 
 
-class Written:
+class WrittenPreference:
     """The preferences of one store."""
 
     def __init__(self, name: str, preferences: Preferences) -> None:
@@ -56,7 +56,9 @@ class Written:
         return found
 
 
-def stores_of(runs: Sequence[Run], dataset: Dataset, names: Sequence[str] | None) -> tuple[list[Written], list[str]]:
+def stores_of(
+    runs: Sequence[Run], dataset: Dataset, names: Sequence[str] | None
+) -> tuple[list[WrittenPreference], list[str]]:
     """The preferences to show, and what could not be read.
 
     Args:
@@ -69,8 +71,10 @@ def stores_of(runs: Sequence[Run], dataset: Dataset, names: Sequence[str] | None
     if names is not None:
         if dataset.folder is None:
             raise PalateError("the dataset was made in memory and has no summaries", "Save it first.")
-        return [Written(name, Preferences.open(dataset.folder, name, dataset.catalogue)) for name in names], []
-    found: dict[str, Written] = {}
+        return [
+            WrittenPreference(name, Preferences.open(dataset.folder, name, dataset.catalogue)) for name in names
+        ], []
+    found: dict[str, WrittenPreference] = {}
     notes: list[str] = []
     for run in runs:
         if (run.model_folder / FACTS).is_file():
@@ -83,7 +87,7 @@ def stores_of(runs: Sequence[Run], dataset: Dataset, names: Sequence[str] | None
     if not found and not notes and dataset.folder is not None:
         for folder in _stores(dataset.folder):
             try:
-                found[folder.name] = Written(
+                found[folder.name] = WrittenPreference(
                     folder.name, Preferences.open(dataset.folder, folder.name, dataset.catalogue)
                 )
             except PalateError as error:
@@ -91,14 +95,14 @@ def stores_of(runs: Sequence[Run], dataset: Dataset, names: Sequence[str] | None
     return list(found.values()), notes
 
 
-def _of_run(run: Run, dataset: Dataset) -> tuple[str, Written]:
+def _of_run(run: Run, dataset: Dataset) -> tuple[str, WrittenPreference]:
     """With the words and items of the run itself, which its prompts show."""
     preferences = Preferences.load(run.model_folder, Items.load(run.model_folder, dataset.catalogue.root))
     if dataset.folder is not None:
-        preferences.look_in(dataset.folder)
+        preferences.set_data_folder(dataset.folder)
     preferences.look_up()
     name = preferences.store.name if preferences.store is not None else run.name
-    return name, Written(name, preferences)
+    return name, WrittenPreference(name, preferences)
 
 
 def _stores(dataset: Path) -> list[Path]:

@@ -12,10 +12,10 @@ from pydantic import BaseModel
 from palate.errors import PalateError, suggest
 from palate.serve import schema
 from palate.serve.guard import Refused
+from palate.serve.loaded_models import LoadedModels
 from palate.serve.people import as_seen
 from palate.serve.served import Served
 from palate.serve.service import Service
-from palate.serve.shelf import Shelf
 from palate.serve.thumbnails import TYPE
 
 T = TypeVar("T")
@@ -160,7 +160,7 @@ def _json(answer: BaseModel) -> Response:
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
-def _model(shelf: Shelf, name: str | None) -> Served:
+def _model(shelf: LoadedModels, name: str | None) -> Served:
     try:
         return shelf.find(name)
     except KeyError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from palate.bundle.grow import part_vectors
+from palate.bundle.append_items import part_vectors
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.rankers.sequential import SequentialRanker
@@ -30,7 +30,7 @@ class PartEffect:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ScoreAndRank:
     """How an item stands after a history.
 
     Attributes:
@@ -45,9 +45,9 @@ class Standing:
     rank: int
 
 
-def standings(
+def scores_and_ranks(
     model: Recommender, histories: Sequence[Sequence[int]], item: int, left_out: Sequence[int]
-) -> list[Standing]:
+) -> list[ScoreAndRank]:
     """How ``item`` stands after each history; ``left_out`` are ranked nowhere. Equal scores stand in index order."""
     rows = max(1, _SCORES // (model.num_items + 1))
     others = [one for one in left_out if one != item]
@@ -59,7 +59,7 @@ def standings(
         mine = scores[:, item : item + 1]
         ranks = 1 + (scores > mine).sum(1) + (scores[:, :item] == mine).sum(1)
         found += [
-            Standing(score, score - mean, rank)
+            ScoreAndRank(score, score - mean, rank)
             for score, mean, rank in zip(mine[:, 0].tolist(), means.tolist(), ranks.tolist(), strict=True)
         ]
     return found

@@ -17,7 +17,7 @@ from palate.serve.served import Served
 
 
 @dataclass(frozen=True)
-class Somebody:
+class DemoUser:
     """A user in item ids: models may number items differently.
 
     Attributes:
@@ -30,7 +30,7 @@ class Somebody:
     preference: list[tuple[list[str], str]]
 
 
-def find_people(dataset: Path, count: int, seed: int = 0) -> list[Somebody]:
+def find_people(dataset: Path, count: int, seed: int = 0) -> list[DemoUser]:
     """``count`` users of the test split, from short to long histories; those with a written preference first.
 
     Raises:
@@ -47,7 +47,7 @@ def find_people(dataset: Path, count: int, seed: int = 0) -> list[Somebody]:
         written = next((one for one in stores if one.has(some.histories[row])), None)
         blocks = written.of(history) if written is not None else []
         found.append(
-            Somebody(
+            DemoUser(
                 str(data.user_ids[int(some.users[row])]),
                 _ids(data.catalogue, history),
                 _ids(data.catalogue, some.targets[row].tolist()),
@@ -61,7 +61,7 @@ def _ids(catalogue: Catalogue, items: Sequence[int]) -> list[str]:
     return [catalogue.ids[item] for item in items]
 
 
-def as_seen(person: Somebody, model: Served) -> schema.Person:
+def as_seen(person: DemoUser, model: Served) -> schema.Person:
     """A user with the titles and pictures of a model's bundle; items that it does not know are left out."""
 
     def items(ids: Sequence[str]) -> list[schema.Item]:

@@ -14,7 +14,7 @@ Condition = Annotated[
 ]
 
 
-class Asked(BaseModel):
+class RequestFilter(BaseModel):
     """A request: unknown keys are errors, so that a misspelt filter is not left out in silence."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
@@ -22,7 +22,7 @@ class Asked(BaseModel):
     model: Id | None = Field(None, description="One of /v1/models; the first of them by default.")
 
 
-class RecommendRequest(Asked):
+class RecommendRequest(RequestFilter):
     history: list[Id] = Field(description="Item ids, oldest first. Empty: a newcomer.", examples=[["50", "181"]])
     k: int = Field(10, ge=1, description="How many items; the service has a limit of its own.")
     exclude_seen: bool = Field(True, description="Leave out the items of the history.")
@@ -40,7 +40,7 @@ class RecommendRequest(Asked):
     fields: bool = Field(False, description="Send what else the catalogue knows of each item.")
 
 
-class SimilarRequest(Asked):
+class SimilarRequest(RequestFilter):
     item: Id
     k: int = Field(10, ge=1)
     by: Id = Field(
@@ -51,7 +51,7 @@ class SimilarRequest(Asked):
     )
 
 
-class ExplainRequest(Asked):
+class ExplainRequest(RequestFilter):
     history: list[Id] = Field(description="Item ids, oldest first.")
     item: Id = Field(description="The item whose score is explained.")
 
@@ -199,7 +199,7 @@ class People(BaseModel):
     users: list[Person]
 
 
-class Told(BaseModel):
+class ErrorBody(BaseModel):
     code: str
     message: str
     remedy: str | None = None
@@ -208,7 +208,7 @@ class Told(BaseModel):
 class Failure(BaseModel):
     """Every error has this form."""
 
-    error: Told
+    error: ErrorBody
 
 
 class Health(BaseModel):

@@ -28,8 +28,8 @@ from palate.serve.batching import MicroBatcher
 from palate.serve.config import ServeConfig
 from palate.serve.diversity import diversify
 from palate.serve.engine import Ask, Engine, Found, engine_of
+from palate.serve.explanation import explain
 from palate.serve.likeness import alike_by_list, alike_by_neighbours, alike_by_vectors, comparing, neighbours_of
-from palate.serve.reasons import explain
 from palate.serve.rules import Rules
 from palate.serve.search import MOST_TITLE, Search
 from palate.serve.shared import SharedFields
@@ -206,7 +206,7 @@ class Served:
         )
 
     async def explain(self, request: schema.ExplainRequest) -> schema.Explained:
-        """Why an item has its score: :mod:`palate.serve.reasons`."""
+        """Why an item has its score: :mod:`palate.serve.explanation`."""
         return await self._explained((self, request))
 
     def similar(self, item_id: str, k: int, by: str) -> schema.Similar:

@@ -10,8 +10,8 @@ from typing import Literal, TypeVar
 from palate.errors import PalateError
 from palate.serve.batching import Overloaded
 from palate.serve.config import ServeConfig
-from palate.serve.people import Somebody
-from palate.serve.shelf import Shelf, Wanted, load_shelf, version_of
+from palate.serve.loaded_models import BundleSpec, LoadedModels, load_shelf, version_of
+from palate.serve.people import DemoUser
 from palate.serve.telemetry import Telemetry
 from palate.serve.thumbnails import Thumbnails
 
@@ -35,10 +35,10 @@ class Service:
 
     def __init__(
         self,
-        wanted: Sequence[Wanted],
+        wanted: Sequence[BundleSpec],
         config: ServeConfig,
         *,
-        people: Sequence[Somebody] = (),
+        people: Sequence[DemoUser] = (),
         device: str = "cpu",
         telemetry: Telemetry | None = None,
     ) -> None:
@@ -50,11 +50,11 @@ class Service:
         self._aside = {kind: ThreadPoolExecutor(2, thread_name_prefix=kind) for kind in ("lookups", "pictures")}
         self._waiting = dict.fromkeys(self._aside, 0)
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
-        self._shelf: Shelf | None = None
+        self._shelf: LoadedModels | None = None
         self._reloading = asyncio.Lock()
 
     @property
-    def shelf(self) -> Shelf:
+    def shelf(self) -> LoadedModels:
         """The models that answer now; a request takes it once and keeps it.
 
         Raises:
@@ -100,7 +100,7 @@ class Service:
                 self.telemetry.log.info("reloaded", model=name, version=after.models[name].version)
             return changed
 
-    def _load_again(self, before: Shelf) -> Shelf:
+    def _load_again(self, before: LoadedModels) -> LoadedModels:
         return load_shelf(self.wanted, self.config, self.telemetry, self.device, before)
 
     async def watch(self, seconds: float) -> None:

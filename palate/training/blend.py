@@ -159,9 +159,9 @@ def _fit(
     """Choose the weights, write the model, and return what ``run.json`` records of it."""
     if data.folder is not None:
         for part in parts:
-            part.look_in(data.folder)
+            part.set_data_folder(data.folder)
     for part in parts:
-        part.ready_for(validation.cases.histories)
+        part.check_ready(validation.cases.histories)
     scored = ScoredCases(parts, validation.cases, validation.exclude_seen)
     weights, likelihood = fit_likelihood(scored)
     if fit == "ndcg":

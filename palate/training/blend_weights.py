@@ -37,7 +37,7 @@ _DEPTH = 10
 
 
 @dataclass(frozen=True)
-class Block:
+class ScoreBlock:
     """Scores of some cases by every part.
 
     Attributes:
@@ -84,7 +84,7 @@ class ScoredCases:
             )
         self._rows = max(1, _BLOCK // (len(parts) * self.width))
         self.scales: Floats = np.ones(len(parts))
-        self._kept: list[Block] | None = None
+        self._kept: list[ScoreBlock] | None = None
         keeps = len(parts) * len(self.cases) * self.width <= keep
         variance, kept = np.zeros(len(parts)), []
         starts = range(0, len(self.cases), self._rows)
@@ -103,14 +103,14 @@ class ScoredCases:
         """Number of cases."""
         return len(self.cases)
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[ScoreBlock]:
         if self._kept is not None:
             yield from self._kept
             return
         for start in range(0, len(self.cases), self._rows):
             yield self._block(start)
 
-    def _block(self, start: int) -> Block:
+    def _block(self, start: int) -> ScoreBlock:
         stop = min(start + self._rows, len(self.cases))
         histories = self.cases.histories[start:stop]
         scores = torch.empty(len(self.parts), stop - start, self.width)
@@ -127,7 +127,7 @@ class ScoredCases:
         scores.masked_fill_(left_out, 0.0)
         rows, targets, shares = self._pairs
         pick = (rows >= start) & (rows < stop)
-        return Block(scores, left_out, rows[pick] - start, targets[pick], shares[pick])
+        return ScoreBlock(scores, left_out, rows[pick] - start, targets[pick], shares[pick])
 
 
 def _usable(cases: Cases, exclude_seen: bool) -> tuple[Cases, tuple[Tensor, Tensor, Tensor]]:

@@ -31,7 +31,7 @@ from palate.training.ema import WeightAverage
 from palate.training.memory import release_freed_memory
 from palate.training.plan import check_validations
 from palate.training.progress import EpochProgress
-from palate.training.step import Step
+from palate.training.step import TrainingStep
 
 # Steps between two releases of freed memory on a CPU.
 _RELEASE_EVERY = 48
@@ -62,7 +62,7 @@ class Trainer:
     def __init__(
         self,
         model: SequentialRanker,
-        step: Step,
+        step: TrainingStep,
         data: TrainingSequences,
         counts: npt.NDArray[np.int64],
         validate: Validate,

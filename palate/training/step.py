@@ -12,7 +12,7 @@ from palate.objectives import Batch, Loss, Objective, Scores
 from palate.rankers.packing import PackedBatch
 
 
-class Step(Protocol):
+class TrainingStep(Protocol):
     """Makes the loss of one batch; the trainer does the rest."""
 
     def __call__(

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from palate.alignment.align import align
-from palate.alignment.pairs import AlignConfig, Drawn, PairDrawer
+from palate.alignment.pairs import AlignConfig, PairBatch, PairDrawer
 from palate.alignment.prefixes import Prefixes
 from palate.alignment.twins import Twins, make_twins, twin_origin
 from palate.cli.recipe_options import Commands
@@ -73,7 +73,7 @@ def twins_of(item: int) -> set[int]:
     return {other for other in range(1, ITEMS) if other != item and designs(other) == designs(item)}
 
 
-def drawn_pairs(data: Dataset, base: Run, **negatives: Any) -> list[Drawn]:
+def drawn_pairs(data: Dataset, base: Run, **negatives: Any) -> list[PairBatch]:
     config = NegativesConfig(**negatives)
     windows = TrainingSequences(data.train_sequences(), 6, 16, 0, fixed=True)
     counts = torch.from_numpy(data.train_counts).float()
@@ -91,7 +91,7 @@ def drawn_pairs(data: Dataset, base: Run, **negatives: Any) -> list[Drawn]:
     return made
 
 
-def rows_of(drawn: Drawn, data: Dataset) -> list[tuple[int, list[int], set[int]]]:
+def rows_of(drawn: PairBatch, data: Dataset) -> list[tuple[int, list[int], set[int]]]:
     """Each row's chosen item, its history up to the place, and its valid negatives."""
     log = data.train_sequences()
     rows = []

@@ -95,15 +95,15 @@ def test_scores_that_overflow(palate: Palate, text_run: Run, tmp_path: Path) -> 
 def test_a_bundle_whose_scores_overflow_is_not_served(text_bundle: Path, tmp_path: Path) -> None:
     pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
     from palate.serve.config import ServeConfig
+    from palate.serve.loaded_models import BundleSpec
     from palate.serve.service import Service
-    from palate.serve.shelf import Wanted
 
     bundle = Path(shutil.copytree(text_bundle, tmp_path / "bundle"))
     path = bundle / "model/items.safetensors"
     save_file({key: torch.full_like(one, 3e38) for key, one in load_file(path).items()}, path)
     write_manifest(bundle, read_json(text_bundle / NAME))
     with pytest.raises(PalateError, match="the scores of 'text' are NaN or infinite"):
-        Service([Wanted("text", bundle)], ServeConfig()).start()
+        Service([BundleSpec("text", bundle)], ServeConfig()).start()
 
 
 @pytest.mark.parametrize("store", ["text", "image", "lexical"])

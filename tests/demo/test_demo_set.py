@@ -16,7 +16,7 @@ from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset, Part
 from palate.data.images import open_image
 from palate.demo.shop import build_demo, load_truth
-from palate.demo.shop.assortment import Item, draw_assortment, draw_shop
+from palate.demo.shop.assortment import Product, draw_assortment, draw_shop
 from palate.demo.shop.build import FIELDS
 from palate.demo.shop.choice import DAY
 from palate.demo.shop.looks import FACTORS, PATTERNS, draw_look
@@ -236,7 +236,7 @@ def test_words_tell_kind_brand_and_colour_and_the_pattern_now_and_then(demo: Dat
 
 def test_a_line_is_one_product_in_several_colours() -> None:
     goods = draw_assortment(300, np.random.default_rng(0))
-    lines: dict[int, list[Item]] = {}
+    lines: dict[int, list[Product]] = {}
     for item in goods:
         lines.setdefault(item.line, []).append(item)
     several = [line for line in lines.values() if len(line) > 1]

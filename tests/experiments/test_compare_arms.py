@@ -19,8 +19,8 @@ from palate.evaluation.groups import RunGroup, evaluate_groups
 from palate.evaluation.outputs import save_comparison
 from palate.evaluation.result import Result
 from palate.evaluation.tables import to_json
-from palate.experiments.comparison import Wanted, costs_of, final_groups, make, plan
-from palate.experiments.jobs import Arms, Given
+from palate.experiments.comparison import Selection, costs_of, final_groups, make, plan
+from palate.experiments.jobs import CheckedOptions, JobRunner
 from palate.experiments.recipe import Recipe, Table, read_recipe
 from palate.experiments.results import measured
 from palate.rankers.popularity import Popularity
@@ -52,9 +52,9 @@ values = [2, 5]
 """
 
 
-def read(command: str, table: Table, where: str) -> Given:
+def read(command: str, table: Table, where: str) -> CheckedOptions:
     """Options as one word each; nothing is checked."""
-    return Given([json.dumps(table, sort_keys=True)], table)
+    return CheckedOptions([json.dumps(table, sort_keys=True)], table)
 
 
 class Killed(BaseException):
@@ -128,11 +128,13 @@ def value(run: Run) -> tuple[str, float]:
     return "NDCG@5", float(run.info["best"]["NDCG@5"])
 
 
-def work(recipe: Recipe, palate: FakePalate, tmp_path: Path, *, curves: bool = False, **more: Any) -> tuple[Arms, Any]:
-    wanted = Wanted(list(recipe.arms), recipe.compare.seeds, recipe.compare.trials, list(recipe.curves))
+def work(
+    recipe: Recipe, palate: FakePalate, tmp_path: Path, *, curves: bool = False, **more: Any
+) -> tuple[JobRunner, Any]:
+    wanted = Selection(list(recipe.arms), recipe.compare.seeds, recipe.compare.trials, list(recipe.curves))
 
-    async def main() -> tuple[Arms, Any]:
-        arms = Arms(
+    async def main() -> tuple[JobRunner, Any]:
+        arms = JobRunner(
             recipe,
             tmp_path / "out",
             dataset=("data", palate.dataset.fingerprint),
@@ -299,7 +301,9 @@ def test_blends_are_made_of_finished_runs(palate: FakePalate, tmp_path: Path) ->
     runs = tmp_path / "out/runs"
     command = read_json(runs / "seeds-1" / "compare.json")["command"]
     assert command[:4] == ["palate", "blend", str(runs / "one-1"), str(runs / "one-0")]
-    rows = {row["name"]: row["command"] for row in plan(recipe, Wanted(["both"], [1], 4, []), read, "data", tmp_path)}
+    rows = {
+        row["name"]: row["command"] for row in plan(recipe, Selection(["both"], [1], 4, []), read, "data", tmp_path)
+    }
     assert rows["both-1"][:4] == ["palate", "blend", str(tmp_path / "runs/one-1"), str(tmp_path / "runs/two-1")]
     palate.calls.clear()
     assert work(recipe, palate, tmp_path)[1] == []
@@ -335,7 +339,7 @@ def test_curves_take_the_chosen_run_where_it_is_a_point(recipe: Recipe, palate: 
 
 
 def test_the_plan_names_every_run(recipe: Recipe, palate: FakePalate, tmp_path: Path) -> None:
-    wanted = Wanted(list(recipe.arms), [0, 1], 4, ["beta"])
+    wanted = Selection(list(recipe.arms), [0, 1], 4, ["beta"])
     rows = plan(recipe, wanted, read, "data", tmp_path)
     names = {row["name"] for row in rows}
     assert names == FINALS | TRIALS | {"dpo-0", "curve-beta-2-0", "curve-beta-5-0"}
@@ -345,14 +349,14 @@ def test_the_plan_names_every_run(recipe: Recipe, palate: FakePalate, tmp_path: 
     assert by_name["uniform-1"]["command"][:3] == ["palate", "align", str(tmp_path / "runs/base-1")]
     assert by_name["uniform-1"]["and"] == ["what is chosen for dpo"]
     assert '"beta": 2' in by_name["trial-dpo-0001"]["command"][3]
-    assert plan(recipe, Wanted(["base"], [1], 4, []), read, "data", tmp_path)[0]["name"] == "base-1"
+    assert plan(recipe, Selection(["base"], [1], 4, []), read, "data", tmp_path)[0]["name"] == "base-1"
 
 
 def test_costs(recipe: Recipe, palate: FakePalate, tmp_path: Path) -> None:
     arms, _ = work(recipe, palate, tmp_path)
 
     async def groups() -> Any:
-        again = Arms(recipe, arms.out, dataset=arms.dataset, read=read, execute=palate, value=value, trials=4)
+        again = JobRunner(recipe, arms.out, dataset=arms.dataset, read=read, execute=palate, value=value, trials=4)
         return await final_groups(again, ["dpo", "uniform"], [1, 0])
 
     rows = costs_of(recipe, asyncio.run(groups()), arms.chosen)
@@ -435,7 +439,7 @@ def slow(tmp_path: Path, palate: FakePalate) -> tuple[list[RunGroup], FakeEvalua
 
 def measuring(tmp_path: Path, groups: list[RunGroup], execute: FakeEvaluate, **options: Any) -> dict[Path, Result]:
     recipe = replace(written(tmp_path, RECIPE), evaluate={"negatives": 4, **options})
-    arms = Arms(
+    arms = JobRunner(
         recipe, tmp_path / "out", dataset=("data", execute.dataset.fingerprint), read=read, execute=execute,
         value=value, trials=4, jobs=2,
     )  # fmt: skip

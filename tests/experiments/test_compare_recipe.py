@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from palate.errors import PalateError
-from palate.experiments.comparison import Wanted
+from palate.experiments.comparison import Selection
 from palate.experiments.recipe import Recipe, merged, override, read_recipe
 
 RECIPE = """
@@ -82,12 +82,12 @@ def test_options_of_an_arm_are_shared_then_its_own_then_chosen(tmp_path: Path) -
 
 def test_the_runs_that_are_needed(tmp_path: Path) -> None:
     recipe = reading(tmp_path)
-    everything = Wanted(["base", "uniform"], [1], 4, [])
+    everything = Selection(["base", "uniform"], [1], 4, [])
     # Trials of dpo are made with the recipe's first seed, 3, though only seed 1 is asked for.
     assert everything.finals(recipe) == [("base", 1), ("base", 3), ("uniform", 1)]
     assert everything.searched(recipe) == ["dpo"]
-    assert Wanted(["base", "dpo"], [1], 4, ["k"], until="trials").finals(recipe) == [("base", 3)]
-    curve = Wanted(["base"], [1], 4, ["k"])
+    assert Selection(["base", "dpo"], [1], 4, ["k"], until="trials").finals(recipe) == [("base", 3)]
+    curve = Selection(["base"], [1], 4, ["k"])
     assert curve.finals(recipe) == [("base", 1), ("base", 3), ("dpo", 3)]
 
 
@@ -100,9 +100,9 @@ def test_a_blend_takes_the_runs_of_its_arms(tmp_path: Path) -> None:
     assert recipe.parts_of("seeds", 1) == [("base", 1), ("base", 3)]
     assert recipe.parts_of("seeds", 7) == [("base", 7), ("base", 8)]
     assert recipe.parts_of("base", 3) == []
-    assert Wanted(["seeds"], [3], 4, []).finals(recipe) == [("base", 3), ("base", 1), ("seeds", 3)]
+    assert Selection(["seeds"], [3], 4, []).finals(recipe) == [("base", 3), ("base", 1), ("seeds", 3)]
     searched = reading(tmp_path, RECIPE.replace('["base", "popular"]', '["dpo", "popular"]'))
-    assert Wanted(["both"], [1], 4, []).searched(searched) == ["dpo"]
+    assert Selection(["both"], [1], 4, []).searched(searched) == ["dpo"]
 
 
 def test_merging() -> None:

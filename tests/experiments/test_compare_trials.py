@@ -6,7 +6,7 @@ import pytest
 
 from palate.errors import PalateError
 from palate.experiments import sampler as module
-from palate.experiments.sampler import Search, Trial, best_of, values_of
+from palate.experiments.sampler import SettingsSearch, Trial, best_of, values_of
 from palate.experiments.search_space import Choices, Interval
 
 SPACE = {
@@ -20,7 +20,7 @@ def trial(number: int, params: dict[str, object], value: float | None) -> Trial:
     return Trial(number, params, value, "NDCG@5", 1.0, None, "key")
 
 
-def searched(search: Search, count: int, done: list[Trial] | None = None) -> list[Trial]:
+def searched(search: SettingsSearch, count: int, done: list[Trial] | None = None) -> list[Trial]:
     done = list(done or [])
     while len(done) < count:
         params = search.propose(done)
@@ -31,29 +31,29 @@ def searched(search: Search, count: int, done: list[Trial] | None = None) -> lis
 
 def test_a_small_space_is_tried_whole() -> None:
     space = {"a": Choices(choices=["x", "y"]), "b": Interval(low=1, high=3), "c": Interval(low=0.1, high=0.3, step=0.1)}
-    search = Search(space, 18, seed=0)
+    search = SettingsSearch(space, 18, seed=0)
     assert search.size == 18
     assert len({tuple(params.values()) for params in search.grid or []}) == 18
     assert search.grid[0] == {"a": "x", "b": 1, "c": 0.1}  # type: ignore[index]
     assert search.grid[-1] == {"a": "y", "b": 3, "c": 0.3}  # type: ignore[index]
-    assert Search(space, 17, seed=0).grid is None
+    assert SettingsSearch(space, 17, seed=0).grid is None
     assert values_of(Interval(low=0.0, high=1.0)) is None
 
 
 def test_a_large_one_is_sampled_within_its_ends_and_the_same_after_an_interruption() -> None:
-    done = searched(Search(SPACE, 8, seed=1), 8)
+    done = searched(SettingsSearch(SPACE, 8, seed=1), 8)
     for one in done:
         assert one.params["preference.beta"] in (0.03, 0.1, 0.3)
         assert 1e-5 <= one.params["trainer.learning_rate"] <= 1e-3
         assert one.params["pool-k"] == int(one.params["pool-k"])
         assert 1 <= one.params["pool-k"] <= 500
     assert len({str(one.params) for one in done}) == 8
-    assert searched(Search(SPACE, 8, seed=1), 8, done[:5]) == done
-    assert searched(Search(SPACE, 8, seed=2), 8) != done
+    assert searched(SettingsSearch(SPACE, 8, seed=1), 8, done[:5]) == done
+    assert searched(SettingsSearch(SPACE, 8, seed=2), 8) != done
 
 
 def test_a_failed_trial_does_not_stop_the_search() -> None:
-    search = Search(SPACE, 8, seed=1)
+    search = SettingsSearch(SPACE, 8, seed=1)
     done = [trial(0, search.propose([]) or {}, None)]
     assert search.propose(done) is not None
     assert best_of(done) is None
@@ -61,7 +61,7 @@ def test_a_failed_trial_does_not_stop_the_search() -> None:
 
 def test_nothing_is_tried_twice() -> None:
     space = {"a": Choices(choices=[1, 2, 3]), "b": Interval(low=0.5, high=0.5 + 1e-9)}
-    search = Search(space, 3, seed=0)
+    search = SettingsSearch(space, 3, seed=0)
     done: list[Trial] = []
     for number in range(3):
         params = search.propose(done)
@@ -80,6 +80,6 @@ def test_without_optuna_a_large_space_is_refused_and_a_small_one_is_not(monkeypa
         raise PalateError("needs optuna", "Install it.")
 
     monkeypatch.setattr(module, "_optuna", absent)
-    Search({"a": Choices(choices=[1, 2])}, 2, seed=0)
+    SettingsSearch({"a": Choices(choices=[1, 2])}, 2, seed=0)
     with pytest.raises(PalateError, match="optuna"):
-        Search(SPACE, 8, seed=0)
+        SettingsSearch(SPACE, 8, seed=0)

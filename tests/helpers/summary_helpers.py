@@ -10,11 +10,11 @@ import polars as pl
 
 from palate.data.dataset import Dataset
 from palate.data.frames import from_frames
-from palate.mllm.backends.base import Backend, Check, Done, Reply, Request
+from palate.mllm.backends.base import Backend, Check, Done, ModelRequest, Reply
 from palate.mllm.prompts.items import Items
-from palate.mllm.prompts.summary_prompts import Writer
+from palate.mllm.prompts.summary_prompts import SummaryPrompts
 from palate.mllm.prompts.templates import Templates
-from palate.mllm.summaries.chains import Chains, UserOptions
+from palate.mllm.summaries.steps import SummarySteps, UserOptions
 
 
 def shop(users: int = 6, steps: int = 8, items: int = 30, **columns: Any) -> Dataset:
@@ -44,13 +44,13 @@ class Echo(Backend):
 
     def __init__(self, name: str = "echo", fail: Iterable[int] = ()) -> None:
         self.name, self.fail = name, set(fail)
-        self.asked: list[Request] = []
+        self.asked: list[ModelRequest] = []
 
     @property
     def identity(self) -> dict[str, Any]:
         return {"backend": "echo", "model": self.name}
 
-    def work(self, requests: Iterable[Request], done: Done, check: Check | None = None) -> None:
+    def work(self, requests: Iterable[ModelRequest], done: Done, check: Check | None = None) -> None:
         waiting = list(requests)
         while waiting:
             request = waiting.pop(0)
@@ -71,9 +71,9 @@ class Echo(Backend):
 
 def chains_for(
     data: Dataset, backend: Backend, templates: Templates | None = None, items: Items | None = None, **options: Any
-) -> Chains:
-    writer = Writer(items or Items.of(data.catalogue), templates or Templates.load())
-    return Chains(writer, UserOptions(**options), backend.identity)
+) -> SummarySteps:
+    writer = SummaryPrompts(items or Items.of(data.catalogue), templates or Templates.load())
+    return SummarySteps(writer, UserOptions(**options), backend.identity)
 
 
 def lines(folder: Path) -> list[str]:

@@ -24,11 +24,11 @@ from palate.evaluation.evaluate import evaluate
 from palate.mllm.lm.loading import open_model
 from palate.mllm.prompts.items import Items
 from palate.mllm.prompts.prompter import NO, YES, Prompter, PromptOptions
-from palate.mllm.prompts.summary_prompts import Writer
+from palate.mllm.prompts.summary_prompts import SummaryPrompts
 from palate.mllm.prompts.templates import Templates
 from palate.mllm.recommender import BaseModel, MLLMConfig, MLLMRecommender
-from palate.mllm.summaries.chains import Chains, UserOptions
 from palate.mllm.summaries.preferences import Preferences
+from palate.mllm.summaries.steps import SummarySteps, UserOptions
 from palate.mllm.summaries.users import UserWork, cut_offs
 
 Tiny = Callable[[str], Path]
@@ -221,7 +221,7 @@ def written(tmp_path: Path, tiny: Tiny) -> tuple[Dataset, MLLMRecommender, Echo]
     data = shop()
     data.save(tmp_path / "data")
     echo, templates = Echo(), Templates.load()
-    chains = Chains(Writer(Items.of(data.catalogue), templates), UserOptions(), echo.identity)
+    chains = SummarySteps(SummaryPrompts(Items.of(data.catalogue), templates), UserOptions(), echo.identity)
     asked = cut_offs(data, ["test"], None, 1)
     work = UserWork(chains, asked, data.user_ids.to_list(), None)
     work.write(tmp_path / "data" / "summaries" / "users" / "echo", echo)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from palate.errors import PalateError
 from palate.objectives.forbidden import RowSets, draw_members, draw_uniform, draw_weighted
-from palate.objectives.pools import NegativesConfig, Situation, draw_rejected
+from palate.objectives.pools import NegativesConfig, SamplingContext, draw_rejected
 
 WIDTH = 12
 
@@ -26,7 +26,7 @@ def sets_of(rows: list[set[int]], width: int = WIDTH) -> RowSets:
     )
 
 
-def situation(forbidden: list[set[int]], scores: torch.Tensor, seed: int = 0, **more: object) -> Situation:
+def situation(forbidden: list[set[int]], scores: torch.Tensor, seed: int = 0, **more: object) -> SamplingContext:
     given: dict[str, object] = {
         "targets": torch.tensor([min(row) if row else 0 for row in forbidden]),
         "forbidden": sets_of(forbidden, scores.shape[1]),
@@ -35,7 +35,7 @@ def situation(forbidden: list[set[int]], scores: torch.Tensor, seed: int = 0, **
         "others": torch.arange(scores.shape[1]),
         "generator": torch.Generator().manual_seed(seed),
     }
-    return Situation(**{**given, **more})  # type: ignore[arg-type]
+    return SamplingContext(**{**given, **more})  # type: ignore[arg-type]
 
 
 forbidden_rows = st.lists(st.sets(st.integers(0, WIDTH - 1), max_size=WIDTH), min_size=1, max_size=6)

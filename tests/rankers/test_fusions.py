@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from palate.bundle.grow import part_vectors
+from palate.bundle.append_items import part_vectors
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.features.fields import Field, FieldStore, Vocabulary

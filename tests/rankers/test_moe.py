@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.rankers import moe
+from palate.rankers.auxiliary import AuxiliaryLosses
 from palate.rankers.layers import FeedForward
 from palate.rankers.moe import SparseFeedForward, balance_loss, expert_shares, router_z_loss
-from palate.rankers.notes import Notes
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sasrec import SASRec
 from palate.storage.files import read_json, write_json
@@ -143,7 +143,7 @@ def test_the_z_loss_of_a_worked_example() -> None:
 def test_notes_hold_the_weighted_losses_and_what_the_log_shows() -> None:
     sparse = layer(balance=0.5, z_loss=0.1)
     x = torch.randn(40, 6)
-    notes = Notes()
+    notes = AuxiliaryLosses()
     sparse(x, notes)
     routes = sparse.route(x)
     expected = 0.5 * balance_loss(routes.probabilities, routes.experts) + 0.1 * router_z_loss(routes.logits)
@@ -166,7 +166,7 @@ def use_after_training(balance: float) -> list[float]:
     wanted = torch.sin(2 * x)
     optimizer = torch.optim.Adam(sparse.parameters(), lr=0.01)
     for _ in range(150):
-        notes = Notes()
+        notes = AuxiliaryLosses()
         loss = (sparse(x, notes) - wanted).square().mean() + notes.penalties[0]
         optimizer.zero_grad()
         loss.backward()

@@ -20,7 +20,7 @@ from palate.report.build import GalleryPlan, write_report
 from palate.report.charts import Line, line_chart
 from palate.report.comparison import headline
 from palate.report.evaluated import table_of
-from palate.report.gallery import Shown, choose
+from palate.report.gallery import GalleryEntry, choose
 from palate.report.markup import Html, clean, join, outside, tag
 from palate.report.page import style
 from palate.report.rows import gallery_models
@@ -188,7 +188,7 @@ def test_a_model_that_cannot_answer_costs_the_page_that_model_alone(popular: Pat
     table_ = table_of({**_table(0.1), "dataset": {"name": "d", "fingerprint": data.fingerprint}}, "t")
     models, notes, _ = gallery_models(groups, None)
     assert notes == []
-    plan = GalleryPlan([Shown("lost", gone), *models], users=2)  # type: ignore[arg-type]
+    plan = GalleryPlan([GalleryEntry("lost", gone), *models], users=2)  # type: ignore[arg-type]
     facts = write_report(tmp_path / "out", data, groups, [table_], plan)
     assert [model["label"] for model in facts["gallery"]["users"][0]["models"]] == ["popular"]
     assert facts["gallery"]["notes"] == ["lost is not in the gallery: the base model is gone. Bring it back."]

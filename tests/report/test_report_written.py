@@ -14,7 +14,7 @@ from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.mllm.summaries.store import store_folder
 from palate.mllm.summaries.users import UserWork, cut_offs
-from palate.report.gallery import Shown, choose, users_of
+from palate.report.gallery import GalleryEntry, choose, users_of
 from palate.report.gallery_page import section
 from palate.report.pictures import Pictures
 from palate.report.written import stores_of
@@ -86,7 +86,7 @@ def test_a_cascade_is_shown_with_the_second_stages_order(tmp_path: Path) -> None
     cases = data.cases("test").take([0, 1])
     slow = Slow([-item for item in range(31)])
     cascade = Cascade(Table(list(range(31))), slow, depth=4)
-    users, notes = users_of(data, cases, [Shown("cascade", lambda: cascade)], [], k=3, exclude_seen=True)
+    users, notes = users_of(data, cases, [GalleryEntry("cascade", lambda: cascade)], [], k=3, exclude_seen=True)
     assert notes == []
     for user, history in zip(users, cases.histories.to_lists(), strict=True):
         proposed = [item for item in range(30, 0, -1) if item not in history][:4]

@@ -26,9 +26,9 @@ from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.registry import load_recommender
 from palate.rankers.sequential import SequentialRanker
 from palate.serve.config import ServeConfig
+from palate.serve.loaded_models import BundleSpec
 from palate.serve.people import find_people
 from palate.serve.service import Service
-from palate.serve.shelf import Wanted
 from palate.storage.files import atomic_folder
 
 
@@ -98,7 +98,7 @@ def hostile_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def live(films: Path, shelf: dict[str, Path]) -> Iterator[Live]:
     """sasrec, popularity and item-knn with six users to try."""
-    wanted = [Wanted(name, folder) for name, folder in shelf.items()]
+    wanted = [BundleSpec(name, folder) for name, folder in shelf.items()]
 
     def make() -> Service:
         return Service(wanted, ServeConfig(max_body=64 * 1024), people=find_people(films, 6))
@@ -111,7 +111,7 @@ def live(films: Path, shelf: dict[str, Path]) -> Iterator[Live]:
 @pytest.fixture(scope="session")
 def hostile(hostile_bundle: Path) -> Iterator[Live]:
     """A service whose catalogue means harm."""
-    running = Live(lambda: Service([Wanted("hostile", hostile_bundle)], ServeConfig()))
+    running = Live(lambda: Service([BundleSpec("hostile", hostile_bundle)], ServeConfig()))
     yield running
     running.stop()
 
@@ -134,7 +134,7 @@ def near_bundle(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def near(near_bundle: Path) -> Iterator[Live]:
     """A service whose model has neighbours."""
-    running = Live(lambda: Service([Wanted("near", near_bundle)], ServeConfig()))
+    running = Live(lambda: Service([BundleSpec("near", near_bundle)], ServeConfig()))
     yield running
     running.stop()
 

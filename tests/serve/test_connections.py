@@ -20,9 +20,9 @@ from palate.errors import PalateError
 from palate.serve.config import ServeConfig
 from palate.serve.connections import connection_limit
 from palate.serve.engine import Ask, DenseEngine, Found
+from palate.serve.loaded_models import BundleSpec
 from palate.serve.served import Served
 from palate.serve.service import Service
-from palate.serve.shelf import Wanted
 
 GET = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
 Run = Callable[..., Live]
@@ -34,7 +34,7 @@ def run(shelf: dict[str, Path]) -> Iterator[Run]:
     running: list[Live] = []
 
     def start(**options: object) -> Live:
-        wanted = [Wanted("popularity", shelf["popularity"])]
+        wanted = [BundleSpec("popularity", shelf["popularity"])]
         running.append(Live(lambda: Service(wanted, ServeConfig(**options))))  # type: ignore[arg-type]
         return running[-1]
 

@@ -22,9 +22,9 @@ from drain_helpers import REQUEST, Stream, read_answer
 from serve_helpers import Live
 
 from palate.serve.config import ServeConfig
+from palate.serve.loaded_models import BundleSpec
 from palate.serve.server import Server
 from palate.serve.service import Service
-from palate.serve.shelf import Wanted
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM there")
 Start = Callable[..., tuple[subprocess.Popen[str], int]]
@@ -112,7 +112,7 @@ def burst(port: int, number: int) -> list[socket.socket]:
 
 @pytest.fixture
 def live(shelf: dict[str, Path]) -> Iterator[Live]:
-    running = Live(lambda: Service([Wanted("popularity", shelf["popularity"])], ServeConfig()), patience=30)
+    running = Live(lambda: Service([BundleSpec("popularity", shelf["popularity"])], ServeConfig()), patience=30)
     yield running
     running.stop()
 
@@ -150,7 +150,7 @@ def test_a_connection_without_a_request_does_not_hold_up_the_end(live: Live) -> 
 
 def test_signals_end_the_grace_period_and_then_everything(shelf: dict[str, Path]) -> None:
     def server() -> Server:
-        return Server(Service([Wanted("popularity", shelf["popularity"])], ServeConfig(grace=600)))
+        return Server(Service([BundleSpec("popularity", shelf["popularity"])], ServeConfig(grace=600)))
 
     terminated, interrupted = server(), server()
     terminated.handle_exit(signal.SIGTERM, None)

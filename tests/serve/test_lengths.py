@@ -12,8 +12,8 @@ from palate.bundle import make_bundle
 from palate.data.frames import from_frames
 from palate.serve.app import create_app
 from palate.serve.config import ServeConfig
+from palate.serve.loaded_models import BundleSpec
 from palate.serve.service import Service
-from palate.serve.shelf import Wanted
 
 LONG = "endless " * 100_000
 
@@ -40,7 +40,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> TestClient:
     )
     from_frames(log, items, name="long").save(folder / "data")
     bundle = make_bundle(make_run(folder / "data", folder / "run", "popularity", "id"), folder / "bundle").folder
-    service = Service([Wanted("popularity", bundle)], ServeConfig())
+    service = Service([BundleSpec("popularity", bundle)], ServeConfig())
     service.start()
     return TestClient(create_app(service))
 

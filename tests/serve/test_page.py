@@ -16,8 +16,8 @@ pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
 from serve_helpers import Live
 
 from palate.serve.config import ServeConfig
+from palate.serve.loaded_models import BundleSpec
 from palate.serve.service import Service
-from palate.serve.shelf import Wanted
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = sync_api.expect
@@ -434,7 +434,7 @@ def test_a_written_preference_is_shown_as_it_grew(visit: Visit, live: Live) -> N
 
 
 def test_a_key_is_asked_for_and_opens_the_pictures_too(visit: Visit, shelf: dict[str, Path]) -> None:
-    locked = Live(lambda: Service([Wanted("sasrec", shelf["sasrec"])], ServeConfig()), key="sesame")
+    locked = Live(lambda: Service([BundleSpec("sasrec", shelf["sasrec"])], ServeConfig()), key="sesame")
     try:
         page = visit(locked.url, failing=(401,))
         dialog = page.get_by_role("dialog")
@@ -456,7 +456,7 @@ def test_a_key_is_asked_for_and_opens_the_pictures_too(visit: Visit, shelf: dict
 
 
 def test_the_page_below_a_path_asks_for_nothing_outside_of_it(visit: Visit, shelf: dict[str, Path]) -> None:
-    below = Live(lambda: Service([Wanted("sasrec", shelf["sasrec"])], ServeConfig(root_path="/shop/palate")))
+    below = Live(lambda: Service([BundleSpec("sasrec", shelf["sasrec"])], ServeConfig(root_path="/shop/palate")))
     home, asked = f"{below.url}/shop/palate/", []
 
     def watch(page: Any) -> None:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import torch
 
-from palate.bundle.grow import part_vectors
+from palate.bundle.append_items import part_vectors
 from palate.data.sequences import Sequences
 from palate.features.store import FeatureStore
 from palate.rankers.fusions import FUSIONS

@@ -17,9 +17,9 @@ from serve_helpers import Live
 from palate.errors import PalateError
 from palate.serve.config import ServeConfig
 from palate.serve.engine import Ask, DenseEngine, Found
+from palate.serve.loaded_models import BundleSpec
 from palate.serve.served import Served
 from palate.serve.service import Service
-from palate.serve.shelf import Wanted
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def _reload(live: Live, service: Service) -> list[str]:
 
 
 def test_requests_never_fail_while_a_bundle_is_replaced(place: Path, shelf: dict[str, Path]) -> None:
-    live = Live(lambda: Service([Wanted("best", place)], ServeConfig()))
+    live = Live(lambda: Service([BundleSpec("best", place)], ServeConfig()))
     seen: list[tuple[int, str]] = []
     over = threading.Event()
 
@@ -76,7 +76,7 @@ def test_requests_never_fail_while_a_bundle_is_replaced(place: Path, shelf: dict
 
 
 def test_a_broken_bundle_leaves_the_old_one_answering(place: Path) -> None:
-    live = Live(lambda: Service([Wanted("best", place)], ServeConfig()))
+    live = Live(lambda: Service([BundleSpec("best", place)], ServeConfig()))
     try:
         before = live.get("/v1/models").json
         path = place / "bundle.json"
@@ -91,7 +91,7 @@ def test_a_broken_bundle_leaves_the_old_one_answering(place: Path) -> None:
 
 
 def test_models_that_did_not_change_are_kept(place: Path, shelf: dict[str, Path]) -> None:
-    wanted = [Wanted("sasrec", shelf["sasrec"]), Wanted("best", place)]
+    wanted = [BundleSpec("sasrec", shelf["sasrec"]), BundleSpec("best", place)]
     live = Live(lambda: Service(wanted, ServeConfig()))
     try:
         kept = live.service.shelf.find("sasrec")
@@ -107,7 +107,7 @@ def test_the_watch_sees_a_new_bundle_and_tries_a_broken_one_once(
     place: Path, shelf: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("palate.serve.service._PAUSE_SECONDS", 3600.0)
-    service = Service([Wanted("best", place)], ServeConfig())
+    service = Service([BundleSpec("best", place)], ServeConfig())
     service.start()
 
     async def until(metric: str) -> None:
@@ -137,7 +137,7 @@ def test_nothing_answers_before_the_models_are_there(shelf: dict[str, Path]) -> 
 
     from palate.serve.app import create_app
 
-    service = Service([Wanted("popularity", shelf["popularity"])], ServeConfig())
+    service = Service([BundleSpec("popularity", shelf["popularity"])], ServeConfig())
     client = TestClient(create_app(service))
     for path in ("/readyz", "/v1/models"):
         answer = client.get(path)
@@ -149,7 +149,7 @@ def test_nothing_answers_before_the_models_are_there(shelf: dict[str, Path]) -> 
 
 
 def test_an_old_model_is_forgotten(place: Path, shelf: dict[str, Path]) -> None:
-    service = Service([Wanted("best", place)], ServeConfig())
+    service = Service([BundleSpec("best", place)], ServeConfig())
     service.start()
     old = weakref.ref(service.shelf.find("best"))
     _put(shelf["item-knn"], place)
@@ -168,7 +168,7 @@ def test_an_old_model_is_forgotten(place: Path, shelf: dict[str, Path]) -> None:
 def test_what_is_served_stays_what_was_loaded(shelf: dict[str, Path], tmp_path: Path) -> None:
     """A link is turned to a bundle without features, and nobody has said so: the old one still explains itself."""
     (tmp_path / "live").symlink_to(shelf["sasrec"])
-    live = Live(lambda: Service([Wanted("best", tmp_path / "live")], ServeConfig()))
+    live = Live(lambda: Service([BundleSpec("best", tmp_path / "live")], ServeConfig()))
     try:
         asked = {"history": ["space-1", "space-2"], "item": "crime-3"}
         before = live.post("/v1/explain", asked).json
@@ -185,7 +185,7 @@ def test_the_same_bundle_in_another_place_is_read_from_there(shelf: dict[str, Pa
     first, second = tmp_path / "first", tmp_path / "second"
     shutil.copytree(shelf["sasrec"], first)
     (tmp_path / "live").symlink_to(first)
-    live = Live(lambda: Service([Wanted("best", tmp_path / "live")], ServeConfig()))
+    live = Live(lambda: Service([BundleSpec("best", tmp_path / "live")], ServeConfig()))
     try:
         first.rename(second)
         (tmp_path / "live").unlink()
@@ -200,7 +200,7 @@ def test_the_same_bundle_in_another_place_is_read_from_there(shelf: dict[str, Pa
 def test_a_picture_of_another_bundle_is_not_shown(shelf: dict[str, Path], tmp_path: Path) -> None:
     place = tmp_path / "best"
     shutil.copytree(shelf["sasrec"], place)
-    live = Live(lambda: Service([Wanted("best", place)], ServeConfig()))
+    live = Live(lambda: Service([BundleSpec("best", place)], ServeConfig()))
     try:
         assert live.get("/v1/images/space-1").status == 200
         for picture in (place / "images").rglob("*.*"):
@@ -221,7 +221,7 @@ def test_requests_under_way_are_answered_before_the_end(place: Path, monkeypatch
 
     monkeypatch.setattr(DenseEngine, "find", slowly)
     monkeypatch.setattr(Served, "warm_up", lambda served: None)
-    live = Live(lambda: Service([Wanted("best", place)], ServeConfig()), patience=30)
+    live = Live(lambda: Service([BundleSpec("best", place)], ServeConfig()), patience=30)
     answers: list[int] = []
     client = threading.Thread(target=lambda: answers.append(live.post("/v1/recommend", {"history": []}).status))
     client.start()

@@ -15,8 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from palate.errors import PalateError
 from palate.serve.app import create_app
 from palate.serve.config import ServeConfig
+from palate.serve.loaded_models import BundleSpec
 from palate.serve.service import Service
-from palate.serve.shelf import Wanted
 
 
 class Proxy:
@@ -38,7 +38,9 @@ class Proxy:
 def client(shelf: dict[str, Path], how: str) -> TestClient:
     """A browser before a proxy that cuts the path off or keeps it, or before an application that mounts the service."""
     root = "/shop/palate"
-    service = Service([Wanted("sasrec", shelf["sasrec"])], ServeConfig(root_path="" if how == "cuts, untold" else root))
+    service = Service(
+        [BundleSpec("sasrec", shelf["sasrec"])], ServeConfig(root_path="" if how == "cuts, untold" else root)
+    )
     service.start()
     app = create_app(service, key="s3cret")
     if how == "mounted":

@@ -19,8 +19,8 @@ from palate.rankers.registry import load_recommender
 from palate.runs.run import Run
 from palate.serve.config import ServeConfig
 from palate.serve.engine import engine_of
+from palate.serve.loaded_models import BundleSpec
 from palate.serve.service import Service
-from palate.serve.shelf import Wanted
 from palate.training.blend import blend
 
 HISTORY = ["space-1", "crime-2", "space-3"]
@@ -47,7 +47,7 @@ def bundles(runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory) -> d
 
 @pytest.fixture(scope="module")
 def blends(bundles: dict[str, Path]) -> Iterator[Live]:
-    running = Live(lambda: Service([Wanted(name, folder) for name, folder in bundles.items()], ServeConfig()))
+    running = Live(lambda: Service([BundleSpec(name, folder) for name, folder in bundles.items()], ServeConfig()))
     yield running
     running.stop()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from palate.errors import PalateError
-from palate.serve.shelf import parse_wanted
+from palate.serve.loaded_models import parse_bundle_spec
 
 
 def _start(*words: object, **environment: str) -> subprocess.Popen[str]:
@@ -125,12 +125,12 @@ def test_mistakes_are_told_before_anything_starts(
 
 
 def test_names_and_retrievers(shelf: dict[str, Path]) -> None:
-    wanted = parse_wanted([f"best={shelf['sasrec']}", str(shelf["popularity"])], None, 20, None)
+    wanted = parse_bundle_spec([f"best={shelf['sasrec']}", str(shelf["popularity"])], None, 20, None)
     assert [(one.name, one.folder, one.retriever) for one in wanted] == [
         ("best", shelf["sasrec"], None), ("popularity", shelf["popularity"], None),
     ]  # fmt: skip
     with pytest.raises(PalateError, match="names no bundle"):
-        parse_wanted(["best="], None, 20, None)
+        parse_bundle_spec(["best="], None, 20, None)
 
 
 def test_a_key_of_the_environment_is_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:

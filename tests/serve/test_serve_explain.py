@@ -9,7 +9,7 @@ import torch
 from serve_helpers import Live
 
 from palate.bundle import Bundle
-from palate.bundle.grow import part_vectors
+from palate.bundle.append_items import part_vectors
 from palate.rankers.sequential import SequentialRanker
 
 HISTORY = ["space-1", "crime-2", "space-3"]

@@ -15,9 +15,9 @@ from serve_helpers import Live
 
 from palate.serve.app import create_app
 from palate.serve.config import ServeConfig
+from palate.serve.loaded_models import BundleSpec
 from palate.serve.people import find_people
 from palate.serve.service import Service
-from palate.serve.shelf import Wanted
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 
@@ -31,7 +31,7 @@ KNOWN = st.sampled_from(["space-1", "space-2", "crime-0", "love-7"])
 @pytest.fixture(scope="module")
 def openapi(shelf: dict[str, Path], films: Path) -> Any:
     service = Service(
-        [Wanted(name, folder) for name, folder in shelf.items()], ServeConfig(), people=find_people(films, 2)
+        [BundleSpec(name, folder) for name, folder in shelf.items()], ServeConfig(), people=find_people(films, 2)
     )
     service.start()
     return schemathesis.openapi.from_asgi("/openapi.json", create_app(service))

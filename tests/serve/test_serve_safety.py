@@ -20,8 +20,8 @@ from palate.errors import PalateError
 from palate.serve.app import create_app
 from palate.serve.batching import Overloaded
 from palate.serve.config import ServeConfig
+from palate.serve.loaded_models import BundleSpec
 from palate.serve.service import Service
-from palate.serve.shelf import Wanted
 
 
 def test_every_answer_has_the_headers(live: Live) -> None:
@@ -35,7 +35,7 @@ def test_every_answer_has_the_headers(live: Live) -> None:
 
 
 def test_other_origins_are_not_let_in(live: Live) -> None:
-    answer = live.ask("OPTIONS", "/v1/recommend", None, {"Origin": "https://evil.example"})
+    answer = live.ask("OPTIONS", "/v1/recommend", None, {"LocalModelSpec": "https://evil.example"})
     assert answer.status == 405
     assert "access-control-allow-origin" not in answer.headers
 
@@ -107,7 +107,7 @@ def test_a_clients_request_id_is_kept_if_a_log_can_hold_it(live: Live) -> None:
 
 @pytest.fixture
 def keyed(shelf: dict[str, Path]) -> Iterator[Live]:
-    wanted = [Wanted("popularity", shelf["popularity"])]
+    wanted = [BundleSpec("popularity", shelf["popularity"])]
     running = Live(lambda: Service(wanted, ServeConfig(allowed_hosts=("127.0.0.1",))), key="s3cret")
     yield running
     running.stop()
@@ -147,7 +147,7 @@ def test_a_misspelt_filter_is_looked_up_once(live: Live) -> None:
 
 def test_pictures_outside_of_a_bundle_are_shown_only_where_allowed(shelf: dict[str, Path]) -> None:
     for allowed, status in ((True, 200), (False, 404)):
-        service = Service([Wanted("popularity", shelf["popularity"])], ServeConfig(outside_pictures=allowed))
+        service = Service([BundleSpec("popularity", shelf["popularity"])], ServeConfig(outside_pictures=allowed))
         service.start()
         client = TestClient(create_app(service))
         assert client.get("/v1/images/space-1").status_code == status
@@ -155,7 +155,7 @@ def test_pictures_outside_of_a_bundle_are_shown_only_where_allowed(shelf: dict[s
 
 
 def test_too_many_lookups_are_sent_away(shelf: dict[str, Path]) -> None:
-    service = Service([Wanted("popularity", shelf["popularity"])], ServeConfig(max_waiting=2))
+    service = Service([BundleSpec("popularity", shelf["popularity"])], ServeConfig(max_waiting=2))
     go = threading.Event()
 
     async def test() -> None:

@@ -170,10 +170,10 @@ def users(
     from palate.data.dataset import Dataset
     from palate.data.sample import sample_users
     from palate.mllm.prompts.items import Items
-    from palate.mllm.prompts.summary_prompts import Writer
+    from palate.mllm.prompts.summary_prompts import SummaryPrompts
     from palate.mllm.prompts.templates import Templates
-    from palate.mllm.summaries.chains import Chains, UserOptions
     from palate.mllm.summaries.items import ItemSummaries
+    from palate.mllm.summaries.steps import SummarySteps, UserOptions
     from palate.mllm.summaries.store import rows_by_key, slug, store_folder
     from palate.mllm.summaries.users import UserWork, cut_offs
 
@@ -206,7 +206,9 @@ def users(
         concurrency=concurrency,
         timeout=timeout,
     )
-    chains = Chains(Writer(Items.of(data.catalogue, written, options.fields), templates), options, opened.identity)
+    chains = SummarySteps(
+        SummaryPrompts(Items.of(data.catalogue, written, options.fields), templates), options, opened.identity
+    )
     work = UserWork(chains, asked, data.user_ids.cast(str).to_list(), item_summaries)
     if dry_run:
         texts = {key: row["text"] for key, row in rows_by_key(folder).items()}

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from palate.mllm.summaries.report import Estimate, Report
+    from palate.mllm.summaries.report import CostEstimate, SummaryReport
 
 _REASONS_SHOWN = 10
 
 
-def show_plan(plan: Estimate, folder: Path, as_json: bool) -> None:
+def show_plan(plan: CostEstimate, folder: Path, as_json: bool) -> None:
     """What a run would have to do."""
     if as_json:
         print(json.dumps({"store": str(folder), **asdict(plan)}, indent=2))
@@ -27,7 +27,7 @@ def show_plan(plan: Estimate, folder: Path, as_json: bool) -> None:
         print(f"To be written: at most {plan.new_tokens:,} tokens.")
 
 
-def finish(report: Report, as_json: bool) -> None:
+def finish(report: SummaryReport, as_json: bool) -> None:
     """Tell the outcome; end with exit code 1 where something could not be had."""
     if as_json:
         print(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
@@ -37,7 +37,7 @@ def finish(report: Report, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _tell(report: Report) -> None:
+def _tell(report: SummaryReport) -> None:
     what = "items" if report.unit == "items" else f"cut-offs of {report.units:,} users"
     there = report.asked - report.left - len(report.missing)
     print(f"{there:,} of {report.asked:,} {what} have a summary in {report.folder}.")

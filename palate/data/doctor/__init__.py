@@ -1,6 +1,6 @@
 """The doctor: what is wrong, or worth knowing, about a dataset before anybody trains on it."""
 
-from palate.data.doctor.examine import Report, examine
+from palate.data.doctor.examine import DoctorReport, examine
 from palate.data.doctor.finding import Finding, Level
 
-__all__ = ["Finding", "Level", "Report", "examine"]
+__all__ = ["DoctorReport", "Finding", "Level", "examine"]

@@ -37,7 +37,7 @@ CHECKS: tuple[Check, ...] = (
 
 
 @dataclass(frozen=True)
-class Report:
+class DoctorReport:
     """What the doctor found.
 
     Attributes:
@@ -74,7 +74,7 @@ class Report:
         }
 
 
-def examine(data: Dataset, *, look_at_pictures: bool = True, threads: int | None = None) -> Report:
+def examine(data: Dataset, *, look_at_pictures: bool = True, threads: int | None = None) -> DoctorReport:
     """Run every check.
 
     Args:
@@ -88,4 +88,4 @@ def examine(data: Dataset, *, look_at_pictures: bool = True, threads: int | None
         if look_at_pictures:
             findings += pictures.pictures(data, threads)
     counts = {"users": data.num_users, "items": data.num_items, "interactions": len(data)}
-    return Report(data.name, counts, findings)
+    return DoctorReport(data.name, counts, findings)

@@ -14,6 +14,6 @@ READERS = Registry(
         "hm": "palate.data.readers.hm:HM",
         "interactions": "palate.data.readers.interactions:InteractionFiles",
         "sequences": "palate.data.readers.sequences:SequenceFiles",
-        "table": "palate.data.readers.table:Table",
+        "table": "palate.data.readers.table:RawTable",
     },
 )

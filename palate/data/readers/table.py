@@ -23,7 +23,7 @@ from palate.errors import PalateError
 from palate.storage.tables import read_csv, read_parquet, scan_parquet
 
 
-class Table:
+class RawTable:
     """One file, or a folder of files that are read one after another by name."""
 
     takes: ClassVar[frozenset[str]] = frozenset(

@@ -27,7 +27,7 @@ _PER_BRAND = 60
 
 
 @dataclass(frozen=True)
-class Item:
+class Product:
     """One product in one colour."""
 
     name: str
@@ -39,14 +39,14 @@ class Item:
     pictured: bool
 
 
-def draw_assortment(items: int, rng: np.random.Generator) -> list[Item]:
+def draw_assortment(items: int, rng: np.random.Generator) -> list[Product]:
     """``items`` products, line by line."""
     brands = min(max(items // _PER_BRAND, 4), len(BRANDS))
     sizes = rng.lognormal(0, 0.7, brands)
     kinds = [rng.permutation(len(CATEGORIES))[:3] for _ in range(brands)]
     hands = [rng.permutation(len(PATTERNS))[:4] for _ in range(brands)]
     makes = rng.choice([0.15, 0.85], brands)
-    drawn: list[Item] = []
+    drawn: list[Product] = []
     line = 0
     while len(drawn) < items:
         brand = int(rng.choice(brands, p=sizes / sizes.sum()))
@@ -59,12 +59,12 @@ def draw_assortment(items: int, rng: np.random.Generator) -> list[Item]:
             look = draw_colour(first, str(scheme), rng)
             words = write_words(said, BRANDS[brand], category, look, rng)
             pictured = bool(rng.random() >= NO_PICTURE)
-            drawn.append(Item(f"p{len(drawn) + 1:04d}", category, brand, line, look, words, pictured))
+            drawn.append(Product(f"p{len(drawn) + 1:04d}", category, brand, line, look, words, pictured))
         line += 1
     return drawn
 
 
-def draw_shop(goods: list[Item], rng: np.random.Generator) -> Shop:
+def draw_shop(goods: list[Product], rng: np.random.Generator) -> Shop:
     """The same for the simulation, with popularity and the week in which each item arrives."""
     brand = np.array([item.brand for item in goods])
     line = np.array([item.line for item in goods])

@@ -11,10 +11,10 @@ import polars as pl
 
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset, Part
-from palate.demo.shop.assortment import Item, draw_assortment, draw_shop
+from palate.demo.shop.assortment import Product, draw_assortment, draw_shop
 from palate.demo.shop.choice import Shop
 from palate.demo.shop.looks import FACTORS
-from palate.demo.shop.people import Log, simulate
+from palate.demo.shop.people import PurchaseLog, simulate
 from palate.demo.shop.products import render
 from palate.demo.shop.truth import Truth
 from palate.errors import PalateError
@@ -65,7 +65,7 @@ def build_demo(
     return Dataset.load(folder)
 
 
-def _dataset(goods: list[Item], log: Log, folder: Path, seed: int) -> Dataset:
+def _dataset(goods: list[Product], log: PurchaseLog, folder: Path, seed: int) -> Dataset:
     catalogue = Catalogue(
         pl.DataFrame(
             {
@@ -99,7 +99,7 @@ def _dataset(goods: list[Item], log: Log, folder: Path, seed: int) -> Dataset:
     )
 
 
-def _truth(shop: Shop, log: Log) -> Truth:
+def _truth(shop: Shop, log: PurchaseLog) -> Truth:
     """The arrays with a row for padding in front, small enough to keep."""
     zero = np.zeros((1, shop.looks.shape[1]))
 

@@ -26,7 +26,7 @@ _AT_A_TIME = 250  # users: their choices are independent, and a matrix of [users
 
 
 @dataclass(frozen=True)
-class Log:
+class PurchaseLog:
     """What happened, user after user, oldest first.
 
     Attributes:
@@ -72,7 +72,7 @@ def visit_times(lengths: Ints, rng: np.random.Generator) -> tuple[Ints, npt.NDAr
     return start[:, None] + elapsed, same_visit
 
 
-def simulate(shop: Shop, users: int, rng: np.random.Generator) -> Log:
+def simulate(shop: Shop, users: int, rng: np.random.Generator) -> PurchaseLog:
     """Let ``users`` people shop; each takes 5 to 60 different items (fewer where the shop is small)."""
     always = int((shop.released == 0).sum())  # on sale whenever somebody comes: nobody runs out of choice
     lengths = history_lengths(users, min(always - 1, len(shop.category) // 2), rng)
@@ -88,7 +88,7 @@ def simulate(shop: Shop, users: int, rng: np.random.Generator) -> Log:
         for some in track(blocks, "People buying")
     ]
     items, previous, taste = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return Log(
+    return PurchaseLog(
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         items=items,
         times=times[np.arange(times.shape[1]) < lengths[:, None]],

@@ -11,7 +11,7 @@ from typing import Any
 from palate.data.dataset import Dataset
 from palate.features.store import FeatureStore
 from palate.mllm.alignment.noise import AdapterNoise
-from palate.mllm.alignment.plan import Asked, plan_alignment
+from palate.mllm.alignment.plan import AlignmentSetup, plan_alignment
 from palate.mllm.alignment.reference import Reference, references_folder
 from palate.mllm.alignment.report import report_alignment
 from palate.mllm.alignment.rounds import Rounds
@@ -112,7 +112,7 @@ def align_mllm(
     return Run.open(out)
 
 
-def _prepare(asked: Asked, out: Path, device: str) -> tuple[Any, AlignStep, Rounds]:
+def _prepare(asked: AlignmentSetup, out: Path, device: str) -> tuple[Any, AlignStep, Rounds]:
     """The trainer, with the fresh adapter on, what it makes of a forward, and the pairs it meets."""
     model, examples = asked.recommender.model, asked.lessons
     packed = can_pack(model, examples)

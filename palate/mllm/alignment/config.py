@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from palate.config import Config
-from palate.mllm.finetune.config import LoraConfig, TrainerConfig
+from palate.mllm.finetune.config import LoraConfig, SFTTrainerConfig
 
 Kind = Literal["item", "answer"]
 Strategy = Literal["uniform", "popularity", "hard", "top-k", "disliked"]
@@ -68,7 +68,7 @@ class AlignLoraConfig(LoraConfig):
     alpha: float = Field(32, gt=0)
 
 
-class AlignTrainerConfig(TrainerConfig):
+class AlignTrainerConfig(SFTTrainerConfig):
     """How it is trained (``--set trainer.KEY=VALUE``), as for fine-tuning, but ``batch_size`` counts positions.
 
     Attributes:

@@ -14,7 +14,7 @@ from palate.data.dataset import Cases, Dataset
 from palate.data.sequences import Sequences, offsets_of
 from palate.errors import PalateError
 from palate.mllm.alignment.config import PairsConfig
-from palate.mllm.finetune.examples import Questions
+from palate.mllm.finetune.examples import PromptCases
 from palate.recommender import Recommender, best_items, mask_items
 from palate.storage.files import atomic_file
 from palate.storage.tables import read_parquet
@@ -42,7 +42,7 @@ class PairDrawer:
     wanted: int
     seed: int
 
-    def draw(self, number: int, pools: npt.NDArray[np.int32] | None) -> Questions:
+    def draw(self, number: int, pools: npt.NDArray[np.int32] | None) -> PromptCases:
         """Rejected items of the round ``number``.
 
         Args:
@@ -53,13 +53,13 @@ class PairDrawer:
         """
         seed, config = self.seed_of(number), self.config
         if config.negatives == "uniform" or config.negatives == "popularity":
-            return Questions.draw(self.dataset, self.cases, source=config.negatives, negatives=self.wanted, seed=seed)
+            return PromptCases.draw(self.dataset, self.cases, source=config.negatives, negatives=self.wanted, seed=seed)
         rows = np.zeros((len(self.cases), self.wanted), np.int32)
         for row, (user, history) in enumerate(zip(self.cases.users, self.cases.histories, strict=True)):
             stream = _DISLIKED if config.negatives == "disliked" else _POOL
             rng = np.random.default_rng([seed, stream, int(user), len(history)])
             rows[row] = self._pick(row, rng, pools)
-        return Questions.of(self.cases, rows, seed)
+        return PromptCases.of(self.cases, rows, seed)
 
     def seed_of(self, number: int) -> int:
         """The seed of a round; the first one's is the alignment's own."""
@@ -146,7 +146,7 @@ def retrieved(
     return out
 
 
-def save_questions(questions: Questions, dataset: Dataset, path: Path) -> None:
+def save_questions(questions: PromptCases, dataset: Dataset, path: Path) -> None:
     """Pairs by outside ids, to read and to resume from: one row a position."""
     items = dataset.catalogue.frame["item_id"]
     frame = pl.DataFrame(
@@ -161,7 +161,7 @@ def save_questions(questions: Questions, dataset: Dataset, path: Path) -> None:
         frame.write_parquet(part)
 
 
-def load_questions(path: Path, drawer: PairDrawer, number: int) -> Questions:
+def load_questions(path: Path, drawer: PairDrawer, number: int) -> PromptCases:
     """What :func:`save_questions` wrote, for the same cases.
 
     Raises:
@@ -179,4 +179,4 @@ def load_questions(path: Path, drawer: PairDrawer, number: int) -> Questions:
     ):
         raise PalateError(f"{path} holds the pairs of other positions", "Start again in another --out.")
     rejected = np.array([[index[item] for item in row] for row in frame["rejected"].to_list()], np.int32)
-    return Questions.of(drawer.cases, rejected, drawer.seed_of(number))
+    return PromptCases.of(drawer.cases, rejected, drawer.seed_of(number))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from palate.data.dataset import Dataset
-from palate.data.positions import judges, training_positions, validation_positions
+from palate.data.positions import training_positions, validation_positions, validation_users
 from palate.data.sample import sample_users
 from palate.errors import PalateError, suggest
 from palate.features.hardness import Hardness
@@ -30,7 +30,7 @@ from palate.mllm.alignment.sources import (
 )
 from palate.mllm.alignment.trainer import listed_items
 from palate.mllm.finetune.config import ExamplesConfig
-from palate.mllm.finetune.examples import Examples, Questions
+from palate.mllm.finetune.examples import Examples, PromptCases
 from palate.mllm.finetune.sft import check_longest
 from palate.mllm.prompts.prompter import LETTERS
 from palate.mllm.recommender import MLLMRecommender
@@ -88,7 +88,7 @@ def parse_settings(objective: str, settings: Mapping[str, Mapping[str, Any]]) ->
 
 
 @dataclass(frozen=True)
-class Asked:
+class AlignmentSetup:
     """A checked request.
 
     Attributes:
@@ -115,7 +115,7 @@ class Asked:
     lora: AlignLoraConfig
     trainer: AlignTrainerConfig
     drawer: PairDrawer
-    validation: Questions
+    validation: PromptCases
     retriever: Recommender | None
     stores: Mapping[str, FeatureStore]
     seed: int
@@ -141,7 +141,7 @@ class Asked:
     def lessons(self) -> Examples:
         """Prompts about the targets and items drawn uniformly: about as long as those that are learnt from."""
         cases = self.drawer.cases
-        others = Questions.draw(
+        others = PromptCases.draw(
             self.dataset, cases, source="uniform", negatives=self.drawer.wanted, seed=self.drawer.seed
         )
         return self.examples(others)
@@ -150,7 +150,7 @@ class Asked:
     def _written(self) -> Sequence[str | None]:
         return self.recommender.written(self.drawer.cases.histories)
 
-    def examples(self, questions: Questions) -> Examples:
+    def examples(self, questions: PromptCases) -> Examples:
         return Examples(questions, self.recommender.prompter, self._written)
 
     def lengths(self, examples: Examples) -> list[int]:
@@ -197,7 +197,7 @@ def plan_alignment(
     dataset: Dataset | None,
     dataset_path: Path | str | None,
     features: Mapping[str, FeatureStore] | None,
-) -> Asked:
+) -> AlignmentSetup:
     """Resolve and check what :func:`~palate.mllm.alignment.align.align_mllm` was asked for; the arguments are its."""
     start = open_run_of(run)
     check_start(start)
@@ -218,7 +218,7 @@ def plan_alignment(
     policy = policy_of(start, device)
     _check_zero(objective, preference, policy.config.prompt.task, pairs)
     if path is not None:
-        policy.look_in(path)
+        policy.set_data_folder(path)
     learnt = ExamplesConfig.parse(start.info["options"].get("examples", {}), where=str(start.folder / "run.json"))
     positions = _positions(start, pairs, learnt)
     drawer, validation = _questions(data, policy, pairs, learnt, positions, start.seed if seed is None else seed)
@@ -230,7 +230,7 @@ def plan_alignment(
         "features": {name: store.fingerprint for name, store in stores.items()},
     }
     config = policy.config.model_dump(mode="json")
-    asked = Asked(
+    asked = AlignmentSetup(
         start=start,
         dataset=data,
         path=path,
@@ -257,8 +257,8 @@ def plan_alignment(
             "learnt": {"positions": len(drawer.cases), "validation_cases": len(validation)},
         },
     )
-    policy.ready_for(drawer.cases.histories)
-    policy.ready_for(validation.cases.histories)
+    policy.check_ready(drawer.cases.histories)
+    policy.check_ready(validation.cases.histories)
     check_longest(policy.model, asked.lessons)
     return asked
 
@@ -291,7 +291,7 @@ def _questions(
     learnt: ExamplesConfig,
     positions: Mapping[str, Any],
     seed: int,
-) -> tuple[PairDrawer, Questions]:
+) -> tuple[PairDrawer, PromptCases]:
     """Whom and what to reject, and the validation that the run had."""
     choose = policy.config.prompt.task == "choose"
     if choose and (pairs.kind == "answer" or pairs.num_negatives != 1):
@@ -316,10 +316,10 @@ def _questions(
         raise PalateError("no user of the sample has a training position with a history", "Take more users.")
     asked = min(learnt.validate_users, learnt.users or dataset.num_users)
     within = _sample(dataset, learnt.users, learnt.users_seed) if policy.preferences is not None else None
-    some = judges(dataset, asked, learnt.users_seed, within=within)
+    some = validation_users(dataset, asked, learnt.users_seed, within=within)
     others = learnt.choices - 1 if choose else learnt.validate_negatives
     valid = validation_positions(dataset, some)
     if not len(valid):
         raise PalateError("no user of the sample has a validation case", "Take more users.")
-    validation = Questions.draw(dataset, valid, source=learnt.negatives, negatives=others, seed=learnt.users_seed)
+    validation = PromptCases.draw(dataset, valid, source=learnt.negatives, negatives=others, seed=learnt.users_seed)
     return PairDrawer(dataset, cases, pairs, wanted, seed), validation

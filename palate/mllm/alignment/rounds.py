@@ -14,13 +14,13 @@ from palate.data.dataset import Dataset
 from palate.mllm.alignment.draw import load_questions, retrieved, save_questions
 from palate.mllm.alignment.reference import Reference
 from palate.mllm.alignment.trainer import Round
-from palate.mllm.finetune.examples import Questions
+from palate.mllm.finetune.examples import PromptCases
 from palate.mllm.finetune.sft import check_longest
 from palate.mllm.recommender import MLLMRecommender
 from palate.mllm.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
-    from palate.mllm.alignment.plan import Asked
+    from palate.mllm.alignment.plan import AlignmentSetup
 
 FOLDER = "pairs"
 
@@ -37,7 +37,7 @@ class Rounds:
         wait: until all workers are here.
     """
 
-    def __init__(self, asked: Asked, reference: Reference, *, main: bool, wait: Callable[[], None]) -> None:
+    def __init__(self, asked: AlignmentSetup, reference: Reference, *, main: bool, wait: Callable[[], None]) -> None:
         self.asked, self.reference, self.main, self.wait = asked, reference, main, wait
         self._folder: Path | None = None
         self._number = -1
@@ -67,7 +67,7 @@ class Rounds:
             self._round, self._number = Round(examples, self.reference.logits(examples), later), number
         return self._round
 
-    def _questions(self, number: int) -> Questions:
+    def _questions(self, number: int) -> PromptCases:
         assert self._folder is not None
         path = self._folder / f"round-{number}.parquet"
         there = path.is_file()
@@ -129,7 +129,7 @@ class Rounds:
         return np.take_along_axis(pools, order, axis=1)
 
 
-def taken_later(dataset: Dataset, questions: Questions) -> npt.NDArray[np.bool_]:
+def taken_later(dataset: Dataset, questions: PromptCases) -> npt.NDArray[np.bool_]:
     """bool, the shape of ``questions.candidates``: what the user takes after the target, in training."""
     train = dataset.train_sequences()
     later = np.zeros(questions.candidates.shape, bool)

@@ -17,7 +17,7 @@ from palate.features.hardness import Hardness
 from palate.mllm.alignment.noise import AdapterNoise
 from palate.mllm.alignment.scores import Kind, items_of, log_probability, scores_of
 from palate.mllm.finetune.examples import Examples
-from palate.mllm.finetune.option_loss import CaseCollator, option_trainer
+from palate.mllm.finetune.option_loss import CaseCollator, option_loss_trainer
 from palate.objectives.preference import Pairs, Preference, describe, pair_weights
 from palate.runs.workers import Gather
 
@@ -149,7 +149,7 @@ def pair_hardness(hardness: Hardness, kind: Kind, items: Tensor, right: Tensor) 
 def align_trainer() -> type[Any]:
     """The trainer's class (TRL takes seconds to import)."""
 
-    class AlignTrainer(option_trainer()):  # type: ignore[misc,unused-ignore]
+    class AlignTrainer(option_loss_trainer()):  # type: ignore[misc,unused-ignore]
         """The same sampler, counts and forward; the loss is a preference's.
 
         Attributes:

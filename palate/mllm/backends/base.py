@@ -11,7 +11,7 @@ from palate.mllm.prompts.chat import Chat
 
 
 @dataclass(frozen=True)
-class Request:
+class ModelRequest:
     """One question.
 
     Attributes:
@@ -47,7 +47,7 @@ class Reply:
     seconds: float = 0.0
 
 
-Done = Callable[[Reply], Iterable[Request]]
+Done = Callable[[Reply], Iterable[ModelRequest]]
 # Text -> what is wrong with it (None: nothing). A refused answer is asked for again where that can help.
 Check = Callable[[str], str | None]
 
@@ -56,7 +56,7 @@ class Backend(ABC):
     """Answers requests.
 
     Attributes:
-        origin: what opens it again (:class:`palate.mllm.backends.origin.Origin`); None where a file cannot do that.
+        origin: what opens it again (:class:`.LocalModelSpec`); None where a file cannot do that.
     """
 
     origin: dict[str, Any] | None = None
@@ -68,7 +68,7 @@ class Backend(ABC):
         sampling. Not: batch sizes, devices, URLs, time-outs."""
 
     @abstractmethod
-    def work(self, requests: Iterable[Request], done: Done, check: Check | None = None) -> None:
+    def work(self, requests: Iterable[ModelRequest], done: Done, check: Check | None = None) -> None:
         """Answer all requests, in an order of the backend's own, and those that ``done`` asks in turn.
 
         ``done`` is called once a request, as soon as its reply is there, and always from the calling thread or its

@@ -40,7 +40,7 @@ class Sampling:
         return logits.float() / self.temperature + noise.to(logits.device)
 
 
-class Brake:
+class NoRepeatNgram:
     """Keeps a second attempt from looping and from ending at once: no three tokens that it wrote come a second time,
     and it has at least four tokens. The prompt may be quoted."""
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from palate.errors import PalateError
-from palate.mllm.backends.base import Backend, Check, Done, Reply, Request
-from palate.mllm.backends.decoding import Brake, Sampling, end_tokens, generator, plain_defaults
+from palate.mllm.backends.base import Backend, Check, Done, ModelRequest, Reply
+from palate.mllm.backends.decoding import NoRepeatNgram, Sampling, end_tokens, generator, plain_defaults
 from palate.mllm.lm.chat_model import ChatModel, Encoded
 from palate.mllm.lm.reasoning import Thoughts, cut_off
 from palate.mllm.prompts.chat import Chat
@@ -28,7 +28,7 @@ _WINDOW = 8
 class _Job:
     """A request on its way."""
 
-    request: Request
+    request: ModelRequest
     encoded: Encoded
     number: int  # of its entry: the oldest is served first
     attempt: int = 1
@@ -108,7 +108,7 @@ class LocalBackend(Backend):
             **{key: value for key, value in said.items() if value is not None},
         }
 
-    def work(self, requests: Iterable[Request], done: Done, check: Check | None = None) -> None:
+    def work(self, requests: Iterable[ModelRequest], done: Done, check: Check | None = None) -> None:
         """See :meth:`Backend.work`. What follows from a reply may be in the very next batch."""
         was_training = self.model.model.training
         self.model.model.eval()
@@ -118,8 +118,8 @@ class LocalBackend(Backend):
         finally:
             self.model.model.train(was_training)
 
-    def _work(self, requests: Iterator[Request], done: Done, check: Check | None) -> None:
-        follow_ups: list[Request] = []
+    def _work(self, requests: Iterator[ModelRequest], done: Done, check: Check | None) -> None:
+        follow_ups: list[ModelRequest] = []
         pool: list[_Job] = []
         entered = 0
 
@@ -160,7 +160,7 @@ class LocalBackend(Backend):
                 else:
                     finish(job.reply(None, f"no usable answer in {job.attempt} attempts ({wrong}): {_short(text)}"))
 
-    def _encode(self, request: Request) -> Encoded:
+    def _encode(self, request: ModelRequest) -> Encoded:
         try:
             encoded = self.model.encode(request.chat, thinking=self.thinking)
         except ValueError as error:  # a processor's own limits, such as a picture a hundred times as wide as high
@@ -234,7 +234,7 @@ class LocalBackend(Backend):
         if self.temperature:
             own = [generator(self.seed, job.request.key, str(job.attempt)) for job in batch]
             return [Sampling(self.temperature, own)]
-        return [Brake(prompt, self._ends)] if batch[0].attempt > 1 else []
+        return [NoRepeatNgram(prompt, self._ends)] if batch[0].attempt > 1 else []
 
 
 def _neighbours(pool: Sequence[_Job], size: int) -> list[_Job]:

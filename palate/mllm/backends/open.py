@@ -80,7 +80,7 @@ def open_backend(
 
 def _local(kind: str, model: str | None, temperature: float, seed: int, options: dict[str, Any]) -> Backend:
     from palate.mllm.backends.local import LocalBackend
-    from palate.mllm.backends.origin import Origin
+    from palate.mllm.backends.local_spec import LocalModelSpec
     from palate.mllm.lm.loading import open_model
 
     if kind == "embedded":
@@ -95,5 +95,5 @@ def _local(kind: str, model: str | None, temperature: float, seed: int, options:
     opened = open_model(model, **given)
     backend = LocalBackend(opened, temperature=temperature, seed=seed, **working)
     known = {name: given.get(name) for name in ("quantisation", "revision", "adapter")}
-    backend.origin = Origin.of(opened, **known, temperature=temperature, seed=seed).model_dump()
+    backend.origin = LocalModelSpec.of(opened, **known, temperature=temperature, seed=seed).model_dump()
     return backend

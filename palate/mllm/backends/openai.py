@@ -12,11 +12,11 @@ from functools import partial
 from typing import Any
 
 from palate.errors import PalateError
-from palate.mllm.backends.base import Backend, Check, Done, Reply, Request
+from palate.mllm.backends.base import Backend, Check, Done, ModelRequest, Reply
 from palate.mllm.backends.decoding import generator
+from palate.mllm.backends.errors import BackendError, Backoff, server_message, trouble_of
 from palate.mllm.backends.served import ServedModel
-from palate.mllm.backends.trouble import Backoff, Trouble, server_message, trouble_of
-from palate.mllm.backends.wire import Answer, checked_url, messages, parse
+from palate.mllm.backends.wire import WireReply, checked_url, messages, parse
 from palate.mllm.lm.reasoning import cut_off, spoken
 
 # This many requests in a row for which the server could not be reached in any attempt: it is not there.
@@ -97,7 +97,7 @@ class OpenAIBackend(Backend):
             said["chat_template_kwargs"] = self.chat_template_kwargs
         return said | ({"seed": self.seed} if self.temperature else {})
 
-    def work(self, requests: Iterable[Request], done: Done, check: Check | None = None) -> None:
+    def work(self, requests: Iterable[ModelRequest], done: Done, check: Check | None = None) -> None:
         """See :meth:`Backend.work`. On Ctrl-C the requests on their way are dropped; ``done`` has seen all others."""
         try:
             asyncio.get_running_loop()
@@ -107,8 +107,8 @@ class OpenAIBackend(Backend):
         with ThreadPoolExecutor(1) as thread:  # a notebook has a loop of its own, which cannot be entered again
             thread.submit(asyncio.run, self._work(iter(requests), done, check)).result()
 
-    async def _work(self, requests: Iterator[Request], done: Done, check: Check | None) -> None:
-        follow_ups: deque[Request] = deque()
+    async def _work(self, requests: Iterator[ModelRequest], done: Done, check: Check | None) -> None:
+        follow_ups: deque[ModelRequest] = deque()
         running: set[asyncio.Task[Reply]] = set()
         self._gone = 0
         self._served.begin()
@@ -147,7 +147,7 @@ class OpenAIBackend(Backend):
             max_retries=0,
         )
 
-    async def _answer(self, client: Any, request: Request, check: Check | None) -> Reply:
+    async def _answer(self, client: Any, request: ModelRequest, check: Check | None) -> Reply:
         """One request with all its attempts."""
         began = time.perf_counter()
         read = written = attempt = 0
@@ -176,7 +176,7 @@ class OpenAIBackend(Backend):
                 text, error = _judged(answer, check)
                 if error is None:
                     break
-            except Trouble as trouble:
+            except BackendError as trouble:
                 error, wait = trouble.told, trouble.wait
                 if not trouble.unreachable:
                     self._gone = 0
@@ -207,7 +207,7 @@ class OpenAIBackend(Backend):
                 f"the server refuses every request ({told})", "Mend what it names, then run the same command again."
             )
 
-    async def _ask(self, client: Any, request: Request, shown: list[dict[str, Any]], attempt: int) -> Answer:
+    async def _ask(self, client: Any, request: ModelRequest, shown: list[dict[str, Any]], attempt: int) -> WireReply:
         """One attempt."""
         openai = _package()
         more: dict[str, Any] = {self._limit: request.max_new_tokens}
@@ -223,7 +223,7 @@ class OpenAIBackend(Backend):
                 )
                 return parse(raw.http_response.content)
         except (TimeoutError, openai.APITimeoutError):
-            raise Trouble(f"no answer within {self.timeout:g} seconds", unreachable=True) from None
+            raise BackendError(f"no answer within {self.timeout:g} seconds", unreachable=True) from None
         except openai.APIStatusError as error:
             body = error.response.text
             if self._api_key:  # some servers say which key they refused
@@ -235,12 +235,12 @@ class OpenAIBackend(Backend):
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
             told = server_message(str(cause) or type(cause).__name__, 100)
-            raise Trouble(f"no connection to {self.base_url} ({told})", unreachable=True) from None
+            raise BackendError(f"no connection to {self.base_url} ({told})", unreachable=True) from None
         except openai.OpenAIError as error:
-            raise Trouble(f"the server's answer cannot be read ({server_message(str(error), 100)})") from None
+            raise BackendError(f"the server's answer cannot be read ({server_message(str(error), 100)})") from None
 
 
-def _judged(answer: Answer, check: Check | None) -> tuple[str | None, str | None]:
+def _judged(answer: WireReply, check: Check | None) -> tuple[str | None, str | None]:
     """The text, or what is wrong with it."""
     text = spoken(answer.text)
     if not text:

@@ -7,9 +7,9 @@ import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from palate.mllm.backends.base import Request
-from palate.mllm.backends.trouble import Trouble
-from palate.mllm.backends.wire import Answer, messages, without_pictures
+from palate.mllm.backends.base import ModelRequest
+from palate.mllm.backends.errors import BackendError
+from palate.mllm.backends.wire import WireReply, messages, without_pictures
 from palate.mllm.lm.reasoning import cut_off, spoken
 from palate.mllm.prompts.chat import Chat
 
@@ -20,7 +20,7 @@ _EASY, _EASY_TOKENS, _EASY_LENGTH = "What colour is the sky by day? Answer with 
 
 Shown = list[dict[str, Any]]
 # A request and its messages -> what the server says.
-Ask = Callable[[Request, Shown], Awaitable[Answer]]
+Ask = Callable[[ModelRequest, Shown], Awaitable[WireReply]]
 
 
 class ServedModel:
@@ -45,7 +45,7 @@ class ServedModel:
         """Get ready for work in another event loop."""
         self._one = asyncio.Lock()
 
-    async def is_thought(self, ask: Ask, request: Request, answer: Answer) -> bool:
+    async def is_thought(self, ask: Ask, request: ModelRequest, answer: WireReply) -> bool:
         """Whether all that came is a thought which was cut off; says so once.
 
         Many servers send the thought along, and the mark that opens it stands in the prompt: then only the end of a
@@ -74,7 +74,7 @@ class ServedModel:
             warnings.warn(f"'{self.name}': {cut_off()}", stacklevel=2)
         return cut
 
-    async def check_pictures(self, ask: Ask, request: Request, shown: Shown, answer: Answer) -> None:
+    async def check_pictures(self, ask: Ask, request: ModelRequest, shown: Shown, answer: WireReply) -> None:
         """Compare the tokens counted for a prompt with pictures with those without; say so once where they are no more.
 
         Servers of text models often drop pictures without a word.
@@ -86,8 +86,8 @@ class ServedModel:
             if self.looks is not None:
                 return
             try:
-                bare = await ask(Request(request.key, request.chat, 1), without_pictures(shown))
-            except Trouble:
+                bare = await ask(ModelRequest(request.key, request.chat, 1), without_pictures(shown))
+            except BackendError:
                 return  # the next one will tell
             more = answer.prompt_tokens - bare.prompt_tokens
             self.looks = not bare.prompt_tokens or more >= _PICTURE_TOKENS * pictures
@@ -99,9 +99,9 @@ class ServedModel:
                 stacklevel=2,
             )
 
-    async def _thinks_aloud(self, ask: Ask, request: Request) -> bool:
+    async def _thinks_aloud(self, ask: Ask, request: ModelRequest) -> bool:
         """Whether it writes at length where one word answers."""
-        easy = Request(request.key, Chat((_EASY,)), _EASY_TOKENS)
+        easy = ModelRequest(request.key, Chat((_EASY,)), _EASY_TOKENS)
         answer = await ask(easy, messages(easy.chat, None))
         marked = spoken(answer.text) != answer.text.strip()
         return marked or answer.thought or (answer.cut and len(answer.text) > _EASY_LENGTH)

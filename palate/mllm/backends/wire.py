@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from palate.errors import PalateError
-from palate.mllm.backends.trouble import Trouble, server_message
+from palate.mllm.backends.errors import BackendError, server_message
 from palate.mllm.prompts.chat import Chat, Picture
 
 # Where servers put a thought: vLLM and SGLang, OpenRouter and newer vLLM.
@@ -84,7 +84,7 @@ def data_url(picture: Picture, longest: int | None) -> str:
 
 
 @dataclass(frozen=True)
-class Answer:
+class WireReply:
     """What a server said: its text ("" where there is none) and what it counted.
 
     Attributes:
@@ -100,7 +100,7 @@ class Answer:
     thought: bool = False
 
 
-def parse(body: bytes) -> Answer:
+def parse(body: bytes) -> WireReply:
     """The answer in a response's body.
 
     Raises:
@@ -110,20 +110,20 @@ def parse(body: bytes) -> Answer:
         found: Any = json.loads(body)
     except (ValueError, RecursionError):
         shown = server_message(body[:2000].decode("utf-8", "replace"), 60)
-        raise Trouble(f"the server's answer is no JSON ({shown or 'empty'})") from None
+        raise BackendError(f"the server's answer is no JSON ({shown or 'empty'})") from None
     choices = found.get("choices") if isinstance(found, dict) else None
     found_first = choices[0] if isinstance(choices, list) and choices else None
     first: dict[str, Any] = found_first if isinstance(found_first, dict) else {}
     message = first.get("message")
     if not isinstance(message, dict):
         shown = server_message(body[:2000].decode("utf-8", "replace"), 60)
-        raise Trouble(f"the server's answer holds no message ({shown})")
+        raise BackendError(f"the server's answer holds no message ({shown})")
     usage = found.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     refusal = message.get("refusal")
     details = usage.get("completion_tokens_details")
     hidden = _count(details.get("reasoning_tokens")) if isinstance(details, dict) else 0
-    return Answer(
+    return WireReply(
         _text(message.get("content")),
         _count(usage.get("prompt_tokens")),
         _count(usage.get("completion_tokens")),

@@ -29,7 +29,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Answer:
+class ParsedAnswer:
     """An answer, read.
 
     Attributes:
@@ -40,7 +40,7 @@ class Answer:
     choice: int | None = None
 
 
-def read_yes_no(text: str | None) -> Answer:
+def read_yes_no(text: str | None) -> ParsedAnswer:
     """An answer with one of the words yes and no; with both it is ambiguous, even where a reader might guess.
 
     >>> read_yes_no("Yes.").choice, read_yes_no("**no**, she would not").choice
@@ -49,14 +49,14 @@ def read_yes_no(text: str | None) -> Answer:
     (<Verdict.AMBIGUOUS: 'ambiguous'>, <Verdict.UNPARSABLE: 'unparsable'>)
     """
     if text is None:
-        return Answer(Verdict.FAILED)
+        return ParsedAnswer(Verdict.FAILED)
     said = {word.lower() for word in re.findall(r"\b(?:yes|no)\b", text, re.I)}
     if len(said) == 1:
-        return Answer(Verdict.VALID, int("yes" in said))
-    return Answer(Verdict.AMBIGUOUS if said else Verdict.UNPARSABLE)
+        return ParsedAnswer(Verdict.VALID, int("yes" in said))
+    return ParsedAnswer(Verdict.AMBIGUOUS if said else Verdict.UNPARSABLE)
 
 
-def read_choice(text: str | None, titles: Sequence[str], known: Collection[str] = ()) -> Answer:
+def read_choice(text: str | None, titles: Sequence[str], known: Collection[str] = ()) -> ParsedAnswer:
     """An answer that names one of ``titles`` by its letter, by the title, or by both if they agree.
 
     Two different ones, or a title that occurs twice in the list without a letter, are ambiguous. A letter beyond the
@@ -69,7 +69,7 @@ def read_choice(text: str | None, titles: Sequence[str], known: Collection[str] 
     ['ambiguous', 'ambiguous', 'out-of-list', 'unparsable']
     """
     if text is None:
-        return Answer(Verdict.FAILED)
+        return ParsedAnswer(Verdict.FAILED)
     bare = _bare(text)
     if len(bare) == 1 and bare.upper() in ascii_uppercase:
         return _judged({ascii_uppercase.index(bare.upper())}, len(titles))
@@ -81,18 +81,18 @@ def read_choice(text: str | None, titles: Sequence[str], known: Collection[str] 
             said.add(ascii_uppercase.index(found[1]))
     if not said and not named:
         outside = {_bare(title) for title in known} - {_bare(title) for title in titles}
-        return Answer(Verdict.OUT_OF_LIST if bare and bare in outside else Verdict.UNPARSABLE)
+        return ParsedAnswer(Verdict.OUT_OF_LIST if bare and bare in outside else Verdict.UNPARSABLE)
     places: set[int] = set(said)
     for same in named:  # places that share a title: a letter may say which one is meant
         places |= (same & said) or same
     return _judged(places, len(titles))
 
 
-def _judged(places: set[int], length: int) -> Answer:
+def _judged(places: set[int], length: int) -> ParsedAnswer:
     if len(places) > 1:
-        return Answer(Verdict.AMBIGUOUS)
+        return ParsedAnswer(Verdict.AMBIGUOUS)
     (place,) = places
-    return Answer(Verdict.VALID, place) if place < length else Answer(Verdict.OUT_OF_LIST)
+    return ParsedAnswer(Verdict.VALID, place) if place < length else ParsedAnswer(Verdict.OUT_OF_LIST)
 
 
 def _bare(text: str) -> str:

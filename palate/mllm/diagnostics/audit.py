@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from palate.errors import PalateError
-from palate.mllm.backends.base import Backend, Reply, Request
-from palate.mllm.diagnostics.answers import Answer, Verdict, read_choice, read_yes_no
+from palate.mllm.backends.base import Backend, ModelRequest, Reply
+from palate.mllm.diagnostics.answers import ParsedAnswer, Verdict, read_choice, read_yes_no
 from palate.mllm.prompts.chat import Chat
 from palate.progress import track
 
@@ -22,7 +22,7 @@ _EXAMPLES = 3
 
 
 @dataclass(frozen=True)
-class Asked:
+class AuditCase:
     """What one user's answers are about.
 
     Attributes:
@@ -79,7 +79,7 @@ class Audit:
         }
 
 
-def audit(task: Task, asked: Sequence[Asked], known: Collection[str] = ()) -> Audit:
+def audit(task: Task, asked: Sequence[AuditCase], known: Collection[str] = ()) -> Audit:
     """Read and count the answers of every user.
 
     A user is hit where, of ``choose``, the answer is a target; of ``yes-no``, a target got a yes and every other
@@ -119,14 +119,14 @@ def audit(task: Task, asked: Sequence[Asked], known: Collection[str] = ()) -> Au
     )
 
 
-def _yes_no(read: Sequence[Answer], targets: Collection[int]) -> tuple[bool, int]:
+def _yes_no(read: Sequence[ParsedAnswer], targets: Collection[int]) -> tuple[bool, int]:
     right = sum(answer.choice == int(place in targets) for place, answer in enumerate(read))
     liked = any(read[place].choice == 1 for place in targets)
     others_out = all(answer.choice == 0 for place, answer in enumerate(read) if place not in targets)
     return liked and others_out, right
 
 
-def _choose(read: Sequence[Answer], targets: Collection[int]) -> tuple[bool, int]:
+def _choose(read: Sequence[ParsedAnswer], targets: Collection[int]) -> tuple[bool, int]:
     hit = read[0].choice is not None and read[0].choice in targets
     return hit, int(hit)
 
@@ -140,11 +140,13 @@ def generate_answers(
         PalateError: what makes all further work useless; a single failure is in its reply.
     """
     replies: dict[str, Reply] = {}
-    requests: Iterator[Request] = (Request(str(number), chat, max_new_tokens) for number, chat in enumerate(chats))
+    requests: Iterator[ModelRequest] = (
+        ModelRequest(str(number), chat, max_new_tokens) for number, chat in enumerate(chats)
+    )
     if description:
         requests = track(requests, description, total=len(chats))
 
-    def done(reply: Reply) -> tuple[Request, ...]:
+    def done(reply: Reply) -> tuple[ModelRequest, ...]:
         replies[reply.key] = reply
         return ()
 

@@ -17,7 +17,7 @@ from palate.evaluation.ranking import shuffled
 from palate.evaluation.statistics import Estimate, bootstrap
 from palate.evaluation.users import UserSample
 from palate.mllm.backends.base import Backend, Reply
-from palate.mllm.diagnostics.audit import Asked, Audit, audit, generate_answers
+from palate.mllm.diagnostics.audit import Audit, AuditCase, audit, generate_answers
 from palate.mllm.prompts.chat import Chat
 from palate.mllm.prompts.prompter import LETTERS
 from palate.mllm.recommender import MLLMRecommender
@@ -81,7 +81,7 @@ def audit_run(
     shown, targets = as_shown(drawn.items, drawn.num_targets)
     histories = cases.histories.to_lists()
     if dataset.folder is not None:
-        recommender.look_in(dataset.folder)
+        recommender.set_data_folder(dataset.folder)
     written: Sequence[str | None] = recommender.written(cases.histories)
     chats: list[list[Chat]] = [
         [prompter.yes_no(history, item, preference) for item in items]
@@ -96,7 +96,7 @@ def audit_run(
     known = {prompter.items.title(item) for item in range(1, recommender.num_items + 1)}
     asked, start = [], 0
     for names, places, row in zip(titles, targets, chats, strict=True):
-        asked.append(Asked(names, places, [reply.text for reply in replies[start : start + len(row)]]))
+        asked.append(AuditCase(names, places, [reply.text for reply in replies[start : start + len(row)]]))
         start += len(row)
     counted = audit(task, asked, known)
     by_score = _by_score(recommender, histories, shown, targets)

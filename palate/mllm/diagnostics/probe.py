@@ -30,7 +30,7 @@ _VARIANCE = "variance"
 
 
 @dataclass(frozen=True)
-class Scored:
+class ProbeScores:
     """One user's candidates under three pictures.
 
     Attributes:
@@ -71,7 +71,7 @@ def rank_correlation(one: Floats, other: Floats) -> float:
     return float((ours * theirs).sum() / spread) if spread else 0.0
 
 
-def by_user(users: Sequence[Scored]) -> dict[str, Floats]:
+def by_user(users: Sequence[ProbeScores]) -> dict[str, Floats]:
     """Figures of each user: float64 ``[users]`` by name.
 
     ``shift_*`` is the mean ``|s_right - s_*|`` over the candidates that have a picture; ``variance`` that of
@@ -95,7 +95,7 @@ def by_user(users: Sequence[Scored]) -> dict[str, Floats]:
 
 
 @dataclass(frozen=True)
-class Row:
+class ProbeRow:
     """A run, or several that differ in their seed.
 
     Attributes:
@@ -115,7 +115,7 @@ class Row:
 
 def summarise(
     values: Mapping[str, Sequence[Mapping[str, Floats]]], seeds: Mapping[str, Sequence[int]], seed: int = 0
-) -> list[Row]:
+) -> list[ProbeRow]:
     """Means and intervals of every row, and its differences to the first, all from the same draws of users.
 
     Args:
@@ -149,7 +149,7 @@ def summarise(
             of_row[f"shift_{name}_sd"] = _in_spreads(of_row[f"shift_{name}"], of_row[_VARIANCE])
         differences = {name: one for (kind, row, name), one in found.items() if kind == "minus" and row == label}
         figures = {name: of_row[name] for name in FIGURES}
-        rows.append(Row(label, tuple(seeds[label]), figures, differences, paired.get(label, True)))
+        rows.append(ProbeRow(label, tuple(seeds[label]), figures, differences, paired.get(label, True)))
     return rows
 
 

@@ -22,7 +22,7 @@ from palate.evaluation.ranks import Floats
 from palate.evaluation.tables import as_markdown, estimate_json, interval_text
 from palate.evaluation.users import UserSample
 from palate.mllm.diagnostics.audit_run import as_shown
-from palate.mllm.diagnostics.probe import CONDITIONS, GAINS, Row, Scored, by_user, summarise
+from palate.mllm.diagnostics.probe import CONDITIONS, GAINS, ProbeRow, ProbeScores, by_user, summarise
 from palate.mllm.prompts.items import Items
 from palate.mllm.prompts.prompter import LETTERS, Prompter
 from palate.mllm.recommender import MLLMConfig, MLLMRecommender, read_config
@@ -42,7 +42,7 @@ class ProbeReport:
         facts: dataset, users, candidates, pictures, and of every row its runs, prompts and cost.
     """
 
-    rows: list[Row]
+    rows: list[ProbeRow]
     facts: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
@@ -135,7 +135,7 @@ _AUCS = {
 }
 
 
-def _correlation(row: Row) -> str:
+def _correlation(row: ProbeRow) -> str:
     return interval_text(row.figures["rank_correlation"])
 
 
@@ -200,7 +200,7 @@ def probe_runs(
                     "Probe runs of one catalogue, with its pictures in their place.",
                 )
             if dataset.folder is not None:
-                recommender.look_in(dataset.folder)
+                recommender.set_data_folder(dataset.folder)
             asked = cases.histories.take(kept)
             scored = _score(recommender, swap, asked, [(shown[one], targets[one]) for one in kept], group.label)
             values[group.label].append(by_user(scored))
@@ -305,8 +305,8 @@ def _score(
     histories: Sequences,
     rows: Sequence[tuple[list[int], set[int]]],
     label: str,
-) -> list[Scored]:
-    recommender.ready_for(histories)
+) -> list[ProbeScores]:
+    recommender.check_ready(histories)
     items = recommender.prompter.items
     shows = {
         "right": items,
@@ -321,7 +321,7 @@ def _score(
         is_target = np.zeros(len(candidates), dtype=bool)
         is_target[list(places)] = True
         pictured = np.array([item in swap.instead for item in candidates])
-        found.append(Scored(**scores, targets=is_target, pictured=pictured))
+        found.append(ProbeScores(**scores, targets=is_target, pictured=pictured))
     return found
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from palate.errors import PalateError
-from palate.mllm.finetune.config import TrainerConfig
-from palate.mllm.finetune.validation import Judge
+from palate.mllm.finetune.config import SFTTrainerConfig
+from palate.mllm.finetune.validation import Validator
 from palate.progress import track
 from palate.runs.log import Row, RunLog, peak_memory_mb, plot_learning_curve
 from palate.runs.run import Run
@@ -23,11 +23,11 @@ from palate.storage.files import atomic_folder, read_json, write_json
 STATE = "palate.json"
 
 
-class Watch:
+class TrainingCallback:
     """Validates at the planned steps, keeps the best adapter in the run, and says when to write a checkpoint.
 
     Args:
-        trainer: an :func:`~palate.mllm.finetune.token_loss.answer_trainer`.
+        trainer: an :func:`~palate.mllm.finetune.token_loss.token_loss_trainer`.
         steps: of the whole training.
         resumed: what :func:`last_checkpoint` read, if the run goes on from there.
         on_row: called with each row of ``metrics.jsonl``.
@@ -36,9 +36,9 @@ class Watch:
     def __init__(
         self,
         trainer: Any,
-        judge: Judge,
+        judge: Validator,
         run: Run,
-        config: TrainerConfig,
+        config: SFTTrainerConfig,
         steps: int,
         resumed: dict[str, Any] | None,
         on_row: Callable[[Row], None] | None,
@@ -170,7 +170,7 @@ def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
     return [(int(number), path) for number, path in numbered if number.isdigit()]
 
 
-def callback(watch: Watch) -> Any:
+def callback(watch: TrainingCallback) -> Any:
     """The watch as Trainer wants it."""
     from transformers import TrainerCallback
 

@@ -50,7 +50,7 @@ class LoraConfig(Config):
     projector: bool = False
 
 
-class TrainerConfig(Config):
+class SFTTrainerConfig(Config):
     """How an adapter is trained, whatever on.
 
     Attributes:
@@ -82,7 +82,7 @@ class TrainerConfig(Config):
     checkpoint_minutes: float = Field(10.0, gt=0)
 
 
-class SFTConfig(TrainerConfig):
+class SFTConfig(SFTTrainerConfig):
     """How fine-tuning is done (``--set trainer.KEY=VALUE``).
 
     Attributes:

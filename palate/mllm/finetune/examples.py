@@ -18,7 +18,7 @@ _PICTURE = 400  # a picture counts as so many characters: about a hundred tokens
 
 
 @dataclass(frozen=True)
-class Questions:
+class PromptCases:
     """Cases and their candidates: what is asked, before it is put into words.
 
     Attributes:
@@ -35,12 +35,12 @@ class Questions:
         return len(self.cases)
 
     @classmethod
-    def draw(cls, dataset: Dataset, cases: Cases, *, source: Source, negatives: int, seed: int) -> Questions:
+    def draw(cls, dataset: Dataset, cases: Cases, *, source: Source, negatives: int, seed: int) -> PromptCases:
         """Give every case its negatives and a random order, all by the seed."""
         return cls.of(cases, draw_negatives(dataset, cases, source=source, count=negatives, seed=seed), seed)
 
     @classmethod
-    def of(cls, cases: Cases, others: Items, seed: int) -> Questions:
+    def of(cls, cases: Cases, others: Items, seed: int) -> PromptCases:
         """Cases with the items ``[cases, others]`` that were not the answer, in an order by the seed."""
         candidates = np.concatenate([cases.targets.values[:, None], others], axis=1).astype(np.int32)
         order = np.empty(candidates.shape, np.int64)
@@ -67,7 +67,7 @@ class Examples(Sequence[tuple[Chat, str]]):
         each: prompts a case.
     """
 
-    def __init__(self, questions: Questions, prompter: Prompter, written: Sequence[str | None]) -> None:
+    def __init__(self, questions: PromptCases, prompter: Prompter, written: Sequence[str | None]) -> None:
         assert len(written) == len(questions)
         self.questions, self.prompter, self.written = questions, prompter, written
         self.each = questions.candidates.shape[1] if prompter.options.task == "yes-no" else 1

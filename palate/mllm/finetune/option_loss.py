@@ -21,12 +21,12 @@ from torch.nn.functional import cross_entropy
 
 from palate.errors import PalateError
 from palate.mllm.finetune.examples import Examples
-from palate.mllm.finetune.token_loss import answer_trainer
+from palate.mllm.finetune.token_loss import token_loss_trainer
 from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.lm.failures import brief, in_one_sentence
 from palate.mllm.scoring.agreement import apart
 from palate.mllm.scoring.head import option_logits
-from palate.mllm.scoring.image_cache import Eyes
+from palate.mllm.scoring.image_cache import ImageFeatureCache
 from palate.mllm.scoring.packed import pack, takes_masks, unpacked
 from palate.mllm.scoring.prefix import Shared, share
 from palate.mllm.scoring.scorer import Scorer
@@ -155,10 +155,10 @@ def _apart(model: ChatModel, examples: Examples, case: int, *, packed: bool) -> 
 
 
 @cache
-def option_trainer() -> type[Any]:
+def option_loss_trainer() -> type[Any]:
     """The trainer's class (TRL takes seconds to import)."""
 
-    class OptionTrainer(answer_trainer()):  # type: ignore[misc,unused-ignore]
+    class OptionTrainer(token_loss_trainer()):  # type: ignore[misc,unused-ignore]
         """The same sampler and the same counts; another loss.
 
         Attributes:
@@ -169,13 +169,13 @@ def option_trainer() -> type[Any]:
             """``remember``: the features of pictures stay what they are; look at each only once."""
             super().__init__(*args, **kwargs)
             self.chat_model, self.tokens, self.remember = chat_model, tokens, remember
-            self.eyes: Eyes | None = None
+            self.eyes: ImageFeatureCache | None = None
 
         def answers_to(self, model: Any, batch: Mapping[str, Any]) -> Tensor:
             """Logits of the allowed answers: float32 ``[B, prompts, answers]``."""
             inputs = arguments(batch, self.args.device)
             if self.remember:
-                self.eyes = self.eyes or Eyes(self.chat_model)
+                self.eyes = self.eyes or ImageFeatureCache(self.chat_model)
                 inputs = self.eyes.look(inputs)
             return logits_of(model, self.chat_model, inputs, batch["ends"], self.tokens)
 

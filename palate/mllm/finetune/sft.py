@@ -16,16 +16,16 @@ import numpy as np
 
 from palate.config import Config
 from palate.data.dataset import Cases, Dataset
-from palate.data.positions import judges, training_positions, validation_positions
+from palate.data.positions import training_positions, validation_positions, validation_users
 from palate.data.sample import sample_users
 from palate.errors import PalateError, suggest
-from palate.mllm.components import ModelOptions, Opened, open_parts
+from palate.mllm.components import ModelOptions, PromptedModel, load_components
 from palate.mllm.finetune.collate import Collator
 from palate.mllm.finetune.config import ExamplesConfig, LoraConfig, SFTConfig
-from palate.mllm.finetune.examples import Examples, Questions
+from palate.mllm.finetune.examples import Examples, PromptCases
 from palate.mllm.finetune.lora import peft_config
-from palate.mllm.finetune.option_loss import CaseCollator, can_pack, option_trainer
-from palate.mllm.finetune.token_loss import answer_trainer
+from palate.mllm.finetune.option_loss import CaseCollator, can_pack, option_loss_trainer
+from palate.mllm.finetune.token_loss import token_loss_trainer
 from palate.mllm.finetune.trainer import (
     build_trainer,
     check_out,
@@ -48,7 +48,7 @@ _OF_OTHER_TASK = {"yes-no": ("choices",), "choose": ("negatives_per_positive", "
 
 
 @dataclass(frozen=True)
-class Plan:
+class SFTPlan:
     """All settings, checked. ``scoring`` is what else an :class:`~palate.mllm.recommender.MLLMConfig` takes."""
 
     model: ModelOptions
@@ -59,7 +59,7 @@ class Plan:
     scoring: dict[str, Any]
 
     @classmethod
-    def of(cls, settings: Mapping[str, Mapping[str, Any]]) -> Plan:
+    def of(cls, settings: Mapping[str, Mapping[str, Any]]) -> SFTPlan:
         """From settings by section.
 
         Raises:
@@ -94,12 +94,12 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Lessons:
+class TrainingData:
     """What is learnt, and the questions of validation."""
 
     examples: Examples
     sizes: list[int]
-    validation: Questions
+    validation: PromptCases
 
     def rows(self, config: SFTConfig) -> tuple[list[int], int]:
         """About how long each row of training is, and how many go through the model at a time.
@@ -145,11 +145,11 @@ def fine_tune(
     Raises:
         PalateError: settings, summaries, a model or a run folder that do not fit: before any work.
     """
-    plan = Plan.of(settings)
+    plan = SFTPlan.of(settings)
     check_out(Path(out), resume)
     check_precision(plan.model.dtype)
     place = device_of(device)
-    opened = open_parts(
+    opened = load_components(
         dataset,
         plan.model,
         plan.prompt,
@@ -213,7 +213,7 @@ def fine_tune(
     return Run.open(out)
 
 
-def make_lessons(dataset: Dataset, opened: Opened, config: ExamplesConfig, seed: int) -> Lessons:
+def make_lessons(dataset: Dataset, opened: PromptedModel, config: ExamplesConfig, seed: int) -> TrainingData:
     """Draw the questions of training and validation, and look up the preferences that go with them.
 
     Raises:
@@ -224,24 +224,26 @@ def make_lessons(dataset: Dataset, opened: Opened, config: ExamplesConfig, seed:
     users = None if everybody else sample_users(dataset, int(config.users or 0), config.users_seed)
     asked = min(config.validate_users, config.users or dataset.num_users)
     # Summaries have been written for users of the sample.
-    some_users = judges(dataset, asked, config.users_seed, within=users if opened.preferences is not None else None)
+    some_users = validation_users(
+        dataset, asked, config.users_seed, within=users if opened.preferences is not None else None
+    )
     cases = training_positions(dataset, users, config.cutoffs)
     valid = validation_positions(dataset, some_users)
     for name, some in (("training position with a history", cases), ("validation case", valid)):
         if not len(some):
             raise PalateError(f"no user of the sample has a {name}", "Take more users, or prepare with more data.")
     others = config.choices - 1 if task == "choose" else config.negatives_per_positive
-    questions = Questions.draw(dataset, cases, source=config.negatives, negatives=others, seed=seed)
+    questions = PromptCases.draw(dataset, cases, source=config.negatives, negatives=others, seed=seed)
     others = config.choices - 1 if task == "choose" else config.validate_negatives
     # Validation asks every seed the same.
-    validation = Questions.draw(dataset, valid, source=config.negatives, negatives=others, seed=config.users_seed)
+    validation = PromptCases.draw(dataset, valid, source=config.negatives, negatives=others, seed=config.users_seed)
     written = _written(opened, cases)
     _written(opened, valid)
     examples = Examples(questions, opened.prompter, written)
-    return Lessons(examples, examples.sizes(), validation)
+    return TrainingData(examples, examples.sizes(), validation)
 
 
-def _written(opened: Opened, cases: Cases) -> list[str | None]:
+def _written(opened: PromptedModel, cases: Cases) -> list[str | None]:
     if opened.preferences is None:
         return [None] * len(cases)
     return list(opened.preferences.of(cases.histories.to_lists()))
@@ -253,7 +255,7 @@ def check_longest(model: ChatModel, examples: Examples) -> None:
     model.check_length(max(len(model.encode(*examples[int(row)])) for row in longest))
 
 
-def _counts(lessons: Lessons) -> dict[str, Any]:
+def _counts(lessons: TrainingData) -> dict[str, Any]:
     cases = lessons.examples.questions.cases
     return {
         "users": len(np.unique(cases.users)),
@@ -263,12 +265,12 @@ def _counts(lessons: Lessons) -> dict[str, Any]:
     }
 
 
-def _by_loss(model: ChatModel, examples: Examples, plan: Plan) -> tuple[type[Any], dict[str, Any]]:
+def _by_loss(model: ChatModel, examples: Examples, plan: SFTPlan) -> tuple[type[Any], dict[str, Any]]:
     """The trainer's class, and what only it takes."""
     if plan.trainer.loss == "tokens":
-        return answer_trainer(), {"data_collator": Collator(model, examples)}
+        return token_loss_trainer(), {"data_collator": Collator(model, examples)}
     chats, _ = examples.case(0)
-    return option_trainer(), {
+    return option_loss_trainer(), {
         "data_collator": CaseCollator(model, examples, can_pack(model, examples)),
         "chat_model": model,
         "tokens": model.first_tokens(chats[0], examples.answers),

@@ -41,7 +41,7 @@ def answer_loss(model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
 
 
 @cache
-def answer_trainer() -> type[Any]:
+def token_loss_trainer() -> type[Any]:
     """The trainer's class (TRL takes seconds to import)."""
     from trl import SFTTrainer
 

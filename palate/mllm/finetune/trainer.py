@@ -19,10 +19,10 @@ import torch
 from palate.device import parse_device
 from palate.errors import PalateError
 from palate.features.hub import quiet
-from palate.mllm.finetune.callback import Watch, callback, last_checkpoint, remove_torn
-from palate.mllm.finetune.config import TrainerConfig
-from palate.mllm.finetune.examples import Questions
-from palate.mllm.finetune.validation import METRICS, Judge
+from palate.mllm.finetune.callback import TrainingCallback, callback, last_checkpoint, remove_torn
+from palate.mllm.finetune.config import SFTTrainerConfig
+from palate.mllm.finetune.examples import PromptCases
+from palate.mllm.finetune.validation import METRICS, Validator
 from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.lm.failures import brief
 from palate.mllm.recommender import MLLMRecommender
@@ -38,7 +38,7 @@ def build_trainer(
     model: ChatModel,
     adapter: Any,
     lengths: Sequence[int],
-    config: TrainerConfig,
+    config: SFTTrainerConfig,
     *,
     batch_size: int,
     out: Path,
@@ -51,7 +51,7 @@ def build_trainer(
     """TRL's trainer with the adapter put on: from here on ``model`` has it too.
 
     Args:
-        kind: an :func:`~palate.mllm.finetune.token_loss.answer_trainer`, or a class made from it.
+        kind: an :func:`~palate.mllm.finetune.token_loss.token_loss_trainer`, or a class made from it.
         adapter: PEFT's settings.
         lengths: about how long each row of training is.
         batch_size: rows at a time.
@@ -121,9 +121,9 @@ def build_trainer(
 
 def run_trainer(
     trainer: Any,
-    config: TrainerConfig,
+    config: SFTTrainerConfig,
     recommender: MLLMRecommender,
-    validation: Questions,
+    validation: PromptCases,
     run: Run,
     *,
     resume: bool,
@@ -138,7 +138,7 @@ def run_trainer(
         changing_eyes: training changes what the model makes of a picture.
     """
     accelerator = trainer.accelerator
-    judge = Judge(
+    judge = Validator(
         recommender,
         validation,
         changing_eyes=changing_eyes,
@@ -153,7 +153,7 @@ def run_trainer(
     accelerator.wait_for_everyone()
     batches = math.ceil(math.ceil(len(trainer.lengths) / trainer.args.train_batch_size) / accelerator.num_processes)
     steps = config.epochs * math.ceil(batches / config.accumulation)
-    watch = Watch(trainer, judge, run, config, steps, found[1] if found else None, on_row)
+    watch = TrainingCallback(trainer, judge, run, config, steps, found[1] if found else None, on_row)
     trainer.add_callback(callback(watch))
     began = time.perf_counter()
     try:
@@ -171,7 +171,7 @@ def run_trainer(
     }
 
 
-def summary(rows: list[Row], metric: str, config: TrainerConfig) -> dict[str, Any]:
+def summary(rows: list[Row], metric: str, config: SFTTrainerConfig) -> dict[str, Any]:
     """What ``run.json`` says of a finished training; ``best`` is the validation of the adapter that was kept."""
     best = rows[-1] if config.keep == "last" else max(rows, key=lambda row: float(row[metric]))
     return {

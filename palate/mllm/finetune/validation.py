@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from palate.mllm.finetune.examples import Questions
+from palate.mllm.finetune.examples import PromptCases
 from palate.mllm.recommender import MLLMRecommender
 from palate.mllm.scoring.scorer import Scorer
 from palate.runs.workers import Gather
@@ -15,7 +15,7 @@ from palate.runs.workers import Gather
 METRICS = {"yes-no": "AUC", "choose": "accuracy"}
 
 
-class Judge:
+class Validator:
     """Scores of the recommender on validation questions, shared out among the workers.
 
     ``AUC``: the chance that the target scores above another candidate of its case; ``accuracy``: that it is chosen.
@@ -30,7 +30,7 @@ class Judge:
     def __init__(
         self,
         recommender: MLLMRecommender,
-        questions: Questions,
+        questions: PromptCases,
         *,
         changing_eyes: bool = False,
         gather: Gather | None = None,

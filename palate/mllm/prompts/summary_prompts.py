@@ -11,7 +11,7 @@ from palate.mllm.prompts.sanitise import quoted, sanitise_summary
 from palate.mllm.prompts.templates import Part, Templates
 
 
-class Writer:
+class SummaryPrompts:
     """Makes chats whose answers are summaries.
 
     Args:

@@ -15,7 +15,7 @@ from palate.mllm.lm.chat_model import ChatModel
 FAMILIES = ("llava",)
 
 
-class Eyes:
+class ImageFeatureCache:
     """Keeps the features of pictures by the content of their pixels; right as long as the weights stay as they are.
 
     Args:

@@ -23,7 +23,7 @@ from palate.mllm.lm.failures import brief, in_one_sentence
 from palate.mllm.prompts.chat import Chat
 from palate.mllm.scoring.agreement import apart
 from palate.mllm.scoring.head import option_logits
-from palate.mllm.scoring.image_cache import Eyes
+from palate.mllm.scoring.image_cache import ImageFeatureCache
 from palate.mllm.scoring.prefix import Shared, places_of, share
 
 # Below this many shared tokens a second forward costs more than it saves.
@@ -44,7 +44,7 @@ class Scorer:
 
     def __init__(self, model: ChatModel, *, rows: int = 32, reuse: bool = True, remember: bool = False) -> None:
         self.model, self.rows, self.reuse = model, rows, reuse
-        self.eyes = Eyes(model) if remember else None
+        self.eyes = ImageFeatureCache(model) if remember else None
         self.prompts = self.tokens = 0
         self.seconds = 0.0
         self._checked: dict[bool, int] = {}

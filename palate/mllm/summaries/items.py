@@ -17,12 +17,12 @@ from palate.errors import PalateError
 from palate.mllm.backends.base import Backend, Reply
 from palate.mllm.prompts.chat import Chat
 from palate.mllm.prompts.items import Items
-from palate.mllm.prompts.summary_prompts import Writer
+from palate.mllm.prompts.summary_prompts import SummaryPrompts
 from palate.mllm.prompts.templates import Templates
-from palate.mllm.summaries.chains import Step, as_text
-from palate.mllm.summaries.report import Estimate, Missing, Report, per_thousand, save_missing
+from palate.mllm.summaries.report import CostEstimate, Missing, SummaryReport, per_thousand, save_missing
+from palate.mllm.summaries.steps import SummaryStep, as_text
 from palate.mllm.summaries.store import ROWS, SummaryStore, read_facts, read_rows
-from palate.mllm.summaries.work import Outcome, missing_steps, write_steps
+from palate.mllm.summaries.work import WorkOutcome, missing_steps, write_steps
 from palate.storage.files import digest
 
 Source = Literal["picture", "text", "either"]
@@ -87,11 +87,11 @@ class ItemWork:
 
     def __init__(self, items: Items, templates: Templates, options: ItemOptions, identity: dict[str, Any]) -> None:
         self.items, self.templates, self.options, self.identity = items, templates, options, identity
-        self.writer = Writer(items, templates, pictures=options.source != "text")
+        self.writer = SummaryPrompts(items, templates, pictures=options.source != "text")
         self.skipped: Counter[str] = Counter()
         self.refused: list[Missing] = []
         # Items of one content share a step, and so a request.
-        self.steps: dict[str, Step] = {}
+        self.steps: dict[str, SummaryStep] = {}
         self.of_step: dict[str, list[int]] = {}
         for item in range(1, len(items) + 1):
             self._plan(item)
@@ -118,18 +118,20 @@ class ItemWork:
         content = self.writer.item(item).fingerprint
         template = self.templates.fingerprint("item-text" if picture is None else "item")
         key = digest("item", as_text(self.identity), str(self.options.max_new_tokens), template, content)
-        self.steps.setdefault(key, Step(key, None, (item,)))
+        self.steps.setdefault(key, SummaryStep(key, None, (item,)))
         self.of_step.setdefault(key, []).append(item)
 
-    def _ask(self, step: Step, so_far: str | None) -> Chat:
+    def _ask(self, step: SummaryStep, so_far: str | None) -> Chat:
         return self.writer.item(step.items[0])
 
-    def estimate(self, texts: Mapping[str, str]) -> Estimate:
+    def estimate(self, texts: Mapping[str, str]) -> CostEstimate:
         """What is to be done beyond ``texts`` (by key)."""
         chats = [self._ask(step, None) for key, step in self.steps.items() if key not in texts]
-        return Estimate.of(chats, self.options.max_new_tokens)
+        return CostEstimate.of(chats, self.options.max_new_tokens)
 
-    def write(self, folder: Path, backend: Backend, *, limit: int | None = None, progress: bool = True) -> Report:
+    def write(
+        self, folder: Path, backend: Backend, *, limit: int | None = None, progress: bool = True
+    ) -> SummaryReport:
         """Write what is missing into the store in ``folder``.
 
         Args:
@@ -144,13 +146,13 @@ class ItemWork:
                 if key in store.texts:  # an item that has become like one that is there
                     self._add(store, key, items, store.texts[key], None)
 
-            def keep(step: Step, text: str | None, reply: Reply) -> None:
+            def keep(step: SummaryStep, text: str | None, reply: Reply) -> None:
                 store.spent(reply, text is not None)
                 if text is not None:
                     self._add(store, step.key, self.of_step[step.key], text, reply)
 
             steps = missing_steps(([step] for step in self.steps.values()), store.texts)
-            outcome = Outcome()
+            outcome = WorkOutcome()
             try:
                 write_steps(
                     steps,
@@ -168,7 +170,7 @@ class ItemWork:
                 save_missing(store, [*failed, *self.refused])
             asked = sum(map(len, self.of_step.values()))
             cost = per_thousand(store.total, len(store.texts), len(self.steps), asked)
-            report = Report(
+            report = SummaryReport(
                 folder=folder,
                 unit="items",
                 units=asked,
@@ -186,7 +188,7 @@ class ItemWork:
             store.save_facts(items=asked, per_1000_items=cost)
         return report
 
-    def _failed(self, outcome: Outcome) -> list[Missing]:
+    def _failed(self, outcome: WorkOutcome) -> list[Missing]:
         ids = self.items.ids
         return [
             Missing({"item": ids[item]}, error) for key, error in outcome.failed.items() for item in self.of_step[key]

@@ -11,13 +11,13 @@ from typing import Any
 from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
 from palate.mllm.backends.base import Backend, Reply
-from palate.mllm.backends.origin import Origin
+from palate.mllm.backends.local_spec import LocalModelSpec
 from palate.mllm.lm.embedded import NAMES
 from palate.mllm.prompts.items import Items
-from palate.mllm.prompts.summary_prompts import Writer
+from palate.mllm.prompts.summary_prompts import SummaryPrompts
 from palate.mllm.prompts.templates import Templates
-from palate.mllm.summaries.chains import Chains, Step, UserOptions, as_text
 from palate.mllm.summaries.items import ItemSummaries
+from palate.mllm.summaries.steps import SummaryStep, SummarySteps, UserOptions, as_text
 from palate.mllm.summaries.store import (
     FACTS,
     FORMAT,
@@ -75,7 +75,7 @@ class Preferences:
         known = {name: made[name] for name in UserOptions.model_fields if name in made}
         self.options = UserOptions.parse(known, where=FACTS)
         self.items, self.templates, self.made, self.store = items, templates, made, store
-        self.origin = None if origin is None else Origin.parse(origin, where=f"{FACTS} [origin]")
+        self.origin = None if origin is None else LocalModelSpec.parse(origin, where=f"{FACTS} [origin]")
         self.rows: dict[str, Row] = {}
         self._texts: dict[str, str] = {}
         self._know(rows)
@@ -87,8 +87,8 @@ class Preferences:
                     f"the preferences were written with another prompt '{name}'",
                     "Give the --prompts that they were written with, or write them again under another --name.",
                 )
-        self._chains = Chains(Writer(items, templates), self.options, made["backend"])
-        self._asked: dict[str, Step] = {}
+        self._chains = SummarySteps(SummaryPrompts(items, templates), self.options, made["backend"])
+        self._asked: dict[str, SummaryStep] = {}
         self.most_written = 10_000
         self._written: dict[str, None] = {}  # by this process and into no store, the oldest first
 
@@ -126,7 +126,7 @@ class Preferences:
         store = Path(facts["store"]) if isinstance(facts.get("store"), str) else None
         return cls(items, templates, facts["made"], rows_by_key(folder), store, facts.get("origin"))
 
-    def look_in(self, dataset: Path) -> None:
+    def set_data_folder(self, dataset: Path) -> None:
         """Look further preferences up in this dataset's store of the same name, if it has one made in the same way.
 
         A dataset that was moved takes its summaries along.
@@ -237,7 +237,7 @@ class Preferences:
         }
         return words + [word for name, value in given.items() if value is not None for word in (f"--{name}", value)]
 
-    def _write(self, steps: list[Step]) -> None:
+    def _write(self, steps: list[SummaryStep]) -> None:
         assert self.backend is not None
         backend = self.backend()
         self.backend = lambda: backend
@@ -255,8 +255,8 @@ class Preferences:
             reason = next(iter(failed.values()))
             raise PalateError(f"{len(failed)} of {len(steps)} steps of preferences could not be written: {reason}")
 
-    def _have(self, steps: list[Step], backend: Backend, store: SummaryStore | None) -> dict[str, str]:
-        def keep(step: Step, text: str | None, reply: Reply) -> None:
+    def _have(self, steps: list[SummaryStep], backend: Backend, store: SummaryStore | None) -> dict[str, str]:
+        def keep(step: SummaryStep, text: str | None, reply: Reply) -> None:
             if store is not None:
                 store.spent(reply, text is not None)
             if text is not None:

@@ -38,7 +38,7 @@ class Missing:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CostEstimate:
     """What is to be done yet.
 
     Attributes:
@@ -54,7 +54,7 @@ class Estimate:
     pictures: int
 
     @classmethod
-    def of(cls, chats: Sequence[Chat], max_new_tokens: int) -> Estimate:
+    def of(cls, chats: Sequence[Chat], max_new_tokens: int) -> CostEstimate:
         """Of the questions, in which a preference that is not written yet may stand as a placeholder of full length."""
         letters = sum(len(chat.text) for chat in chats)
         pictures = sum(len(chat.pictures) for chat in chats)
@@ -62,7 +62,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Report:
+class SummaryReport:
     """The outcome of a run.
 
     Attributes:

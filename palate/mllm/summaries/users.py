@@ -23,10 +23,10 @@ from palate.errors import PalateError, suggest
 from palate.mllm.backends.base import Backend, Reply
 from palate.mllm.prompts.chat import Chat
 from palate.mllm.prompts.items import Items
-from palate.mllm.summaries.chains import Chains, Step
-from palate.mllm.summaries.report import Estimate, Missing, Report, per_thousand, save_missing
+from palate.mllm.summaries.report import CostEstimate, Missing, SummaryReport, per_thousand, save_missing
+from palate.mllm.summaries.steps import SummaryStep, SummarySteps
 from palate.mllm.summaries.store import SummaryStore
-from palate.mllm.summaries.work import Outcome, missing_steps, write_steps
+from palate.mllm.summaries.work import WorkOutcome, missing_steps, write_steps
 
 AS_OF = ("train", "valid", "test", "now")
 
@@ -89,7 +89,7 @@ def _histories(
     return cases.users, cases.histories
 
 
-def made_of(chains: Chains, item_summaries: str | None) -> dict[str, Any]:
+def made_of(chains: SummarySteps, item_summaries: str | None) -> dict[str, Any]:
     """How these preferences are made, as their store keeps it."""
     templates = chains.writer.templates
     return {
@@ -101,7 +101,7 @@ def made_of(chains: Chains, item_summaries: str | None) -> dict[str, Any]:
     }
 
 
-def row_of(step: Step, items: Items, text: str, reply: Reply) -> dict[str, Any]:
+def row_of(step: SummaryStep, items: Items, text: str, reply: Reply) -> dict[str, Any]:
     """A step as a store keeps it: with the ids of its items, for people to read."""
     return {
         "key": step.key,
@@ -123,23 +123,25 @@ class UserWork:
     """
 
     def __init__(
-        self, chains: Chains, asked: Sequence[CutOff], ids: Sequence[str], item_summaries: str | None = None
+        self, chains: SummarySteps, asked: Sequence[CutOff], ids: Sequence[str], item_summaries: str | None = None
     ) -> None:
         self.chains, self.asked, self.ids = chains, asked, ids
         self.item_summaries = item_summaries
         self._steps = [chains.of(one.history.tolist()) for one in asked]
 
-    def estimate(self, texts: Mapping[str, str]) -> Estimate:
+    def estimate(self, texts: Mapping[str, str]) -> CostEstimate:
         """What is to be done beyond ``texts`` (by key)."""
         length = self.chains.options.max_new_tokens
         so_far = "word " * length  # near enough, and on the safe side
         steps = missing_steps(self._steps, texts)
-        return Estimate.of([self._ask(step, so_far) for step in steps], length)
+        return CostEstimate.of([self._ask(step, so_far) for step in steps], length)
 
-    def _ask(self, step: Step, so_far: str) -> Chat:
+    def _ask(self, step: SummaryStep, so_far: str) -> Chat:
         return self.chains.ask(step, None if step.previous is None else so_far)
 
-    def write(self, folder: Path, backend: Backend, *, limit: int | None = None, progress: bool = True) -> Report:
+    def write(
+        self, folder: Path, backend: Backend, *, limit: int | None = None, progress: bool = True
+    ) -> SummaryReport:
         """Write what is missing into the store in ``folder``.
 
         Args:
@@ -152,12 +154,12 @@ class UserWork:
         with SummaryStore.open(folder, made_of(self.chains, self.item_summaries), backend.origin) as store:
             had = sum(steps[-1].key in store.texts for steps in self._steps)
 
-            def keep(step: Step, text: str | None, reply: Reply) -> None:
+            def keep(step: SummaryStep, text: str | None, reply: Reply) -> None:
                 store.spent(reply, text is not None)
                 if text is not None:
                     store.add(row_of(step, items, text, reply))
 
-            outcome = Outcome()
+            outcome = WorkOutcome()
             try:
                 write_steps(
                     missing_steps(self._steps, store.texts),
@@ -176,7 +178,7 @@ class UserWork:
             users = len({one.user for one in self.asked})
             needed = len({step.key for steps in self._steps for step in steps})
             cost = per_thousand(store.total, len(store.texts), needed, users)
-            report = Report(
+            report = SummaryReport(
                 folder=folder,
                 unit="users",
                 units=users,

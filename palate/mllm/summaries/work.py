@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from palate.mllm.backends.base import Backend, Reply, Request
+from palate.mllm.backends.base import Backend, ModelRequest, Reply
 from palate.mllm.backends.checks import check_summary
 from palate.mllm.prompts.chat import Chat
 from palate.mllm.prompts.sanitise import sanitise_summary
-from palate.mllm.summaries.chains import Step
+from palate.mllm.summaries.steps import SummaryStep
 from palate.progress import track
 
-Ask = Callable[[Step, str | None], Chat]
+Ask = Callable[[SummaryStep, str | None], Chat]
 # Called for every reply: the step, its text (None: it failed) and the reply; a text is kept when this returns.
-Keep = Callable[[Step, str | None, Reply], None]
+Keep = Callable[[SummaryStep, str | None, Reply], None]
 NO_ANSWER = "the backend gave no answer"
 
 
 @dataclass
-class Outcome:
+class WorkOutcome:
     """What became of the steps that were wanted.
 
     Attributes:
@@ -33,9 +33,9 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def missing_steps(chains: Iterable[Sequence[Step]], texts: Mapping[str, str]) -> list[Step]:
+def missing_steps(chains: Iterable[Sequence[SummaryStep]], texts: Mapping[str, str]) -> list[SummaryStep]:
     """The steps without which the last one of some chain has no text, each once and after the one before it."""
-    wanted: dict[str, Step] = {}
+    wanted: dict[str, SummaryStep] = {}
     for chain in chains:
         first = len(chain)
         while first and chain[first - 1].key not in texts and chain[first - 1].key not in wanted:
@@ -45,7 +45,7 @@ def missing_steps(chains: Iterable[Sequence[Step]], texts: Mapping[str, str]) ->
 
 
 def write_steps(
-    steps: Sequence[Step],
+    steps: Sequence[SummaryStep],
     texts: Mapping[str, str],
     ask: Ask,
     keep: Keep,
@@ -54,8 +54,8 @@ def write_steps(
     max_new_tokens: int,
     limit: int | None = None,
     description: str | None = None,
-    outcome: Outcome | None = None,
-) -> Outcome:
+    outcome: WorkOutcome | None = None,
+) -> WorkOutcome:
     """Have the texts of ``steps`` written.
 
     Args:
@@ -69,27 +69,27 @@ def write_steps(
         PalateError: the backend cannot work at all.
     """
     now = steps if limit is None else steps[:limit]
-    outcome = outcome or Outcome()
+    outcome = outcome or WorkOutcome()
     outcome.left.update(step.key for step in steps[len(now) :])
     open_steps = {step.key: step for step in now}
-    following: dict[str, list[Step]] = {}
+    following: dict[str, list[SummaryStep]] = {}
     for step in now:
         if step.previous is not None and step.previous in open_steps:
             following.setdefault(step.previous, []).append(step)
     ticks = track(range(len(now) + 1), description, total=len(now)) if description and now else iter(())
     next(ticks, None)
 
-    def request(step: Step) -> Request:
+    def request(step: SummaryStep) -> ModelRequest:
         so_far = None if step.previous is None else texts[step.previous]
-        return Request(step.key, ask(step, so_far), max_new_tokens)
+        return ModelRequest(step.key, ask(step, so_far), max_new_tokens)
 
-    def starts() -> Iterator[Request]:
+    def starts() -> Iterator[ModelRequest]:
         # A copy: what is done leaves open_steps while this is still being read.
         for step in now:
             if step.previous is None or step.previous not in open_at_first:
                 yield request(step)
 
-    def done(reply: Reply) -> Iterable[Request]:
+    def done(reply: Reply) -> Iterable[ModelRequest]:
         step = open_steps.pop(reply.key, None)
         if step is None:
             return []

@@ -13,7 +13,7 @@ from PIL import Image
 
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset, Part
-from palate.data.doctor import Level, Report, examine
+from palate.data.doctor import DoctorReport, Level, examine
 from palate.data.doctor.population import gini
 from palate.data.sequences import offsets_of
 
@@ -59,7 +59,7 @@ def items_with(data: Dataset, **columns: Any) -> Dataset:
     return replace(data, catalogue=Catalogue(frame, data.catalogue.root))
 
 
-def grave(report: Report) -> set[str]:
+def grave(report: DoctorReport) -> set[str]:
     return {finding.check for finding in report.findings if finding.level in (Level.WARNING, Level.ERROR)}
 
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from palate.errors import PalateError
-from palate.mllm.backends.base import Reply, Request
+from palate.mllm.backends.base import ModelRequest, Reply
 from palate.mllm.backends.checks import check_summary
-from palate.mllm.backends.decoding import Brake, Sampling, end_tokens, generator
+from palate.mllm.backends.decoding import NoRepeatNgram, Sampling, end_tokens, generator
 from palate.mllm.backends.local import LocalBackend
 from palate.mllm.backends.open import open_backend
 from palate.mllm.lm.chat_model import ChatModel
@@ -42,19 +42,19 @@ def models(tiny: Tiny) -> Callable[[str], ChatModel]:
 Models = Callable[[str], ChatModel]
 
 
-def requests(number: int = 7, pictures: bool = False, new: int = 10) -> list[Request]:
+def requests(number: int = 7, pictures: bool = False, new: int = 10) -> list[ModelRequest]:
     """Prompts of very different lengths, every other one with a picture."""
     made = []
     for one in range(number):
         seen = [Picture(None)] if pictures and one % 2 else []
-        made.append(Request(f"r{one}", Chat(("Look " * (one * one + 1), *seen), "S" if one % 3 else None), new))
+        made.append(ModelRequest(f"r{one}", Chat(("Look " * (one * one + 1), *seen), "S" if one % 3 else None), new))
     return made
 
 
-def run(backend: LocalBackend, some: Iterable[Request], check: Any = None) -> dict[str, Reply]:
+def run(backend: LocalBackend, some: Iterable[ModelRequest], check: Any = None) -> dict[str, Reply]:
     found: dict[str, Reply] = {}
 
-    def done(reply: Reply) -> list[Request]:
+    def done(reply: Reply) -> list[ModelRequest]:
         assert reply.key not in found
         found[reply.key] = reply
         return []
@@ -130,7 +130,7 @@ def test_batches_are_of_similar_length_and_of_the_size_asked_for(
 ) -> None:
     model = models("llama")
     long, short = "word " * 150, "word"
-    mixed = [Request(str(one), Chat((long if one % 2 else short,)), 3) for one in range(16)]
+    mixed = [ModelRequest(str(one), Chat((long if one % 2 else short,)), 3) for one in range(16)]
     spy = Spy(monkeypatch, model)
     assert len(run(LocalBackend(model, batch_size=4), mixed)) == 16
     assert spy.rows == [4] * 4
@@ -140,13 +140,13 @@ def test_batches_are_of_similar_length_and_of_the_size_asked_for(
 def test_what_follows_enters_the_next_batch_without_waiting_for_all_others(models: Models) -> None:
     order: list[str] = []
 
-    def done(reply: Reply) -> list[Request]:
+    def done(reply: Reply) -> list[ModelRequest]:
         order.append(reply.key)
         user, step = reply.key.split("/")
         assert reply.text is not None
-        return [Request(f"{user}/{int(step) + 1}", Chat((f"{user} {reply.text}",)), 4)] if int(step) < 3 else []
+        return [ModelRequest(f"{user}/{int(step) + 1}", Chat((f"{user} {reply.text}",)), 4)] if int(step) < 3 else []
 
-    first = (Request(f"u{user}/1", Chat((f"user {user}",)), 4) for user in range(60))
+    first = (ModelRequest(f"u{user}/1", Chat((f"user {user}",)), 4) for user in range(60))
     LocalBackend(models("llama"), batch_size=2).work(first, done)
     assert len(order) == len(set(order)) == 180
     assert order.index("u0/3") < order.index("u59/1")
@@ -158,15 +158,15 @@ def test_what_follows_enters_the_next_batch_without_waiting_for_all_others(model
 def test_requests_are_drawn_as_needed_not_all_at_once(models: Models) -> None:
     drawn: list[int] = []
 
-    def endless() -> Iterable[Request]:
+    def endless() -> Iterable[ModelRequest]:
         for number in range(10_000):
             drawn.append(number)
-            yield Request(str(number), Chat(("a",)), 1)
+            yield ModelRequest(str(number), Chat(("a",)), 1)
 
     class Enough(Exception):
         pass
 
-    def done(reply: Reply) -> list[Request]:
+    def done(reply: Reply) -> list[ModelRequest]:
         raise Enough
 
     with pytest.raises(Enough):
@@ -226,7 +226,7 @@ def test_a_temperature_is_repeatable_whoever_shares_the_batch(models: Models) ->
     assert texts(one) == texts(many)
     assert texts(one) != texts(other)
     assert texts(one) != texts(run(LocalBackend(model), some))
-    same = [Request(key, Chat(("Look",)), 10) for key in "abcd"]
+    same = [ModelRequest(key, Chat(("Look",)), 10) for key in "abcd"]
     assert len(set(texts(run(LocalBackend(model, temperature=1.0), same)).values())) == 4
 
 
@@ -291,7 +291,7 @@ def test_refused_greedy_answers_are_asked_for_again_under_the_brake(models: Mode
 
 
 def test_the_brake_forbids_repeating_oneself_but_not_the_prompt() -> None:
-    brake = Brake(prompt=3, ends=[0])
+    brake = NoRepeatNgram(prompt=3, ends=[0])
     logits = torch.zeros(2, 10)
     # Prompt 7 8 9; written: 1 2 3 1 2 -> not 3 again. The second row: 7 8 -> 9 stands in the prompt only.
     out = brake(torch.tensor([[7, 8, 9, 1, 2, 3, 1, 2], [7, 8, 9, 4, 5, 6, 7, 8]]), logits)
@@ -329,7 +329,7 @@ def test_memory_that_is_too_small_for_a_single_prompt(models: Models, monkeypatc
     backend = LocalBackend(model, batch_size=1)
     found: dict[str, Reply] = {}
 
-    def done(reply: Reply) -> list[Request]:
+    def done(reply: Reply) -> list[ModelRequest]:
         found[reply.key] = reply
         spy.room = 0 if len(found) == 1 else 1000  # the second one is too much
         return []
@@ -354,8 +354,8 @@ def test_pictures_that_cannot_be_opened_fail_alone(models: Models, tmp_path: Pat
     broken.write_bytes(b"no picture")
     some = [
         *requests(3, pictures=True),
-        Request("broken", Chat(("Look", Picture(broken))), 5),
-        Request("gone", Chat(("Look", Picture(tmp_path / "gone.png"))), 5),
+        ModelRequest("broken", Chat(("Look", Picture(broken))), 5),
+        ModelRequest("gone", Chat(("Look", Picture(tmp_path / "gone.png"))), 5),
     ]
     found = run(LocalBackend(models("llava")), some)
     assert {key for key, reply in found.items() if reply.text is None} == {"broken", "gone"}
@@ -367,9 +367,9 @@ def test_pictures_that_cannot_be_opened_fail_alone(models: Models, tmp_path: Pat
 def test_models_without_eyes_refuse_pictures_and_long_prompts_fail_alone(models: Models) -> None:
     some = [
         *requests(2),
-        Request("seen", Chat(("Look", Picture(None))), 5),
-        Request("long", Chat(("Look " * 3000,)), 5),
-        Request("longer", Chat(("Look",)), 1020),
+        ModelRequest("seen", Chat(("Look", Picture(None))), 5),
+        ModelRequest("long", Chat(("Look " * 3000,)), 5),
+        ModelRequest("longer", Chat(("Look",)), 1020),
     ]
     found = run(LocalBackend(models("llama")), some)
     assert {key for key, reply in found.items() if reply.text is None} == {"seen", "long", "longer"}

@@ -20,11 +20,11 @@ from flaky_server import FAILURES, FlakyServer, Payload, completion, prompt_of, 
 from PIL import Image
 
 from palate.errors import PalateError
-from palate.mllm.backends.base import Reply, Request
+from palate.mllm.backends.base import ModelRequest, Reply
 from palate.mllm.backends.checks import check_summary
+from palate.mllm.backends.errors import Backoff, retry_after
 from palate.mllm.backends.open import open_backend
 from palate.mllm.backends.openai import OpenAIBackend
-from palate.mllm.backends.trouble import Backoff, retry_after
 from palate.mllm.prompts.chat import Chat, Picture
 
 pytest.importorskip("openai")
@@ -52,12 +52,12 @@ def backend(server: FlakyServer, naps: Naps | None = None, **options: Any) -> Op
     return OpenAIBackend("tiny", base_url=server.url, sleep=naps or Naps(), **{"timeout": 20.0, **options})
 
 
-def ask(texts: Iterable[str], max_new_tokens: int = 50) -> list[Request]:
-    return [Request(text, Chat((text,)), max_new_tokens) for text in texts]
+def ask(texts: Iterable[str], max_new_tokens: int = 50) -> list[ModelRequest]:
+    return [ModelRequest(text, Chat((text,)), max_new_tokens) for text in texts]
 
 
-def collect(to: dict[str, Reply]) -> Callable[[Reply], list[Request]]:
-    def done(reply: Reply) -> list[Request]:
+def collect(to: dict[str, Reply]) -> Callable[[Reply], list[ModelRequest]]:
+    def done(reply: Reply) -> list[ModelRequest]:
         assert reply.key not in to, "done was called twice"
         to[reply.key] = reply
         return []
@@ -84,14 +84,14 @@ def test_chains_of_200_users_end_complete_while_30_percent_of_calls_fail() -> No
     naps = Naps()
     replies: list[Reply] = []
 
-    def done(reply: Reply) -> list[Request]:
+    def done(reply: Reply) -> list[ModelRequest]:
         replies.append(reply)
         user, step = reply.key.split("/")
         if reply.text is None or int(step) == steps:
             return []
-        return [Request(f"{user}/{int(step) + 1}", Chat((reply.text,)), 50)]
+        return [ModelRequest(f"{user}/{int(step) + 1}", Chat((reply.text,)), 50)]
 
-    first = [Request(f"{user}/1", Chat((f"user {user}",)), 50) for user in range(users)]
+    first = [ModelRequest(f"{user}/1", Chat((f"user {user}",)), 50) for user in range(users)]
     with running(server):
         backend(server, naps, concurrency=12, timeout=2.0, attempts=12).work(iter(first), done, check_summary)
 
@@ -336,7 +336,7 @@ def test_pictures_travel_as_fresh_small_jpegs(tmp_path: Path) -> None:
     chat = Chat(("Look: ", Picture(path), "What is it?", Picture(None)), system="Be brief.")
     found: dict[str, Reply] = {}
     with running(server):
-        backend(server, longest=300).work([Request("a", chat, 20)], collect(found))
+        backend(server, longest=300).work([ModelRequest("a", chat, 20)], collect(found))
     system, user = server.payloads[0]["messages"]
     assert system == {"role": "system", "content": "Be brief."}
     assert [part["type"] for part in user["content"]] == ["text", "image_url", "text", "image_url"]
@@ -357,7 +357,7 @@ def test_a_broken_picture_fails_its_own_request_and_is_never_sent(tmp_path: Path
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\n rubbish")
     server = FlakyServer(lambda _: GOOD)
-    requests = [Request("bad", Chat(("Look", Picture(broken))), 9), *ask(["good"])]
+    requests = [ModelRequest("bad", Chat(("Look", Picture(broken))), 9), *ask(["good"])]
     found: dict[str, Reply] = {}
     with running(server):
         backend(server).work(requests, collect(found))
@@ -410,7 +410,7 @@ def interruptible() -> Iterator[None]:
 def test_ctrl_c_leaves_at_once_and_keeps_what_is_done() -> None:
     found: dict[str, Reply] = {}
 
-    def done(reply: Reply) -> list[Request]:
+    def done(reply: Reply) -> list[ModelRequest]:
         found[reply.key] = reply
         if len(found) == 10:
             signal.raise_signal(signal.SIGINT)
@@ -429,7 +429,7 @@ def test_ctrl_c_leaves_at_once_and_keeps_what_is_done() -> None:
 
 
 def test_an_error_in_done_comes_out() -> None:
-    def done(reply: Reply) -> list[Request]:
+    def done(reply: Reply) -> list[ModelRequest]:
         raise OSError("disk full")
 
     with running(FlakyServer(lambda _: GOOD)) as server, pytest.raises(OSError, match="disk full"):

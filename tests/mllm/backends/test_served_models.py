@@ -15,7 +15,7 @@ from PIL import Image
 from sft_helpers import small_dataset
 
 from palate.errors import PalateError
-from palate.mllm.backends.base import Reply, Request
+from palate.mllm.backends.base import ModelRequest, Reply
 from palate.mllm.backends.checks import check_summary
 from palate.mllm.backends.open import open_backend
 from palate.mllm.backends.openai import OpenAIBackend
@@ -39,10 +39,10 @@ async def no_nap(seconds: float) -> None:
     await asyncio.sleep(0)
 
 
-def replies(server: FlakyServer, requests: Iterable[Request], **options: Any) -> dict[str, Reply]:
+def replies(server: FlakyServer, requests: Iterable[ModelRequest], **options: Any) -> dict[str, Reply]:
     found: dict[str, Reply] = {}
 
-    def done(reply: Reply) -> list[Request]:
+    def done(reply: Reply) -> list[ModelRequest]:
         found[reply.key] = reply
         return []
 
@@ -52,8 +52,8 @@ def replies(server: FlakyServer, requests: Iterable[Request], **options: Any) ->
     return found
 
 
-def ask(texts: Iterable[str]) -> list[Request]:
-    return [Request(text, Chat((text,)), 50) for text in texts]
+def ask(texts: Iterable[str]) -> list[ModelRequest]:
+    return [ModelRequest(text, Chat((text,)), 50) for text in texts]
 
 
 def said(text: Any, *, cut: bool = False, usage: dict[str, Any] | None = None, **message: Any) -> Any:
@@ -135,10 +135,10 @@ def test_variables_of_the_template_are_sent_and_count() -> None:
 # Pictures.
 
 
-def pictured(tmp_path: Path, number: int = 4) -> list[Request]:
+def pictured(tmp_path: Path, number: int = 4) -> list[ModelRequest]:
     Image.new("RGB", (60, 60), (200, 30, 30)).save(tmp_path / "red.png")
     shown = Picture(tmp_path / "red.png")
-    return [Request(str(one), Chat(("Look: ", shown, "What is it?")), 50) for one in range(number)]
+    return [ModelRequest(str(one), Chat(("Look: ", shown, "What is it?")), 50) for one in range(number)]
 
 
 def counted(payload: Payload, per_picture: int) -> Any:

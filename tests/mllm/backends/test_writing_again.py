@@ -88,7 +88,7 @@ def test_a_new_history_is_written_by_the_very_model_that_wrote_the_others(
     command = f"--backend local --model {tmp_path}/models/writer --dtype bfloat16 --temperature 0.7 --seed 3"
     assert command in str(told.value)
     before = len(lines(tmp_path / "data/summaries/users/mine"))
-    made.allow_writing()
+    made.allow_generation()
     assert torch.isfinite(made.score(NEW, PAIR)).all()
     assert len(lines(tmp_path / "data/summaries/users/mine")) == before + 2
 
@@ -99,9 +99,9 @@ def test_a_folder_that_is_gone_is_refused_and_never_looked_for_on_the_hub(
 ) -> None:
     saved(writer, tiny, tmp_path)
     asked: list[str] = []
-    monkeypatch.setattr("palate.mllm.backends.origin.open_model", lambda name, **_: asked.append(name))
+    monkeypatch.setattr("palate.mllm.backends.local_spec.open_model", lambda name, **_: asked.append(name))
     made = MLLMRecommender.load(tmp_path / "run/model")
-    made.allow_writing()
+    made.allow_generation()
     (tmp_path / "models/writer").rename(tmp_path / "elsewhere")
     with pytest.raises(PalateError, match=r"is not at .*/models/writer any more"):
         made.score(NEW, PAIR)
@@ -112,7 +112,7 @@ def test_a_folder_that_is_gone_is_refused_and_never_looked_for_on_the_hub(
     for origin in ({"kind": "hub", "model": hub}, {"kind": "folder", "model": hub}):
         path.write_text(json.dumps({**facts, "origin": facts["origin"] | origin}))
         made = MLLMRecommender.load(tmp_path / "run/model")
-        made.allow_writing()
+        made.allow_generation()
         with pytest.raises(PalateError, match=hub):
             made.score(NEW, PAIR)
     assert not asked
@@ -150,7 +150,7 @@ def test_evaluation_writes_nothing_and_recommending_does(writer: Backend, tiny: 
 def test_a_server_is_never_asked_by_a_run(tiny: Tiny, tmp_path: Path) -> None:
     saved(Echo(), tiny, tmp_path)
     made = MLLMRecommender.load(tmp_path / "run/model")
-    made.allow_writing()
+    made.allow_generation()
     with pytest.raises(PalateError, match=r"1 of 1 histories .* --backend echo --model echo .* --as-of now"):
         made.score(NEW, PAIR)
 
@@ -160,7 +160,7 @@ def test_a_dataset_that_was_moved_takes_its_preferences_along(tiny: Tiny, tmp_pa
     (tmp_path / "data").rename(tmp_path / "moved")
     made = MLLMRecommender.load(tmp_path / "run/model")
     with pytest.raises(PalateError, match="2 of 3 histories"):
-        made.ready_for(Dataset.load(tmp_path / "moved").cases("test").histories)
+        made.check_ready(Dataset.load(tmp_path / "moved").cases("test").histories)
     result = evaluate(made, Dataset.load(tmp_path / "moved"), protocol="sampled", negatives=3)
     assert len(result.users()) == 3
 

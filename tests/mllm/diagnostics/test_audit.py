@@ -17,9 +17,9 @@ from palate.cli.llm.audit import audit as audit_command
 from palate.data.dataset import Dataset
 from palate.data.frames import from_frames
 from palate.errors import PalateError
-from palate.mllm.backends.base import Backend, Check, Done, Reply, Request
+from palate.mllm.backends.base import Backend, Check, Done, ModelRequest, Reply
 from palate.mllm.diagnostics.answers import Verdict, read_choice, read_yes_no
-from palate.mllm.diagnostics.audit import Asked, audit, generate_answers
+from palate.mllm.diagnostics.audit import AuditCase, audit, generate_answers
 from palate.mllm.prompts.chat import Chat
 from palate.runs.run import Run
 
@@ -104,7 +104,7 @@ def test_no_choice(text: str | None, verdict: str) -> None:
 
 def test_what_cannot_be_used_is_a_miss_of_choose() -> None:
     answers = ["B", "A", "A or B", "Q", "hm", None, "Alien"]
-    counted = audit("choose", [Asked(["Heat", "Alien", "It"], {1}, [one]) for one in answers])
+    counted = audit("choose", [AuditCase(["Heat", "Alien", "It"], {1}, [one]) for one in answers])
     assert counted.hits == (True, False, False, False, False, False, True)
     assert counted.hit1 == counted.accuracy == 2 / 7
     assert {str(verdict): count for verdict, count in counted.counts.items()} == {
@@ -131,13 +131,13 @@ def test_what_cannot_be_used_is_a_miss_of_choose() -> None:
     ],
 )
 def test_hits_of_yes_no(answers: list[str | None], hit: bool) -> None:
-    counted = audit("yes-no", [Asked(["a", "b", "c"], {1}, answers)])
+    counted = audit("yes-no", [AuditCase(["a", "b", "c"], {1}, answers)])
     assert counted.hits == (hit,)
     assert counted.answers == 3
 
 
 def test_accuracy_of_yes_no_counts_answers() -> None:
-    counted = audit("yes-no", [Asked(["a", "b", "c"], {1}, ["No", "Yes", "hm"]), Asked(["a"], {0}, ["No"])])
+    counted = audit("yes-no", [AuditCase(["a", "b", "c"], {1}, ["No", "Yes", "hm"]), AuditCase(["a"], {0}, ["No"])])
     assert (counted.right, counted.answers) == (2, 4)
 
 
@@ -145,7 +145,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(PalateError, match="no answers"):
         audit("choose", [])
     with pytest.raises(PalateError, match="2 answers of a user instead of 3"):
-        audit("yes-no", [Asked(["a", "b", "c"], {1}, ["Yes", "No"])])
+        audit("yes-no", [AuditCase(["a", "b", "c"], {1}, ["Yes", "No"])])
 
 
 class Scripted(Backend):
@@ -158,7 +158,7 @@ class Scripted(Backend):
     def identity(self) -> dict[str, Any]:
         return {}
 
-    def work(self, requests: Iterable[Request], done: Done, check: Check | None = None) -> None:
+    def work(self, requests: Iterable[ModelRequest], done: Done, check: Check | None = None) -> None:
         for number, request in reversed(list(enumerate(requests))):
             text = self.texts[number]
             assert check is not None

@@ -27,7 +27,7 @@ from palate.evaluation.candidates import sample_candidates
 from palate.evaluation.evaluate import evaluate
 from palate.evaluation.groups import RunGroup
 from palate.evaluation.users import UserSample
-from palate.mllm.diagnostics.probe import FIGURES, Scored, by_user, rank_correlation, summarise
+from palate.mllm.diagnostics.probe import FIGURES, ProbeScores, by_user, rank_correlation, summarise
 from palate.mllm.diagnostics.probe_run import ProbeReport, Swap, derangement, probe_runs
 from palate.mllm.prompts.chat import Chat, Picture
 from palate.mllm.prompts.items import Items
@@ -97,17 +97,17 @@ def probed(
 # --- the figures ------------------------------------------------------------------------------------------------------
 
 
-def two_users() -> list[Scored]:
+def two_users() -> list[ProbeScores]:
     true, false = True, False
     return [
-        Scored(
+        ProbeScores(
             right=np.array([3.0, 1.0, 2.0]),
             other=np.array([1.0, 1.0, 2.0]),
             missing=np.array([2.5, 1.0, 2.0]),
             targets=np.array([true, false, false]),
             pictured=np.array([true, false, true]),
         ),
-        Scored(
+        ProbeScores(
             right=np.array([0.0, 4.0]),
             other=np.array([1.0, 1.0]),
             missing=np.array([0.0, 8.0]),

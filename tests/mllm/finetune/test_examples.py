@@ -11,11 +11,11 @@ import pytest
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset, Part
 from palate.data.negatives import draw_negatives
-from palate.data.positions import judges, training_positions, validation_positions
+from palate.data.positions import training_positions, validation_positions, validation_users
 from palate.data.sample import sample_users
 from palate.data.sequences import offsets_of
 from palate.errors import PalateError
-from palate.mllm.finetune.examples import Questions
+from palate.mllm.finetune.examples import PromptCases
 
 
 def make(rows: list[list[int]], num_items: int) -> Dataset:
@@ -126,23 +126,23 @@ def user_split(users: int = 40) -> Dataset:
 
 def test_judges_are_users_that_can_judge() -> None:
     dataset = user_split()
-    assert judges(dataset, 100, 0).tolist() == [0, 10, 20, 30]
+    assert validation_users(dataset, 100, 0).tolist() == [0, 10, 20, 30]
     for seed in range(5):
-        few, more = (set(judges(dataset, count, seed).tolist()) for count in (2, 3))
+        few, more = (set(validation_users(dataset, count, seed).tolist()) for count in (2, 3))
         assert len(few) == 2
         assert few < more < {0, 10, 20, 30}
-    assert len({tuple(judges(dataset, 2, seed).tolist()) for seed in range(20)}) > 2
+    assert len({tuple(validation_users(dataset, 2, seed).tolist()) for seed in range(20)}) > 2
     # Summaries are there for users of the sample: nobody else is asked, unless nobody of it can be.
-    assert judges(dataset, 3, 0, within=[3, 10, 30]).tolist() == [10, 30]
-    assert len(judges(dataset, 3, 0, within=[1, 2])) == 3
+    assert validation_users(dataset, 3, 0, within=[3, 10, 30]).tolist() == [10, 30]
+    assert len(validation_users(dataset, 3, 0, within=[1, 2])) == 3
 
 
 def test_judges_of_leave_last_out_are_the_sample() -> None:
     dataset = random_dataset()
     for count in (1, 7, 60):
         expected = sample_users(dataset, count, 4).tolist()
-        assert judges(dataset, count, 4).tolist() == expected
-        assert judges(dataset, count, 4, within=sample_users(dataset, 60, 4)).tolist() == expected
+        assert validation_users(dataset, count, 4).tolist() == expected
+        assert validation_users(dataset, count, 4, within=sample_users(dataset, 60, 4)).tolist() == expected
 
 
 def test_negatives_of_validation_are_not_in_the_history() -> None:
@@ -168,7 +168,7 @@ def test_when_nearly_everything_was_seen() -> None:
 def test_the_answer_stands_in_every_place() -> None:
     dataset = random_dataset(users=400, items=60)
     cases = training_positions(dataset, None, 1)
-    questions = Questions.draw(dataset, cases, source="uniform", negatives=3, seed=0)
+    questions = PromptCases.draw(dataset, cases, source="uniform", negatives=3, seed=0)
     places = []
     for row in range(len(questions)):
         listed, place = questions.listed(row)

@@ -16,10 +16,10 @@ from sft_helpers import small_dataset, tiny_settings
 from palate.data.dataset import Dataset
 from palate.data.positions import training_positions
 from palate.errors import PalateError
-from palate.mllm.components import open_parts
+from palate.mllm.components import load_components
 from palate.mllm.finetune.callback import last_checkpoint, remove_torn, validation_steps
 from palate.mllm.finetune.collate import Collator, LengthBuckets
-from palate.mllm.finetune.examples import Examples, Questions
+from palate.mllm.finetune.examples import Examples, PromptCases
 from palate.mllm.finetune.lora import adapted_layers
 from palate.mllm.finetune.sft import Plan, fine_tune, make_lessons
 from palate.mllm.finetune.token_loss import answer_loss
@@ -50,7 +50,7 @@ def brief(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def opened(dataset: Dataset, model: Path, **prompt: Any) -> Any:
     plan = Plan.of(tiny_settings(model, prompt=prompt))
-    return open_parts(dataset, plan.model, plan.prompt)
+    return load_components(dataset, plan.model, plan.prompt)
 
 
 def batch_of(dataset: Dataset, parts: Any, rows: int = 6) -> dict[str, torch.Tensor]:
@@ -91,7 +91,7 @@ def test_the_right_letter_is_the_targets(dataset: Dataset, tiny: Tiny) -> None:
     parts = opened(dataset, tiny("llama"), task="choose")
     cases = training_positions(dataset, None, 2)
     examples = Examples(
-        Questions.draw(dataset, cases, source="uniform", negatives=4, seed=0), parts.prompter, [None] * len(cases)
+        PromptCases.draw(dataset, cases, source="uniform", negatives=4, seed=0), parts.prompter, [None] * len(cases)
     )
     for case, (chat, letter) in enumerate(examples):
         title = parts.prompter.items.title(int(cases.targets[case][0]))
@@ -159,7 +159,7 @@ def test_the_answer_cannot_be_read_off_the_prompt(dataset: Dataset, tiny: Tiny) 
     """Yes and No prompts differ in the candidate alone, and no prompt knows what came at or after its position."""
     parts = opened(dataset, tiny("llama"), history_items=20)
     cases = training_positions(dataset, None, 3)
-    questions = Questions.draw(dataset, cases, source="uniform", negatives=1, seed=0)
+    questions = PromptCases.draw(dataset, cases, source="uniform", negatives=1, seed=0)
     examples = Examples(questions, parts.prompter, [None] * len(cases))
     title = parts.prompter.items.title
     for case in range(len(cases)):

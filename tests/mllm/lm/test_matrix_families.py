@@ -22,9 +22,9 @@ from tiny_families import TEXT, VISION, tiny_family
 from tiny_llms import TEXT_FAMILIES, VISION_FAMILIES
 
 from palate.data.dataset import Dataset
-from palate.mllm.backends.base import Reply, Request
+from palate.mllm.backends.base import ModelRequest, Reply
 from palate.mllm.backends.local import LocalBackend
-from palate.mllm.components import open_parts
+from palate.mllm.components import load_components
 from palate.mllm.finetune.option_loss import CaseCollator, can_pack
 from palate.mllm.finetune.sft import Plan, fine_tune, make_lessons
 from palate.mllm.lm.loading import open_model
@@ -126,7 +126,7 @@ def test_scores_are_the_models_own(model: Model, tmp_path: Path, family: str, dt
 def test_packed_where_it_changes_nothing(dataset: Dataset, model: Model, family: str, dtype: str) -> None:
     prompt = {"images": "both" if sees(family) else "none"}
     plan = Plan.of(tiny_settings(model(family), model={"dtype": dtype}, prompt=prompt))
-    parts = open_parts(dataset, plan.model, plan.prompt)
+    parts = load_components(dataset, plan.model, plan.prompt)
     examples = make_lessons(dataset, parts, plan.examples, seed=0).examples
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -164,7 +164,7 @@ def test_it_writes(model: Model, tmp_path: Path, family: str) -> None:
         found.append(reply)
         return []
 
-    prompts = [Request(str(number), chat, 5) for number, chat in enumerate(chats(tmp_path, sees(family)))]
+    prompts = [ModelRequest(str(number), chat, 5) for number, chat in enumerate(chats(tmp_path, sees(family)))]
     LocalBackend(open_model(str(model(family)))).work(prompts, done)
     assert len(found) == 4
     assert not [reply.error for reply in found if reply.text is None and "empty" not in str(reply.error)]

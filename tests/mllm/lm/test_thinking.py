@@ -16,10 +16,10 @@ from sft_helpers import small_dataset, tiny_settings
 from tiny_llms import tokenizer
 
 from palate.errors import PalateError
-from palate.mllm.backends.base import Reply, Request
+from palate.mllm.backends.base import ModelRequest, Reply
 from palate.mllm.backends.checks import check_summary
 from palate.mllm.backends.local import LocalBackend
-from palate.mllm.backends.origin import Origin
+from palate.mllm.backends.local_spec import LocalModelSpec
 from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.lm.loading import open_model
 from palate.mllm.lm.reasoning import Thoughts, cut_off, spoken
@@ -141,11 +141,11 @@ def local(tiny: Tiny, monkeypatch: pytest.MonkeyPatch, template: str, said: str,
     monkeypatch.setattr(model.core, "generate", generate)
     replies: list[Reply] = []
 
-    def done(reply: Reply) -> list[Request]:
+    def done(reply: Reply) -> list[ModelRequest]:
         replies.append(reply)
         return []
 
-    LocalBackend(model, **options).work([Request("a", CHAT, 20)], done, check_summary)
+    LocalBackend(model, **options).work([ModelRequest("a", CHAT, 20)], done, check_summary)
     return replies[0]
 
 
@@ -173,7 +173,7 @@ def test_runs_and_fingerprints_know_the_variables_of_the_template(tiny: Tiny, tm
     backends = LocalBackend(plain), LocalBackend(told)
     assert "chat_template_kwargs" not in backends[0].identity
     assert backends[1].identity["chat_template_kwargs"] == kwargs
-    again = Origin.parse(Origin.of(told).model_dump(mode="json"), where="test").open("cpu")
+    again = LocalModelSpec.parse(LocalModelSpec.of(told).model_dump(mode="json"), where="test").open("cpu")
     assert again.identity == backends[1].identity
 
     settings = tiny_settings(folder, model={"chat_template_kwargs": '{"enable_thinking": false}'})

@@ -29,7 +29,7 @@ from palate.mllm.prompts.sanitise import (
     sanitise_title,
     special_tokens,
 )
-from palate.mllm.prompts.summary_prompts import Writer
+from palate.mllm.prompts.summary_prompts import SummaryPrompts
 from palate.mllm.prompts.templates import Templates
 
 HOSTILE = [
@@ -283,7 +283,7 @@ def _chats(items: Items, text: str, pictures: bool = True) -> list[Chat]:
         item_text="full",
         item_summaries=True,
     )
-    prompter, writer = Prompter(items, options, Templates.load()), Writer(items, Templates.load(), pictures)
+    prompter, writer = Prompter(items, options, Templates.load()), SummaryPrompts(items, Templates.load(), pictures)
     blind = Prompter(items, options.model_copy(update={"blind": True}), Templates.load())
     return [
         prompter.yes_no([1, 2, 3], 4, text or "x"),

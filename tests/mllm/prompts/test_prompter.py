@@ -13,7 +13,7 @@ from palate.errors import PalateError
 from palate.mllm.prompts.chat import Chat, Picture
 from palate.mllm.prompts.items import Items
 from palate.mllm.prompts.prompter import LETTERS, NO, YES, Prompter, PromptOptions
-from palate.mllm.prompts.summary_prompts import Writer
+from palate.mllm.prompts.summary_prompts import SummaryPrompts
 from palate.mllm.prompts.templates import Templates
 
 ITEMS = 40
@@ -185,15 +185,15 @@ def test_pictures_that_are_gone_are_no_silent_loss(items: Items, tmp_path: Path)
 
 
 def test_an_item_is_described_from_its_picture_or_from_its_text(items: Items) -> None:
-    writer = Writer(items, Templates.load())
+    writer = SummaryPrompts(items, Templates.load())
     assert 'Title: "Film 7."\nText: "Text 7."\nPicture: <7>\n\n' in _shown(writer.item(7))
     assert "what it shows" in writer.item(7).text
     assert "picture" not in writer.item(9).text.lower()
-    assert Writer(items, Templates.load(), pictures=False).item(7).pictures == []
+    assert SummaryPrompts(items, Templates.load(), pictures=False).item(7).pictures == []
 
 
 def test_blocks_are_listed_with_what_was_written_of_each_item(items: Items) -> None:
-    writer = Writer(items, Templates.load())
+    writer = SummaryPrompts(items, Templates.load())
     block = '- "Film 8.": "Text 8."\n- "Film 7.": "Look 7."\n\n'
     for chat in (writer.first([8, 7]), writer.next([8, 7], "Likes mugs."), writer.direct([8, 7])):
         assert block in chat.text
@@ -202,7 +202,7 @@ def test_blocks_are_listed_with_what_was_written_of_each_item(items: Items) -> N
 
 
 def test_nothing_to_write_from(items: Items) -> None:
-    writer = Writer(items, Templates.load())
+    writer = SummaryPrompts(items, Templates.load())
     with pytest.raises(PalateError, match="no item to read a preference from"):
         writer.first([])
     with pytest.raises(PalateError, match="preference so far is empty"):

@@ -14,7 +14,7 @@ from sft_helpers import small_dataset, tiny_settings
 from torch.nn.functional import softplus
 
 from palate.data.dataset import Dataset
-from palate.mllm.components import open_parts
+from palate.mllm.components import load_components
 from palate.mllm.finetune.option_loss import CaseCollator, can_pack, logits_of
 from palate.mllm.finetune.sft import Plan, fine_tune, make_lessons
 from palate.mllm.scoring.packed import takes_masks
@@ -35,7 +35,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def lessons_of(dataset: Dataset, model: Path, **sections: dict[str, Any]) -> tuple[Any, Any]:
     settings = {"examples": {"negatives_per_positive": 3}} if sections.get("prompt", {}).get("task") != "choose" else {}
     plan = Plan.of(tiny_settings(model, **{**settings, **sections}))
-    parts = open_parts(dataset, plan.model, plan.prompt)
+    parts = load_components(dataset, plan.model, plan.prompt)
     return parts, make_lessons(dataset, parts, plan.examples, seed=0).examples
 
 

@@ -22,7 +22,7 @@ from palate.mllm.lm.chat_model import IGNORED, ChatModel, Encoded
 from palate.mllm.lm.loading import open_model
 from palate.mllm.prompts.chat import Chat, Picture
 from palate.mllm.prompts.prompter import LETTERS
-from palate.mllm.scoring.image_cache import Eyes
+from palate.mllm.scoring.image_cache import ImageFeatureCache
 from palate.mllm.scoring.prefix import _last_picture_token, share
 from palate.mllm.scoring.scorer import Scorer
 
@@ -247,9 +247,9 @@ def test_what_is_remembered_of_pictures_is_bounded_in_bytes(tiny: Tiny) -> None:
     model = open_model(str(tiny("llava")))
     pixels = torch.rand(6, 3, 56, 56, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        every = Eyes(model)
+        every = ImageFeatureCache(model)
         whole = every.look({"pixel_values": pixels})["mm_encoder_outputs"]["image"].pooler_output
-        eyes = Eyes(model, most=3 * whole[0].nbytes)
+        eyes = ImageFeatureCache(model, most=3 * whole[0].nbytes)
         for _ in range(2):
             found = eyes.look({"pixel_values": pixels})["mm_encoder_outputs"]["image"].pooler_output
             for one, other in zip(found, whole, strict=True):
@@ -261,7 +261,7 @@ def test_what_is_remembered_of_pictures_is_bounded_in_bytes(tiny: Tiny) -> None:
 def test_pictures_with_sizes_of_their_own_are_not_remembered(tiny: Tiny) -> None:
     """Pixtral calls itself llava too; its tower wants to know how large each padded picture is."""
     batch = {"pixel_values": torch.rand(2, 3, 56, 56), "image_sizes": torch.tensor([[56, 28], [28, 56]])}
-    assert Eyes(open_model(str(tiny("llava")))).look(batch) == batch
+    assert ImageFeatureCache(open_model(str(tiny("llava")))).look(batch) == batch
 
 
 def test_prompts_longer_than_the_model_reads_are_refused(tiny: Tiny) -> None:

@@ -12,7 +12,7 @@ from summary_helpers import Echo, chains_for, shop
 
 from palate.mllm.prompts.items import Items
 from palate.mllm.prompts.templates import BUILT_IN, Templates
-from palate.mllm.summaries.chains import UserOptions
+from palate.mllm.summaries.steps import UserOptions
 from palate.mllm.summaries.work import missing_steps, write_steps
 
 DATA = shop()

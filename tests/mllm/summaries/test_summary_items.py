@@ -12,11 +12,11 @@ from summary_helpers import Echo, lines, shop
 
 from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
-from palate.mllm.backends.base import Check, Done, Request
+from palate.mllm.backends.base import Check, Done, ModelRequest
 from palate.mllm.prompts.items import Items
 from palate.mllm.prompts.templates import BUILT_IN, Templates
 from palate.mllm.summaries.items import ItemOptions, ItemSummaries, ItemWork
-from palate.mllm.summaries.report import Report
+from palate.mllm.summaries.report import SummaryReport
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def work(catalogue: Catalogue, backend: Echo, prompts: Path | None = None, **opt
     return ItemWork(Items.of(catalogue), Templates.load(prompts), ItemOptions(**options), backend.identity)
 
 
-def write(catalogue: Catalogue, folder: Path, backend: Echo | None = None, **options: object) -> Report:
+def write(catalogue: Catalogue, folder: Path, backend: Echo | None = None, **options: object) -> SummaryReport:
     backend = backend or Echo()
     return work(catalogue, backend, **options).write(folder, backend, progress=False)
 
@@ -149,7 +149,7 @@ def test_bad_options_are_one_clear_error() -> None:
 
 def test_what_failed_before_a_sudden_end_is_listed(catalogue: Catalogue, tmp_path: Path) -> None:
     class Dying(Echo):
-        def work(self, requests: Iterable[Request], done: Done, check: Check | None = None) -> None:
+        def work(self, requests: Iterable[ModelRequest], done: Done, check: Check | None = None) -> None:
             super().work(list(requests)[:1], done, check)
             raise KeyboardInterrupt
 

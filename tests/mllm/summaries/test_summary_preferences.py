@@ -11,9 +11,9 @@ from summary_helpers import Echo, chains_for, lines, shop
 from palate.errors import PalateError
 from palate.mllm.prompts.items import Items
 from palate.mllm.prompts.templates import BUILT_IN, Templates
-from palate.mllm.summaries.chains import UserOptions
 from palate.mllm.summaries.items import ItemOptions, ItemWork
 from palate.mllm.summaries.preferences import Preferences
+from palate.mllm.summaries.steps import UserOptions
 from palate.mllm.summaries.users import UserWork, cut_offs
 
 DATA = shop(users=4, steps=8)

@@ -17,10 +17,10 @@ from palate.data.dataset import Dataset
 from palate.data.frames import from_frames
 from palate.mllm.backends.openai import OpenAIBackend
 from palate.mllm.prompts.items import Items
-from palate.mllm.prompts.summary_prompts import Writer
+from palate.mllm.prompts.summary_prompts import SummaryPrompts
 from palate.mllm.prompts.templates import Templates
-from palate.mllm.summaries.chains import Chains, UserOptions
-from palate.mllm.summaries.report import Report
+from palate.mllm.summaries.report import SummaryReport
+from palate.mllm.summaries.steps import SummarySteps, UserOptions
 from palate.mllm.summaries.users import UserWork, cut_offs
 
 pytest.importorskip("openai")
@@ -52,11 +52,11 @@ async def no_nap(seconds: float) -> None:
     await asyncio.sleep(0)
 
 
-def summarise(data: Dataset, server: FlakyServer, folder: Path, **options: Any) -> Report:
+def summarise(data: Dataset, server: FlakyServer, folder: Path, **options: Any) -> SummaryReport:
     backend = OpenAIBackend(
         "tiny", base_url=server.url, sleep=no_nap, **{"timeout": 4.0, "concurrency": 16, "attempts": 6, **options}
     )
-    chains = Chains(Writer(Items.of(data.catalogue), Templates.load()), UserOptions(), backend.identity)
+    chains = SummarySteps(SummaryPrompts(Items.of(data.catalogue), Templates.load()), UserOptions(), backend.identity)
     work = UserWork(chains, cut_offs(data, ("test",)), data.user_ids.to_list())
     return work.write(folder, backend, progress=False)
 
@@ -64,7 +64,7 @@ def summarise(data: Dataset, server: FlakyServer, folder: Path, **options: Any) 
 def check_texts(data: Dataset, folder: Path) -> None:
     """Every text is the answer to its own question, down its whole chain."""
     rows = {row["key"]: row for row in map(json.loads, lines(folder))}
-    writer = Writer(Items.of(data.catalogue), Templates.load())
+    writer = SummaryPrompts(Items.of(data.catalogue), Templates.load())
     index = data.catalogue.index
     for row in rows.values():
         block = [index[item] for item in row["items"]]
@@ -89,7 +89,9 @@ def prove(users: int, folder: Path, seed: int) -> None:
         assert report.cost.failed == report.cost.requests - report.written
         check_texts(data, folder)
         without = {row["user"] for row in missing["missing"]}
-        chains = Chains(Writer(Items.of(data.catalogue), Templates.load()), UserOptions(), report_identity(folder))
+        chains = SummarySteps(
+            SummaryPrompts(Items.of(data.catalogue), Templates.load()), UserOptions(), report_identity(folder)
+        )
         for one in cut_offs(data, ("test",)):
             last = chains.of(one.history.tolist())[-1].key
             assert (last not in done) == (data.user_ids[one.user] in without)

@@ -15,8 +15,8 @@ from summary_helpers import Echo, chains_for, lines, shop
 from palate.data.dataset import Dataset
 from palate.data.sample import sample_users
 from palate.errors import PalateError
-from palate.mllm.backends.base import Check, Done, Request
-from palate.mllm.summaries.report import Report
+from palate.mllm.backends.base import Check, Done, ModelRequest
+from palate.mllm.summaries.report import SummaryReport
 from palate.mllm.summaries.users import UserWork, cut_offs
 
 ALL = ("train", "valid", "test")
@@ -29,7 +29,7 @@ def write(
     as_of: tuple[str, ...] = ALL,
     limit: int | None = None,
     **options: object,
-) -> Report:
+) -> SummaryReport:
     backend = backend or Echo()
     chains = chains_for(data, backend, **options)
     work = UserWork(chains, cut_offs(data, as_of), data.user_ids.to_list())
@@ -94,7 +94,7 @@ def test_a_second_run_asks_for_nothing_and_one_more_interaction_for_one(tmp_path
 @pytest.mark.parametrize("end", [PalateError("the server is gone"), KeyboardInterrupt()])
 def test_what_failed_before_a_sudden_end_is_listed(tmp_path: Path, end: BaseException) -> None:
     class Dying(Echo):
-        def work(self, requests: Iterable[Request], done: Done, check: Check | None = None) -> None:
+        def work(self, requests: Iterable[ModelRequest], done: Done, check: Check | None = None) -> None:
             super().work(list(requests)[:2], done, check)
             raise end
 

@@ -18,7 +18,7 @@ from palate.mllm.lm.loading import open_model
 _REMEDY = "Write the preferences with `palate summarise users`."
 
 
-class Origin(Config):
+class LocalModelSpec(Config):
     """What opens a backend again; it decides no key, since a folder may move.
 
     Whether code of the model's own may run is no part of it: that is asked for anew on every machine.

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from palate.config import Config
 from palate.mllm.prompts.chat import Chat
-from palate.mllm.prompts.summary_prompts import Writer
+from palate.mllm.prompts.summary_prompts import SummaryPrompts
 from palate.storage.files import digest
 
 Strategy = Literal["recurrent", "direct"]
@@ -66,7 +66,7 @@ class UserOptions(Config):
 
 
 @dataclass(frozen=True)
-class Step:
+class SummaryStep:
     """One request: the items it reads, after the step whose text it goes on from.
 
     Attributes:
@@ -80,7 +80,7 @@ class Step:
     items: tuple[int, ...]
 
 
-class Chains:
+class SummarySteps:
     """Turns histories into steps, and steps into chats.
 
     Args:
@@ -89,7 +89,7 @@ class Chains:
         identity: of the backend.
     """
 
-    def __init__(self, writer: Writer, options: UserOptions, identity: dict[str, Any]) -> None:
+    def __init__(self, writer: SummaryPrompts, options: UserOptions, identity: dict[str, Any]) -> None:
         self.writer, self.options, self.identity = writer, options, identity
         self._keys: dict[tuple[str, tuple[int, ...]], str] = {}
 
@@ -101,22 +101,22 @@ class Chains:
         numbers = f"{options.block if options.strategy == 'recurrent' else 0} {options.max_new_tokens}"
         return digest("preference", options.strategy, numbers, as_text(self.identity), *prints)
 
-    def of(self, history: Sequence[int]) -> list[Step]:
+    def of(self, history: Sequence[int]) -> list[SummaryStep]:
         """The steps of a history of item indices, oldest first; the last one's text is its preference. None without
         any item."""
         options = self.options
         items = [int(item) for item in history]
         items = items[options.window(len(items)) :]
         size = options.block if options.strategy == "recurrent" else max(1, len(items))
-        steps: list[Step] = []
+        steps: list[SummaryStep] = []
         key: str | None = None
         for start in range(0, len(items), size):
             block = tuple(items[start : start + size])
             previous, key = key, self._key(key, block)
-            steps.append(Step(key, previous, block))
+            steps.append(SummaryStep(key, previous, block))
         return steps
 
-    def ask(self, step: Step, so_far: str | None) -> Chat:
+    def ask(self, step: SummaryStep, so_far: str | None) -> Chat:
         """The question of a step.
 
         Args:
@@ -130,7 +130,7 @@ class Chains:
         known = (previous or "", block)
         if known not in self._keys:
             so_far = None if previous is None else _SO_FAR
-            shown = self.ask(Step("", previous, block), so_far).fingerprint
+            shown = self.ask(SummaryStep("", previous, block), so_far).fingerprint
             self._keys[known] = digest(previous or self.root, shown)
         return self._keys[known]
 

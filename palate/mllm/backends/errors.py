@@ -29,7 +29,7 @@ _NO_TEMPERATURE = re.compile(rf"temperature\b.{{0,60}}?{_REFUSES}|{_REFUSES}.{{0
 
 
 @dataclass
-class Trouble(Exception):
+class BackendError(Exception):
     """One attempt failed.
 
     Attributes:
@@ -45,7 +45,7 @@ class Trouble(Exception):
     wait: float | None = None
 
 
-def trouble_of(status: int, body: str, headers: Mapping[str, str], model: str, works: bool = False) -> Trouble:
+def trouble_of(status: int, body: str, headers: Mapping[str, str], model: str, works: bool = False) -> BackendError:
     """The trouble that an HTTP answer other than 200 stands for.
 
     Args:
@@ -74,7 +74,7 @@ def trouble_of(status: int, body: str, headers: Mapping[str, str], model: str, w
             f"the server asks to come back in {wait:,.0f} seconds ({told})",
             "Run the same command again then; what is done is kept.",
         )
-    return Trouble(told, again=again, wait=wait)
+    return BackendError(told, again=again, wait=wait)
 
 
 def _check_setup(status: int, said: str, low: str, model: str) -> None:

@@ -12,7 +12,7 @@ from palate.objectives.base import Scores
 
 
 @dataclass
-class Notes:
+class AuxiliaryLosses:
     """Collects the penalties and facts of one forward pass.
 
     Each pass has a collector of its own, handed down as an argument, so that nothing is left in the modules: two

@@ -14,7 +14,7 @@ from palate.rankers.item_knn import ItemKNN
 from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender
 from palate.serve import schema
-from palate.serve.explain import Standing, modality_effects, standings, without_each
+from palate.serve.explain import ScoreAndRank, modality_effects, scores_and_ranks, without_each
 from palate.serve.likeness import neighbours_of
 
 if TYPE_CHECKING:
@@ -78,12 +78,12 @@ def _answers_newcomers_apart(model: Recommender) -> bool:
     return any(isinstance(part, SequentialRanker | ItemKNN | ContentKNN) for part in parts)
 
 
-def _standings(model: Served, asked: list[list[int]], index: int, history: list[int]) -> list[Standing]:
+def _standings(model: Served, asked: list[list[int]], index: int, history: list[int]) -> list[ScoreAndRank]:
     if not isinstance(model.model, Cascade):
-        return standings(model.model, asked, index, history)
+        return scores_and_ranks(model.model, asked, index, history)
     # What decides in a cascade is the second stage, which answers in log-odds: numbers that can be compared.
     scores = model.model.second.score(asked, torch.full((len(asked), 1), index))[:, 0].tolist()
-    return [Standing(score, score, 0) for score in scores]
+    return [ScoreAndRank(score, score, 0) for score in scores]
 
 
 def _parts(model: Served, history: list[int], index: int, notes: list[str]) -> list[schema.Part] | None:

@@ -19,7 +19,7 @@ from palate.serve.telemetry import Telemetry
 
 
 @dataclass(frozen=True)
-class Wanted:
+class BundleSpec:
     """A bundle to serve.
 
     Attributes:
@@ -35,7 +35,7 @@ class Wanted:
     blend: float | None = None
 
 
-class Shelf:
+class LoadedModels:
     """Models by name, in the order they were given; the first is the default."""
 
     def __init__(self, models: Sequence[Served]) -> None:
@@ -54,7 +54,7 @@ class Shelf:
         return self.default if name is None else self.models[name]
 
 
-def parse_wanted(given: Sequence[str], retriever: str | None, depth: int, blend: float | None) -> list[Wanted]:
+def parse_bundle_spec(given: Sequence[str], retriever: str | None, depth: int, blend: float | None) -> list[BundleSpec]:
     """Bundles as the command line names them: ``DIR`` or ``NAME=DIR``.
 
     Args:
@@ -78,14 +78,14 @@ def parse_wanted(given: Sequence[str], retriever: str | None, depth: int, blend:
     for name, folder in named:
         kind: type[Recommender] = RANKERS[read_manifest(folder)["model"]]
         if kind.whole_catalogue:
-            wanted.append(Wanted(name, folder))
+            wanted.append(BundleSpec(name, folder))
         elif retriever is None or retriever == name:
             raise PalateError(
                 f"'{name}' cannot afford the whole catalogue",
                 "Give --retriever BUNDLE: a fast one, made from the same data, that proposes what this one re-ranks.",
             )
         else:
-            wanted.append(Wanted(name, folder, retriever, depth, blend))
+            wanted.append(BundleSpec(name, folder, retriever, depth, blend))
     if retriever is not None and all(one.retriever is None for one in wanted):
         raise PalateError(
             "--retriever has nothing to propose to: every model here ranks the whole catalogue", "Leave it out."
@@ -112,12 +112,12 @@ def version_of(folder: Path) -> str:
 
 
 def load_shelf(
-    wanted: Sequence[Wanted],
+    wanted: Sequence[BundleSpec],
     config: ServeConfig,
     telemetry: Telemetry,
     device: str = "cpu",
-    before: Shelf | None = None,
-) -> Shelf:
+    before: LoadedModels | None = None,
+) -> LoadedModels:
     """Verify and load all bundles, and ask each a question, so that the first request does not pay for the start.
 
     Args:
@@ -142,11 +142,11 @@ def load_shelf(
         loaded[one.name] = _load(one, folder, full, config, telemetry, device, loaded)
         if version_of(folder) != version:
             raise PalateError(f"{folder} changed while it was being loaded", "Put new bundles in place whole.")
-    return Shelf([loaded[one.name] for one in wanted])
+    return LoadedModels([loaded[one.name] for one in wanted])
 
 
 def _load(
-    one: Wanted,
+    one: BundleSpec,
     folder: Path,
     version: str,
     config: ServeConfig,
@@ -162,7 +162,7 @@ def _load(
         model = Cascade(fast.model, bundle.recommender, depth=one.depth)
         if one.blend is not None:
             model = model.variant("blend", one.blend)
-        model.allow_writing()
+        model.allow_generation()
     served = Served(one.name, version, bundle, config, telemetry, model, one.retriever)
     served.warm_up()
     return served
