@@ -99,7 +99,7 @@ def report(
     from palate.evaluation.users import UserSample
     from palate.report.build import PAGE, GalleryPlan, check_out, write_report
     from palate.report.evaluated import read_table
-    from palate.report.rows import gallery_models, named_as_in, runs_of
+    from palate.report.models import gallery_models, named_as_in, runs_of
 
     check_out(out, overwrite)
     if split not in ("valid", "test"):
