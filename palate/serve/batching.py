@@ -26,7 +26,7 @@ class MicroBatcher(Generic[Ask, Answer]):
         work: answers a batch, in order.
         pool: where ``work`` runs; of one thread, so that batches follow one another.
         max_waiting: requests that may wait; one more raises :class:`Overloaded`.
-        watch: told the size of every batch.
+        watch: called with the size of every batch.
     """
 
     def __init__(

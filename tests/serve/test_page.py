@@ -97,9 +97,9 @@ def ranked(live: Live, name: str, history: list[str], **more: Any) -> list[str]:
 
 def expect_list(page: Any, live: Live, name: str, history: list[str], **more: Any) -> None:
     """The column shows what the service answers, in its order."""
-    wanted = ranked(live, name, history, **more)
-    assert wanted
-    titles = [live.get(f"/v1/items/{one}").json["title"] for one in wanted]
+    expected = ranked(live, name, history, **more)
+    assert expected
+    titles = [live.get(f"/v1/items/{one}").json["title"] for one in expected]
     expect(rows(page, name).locator(".name")).to_have_text(titles)
 
 
@@ -433,8 +433,8 @@ def test_a_written_preference_is_shown_as_it_grew(visit: Visit, live: Live) -> N
     assert "item" not in state(page)
 
 
-def test_a_key_is_asked_for_and_opens_the_pictures_too(visit: Visit, shelf: dict[str, Path]) -> None:
-    locked = Live(lambda: Service([BundleSpec("sasrec", shelf["sasrec"])], ServeConfig()), key="sesame")
+def test_a_key_is_asked_for_and_opens_the_pictures_too(visit: Visit, bundles: dict[str, Path]) -> None:
+    locked = Live(lambda: Service([BundleSpec("sasrec", bundles["sasrec"])], ServeConfig()), key="sesame")
     try:
         page = visit(locked.url, failing=(401,))
         dialog = page.get_by_role("dialog")
@@ -455,8 +455,8 @@ def test_a_key_is_asked_for_and_opens_the_pictures_too(visit: Visit, shelf: dict
         locked.stop()
 
 
-def test_the_page_below_a_path_asks_for_nothing_outside_of_it(visit: Visit, shelf: dict[str, Path]) -> None:
-    below = Live(lambda: Service([BundleSpec("sasrec", shelf["sasrec"])], ServeConfig(root_path="/shop/palate")))
+def test_the_page_below_a_path_asks_for_nothing_outside_of_it(visit: Visit, bundles: dict[str, Path]) -> None:
+    below = Live(lambda: Service([BundleSpec("sasrec", bundles["sasrec"])], ServeConfig(root_path="/shop/palate")))
     home, asked = f"{below.url}/shop/palate/", []
 
     def watch(page: Any) -> None:
@@ -479,13 +479,13 @@ def test_everything_is_reached_with_the_keyboard(visit: Visit, live: Live) -> No
     page = visit(live.url)
     expect(rows(page, "sasrec")).to_have_count(10)
 
-    def tab_to(wanted: Any, most: int = 80) -> None:
+    def tab_to(target: Any, most: int = 80) -> None:
         for _ in range(most):
             page.keyboard.press("Tab")
-            if wanted.evaluate("(one) => one === document.activeElement"):
+            if target.evaluate("(one) => one === document.activeElement"):
                 break
-        expect(wanted).to_be_focused()
-        assert wanted.evaluate("(one) => getComputedStyle(one).outlineStyle") == "solid", "the focus cannot be seen"
+        expect(target).to_be_focused()
+        assert expected.evaluate("(one) => getComputedStyle(one).outlineStyle") == "solid", "the focus cannot be seen"
 
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the recommendations")).to_be_focused()
