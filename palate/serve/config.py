@@ -28,8 +28,8 @@ class ServeConfig(Config):
         index: how factored models look for their best items: ``exact``, or ``faiss`` (approximate, for millions).
         image_side: longest side in pixels of a picture as it is served.
         image_cache: bytes of pictures kept ready.
-        outside_pictures: also serve pictures outside of a bundle, from the folder that it says its pictures were in when
-            it was made: it may say any folder.
+        outside_pictures: also serve pictures outside of a bundle, from the folder that it names as theirs when it was
+            made: it may name any folder.
         allowed_hosts: names by which clients may address the service; empty: any.
         root_path: where a proxy shows the service, if not at the root of a host: ``/shop/palate``. Paths that arrive
             with it and without it (as the proxy has it) both work.

@@ -46,7 +46,7 @@ class Service:
         self.telemetry = telemetry or Telemetry()
         self.thumbnails = Thumbnails(config.image_side, config.image_cache)
         self.state: Literal["ok", "loading", "stopping"] = "loading"
-        # Titles are searched and pictures decoded on other threads: neither stands in a model's queue, nor in the other's.
+        # Titles are searched and pictures decoded on other threads, neither in a model's queue nor in the other's.
         self._pools = {kind: ThreadPoolExecutor(2, thread_name_prefix=kind) for kind in ("lookups", "pictures")}
         self._waiting = dict.fromkeys(self._pools, 0)
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from palate.errors import PalateError
-from palate.serve.loaded_models import parse_bundle_spec
+from palate.serve.loaded_models import parse_bundle_specs
 
 
 def _start(*words: object, **environment: str) -> subprocess.Popen[str]:
@@ -127,12 +127,12 @@ def test_mistakes_are_told_before_anything_starts(
 
 
 def test_names_and_retrievers(bundles: dict[str, Path]) -> None:
-    specs = parse_bundle_spec([f"best={bundles['sasrec']}", str(bundles["popularity"])], None, 20, None)
+    specs = parse_bundle_specs([f"best={bundles['sasrec']}", str(bundles["popularity"])], None, 20, None)
     assert [(one.name, one.folder, one.retriever) for one in specs] == [
         ("best", bundles["sasrec"], None), ("popularity", bundles["popularity"], None),
     ]  # fmt: skip
     with pytest.raises(PalateError, match="names no bundle"):
-        parse_bundle_spec(["best="], None, 20, None)
+        parse_bundle_specs(["best="], None, 20, None)
 
 
 def test_a_key_of_the_environment_is_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
