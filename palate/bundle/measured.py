@@ -10,7 +10,7 @@ from palate.errors import PalateError
 from palate.runs.run import Run
 from palate.storage.files import read_json
 
-_KEPT = ("mean", "low", "high")
+_FIGURES = ("mean", "low", "high")
 
 
 def validation_of(run: Run) -> dict[str, Any] | None:
@@ -48,7 +48,7 @@ def _table_of(run: Run, folder: Path) -> dict[str, Any]:
         row = next(model for model in table["models"] if model["label"] == label)
         metrics = {}
         for name, one in row["metrics"].items():
-            metrics[name] = {key: one[key] for key in _KEPT if one.get(key) is not None}
+            metrics[name] = {key: one[key] for key in _FIGURES if one.get(key) is not None}
             if place < len(one.get("by_seed", ())):
                 metrics[name]["this_seed"] = one["by_seed"][place]
         return {

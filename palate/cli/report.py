@@ -154,8 +154,8 @@ def report(
     for note in facts["gallery"]["notes"]:
         typer.echo(f"Note: {note}", err=True)
     size = (out / PAGE).stat().st_size / 1e6
-    told = f"{len(facts['gallery']['users'])} users, {facts['pictures']['shown']} pictures, {size:.1f} MB"
-    typer.echo(f"{out / PAGE}: {told}. Open it in a browser.")
+    counts = f"{len(facts['gallery']['users'])} users, {facts['pictures']['shown']} pictures, {size:.1f} MB"
+    typer.echo(f"{out / PAGE}: {counts}. Open it in a browser.")
 
 
 def _evaluate(
