@@ -51,7 +51,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def runs(dataset: Dataset, tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Run]:
-    """A fine-tuned run of a family, aligned so many times over."""
+    """A fine-tuned run of a family, aligned several times in a row."""
     made: dict[tuple[str, int], Run] = {}
 
     def of(family: str, aligned: int = 0) -> Run:
