@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.bundle.load import open_run_or_bundle
 from palate.cli.shared.options import ConfigFile, JsonOutput, split_ids
 from palate.errors import PalateError
 
 if TYPE_CHECKING:
+    from palate.bundle.load import open_run_or_bundle
     from palate.data.dataset import Dataset
     from palate.rankers.recommend import Recommendations
     from palate.runs.run import Run

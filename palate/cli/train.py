@@ -10,7 +10,6 @@ import typer
 
 from palate.cli.shared.options import ConfigFile, Seed, Set, parse_assignments
 from palate.errors import PalateError
-from palate.features.folders import open_features
 
 if TYPE_CHECKING:
     pass
@@ -76,6 +75,7 @@ def train(
 
     from palate.cli.shared.content import AUTO, NONE, choose_content
     from palate.data.dataset import Dataset
+    from palate.features.folders import open_features
     from palate.training.fit import train as fit
 
     settings = train_settings(
