@@ -174,7 +174,7 @@ def _check_blind(prompt: PromptOptions) -> None:
 def _summaries_folder(dataset_path: Path | str | None, name: str | None) -> Path:
     if dataset_path is None and name is not None:
         raise PalateError(
-            f"summaries '{name}' lie in a dataset's folder, and none is given", "Give the dataset's path."
+            f"summaries '{name}' are stored in a dataset's folder, and there is none", "Give the dataset's path."
         )
     return Path(dataset_path or ".")
 

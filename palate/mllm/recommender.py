@@ -35,7 +35,7 @@ from palate.storage.files import read_json, write_json
 _A_FEW = 4  # candidates of the prompt that the time of others is estimated from
 REMEDY = "Make it again with `palate mllm sft` or `palate mllm zero-shot`."
 MERGED = "merged"  # folder of a saved model with the adapters that belong into its weights
-# Consent to code that a model brings along: this machine's, never the run's, which may be somebody else's.
+# Consent to code that a model brings along: this machine's, never the run's, which may come from elsewhere.
 CONSENT = "PALATE_TRUST_REMOTE_CODE"
 
 
@@ -80,7 +80,7 @@ class MLLMConfig(Config):
 
 
 class MLLMRecommender(Recommender):
-    """Scores given candidates; the whole catalogue is left to a retriever (:mod:`palate.cascade.cascade`).
+    """Scores candidates; the whole catalogue is left to a retriever (:mod:`palate.cascade.cascade`).
 
     Args:
         model: with its adapter, if it has one.
@@ -259,7 +259,7 @@ def open_saved(folder: Path, config: MLLMConfig, device: str = "cpu") -> ChatMod
     """The language model of a saved model, with its adapters, without its prompts.
 
     Raises:
-        PalateError: it wants to run code that nobody here agreed to, or is another one than the run was made with.
+        PalateError: it needs to run code without consent on this machine, or is not the one that the run was made with.
     """
     check_consent(folder, config)
     base = config.base

@@ -74,6 +74,7 @@ def align_mllm(
     Raises:
         PalateError: what does not fit, before any work.
     """
+    # The settings, the run and its data.
     out, place = Path(out), training_device(device)
     check_out(out, resume)
     start = _open_start(run)
@@ -85,6 +86,7 @@ def align_mllm(
     stores = hardness_stores(checked.preference, dataset, path, features)
     ranker = None if retriever is None else open_retriever(retriever, start, place)
 
+    # The policy, and the pairs that it learns from.
     policy = Policy.open(start, place, path)
     model, recommender = policy.model, policy.recommender
     positions = _positions(start, learnt, checked.pairs)
@@ -92,6 +94,8 @@ def align_mllm(
     pairs = PairData(policy, sampler, ranker, projector=checked.lora.projector)
     validation = validation_cases(dataset, recommender, learnt)
     typical = pairs.typical
+
+    # What is written down of it.
     options = {
         "mllm": recommender.config.model_dump(mode="json"),
         "examples": learnt.model_dump(mode="json"),
@@ -102,18 +106,14 @@ def align_mllm(
             "features": {name: store.fingerprint for name, store in stores.items()},
         },
     }
-    identity = {
-        "model": MLLMRecommender.name,
-        "seed": seed,
-        "options": options,
-        "features": {},
-        "warm_start": None,
-    }
+    identity = {"model": MLLMRecommender.name, "seed": seed, "options": options, "features": {}, "warm_start": None}
     facts = {
         "aligned_from": {"run": str(start.folder.resolve()), "adapters": policy.adapter_digests()},
         "made_from": start.info.get("made_from"),
         "learnt": {"positions": len(sampler.cases), "validation_cases": len(validation)},
     }
+
+    # A fresh adapter, the reference without it, the loss; training and its report.
     with random_state():
         packed = can_pack(model, typical)
         trainer = build_trainer(
@@ -139,9 +139,7 @@ def align_mllm(
             loss = AlignmentLoss(
                 pairs,
                 PairLoss(checked.kind, checked.preference, seed, workers, hardness, noise),
-                AnswerLogits(
-                    model, model.first_tokens(typical[0][0], typical.answers), remember=not checked.lora.projector
-                ),
+                AnswerLogits(model, typical, remember=not checked.lora.projector),
                 packed=packed,
                 watch_every=checked.trainer.watch_every,
             )

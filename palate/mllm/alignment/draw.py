@@ -80,7 +80,7 @@ class NegativeSampler:
         if len(pool) < self.count:
             user = self.dataset.user_ids[int(self.cases.users[row])]
             raise PalateError(
-                f"user '{user}' has {len(pool)} items to reject, and {self.count} are asked for",
+                f"user '{user}' has {len(pool)} items to reject, and {self.count} are needed",
                 "Ask for fewer: --num-negatives, or with choose pairs.choices.",
             )
 

@@ -122,7 +122,7 @@ class PairData:
         assert self._folder is not None
         path = self._folder / f"round-{number}.parquet"
         there = path.is_file()
-        self.workers.wait()  # nobody writes while others look
+        self.workers.wait()  # no worker writes while others look
         if not there:
             drawn = self.sampler.draw(number, self._pools())
             if self.workers.main:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from palate.mllm.finetune.examples import Examples
-from palate.mllm.finetune.option_loss import CaseCollator, arguments, logits_of
+from palate.mllm.finetune.option_loss import AnswerLogits, CaseCollator
 from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.lm.embedded import cache_folder
 from palate.mllm.prompts.chat import Chat
@@ -72,19 +72,16 @@ class ReferenceAnswers:
         return torch.stack([torch.stack([self._known[key] for key in row]) for row in keys])
 
     def _compute(self, examples: Examples, cases: list[int]) -> Tensor:
-        answers = examples.answers
-        tokens = self.model.first_tokens(examples[0][0], answers)
-        collate = CaseCollator(self.model, examples, self.packed)
+        logits, collate = AnswerLogits(self.model, examples), CaseCollator(self.model, examples, self.packed)
         mine, places = self.workers.share(cases), self.workers.share(list(range(len(cases))))
-        out = torch.zeros(len(cases), examples.each, len(answers))  # other workers' rows stay 0
+        out = torch.zeros(len(cases), examples.each, len(examples.answers))  # other workers' rows stay 0
         starts = range(0, len(mine), self.rows)
         with switched_off(self.model), torch.inference_mode():
             for start in track(starts, "reference", total=len(starts)):
                 part = slice(start, start + self.rows)
                 batch = collate([{"row": case} for case in mine[part]])
-                inputs = arguments(batch, self.model.device)
-                logits = logits_of(self.model.model, self.model, inputs, batch["ends"], tokens)
-                out[places[part]] = logits.reshape(len(mine[part]), examples.each, -1).cpu()
+                found = logits(self.model.model, batch)
+                out[places[part]] = found.reshape(len(mine[part]), examples.each, -1).cpu()
         return self.workers.total(out)
 
 

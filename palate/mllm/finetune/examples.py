@@ -127,7 +127,7 @@ class Examples(Sequence[tuple[Chat, str]]):
 
 
 def sampled_users(dataset: Dataset, count: int | None, seed: int) -> Ints | None:
-    """The users of a sample; None is everybody."""
+    """The users of a sample; None for all users."""
     return None if count is None or count >= dataset.num_users else sample_users(dataset, count, seed)
 
 

@@ -68,7 +68,7 @@ def merge_run(run: Run | Path | str, out: Path | str, *, device: str = "cpu", dt
     base = config.base
     with atomic_folder(out) as part:
         chat = open_saved(run.model_folder, config, place)
-        # A checkpoint may come quantised by its makers, whatever the run says.
+        # A checkpoint may come quantised by its makers, whatever the run recorded.
         if getattr(chat.core.config, "quantization_config", None) is not None:
             raise _quantised(run, "as it comes")
         kinds = {name.replace(".base_layer.", "."): one.dtype for name, one in _tensors(chat.core)}

@@ -112,7 +112,7 @@ def can_pack(model: ChatModel, examples: Examples) -> bool:
             found, allowed = _apart(model, examples, case, packed=False)
         if not found <= allowed:  # nor if it is no number
             raise PalateError(
-                f"'{model.name}' ({model.family}) answers otherwise in training than when it is asked ({found:.3g})",
+                f"'{model.name}' ({model.family}) scores differently in training than in evaluation ({found:.3g})",
                 "Use --loss tokens, or a model of a family that is tested (docs/mllm-models.md).",
             )
     if why:
@@ -132,17 +132,15 @@ def _cases_to_compare(examples: Examples) -> list[int]:
 
 
 def _apart(model: ChatModel, examples: Examples, case: int, *, packed: bool) -> tuple[float, float]:
-    """How far training's logits of a case lie from the scorer's, and how far they may."""
+    """How far training's logits of a case are from the scorer's, and how far they may be."""
     chats, answers = examples.case(case)[0], examples.answers
-    tokens = model.first_tokens(chats[0], answers)
 
     def naive(rows: int) -> Tensor:
         return Scorer(model, rows=rows, reuse=False).logits(chats, answers)
 
     def found() -> Tensor:
         batch = CaseCollator(model, examples, packed)([{"row": case}])
-        logits = logits_of(model.model, model, arguments(batch, model.device), batch["ends"], tokens)
-        return logits.reshape(len(chats), -1).cpu()
+        return AnswerLogits(model, examples)(model.model, batch).reshape(len(chats), -1).cpu()
 
     training = model.model.training
     model.model.eval()
@@ -154,19 +152,19 @@ def _apart(model: ChatModel, examples: Examples, case: int, *, packed: bool) -> 
 
 
 class AnswerLogits:
-    """Logits of the allowed answers, with gradients.
+    """Logits of the answers that examples allow, with gradients.
 
     Args:
-        tokens: int64 ``[answers]``, the first token of each answer.
         remember: the features of pictures stay what they are: compute them once per picture.
     """
 
-    def __init__(self, chat_model: ChatModel, tokens: Tensor, *, remember: bool) -> None:
-        self.chat_model, self.tokens = chat_model, tokens
+    def __init__(self, chat_model: ChatModel, examples: Examples, *, remember: bool = False) -> None:
+        self.chat_model = chat_model
+        self.tokens = chat_model.first_tokens(examples[0][0], examples.answers)
         self.pictures = ImageFeatureCache(chat_model) if remember else None
 
     def __call__(self, model: Any, batch: Mapping[str, Any]) -> Tensor:
-        """float32 ``[B, prompts, answers]`` of a batch of :class:`CaseCollator`."""
+        """float32 ``[B, prompts, answers]`` of a batch of :class:`CaseCollator`; ``model``: see :func:`logits_of`."""
         inputs = arguments(batch, self.chat_model.device)
         if self.pictures is not None:
             inputs = self.pictures.look(inputs)

@@ -141,13 +141,8 @@ def fine_tune(
     examples = training_examples(dataset, recommender, plan.examples, seed)
     validation = validation_cases(dataset, recommender, plan.examples)
     examples.check_longest(model)
-    identity = {
-        "model": MLLMRecommender.name,
-        "seed": seed,
-        "options": {"mllm": parts.config.model_dump(mode="json"), **plan.options},
-        "features": {},
-        "warm_start": None,
-    }
+    options = {"mllm": parts.config.model_dump(mode="json"), **plan.options}
+    identity = {"model": MLLMRecommender.name, "seed": seed, "options": options, "features": {}, "warm_start": None}
     cases = examples.questions.cases
     learnt = {
         "users": len(np.unique(cases.users)),
@@ -203,9 +198,8 @@ def _by_loss(model: ChatModel, examples: Examples, plan: SFTPlan) -> tuple[StepL
     """
     if plan.trainer.loss == "tokens":
         return TokenLoss(), Collator(model, examples), examples.sizes, plan.trainer.batch_size
-    tokens = model.first_tokens(examples[0][0], examples.answers)
     return (
-        OptionLoss(AnswerLogits(model, tokens, remember=not plan.lora.projector)),
+        OptionLoss(AnswerLogits(model, examples, remember=not plan.lora.projector)),
         CaseCollator(model, examples, can_pack(model, examples)),
         examples.case_sizes(),
         max(1, plan.trainer.batch_size // examples.each),

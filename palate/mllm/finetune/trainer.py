@@ -301,7 +301,7 @@ def run_trainer(
     validator = Validator(recommender, validation, forget_pictures=trainer.projector, workers=workers)
     if resume and workers.main:
         remove_torn(run.folder / "checkpoints")
-    workers.wait()  # nobody looks while folders vanish, and nobody trains while others look
+    workers.wait()  # no worker reads while folders vanish, and none trains while others read
     found = last_checkpoint(run.folder / "checkpoints") if resume else None
     workers.wait()
     batches = math.ceil(math.ceil(len(trainer.lengths) / trainer.args.train_batch_size) / workers.count)

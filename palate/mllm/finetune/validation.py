@@ -18,7 +18,7 @@ class Validator:
     """Scores of the recommender on validation cases, divided among the workers.
 
     ``AUC``: the chance that the target scores above another candidate of its case; ``accuracy``: that it is chosen.
-    Ties count as lost. ``valid_loss`` is the cross-entropy of the answer given that it is one of those allowed, targets
+    Ties count as lost. ``valid_loss`` is the cross-entropy of the answer among those allowed, targets
     and others weighing alike.
 
     Args:

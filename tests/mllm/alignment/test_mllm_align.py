@@ -378,7 +378,7 @@ def test_a_killed_alignment_ends_with_the_same_numbers(
     tmp_path: Path,
     noise: str,
 ) -> None:
-    """With noise, a pool that the policy ranks, and pairs that are drawn anew."""
+    """With noise, a pool that the policy ranks, and pairs that are drawn again."""
     settings = {
         "preference": {"noise": noise, "sigma": 0.1, "hardness": "calibrated"},
         "pairs": {"negatives": "top-k", "pool_k": 4, "depth": 8, "refresh_steps": 2},
