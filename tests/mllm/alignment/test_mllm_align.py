@@ -564,3 +564,25 @@ def test_with_the_adapter_off_it_is_the_reference(tuned: Callable[..., Run], dat
     assert (policy.score([[1, 3]], items) - before.score([[1, 3]], items)).abs().max() > 1e-3
     with switched_off(policy.model):
         torch.testing.assert_close(policy.score([[1, 3]], items), before.score([[1, 3]], items), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("objective", "settings", "retriever", "words"),
+    [
+        ("dpo", {"pairs": {"negatives": "hard"}}, None, "needs a retriever"),
+        ("dpo", {}, "run0", "have no pool"),
+        ("bce", {"pairs": {"kind": "answer"}}, None, "no zero"),
+        ("dpo", {"trainer": {"epochs": 0}}, None, "epochs"),
+    ],
+)
+def test_settings_are_checked_without_the_run(objective: str, settings: Any, retriever: Any, words: str) -> None:
+    """As a recipe does, whose arms start from runs that are not there yet."""
+    with pytest.raises(PalateError, match=words):
+        check_alignment(objective, settings, retriever=retriever)
+
+
+def test_the_runs_task_decides_what_is_compared(tuned: Callable[..., Run]) -> None:
+    settings = {"pairs": {"choices": 3}}
+    assert (check_alignment("dpo", settings).kind, check_alignment("dpo", settings).rejected) == ("item", 1)
+    checked = check_alignment("dpo", settings, run=tuned("llama", "choose"))
+    assert (checked.kind, checked.rejected) == ("choose", 2)
