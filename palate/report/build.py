@@ -14,9 +14,9 @@ from palate.data.dataset import Cases, Dataset
 from palate.errors import PalateError
 from palate.evaluation.evaluate import Split, cases_of
 from palate.evaluation.groups import RunGroup
+from palate.evaluation.saved import SavedTable
 from palate.evaluation.users import UserSample
 from palate.report import data_card, gallery
-from palate.report.evaluated import Evaluated
 from palate.report.gallery import GalleryEntry
 from palate.report.logged import logs_of
 from palate.report.page import page
@@ -85,7 +85,7 @@ def write_report(
     out: Path,
     dataset: Dataset,
     groups: Sequence[RunGroup],
-    tables: Sequence[Evaluated],
+    tables: Sequence[SavedTable],
     plan: GalleryPlan,
     *,
     overwrite: bool = False,

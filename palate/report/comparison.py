@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from palate.evaluation.saved import SavedDifference, SavedFigure, SavedRow, SavedTable
 from palate.evaluation.tables import label_of
-from palate.report.evaluated import Difference, Evaluated, Figure, Model
 from palate.report.numbers import count, figure, interval
 from palate.report.render import render
 from palate.report.tables import Cell, TableView
@@ -19,7 +19,7 @@ _TWINS = {"hitrate": "recall", "map": "mrr"}
 _CLEAR = 0.05
 
 
-def section(table: Evaluated, colours: Mapping[str, int], heading: str) -> Markup:
+def section(table: SavedTable, colours: Mapping[str, int], heading: str) -> Markup:
     """Everything about one table."""
     return render(
         "comparison.html.j2",
@@ -51,7 +51,7 @@ class Headline:
     difference: str | None = None
 
 
-def headline(table: Evaluated) -> Headline | None:
+def headline(table: SavedTable) -> Headline | None:
     """What the first sentence states; None where no figure is known."""
     known = [model for model in table.contenders if model.metrics[table.primary].mean is not None]
     if not known:
@@ -72,11 +72,11 @@ def headline(table: Evaluated) -> Headline | None:
     return Headline(best.label, mean.mean, None, next_best, None if difference is None else _distance(difference))
 
 
-def _by(metric: str) -> Callable[[Model], float]:
+def _by(metric: str) -> Callable[[SavedRow], float]:
     return lambda model: model.metrics[metric].mean or 0.0
 
 
-def _distance(difference: Difference) -> str:
+def _distance(difference: SavedDifference) -> str:
     p = difference.p_holm if difference.p_holm is not None else difference.p
     text = f"{difference.mean or 0:+.4f} {interval(difference.low, difference.high, signed=True)}".strip()
     return text if p is None else f"{text}, p = {p:.3f}" + ("" if p < _CLEAR else ", which may be chance")
@@ -105,7 +105,7 @@ class Forest:
     rows: list[ForestRow]
 
 
-def _forest(table: Evaluated, colours: Mapping[str, int]) -> Forest:
+def _forest(table: SavedTable, colours: Mapping[str, int]) -> Forest:
     figures = [model.metrics[table.primary] for model in table.models]
     known = [
         value for each in figures for value in (each.mean, each.low, each.high, *each.by_seed) if value is not None
@@ -134,7 +134,7 @@ def _forest(table: Evaluated, colours: Mapping[str, int]) -> Forest:
     return Forest(low, high, rows)
 
 
-def _main(table: Evaluated) -> TableView:
+def _main(table: SavedTable) -> TableView:
     shown = shown_metrics(table)
     compared = len(table.models) > 1
     headers = ["model", "seeds", f"{label_of(table.primary)} [95%]"]
@@ -155,7 +155,7 @@ def _main(table: Evaluated) -> TableView:
     return TableView("All users", headers, rows)
 
 
-def shown_metrics(table: Evaluated) -> list[str]:
+def shown_metrics(table: SavedTable) -> list[str]:
     """The metrics beside the primary one: those at its cut-off or without any, none that equals another."""
     cut = table.primary.partition("@")[2]
     first = table.models[0].metrics
@@ -172,11 +172,11 @@ def shown_metrics(table: Evaluated) -> list[str]:
     return shown
 
 
-def _estimate(each: Figure) -> Cell:
+def _estimate(each: SavedFigure) -> Cell:
     return Cell(figure(each.mean), each.mean, note=interval(each.low, each.high))
 
 
-def _difference(one: Difference | None) -> list[Cell]:
+def _difference(one: SavedDifference | None) -> list[Cell]:
     if one is None or one.mean is None:
         return [Cell(""), Cell("")]
     clear = one.p_holm is not None and one.p_holm < _CLEAR
@@ -192,21 +192,21 @@ def _difference(one: Difference | None) -> list[Cell]:
     ]
 
 
-def _slices(table: Evaluated) -> TableView:
+def _slices(table: SavedTable) -> TableView:
     rows = []
     for name, part in table.slices.items():
         by_label = {model.label: model.metrics[table.primary] for model in part.models}
         cells = [Cell(name, name), Cell(count(part.users), part.users)]
-        cells += [_estimate(by_label.get(label, Figure())) for label in table.labels]
+        cells += [_estimate(by_label.get(label, SavedFigure())) for label in table.labels]
         rows.append(cells)
     title = f"{label_of(table.primary)} by slice: looking closer; p-values are for the whole"
     return TableView(title, ["slice", "users", *table.labels], rows)
 
 
-def _everything(table: Evaluated) -> TableView:
+def _everything(table: SavedTable) -> TableView:
     names = sorted(dict.fromkeys(name for model in table.models for name in model.metrics), key=_order)
     rows = [
-        [Cell(label_of(name), name), *(_estimate(model.metrics.get(name, Figure())) for model in table.models)]
+        [Cell(label_of(name), name), *(_estimate(model.metrics.get(name, SavedFigure())) for model in table.models)]
         for name in names
     ]
     return TableView("Every metric at every cut-off", ["metric", *table.labels], rows)

@@ -7,8 +7,8 @@ from typing import Any, TypeGuard
 
 from markupsafe import Markup
 
+from palate.evaluation.saved import SavedTable
 from palate.report.charts import ChartView, Line, line_chart
-from palate.report.evaluated import Evaluated
 from palate.report.logged import DIAGNOSTICS
 from palate.report.numbers import count, figure, megabytes, seconds, share
 from palate.report.render import render
@@ -63,7 +63,7 @@ def _labelled(logs: Sequence[Log], colours: Mapping[str, int]) -> dict[str, Any]
     return {"labels": {label: colours[label] for label in labels}, "several_seeds": len(labels) < len(logs)}
 
 
-def cost(logs: Sequence[Log], tables: Sequence[Evaluated]) -> Markup:
+def cost(logs: Sequence[Log], tables: Sequence[SavedTable]) -> Markup:
     """Training, and scoring where it was slow enough to be counted; and where every run came from."""
     headers = ["run", "model", "seed", "parameters", "epochs", "training", "tokens", "peak memory"]
     training, origins = [], []
@@ -97,7 +97,7 @@ def cost(logs: Sequence[Log], tables: Sequence[Evaluated]) -> Markup:
     )
 
 
-def _scoring(table: Evaluated) -> TableView | None:
+def _scoring(table: SavedTable) -> TableView | None:
     """What answering cost each model, as far as its users and seconds were counted."""
     rows = []
     for label, spent in table.costs.items():

@@ -11,9 +11,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from palate.evaluation.saved import SavedTable
 from palate.evaluation.tables import label_of
 from palate.report import comparison, curves, data_card, gallery
-from palate.report.evaluated import Evaluated
 from palate.report.pictures import Pictures
 from palate.report.render import render
 
@@ -37,7 +37,7 @@ def policy() -> str:
     )
 
 
-def page(facts: Mapping[str, Any], tables: Sequence[Evaluated], pictures: Pictures) -> str:
+def page(facts: Mapping[str, Any], tables: Sequence[SavedTable], pictures: Pictures) -> str:
     """The whole file.
 
     Args:

@@ -19,10 +19,10 @@ from palate.data.dataset import Cases, Dataset
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.evaluation.groups import group_runs
+from palate.evaluation.saved import parse_table
 from palate.report.build import GalleryPlan, write_report
 from palate.report.charts import Line, line_chart
 from palate.report.comparison import section
-from palate.report.evaluated import table_of
 from palate.report.gallery import GalleryEntry, choose
 from palate.report.models import gallery_models
 from palate.report.page import style
@@ -153,7 +153,7 @@ def _table(*means: float, p: float | None = 0.01) -> dict:
 
 def test_the_headline_claims_no_more_than_the_table() -> None:
     def sentence(table: dict) -> str:
-        (lead,) = re.findall('<p class="lead">.*?</p>', section(table_of(table, "t"), {}, "Comparison"), re.S)
+        (lead,) = re.findall('<p class="lead">.*?</p>', section(parse_table(table, "t"), {}, "Comparison"), re.S)
         return Page(lead).text
 
     def headline(*means: float, p: float | None = 0.01) -> str:
@@ -189,7 +189,7 @@ def test_diagnostics_of_an_alignment_are_drawn(neural: Path, shop: Path, tmp_pat
     told = {"rows": rows, "pool_held_out": 0.001, "warnings": ["<b>fell</b>"]}
     (run / "alignment.json").write_text(json.dumps(told))
     data = Dataset.load(shop)
-    table_ = table_of({**_table(0.1), "dataset": {"name": "d", "fingerprint": data.fingerprint}}, "t")
+    table_ = parse_table({**_table(0.1), "dataset": {"name": "d", "fingerprint": data.fingerprint}}, "t")
     groups = group_runs([str(run)])
     write_report(tmp_path / "out", data, groups, [table_], GalleryPlan([], users=0))
     page = Page((tmp_path / "out" / "report.html").read_text())
@@ -209,7 +209,7 @@ def test_a_model_that_cannot_answer_costs_the_page_that_model_alone(popular: Pat
         raise PalateError("the base model is gone", "Bring it back.")
 
     data, groups = Dataset.load(shop), group_runs([str(popular)])
-    table_ = table_of({**_table(0.1), "dataset": {"name": "d", "fingerprint": data.fingerprint}}, "t")
+    table_ = parse_table({**_table(0.1), "dataset": {"name": "d", "fingerprint": data.fingerprint}}, "t")
     models, notes, _ = gallery_models(groups, None)
     assert notes == []
     plan = GalleryPlan([GalleryEntry("lost", gone), *models], users=2)  # type: ignore[arg-type]
