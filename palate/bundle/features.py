@@ -57,7 +57,7 @@ def open_stores(run: Run, recorded: Mapping[str, Mapping[str, Any]]) -> dict[str
 
 
 def made_by(recorded: Mapping[str, Any], store: FeatureStore | LexicalStore | None) -> dict[str, Any]:
-    """What a bundle says of features: what the run did, and how an encoder makes more of them."""
+    """A bundle's facts of features: what the run recorded, and how an encoder makes more of them."""
     encoder = {"name": recorded["encoder"], "modality": recorded["modality"]}
     encoder["fingerprint"] = recorded["encoder_fingerprint"]
     if store is not None:
@@ -94,7 +94,7 @@ def save_features(run: Run, folder: Path, copied: bool | None) -> tuple[dict[str
             gone = f"the {name} features that the run was trained on are not with its dataset any more"
             if copied:
                 raise PalateError(gone, "Encode them again as they were, or give --without-features.")
-            notes.append(f"{gone}; the bundle only says how they were made")
+            notes.append(f"{gone}; the bundle only records how they were made")
             continue
         (folder / FOLDER).mkdir(exist_ok=True)
         file = f"{FOLDER}/{name}.safetensors"

@@ -25,7 +25,7 @@ from palate.rankers.neighbours import FILE
 from palate.runs.run import Run
 from palate.storage.files import atomic_folder, read_json
 
-# What run.json says of the machine and the person who trained: no use to others, and not theirs to know.
+# Facts of run.json about the machine and the person who trained: of no use to others, and private.
 _PRIVATE = ("command",)
 _LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 _EXAMPLES = 3

@@ -67,7 +67,7 @@ def save_neighbours(
     """Write what the lists of a run's model were made from, and say how it is made.
 
     Args:
-        features: what :func:`palate.bundle.features.save_features` said: vectors are stored once.
+        features: what :func:`palate.bundle.features.save_features` returned: vectors are stored once.
         with_vectors: as there.
 
     Returns:
@@ -112,7 +112,7 @@ def save_neighbours(
 
 
 def _stores_of(run: Run) -> dict[str, Any]:
-    """What a run says of the stores of its lists, by source."""
+    """A run's facts of the stores of its lists, by source."""
     if run.info["model"] == ContentKNN.name:
         found: dict[str, Any] = run.info.get("features", {})
     else:

@@ -94,8 +94,8 @@ def read_items(
     for name, kind in schema.items():
         if name == "item_id":
             continue
-        given = table[name] if name in table.columns else pl.Series(name, [None] * len(ids), kind)
-        columns[name] = _typed(path, rows, given.alias(name), kind)
+        column = table[name] if name in table.columns else pl.Series(name, [None] * len(ids), kind)
+        columns[name] = _typed(path, rows, column.alias(name), kind)
     frame = pl.DataFrame(columns).select(list(schema))
     if "image" not in table.columns and images is not None:
         named = find_pictures(images)
@@ -202,7 +202,7 @@ def columns_read(items: BundleItems, features: Iterable[Mapping[str, Any]]) -> l
     """Columns that a bundle's encoders, words and fields read, in order.
 
     Args:
-        features: what the bundle says of each.
+        features: the bundle's facts of each.
     """
     names: list[str] = []
     for facts in features:

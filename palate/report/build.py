@@ -1,4 +1,4 @@
-"""Make a report: gather the facts, draw the page, write both files."""
+"""Make a report: gather the facts, render the page, write both files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class GalleryPlan:
         sample: draw from these users only, those that were evaluated.
         exclude_seen: whether models leave out what a user has had.
         summaries: names of stores of written preferences; None: see :func:`palate.report.written.stores_of`.
-        notes: what is to be said of it.
+        notes: shown above the users.
     """
 
     models: Sequence[GalleryEntry]
@@ -144,5 +144,5 @@ def _gallery(dataset: Dataset, groups: Sequence[RunGroup], plan: GalleryPlan) ->
         among += f", the {int(first.sum()):,} with a written preference before others" if first.any() else ""
     some: Cases = cases.take(gallery.choose(cases, plan.users, plan.seed, first))
     users, more = gallery.users_of(dataset, some, plan.models, stores, k=plan.k, exclude_seen=plan.exclude_seen)
-    told = gallery.describe(users, plan.seed, plan.split, among)
-    return {"users": users, "notes": [*plan.notes, *notes, *more], "told": told}
+    description = gallery.describe(users, plan.seed, plan.split, among)
+    return {"users": users, "notes": [*plan.notes, *notes, *more], "told": description}

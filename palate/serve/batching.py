@@ -72,7 +72,7 @@ class MicroBatcher(Generic[Ask, Answer]):
         batch: list[tuple[Ask, asyncio.Future[Answer]]] = []
         while self._waiting and len(batch) < self.max_batch:
             ask, answer = self._waiting.popleft()
-            if not answer.done():  # whoever asked may have given up
+            if not answer.done():  # the caller may have given up
                 batch.append((ask, answer))
         return batch
 

@@ -22,8 +22,8 @@ class ServeConfig(Config):
         max_body: bytes of a request's body; more is refused before it is read.
         max_history: items of a history.
         max_k: items of an answer.
-        max_batch: histories that a model is given at once.
-        max_waiting: requests that may wait for a model; the next one is told to come back later (503).
+        max_batch: histories that a model scores at once.
+        max_waiting: requests that may wait for a model; the next one is refused (503).
         timeout: seconds after which a request that still waits for its model is given up (504).
         index: how factored models look for their best items: ``exact``, or ``faiss`` (approximate, for millions).
         image_side: longest side in pixels of a picture as it is served.

@@ -50,10 +50,10 @@ class Refused(Exception):
 
 
 class ShownAt:
-    """ASGI middleware that says below which path a proxy shows the service; the proxy may cut that path off or not.
+    """ASGI middleware that knows below which path a proxy shows the service; the proxy may cut that path off or not.
 
     Args:
-        root_path: without a slash at its end; empty: the root of a host, or what a server or another application says.
+        root_path: without a slash at its end; empty: the root of a host, or what a server or another application sets.
     """
 
     def __init__(self, app: ASGIApp, root_path: str) -> None:

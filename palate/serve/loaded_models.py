@@ -36,7 +36,7 @@ class BundleSpec:
 
 
 class LoadedModels:
-    """Models by name, in the order they were given; the first is the default."""
+    """Models by name, in the order of the command line; the first is the default."""
 
     def __init__(self, models: Sequence[Served]) -> None:
         self.models = {one.name: one for one in models}
@@ -109,7 +109,7 @@ def version_of(folder: Path) -> str:
     try:
         return hashlib.sha256((folder / NAME).read_bytes()).hexdigest()[:12]
     except OSError:
-        read_manifest(folder)  # says what is the matter
+        read_manifest(folder)  # raises with the reason
         raise
 
 

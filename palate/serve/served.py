@@ -87,7 +87,7 @@ class Served:
 
     @cached_property
     def facts(self) -> schema.ModelFacts:
-        """What ``/v1/models`` says."""
+        """The answer of ``/v1/models``."""
         facts = self.bundle.facts
         options = facts["run"].get("options") or {}
         learnt = isinstance(self.bundle.recommender, SequentialRanker) or self.slow
@@ -211,7 +211,7 @@ class Served:
         return Search(self.items.catalogue, self._popularity())
 
     def _popularity(self) -> npt.NDArray[np.float32]:
-        """What newcomers would be shown, as far as the model says so without effort."""
+        """What newcomers would be shown, as far as the model knows without effort."""
         if self.slow:
             return np.zeros(len(self.items) + 1, np.float32)
         return cast(npt.NDArray[np.float32], self.model.score([[]])[0].cpu().float().numpy())

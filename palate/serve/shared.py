@@ -11,7 +11,7 @@ from palate.data.catalogue import Catalogue
 from palate.features.fields import PATH, values_of
 from palate.serve.schema import SharedField
 
-# A value that more of the items have than this says nothing about two of them.
+# A value that more of the items have than this means nothing for two of them.
 _COMMON = 0.5
 # How many items, evenly spaced, tell how common a value is.
 _SAMPLE = 2_000
