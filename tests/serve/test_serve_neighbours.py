@@ -133,9 +133,9 @@ def test_shared_fields_are_what_both_have_and_most_have_not() -> None:
     }
     shared = SharedFields(Catalogue(pl.DataFrame(rows)))
     assert shared(1, 2) == [
-        SharedField("categories", ["Beauty > Skin"]),
-        SharedField("tags", ["red"]),
-        SharedField("size", ["4"]),
+        SharedField(field="categories", values=["Beauty > Skin"]),
+        SharedField(field="tags", values=["red"]),
+        SharedField(field="size", values=["4"]),
     ]
-    assert shared(1, 3) == [SharedField("brand", ["N"])]
+    assert shared(1, 3) == [SharedField(field="brand", values=["N"])]
     assert shared(4, 5) == []
