@@ -19,7 +19,9 @@ from palate.rankers.fusions import FUSIONS
 from palate.rankers.registry import RANKERS
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("recipes/*.toml"), *ROOT.glob("benchmarks/*.py")])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("recipes/*.toml"), *ROOT.glob("benchmarks/*.py")]
+)
 IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
 GROUPS = {f"palate.{one.kind}" for one in (READERS, METRICS, ENCODERS, OBJECTIVES, PREFERENCES, FUSIONS, RANKERS)}
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
@@ -87,3 +89,16 @@ def test_the_architecture_page_says_where_to_find() -> None:
     for row in rows:
         named = re.findall(r"`(palate/[\w/.]+)`", row)
         assert named or "](" in row or row.startswith("| |"), f"no file in: {row}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The ids that a renderer gives the page's headings."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.suffix == ".md"], ids=lambda page: page.stem)
+def test_links_to_headings_lead_somewhere(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([\w./-]*\.md|)#([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        linked = page.parent / target if target else page
+        assert anchor in anchors(linked), f"{page.name} links to {target}#{anchor}, which is not there"
