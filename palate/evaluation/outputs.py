@@ -53,16 +53,37 @@ def save_comparison(
             candidates.save(part / "candidates.npz")
 
 
-def load_result(folder: Path | str) -> Result:
-    """The result of one run, from the folder that :func:`save_comparison` made of it alone."""
+def load_groups(folder: Path | str) -> list[Group]:
+    """The rows of a comparison, from the folder that :func:`save_comparison` made.
+
+    Figures of the whole set, such as coverage, are those of the row's mean over its seeds.
+    """
     folder = Path(folder)
     table = read_json(folder / "table.json")
-    (row,) = table["models"]
-    (run,) = table["runs"][row["label"]]
-    frame = read_parquet(folder / "per-user.parquet").drop("model", "seed")
-    totals = {name: one["mean"] for name, one in row["metrics"].items() if "low" not in one}
-    facts = {**table, "run": run, "cost": table.get("costs", {}).get(row["label"])}
-    for name in ("models", "slices", "runs", "notes", "base", "primary", "costs", "bootstrap_seed", "family"):
-        facts.pop(name, None)
+    frame = read_parquet(folder / "per-user.parquet")
     path = folder / "candidates.npz"
-    return Result(frame, totals, facts, Candidates.load(path) if path.exists() else None)
+    candidates = Candidates.load(path) if path.exists() else None
+    rows = ("models", "slices", "runs", "notes", "base", "primary", "costs", "bootstrap_seed", "family")
+    shared = {name: value for name, value in table.items() if name not in rows}
+    groups = []
+    for row in table["models"]:
+        label, costs = row["label"], table.get("costs", {})
+        totals = {name: one["mean"] for name, one in row["metrics"].items() if "low" not in one}
+        results = [
+            Result(
+                frame.filter(model=label, seed=seed).drop("model", "seed"),
+                totals,
+                {**shared, "run": run, "cost": costs.get(label)},
+                candidates,
+            )
+            for seed, run in zip(row["seeds"], table["runs"][label], strict=True)
+        ]
+        groups.append(Group(label, tuple(results), tuple(row["seeds"])))
+    return groups
+
+
+def load_result(folder: Path | str) -> Result:
+    """The result of one run, from the folder that :func:`save_comparison` made of it alone."""
+    (group,) = load_groups(folder)
+    (result,) = group.results
+    return result
