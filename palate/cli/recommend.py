@@ -14,7 +14,6 @@ from palate.cli.shared.options import ConfigFile, JsonOutput, split_ids
 from palate.errors import PalateError
 
 if TYPE_CHECKING:
-    from palate.bundle.load import open_run_or_bundle
     from palate.data.dataset import Dataset
     from palate.rankers.recommend import Recommendations
     from palate.runs.run import Run
@@ -66,6 +65,7 @@ def recommend(
     _check_choice(history, user, all_, out)
     if blend is not None and retriever is None:
         raise PalateError(f"--blend {blend:g} mixes a retriever in, and there is none", "Give --retriever RUN0.")
+    from palate.bundle.load import open_run_or_bundle
     from palate.device import parse_device
     from palate.rankers.recommend import Recommendations
 

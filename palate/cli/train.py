@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from palate.cli.shared.options import ConfigFile, Seed, Set, parse_assignments
 from palate.errors import PalateError
-
-if TYPE_CHECKING:
-    pass
 
 
 def train(
