@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from functools import cached_property
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from palate.config import Config
 from palate.mllm.finetune.config import LoraConfig, SFTTrainerConfig
+from palate.negatives import NEGATIVES
+from palate.negatives.base import NegativeStrategy
+from palate.registry import NameIn
 
 Kind = Literal["item", "answer"]
-Strategy = Literal["uniform", "popularity", "hard", "top-k", "disliked"]
 
 
 class PairsConfig(Config):
@@ -23,9 +26,9 @@ class PairsConfig(Config):
         users: a sample of so many users; None takes those that the run learnt from.
         users_seed: of that sample; None: the run's.
         cutoffs: the last so many training positions of each user; None: the run's.
-        negatives: whence rejected items come. ``uniform`` and ``popularity``: from the catalogue, without what the user
-            had in training. ``top-k``: uniformly from a pool (RoDPO's stochastic negatives); ``hard``: the best of the
-            pool. ``disliked``: what the user rated low; positions of users without such items are left out.
+        negatives: how rejected items are chosen. ``uniform`` and ``popularity``: from the catalogue, without what the
+            user had in training. ``top-k``: uniformly from a pool (RoDPO's stochastic negatives); ``hard``: the best of
+            the pool. ``disliked``: what the user rated low; positions of users without such items are left out.
         num_negatives: rejected items a position.
         pool_k: size of the pool.
         depth: ``None``: the pool is the retriever's ``pool_k`` best items. A number of at least ``pool_k``: the policy
@@ -39,7 +42,7 @@ class PairsConfig(Config):
     users: int | None = Field(None, ge=1)
     users_seed: int | None = Field(None, ge=0)
     cutoffs: int | None = Field(None, ge=1)
-    negatives: Strategy = "uniform"
+    negatives: Annotated[str, NameIn(NEGATIVES, lambda one: one.for_cases)] = "uniform"
     num_negatives: int = Field(1, ge=1)
     pool_k: int = Field(20, ge=1)
     depth: int | None = Field(None, ge=1)
@@ -56,10 +59,16 @@ class PairsConfig(Config):
                 raise ValueError(f"num_negatives is {self.num_negatives}, more than the pool of {self.pool_k}")
         return self
 
+    @cached_property
+    def strategy(self) -> NegativeStrategy:
+        """How rejected items are chosen."""
+        strategy: NegativeStrategy = NEGATIVES[self.negatives]()
+        return strategy
+
     @property
     def pooled(self) -> bool:
         """Whether rejected items come from a pool."""
-        return self.negatives in ("hard", "top-k")
+        return self.strategy.source == "scores"
 
 
 class AlignLoraConfig(LoraConfig):

@@ -310,7 +310,7 @@ def _questions(
     cases = training_positions(
         dataset, _sample(dataset, positions["users"], positions["users_seed"]), positions["cutoffs"]
     )
-    if pairs.negatives == "disliked":
+    if pairs.strategy.source == "dislikes":
         cases = with_dislikes(dataset, cases, wanted)
     if not len(cases):
         raise PalateError("no user of the sample has a training position with a history", "Take more users.")
