@@ -18,10 +18,10 @@ from palate.data.dataset import Dataset
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.features.co_occurrence import weighted_histories
-from palate.features.lexical import LexicalStore
-from palate.features.neighbours import KEEP, NeighbourList, neighbour_list, open_source, sources
+from palate.features.lexical_store import LexicalStore
+from palate.features.neighbour_store import NeighbourList
+from palate.features.neighbours import KEEP, neighbour_list, open_source, sources
 from palate.features.store import FeatureStore
-from palate.rankers.neighbours import list_arrays, list_of
 from palate.rankers.stored import REMEDY, read_model, write_model
 from palate.recommender import Histories, Recommender, as_sequences
 
@@ -156,7 +156,7 @@ class ContentKNN(Recommender):
     def save(self, folder: Path) -> None:
         tensors = {"counts": self.counts}
         for place, one in enumerate(self.lists):
-            tensors |= {f"{name}.{place}": torch.from_numpy(array) for name, array in list_arrays(one).items()}
+            tensors |= {f"{name}.{place}": torch.from_numpy(array) for name, array in one.arrays.items()}
         write_model(folder, self.name, self.num_items, self.config, tensors)
 
     @classmethod
@@ -168,9 +168,8 @@ class ContentKNN(Recommender):
             lists = []
             for place, name in enumerate(names):
                 last = f".{place}"
-                lists.append(
-                    list_of(name, {k.removesuffix(last): one.numpy() for k, one in tensors.items() if k.endswith(last)})
-                )
+                arrays = {k.removesuffix(last): one.numpy() for k, one in tensors.items() if k.endswith(last)}
+                lists.append(NeighbourList.of_arrays(name, arrays))
             if not lists or counts.shape != (num_items + 1,) or any(one.num_items != num_items for one in lists):
                 raise ValueError("other sizes")
         except (KeyError, ValueError, TypeError) as error:

@@ -12,7 +12,7 @@ item of the history gets nothing: what was taken already is the affair of ``repe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,8 +27,7 @@ from scipy import sparse
 
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
-from palate.features.neighbours import NeighbourList
-from palate.features.whitening import Whitening
+from palate.features.neighbour_store import NeighbourList
 from palate.objectives.base import Bias
 
 FILE = "neighbours.safetensors"
@@ -181,7 +180,7 @@ class NeighbourScores:
         weights."""
         tensors: dict[str, npt.NDArray[Any]] = {"weights": self.weights}
         for number, one in enumerate(self.lists):
-            tensors |= {f"{number}.{name}": array for name, array in list_arrays(one).items()}
+            tensors |= {f"{number}.{name}": array for name, array in one.arrays.items()}
         save_file(tensors, folder / FILE, metadata={str(n): one.source for n, one in enumerate(self.lists)})
 
     @classmethod
@@ -202,7 +201,7 @@ class NeighbourScores:
                 for number, name in enumerate(sources):
                     first = f"{number}."
                     arrays = {key.removeprefix(first): one for key, one in tensors.items() if key.startswith(first)}
-                    lists.append(list_of(name, arrays))
+                    lists.append(NeighbourList.of_arrays(name, arrays))
                 made = cls(lists, tensors["weights"])
             weights = made.weights
             if any(one.num_items != num_items for one in lists) or not (np.isfinite(weights) & (weights >= 0)).all():
@@ -249,27 +248,6 @@ def _scatter_add(scores: torch.Tensor, index: torch.Tensor, values: torch.Tensor
     else:
         rows = torch.arange(len(index), device=index.device)[:, None].expand_as(index)
         scores.index_put_((rows, index), values, accumulate=True)
-
-
-def list_arrays(one: NeighbourList) -> dict[str, npt.NDArray[Any]]:
-    """What a model's file keeps of a list: ``items``, ``values``, and of dense features ``centre`` and ``basis``."""
-    arrays: dict[str, npt.NDArray[Any]] = {"items": one.items, "values": one.values}
-    if one.whitening is not None:
-        arrays |= {"centre": one.whitening.centre, "basis": one.whitening.basis}
-    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-
-
-def list_of(source: str, arrays: Mapping[str, npt.NDArray[Any]]) -> NeighbourList:
-    """The list that :func:`list_arrays` was made of, checked.
-
-    Raises:
-        KeyError: an array is not there.
-        ValueError: what is wrong with them.
-    """
-    whitening = None
-    if "basis" in arrays:  # lists by words and by the log have none
-        whitening = Whitening(arrays["centre"], arrays["basis"])
-    return NeighbourList.of(source, arrays["items"], arrays["values"], whitening)
 
 
 def source_matrix(one: NeighbourList) -> sparse.csr_matrix:

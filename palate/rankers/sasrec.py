@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from palate.errors import PalateError
 from palate.rankers.auxiliary import AuxiliaryLosses
+from palate.rankers.config import SequentialConfig
 from palate.rankers.layers import Block, ByteDropout, FeedForward, Norm, TransformerBlock
 from palate.rankers.moe import SparseFeedForward
 from palate.rankers.packing import PackedBatch
-from palate.rankers.sequential import SequentialConfig, SequentialRanker
+from palate.rankers.sequential import SequentialRanker
 
 # What ffn = "moe" takes where nothing else is said; a dense encoder has none of these.
 _MOE: dict[str, Any] = {"experts": 4, "active": 1, "balance": 0.01, "z_loss": 0.0}
