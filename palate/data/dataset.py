@@ -45,7 +45,7 @@ class Part(IntEnum):
 
 @dataclass(frozen=True)
 class Cases:
-    """What one evaluation asks: for each user, given the history, find the targets.
+    """The cases of an evaluation: for each user, find the targets from the history.
 
     Attributes:
         users: int64 ``[cases]``, rows of the dataset's user table.

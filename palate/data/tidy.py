@@ -30,7 +30,7 @@ def tidy(frame: pl.DataFrame, *, clean_text: bool = False) -> tuple[pl.DataFrame
         The frame, and a report: ``columns_left_out`` (names and types), ``titles_cut``, ``texts_cut``,
         ``texts_cleaned`` (cells), each only where it is not nothing.
     """
-    left = {name: kind for name, kind in frame.schema.items() if name not in RESERVED and not _kept(kind)}
+    left = {name: kind for name, kind in frame.schema.items() if name not in RESERVED and not _is_supported(kind)}
     frame = frame.drop(left).with_columns(_plain(name, kind) for name, kind in frame.schema.items() if name not in left)
     report: dict[str, Any] = {}
     if left:
@@ -49,10 +49,10 @@ def tidy(frame: pl.DataFrame, *, clean_text: bool = False) -> tuple[pl.DataFrame
     return frame, report | {name: count for name, count in counts.items() if count}
 
 
-def _kept(kind: pl.DataType) -> bool:
+def _is_supported(kind: pl.DataType) -> bool:
     if isinstance(kind, pl.List | pl.Array):
         inner = kind.inner
-        return isinstance(inner, pl.DataType) and not isinstance(inner, pl.List | pl.Array) and _kept(inner)
+        return isinstance(inner, pl.DataType) and not isinstance(inner, pl.List | pl.Array) and _is_supported(inner)
     return kind.is_numeric() or kind.is_temporal() or kind in (pl.String, pl.Categorical, pl.Enum, pl.Boolean, pl.Null)
 
 

@@ -41,7 +41,7 @@ NAME = "lexical"
 LAYOUT = "sparse"
 
 
-# Terms of no more items than this are kept, however few items there are: the words of a small catalogue are colours.
+# Terms of no more items than this are allowed, however few items there are: the words of a small catalogue are colours.
 _FEW = 100
 
 
@@ -55,8 +55,8 @@ class LexicalOptions(Config):
     Attributes:
         analyzer: ``word``, words and pairs of words; or ``char``, three to five characters inside a word, for
             languages without spaces, and for catalogues of codes and many spellings.
-        min_df: a term that fewer items have says nothing about how alike two items are.
-        max_df: a term that a larger share of the items has is left out, unless these are at most 100: it says little
+        min_df: a term that fewer items have shows nothing of how alike two items are.
+        max_df: a term that a larger share of the items has is left out, unless these are at most 100: it shows little
             (on Amazon Beauty and H&M leaving it out made the neighbours better, on validation), and its cost grows with
             the square of the items that have it.
     """
@@ -80,7 +80,7 @@ class LexicalStore:
     """TF-IDF vectors of a catalogue's texts, aligned to its items.
 
     Attributes:
-        folder: where the store is kept.
+        folder: where the store is.
         info: the content of ``store.json``.
         matrix: float32 CSR ``[num_items + 1, terms]``, rows of length 1; row 0 and those of missing items are empty.
         present: bool ``[num_items + 1]``.
@@ -237,7 +237,7 @@ def _read(
 
 
 def csr_arrays(matrix: sparse.csr_matrix) -> dict[str, npt.NDArray[Any]]:
-    """What is kept of a matrix: ``values`` float32, ``columns`` int32, ``offsets`` int64."""
+    """What is stored of a matrix: ``values`` float32, ``columns`` int32, ``offsets`` int64."""
     offsets = matrix.indptr.astype(np.int64)
     return {"values": matrix.data, "columns": matrix.indices.astype(np.int32), "offsets": offsets}
 

@@ -79,9 +79,9 @@ def neighbour_list(
     folder = None if path is None else path / FOLDER / source
     if folder is not None:
         sweep(folder.parent)
-    kept = None if folder is None else _kept(folder, dataset.catalogue, made_from, options, keep)
-    if kept is not None:
-        return kept.cut(keep)
+    stored = None if folder is None else _stored(folder, dataset.catalogue, made_from, options, keep)
+    if stored is not None:
+        return stored.cut(keep)
     whitening = None
     if store is None:
         steps: Iterable[Triples] = co_occurrence(dataset, keep, SHRINKAGE)
@@ -168,7 +168,7 @@ def _origin(dataset: Dataset, source: str, store: FeatureStore | LexicalStore | 
     return digest(ids, store.fingerprint, trained), {"components": COMPONENTS}
 
 
-def _kept(
+def _stored(
     folder: Path, catalogue: Catalogue, made_from: str, options: dict[str, Any], keep: int
 ) -> NeighbourList | None:
     """The list in a folder where it fits, and None where there is none or it has to be made again."""

@@ -1,4 +1,4 @@
-"""What `palate encode` is asked for, checked before any work: which stores to make, of what, by which encoder."""
+"""The request of `palate encode`, checked before any work: which stores to make, of what, by which encoder."""
 
 from __future__ import annotations
 

@@ -86,9 +86,9 @@ class ContentKNNConfig(Config):
 class ContentKNN(Recommender):
     """Scores item ``i`` by ``sum over lags l and sources m of lag_weight[l] * weight[m] * S_m[h_l, i]``.
 
-    ``h_1, h_2 ...`` are the newest items of the history, and ``S_m`` the cosine that is kept of each item's nearest by
+    ``h_1, h_2 ...`` are the newest items of the history, and ``S_m`` the cosine of each item's nearest by
     source ``m`` (:mod:`palate.features.neighbours`). Nothing is trained, and no log is read unless ``co-occurrence`` is
-    a source: it answers for items that nobody has taken yet. A history of which no item has a neighbour, and an empty
+    a source: it answers for items without interactions. A history of which no item has a neighbour, and an empty
     one, are answered by popularity.
 
     Args:

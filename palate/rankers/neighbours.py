@@ -1,13 +1,13 @@
 """What the nearest items of those that were just taken add to a ranker's scores.
 
 A product of one query and one item vector a few dozen numbers wide forgets what two items have in common word by word,
-and ids learnt beside the texts absorb them. Neighbours say it directly:
+and ids learnt beside the texts absorb them. Neighbours add it directly:
 
 ``s'(i) = s(i) + sum_{m, l} w[m, l] S_m[h_l, i]``
 
 where ``h_1, h_2 ...`` are the newest items of the history (lag 1 is the last), ``S_m`` the cosine by source ``m``
-(the training log, words, texts, pictures) kept for each item's nearest, and ``w`` a weight for each source and lag. An
-item of the history gets nothing: what was taken already is the affair of ``repeat_bias``.
+(the training log, words, texts, pictures) of each item's nearest, and ``w`` a weight for each source and lag. An
+item of the history gets nothing: what was taken already is left to ``repeat_bias``.
 """
 
 from __future__ import annotations
@@ -224,10 +224,10 @@ class NeighbourScores:
 
 def as_bias(added: sparse.csr_matrix, device: torch.device) -> Bias:
     """A sparse matrix of additions as scores carry it; explicit zeros are left out."""
-    kept = added.data != 0
-    rows = np.repeat(np.arange(added.shape[0]), np.diff(added.indptr))[kept]
-    columns = added.indices[kept].astype(np.int64)
-    values = torch.from_numpy(added.data[kept].astype(np.float32)).to(device)
+    nonzero = added.data != 0
+    rows = np.repeat(np.arange(added.shape[0]), np.diff(added.indptr))[nonzero]
+    columns = added.indices[nonzero].astype(np.int64)
+    values = torch.from_numpy(added.data[nonzero].astype(np.float32)).to(device)
     return Bias(torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device), values)
 
 

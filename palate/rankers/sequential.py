@@ -80,8 +80,8 @@ class SequentialRanker(nn.Module, Recommender):
     def encode(self, inputs: Tensor, batch: PackedBatch) -> Tensor:
         """Hidden states ``[T, out_dim]`` of the input vectors ``[T, out_dim]``; position t sees its past only."""
 
-    def encode_with_aux(self, inputs: Tensor, batch: PackedBatch, notes: AuxiliaryLosses) -> Tensor:
-        """:meth:`encode` for a training step; an encoder that has penalties or facts leaves them in ``notes``."""
+    def encode_with_aux(self, inputs: Tensor, batch: PackedBatch, aux: AuxiliaryLosses) -> Tensor:
+        """:meth:`encode` for a training step; an encoder that has penalties or facts leaves them in ``aux``."""
         return self.encode(inputs, batch)
 
     # -- training ------------------------------------------------------------------------------------------------
@@ -126,8 +126,8 @@ class SequentialRanker(nn.Module, Recommender):
         inputs = table.index_select(0, batch.items)
         if self.training and self.config.token_dropout:
             inputs = inputs * (torch.rand(len(inputs), 1, device=inputs.device) >= self.config.token_dropout)
-        notes = AuxiliaryLosses()
-        return notes.attach(self.scores_of(self.encode_with_aux(inputs, batch, notes), table, batch))
+        aux = AuxiliaryLosses()
+        return aux.attach(self.scores_of(self.encode_with_aux(inputs, batch, aux), table, batch))
 
     @property
     def fixed_items(self) -> bool:
