@@ -72,7 +72,7 @@ def serve_random(items: int, port: int, threads: int, index: str, sources: int =
 
 def random_neighbours(items: int, sources: int, keep: int = 100, lags: int = 5) -> Any:
     """Lists of ``keep`` neighbours for each item by each source, and weights for the newest items."""
-    from palate.features.neighbours import NeighbourList
+    from palate.features.neighbour_store import NeighbourList
     from palate.rankers.neighbours import NeighbourScores
 
     rng = np.random.default_rng(0)

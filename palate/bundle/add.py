@@ -34,7 +34,8 @@ from palate.errors import PalateError
 from palate.features.encode import encode
 from palate.features.encoders import Encoder
 from palate.features.fields import FIELDS
-from palate.features.neighbours import CO_OCCURRENCE, NeighbourList
+from palate.features.neighbour_store import NeighbourList
+from palate.features.neighbours import CO_OCCURRENCE
 from palate.rankers.content_knn import ContentKNN
 from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender

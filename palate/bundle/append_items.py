@@ -10,7 +10,8 @@ from torch import Tensor
 from palate.bundle.neighbours import lists_of
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
-from palate.features.neighbours import CO_OCCURRENCE, NeighbourList
+from palate.features.neighbour_store import NeighbourList
+from palate.features.neighbours import CO_OCCURRENCE
 from palate.rankers.append import check_appendable, composed
 from palate.rankers.blend import Blend
 from palate.rankers.content_knn import ContentKNN

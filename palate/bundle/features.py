@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from palate.errors import PalateError
 from palate.features.encoders import Encoder, EncoderOptions, make_encoder
 from palate.features.fields import FIELDS, FieldStore
-from palate.features.lexical import LexicalStore, is_lexical
+from palate.features.lexical_store import LexicalStore, is_lexical
 from palate.features.store import FeatureStore
 from palate.runs.run import Run
 from palate.storage.files import read_json

@@ -30,16 +30,10 @@ from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
 from palate.features.content import texts_of
 from palate.features.cosines import Vectors, new_neighbours
-from palate.features.lexical import (
-    LAYOUT,
-    LexicalOptions,
-    LexicalStore,
-    csr_arrays,
-    csr_of,
-    is_vocabulary,
-    lexical_fingerprint,
-)
-from palate.features.neighbours import CO_OCCURRENCE, NeighbourList
+from palate.features.lexical import lexical_fingerprint
+from palate.features.lexical_store import LAYOUT, LexicalOptions, LexicalStore, csr_arrays, csr_of, is_vocabulary
+from palate.features.neighbour_store import NeighbourList
+from palate.features.neighbours import CO_OCCURRENCE
 from palate.rankers.content_knn import ContentKNN
 from palate.rankers.neighbours import FILE
 from palate.rankers.registry import load_recommender

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from palate.errors import PalateError
-from palate.features.neighbours import NeighbourList
+from palate.features.neighbour_store import NeighbourList
 from palate.rankers.blend import Blend
 from palate.rankers.content_knn import ContentKNN
 from palate.rankers.item_knn import ItemKNN

@@ -18,7 +18,7 @@ from palate.bundle.load import Bundle
 from palate.bundle.manifest import sha256
 from palate.cascade.cascade import Cascade
 from palate.errors import PalateError, suggest
-from palate.features.neighbours import NeighbourList
+from palate.features.neighbour_store import NeighbourList
 from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender
 from palate.serve import schema
