@@ -13,7 +13,8 @@ from palate.demo.picture_questions import ask_about_pictures
 from palate.demo.pictures import SHOWN_USERS
 from palate.demo.preferences import STORE, drop_outdated_preferences, show_preferences
 from palate.demo.runner import Command, Demo, Function, Note, Stage, row_of
-from palate.storage.files import atomic_folder, read_json
+from palate.evaluation.saved import load_table
+from palate.storage.files import atomic_folder
 
 FULL, BLIND = "mllm (history + picture)", "mllm, history-blind"
 MADE = {
@@ -136,8 +137,8 @@ def cut_model(demo: Demo) -> None:
 
 def show_use_of_history(demo: Demo) -> None:
     """Print one sentence on the model with the history against the one without, whichever way it went."""
-    table = read_json(demo.out / "mllm" / "evaluation" / "table.json")
-    rows = {row["label"]: row for row in table["models"]}
+    table = load_table(demo.out / "mllm" / "evaluation")
+    rows = {row["label"]: row for row in table.facts["models"]}
     demo.facts["sampled"] = {
         label: {name: one["mean"] for name, one in row["metrics"].items()} for label, row in rows.items()
     }

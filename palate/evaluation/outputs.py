@@ -13,8 +13,9 @@ from palate.evaluation.candidates import Candidates
 from palate.evaluation.chart import draw
 from palate.evaluation.compare import Comparison, Group
 from palate.evaluation.result import Result
+from palate.evaluation.saved import load_table
 from palate.evaluation.tables import to_json, to_markdown
-from palate.storage.files import atomic_folder, read_json, write_json, write_text
+from palate.storage.files import atomic_folder, write_json, write_text
 from palate.storage.tables import read_parquet
 
 
@@ -59,26 +60,25 @@ def load_groups(folder: Path | str) -> list[Group]:
     Figures of the whole set, such as coverage, are those of the row's mean over its seeds.
     """
     folder = Path(folder)
-    table = read_json(folder / "table.json")
+    table = load_table(folder)
     frame = read_parquet(folder / "per-user.parquet")
     path = folder / "candidates.npz"
     candidates = Candidates.load(path) if path.exists() else None
     rows = ("models", "slices", "runs", "notes", "base", "primary", "costs", "bootstrap_seed", "family")
-    shared = {name: value for name, value in table.items() if name not in rows}
+    shared = {name: value for name, value in table.facts.items() if name not in rows}
     groups = []
-    for row in table["models"]:
-        label, costs = row["label"], table.get("costs", {})
-        totals = {name: one["mean"] for name, one in row["metrics"].items() if "low" not in one}
+    for row in table.models:
+        totals = {name: one.mean for name, one in row.metrics.items() if one.total and one.mean is not None}
         results = [
             Result(
-                frame.filter(model=label, seed=seed).drop("model", "seed"),
+                frame.filter(model=row.label, seed=seed).drop("model", "seed"),
                 totals,
-                {**shared, "run": run, "cost": costs.get(label)},
+                {**shared, "run": run, "cost": table.costs.get(row.label)},
                 candidates,
             )
-            for seed, run in zip(row["seeds"], table["runs"][label], strict=True)
+            for seed, run in zip(row.seeds, table.facts["runs"][row.label], strict=True)
         ]
-        groups.append(Group(label, tuple(results), tuple(row["seeds"])))
+        groups.append(Group(row.label, tuple(results), tuple(row.seeds)))
     return groups
 
 
