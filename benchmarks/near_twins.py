@@ -1,5 +1,5 @@
-"""Are near twins of what was taken false negatives? Of the items in a run's pools, how many does the same user take
-later in training: among near twins of the chosen item, and among the others. Nothing is trained.
+"""How often near twins are false negatives: the share of the items in a run's pools that the same user takes later in
+training, among near twins of the chosen item and among the others. Nothing is trained.
 
     python benchmarks/near_twins.py RUN [--dataset DATASET] [--twins lexical=0.5 --twins image=0.3] [--pool-k 10]
 """

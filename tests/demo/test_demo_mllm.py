@@ -154,7 +154,7 @@ def test_a_preference_that_cannot_be_had_is_said(
     [
         (0.01, 0.1, "uses the history"),
         (-0.1, 0.1, "show no use"),
-        (-0.1, -0.01, "fine-tuned model is worse"),
+        (-0.1, -0.01, "With the history the fine-tuned model is worse"),
     ],
 )
 def test_the_verdict_is_that_of_the_interval(low: float, high: float, words: str) -> None:

@@ -106,21 +106,44 @@ def test_the_index_leads_to_every_page() -> None:
         assert page.name == "index.md" or f"({page.name})" in index, f"docs/index.md does not lead to {page.name}"
 
 
-def test_marked_commands_of_the_readme_run(tmp_path: Path) -> None:
-    """The whole way of the README on its own toy data, in one shell, stopped by the first command that fails."""
-    blocks = [b for b in fenced(ROOT / "README.md", "sh") if b.startswith(MARK)]
-    assert len(blocks) >= 2, "the README has lost its tested commands"
+def marked(page: str) -> list[str]:
+    """The page's ``sh`` blocks that are executed, in order."""
+    return [block for block in fenced(ROOT / page, "sh") if block.startswith(MARK)]
+
+
+def run_in_one_shell(blocks: list[str], folder: Path) -> None:
+    """Stopped by the first command that fails."""
     script = "set -euo pipefail\npalate() { " + shlex.quote(sys.executable) + ' -m palate "$@"; }\n'
     script += "python() { " + shlex.quote(sys.executable) + ' "$@"; }\n' + "\n".join(blocks)
     done = subprocess.run(
         ["bash", "-c", script],
-        cwd=tmp_path,
+        cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_marked_commands_of_getting_started_run(tmp_path: Path) -> None:
+    """The whole way on the toy shop that the page's first block makes."""
+    blocks = marked("docs/getting-started.md")
+    assert len(blocks) >= 8, "docs/getting-started.md has lost its tested commands"
+    run_in_one_shell(blocks, tmp_path)
+
+
+def test_marked_commands_of_the_readme_run(tmp_path: Path) -> None:
+    """The README's commands on the same toy shop."""
+    toy_shop, *_ = marked("docs/getting-started.md")
+    blocks = marked("README.md")
+    assert blocks, "the README has lost its tested commands"
+    run_in_one_shell([toy_shop, *blocks], tmp_path)
+
+
+def test_no_marked_command_is_left_out() -> None:
+    run = {ROOT / "README.md", ROOT / "docs" / "getting-started.md"}
+    assert {page for page in PAGES if any(block.startswith(MARK) for block in fenced(page, "sh"))} == run
 
 
 def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
