@@ -75,14 +75,14 @@ def language_stages(plan: Language, seed: int, rows: Sequence[str]) -> list[Stag
                     makes="mllm/model",
                     removes="mllm",
                 ),
-                Function("questions about pictures of held-out items", partial(ask_about_pictures, dtype=dtype)),
+                Function("(Python) ask about pictures of held-out items", partial(ask_about_pictures, dtype=dtype)),
             ],
         ),
         Stage(
             "Write down what a few users prefer",
             [
                 Function(
-                    "removes preferences written in another way",
+                    "(Python) remove preferences written in another way",
                     partial(drop_outdated_preferences, options=written),
                 ),
                 Command(
@@ -90,13 +90,13 @@ def language_stages(plan: Language, seed: int, rows: Sequence[str]) -> list[Stag
                     f"--max-items {plan.max_items} --max-new-tokens {NEW_TOKENS} --fields {FIELDS} --dtype {dtype} "
                     f"--batch-size {SHOWN_USERS} --seed {seed}"
                 ),
-                Function("prints them, and writes preferences.md", show_preferences),
+                Function("(Python) print them, and write preferences.md", show_preferences),
             ],
         ),
         Stage(
             "Fine-tune it with the history, and without",
             [
-                Function("mllm/small: the first layers of mllm/model, for speed", cut_model),
+                Function("(Python) cut mllm/model to its first layers, for speed: mllm/small", cut_model),
                 Command(f"{fine_tune} --history-items {plan.history_items} --out $DEMO/mllm/runs/full"),
                 Command(f"{fine_tune} --blind --out $DEMO/mllm/runs/blind"),
             ],
@@ -110,7 +110,7 @@ def language_stages(plan: Language, seed: int, rows: Sequence[str]) -> list[Stag
                     "--out $DEMO/mllm/evaluation",
                     makes="mllm/evaluation",
                 ),
-                Function("says whether the history helped", show_use_of_history),
+                Function("(Python) say whether the history helped", show_use_of_history),
             ],
         ),
     ]
