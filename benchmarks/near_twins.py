@@ -16,7 +16,7 @@ from palate.alignment.pairs import PairDrawer, sample_pairs
 from palate.alignment.plan import plan_alignment
 from palate.alignment.prefixes import Prefixes
 from palate.alignment.twins import Twins, make_twins
-from palate.objectives.pools import NegativesConfig
+from palate.negatives.config import NegativesConfig
 
 TWINS = ["lexical=0.3", "lexical=0.5", "text=0.3", "image=0.3", "co-occurrence=0.05"]
 
