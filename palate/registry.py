@@ -9,9 +9,11 @@ package it is an entry point of the group ``palate.<kind>``::
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from palate.errors import PalateError, suggest
@@ -22,14 +24,15 @@ class Registry:
 
     Args:
         kind: Plural noun; also the entry-point group's last word, e.g. ``"rankers"``.
-        builtin: Name -> ``"module:attribute"``.
+        builtin: Name -> ``"module:attribute"``, or the part itself where it is light.
 
     >>> Registry("metrics", {"pi": "math:pi"})["pi"]
     3.141592653589793
     """
 
-    def __init__(self, kind: str, builtin: Mapping[str, str]) -> None:
+    def __init__(self, kind: str, builtin: Mapping[str, Any]) -> None:
         self.kind = kind
+        self.noun = f"{kind[:-3]}y" if kind.endswith("ies") else kind[:-1]
         self._builtin = dict(builtin)
         self._local: dict[str, Any] = {}
 
@@ -38,11 +41,11 @@ class Registry:
         self._local[name] = part
 
     def _targets(self) -> dict[str, Any]:
-        plugins = {point.name: point for point in entry_points(group=f"palate.{self.kind}")}
+        plugins = _plugins(f"palate.{self.kind}", tuple(sys.path))
         clash = sorted(set(plugins) & set(self._builtin))
         if clash:
             raise PalateError(
-                f"the plug-in {plugins[clash[0]].value!r} takes the name of the built-in {self.kind[:-1]} {clash[0]!r}",
+                f"the plug-in {plugins[clash[0]].value!r} takes the name of the built-in {self.noun} {clash[0]!r}",
                 "Rename its entry point.",
             )
         return {**self._builtin, **plugins, **self._local}
@@ -56,9 +59,15 @@ class Registry:
     def __getitem__(self, name: str) -> Any:
         targets = self._targets()
         if name not in targets:
-            raise PalateError(f"there is no {self.kind[:-1]} named '{name}'", suggest(name, targets))
+            raise PalateError(f"there is no {self.noun} named '{name}'", suggest(name, targets))
         target = targets[name]
         if isinstance(target, str):
             module, _, attribute = target.partition(":")
             return getattr(import_module(module), attribute)
         return target.load() if hasattr(target, "load") and hasattr(target, "group") else target
+
+
+@lru_cache
+def _plugins(group: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """Entry points by name; looking through all installed packages takes milliseconds, so once for each search path."""
+    return {point.name: point for point in entry_points(group=group)}

@@ -55,8 +55,7 @@ def _ask(data: Dataset, folder: Path, ids: list[str], dtype: str) -> list[dict[s
     from palate.mllm.backends.local import LocalBackend
     from palate.mllm.lm.loading import open_model
     from palate.mllm.prompts.chat import Chat, Picture
-    from palate.mllm.warmup.captions import QUESTION
-    from palate.mllm.warmup.colours import colours
+    from palate.mllm.warmup.captions import QUESTION, colours
 
     index = data.catalogue.index
     said: dict[str, str] = {}

@@ -101,9 +101,10 @@ def tell(written: Mapping[str, Sequence[DemoPreference]], path: Path, console: C
 
 
 def _backend(model: str, dtype: str, batch_size: int) -> Backend:
-    from palate.mllm.backends.open import EMBEDDED, open_backend
+    from palate.mllm.backends import open_backend
+    from palate.mllm.lm.embedded import EMBEDDED_MODELS
 
-    kind = "embedded" if model in EMBEDDED else "local"
+    kind = "embedded" if model in EMBEDDED_MODELS else "local"
     return open_backend(kind, model, dtype=dtype, batch_size=batch_size)
 
 

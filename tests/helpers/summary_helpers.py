@@ -69,11 +69,11 @@ class Echo(Backend):
         return [request.chat.text for request in self.asked]
 
 
-def chains_for(
+def steps_for(
     data: Dataset, backend: Backend, templates: Templates | None = None, items: Items | None = None, **options: Any
 ) -> SummarySteps:
-    writer = SummaryPrompts(items or Items.of(data.catalogue), templates or Templates.load())
-    return SummarySteps(writer, UserOptions(**options), backend.identity)
+    prompts = SummaryPrompts(items or Items.of(data.catalogue), templates or Templates.load())
+    return SummarySteps(prompts, UserOptions(**options), backend.identity)
 
 
 def lines(folder: Path) -> list[str]:

@@ -59,7 +59,7 @@ class Backend(ABC):
         origin: what opens it again (:class:`.LocalModelSpec`); None where a file cannot do that.
     """
 
-    origin: dict[str, Any] | None = None
+    spec: dict[str, Any] | None = None
 
     @property
     @abstractmethod

@@ -70,7 +70,7 @@ def end_tokens(model: ChatModel) -> list[int]:
     for source in (getattr(model.core, "generation_config", None), model.tokenizer):
         ids = getattr(source, "eos_token_id", None)
         found += [] if ids is None else [int(ids)] if isinstance(ids, int) else [int(one) for one in ids]
-    turn = model.dialect.end_of_turn
+    turn = model.chat_template.end_of_turn
     return list(dict.fromkeys([*found, *([] if turn is None else [turn])]))
 
 

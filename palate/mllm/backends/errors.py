@@ -45,7 +45,7 @@ class BackendError(Exception):
     wait: float | None = None
 
 
-def trouble_of(status: int, body: str, headers: Mapping[str, str], model: str, works: bool = False) -> BackendError:
+def status_error(status: int, body: str, headers: Mapping[str, str], model: str, works: bool = False) -> BackendError:
     """The trouble that an HTTP answer other than 200 stands for.
 
     Args:

@@ -16,7 +16,7 @@ from palate.errors import PalateError
 from palate.mllm.backends.base import Backend, Check, Done, ModelRequest, Reply
 from palate.mllm.backends.decoding import NoRepeatNgram, Sampling, end_tokens, generator, plain_defaults
 from palate.mllm.lm.chat_model import ChatModel, Encoded
-from palate.mllm.lm.reasoning import Thoughts, cut_off
+from palate.mllm.lm.reasoning import Thoughts, thought_cut_off
 from palate.mllm.prompts.chat import Chat
 from palate.storage.files import digest
 
@@ -79,7 +79,7 @@ class LocalBackend(Backend):
         model.render(Chat(("Hello.",)))  # no chat template: said now, not a thousand times later
         self._ends = end_tokens(model)
         self.thinking = thinking
-        self._thoughts = Thoughts(model.tokenizer, opened=thinking and model.dialect.opens_thought)
+        self._thoughts = Thoughts(model.tokenizer, opened=thinking and model.chat_template.opens_thought)
         self._adapter = _adapter_fingerprint(model)
         self._answered = 0
         self._told = False  # that thoughts are cut off
@@ -99,9 +99,9 @@ class LocalBackend(Backend):
             ),
             "longest": self.model.longest,
             "seed": self.seed if self.temperature else None,
-            "chat_template_kwargs": self.model.dialect.kwargs or None,
+            "chat_template_kwargs": self.model.chat_template.kwargs or None,
             # Where the template would move pictures to the front, prompts were others before they were kept in place.
-            "pictures": "in place" if self.model.dialect.placeholder else None,
+            "pictures": "in place" if self.model.chat_template.placeholder else None,
         }
         return {
             "temperature": self.temperature,
@@ -226,8 +226,8 @@ class LocalBackend(Backend):
             answer = self._thoughts.answer(said)
             if answer is None and not self._told:
                 self._told = True
-                warnings.warn(f"'{self.model.name}': {cut_off()}", stacklevel=4)
-            texts.append(cut_off() if answer is None else answer)
+                warnings.warn(f"'{self.model.name}': {thought_cut_off()}", stacklevel=4)
+            texts.append(thought_cut_off() if answer is None else answer)
         return texts
 
     def _rules(self, batch: Sequence[_Job], prompt: int) -> list[Any]:

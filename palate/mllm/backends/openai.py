@@ -14,10 +14,10 @@ from typing import Any
 from palate.errors import PalateError
 from palate.mllm.backends.base import Backend, Check, Done, ModelRequest, Reply
 from palate.mllm.backends.decoding import generator
-from palate.mllm.backends.errors import BackendError, Backoff, server_message, trouble_of
+from palate.mllm.backends.errors import BackendError, Backoff, server_message, status_error
 from palate.mllm.backends.served import ServedModel
 from palate.mllm.backends.wire import WireReply, checked_url, messages, parse
-from palate.mllm.lm.reasoning import cut_off, spoken
+from palate.mllm.lm.reasoning import answer_text, thought_cut_off
 
 # This many requests in a row for which the server could not be reached in any attempt: it is not there.
 _GONE_AFTER = 20
@@ -172,7 +172,7 @@ class OpenAIBackend(Backend):
                 if await self._served.is_thought(again, request, answer):
                     # Not once more: the same question would be thought about as long.
                     seconds = round(time.perf_counter() - began, 4)
-                    return Reply(request.key, None, str(cut_off()), read, written, attempt, seconds)
+                    return Reply(request.key, None, str(thought_cut_off()), read, written, attempt, seconds)
                 text, error = _judged(answer, check)
                 if error is None:
                     break
@@ -231,7 +231,7 @@ class OpenAIBackend(Backend):
             if error.status_code == 400 and self._limit == "max_tokens" and "max_completion_tokens" in body:
                 self._limit = "max_completion_tokens"
                 return await self._ask(client, request, shown, attempt)
-            raise trouble_of(error.status_code, body, error.response.headers, self.model, self._works) from None
+            raise status_error(error.status_code, body, error.response.headers, self.model, self._works) from None
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
             told = server_message(str(cause) or type(cause).__name__, 100)
@@ -242,7 +242,7 @@ class OpenAIBackend(Backend):
 
 def _judged(answer: WireReply, check: Check | None) -> tuple[str | None, str | None]:
     """The text, or what is wrong with it."""
-    text = spoken(answer.text)
+    text = answer_text(answer.text)
     if not text:
         told = f"the model refused ({server_message(answer.refusal, 100)})" if answer.refusal else "an empty answer"
         return None, told

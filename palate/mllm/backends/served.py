@@ -10,7 +10,7 @@ from typing import Any
 from palate.mllm.backends.base import ModelRequest
 from palate.mllm.backends.errors import BackendError
 from palate.mllm.backends.wire import WireReply, messages, without_pictures
-from palate.mllm.lm.reasoning import cut_off, spoken
+from palate.mllm.lm.reasoning import answer_text, thought_cut_off
 from palate.mllm.prompts.chat import Chat
 
 # A picture costs a model at least this many tokens; a mention of one ("[image]") does not.
@@ -54,7 +54,7 @@ class ServedModel:
         Raises:
             Trouble: the question that would tell was not answered.
         """
-        said = spoken(answer.text)
+        said = answer_text(answer.text)
         marked = said != answer.text.strip()
         if marked or answer.thought:
             self.thinks = True
@@ -71,7 +71,7 @@ class ServedModel:
             cut = False
         if cut and not self._warned:
             self._warned = True
-            warnings.warn(f"'{self.name}': {cut_off()}", stacklevel=2)
+            warnings.warn(f"'{self.name}': {thought_cut_off()}", stacklevel=2)
         return cut
 
     async def check_pictures(self, ask: Ask, request: ModelRequest, shown: Shown, answer: WireReply) -> None:
@@ -103,5 +103,5 @@ class ServedModel:
         """Whether it writes at length where one word answers."""
         easy = ModelRequest(request.key, Chat((_EASY,)), _EASY_TOKENS)
         answer = await ask(easy, messages(easy.chat, None))
-        marked = spoken(answer.text) != answer.text.strip()
+        marked = answer_text(answer.text) != answer.text.strip()
         return marked or answer.thought or (answer.cut and len(answer.text) > _EASY_LENGTH)

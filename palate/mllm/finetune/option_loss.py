@@ -22,9 +22,8 @@ from torch.nn.functional import cross_entropy
 from palate.errors import PalateError
 from palate.mllm.finetune.examples import Examples
 from palate.mllm.finetune.token_loss import token_loss_trainer
-from palate.mllm.lm.chat_model import ChatModel
-from palate.mllm.lm.failures import brief, in_one_sentence
-from palate.mllm.scoring.agreement import apart
+from palate.mllm.lm.chat_model import ChatModel, one_line
+from palate.mllm.scoring.agreement import disagreement
 from palate.mllm.scoring.head import option_logits
 from palate.mllm.scoring.image_cache import ImageFeatureCache
 from palate.mllm.scoring.packed import pack, takes_masks, unpacked
@@ -102,13 +101,13 @@ def can_pack(model: ChatModel, examples: Examples) -> bool:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # masks and positions of families that are not laid out for it raise what they like
-            why = f" ({brief(error)})"
+            why = f" ({one_line(error)})"
         else:
             if all(found <= allowed for found, allowed in compared):
                 return True
             why = f" ({max(found for found, _ in compared):.3g})"
     for case in cases:
-        with in_one_sentence(model):
+        with model.explained_errors():
             found, allowed = _apart(model, examples, case, packed=False)
         if not found <= allowed:  # nor if it is no number
             raise PalateError(
@@ -149,7 +148,7 @@ def _apart(model: ChatModel, examples: Examples, case: int, *, packed: bool) -> 
     model.model.eval()
     try:
         with torch.inference_mode():
-            return apart(model, plain=lambda: naive(32), short=found, again=lambda: naive(1))
+            return disagreement(model, plain=lambda: naive(32), short=found, again=lambda: naive(1))
     finally:
         model.model.train(training)
 
@@ -169,14 +168,14 @@ def option_loss_trainer() -> type[Any]:
             """``remember``: the features of pictures stay what they are; look at each only once."""
             super().__init__(*args, **kwargs)
             self.chat_model, self.tokens, self.remember = chat_model, tokens, remember
-            self.eyes: ImageFeatureCache | None = None
+            self.image_features: ImageFeatureCache | None = None
 
         def answers_to(self, model: Any, batch: Mapping[str, Any]) -> Tensor:
             """Logits of the allowed answers: float32 ``[B, prompts, answers]``."""
             inputs = arguments(batch, self.args.device)
             if self.remember:
-                self.eyes = self.eyes or ImageFeatureCache(self.chat_model)
-                inputs = self.eyes.look(inputs)
+                self.image_features = self.image_features or ImageFeatureCache(self.chat_model)
+                inputs = self.image_features.encode_images(inputs)
             return logits_of(model, self.chat_model, inputs, batch["ends"], self.tokens)
 
         def compute_loss(

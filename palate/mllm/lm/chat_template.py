@@ -11,7 +11,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from palate.errors import PalateError
-from palate.mllm.lm.reasoning import MARKS, open_thought
+from palate.mllm.lm.families import thought_marks
+from palate.mllm.lm.reasoning import open_thought
 from palate.mllm.prompts.chat import Chat
 from palate.mllm.prompts.sanitise import for_model
 
@@ -26,7 +27,7 @@ _THINKING = "enable_thinking"
 _PROBES = ("Palate one", "Palate two", "Palate three")
 
 
-class Dialect:
+class ChatTemplate:
     """Writes chats in a model's template.
 
     Args:
@@ -44,7 +45,7 @@ class Dialect:
     ) -> None:
         self.name, self.processor, self.special = name, processor, special
         self.tokenizer = getattr(processor, "tokenizer", processor)
-        self.sees = processor is not self.tokenizer
+        self.takes_pictures = processor is not self.tokenizer
         self.kwargs = dict(kwargs or {})
         self._template = _template(processor)
         for key in self.kwargs:
@@ -64,7 +65,7 @@ class Dialect:
         Raises:
             PalateError: pictures for a model without eyes, no chat template, or one that fails.
         """
-        if chat.pictures and not self.sees:
+        if chat.pictures and not self.takes_pictures:
             raise PalateError(f"the model '{self.name}' takes no pictures", "Leave them out, or choose one that sees.")
         return self._render(chat, thinking) + ("" if thinking else self._lead)
 
@@ -91,7 +92,7 @@ class Dialect:
     def placeholder(self) -> str | None:
         """What stands for a picture within text, for templates that move pictures away from where the chat has them;
         None where the template leaves them in their places, or where Palate has no way to."""
-        if not self.sees:
+        if not self.takes_pictures:
             return None
         one, two, three = _PROBES
         picture, words = {"type": "image"}, [{"type": "text", "text": text} for text in _PROBES]
@@ -113,7 +114,7 @@ class Dialect:
 
     def _render(self, chat: Chat, thinking: bool) -> str:
         text = None if chat.system is None else for_model(chat.system, self.special)
-        if self.sees:
+        if self.takes_pictures:
             content: Any = self._parts(chat)
             system: Any = [{"type": "text", "text": text}]
         else:
@@ -146,7 +147,7 @@ class Dialect:
         prompt = self._tried([("user", question)], add_generation_prompt=True)
         said = self._tried([("user", question), ("assistant", answer)])
         lead = said[len(prompt) :].partition(answer)[0] if said.startswith(prompt) and answer in said else ""
-        if any(mark in lead for pair in MARKS for mark in pair):
+        if any(mark in lead for pair in thought_marks() for mark in pair):
             return lead
         thought = open_thought(prompt)
         return "" if thought is None else f"{'' if prompt.endswith(thought[0]) else chr(10)}{thought[1]}\n\n"
@@ -156,7 +157,7 @@ class Dialect:
         messages = [
             {
                 "role": role,
-                "content": [{"type": "text", "text": said}] if self.sees and isinstance(said, str) else said,
+                "content": [{"type": "text", "text": said}] if self.takes_pictures and isinstance(said, str) else said,
             }
             for role, said in turns
         ]

@@ -22,7 +22,7 @@ from palate.features.embedded import EMBEDDED, package_folder
 from palate.features.hub import fetch, quiet
 from palate.storage.files import atomic_folder, digest
 
-NAMES = ("embedded", "embedded-small")
+EMBEDDED_MODELS = ("embedded", "embedded-small")
 SMALL_LAYERS = 10
 # States in the middle of the model are far larger than at its end, and its answers would be madly sure: on plots of
 # films the cut model loses 22.3 nats a token as it is, 7.9 with the last norm scaled by this (the whole model: 5.1).

@@ -75,7 +75,7 @@ def open_model(
         _check_adapter(one)
     where = where_is(name, revision=revision, trust_remote_code=trust_remote_code)
     config = _fetch(name, "configuration", lambda: import_module("transformers").AutoConfig.from_pretrained(**where))
-    auto, sees = _auto_class(name, config)
+    auto, takes_pictures = _auto_class(name, config)
     model = _load(name, auto, where, precision, quantised, place)
     for one in merged:
         model = merge_adapter(_adapted(name, model, one, place), str(one))
@@ -83,9 +83,9 @@ def open_model(
         model = _adapted(name, model, adapter, place)
     tokenizer = import_module("transformers").AutoTokenizer
     speaks: Callable[[], Any] = (
-        (lambda: open_processor(where, config)) if sees else (lambda: tokenizer.from_pretrained(**where))
+        (lambda: open_processor(where, config)) if takes_pictures else (lambda: tokenizer.from_pretrained(**where))
     )
-    processor = _fetch(name, "processor" if sees else "tokenizer", speaks)
+    processor = _fetch(name, "processor" if takes_pictures else "tokenizer", speaks)
     fingerprint = weights_fingerprint(where)
     if chat_template_kwargs:
         fingerprint = digest(fingerprint, json.dumps(chat_template_kwargs, sort_keys=True))
@@ -94,7 +94,7 @@ def open_model(
         model.eval(),
         processor,
         fingerprint=fingerprint,
-        longest=longest if sees else None,
+        longest=longest if takes_pictures else None,
         chat_template_kwargs=chat_template_kwargs,
     )
 
@@ -125,11 +125,11 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype | str:
 
 def _embedded(name: str) -> Path | None:
     """The folder of an embedded model, made if need be; None for other names."""
-    from palate.mllm.lm.embedded import NAMES, embedded_folder
+    from palate.mllm.lm.embedded import EMBEDDED_MODELS, embedded_folder
     from palate.mllm.lm.vision import register
 
     register()  # folders made from the embedded models hold its vision tower as well
-    return embedded_folder(name) if name in NAMES else None
+    return embedded_folder(name) if name in EMBEDDED_MODELS else None
 
 
 def _auto_class(name: str, config: Any) -> tuple[Any, bool]:
@@ -137,12 +137,12 @@ def _auto_class(name: str, config: Any) -> tuple[Any, bool]:
     transformers: Any = import_module("transformers")
     known: Any = import_module("transformers.models.auto.modeling_auto")
     own = getattr(config, "auto_map", None) or {}
-    for auto, mapping, sees in (
+    for auto, mapping, takes_pictures in (
         ("AutoModelForImageTextToText", known.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, True),
         ("AutoModelForCausalLM", known.MODEL_FOR_CAUSAL_LM_MAPPING, False),
     ):
         if type(config) in mapping or auto in own:
-            return getattr(transformers, auto), sees
+            return getattr(transformers, auto), takes_pictures
     raise PalateError(
         f"'{name}' is a {config.model_type}, not a language model that chats",
         "Choose an image-text-to-text model or a text-generation model.",

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from palate.mllm.lm.families import family_of
+
 
 def open_processor(where: dict[str, Any], config: Any) -> Any:
     """The processor of a model that sees.
@@ -36,8 +38,9 @@ def open_processor(where: dict[str, Any], config: Any) -> Any:
         raise ImportError(f"it needs a {strange[0]} and a video processor: `pip install torchvision` may help")
     settings, _ = kind.get_processor_dict(**where)
     module: Any = import_module(kind.__module__)
-    if getattr(module, "num2words", True) is None:  # SmolVLM spells the length of videos with it, and wants it at once
-        module.num2words = str
+    for package in family_of(config.model_type).video_packages:
+        if getattr(module, package, True) is None:  # imported where it is installed, and needed for videos alone
+            setattr(module, package, str)
     made = _without_videos(kind).from_args_and_dict([parts[name]() for name in kind.get_attributes()], settings)
     made.chat_template = made.chat_template or made.tokenizer.chat_template
     return made

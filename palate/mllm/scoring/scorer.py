@@ -18,10 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from palate.mllm.lm.chat_model import ChatModel, Encoded, padded
-from palate.mllm.lm.failures import brief, in_one_sentence
+from palate.mllm.lm.chat_model import ChatModel, Encoded, one_line, padded
 from palate.mllm.prompts.chat import Chat
-from palate.mllm.scoring.agreement import apart
+from palate.mllm.scoring.agreement import disagreement
 from palate.mllm.scoring.head import option_logits
 from palate.mllm.scoring.image_cache import ImageFeatureCache
 from palate.mllm.scoring.prefix import Shared, places_of, share
@@ -44,7 +43,7 @@ class Scorer:
 
     def __init__(self, model: ChatModel, *, rows: int = 32, reuse: bool = True, remember: bool = False) -> None:
         self.model, self.rows, self.reuse = model, rows, reuse
-        self.eyes = ImageFeatureCache(model) if remember else None
+        self.image_features = ImageFeatureCache(model) if remember else None
         self.prompts = self.tokens = 0
         self.seconds = 0.0
         self._checked: dict[bool, int] = {}
@@ -63,7 +62,7 @@ class Scorer:
         was_training = self.model.model.training
         self.model.model.eval()
         try:
-            with torch.inference_mode(), in_one_sentence(self.model):
+            with torch.inference_mode(), self.model.explained_errors():
                 shared = share(self.model, chats)
                 self.model.check_length(max(map(len, shared.wholes)))
                 found = self._logits(shared, tokens)
@@ -93,7 +92,7 @@ class Scorer:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # caches and positions of families that are not laid out for it raise what they like
-            return self._fall_back(shared, tokens, f"fails ({brief(error)})")
+            return self._fall_back(shared, tokens, f"fails ({one_line(error)})")
         return found
 
     def _fall_back(self, shared: Shared, tokens: Tensor, what: str) -> Tensor:
@@ -112,9 +111,9 @@ class Scorer:
         rows = sorted({lengths.index(min(lengths)), lengths.index(max(lengths))})
         wholes = [shared.wholes[row] for row in rows]
         if self.model.core.dtype == torch.float32 and self.model.device.type == "cpu":
-            return apart(self.model, lambda: self._naive(wholes, tokens), lambda: found[rows])
+            return disagreement(self.model, lambda: self._naive(wholes, tokens), lambda: found[rows])
         with self._forgetful():  # features of pictures in fp32 are for the comparison alone
-            return apart(
+            return disagreement(
                 self.model,
                 plain=lambda: self._naive(wholes, tokens),
                 short=lambda: self._reusing(shared, tokens)[rows],
@@ -124,11 +123,11 @@ class Scorer:
     @contextmanager
     def _forgetful(self) -> Iterator[None]:
         """Without remembering pictures."""
-        eyes, self.eyes = self.eyes, None
+        image_features, self.image_features = self.image_features, None
         try:
             yield
         finally:
-            self.eyes = eyes
+            self.image_features = image_features
 
     def _naive(self, rows: Sequence[Encoded], tokens: Tensor) -> Tensor:
         """Every prompt as a whole, in batches of similar length."""
@@ -174,8 +173,8 @@ class Scorer:
         for key, value in there.items():
             if value.is_floating_point():
                 there[key] = value.to(core.dtype)
-        if self.eyes is not None:
-            there = self.eyes.look(there)
+        if self.image_features is not None:
+            there = self.image_features.encode_images(there)
         more = {key: value.to(core.device) if isinstance(value, Tensor) else value for key, value in more.items()}
         ends = torch.tensor(lengths)[:, None] - 1
         logits, made = option_logits(self.model, {**there, "use_cache": False, **more}, ends, tokens)

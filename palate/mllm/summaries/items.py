@@ -87,7 +87,7 @@ class ItemWork:
 
     def __init__(self, items: Items, templates: Templates, options: ItemOptions, identity: dict[str, Any]) -> None:
         self.items, self.templates, self.options, self.identity = items, templates, options, identity
-        self.writer = SummaryPrompts(items, templates, pictures=options.source != "text")
+        self.prompts = SummaryPrompts(items, templates, pictures=options.source != "text")
         self.skipped: Counter[str] = Counter()
         self.refused: list[Missing] = []
         # Items of one content share a step, and so a request.
@@ -115,14 +115,14 @@ class ItemWork:
         if picture is None and self.options.source == "picture":
             self.skipped["whose picture cannot be shown" if name in self.items.refused else "without a picture"] += 1
             return
-        content = self.writer.item(item).fingerprint
+        content = self.prompts.item(item).fingerprint
         template = self.templates.fingerprint("item-text" if picture is None else "item")
         key = digest("item", as_text(self.identity), str(self.options.max_new_tokens), template, content)
         self.steps.setdefault(key, SummaryStep(key, None, (item,)))
         self.of_step.setdefault(key, []).append(item)
 
     def _ask(self, step: SummaryStep, so_far: str | None) -> Chat:
-        return self.writer.item(step.items[0])
+        return self.prompts.item(step.items[0])
 
     def estimate(self, texts: Mapping[str, str]) -> CostEstimate:
         """What is to be done beyond ``texts`` (by key)."""

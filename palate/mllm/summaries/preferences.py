@@ -12,7 +12,7 @@ from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
 from palate.mllm.backends.base import Backend, Reply
 from palate.mllm.backends.local_spec import LocalModelSpec
-from palate.mllm.lm.embedded import NAMES
+from palate.mllm.lm.embedded import EMBEDDED_MODELS
 from palate.mllm.prompts.items import Items
 from palate.mllm.prompts.summary_prompts import SummaryPrompts
 from palate.mllm.prompts.templates import Templates
@@ -68,14 +68,14 @@ class Preferences:
         made: dict[str, Any],
         rows: Mapping[str, Row],
         store: Path | None,
-        origin: Any = None,
+        spec: Any = None,
     ) -> None:
         if made.get("kind") != "users" or not isinstance(made.get("backend"), dict):
             raise PalateError("these summaries are not of users", "Give a folder of summaries/users.")
         known = {name: made[name] for name in UserOptions.model_fields if name in made}
         self.options = UserOptions.parse(known, where=FACTS)
         self.items, self.templates, self.made, self.store = items, templates, made, store
-        self.origin = None if origin is None else LocalModelSpec.parse(origin, where=f"{FACTS} [origin]")
+        self.spec = None if spec is None else LocalModelSpec.parse(spec, where=f"{FACTS} [origin]")
         self.rows: dict[str, Row] = {}
         self._texts: dict[str, str] = {}
         self._know(rows)
@@ -87,7 +87,7 @@ class Preferences:
                     f"the preferences were written with another prompt '{name}'",
                     "Give the --prompts that they were written with, or write them again under another --name.",
                 )
-        self._chains = SummarySteps(SummaryPrompts(items, templates), self.options, made["backend"])
+        self._summary_steps = SummarySteps(SummaryPrompts(items, templates), self.options, made["backend"])
         self._asked: dict[str, SummaryStep] = {}
         self.most_written = 10_000
         self._written: dict[str, None] = {}  # by this process and into no store, the oldest first
@@ -150,7 +150,7 @@ class Preferences:
         Raises:
             PalateError: some are missing and may not be written, or could not be.
         """
-        chains = [self._chains.of(history) for history in histories]
+        chains = [self._summary_steps.of(history) for history in histories]
         steps = missing_steps(chains, self._texts)
         if steps:
             self.look_up()
@@ -176,7 +176,7 @@ class Preferences:
     def stored(self, history: Sequence[int]) -> list[tuple[tuple[int, ...], str | None]]:
         """The steps to the preference of a history, as far as they are written: the items that each one read, and its
         text, or None. Nothing is asked of a model."""
-        return [(step.items, self._texts.get(step.key)) for step in self._chains.of(history)]
+        return [(step.items, self._texts.get(step.key)) for step in self._summary_steps.of(history)]
 
     def look_up(self) -> None:
         """Take in what the store has gained since, if there is one still."""
@@ -192,8 +192,8 @@ class Preferences:
         facts: dict[str, Any] = {"format": FORMAT, "made": self.made, "summaries": len(kept)}
         if self.store is not None:
             facts["store"] = str(self.store.resolve())
-        if self.origin is not None:
-            facts["origin"] = self.origin.model_dump()
+        if self.spec is not None:
+            facts["origin"] = self.spec.model_dump()
         write_json(Path(folder) / FACTS, facts)
 
     def _know(self, rows: Mapping[str, Row]) -> None:
@@ -223,14 +223,14 @@ class Preferences:
 
     def _writer(self) -> list[Any]:
         """The options that name who wrote."""
-        made, origin = self.made["backend"], self.origin
-        model = made["model"] if origin is None else origin.model
-        kind = "embedded" if made.get("backend") == "local" and model in NAMES else made.get("backend")
+        made, spec = self.made["backend"], self.spec
+        model = made["model"] if spec is None else spec.model
+        kind = "embedded" if made.get("backend") == "local" and model in EMBEDDED_MODELS else made.get("backend")
         words = ["--backend", kind, "--model", model]
         given = {
             "dtype": made.get("dtype"),
             "quantisation": made.get("quantisation"),
-            "revision": None if origin is None else origin.revision,
+            "revision": None if spec is None else spec.revision,
             "temperature": made.get("temperature") or None,
             "seed": made.get("seed"),
             "chat-template-kwargs": json.dumps(kwargs) if (kwargs := made.get("chat_template_kwargs")) else None,
@@ -270,7 +270,7 @@ class Preferences:
         outcome = write_steps(
             steps,
             self._texts,
-            self._chains.ask,
+            self._summary_steps.ask,
             keep,
             backend,
             max_new_tokens=self.options.max_new_tokens,

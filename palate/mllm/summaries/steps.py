@@ -89,14 +89,14 @@ class SummarySteps:
         identity: of the backend.
     """
 
-    def __init__(self, writer: SummaryPrompts, options: UserOptions, identity: dict[str, Any]) -> None:
-        self.writer, self.options, self.identity = writer, options, identity
+    def __init__(self, prompts: SummaryPrompts, options: UserOptions, identity: dict[str, Any]) -> None:
+        self.prompts, self.options, self.identity = prompts, options, identity
         self._keys: dict[tuple[str, tuple[int, ...]], str] = {}
 
     @cached_property
     def root(self) -> str:
         """Key before the first step: what all steps share."""
-        options, templates = self.options, self.writer.templates
+        options, templates = self.options, self.prompts.templates
         prints = [templates.fingerprint(name) for name in options.templates]
         numbers = f"{options.block if options.strategy == 'recurrent' else 0} {options.max_new_tokens}"
         return digest("preference", options.strategy, numbers, as_text(self.identity), *prints)
@@ -123,8 +123,8 @@ class SummarySteps:
             so_far: the text of the step before, where there is one.
         """
         if self.options.strategy == "direct":
-            return self.writer.direct(step.items)
-        return self.writer.first(step.items) if so_far is None else self.writer.next(step.items, so_far)
+            return self.prompts.direct(step.items)
+        return self.prompts.first(step.items) if so_far is None else self.prompts.next(step.items, so_far)
 
     def _key(self, previous: str | None, block: tuple[int, ...]) -> str:
         known = (previous or "", block)

@@ -180,7 +180,7 @@ class SummaryStore:
 
     @classmethod
     @contextmanager
-    def open(cls, folder: Path, made: dict[str, Any], origin: dict[str, Any] | None = None) -> Iterator[SummaryStore]:
+    def open(cls, folder: Path, made: dict[str, Any], spec: dict[str, Any] | None = None) -> Iterator[SummaryStore]:
         """Open a store for writing, a new one if there is none.
 
         Args:
@@ -204,7 +204,7 @@ class SummaryStore:
             ) from None
         try:
             facts = _facts_for(folder, made)
-            facts |= {} if origin is None else {"origin": origin}
+            facts |= {} if spec is None else {"origin": spec}
             _mend(folder / ROWS)
             with writing(folder), (folder / ROWS).open("ab") as file:
                 store = cls(folder, facts, file)

@@ -89,15 +89,15 @@ def _histories(
     return cases.users, cases.histories
 
 
-def made_of(chains: SummarySteps, item_summaries: str | None) -> dict[str, Any]:
+def made_of(summary_steps: SummarySteps, item_summaries: str | None) -> dict[str, Any]:
     """How these preferences are made, as their store keeps it."""
-    templates = chains.writer.templates
+    templates = summary_steps.prompts.templates
     return {
         "kind": "users",
-        **chains.options.model_dump(mode="json"),
+        **summary_steps.options.model_dump(mode="json"),
         "item_summaries": item_summaries,
-        "prompts": {name: templates.fingerprint(name) for name in chains.options.templates},
-        "backend": chains.identity,
+        "prompts": {name: templates.fingerprint(name) for name in summary_steps.options.templates},
+        "backend": summary_steps.identity,
     }
 
 
@@ -123,21 +123,25 @@ class UserWork:
     """
 
     def __init__(
-        self, chains: SummarySteps, asked: Sequence[CutOff], ids: Sequence[str], item_summaries: str | None = None
+        self,
+        summary_steps: SummarySteps,
+        asked: Sequence[CutOff],
+        ids: Sequence[str],
+        item_summaries: str | None = None,
     ) -> None:
-        self.chains, self.asked, self.ids = chains, asked, ids
+        self.summary_steps, self.asked, self.ids = summary_steps, asked, ids
         self.item_summaries = item_summaries
-        self._steps = [chains.of(one.history.tolist()) for one in asked]
+        self._steps = [summary_steps.of(one.history.tolist()) for one in asked]
 
     def estimate(self, texts: Mapping[str, str]) -> CostEstimate:
         """What is to be done beyond ``texts`` (by key)."""
-        length = self.chains.options.max_new_tokens
+        length = self.summary_steps.options.max_new_tokens
         so_far = "word " * length  # near enough, and on the safe side
         steps = missing_steps(self._steps, texts)
         return CostEstimate.of([self._ask(step, so_far) for step in steps], length)
 
     def _ask(self, step: SummaryStep, so_far: str) -> Chat:
-        return self.chains.ask(step, None if step.previous is None else so_far)
+        return self.summary_steps.ask(step, None if step.previous is None else so_far)
 
     def write(
         self, folder: Path, backend: Backend, *, limit: int | None = None, progress: bool = True
@@ -150,8 +154,8 @@ class UserWork:
         Raises:
             PalateError: the store is made in another way or is being written; the backend cannot work at all.
         """
-        options, items = self.chains.options, self.chains.writer.items
-        with SummaryStore.open(folder, made_of(self.chains, self.item_summaries), backend.origin) as store:
+        options, items = self.summary_steps.options, self.summary_steps.prompts.items
+        with SummaryStore.open(folder, made_of(self.summary_steps, self.item_summaries), backend.spec) as store:
             had = sum(steps[-1].key in store.texts for steps in self._steps)
 
             def keep(step: SummaryStep, text: str | None, reply: Reply) -> None:
@@ -164,7 +168,7 @@ class UserWork:
                 write_steps(
                     missing_steps(self._steps, store.texts),
                     store.texts,
-                    self.chains.ask,
+                    self.summary_steps.ask,
                     keep,
                     backend,
                     max_new_tokens=options.max_new_tokens,

@@ -24,7 +24,6 @@ from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.lm.loading import open_model
 from palate.mllm.prompts.chat import Picture
 from palate.mllm.prompts.items import Items
-from palate.mllm.scoring.image_cache import FAMILIES
 from palate.mllm.warmup.captions import CaptionConfig, answer_parts, caption, caption_fields, question
 from palate.mllm.warmup.training import LEAST_ITEMS, ProjectorTraining, Shown, WarmUpConfig
 from palate.progress import track
@@ -69,7 +68,7 @@ def warm_up(
         raise PalateError(f"'{out}' is no name of a new folder", "Give one, such as --out models/shop.")
     with _checkpoint(out) as checkpoint, atomic_folder(out) as folder:
         chat = open_model(model, device=config.device, dtype=config.dtype)
-        if chat.family not in FAMILIES or not hasattr(chat.core.model, "multi_modal_projector"):
+        if not chat.traits.two_layer_projector or not hasattr(chat.core.model, "multi_modal_projector"):
             raise PalateError(
                 f"'{model}' ({chat.family}) has no projector to warm up", "Choose embedded or embedded-small."
             )

@@ -20,12 +20,12 @@ from flaky_server import FAILURES, FlakyServer, Payload, completion, prompt_of, 
 from PIL import Image
 
 from palate.errors import PalateError
+from palate.mllm.backends import open_backend
 from palate.mllm.backends.base import ModelRequest, Reply
-from palate.mllm.backends.checks import check_summary
 from palate.mllm.backends.errors import Backoff, retry_after
-from palate.mllm.backends.open import open_backend
 from palate.mllm.backends.openai import OpenAIBackend
 from palate.mllm.prompts.chat import Chat, Picture
+from palate.mllm.summaries.work import check_summary
 
 pytest.importorskip("openai")
 GOOD = "Likes warm colours and plain, hand-made things."

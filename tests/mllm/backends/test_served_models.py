@@ -15,12 +15,12 @@ from PIL import Image
 from sft_helpers import small_dataset
 
 from palate.errors import PalateError
+from palate.mllm.backends import open_backend
 from palate.mllm.backends.base import ModelRequest, Reply
-from palate.mllm.backends.checks import check_summary
-from palate.mllm.backends.open import open_backend
 from palate.mllm.backends.openai import OpenAIBackend
-from palate.mllm.lm.reasoning import cut_off
+from palate.mllm.lm.reasoning import thought_cut_off
 from palate.mllm.prompts.chat import Chat, Picture
+from palate.mllm.summaries.work import check_summary
 
 pytest.importorskip("openai")
 GOOD = "Likes warm colours and plain, hand-made things."
@@ -80,7 +80,9 @@ def test_a_thought_that_is_cut_off_is_no_summary_and_is_said_once(first: Any, ea
     server = FlakyServer(lambda payload: easy if "sky" in prompt_of(payload) else first)
     with pytest.warns(UserWarning, match="thought was cut off before an answer") as warned:
         found = replies(server, ask("abcdef"))
-    assert {(reply.text, reply.error, reply.attempts) for reply in found.values()} == {(None, str(cut_off()), 1)}
+    assert {(reply.text, reply.error, reply.attempts) for reply in found.values()} == {
+        (None, str(thought_cut_off()), 1)
+    }
     assert len(warned) == 1
     assert len(server.payloads) == 6 + (easy is not None)  # the easy question is asked once
 

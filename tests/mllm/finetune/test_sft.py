@@ -21,7 +21,7 @@ from palate.mllm.finetune.callback import last_checkpoint, remove_torn, validati
 from palate.mllm.finetune.collate import Collator, LengthBuckets
 from palate.mllm.finetune.examples import Examples, PromptCases
 from palate.mllm.finetune.lora import adapted_layers
-from palate.mllm.finetune.sft import Plan, fine_tune, make_lessons
+from palate.mllm.finetune.sft import SFTPlan, fine_tune, make_lessons
 from palate.mllm.finetune.token_loss import answer_loss
 from palate.mllm.finetune.validation import METRICS
 from palate.mllm.lm.chat_model import IGNORED
@@ -49,12 +49,12 @@ def brief(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(dataset: Dataset, model: Path, **prompt: Any) -> Any:
-    plan = Plan.of(tiny_settings(model, prompt=prompt))
+    plan = SFTPlan.of(tiny_settings(model, prompt=prompt))
     return load_components(dataset, plan.model, plan.prompt)
 
 
 def batch_of(dataset: Dataset, parts: Any, rows: int = 6) -> dict[str, torch.Tensor]:
-    lessons = make_lessons(dataset, parts, Plan.of(tiny_settings(Path("x"))).examples, seed=0)
+    lessons = make_lessons(dataset, parts, SFTPlan.of(tiny_settings(Path("x"))).examples, seed=0)
     return Collator(parts.model, lessons.examples)([{"row": row} for row in range(rows)])
 
 
@@ -122,7 +122,7 @@ def test_trls_own_loss_and_gradient_are_the_same(dataset: Dataset, tiny: Tiny, t
     from palate.mllm.finetune.trainer import build_trainer
 
     parts = opened(dataset, tiny("llama"))
-    plan = Plan.of(tiny_settings(tiny("llama"), lora={"dropout": 0.0}))
+    plan = SFTPlan.of(tiny_settings(tiny("llama"), lora={"dropout": 0.0}))
     lessons = make_lessons(dataset, parts, plan.examples, seed=0)
     kind, own = _by_loss(parts.model, lessons.examples, plan)
     trainer = build_trainer(

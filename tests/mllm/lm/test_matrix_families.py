@@ -16,8 +16,7 @@ from PIL import Image
 pytest.importorskip("transformers")
 pytest.importorskip("trl")
 
-from sft_helpers import small_dataset, tiny_settings
-from test_packed import logits
+from sft_helpers import option_logits_of, small_dataset, tiny_settings
 from tiny_families import TEXT, VISION, tiny_family
 from tiny_llms import TEXT_FAMILIES, VISION_FAMILIES
 
@@ -26,7 +25,7 @@ from palate.mllm.backends.base import ModelRequest, Reply
 from palate.mllm.backends.local import LocalBackend
 from palate.mllm.components import load_components
 from palate.mllm.finetune.option_loss import CaseCollator, can_pack
-from palate.mllm.finetune.sft import Plan, fine_tune, make_lessons
+from palate.mllm.finetune.sft import SFTPlan, fine_tune, make_lessons
 from palate.mllm.lm.loading import open_model
 from palate.mllm.prompts.chat import Chat, Picture
 from palate.mllm.scoring.scorer import Scorer
@@ -72,7 +71,7 @@ def model(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory)
 Model = Callable[[str], Path]
 
 
-def sees(family: str) -> bool:
+def takes_pictures(family: str) -> bool:
     return family in (*VISION_FAMILIES, *VISION)
 
 
@@ -91,7 +90,7 @@ def test_the_table_holds_the_tested_families() -> None:
     named = {OWN.get(family, family) for family in FAMILIES}
     assert set(table()) == named
     assert {family for family, cells in table().items() if cells[0] == "yes"} == {
-        OWN.get(family, family) for family in FAMILIES if sees(family)
+        OWN.get(family, family) for family in FAMILIES if takes_pictures(family)
     }
 
 
@@ -99,7 +98,7 @@ def test_the_table_holds_the_tested_families() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_scores_are_the_models_own(model: Model, tmp_path: Path, family: str, dtype: str) -> None:
     chat_model = open_model(str(model(family)), dtype=dtype)
-    prompts = chats(tmp_path, sees(family))
+    prompts = chats(tmp_path, takes_pictures(family))
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         scorer = Scorer(chat_model)
@@ -124,8 +123,8 @@ def test_scores_are_the_models_own(model: Model, tmp_path: Path, family: str, dt
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_packed_where_it_changes_nothing(dataset: Dataset, model: Model, family: str, dtype: str) -> None:
-    prompt = {"images": "both" if sees(family) else "none"}
-    plan = Plan.of(tiny_settings(model(family), model={"dtype": dtype}, prompt=prompt))
+    prompt = {"images": "both" if takes_pictures(family) else "none"}
+    plan = SFTPlan.of(tiny_settings(model(family), model={"dtype": dtype}, prompt=prompt))
     parts = load_components(dataset, plan.model, plan.prompt)
     examples = make_lessons(dataset, parts, plan.examples, seed=0).examples
     with warnings.catch_warnings():
@@ -134,7 +133,7 @@ def test_packed_where_it_changes_nothing(dataset: Dataset, model: Model, family:
     assert packs == (table()[OWN.get(family, family)][2] == "yes")
     batch = CaseCollator(parts.model, examples, packs)([{"row": 0}])
     with torch.inference_mode():
-        found = logits(parts, batch, examples.answers, examples[0][0])
+        found = option_logits_of(parts, batch, examples.answers, examples[0][0])
     naive = Scorer(parts.model, reuse=False).logits(examples.case(0)[0], examples.answers)
     size = max(1.0, float(naive.abs().max()))
     close = (1e-4 if dtype == "float32" else 0.03) * size
@@ -147,7 +146,7 @@ def test_packed_where_it_changes_nothing(dataset: Dataset, model: Model, family:
 def test_two_steps_of_fine_tuning(dataset: Dataset, model: Model, tmp_path: Path, family: str, loss: str) -> None:
     settings = tiny_settings(
         model(family),
-        prompt={"images": "both" if sees(family) else "none"},
+        prompt={"images": "both" if takes_pictures(family) else "none"},
         trainer={"keep": "last", "loss": loss},
         lora={"dropout": 0.0} if family == "qwen3_next" else {},  # PEFT adapts its experts, without dropout only
     )
@@ -164,7 +163,9 @@ def test_it_writes(model: Model, tmp_path: Path, family: str) -> None:
         found.append(reply)
         return []
 
-    prompts = [ModelRequest(str(number), chat, 5) for number, chat in enumerate(chats(tmp_path, sees(family)))]
+    prompts = [
+        ModelRequest(str(number), chat, 5) for number, chat in enumerate(chats(tmp_path, takes_pictures(family)))
+    ]
     LocalBackend(open_model(str(model(family)))).work(prompts, done)
     assert len(found) == 4
     assert not [reply.error for reply in found if reply.text is None and "empty" not in str(reply.error)]

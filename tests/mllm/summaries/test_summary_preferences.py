@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from summary_helpers import Echo, chains_for, lines, shop
+from summary_helpers import Echo, lines, shop, steps_for
 
 from palate.errors import PalateError
 from palate.mllm.prompts.items import Items
@@ -26,7 +26,7 @@ def dataset(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     DATA.save(folder)
     backend = Echo()
-    work = UserWork(chains_for(DATA, backend), cut_offs(DATA, ("test",)), DATA.user_ids.to_list())
+    work = UserWork(steps_for(DATA, backend), cut_offs(DATA, ("test",)), DATA.user_ids.to_list())
     work.write(folder / "summaries/users/mine", backend, progress=False)
     return folder
 
@@ -50,7 +50,7 @@ def test_a_history_is_found_by_its_content(dataset: Path) -> None:
     preferences = opened(dataset)
     texts = preferences.of(HISTORIES)
     last = {json.loads(line)["key"]: json.loads(line)["text"] for line in lines(dataset / "summaries/users/mine")}
-    keys = [chains_for(DATA, Echo()).of(history)[-1].key for history in HISTORIES]
+    keys = [steps_for(DATA, Echo()).of(history)[-1].key for history in HISTORIES]
     assert texts == [last[key] for key in keys]
     assert len(set(texts)) == len(HISTORIES)
     assert preferences.of([HISTORIES[2], [], HISTORIES[0]]) == [texts[2], "", texts[0]]
@@ -176,7 +176,7 @@ def test_item_summaries_come_along(tmp_path: Path) -> None:
     from palate.mllm.summaries.items import ItemSummaries
 
     shown = Items.of(DATA.catalogue, ItemSummaries.load(folder / "summaries/items/words"))
-    work = UserWork(chains_for(DATA, backend, items=shown), cut_offs(DATA, ("test",)), DATA.user_ids.to_list(), "words")
+    work = UserWork(steps_for(DATA, backend, items=shown), cut_offs(DATA, ("test",)), DATA.user_ids.to_list(), "words")
     work.write(folder / "summaries/users/mine", backend, progress=False)
     assert any("Preference number 1: likes things." in prompt for prompt in backend.prompts[30:])
     preferences = Preferences.open(folder, "mine", DATA.catalogue)

@@ -56,19 +56,21 @@ def summarise(data: Dataset, server: FlakyServer, folder: Path, **options: Any) 
     backend = OpenAIBackend(
         "tiny", base_url=server.url, sleep=no_nap, **{"timeout": 4.0, "concurrency": 16, "attempts": 6, **options}
     )
-    chains = SummarySteps(SummaryPrompts(Items.of(data.catalogue), Templates.load()), UserOptions(), backend.identity)
-    work = UserWork(chains, cut_offs(data, ("test",)), data.user_ids.to_list())
+    summary_steps = SummarySteps(
+        SummaryPrompts(Items.of(data.catalogue), Templates.load()), UserOptions(), backend.identity
+    )
+    work = UserWork(summary_steps, cut_offs(data, ("test",)), data.user_ids.to_list())
     return work.write(folder, backend, progress=False)
 
 
 def check_texts(data: Dataset, folder: Path) -> None:
     """Every text is the answer to its own question, down its whole chain."""
     rows = {row["key"]: row for row in map(json.loads, lines(folder))}
-    writer = SummaryPrompts(Items.of(data.catalogue), Templates.load())
+    prompts = SummaryPrompts(Items.of(data.catalogue), Templates.load())
     index = data.catalogue.index
     for row in rows.values():
         block = [index[item] for item in row["items"]]
-        chat = writer.first(block) if row["after"] is None else writer.next(block, rows[row["after"]]["text"])
+        chat = prompts.first(block) if row["after"] is None else prompts.next(block, rows[row["after"]]["text"])
         assert row["text"] == answer({"messages": [{"content": chat.text}]})
 
 
@@ -89,11 +91,11 @@ def prove(users: int, folder: Path, seed: int) -> None:
         assert report.cost.failed == report.cost.requests - report.written
         check_texts(data, folder)
         without = {row["user"] for row in missing["missing"]}
-        chains = SummarySteps(
+        summary_steps = SummarySteps(
             SummaryPrompts(Items.of(data.catalogue), Templates.load()), UserOptions(), report_identity(folder)
         )
         for one in cut_offs(data, ("test",)):
-            last = chains.of(one.history.tolist())[-1].key
+            last = summary_steps.of(one.history.tolist())[-1].key
             assert (last not in done) == (data.user_ids[one.user] in without)
         before, asked = len(done), len(server.payloads)
         for _ in range(8):  # the same command again, until nothing is missing

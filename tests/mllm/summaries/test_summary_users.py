@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from summary_helpers import Echo, chains_for, lines, shop
+from summary_helpers import Echo, lines, shop, steps_for
 
 from palate.data.dataset import Dataset
 from palate.data.sample import sample_users
@@ -31,8 +31,8 @@ def write(
     **options: object,
 ) -> SummaryReport:
     backend = backend or Echo()
-    chains = chains_for(data, backend, **options)
-    work = UserWork(chains, cut_offs(data, as_of), data.user_ids.to_list())
+    summary_steps = steps_for(data, backend, **options)
+    work = UserWork(summary_steps, cut_offs(data, as_of), data.user_ids.to_list())
     return work.write(folder, backend, limit=limit, progress=False)
 
 
@@ -58,8 +58,8 @@ def test_canary(tmp_path: Path, strategy: str, from_end: int) -> None:
     assert [one.as_of for one in cuts] == ["train"] * 4 + ["valid", "test"]
     for one, target in zip(cuts, targets, strict=True):
         backend = Echo()
-        chains = chains_for(data, backend, strategy=strategy)
-        UserWork(chains, [one], data.user_ids.to_list()).write(tmp_path / f"{target}", backend, progress=False)
+        summary_steps = steps_for(data, backend, strategy=strategy)
+        UserWork(summary_steps, [one], data.user_ids.to_list()).write(tmp_path / f"{target}", backend, progress=False)
         seen = any("CANARY BIRD" in prompt for prompt in backend.prompts)
         assert seen == (target > position), f"target {target}, canary at {position}"
         rows = (tmp_path / f"{target}/summaries.jsonl").read_text()
@@ -191,8 +191,8 @@ def test_users_without_a_history_have_no_cut_off() -> None:
 def test_an_estimate_counts_what_is_missing(tmp_path: Path) -> None:
     data = shop(users=3, steps=8)
     backend = Echo()
-    chains = chains_for(data, backend, max_new_tokens=50)
-    work = UserWork(chains, cut_offs(data, ("test",)), data.user_ids.to_list())
+    summary_steps = steps_for(data, backend, max_new_tokens=50)
+    work = UserWork(summary_steps, cut_offs(data, ("test",)), data.user_ids.to_list())
     plan = work.estimate({})
     assert (plan.requests, plan.new_tokens, plan.pictures) == (9, 450, 0)
     work.write(tmp_path / "s", backend, progress=False)
