@@ -210,11 +210,11 @@ def _shown(data: Dataset, seed: int) -> Cases:
 
 def _report(data: Dataset, out: Path, seed: int, language: bool) -> None:
     """One page of all that was made; of what was evaluated above, nothing is evaluated again."""
+    from palate.evaluation.saved import load_table
     from palate.report.build import GalleryPlan, write_report
-    from palate.report.evaluated import read_table
     from palate.report.rows import gallery_models, runs_of
 
-    tables = [read_table(out / "evaluation"), *([read_table(out / "mllm" / "evaluation")] if language else [])]
+    tables = [load_table(out / "evaluation"), *([load_table(out / "mllm" / "evaluation")] if language else [])]
     models, notes, groups = gallery_models(runs_of(tables), None)
     write_report(out, data, groups, tables, GalleryPlan(models, seed=seed, notes=notes), overwrite=True)
 

@@ -13,8 +13,9 @@ from palate.evaluation.candidates import Candidates
 from palate.evaluation.chart import draw
 from palate.evaluation.compare import Comparison, Group
 from palate.evaluation.result import Result
+from palate.evaluation.saved import load_table
 from palate.evaluation.tables import to_json, to_markdown
-from palate.storage.files import atomic_folder, read_json, write_json, write_text
+from palate.storage.files import atomic_folder, write_json, write_text
 from palate.storage.tables import read_parquet
 
 
@@ -56,12 +57,12 @@ def save_comparison(
 def load_result(folder: Path | str) -> Result:
     """The result of one run, from the folder that :func:`save_comparison` made of it alone."""
     folder = Path(folder)
-    table = read_json(folder / "table.json")
-    (row,) = table["models"]
-    (run,) = table["runs"][row["label"]]
+    table = load_table(folder)
+    (row,) = table.models
+    (run,) = table.facts["runs"][row.label]
     frame = read_parquet(folder / "per-user.parquet").drop("model", "seed")
-    totals = {name: one["mean"] for name, one in row["metrics"].items() if "low" not in one}
-    facts = {**table, "run": run, "cost": table.get("costs", {}).get(row["label"])}
+    totals = {name: one.mean for name, one in row.metrics.items() if one.total and one.mean is not None}
+    facts = {**table.facts, "run": run, "cost": table.costs.get(row.label)}
     for name in ("models", "slices", "runs", "notes", "base", "primary", "costs", "bootstrap_seed", "family"):
         facts.pop(name, None)
     path = folder / "candidates.npz"

@@ -1,5 +1,6 @@
-"""A package of a user adds losses, a ranker, a fusion, a reader, a metric, a family of language models and a backend: the
-code of docs/extending.md.
+"""A package of a user adds losses, a ranker, a fusion, a reader, a metric, a family of language models and a backend.
+
+It is the code of docs/extending.md.
 
 The package is what pip would leave in site-packages: modules and a ``.dist-info`` with its entry points.
 """

@@ -94,14 +94,14 @@ def test_negatives_are_never_training_items_but_may_be_held_out_ones() -> None:
 
 def test_a_draw_belongs_to_its_example() -> None:
     dataset = random_dataset()
-    everybody = training_positions(dataset, None, 3)
+    every = training_positions(dataset, None, 3)
     some = training_positions(dataset, [5, 17], 2)
-    first = draw_negatives(dataset, everybody, source="popularity", count=2, seed=1)
+    first = draw_negatives(dataset, every, source="popularity", count=2, seed=1)
     alone = draw_negatives(dataset, some, source="popularity", count=2, seed=1)
-    rows = np.flatnonzero(np.isin(everybody.users, [5, 17]))
-    rows = [row for row in rows if len(everybody.histories[int(row)]) >= 4]  # the last two of six training items
+    rows = np.flatnonzero(np.isin(every.users, [5, 17]))
+    rows = [row for row in rows if len(every.histories[int(row)]) >= 4]  # the last two of six training items
     np.testing.assert_array_equal(first[rows], alone)
-    other = draw_negatives(dataset, everybody, source="popularity", count=2, seed=2)
+    other = draw_negatives(dataset, every, source="popularity", count=2, seed=2)
     assert (other != first).mean() > 0.5
 
 
@@ -117,7 +117,7 @@ def test_popular_negatives_are_as_popular_as_positives() -> None:
 
 
 def user_split(users: int = 40) -> Dataset:
-    """Of every ten users one is held out: what he had is context, and his last item is to be told."""
+    """Of every ten users one is held out: what he had is context, and his last item is the target."""
     dataset = random_dataset(users)
     parts = np.full((users, 8), int(Part.TRAIN), np.uint8)
     parts[::10] = [*[int(Part.CONTEXT)] * 7, int(Part.VALID)]
@@ -132,7 +132,7 @@ def test_judges_are_users_that_can_judge() -> None:
         assert len(few) == 2
         assert few < more < {0, 10, 20, 30}
     assert len({tuple(validation_users(dataset, 2, seed).tolist()) for seed in range(20)}) > 2
-    # Summaries are there for users of the sample: nobody else is asked, unless nobody of it can be.
+    # Summaries are there for users of the sample: no others validate, unless none of them can.
     assert validation_users(dataset, 3, 0, within=[3, 10, 30]).tolist() == [10, 30]
     assert len(validation_users(dataset, 3, 0, within=[1, 2])) == 3
 

@@ -25,7 +25,7 @@ from palate.mllm.backends.base import ModelRequest, Reply
 from palate.mllm.backends.local import LocalBackend
 from palate.mllm.components import load_components
 from palate.mllm.finetune.option_loss import CaseCollator, can_pack
-from palate.mllm.finetune.sft import SFTPlan, fine_tune, make_lessons
+from palate.mllm.finetune.sft import SFTPlan, fine_tune, training_examples
 from palate.mllm.lm.loading import open_model
 from palate.mllm.prompts.chat import Chat, Picture
 from palate.mllm.scoring.scorer import Scorer
@@ -126,7 +126,7 @@ def test_packed_where_it_changes_nothing(dataset: Dataset, model: Model, family:
     prompt = {"images": "both" if takes_pictures(family) else "none"}
     plan = SFTPlan.of(tiny_settings(model(family), model={"dtype": dtype}, prompt=prompt))
     parts = load_components(dataset, plan.model, plan.prompt)
-    examples = make_lessons(dataset, parts, plan.examples, seed=0).examples
+    examples = training_examples(dataset, parts.recommender(), plan.examples, seed=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         packs = can_pack(parts.model, examples)

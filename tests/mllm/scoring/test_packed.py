@@ -16,7 +16,7 @@ from torch.nn.functional import softplus
 from palate.data.dataset import Dataset
 from palate.mllm.components import load_components
 from palate.mllm.finetune.option_loss import CaseCollator, can_pack
-from palate.mllm.finetune.sft import SFTPlan, fine_tune, make_lessons
+from palate.mllm.finetune.sft import SFTPlan, fine_tune, training_examples
 from palate.mllm.scoring.packed import takes_masks
 from palate.mllm.scoring.scorer import Scorer
 
@@ -35,14 +35,14 @@ def lessons_of(dataset: Dataset, model: Path, **sections: dict[str, Any]) -> tup
     settings = {"examples": {"negatives_per_positive": 3}} if sections.get("prompt", {}).get("task") != "choose" else {}
     plan = SFTPlan.of(tiny_settings(model, **{**settings, **sections}))
     parts = load_components(dataset, plan.model, plan.prompt)
-    return parts, make_lessons(dataset, parts, plan.examples, seed=0).examples
+    return parts, training_examples(dataset, parts.recommender(), plan.examples, seed=0)
 
 
 @pytest.mark.parametrize("images", ["none", "candidate", "both"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_packed_prompts_score_as_on_their_own(dataset: Dataset, tiny: Tiny, family: str, images: str) -> None:
     if family == "llama" and images != "none":
-        pytest.skip("it has no eyes")
+        pytest.skip("it takes no pictures")
     parts, examples = lessons_of(dataset, tiny(family), prompt={"images": images})
     rows = [{"row": row} for row in range(3)]  # of different lengths, with and without pictures
     batch = CaseCollator(parts.model, examples, packed=True)(rows)
