@@ -125,9 +125,8 @@ class LocalModelSpec(Config):
                 raise PalateError(
                     f"the {what} that wrote the preferences is not at {place} any more", f"Put it back. Or: {_REMEDY}"
                 )
-        if (self.kind == "embedded") != (self.model in EMBEDDED_MODELS) or (
-            self.kind == "hub" and Path(self.model).exists()
-        ):
+        embedded = self.model in EMBEDDED_MODELS
+        if (self.kind == "embedded") != embedded or (self.kind == "hub" and Path(self.model).exists()):
             raise PalateError(f"'{self.model}' is not the {self.kind} model that wrote the preferences", _REMEDY)
         return open_local(
             self.model,

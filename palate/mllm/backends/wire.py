@@ -85,11 +85,12 @@ def data_url(picture: Picture, longest: int | None) -> str:
 
 @dataclass(frozen=True)
 class WireReply:
-    """What a server said: its text ("" where there is none) and what it counted.
+    """A server's answer: its text ("" where there is none) and the tokens it counted.
 
     Attributes:
-        cut: it ended because it was long enough, not because it was complete.
-        thought: the server set a thought apart from the text, or counts one.
+        cut: it ended at its longest length, not because it was complete.
+        thought: the server sent a thought beside the text, or counts one.
+        attempts: how often the request was sent.
     """
 
     text: str
@@ -98,13 +99,14 @@ class WireReply:
     refusal: str | None = None
     cut: bool = False
     thought: bool = False
+    attempts: int = 1
 
 
 def parse(body: bytes) -> WireReply:
     """The answer in a response's body.
 
     Raises:
-        Trouble: it is no chat completion: cut off, HTML, an error in the clothes of a 200.
+        BackendError: it is no chat completion: cut off, HTML, an error sent with status 200.
     """
     try:
         found: Any = json.loads(body)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import warnings
 from collections.abc import Callable, Iterable
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flaky_server import FlakyServer, Payload, completion, prompt_of, running
+from flaky_server import FlakyServer, Payload, completion, no_waits, prompt_of, running
 from PIL import Image
 from sft_helpers import small_dataset
 
@@ -33,10 +32,7 @@ Palate = Callable[..., tuple[int, str, str]]
 def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-
-
-async def no_nap(seconds: float) -> None:
-    await asyncio.sleep(0)
+    no_waits(monkeypatch)
 
 
 def replies(server: FlakyServer, requests: Iterable[ModelRequest], **options: Any) -> dict[str, Reply]:
@@ -47,7 +43,7 @@ def replies(server: FlakyServer, requests: Iterable[ModelRequest], **options: An
         return []
 
     with running(server):
-        backend = OpenAIBackend("tiny", base_url=server.url, sleep=no_nap, timeout=20.0, **options)
+        backend = OpenAIBackend("tiny", base_url=server.url, timeout=20.0, **options)
         backend.work(requests, done, check_summary)
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from flaky_server import FAILURES, FlakyServer, Payload, prompt_of, running
+from flaky_server import FAILURES, FlakyServer, Payload, no_waits, prompt_of, running
 from summary_helpers import lines
 
 from palate.data.dataset import Dataset
@@ -30,6 +29,7 @@ pytest.importorskip("openai")
 def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
+    no_waits(monkeypatch)
 
 
 def people(number: int) -> Dataset:
@@ -48,13 +48,9 @@ def answer(payload: Payload) -> str:
     return f"Likes what {name} stands for."
 
 
-async def no_nap(seconds: float) -> None:
-    await asyncio.sleep(0)
-
-
 def summarise(data: Dataset, server: FlakyServer, folder: Path, **options: Any) -> SummaryReport:
     backend = OpenAIBackend(
-        "tiny", base_url=server.url, sleep=no_nap, **{"timeout": 4.0, "concurrency": 16, "attempts": 6, **options}
+        "tiny", base_url=server.url, **{"timeout": 4.0, "concurrency": 16, "attempts": 6, **options}
     )
     summary_steps = SummarySteps(
         SummaryPrompts(Items.of(data.catalogue), Templates.load()), UserOptions(), backend.identity
