@@ -249,14 +249,14 @@ def test_preferences_are_found_by_history(written: tuple[Dataset, MLLMRecommende
 
 def test_a_new_history_gets_its_preference_written(written: tuple[Dataset, MLLMRecommender, Echo]) -> None:
     _, made, echo = written
-    before = len(echo.asked)
+    before = len(echo.requested)
     assert made.preferences is not None
     made.preferences.allow(lambda: echo)
     scores = made.score([[7, 1, 9, 4]], torch.tensor([[1, 2]]))
     assert torch.isfinite(scores).all()
-    assert len(echo.asked) == before + 2  # four items are two blocks
+    assert len(echo.requested) == before + 2  # four items are two blocks
     made.score([[7, 1, 9, 4]], torch.tensor([[1, 2]]))
-    assert len(echo.asked) == before + 2
+    assert len(echo.requested) == before + 2
 
 
 def test_preferences_that_are_wanted_must_be_there(tiny: Tiny, dataset: Dataset) -> None:

@@ -44,11 +44,11 @@ Fields = Annotated[
 ]
 Prompts = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of prompts in place of the built-in ones.")]
 NewTokens = Annotated[int, typer.Option(min=1, help="Longest text, in tokens.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Write at most so many new texts.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what is missing and what it would take, and stop.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Write at most this many new texts.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Report what is missing and what it would take, and stop.")]
 Temperature = Annotated[float, typer.Option(min=0, help="0: the likeliest words; above: drawn, by --seed.")]
-Attempts = Annotated[int | None, typer.Option(min=1, help="How often a refused or lost answer is asked for.")]
-Longest = Annotated[int | None, typer.Option(min=16, help="Shrink pictures to so many pixels a side.")]
+Attempts = Annotated[int | None, typer.Option(min=1, help="How often one request is tried.")]
+Longest = Annotated[int | None, typer.Option(min=16, help="Shrink pictures to at most this many pixels per side.")]
 Device = Annotated[str | None, typer.Option(help="embedded, local: auto, cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[str | None, typer.Option(help="embedded, local: auto, float32, bfloat16, float16.")]
 Quantisation = Annotated[str | None, typer.Option(metavar="{8bit,4bit}", help="local: weights in fewer bits.")]
@@ -93,7 +93,7 @@ def items(
 ) -> None:
     """Describe items: what their pictures show, or what their texts say.
 
-    Killed and started again it goes on where it was. Exit code 1: something could not be had, and it says what.
+    Killed and started again it goes on where it was. Exit code 1: some summaries could not be had; it lists them.
     """
     from palate.data.dataset import Dataset
     from palate.mllm.prompts.items import Items
@@ -126,16 +126,16 @@ def users(
     strategy: Annotated[
         str, typer.Option(metavar="{recurrent,direct}", help="Block by block from the preference so far, or at once.")
     ] = "recurrent",
-    block: Annotated[int, typer.Option(min=1, help="Items a step.")] = 3,
+    block: Annotated[int, typer.Option(min=1, help="Items per step.")] = 3,
     as_of: Annotated[
         str, typer.Option(metavar="train,valid,test,now", help="Cut-offs: what came before them is read; now: all.")
     ] = "train,valid,test",
-    cutoffs: Annotated[int, typer.Option(min=1, help="train: so many of the last training positions a user.")] = 3,
-    max_items: Annotated[int, typer.Option(min=0, help="At most so many of the last items are read; 0: all.")] = 18,
+    cutoffs: Annotated[int, typer.Option(min=1, help="train: how many of each user's last training positions.")] = 3,
+    max_items: Annotated[int, typer.Option(min=0, help="At most this many of the last items are read; 0: all.")] = 18,
     item_summaries: Annotated[
         str | None, typer.Option(metavar="NAME", help="Show these written item summaries beside the titles.")
     ] = None,
-    sample: Annotated[int | None, typer.Option("--users", min=1, help="Only a sample of so many users.")] = None,
+    sample: Annotated[int | None, typer.Option("--users", min=1, help="Only a sample of this many users.")] = None,
     fields: Fields = None,
     prompts: Prompts = None,
     max_new_tokens: NewTokens = 120,
@@ -159,7 +159,7 @@ def users(
 ) -> None:
     """Write down what users prefer, from the items before a cut-off.
 
-    Killed and started again it goes on where it was. Exit code 1: something could not be had, and it says what.
+    Killed and started again it goes on where it was. Exit code 1: some summaries could not be had; it lists them.
     """
     from palate.data.dataset import Dataset
     from palate.data.sample import sample_users
@@ -173,13 +173,11 @@ def users(
 
     if strategy == "none":
         raise PalateError("--strategy none writes nothing", "Train with --summary none; no summaries are needed.")
-    given: dict[str, Any] = {"strategy": strategy, "block": block}
-    given |= {"max_items": max_items, "max_new_tokens": max_new_tokens}
-    given["fields"] = split_fields(fields)
-    options = UserOptions.parse(given, where="palate summarise users")
+    settings = {"strategy": strategy, "block": block, "max_items": max_items, "max_new_tokens": max_new_tokens}
+    options = UserOptions.parse({**settings, "fields": split_fields(fields)}, where="palate summarise users")
     data = Dataset.load(dataset)
     chosen = None if sample is None else sample_users(data, sample, seed)
-    asked = cut_offs(data, [one.strip() for one in as_of.split(",") if one.strip()], chosen, cutoffs)
+    requested = cut_offs(data, [one.strip() for one in as_of.split(",") if one.strip()], chosen, cutoffs)
     written = ItemSummaries.load(store_folder(dataset, "items", item_summaries)) if item_summaries else None
     templates = Templates.load(prompts)
     folder = store_folder(dataset, "users", name or f"{slug(_model_name(backend, model))}-{strategy}")
@@ -187,7 +185,7 @@ def users(
     summary_steps = SummarySteps(
         SummaryPrompts(Items.of(data.catalogue, written, options.fields), templates), options, opened.identity
     )
-    work = UserWork(summary_steps, asked, data.user_ids.cast(str).to_list(), item_summaries)
+    work = UserWork(summary_steps, requested, data.user_ids.cast(str).to_list(), item_summaries)
     if dry_run:
         texts = {key: row["text"] for key, row in rows_by_key(folder).items()}
         _show_estimate(work.estimate(texts), folder, json_)
@@ -237,8 +235,8 @@ def _finish(report: SummaryReport, as_json: bool) -> None:
 
 def _print(report: SummaryReport) -> None:
     what = "items" if report.unit == "items" else f"cut-offs of {report.units:,} users"
-    there = report.asked - report.left - len(report.missing)
-    print(f"{there:,} of {report.asked:,} {what} have a summary in {report.folder}.")
+    there = report.requested - report.left - len(report.missing)
+    print(f"{there:,} of {report.requested:,} {what} have a summary in {report.folder}.")
     print(f"{report.had:,} had one before; {report.written:,} texts are new.")
     for reason, count in report.skipped.items():
         print(f"{count:,} {report.unit} {reason} {'was' if count == 1 else 'were'} left out.")

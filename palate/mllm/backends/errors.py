@@ -17,7 +17,7 @@ _PASSING = (408, 409, 425, 429)
 _OUR_KEY = "Check the key in OPENAI_API_KEY and what it may do on this server."
 # The package openai waits no longer than this, however long the server asks it to.
 LONGEST_WAIT = 120.0
-# The many ways to say that there is no such model, and that a temperature is not taken.
+# How servers word that there is no such model, and that a temperature is not taken.
 _NO_MODEL = re.compile(
     r"\bmodels?\b.{0,120}?\b(?:not found|not exist|doesn.?t exist|no such|not available|is unknown|not loaded)\b"
     r"|\b(?:unknown|invalid|unrecogni[sz]ed|not a valid|no such|no) models?\b|model_not_found",
@@ -104,7 +104,7 @@ def _is_json(body: str) -> bool:
 
 
 def server_message(body: str, most: int = 200) -> str:
-    """What a server's error page says, in one short line.
+    """The message of a server's error page, in one short line.
 
     >>> server_message('{"error": {"message": "prompt too long", "code": 400}}')
     'prompt too long'

@@ -145,9 +145,9 @@ class OpenAIBackend(Backend):
         send = http.send
 
         async def send_and_judge(request: Any, **options: Any) -> Any:
-            """One attempt. The package decides by status alone whether another one follows, does not know a limit for a
-            whole attempt (its own is for each read; a server that drips would never meet it), and takes every 200 for
-            an answer. Its header ``x-should-retry`` and httpx's errors tell it better."""
+            """One attempt. The package decides by status alone whether another one follows, has no limit for a whole
+            attempt (its own is for each read; a server that sends one byte at a time never meets it), and takes every
+            200 for an answer. Its header ``x-should-retry`` and httpx's errors make it decide as promised."""
             try:
                 async with asyncio.timeout(self.timeout):
                     response = await send(request, **options)
@@ -186,7 +186,7 @@ class OpenAIBackend(Backend):
     async def _answer(self, client: Any, request: ModelRequest, check: Check | None) -> Reply:
         """One request with all its attempts."""
         began = time.perf_counter()
-        prompt_tokens = new_tokens = attempts = asked = 0
+        prompt_tokens = new_tokens = attempts = number = 0
         text = error = None
 
         def reply(text: str | None, error: str | None) -> Reply:
@@ -203,10 +203,10 @@ class OpenAIBackend(Backend):
             return Reply(request.key, None, str(broken), attempts=0)
         probe = partial(self._ask, client.with_options(max_retries=0), number=1)
         while attempts < self.attempts:
-            asked += 1
+            number += 1
             try:
                 retrying = client.with_options(max_retries=self.attempts - attempts - 1)
-                answer = await self._ask(retrying, request, shown, number=asked)
+                answer = await self._ask(retrying, request, shown, number=number)
                 attempts += answer.attempts
                 self._unreached, self._works = 0, True
                 prompt_tokens, new_tokens = prompt_tokens + answer.prompt_tokens, new_tokens + answer.new_tokens
@@ -265,15 +265,15 @@ class OpenAIBackend(Backend):
                 return await self._ask(client, request, shown, number)
             raise replace(self._status_error(error.response), attempts=_attempts(error)) from None
         except openai.APITimeoutError as error:
-            told = f"no answer within {self.timeout:g} seconds"
-            raise BackendError(told, unreachable=True, attempts=_attempts(error)) from None
+            message = f"no answer within {self.timeout:g} seconds"
+            raise BackendError(message, unreachable=True, attempts=_attempts(error)) from None
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
             if isinstance(cause.__cause__, BackendError):  # an answer that cannot be read
                 raise replace(cause.__cause__, attempts=_attempts(error)) from None
-            told = server_message(str(cause) or type(cause).__name__, 100)
-            told = f"no connection to {self.base_url} ({told})"
-            raise BackendError(told, unreachable=True, attempts=_attempts(error)) from None
+            message = server_message(str(cause) or type(cause).__name__, 100)
+            message = f"no connection to {self.base_url} ({message})"
+            raise BackendError(message, unreachable=True, attempts=_attempts(error)) from None
         except openai.OpenAIError as error:
             raise BackendError(f"the server's answer cannot be read ({server_message(str(error), 100)})") from None
 

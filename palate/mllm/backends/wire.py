@@ -1,4 +1,4 @@
-"""Chats and answers as the OpenAI protocol writes them."""
+"""Chats and answers in the OpenAI protocol."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def without_pictures(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def data_url(picture: Picture, longest: int | None) -> str:
-    """The decoded pixels as a fresh JPEG: what else was in the file (place and time of a photo, a second file behind
-    the picture) is not sent."""
+    """The decoded pixels as a new JPEG: what else was in the file (place and time of a photo, a second file behind the
+    picture) is not sent."""
     buffer = io.BytesIO()
     image = picture.open(longest)
     image.info.clear()  # EXIF and comments, which a format may write back

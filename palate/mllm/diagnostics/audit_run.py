@@ -1,4 +1,4 @@
-"""The audit of a run: its model is asked in words about the very candidates that its scores rank."""
+"""The audit of a run: its model answers in words about the candidates that its scores rank."""
 
 from __future__ import annotations
 
@@ -94,11 +94,11 @@ def audit_run(
     )
     titles = [[prompter.items.title(item) for item in items] for items in shown]
     known = {prompter.items.title(item) for item in range(1, recommender.num_items + 1)}
-    asked, start = [], 0
+    audit_cases, start = [], 0
     for names, places, row in zip(titles, targets, chats, strict=True):
-        asked.append(AuditCase(names, places, [reply.text for reply in replies[start : start + len(row)]]))
+        audit_cases.append(AuditCase(names, places, [reply.text for reply in replies[start : start + len(row)]]))
         start += len(row)
-    counted = audit(task, asked, known)
+    counted = audit(task, audit_cases, known)
     by_score = _by_score(recommender, histories, shown, targets)
     answered = np.array([counted.hits], np.float64)
     figures = bootstrap({"answers": answered, "scores": by_score, "answers - scores": answered - by_score}, seed=seed)
@@ -117,9 +117,9 @@ def as_shown(items: np.ndarray[Any, Any], num_targets: np.ndarray[Any, Any]) -> 
     ids = torch.from_numpy(items.astype(np.int64))
     shown, targets = [], []
     for row, order, count in zip(ids, shuffled(ids), num_targets.tolist(), strict=True):
-        kept = [int(column) for column in order if row[column] > 0]
-        shown.append([int(row[column]) for column in kept])
-        targets.append({place for place, column in enumerate(kept) if column < count})
+        columns = [int(column) for column in order if row[column] > 0]
+        shown.append([int(row[column]) for column in columns])
+        targets.append({place for place, column in enumerate(columns) if column < count})
     return shown, targets
 
 

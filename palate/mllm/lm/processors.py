@@ -1,7 +1,7 @@
 """The processor of a hub model, whether torchvision is installed or not.
 
 Families that take videos ask for a video processor, which exists with torchvision only, and of which folders that were
-saved without it have no settings. Palate shows pictures, never videos: these processors are put together from their
+saved without it have no settings. Palate shows pictures, never videos: these processors are assembled from their
 parts, with a stand-in that refuses videos.
 """
 
@@ -15,7 +15,7 @@ from palate.mllm.lm.families import family_of
 
 
 def open_processor(where: dict[str, Any], config: Any) -> Any:
-    """The processor of a model that sees.
+    """The processor of a model that takes pictures.
 
     Args:
         where: arguments of ``from_pretrained``: name or folder, revision, whether remote code is trusted ...
@@ -47,7 +47,7 @@ def open_processor(where: dict[str, Any], config: Any) -> Any:
 
 
 class NoVideos:
-    """Stands where a processor wants a video processor; processes none, and knows no setting."""
+    """In place of a processor's video processor: refuses videos, and has no settings."""
 
     num_frames = fps = merge_size = temporal_patch_size = 1
     model_input_names: tuple[str, ...] = ()

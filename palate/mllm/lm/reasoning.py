@@ -1,4 +1,4 @@
-"""What a reasoning model thinks aloud: where it begins and ends, and the answer that follows."""
+"""A reasoning model's thoughts in its text: where they begin and end, and the answer that follows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def answer_text(text: str, opened: bool = False) -> str | None:
 
 
 def thought_cut_off() -> PalateError:
-    """What to say of an answer that is but a thought without an end."""
+    """The error of an answer that is only a thought without an end."""
     return PalateError(
         "the model's thought was cut off before an answer",
         "Allow more with --max-new-tokens, or switch thinking off, for most models with --chat-template-kwargs "
@@ -58,9 +58,9 @@ def open_thought(text: str) -> tuple[str, str] | None:
 
 
 class Thoughts:
-    """Takes thoughts off the tokens that a model writes.
+    """Removes thoughts from the tokens that a model writes.
 
-    Some tokenizers leave marks out of the text as special tokens, and a thought would look like the answer.
+    Some tokenizers leave the marks out of the text as special tokens, and a thought would pass for the answer.
 
     Args:
         opened: whether prompts end within a thought.

@@ -1,4 +1,4 @@
-"""Asking for what is missing: every step once, each as soon as the one before it is there."""
+"""Writes the missing steps: each once, as soon as the one before it is there; and checks the answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from palate.mllm.summaries.steps import SummaryStep
 from palate.progress import track
 
 Ask = Callable[[SummaryStep, str | None], Chat]
-# Called for every reply: the step, its text (None: it failed) and the reply; a text is kept when this returns.
+# Called for every reply: the step, its text (None: it failed) and the reply; a text is stored when this returns.
 Keep = Callable[[SummaryStep, str | None, Reply], None]
 NO_ANSWER = "the backend gave no answer"
 
@@ -35,12 +35,12 @@ _TIMES = 4  # ... this often
 
 @dataclass
 class WorkOutcome:
-    """What became of the steps that were wanted.
+    """The outcome of steps.
 
     Attributes:
-        written: how many texts are new.
+        written: number of new texts.
         left: keys that a limit left for later.
-        failed: why there is no text, by key; steps that follow a failed one are in it too.
+        failed: why there is no text, by key; with the steps that follow a failed one.
     """
 
     written: int = 0
@@ -50,13 +50,13 @@ class WorkOutcome:
 
 def missing_steps(chains: Iterable[Sequence[SummaryStep]], texts: Mapping[str, str]) -> list[SummaryStep]:
     """The steps without which the last one of some chain has no text, each once and after the one before it."""
-    wanted: dict[str, SummaryStep] = {}
+    missing: dict[str, SummaryStep] = {}
     for chain in chains:
         first = len(chain)
-        while first and chain[first - 1].key not in texts and chain[first - 1].key not in wanted:
+        while first and chain[first - 1].key not in texts and chain[first - 1].key not in missing:
             first -= 1
-        wanted.update((step.key, step) for step in chain[first:])
-    return list(wanted.values())
+        missing.update((step.key, step) for step in chain[first:])
+    return list(missing.values())
 
 
 def write_steps(
@@ -75,10 +75,10 @@ def write_steps(
 
     Args:
         steps: of :func:`missing_steps`.
-        texts: what is there, by key; ``keep`` adds to it.
-        limit: only the first so many; a chain's steps come one after another, so early users are finished first.
-        description: under which progress is told; None: not at all.
-        outcome: filled as work goes on, for who wants to know it even where this raises.
+        texts: by key; ``keep`` adds to it.
+        limit: of steps; a chain's come one after another, so early users are finished first.
+        description: of the progress bar; None: no bar.
+        outcome: filled as work goes on, for callers that need it even where this raises.
 
     Raises:
         PalateError: the backend cannot work at all.
@@ -137,7 +137,7 @@ def write_steps(
 def check_summary(text: str) -> str | None:
     """What makes a text useless as a summary, in a few words; None where nothing does.
 
-    It finds what broken servers and lost models say, not poor writing.
+    It finds answers of broken servers and lost models, not poor writing.
 
     >>> check_summary("Likes warm colours, hand-made mugs and simple shapes.")
     >>> check_summary("<html><body><h1>502 Bad Gateway</h1></body></html>")

@@ -29,8 +29,8 @@ class CaptionConfig(Config):
 
     Attributes:
         fields: fields of the catalogue, in order, separated by commas; None: those whose values many items share
-            (genres, categories), for only these can be told from the picture of an item never seen.
-        title: the title as well, last. It can seldom be told from a picture, and then its tokens drown the others.
+            (genres, categories), for only these show in the picture of an item never seen.
+        title: the title as well, last. A picture seldom shows it, and then its tokens drown the others.
         colours: the colours of the picture, named by counting its pixels: true of any picture, whatever is on it.
         words: of the fields, at most.
     """

@@ -180,13 +180,13 @@ def test_where_fp32_cannot_be_had_rounding_is_measured(
 def test_longer_prompts_are_compared_again(folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = Scorer(open_model(str(folder("qwen3"))))
     compared = []
-    plain = scorer._apart
+    plain = scorer._disagreement
 
     def counted(shared: Any, found: Any, tokens: Any) -> Any:
         compared.append(max(map(len, shared.wholes)))
         return plain(shared, found, tokens)
 
-    monkeypatch.setattr(scorer, "_apart", counted)
+    monkeypatch.setattr(scorer, "_disagreement", counted)
     for words in (10, 10, 11, 40, 40, 10):
         scorer.logits([Chat((f"{'word ' * words}{one}?",)) for one in ("A", "B C")], ANSWERS)
     assert len(compared) == 2

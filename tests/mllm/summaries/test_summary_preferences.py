@@ -101,7 +101,7 @@ def test_a_run_finds_what_was_written_into_the_store_later(dataset: Path, tmp_pa
     helper = opened(dataset)
     helper.allow(lambda: backend)
     [text] = helper.of([longer])
-    assert len(backend.asked) == 1
+    assert len(backend.requested) == 1
     assert loaded.of([longer]) == [text]
     assert len(lines(dataset / "summaries/users/mine")) == 13, "what is written beside a dataset stays there"
 
@@ -120,7 +120,7 @@ def test_a_run_may_write_for_a_history_never_seen(dataset: Path, tmp_path: Path)
     assert len(set(loaded.of([[9, 8, 7, 6], [*HISTORIES[0], 9]]))) == 2
     loaded.of([[5, 5, 5]])
     assert len(backends) == 1
-    assert len(backends[0].asked) == 4
+    assert len(backends[0].requested) == 4
     run = tmp_path / "model"
     loaded.save(run)
     assert Preferences.load(run, Items.load(run)).of([[5, 5, 5], [9, 8, 7, 6]])
@@ -133,12 +133,12 @@ def test_of_what_it_wrote_for_strangers_the_newest_texts_are_remembered(dataset:
     loaded.most_written = 2
     first, second, third = [9, 8, 7], [5, 5, 5], [6, 7, 8]
     texts = [loaded.of([history])[0] for history in (first, second, third)]
-    assert len(backend.asked) == 3
+    assert len(backend.requested) == 3
     assert [loaded.stored(history)[-1][1] for history in (first, second, third)] == [None, *texts[1:]]
     assert loaded.of([first]) == ["Preference number 4: likes things."]  # written again
-    assert len(backend.asked) == 4
+    assert len(backend.requested) == 4
     loaded.of(HISTORIES)  # what was written before is never forgotten
-    assert len(backend.asked) == 4
+    assert len(backend.requested) == 4
     assert len(loaded.of([first, second, third])) == 3  # more at once than are remembered
 
 

@@ -79,7 +79,7 @@ def prove(users: int, folder: Path, seed: int) -> None:
         assert set(server.failed) == set(FAILURES), "the server has done its worst"
         # Three attempts at 30% leave a few chains broken, and each of them is named.
         assert report.missing
-        assert report.asked == users
+        assert report.requested == users
         done = {row["key"] for row in map(json.loads, lines(folder))}
         assert len(done) == report.written
         missing = json.loads((folder / "missing.json").read_text())
@@ -93,7 +93,7 @@ def prove(users: int, folder: Path, seed: int) -> None:
         for one in cut_offs(data, ("test",)):
             last = summary_steps.of(one.history.tolist())[-1].key
             assert (last not in done) == (data.user_ids[one.user] in without)
-        before, asked = len(done), len(server.payloads)
+        before, requested = len(done), len(server.payloads)
         for _ in range(8):  # the same command again, until nothing is missing
             if not report.missing:
                 break
@@ -101,7 +101,7 @@ def prove(users: int, folder: Path, seed: int) -> None:
         assert not report.missing
         assert not (folder / "missing.json").exists()
         assert len(lines(folder)) == 2 * users
-        assert len(server.payloads) - asked < 6 * (2 * users - before), "what was there was not asked for again"
+        assert len(server.payloads) - requested < 6 * (2 * users - before), "what was there was not asked for again"
         check_texts(data, folder)
 
 

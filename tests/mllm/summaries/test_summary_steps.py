@@ -31,11 +31,11 @@ def new_requests(before: list[int], after: list[int], **options: object) -> int:
         texts[step.key] = text
 
     for history in (before, after):
-        backend.asked.clear()
+        backend.requested.clear()
         write_steps(
             missing_steps([summary_steps.of(history)], texts), texts, summary_steps.ask, keep, backend, max_new_tokens=9
         )
-    return len(backend.asked)
+    return len(backend.requested)
 
 
 def test_a_history_is_cut_into_blocks_from_its_start() -> None:
