@@ -24,7 +24,7 @@ from palate.evaluation.users import UserSample
 from palate.mllm.diagnostics.audit_run import as_shown
 from palate.mllm.diagnostics.probe import CONDITIONS, GAINS, ProbeRow, ProbeScores, by_user, summarise
 from palate.mllm.prompts.items import Items
-from palate.mllm.prompts.prompter import LETTERS, Prompter
+from palate.mllm.prompts.prompter import Prompter
 from palate.mllm.recommender import MLLMConfig, MLLMRecommender, read_config
 from palate.progress import track
 from palate.recommender import Recommender
@@ -174,12 +174,7 @@ def probe_runs(
     everyone = cases_of(dataset, split)
     cases = everyone if users is None else users.of(dataset, everyone)
     drawn = sample_candidates(dataset, split, negatives=negatives, kind=kind, seed=seed).of(cases)
-    if task == "choose" and drawn.items.shape[1] > len(LETTERS):
-        raise PalateError(
-            f"'choose' has letters for {len(LETTERS)} candidates, not for {drawn.items.shape[1]}",
-            f"Give --negatives {len(LETTERS) - int(drawn.num_targets.max())} or fewer.",
-        )
-    shown, targets = as_shown(drawn.items, drawn.num_targets)
+    shown, targets = as_shown(drawn, task)
     first: Swap | None = None
     values: dict[str, list[Mapping[str, Floats]]] = {}
     rows: dict[str, Any] = {}

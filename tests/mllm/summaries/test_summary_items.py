@@ -61,7 +61,7 @@ def test_items_with_a_picture_get_a_summary_the_others_are_counted(catalogue: Ca
     assert not again.requested
 
 
-@pytest.mark.parametrize(("source", "asked", "pictures"), [("text", 5, 0), ("either", 5, 2)])
+@pytest.mark.parametrize(("source", "requested", "pictures"), [("text", 5, 0), ("either", 5, 2)])
 def test_items_can_be_described_from_their_text(
     catalogue: Catalogue, tmp_path: Path, source: str, requested: int, pictures: int
 ) -> None:
