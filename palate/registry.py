@@ -10,7 +10,7 @@ package it is an entry point of the group ``palate.<kind>``::
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -25,14 +25,14 @@ class Registry:
     Args:
         kind: Plural noun; also the entry-point group's last word, e.g. ``"rankers"``.
         builtin: Name -> ``"module:attribute"``, or the part itself where it is light.
+        noun: What one part is called in messages; ``kind`` without its last letter if it is left out.
 
     >>> Registry("metrics", {"pi": "math:pi"})["pi"]
     3.141592653589793
     """
 
-    def __init__(self, kind: str, builtin: Mapping[str, Any]) -> None:
-        self.kind = kind
-        self.noun = f"{kind[:-3]}y" if kind.endswith("ies") else kind[:-1]
+    def __init__(self, kind: str, builtin: Mapping[str, Any], noun: str | None = None) -> None:
+        self.kind, self.noun = kind, noun or kind[:-1]
         self._builtin = dict(builtin)
         self._local: dict[str, Any] = {}
 
@@ -71,3 +71,49 @@ class Registry:
 def _plugins(group: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:
     """Entry points by name; looking through all installed packages takes milliseconds, so once for each search path."""
     return {point.name: point for point in entry_points(group=group)}
+
+
+class NameIn:
+    """Marks a field of a :class:`~palate.config.Config` as the name of a part.
+
+    Args:
+        registry: where the part is.
+        fits: whether a part can be used here; None: every one can.
+
+    >>> from typing import Annotated
+    >>> from palate.config import Config
+    >>> METRICS = Registry("metrics", {"pi": "math:pi", "e": "math:e"})
+    >>> class Chosen(Config):
+    ...     metric: Annotated[str, NameIn(METRICS, lambda number: number > 3)] = "pi"
+    >>> Chosen.parse({"metric": "e"}, where="recipe.toml")
+    Traceback (most recent call last):
+        ...
+    palate.errors.PalateError: recipe.toml: the metric 'e' cannot be used here. Choose pi.
+    """
+
+    def __init__(self, registry: Registry, fits: Callable[[Any], bool] | None = None) -> None:
+        self.registry, self.fits = registry, fits
+
+    @property
+    def choices(self) -> list[str]:
+        """The names that can be used here; they may load the parts."""
+        return [name for name in self.registry if self.fits is None or self.fits(self.registry[name])]
+
+    def check(self, name: str) -> str:
+        """The name itself.
+
+        Raises:
+            PalateError: there is no such part, or it cannot be used here.
+        """
+        if self.fits is not None or name not in self.registry:
+            part = self.registry[name]
+            if self.fits is not None and not self.fits(part):
+                raise PalateError(
+                    f"the {self.registry.noun} '{name}' cannot be used here", f"Choose {', '.join(self.choices)}."
+                )
+        return name
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(self.check, handler(source))

@@ -24,6 +24,7 @@ REGISTRIES = {
     "readers": "palate.data.readers:READERS",
     "encoders": "palate.features.encoders:ENCODERS",
     "backends": "palate.mllm.backends:BACKENDS",
+    "negatives": "palate.negatives:NEGATIVES",
     "metrics": "palate.evaluation.metrics:METRICS",
 }
 _ACTIONS = ("list", "install")

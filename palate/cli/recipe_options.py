@@ -126,7 +126,7 @@ class Commands:
         from palate.alignment.plan import SECTIONS, TRAINER, preference_for_rankers
         from palate.alignment.twins import twin_origin
         from palate.cli.align import align_settings
-        from palate.objectives.pools import NegativesConfig
+        from palate.negatives.config import NegativesConfig
         from palate.training.config import TrainerConfig
 
         objective, strategy = given.get("objective", "dpo"), given.get("negatives", "top-k")
@@ -155,7 +155,7 @@ class Commands:
         kind = preference_for_rankers(objective).Config
         preference = kind.parse(settings.get("preference", {}), where=f"settings [preference] of {objective}")
         negatives.check_catalogue(int((self.dataset.train_counts > 0).sum()))
-        if strategy == "disliked" and self.dataset.dislikes is None:
+        if negatives.chosen.source == "dislikes" and self.dataset.dislikes is None:
             raise PalateError(
                 "the dataset keeps no dislikes", "Prepare it with --min-rating and --disliked-at-most, from rated data."
             )

@@ -28,7 +28,9 @@ def align(
     ] = None,
     negatives: Annotated[
         str | None,
-        typer.Option(metavar="{uniform,popularity,hard,top-k,disliked}", help="Where rejected items come from."),
+        typer.Option(
+            help="How rejected items are chosen: uniform, popularity, hard, top-k, disliked; or a plug-in's name."
+        ),
     ] = None,
     retriever: Annotated[
         Path | None,

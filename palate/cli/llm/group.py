@@ -101,7 +101,7 @@ def sft(
     ] = None,
     negatives: Annotated[
         str | None,
-        typer.Option(metavar="{uniform,popularity}", help="How items that were not the answer are drawn."),
+        typer.Option(help="How items that were not the answer are drawn: uniform, popularity; or a plug-in's name."),
     ] = None,
     negatives_per_positive: Annotated[
         int | None, typer.Option(min=1, help="With yes-no: questions answered No for each answered Yes (default: 1).")

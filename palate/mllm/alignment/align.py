@@ -192,7 +192,7 @@ def _cases(dataset: Dataset, positions: Mapping[str, Any], settings: AlignmentSe
     """
     users = sampled_users(dataset, positions["users"], positions["users_seed"])
     cases = training_positions(dataset, users, positions["cutoffs"])
-    if settings.pairs.negatives == "disliked":
+    if settings.pairs.strategy.source == "dislikes":
         cases = with_dislikes(dataset, cases, settings.rejected)
     if not len(cases):
         raise PalateError("no user of the sample has a training position with a history", "Take more users.")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,11 +16,13 @@ from palate.mllm.alignment.scores import Kind
 from palate.mllm.finetune.config import ExamplesConfig, LoraConfig, SFTTrainerConfig
 from palate.mllm.prompts.prompter import LETTERS
 from palate.mllm.recommender import read_config
+from palate.negatives import NEGATIVES
+from palate.negatives.base import NegativeStrategy
 from palate.objectives import PREFERENCES, Preference
+from palate.registry import NameIn
 from palate.runs.run import Run
 
 _FEWEST = 3  # pairs of a forward below which responsiveness is 1 whatever they are
-Strategy = Literal["uniform", "popularity", "hard", "top-k", "disliked"]
 
 
 class PairsConfig(Config):
@@ -32,7 +35,7 @@ class PairsConfig(Config):
         users: size of a sample of users; None takes those that the run learnt from.
         users_seed: of that sample; None: the run's.
         cutoffs: how many of the last training positions of each user; None: the run's.
-        negatives: where rejected items come from. ``uniform`` and ``popularity``: from the catalogue, without what the
+        negatives: how rejected items are chosen. ``uniform`` and ``popularity``: from the catalogue, without what the
             user had in training. ``top-k``: uniformly from a pool (RoDPO's stochastic negatives); ``hard``: the best
             of the pool. ``disliked``: what the user rated low; positions of users without such items are left out.
         num_negatives: rejected items per position.
@@ -49,7 +52,7 @@ class PairsConfig(Config):
     users: int | None = Field(None, ge=1)
     users_seed: int | None = Field(None, ge=0)
     cutoffs: int | None = Field(None, ge=1)
-    negatives: Strategy = "uniform"
+    negatives: Annotated[str, NameIn(NEGATIVES, lambda one: one.for_cases)] = "uniform"
     num_negatives: int = Field(1, ge=1)
     pool_k: int = Field(20, ge=1)
     depth: int | None = Field(None, ge=1)
@@ -66,10 +69,16 @@ class PairsConfig(Config):
                 raise ValueError(f"num_negatives is {self.num_negatives}, more than the pool of {self.pool_k}")
         return self
 
+    @cached_property
+    def strategy(self) -> NegativeStrategy:
+        """How rejected items are chosen."""
+        strategy: NegativeStrategy = NEGATIVES[self.negatives]()
+        return strategy
+
     @property
     def pooled(self) -> bool:
         """Whether rejected items come from a pool."""
-        return self.negatives in ("hard", "top-k")
+        return self.strategy.source == "scores"
 
 
 class AlignLoraConfig(LoraConfig):

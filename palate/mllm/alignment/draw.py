@@ -15,6 +15,7 @@ from palate.data.sequences import Sequences, offsets_of
 from palate.errors import PalateError
 from palate.mllm.alignment.config import PairsConfig
 from palate.mllm.finetune.examples import PromptCases
+from palate.negatives.base import Source, WeightedStrategy
 from palate.rankers.registry import load_recommender
 from palate.recommender import Recommender, best_items, mask_items
 from palate.runs.run import Run
@@ -22,7 +23,8 @@ from palate.storage.files import atomic_file
 from palate.storage.tables import read_parquet
 
 Ints = npt.NDArray[np.int64]
-_POOL, _DISLIKED, _ROUND = 0x706F6F6C, 0x6469736C, 0x726F756E
+_STREAMS: dict[Source, int] = {"scores": 0x706F6F6C, "dislikes": 0x6469736C}  # of the seed
+_ROUND = 0x726F756E
 _ROWS = 256  # histories that a retriever ranks the catalogue for at a time
 
 
@@ -53,14 +55,20 @@ class NegativeSampler:
         Raises:
             PalateError: a pool or a catalogue with too few items for some user.
         """
-        seed, config = self.seed_of(number), self.config
-        if config.negatives == "uniform" or config.negatives == "popularity":
-            return PromptCases.draw(self.dataset, self.cases, source=config.negatives, negatives=self.count, seed=seed)
+        seed, strategy = self.seed_of(number), self.config.strategy
+        if isinstance(strategy, WeightedStrategy):
+            source = self.config.negatives
+            return PromptCases.draw(self.dataset, self.cases, source=source, negatives=self.count, seed=seed)
         rows = np.zeros((len(self.cases), self.count), np.int32)
         for row, (user, history) in enumerate(zip(self.cases.users, self.cases.histories, strict=True)):
-            stream = _DISLIKED if config.negatives == "disliked" else _POOL
-            rng = np.random.default_rng([seed, stream, int(user), len(history)])
-            rows[row] = self._pick(row, rng, pools)
+            if strategy.source == "dislikes":
+                candidates = disliked(self.dataset, self.cases, row)
+            else:
+                assert pools is not None
+                candidates = pools[row][pools[row] > 0]
+            self._enough(row, candidates)
+            rng = np.random.default_rng([seed, _STREAMS[strategy.source], int(user), len(history)])
+            rows[row] = strategy.pick(candidates, self.count, rng)
         return PromptCases.of(self.cases, rows, seed)
 
     def seed_of(self, number: int) -> int:
@@ -83,17 +91,6 @@ class NegativeSampler:
                 f"user '{user}' has {len(pool)} items to reject, and {self.count} are needed",
                 "Ask for fewer: --num-negatives, or with choose pairs.choices.",
             )
-
-    def _pick(self, row: int, rng: np.random.Generator, pools: npt.NDArray[np.int32] | None) -> npt.NDArray[np.int32]:
-        if self.config.negatives == "disliked":
-            pool = disliked(self.dataset, self.cases, row)
-        else:
-            assert pools is not None
-            pool = pools[row][pools[row] > 0]
-        self._enough(row, pool)
-        if self.config.negatives == "hard":
-            return pool[: self.count]
-        return rng.choice(pool, self.count, replace=False)
 
 
 def disliked(dataset: Dataset, cases: Cases, row: int) -> npt.NDArray[np.int32]:

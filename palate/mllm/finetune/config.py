@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from palate.config import Config
+from palate.negatives import NEGATIVES
+from palate.negatives.base import is_weighted
+from palate.registry import NameIn
 
 
 class ExamplesConfig(Config):
@@ -17,7 +20,8 @@ class ExamplesConfig(Config):
         users_seed: of that sample, apart from the seed of training: seeds are compared on the same users, whose
             summaries serve all of them.
         cutoffs: how many of the last training positions of each user.
-        negatives: how the items are drawn that were not the answer.
+        negatives: how the items are drawn that were not the answer: ``uniform``, ``popularity`` or another strategy
+            with weights.
         negatives_per_positive: ``yes-no``: prompts whose answer is No for each whose answer is Yes.
         choices: ``choose``: how many candidates a list has.
         validate_users: how many of these users have a validation case.
@@ -27,7 +31,7 @@ class ExamplesConfig(Config):
     users: int | None = Field(None, ge=1)
     users_seed: int = Field(0, ge=0)
     cutoffs: int = Field(3, ge=1)
-    negatives: Literal["uniform", "popularity"] = "uniform"
+    negatives: Annotated[str, NameIn(NEGATIVES, is_weighted)] = "uniform"
     negatives_per_positive: int = Field(1, ge=1)
     choices: int = Field(10, ge=2, le=26)
     validate_users: int = Field(100, ge=1)

@@ -10,7 +10,7 @@ from typing import overload
 import numpy as np
 
 from palate.data.dataset import Cases, Dataset
-from palate.data.negatives import Ints, Items, Source, draw_negatives
+from palate.data.negatives import Ints, Items, draw_negatives
 from palate.data.positions import validation_positions, validation_users
 from palate.data.sample import sample_users
 from palate.errors import PalateError
@@ -19,6 +19,8 @@ from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.prompts.chat import Chat
 from palate.mllm.prompts.prompter import LETTERS, NO, YES, Prompter
 from palate.mllm.recommender import MLLMRecommender
+from palate.negatives import NEGATIVES
+from palate.negatives.base import WeightedStrategy
 
 _ORDER = 0x6F7264  # a stream of the seed: other draws do not shift this one
 _PICTURE = 400  # characters that a picture counts as: about a hundred tokens
@@ -42,9 +44,15 @@ class PromptCases:
         return len(self.cases)
 
     @classmethod
-    def draw(cls, dataset: Dataset, cases: Cases, *, source: Source, negatives: int, seed: int) -> PromptCases:
-        """Give every case its negatives and a random order, all by the seed."""
-        return cls.of(cases, draw_negatives(dataset, cases, source=source, count=negatives, seed=seed), seed)
+    def draw(cls, dataset: Dataset, cases: Cases, *, source: str, negatives: int, seed: int) -> PromptCases:
+        """Give every case its negatives and a random order, all by the seed.
+
+        Args:
+            source: the strategy, one with weights.
+        """
+        strategy: WeightedStrategy = NEGATIVES[source]()
+        weights = strategy.of_catalogue(dataset.train_counts)
+        return cls.of(cases, draw_negatives(dataset, cases, weights=weights, count=negatives, seed=seed), seed)
 
     @classmethod
     def of(cls, cases: Cases, others: Items, seed: int) -> PromptCases:

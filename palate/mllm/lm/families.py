@@ -55,6 +55,7 @@ FAMILIES = Registry(
         "seed_oss": Family(thought=("<seed:think>", "</seed:think>")),
         "smolvlm": Family(nested_images=True, video_packages=("num2words",)),
     },
+    noun="family",
 )
 
 
