@@ -44,8 +44,7 @@ def _answers(data: Dataset, model: Path, ids: Sequence[str], dtype: str) -> list
     from palate.mllm.backends.local import LocalBackend
     from palate.mllm.lm.loading import open_model
     from palate.mllm.prompts.chat import Chat, Picture
-    from palate.mllm.warmup.captions import QUESTION
-    from palate.mllm.warmup.colours import colours
+    from palate.mllm.warmup.captions import QUESTION, colours
 
     index = data.catalogue.index
     pictures = {item: Picture(data.catalogue.image_path(index[item])) for item in ids}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cascade_helpers import Slow, Table
-from summary_helpers import Echo, chains_for, shop
+from summary_helpers import Echo, shop, steps_for
 
 from palate.cascade.cascade import Cascade
 from palate.data.dataset import Dataset
@@ -24,7 +24,7 @@ def saved(folder: Path, backend: Echo, name: str = "tastes", users: int = 3, str
     data = shop()
     data.save(folder)
     data = Dataset.load(folder)
-    chains = chains_for(data, backend, block=3, max_items=6, strategy=strategy)
+    chains = steps_for(data, backend, block=3, max_items=6, strategy=strategy)
     asked = cut_offs(data, ["test"], np.arange(users))
     UserWork(chains, asked, data.user_ids.to_list()).write(store_folder(folder, "users", name), backend, progress=False)
     return data
