@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.shared.options import JsonOutput, table_of
+from palate.cli.shared.options import JsonOutput
 from palate.errors import PalateError
 
 if TYPE_CHECKING:
@@ -37,14 +37,15 @@ def tune(
     """
     import torch
 
+    from palate.cli.commands import COMMANDS
     from palate.data.dataset import Dataset
-    from palate.experiments.search_space import TuneRecipe
     from palate.experiments.study_report import save_report
     from palate.experiments.tune import tune as search
+    from palate.experiments.tune_recipe import read_tune_recipe
     from palate.features.folders import open_features
 
     where = f"{config} [tune]"
-    recipe = TuneRecipe.parse({key.replace("-", "_"): value for key, value in table_of(config, "tune").items()}, where)
+    recipe = read_tune_recipe(config, also=[name for name in COMMANDS if name != "compare"])
     wanted = trials if trials is not None else recipe.trials
     if wanted is None:
         raise PalateError("how many trials?", "Give --trials N, or trials = N in the recipe.")

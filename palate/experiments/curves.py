@@ -17,9 +17,9 @@ from palate.evaluation.groups import RunGroup
 from palate.evaluation.protocol import Measure, SlowModels
 from palate.evaluation.ranks import Floats
 from palate.evaluation.tables import label_of
-from palate.experiments.jobs import slug
+from palate.experiments.plan import slug
 from palate.experiments.recipe import Curve, Recipe
-from palate.experiments.sampler import key_of
+from palate.experiments.search import key_of
 from palate.plots import BLUE, GREY, picture
 from palate.runs.run import Run
 from palate.storage.files import file_digest, read_json, write_json, write_text

@@ -52,11 +52,10 @@ from pydantic import Field, field_validator
 
 from palate.config import Config
 from palate.errors import PalateError, suggest
-from palate.experiments.search_space import Choices, Interval
+from palate.experiments.space import Space, read_spaces
 from palate.storage.files import digest
 from palate.storage.toml import read_toml
 
-Space = Choices | Interval
 Table = dict[str, Any]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _TABLES = ("compare", "train", "attach", "align", "blend", "mllm", "evaluate", "arm", "curve")
@@ -182,17 +181,19 @@ class Recipe:
         below = self.options(arm.like, chosen) if arm.like else shared
         return override(merged(below, arm.own), chosen.get(name, {}))
 
-    def parts_of(self, name: str, seed: int) -> list[tuple[str, int]]:
-        """Arm and seed of every run that a blend is made of; none where the arm is no blend.
+    def parents_of(self, name: str, seed: int) -> list[tuple[str, int]]:
+        """Arm and seed of every run that an arm starts from: one, or the parts of a blend, or none.
 
-        An arm that is named again gives its run of the next seed of the comparison, the first one after the last.
+        An arm that is named again by a blend gives its run of the next seed of the comparison, the first one after the
+        last.
         """
         seeds, found = self.compare.seeds, []
         for place, arm in enumerate(self.arms[name].blend):
             later = self.arms[name].blend[:place].count(arm)
             within = seeds[(seeds.index(seed) + later) % len(seeds)] if seed in seeds else seed + later
             found.append((arm, within))
-        return found
+        start = self.arms[name].start
+        return [(start, seed)] if start else found
 
     def retriever_of(self, name: str, table: Table) -> str | None:
         """The arm that proposes items to an alignment of a language model; None where it is no arm, or none at all."""
@@ -286,7 +287,7 @@ def _arm(name: str, table: Any, path: Path) -> Arm:
         raise PalateError(f"{where}: 'shared' and 'like' exclude each other", "Leave one of them out.")
     if not isinstance(search, dict):
         raise PalateError(f"{where}: 'search' is {search!r}", f"Write a table [arm.{name}.search].")
-    spaces = {_setting(key): _space(key, entry, f"{where}: search") for key, entry in _flat(search).items()}
+    spaces = {_setting(key): space for key, space in read_spaces(search, f"{where}: search").items()}
     made_by = BLEND if blend else command or "train"
     return Arm(name, words["from"], words["like"], own, shared, spaces, made_by, tuple(blend))
 
@@ -378,29 +379,6 @@ def _table(tables: Mapping[str, Any], command: str) -> Table:
     for word in command.split():
         found = found.get(word, {})
     return found if isinstance(found, dict) else {}
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``preference.beta = [...]`` without quotes is a table in a table: the same as with them."""
-    rows: dict[str, Any] = {}
-    for key, value in table.items():
-        space = isinstance(value, Mapping) and ({"low", "high", "choices"} & set(value))
-        rows |= (
-            {f"{prefix}{key}": value} if space or not isinstance(value, Mapping) else _flat(value, f"{prefix}{key}.")
-        )
-    return rows
-
-
-def _space(name: str, entry: Any, where: str) -> Space:
-    if isinstance(entry, list):
-        entry = {"choices": entry}
-    if not isinstance(entry, Mapping):
-        raise PalateError(
-            f"{where} '{name}' is {entry!r}",
-            "Write a list of choices or {low = ..., high = ...}; fixed values go above.",
-        )
-    kind: type[Choices] | type[Interval] = Choices if "choices" in entry else Interval
-    return kind.parse(entry, where=f"{where} '{name}'")
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Table:

@@ -7,8 +7,8 @@ import io
 from pathlib import Path
 from typing import Any
 
-from palate.experiments.search_space import TuneRecipe
 from palate.experiments.tune import Study
+from palate.experiments.tune_recipe import TuneRecipe
 from palate.plots import BLUE, GREY, RED, picture
 from palate.storage.files import write_text
 from palate.storage.toml import write_tables

@@ -12,7 +12,7 @@ from palate.cli.commands import COMMANDS, build
 from palate.cli.llm.settings import ALIGN, SFT, settings_from
 from palate.cli.shared.options import _load, parse_assignments, read_table
 from palate.experiments.recipe import read_recipe
-from palate.experiments.search_space import TuneRecipe
+from palate.experiments.tune_recipe import TuneRecipe
 from palate.mllm.alignment.plan import parse_settings
 from palate.mllm.finetune.sft import Plan
 from palate.storage.toml import read_toml
