@@ -19,8 +19,8 @@ from palate.data.dataset import Dataset
 from palate.errors import PalateError, suggest
 from palate.features.fields import FIELDS, FieldStore
 from palate.features.store import FeatureStore
+from palate.negatives.config import NegativesConfig
 from palate.objectives import PREFERENCES, Preference
-from palate.objectives.pools import NegativesConfig
 from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.rankers.sequential import SequentialRanker
@@ -291,7 +291,7 @@ def preference_for_rankers(objective: str) -> type[Preference]:
 
 def _check_negatives(negatives: NegativesConfig, dataset: Dataset) -> None:
     negatives.check_catalogue(int((dataset.train_counts > 0).sum()))
-    if negatives.strategy == "disliked" and dataset.dislikes is None:
+    if negatives.chosen.source == "dislikes" and dataset.dislikes is None:
         raise PalateError(
             "the dataset keeps no dislikes", "Prepare it with --min-rating and --disliked-at-most, from rated data."
         )

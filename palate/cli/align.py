@@ -24,7 +24,8 @@ def align(
     negatives: Annotated[
         str,
         typer.Option(
-            metavar="{uniform,popularity,in-batch,hard,top-k,mixed,disliked}", help="Where rejected items come from."
+            help="How rejected items are chosen: uniform, popularity, in-batch, hard, top-k, mixed, disliked; or a "
+            "plug-in's name."
         ),
     ] = "top-k",
     pool_k: Annotated[

@@ -126,7 +126,7 @@ class Commands:
         from palate.alignment.plan import SECTIONS, TRAINER, preference_for_rankers
         from palate.alignment.twins import twin_origin
         from palate.cli.align import align_settings
-        from palate.objectives.pools import NegativesConfig
+        from palate.negatives.config import NegativesConfig
         from palate.training.config import TrainerConfig
 
         objective, strategy = given.get("objective", "dpo"), given.get("negatives", "top-k")
@@ -155,7 +155,7 @@ class Commands:
         kind = preference_for_rankers(objective).Config
         preference = kind.parse(settings.get("preference", {}), where=f"settings [preference] of {objective}")
         negatives.check_catalogue(int((self.dataset.train_counts > 0).sum()))
-        if strategy == "disliked" and self.dataset.dislikes is None:
+        if negatives.chosen.source == "dislikes" and self.dataset.dislikes is None:
             raise PalateError(
                 "the dataset keeps no dislikes", "Prepare it with --min-rating and --disliked-at-most, from rated data."
             )
@@ -205,25 +205,20 @@ class Commands:
     def _mllm_align(self, given: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
         """All options of an alignment of a language model but those that it takes over from its run."""
         from palate.cli.llm.settings import ALIGN, settings_from
-        from palate.mllm.alignment.plan import parse_settings
-        from palate.mllm.alignment.sources import feature_stores
+        from palate.mllm.alignment.config import check_alignment
+        from palate.mllm.alignment.loss import hardness_stores
         from palate.storage.files import file_digest
 
-        objective = given.get("objective", "dpo")
-        parsed = parse_settings(objective, settings_from(given, assignments, ALIGN))
-        if parsed.pairs.pooled != bool(given.get("retriever")):
-            raise PalateError(
-                f"negatives '{parsed.pairs.negatives}' and 'retriever' do not go together",
-                "A pool (top-k, hard) needs a retriever; other negatives have none.",
-            )
-        decides = {"objective": objective, **parsed.options}
-        named = given.get("retriever")
-        if named and (Path(named) / "run.json").is_file():  # an arm that proposes is part of the key already
-            decides["retriever"] = file_digest(Path(named) / "run.json")
-        if parsed.preference.needs_hardness:
-            decides["features"] = {
-                name: store.fingerprint for name, store in feature_stores(self.folder, self.dataset.catalogue).items()
-            }
+        retriever = given.get("retriever")
+        checked = check_alignment(
+            given.get("objective", "dpo"), settings_from(given, assignments, ALIGN), retriever=retriever
+        )
+        decides = checked.options
+        if retriever and (Path(retriever) / "run.json").is_file():  # an arm that proposes is part of the key already
+            decides["retriever"] = file_digest(Path(retriever) / "run.json")
+        if checked.preference.needs_hardness:
+            stores = hardness_stores(checked.preference, self.dataset, self.folder)
+            decides["features"] = {name: store.fingerprint for name, store in stores.items()}
         return decides
 
 

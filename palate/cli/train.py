@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from palate.cli.shared.options import ConfigFile, Seed, Set, parse_assignments
 from palate.errors import PalateError
-from palate.features.folders import open_features
-
-if TYPE_CHECKING:
-    pass
 
 
 def train(
@@ -76,6 +72,7 @@ def train(
 
     from palate.cli.shared.content import AUTO, NONE, choose_content
     from palate.data.dataset import Dataset
+    from palate.features.folders import open_features
     from palate.training.fit import train as fit
 
     settings = train_settings(

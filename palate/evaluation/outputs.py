@@ -54,16 +54,36 @@ def save_comparison(
             candidates.save(part / "candidates.npz")
 
 
-def load_result(folder: Path | str) -> Result:
-    """The result of one run, from the folder that :func:`save_comparison` made of it alone."""
+def load_groups(folder: Path | str) -> list[Group]:
+    """The rows of a comparison, from the folder that :func:`save_comparison` made.
+
+    Figures of the whole set, such as coverage, are those of the row's mean over its seeds.
+    """
     folder = Path(folder)
     table = load_table(folder)
-    (row,) = table.models
-    (run,) = table.facts["runs"][row.label]
-    frame = read_parquet(folder / "per-user.parquet").drop("model", "seed")
-    totals = {name: one.mean for name, one in row.metrics.items() if one.total and one.mean is not None}
-    facts = {**table.facts, "run": run, "cost": table.costs.get(row.label)}
-    for name in ("models", "slices", "runs", "notes", "base", "primary", "costs", "bootstrap_seed", "family"):
-        facts.pop(name, None)
+    frame = read_parquet(folder / "per-user.parquet")
     path = folder / "candidates.npz"
-    return Result(frame, totals, facts, Candidates.load(path) if path.exists() else None)
+    candidates = Candidates.load(path) if path.exists() else None
+    rows = ("models", "slices", "runs", "notes", "base", "primary", "costs", "bootstrap_seed", "family")
+    shared = {name: value for name, value in table.facts.items() if name not in rows}
+    groups = []
+    for row in table.models:
+        totals = {name: one.mean for name, one in row.metrics.items() if one.total and one.mean is not None}
+        results = [
+            Result(
+                frame.filter(model=row.label, seed=seed).drop("model", "seed"),
+                totals,
+                {**shared, "run": run, "cost": table.costs.get(row.label)},
+                candidates,
+            )
+            for seed, run in zip(row.seeds, table.facts["runs"][row.label], strict=True)
+        ]
+        groups.append(Group(row.label, tuple(results), tuple(row.seeds)))
+    return groups
+
+
+def load_result(folder: Path | str) -> Result:
+    """The result of one run, from the folder that :func:`save_comparison` made of it alone."""
+    (group,) = load_groups(folder)
+    (result,) = group.results
+    return result

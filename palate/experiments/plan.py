@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -164,11 +164,10 @@ class Plan:
 
     def trials(self) -> list[PlannedRun]:
         """Of every arm that is searched."""
-        runs = []
+        runs: list[PlannedRun] = []
         for arm in self.selection.searched(self.recipe):
             search = self.search_of(arm)
-            settings: Sequence[dict[str, Any] | None] = search.grid or [None] * search.size
-            runs += [self.trial(arm, number, one) for number, one in enumerate(settings)]
+            runs += [self.trial(arm, n, search.grid[n] if search.grid else None) for n in range(search.size)]
         return runs
 
     def table_runs(self) -> list[PlannedRun]:

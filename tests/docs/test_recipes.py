@@ -12,9 +12,9 @@ from palate.cli.commands import COMMANDS, build
 from palate.cli.llm.settings import ALIGN, SFT, settings_from
 from palate.cli.shared.options import _load, parse_assignments, read_table
 from palate.experiments.recipe import read_recipe
-from palate.experiments.tune_recipe import TuneRecipe
-from palate.mllm.alignment.plan import parse_settings
-from palate.mllm.finetune.sft import Plan
+from palate.experiments.tune_recipe import read_tune_recipe
+from palate.mllm.alignment.config import check_alignment
+from palate.mllm.finetune.sft import SFTPlan
 from palate.storage.toml import read_toml
 from palate.training.plan import make_plan
 
@@ -23,10 +23,9 @@ RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.toml"
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_for_tuning_is_sound(path: Path) -> None:
-    recipe = read_toml(path)
-    if "tune" not in recipe:
+    if "tune" not in read_toml(path):
         pytest.skip("no [tune] in it")
-    TuneRecipe.parse(recipe["tune"], where=path.name).check(path.name)
+    read_tune_recipe(path, also=COMMANDS).check(path.name)
 
 
 def loaded(path: Path, *names: str) -> dict[str, Any]:
@@ -67,9 +66,13 @@ def test_every_arm_of_a_comparison_is_sound(path: Path) -> None:
             one.name: one.process_value(context, values[one.name]) for one in command.params if one.name in values
         }
         if arm.command == "mllm sft":
-            Plan.of(settings_from(values, settings, SFT))
+            SFTPlan.of(settings_from(values, settings, SFT))
         if arm.command == "mllm align":
-            parse_settings(values.get("objective", "dpo"), settings_from(values, settings, ALIGN))
+            check_alignment(
+                values.get("objective", "dpo"),
+                settings_from(values, settings, ALIGN),
+                retriever=values.get("retriever"),
+            )
         if arm.command == "train":
             names = str(values.get("modalities", "id")).split(",")
             objective = values.get("objective", "cross-entropy")

@@ -1,4 +1,4 @@
-"""What an alignment of a language model did, once it is over: numbers, warnings and one picture."""
+"""The report of an alignment of a language model: numbers, warnings and one picture."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PANELS: tuple[tuple[str, dict[str, str], dict[str, str]], ...] = (
 
 
 def report_alignment(run: Run) -> dict[str, Any]:
-    """Write ``alignment.json`` and ``alignment.png``; returns what ``run.json`` keeps."""
+    """Write ``alignment.json`` and ``alignment.png``; returns facts for ``run.json``."""
     rows: list[Row] = list(json_rows(run.folder / "metrics.jsonl"))
     facts = {"warnings": warnings(rows)}
     write_json(run.folder / "alignment.json", {"rows": rows, **facts})
@@ -33,19 +33,19 @@ def report_alignment(run: Run) -> dict[str, Any]:
 
 
 def warnings(rows: list[Row]) -> list[str]:
-    """What a user should know of how it ended."""
-    told = []
+    """What a user should know about the outcome."""
+    found = []
     drift = next((row["chosen_drift"] for row in reversed(rows) if "chosen_drift" in row), None)
     if drift is not None and drift < -_FALL:
-        told.append(
+        found.append(
             f"the log-probability of the right answer about targets fell by {-drift:.3f} on average: the policy pushes "
             "rejected items down without lifting the chosen ones. Raise --beta, or lower the learning rate."
         )
-    return told
+    return found
 
 
 def plot(rows: list[Row], path: Path) -> None:
-    """Six panels of what was logged; what was not stays empty and says so."""
+    """Six panels of what was logged; the others are marked as not logged."""
     with picture(path, 12, 10) as figure:
         for axes, (title, left, right) in zip(figure.subplots(3, 2).flat, _PANELS, strict=True):
             drawn = plot_columns(axes, rows, "step", left)
