@@ -46,8 +46,8 @@ def tune(
 
     where = f"{config} [tune]"
     recipe = read_tune_recipe(config, also=[name for name in COMMANDS if name != "compare"])
-    wanted = trials if trials is not None else recipe.trials
-    if wanted is None:
+    total = trials if trials is not None else recipe.trials
+    if total is None:
         raise PalateError("how many trials?", "Give --trials N, or trials = N in the recipe.")
     seed = seed if seed is not None else recipe.seed or 0
     recipe.check(where)
@@ -59,13 +59,13 @@ def tune(
     study = search(
         data,
         recipe,
-        trials=wanted,
+        trials=total,
         out=folder,
         seed=seed,
         features=features,
         dataset_path=dataset,
         where=where,
-        on_trial=lambda row: _say(row, wanted),
+        on_trial=lambda row: _log(row, total),
     )
     save_report(study, recipe, seed)
     if json_:
@@ -78,12 +78,12 @@ def tune(
         _show(study, folder, dataset)
 
 
-def _say(row: dict[str, Any], wanted: int) -> None:
+def _log(row: dict[str, Any], total: int) -> None:
     from palate.console import open_console
 
-    value = f"{row['value']:.5f}" if row["value"] is not None else row["state"]
-    told = row["error"] or ", ".join(f"{name} {_short(given)}" for name, given in row["params"].items())
-    open_console(stderr=True, soft_wrap=True).print(f"trial {row['trial']} (of {wanted}): {value}  {told}")
+    result = f"{row['value']:.5f}" if row["value"] is not None else row["state"]
+    text = row["error"] or ", ".join(f"{name} {_short(value)}" for name, value in row["params"].items())
+    open_console(stderr=True, soft_wrap=True).print(f"trial {row['trial']} (of {total}): {result}  {text}")
 
 
 def _short(value: Any) -> str:

@@ -87,7 +87,7 @@ def judge(
     """The table of the final runs, saved as a folder; None where that holds it already.
 
     Args:
-        slow: asked for the results of slow models, where there is no table yet.
+        slow: returns the results of slow models; called where there is no table yet.
     """
     facts = {
         "recipe": recipe.digest,

@@ -77,7 +77,7 @@ class CompareTable(Config):
         dataset: folder made by ``palate prepare``.
         seeds: of the final runs; the first one is that of the trials.
         base: the arm that the others are compared with (default: the first).
-        trials: at most so many for each arm that has a search table.
+        trials: at most, for each arm that has a search table.
         family: the arms over which p-values are adjusted (default: all but the base).
         split: what the table is made on.
     """
@@ -116,10 +116,10 @@ class Curve(Config):
 
     @field_validator("values", "seeds")
     @classmethod
-    def _different(cls, given: list[Any] | None) -> list[Any] | None:
-        if given is not None and len({str(one) for one in given}) != len(given):
+    def _different(cls, values: list[Any] | None) -> list[Any] | None:
+        if values is not None and len({str(one) for one in values}) != len(values):
             raise ValueError("a value occurs twice")
-        return given
+        return values
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Arm:
         start: the arm that it is aligned from, or None where it is trained from scratch.
         like: the arm whose options it takes over.
         own: its own options and sections, as written.
-        shared: whether the shared table of its command lies below them.
+        shared: whether the shared table of its command is below them.
         search: option or ``section.key`` -> what to try.
         command: ``train``, ``attach``, ``align``, ``blend``, ``mllm sft`` or ``mllm align``.
         blend: the arms whose runs it blends.
@@ -171,8 +171,8 @@ class Recipe:
 
     @property
     def family(self) -> list[str]:
-        given = self.compare.family
-        return [name for name in self.arms if name != self.base] if given is None else list(dict.fromkeys(given))
+        values = self.compare.family
+        return [name for name in self.arms if name != self.base] if values is None else list(dict.fromkeys(values))
 
     def options(self, name: str, chosen: Mapping[str, Mapping[str, Any]]) -> Table:
         """All options of an arm: the shared ones or those of its model, its own over them, the chosen over all."""

@@ -57,7 +57,7 @@ class TuneRecipe(Config):
             hands out epochs in brackets; ``none`` lets all run.
         prune_after: epochs that every trial may run.
         startup_trials: random trials before sampler and pruner begin.
-        trials, seed: what ``--trials`` and ``--seed`` say otherwise.
+        trials, seed: defaults of ``--trials`` and ``--seed``.
     """
 
     model: str
