@@ -163,7 +163,7 @@ def test_a_dataset_that_moved_is_asked_for(tmp_path):
     with pytest.raises(PalateError, match=r"the dataset .*gone is not there. Give --dataset"):
         call(tmp_path / "lost")
     save_run(tmp_path / "memory", Popularity.fit(dataset), dataset, None)
-    with pytest.raises(PalateError, match="does not say where its dataset lies"):
+    with pytest.raises(PalateError, match="does not say where its dataset is"):
         call(tmp_path / "memory")
     dataset.save(tmp_path / "here")
     assert "popularity" not in call(tmp_path / "memory", "--dataset", tmp_path / "here")
