@@ -20,7 +20,7 @@ from palate.errors import PalateError, suggest
 
 
 class Registry:
-    """Name -> part, loaded on first use so that heavy imports wait until they are asked for.
+    """Name -> part, loaded on first use so that heavy imports wait until they are needed.
 
     Args:
         kind: Plural noun; also the entry-point group's last word, e.g. ``"rankers"``.

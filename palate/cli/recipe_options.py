@@ -11,7 +11,7 @@ import typer
 
 from palate.cli.shared.options import read_table
 from palate.errors import PalateError, suggest
-from palate.experiments.jobs import CheckedOptions
+from palate.experiments.plan import CheckedOptions
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset

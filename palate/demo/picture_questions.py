@@ -17,7 +17,7 @@ _KIND = "category"
 
 
 def ask_about_pictures(demo: Demo, dtype: str) -> None:
-    """Print answers about pictures of held-out items, and how many are right; asked once and kept in ``mllm/``."""
+    """Print answers about pictures of held-out items, and how many are right; the answers are saved in ``mllm/``."""
     from palate.mllm.warmup.warm_up import FACTS
 
     data, model = demo.data(), demo.out / "mllm" / "model"

@@ -14,8 +14,7 @@ from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.mllm.summaries.store import store_folder
 from palate.mllm.summaries.users import UserWork, cut_offs
-from palate.report.gallery import GalleryEntry, choose, users_of
-from palate.report.gallery_page import section
+from palate.report.gallery import GalleryEntry, choose, section, users_of
 from palate.report.pictures import Pictures
 from palate.report.written import stores_of
 
