@@ -91,7 +91,7 @@ def serve(
     from palate.device import parse_device
     from palate.serve.config import ServeConfig
     from palate.serve.connections import connection_limit
-    from palate.serve.loaded_models import parse_bundle_spec
+    from palate.serve.loaded_models import parse_bundle_specs
     from palate.serve.people import find_people
     from palate.serve.service import Service
     from palate.serve.telemetry import configure_logs
@@ -111,21 +111,21 @@ def serve(
         where="serve",
     )  # fmt: skip
     connection_limit(max_connections)
-    wanted = parse_bundle_spec(bundles, retriever, depth, blend)
+    specs = parse_bundle_specs(bundles, retriever, depth, blend)
     people = find_people(users, num_users) if users is not None else []
     taken = server.bind(host, port)
     configure_logs(log, json=log_json)
     torch.set_num_threads(threads)
-    service = Service(wanted, settings, people=people, device=parse_device(device))
+    service = Service(specs, settings, people=people, device=parse_device(device))
     service.start()
     if host not in _LOCAL and key is None:
         print(
             f"Warning: anybody who reaches {host} may ask; --api-key-file or PALATE_API_KEY ends that.", file=sys.stderr
         )
     shown = f"[{host}]" if ":" in host else host
-    told = ", ".join(f"{one.name} ({len(one.items):,} items)" for one in service.shelf.models.values())
+    models = ", ".join(f"{one.name} ({len(one.items):,} items)" for one in service.loaded.models.values())
     home = f"http://{shown}:{port}{settings.root_path}"
-    print(f"Serving {told}\n  page: {home}/   API: {home}/docs", flush=True)
+    print(f"Serving {models}\n  page: {home}/   API: {home}/docs", flush=True)
     server.run(service, taken, key, watch)
 
 
@@ -143,12 +143,12 @@ def _key(file: Path | None) -> str | None:
     """The key, from a file or the environment: never from the command line, which other users of a machine can read."""
     where = "PALATE_API_KEY" if file is None else str(file)
     if file is None:
-        given = os.environ.get("PALATE_API_KEY")
-        if given is None:
+        text = os.environ.get("PALATE_API_KEY")
+        if text is None:
             return None
     else:
-        given = read_small(file, "Write the key into a file, in one line.", 64 * 1024)
-    key = given.strip()
+        text = read_small(file, "Write the key into a file, in one line.", 64 * 1024)
+    key = text.strip()
     if not key or len(key.split()) != 1 or not key.isascii():
         raise PalateError(f"{where} holds no key", "Give it one line of ASCII without spaces.")
     return key

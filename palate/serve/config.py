@@ -1,4 +1,4 @@
-"""What a service may be told: addresses, limits, and how it looks for the best items."""
+"""Options of a service: addresses, limits, and how it looks for the best items."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from palate.config import Config
 from palate.errors import PalateError
 
 IndexKind = Literal["exact", "faiss"]
-# What the service's own paths begin with: below one of these, what a proxy has cut off could not be told apart.
+# What the service's own paths begin with: no proxy shows it below one of these, as its paths could not be told apart.
 OWN_PATHS = ("v1", "static", "docs", "openapi.json", "metrics", "healthz", "readyz")
 
 
@@ -22,14 +22,14 @@ class ServeConfig(Config):
         max_body: bytes of a request's body; more is refused before it is read.
         max_history: items of a history.
         max_k: items of an answer.
-        max_batch: histories that a model is given at once.
-        max_waiting: requests that may wait for a model; the next one is told to come back later (503).
+        max_batch: histories that a model scores at once.
+        max_waiting: requests that may wait for a model; the next one is refused (503).
         timeout: seconds after which a request that still waits for its model is given up (504).
         index: how factored models look for their best items: ``exact``, or ``faiss`` (approximate, for millions).
         image_side: longest side in pixels of a picture as it is served.
         image_cache: bytes of pictures kept ready.
-        outside_pictures: also serve pictures that lie outside of a bundle, in the folder that it says its pictures
-            were in when it was made: it may say any folder.
+        outside_pictures: also serve pictures outside of a bundle, from the folder that it names as theirs when it was
+            made: it may name any folder.
         allowed_hosts: names by which clients may address the service; empty: any.
         root_path: where a proxy shows the service, if not at the root of a host: ``/shop/palate``. Paths that arrive
             with it and without it (as the proxy has it) both work.

@@ -18,12 +18,12 @@ TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
 
 
 class ReaderOptions(Config):
-    """What a user may tell a reader; each reader names in :attr:`Reader.takes` the options it understands.
+    """What a user may set for a reader; each reader names in :attr:`Reader.takes` the options it understands.
 
     Attributes:
         columns: our name (user, item, timestamp, weight) -> the column's name in the source; '' leaves a time or weight
             out that would be taken by its usual name.
-        catalogue: a file with a row an item.
+        catalogue: a file with one row per item.
         item_columns: our name (item_id, title, image or any field) -> the column's name in the catalogue file;
             '' leaves the column out.
         images: a folder of pictures named after the item ids; every reader takes it.
@@ -53,7 +53,7 @@ class Source:
             the frames of one file that come one after another. A null cell is a mistake in the source, which
             :attr:`explain` puts into words.
         files: what was read, for the digests in the manifest.
-        catalogue: ``item_id``, ``title`` and any fields, a row an item; None where the source has none.
+        catalogue: ``item_id``, ``title`` and any fields, one row per item; None where the source has none.
         images: item id -> picture's path relative to :attr:`root`.
         root: folder of the pictures.
         time_unit: unit of ``timestamp``; with several lazy frames perhaps one for each.
@@ -105,8 +105,8 @@ class Reader(Protocol):
 
 def check_taken(name: str, reader: Reader, options: ReaderOptions) -> None:
     """Refuse options that the reader would silently ignore."""
-    given = options.model_fields_set - {"images"} - reader.takes
-    if given:
-        option = sorted(given)[0].replace("_", "-")
+    named = options.model_fields_set - {"images"} - reader.takes
+    if named:
+        option = sorted(named)[0].replace("_", "-")
         takes = ", ".join(f"--{taken.replace('_', '-')}" for taken in sorted(reader.takes | {"images"}))
         raise PalateError(f"the reader '{name}' takes no --{option}", f"It takes {takes}; `table` takes all of them.")
