@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
+from palate.alignment.config import AlignConfig
 from palate.alignment.prefixes import Prefixes
 from palate.alignment.twins import Twins
-from palate.config import Config
 from palate.objectives import Batch, Scores
 from palate.objectives.base import Bias
 from palate.objectives.forbidden import RowSets
@@ -29,31 +27,6 @@ Places = npt.NDArray[np.int64]
 _CONTEXT = 10
 # Batches of a sample of pairs.
 _SAMPLE = 16
-
-
-class AlignConfig(Config):
-    """What is minimised: ``cross_entropy * CE + weight * preference`` (``--set align.KEY=VALUE``).
-
-    Attributes:
-        weight: of the preference loss, lambda.
-        cross_entropy: of the objective that the ranker was trained with.
-        positions: which targets give pairs: ``all``, or only each user's ``last`` one.
-        horizon: the chosen item is one of the user's next so many, drawn evenly; 1 is the very next, which
-            cross-entropy has seen at this place.
-        share: of the windows of a step, drawn anew each time, that give pairs.
-        dropout: ``off`` judges pairs by a second forward of the policy in eval mode, as the reference is; ``shared``
-            judges them by the very forward that cross-entropy sees, and the reference under the same dropout masks,
-            so that pairs are regularised as everything else is. Either way the difference starts at zero.
-        watch_every: of so many steps one is looked at closely for the diagnostics (ranks, drift, items taken later).
-    """
-
-    weight: float = Field(1.0, ge=0)
-    cross_entropy: float = Field(1.0, ge=0)
-    positions: Literal["all", "last"] = "all"
-    horizon: int = Field(1, ge=1)
-    share: float = Field(1.0, gt=0, le=1)
-    dropout: Literal["off", "shared"] = "off"
-    watch_every: int = Field(16, ge=1)
 
 
 @dataclass(frozen=True)

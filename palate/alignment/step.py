@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from palate.alignment.config import AlignConfig
 from palate.alignment.diagnostics import watch_pairs
-from palate.alignment.pairs import AlignConfig, PairBatch, PairDrawer, Places
+from palate.alignment.pairs import PairBatch, PairDrawer, Places
 from palate.alignment.random_state import RandomState
 from palate.alignment.reference import Reference
 from palate.features.hardness import Hardness

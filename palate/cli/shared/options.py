@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from palate.cli.shared.paths import empty_path, path_names
+from palate.cli.shared.command import empty_path, path_names
 from palate.errors import PalateError, suggest
-from palate.names import field_names
+from palate.names import field_names, split_names, unquoted_name
 from palate.storage.small_files import parse_toml
 from palate.storage.toml import read_toml, to_toml
 
@@ -169,6 +169,12 @@ ConfigFile = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+RunSeed = Annotated[int | None, typer.Option(min=0, help="Seed of everything random (default: the run's).")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (default: torch's choice).")]
+NewRun = Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the new run.")]
+RunDataset = Annotated[
+    Path | None, typer.Option(metavar="DATASET", help="The dataset, if it is no longer where the run met it.")
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -179,6 +185,14 @@ Set = Annotated[
     ),
 ]
 JsonOutput = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def set_threads(threads: int | None) -> None:
+    """Limit torch to a number of CPU threads, if one is given."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
 
 
 def split_ids(text: str) -> list[str]:
@@ -201,3 +215,20 @@ def split_fields(text: str | None) -> tuple[str, ...] | None:
     ('genres', 'director')
     """
     return None if text is None else tuple(field_names(text, "--fields"))
+
+
+def parse_mapping(text: str, option: str) -> dict[str, str]:
+    """``"user=uid,item=sku"`` as a dict; a name may be empty, and in double quotes hold anything.
+
+    >>> parse_mapping('user="Customer, ID", item=sku, weight=', "--columns")
+    {'user': 'Customer, ID', 'item': 'sku', 'weight': ''}
+    """
+    mapping: dict[str, str] = {}
+    for pair in split_names(text, option):
+        ours, equals, theirs = (unquoted_name(word.strip()) for word in pair.partition("="))
+        if not equals or not ours:
+            raise PalateError(f"{option} {text}: '{pair}' is not of the form OUR=THEIRS", "For example user=uid.")
+        if ours in mapping:
+            raise PalateError(f"{option} {text}: '{ours}' is given twice", "Name one column for it.")
+        mapping[ours] = theirs
+    return mapping
