@@ -1,0 +1,56 @@
+"""Starting a run, or taking one up again that was started with the same options on the same data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from palate.data.dataset import Dataset
+from palate.errors import PalateError
+from palate.runs.run import Run
+
+
+def open_run(
+    out: Path | str,
+    identity: dict[str, Any],
+    dataset: Dataset,
+    dataset_path: Path | str | None,
+    resume: bool,
+    facts: dict[str, Any] | None = None,
+) -> None:
+    """Make the run's folder, or check that the one to resume was started with the same identity, facts and data."""
+    if not (resume and (Path(out) / "run.json").exists()):
+        Run.start(out, dataset=dataset, dataset_path=dataset_path, facts=facts, **identity)
+        return
+    run = Run.open(out)
+    for key, value in {**identity, **(facts or {})}.items():
+        told = difference(run.info.get(key), json.loads(json.dumps(value)))
+        if told is not None:
+            raise PalateError(
+                f"{out} was started with another {key} ({told})", "Resume with the same options, or change --out."
+            )
+    if run.info["dataset"]["fingerprint"] != dataset.fingerprint:
+        raise PalateError(f"{out} was started on other data", "Resume with the same dataset, or change --out.")
+
+
+def difference(before: Any, now: Any, where: str = "") -> str | None:
+    """The first difference of two JSON values in words, or None.
+
+    >>> difference({"trainer": {"epochs": 3}}, {"trainer": {"epochs": 5}})
+    'trainer.epochs: 3, now 5'
+    >>> difference({"trainer": {}}, {"trainer": {"keep": "best"}})
+    "trainer.keep: not there, now 'best'"
+    """
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted({*before, *now}):
+            at = f"{where}.{key}" if where else str(key)
+            if key not in before:
+                return f"{at}: not there, now {now[key]!r}"
+            if key not in now:
+                return f"{at}: {before[key]!r}, now not there"
+            found = difference(before[key], now[key], at)
+            if found is not None:
+                return found
+        return None
+    return None if before == now else f"{where + ': ' if where else ''}{before!r}, now {now!r}"
