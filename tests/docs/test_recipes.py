@@ -14,7 +14,7 @@ from palate.cli.shared.options import _load, parse_assignments, read_table
 from palate.experiments.recipe import read_recipe
 from palate.experiments.search_space import TuneRecipe
 from palate.mllm.alignment.plan import parse_settings
-from palate.mllm.finetune.sft import Plan
+from palate.mllm.finetune.sft import SFTPlan
 from palate.storage.toml import read_toml
 from palate.training.plan import make_plan
 
@@ -67,7 +67,7 @@ def test_every_arm_of_a_comparison_is_sound(path: Path) -> None:
             one.name: one.process_value(context, values[one.name]) for one in command.params if one.name in values
         }
         if arm.command == "mllm sft":
-            Plan.of(settings_from(values, settings, SFT))
+            SFTPlan.of(settings_from(values, settings, SFT))
         if arm.command == "mllm align":
             parse_settings(values.get("objective", "dpo"), settings_from(values, settings, ALIGN))
         if arm.command == "train":
