@@ -9,7 +9,7 @@ from pydantic import Field
 from palate.config import Config
 
 SECTIONS = ("preference", "negatives", "align", "trainer")
-# Alignment starts from a trained model: small steps, few of them, looked at often. What is not named here is as the
+# Alignment starts from a trained model: small steps, few of them, validated often. What is not named here is as the
 # run was trained.
 TRAINER = {
     "epochs": 3,

@@ -40,7 +40,7 @@ class PairBatch:
         row_places: int64 ``[P]``.
         policy: scores at ``rows``.
         items: int64 ``[P, 1 + N]``: chosen, then rejected (anything where not valid).
-        situation: what the draw looked at.
+        situation: what the draw depended on.
         rejected: what it gave.
     """
 
@@ -60,7 +60,7 @@ class PairDrawer:
     Args:
         counts: float ``[num_items + 1]``, training interactions, on the model's device.
         prefixes: what came before and comes after each place.
-        dislikes: what each user rated low, a row a user, for ``disliked`` negatives.
+        dislikes: what each user rated low, one row per user, for ``disliked`` negatives.
         joins: a batch without pairs still goes through the model: other workers wait for this one.
         twins: near twins of every item, for negatives that look at them.
     """
@@ -94,7 +94,7 @@ class PairDrawer:
 
         Args:
             scores: the policy's, of the whole batch and in training mode, if they were made.
-            shared: take them; else the policy is asked again, in eval mode.
+            shared: take them; else the policy scores again, in eval mode.
         """
         chosen = self._choose(packed, batch, places)
         if chosen is None:
@@ -134,30 +134,30 @@ class PairDrawer:
             device = packed.device
             dice = torch.rand(len(keep), generator=batch.generator, device=device) < self.config.share
             keep = dice.cpu().numpy()
-        wanted = self._wanted(packed, places)
-        keep &= np.logical_or.reduceat(wanted, packed.starts)
+        eligible = self._eligible(packed, places)
+        keep &= np.logical_or.reduceat(eligible, packed.starts)
         if not keep.any():
             if not self.joins:
                 return None
             keep[0] = True  # a worker among several joins in whatever the others compute together, with no pair
-            wanted[: packed.lengths[0]] = False
+            eligible[: packed.lengths[0]] = False
         tokens = np.flatnonzero(np.repeat(keep, packed.lengths))
         if not keep.all():
             index = torch.from_numpy(tokens).to(packed.device)
             packed = PackedBatch(packed.items[index], packed.lengths[keep], packed.width, packed.device)
-        rows = np.flatnonzero(wanted[tokens])
+        rows = np.flatnonzero(eligible[tokens])
         return packed, tokens, torch.from_numpy(rows).to(packed.device)
 
-    def _wanted(self, packed: PackedBatch, places: Places) -> npt.NDArray[np.bool_]:
+    def _eligible(self, packed: PackedBatch, places: Places) -> npt.NDArray[np.bool_]:
         """bool ``[T]``: the tokens whose targets may be chosen items."""
         if self.config.positions == "last":
             return self.prefixes.last(places)
-        # A later window of a long history begins with less context than the model will ever have when it is asked.
+        # A later window of a long history begins with less context than the model will ever have when it is queried.
         within = np.arange(len(places)) - np.repeat(packed.starts, packed.lengths)
-        wanted: npt.NDArray[np.bool_] = (within >= min(_CONTEXT, packed.width) - 1) | (
+        eligible: npt.NDArray[np.bool_] = (within >= min(_CONTEXT, packed.width) - 1) | (
             self.prefixes.before(places) == within
         )
-        return wanted
+        return eligible
 
     def _situation(self, policy: Scores, batch: Batch, targets: Tensor, places: Places) -> SamplingContext:
         count, width = len(targets), len(batch.classes)
@@ -177,8 +177,8 @@ class PairDrawer:
         bias = policy.bias
         if bias is not None:
             classes = self.class_of[bias.items]
-            kept = classes >= 0
-            bias = Bias(bias.rows[kept], classes[kept], bias.values.detach()[kept].to(dtype))
+            known = classes >= 0
+            bias = Bias(bias.rows[known], classes[known], bias.values.detach()[known].to(dtype))
 
         def scores(part: slice) -> Tensor:
             products = queries[part].to(dtype) @ table.T

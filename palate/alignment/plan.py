@@ -1,4 +1,4 @@
-"""What an alignment asks for, checked before anything is made."""
+"""An alignment, checked before anything is made: its runs, data, features and settings."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from palate.alignment.hardness import fit_hardness
-from palate.alignment.pairs import PairDrawer
+from palate.alignment.pairs import PairDrawer, sample_pairs
 from palate.alignment.prefixes import Prefixes
 from palate.alignment.reference import CachedReference, Reference, ReplayedReference
 from palate.alignment.settings import AlignmentSettings
@@ -19,6 +18,7 @@ from palate.alignment.twins import make_twins
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.features.fields import FIELDS, FieldStore
+from palate.features.hardness import Hardness
 from palate.features.store import FeatureStore
 from palate.objectives import Preference
 from palate.rankers.neighbours import NeighbourScores
@@ -34,7 +34,7 @@ from palate.training.warm_start import run_vocabulary
 
 @dataclass(frozen=True)
 class Alignment:
-    """A checked request.
+    """A checked alignment.
 
     Attributes:
         start: the run that alignment starts from.
@@ -100,7 +100,7 @@ class Alignment:
         if preference is not None and preference.needs_hardness:
             # Codes of fields are no vectors to compare items by.
             vectors = {name: store for name, store in self.stores.items() if name != FIELDS}
-            step.hardness = fit_hardness(pairs, preference, model, prepared, vectors, self.dataset)
+            step.hardness = _fit_hardness(pairs, preference, model, prepared, vectors, self.dataset)
         return step
 
 
@@ -116,7 +116,7 @@ def plan_alignment(
     dataset_path: Path | str | None = None,
     features: Mapping[str, FeatureStore] | None = None,
 ) -> Alignment:
-    """Resolve and check what :func:`palate.alignment.align.align` was asked for; the arguments are the same."""
+    """Resolve and check the arguments of :func:`palate.alignment.align.align`."""
     start = run if isinstance(run, Run) else Run.open(run)
     frozen = start if reference is None else reference if isinstance(reference, Run) else Run.open(reference)
     _check_runs(start, frozen)
@@ -187,16 +187,16 @@ def _check_shared(start: Run, reference: Run) -> None:
 
 
 def _open_features(
-    start: Run, dataset: Dataset, path: Path | None, given: Mapping[str, FeatureStore] | None
+    start: Run, dataset: Dataset, path: Path | None, features: Mapping[str, FeatureStore] | None
 ) -> dict[str, FeatureStore]:
     """The stores that the run was trained with, found by their fingerprint among the dataset's."""
-    wanted: dict[str, dict[str, Any]] = start.info["features"]
-    if not wanted:
+    required: dict[str, dict[str, Any]] = start.info["features"]
+    if not required:
         return {}
-    candidates = dict(given or {})
+    candidates = dict(features or {})
     found: dict[str, FeatureStore] = {}
-    folders = sorted(path.glob("features/*/")) if path is not None and not given else []
-    for name, facts in wanted.items():
+    folders = sorted(path.glob("features/*/")) if path is not None and not features else []
+    for name, facts in required.items():
         store = candidates.get(name)
         vocabulary = run_vocabulary(start) if name == FIELDS else None
         if vocabulary is not None:
@@ -238,3 +238,41 @@ def _weights(run: Run) -> str:
     if not path.is_file():
         raise PalateError(f"{run.folder} has no weights", "Train it again.")
     return digest(path.read_bytes())
+
+
+@torch.no_grad()
+def _fit_hardness(
+    pairs: PairDrawer,
+    preference: Preference,
+    model: SequentialRanker,
+    prepared: Prepared,
+    stores: Mapping[str, FeatureStore],
+    dataset: Dataset,
+) -> Hardness:
+    """Hardness by the preference's settings, fitted to the pairs that the start draws.
+
+    Raises:
+        PalateError: no pair can be drawn, or the run has no features to compare items by.
+    """
+    device = model.device
+    counts = torch.from_numpy(dataset.train_counts).float().to(device)
+    chosen, rejected, valid = [], [], []
+    for drawn in sample_pairs(pairs, model, prepared.data, counts):
+        chosen.append(drawn.items[:, 0])
+        rejected.append(drawn.items[:, 1:])
+        valid.append(drawn.rejected.valid)
+    if not chosen:
+        raise PalateError("no pair could be drawn to measure hardness with", "Choose other negatives or positions.")
+    config: Any = preference.config
+    return Hardness.fit(
+        stores.values(),
+        torch.cat(chosen),
+        torch.cat(rejected),
+        form=config.hardness,
+        valid=torch.cat(valid),
+        shuffle_of=config.shuffle_of,
+        neighbours=config.neighbours,
+        spread=config.spread,
+        seed=prepared.data.seed,
+        device=device,
+    )

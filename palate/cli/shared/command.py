@@ -36,10 +36,10 @@ class Command(TyperCommand):
     _params: list[Any] | None = None
 
     @property
-    def params(self) -> list[Any]:  # type: ignore[override]
+    def params(self) -> list[Any]:
         if self._params is None:
             app = typer.Typer(add_completion=False)
-            app.command()(self.callback.function)
+            app.command()(self.callback.function)  # type: ignore[union-attr]
             made = typer.main.get_command(app)
             self._params, self.callback = made.params, made.callback
         return self._params
