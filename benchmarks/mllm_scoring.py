@@ -1,4 +1,4 @@
-"""Seconds to score a user's 1 + 20 candidates with the embedded model: shared beginning read once, against naively.
+"""Time scoring of a user's 1 + 20 candidates with the embedded model: shared prefix read once, or not.
 
     python benchmarks/mllm_scoring.py --threads 2
 

@@ -1,7 +1,7 @@
 """Time a sparse mixture of experts against the dense encoder: ``python benchmarks/moe_inference.py``.
 
-Both models answer the same histories, with the lengths of Amazon Beauty's and its number of items, in turns: what else
-the machine does meets both alike. Reported are medians of ``--repeats`` turns of the encoder alone and of the whole
+Both models answer the same histories, with the lengths of Amazon Beauty's and its number of items, in turns, so that
+other load affects both equally. It reports medians of ``--repeats`` turns of the encoder alone and of the whole
 ``score``, for a full batch and for one short history, where the routing's fixed cost shows.
 """
 

@@ -1,5 +1,5 @@
-"""Are near twins of what was taken false negatives? Of the items in a run's pools, how many does the same user take
-later in training: among near twins of the chosen item, and among the others. Nothing is trained.
+"""How often near twins are false negatives: the share of the items in a run's pools that the same user takes later in
+training, among near twins of the chosen item and among the others. Nothing is trained.
 
     python benchmarks/near_twins.py RUN [--dataset DATASET] [--twins lexical=0.5 --twins image=0.3] [--pool-k 10]
 """
@@ -16,7 +16,7 @@ from palate.alignment.pairs import PairDrawer, sample_pairs
 from palate.alignment.plan import plan_alignment
 from palate.alignment.prefixes import Prefixes
 from palate.alignment.twins import Twins, make_twins
-from palate.objectives.pools import NegativesConfig
+from palate.negatives.config import NegativesConfig
 
 TWINS = ["lexical=0.3", "lexical=0.5", "text=0.3", "image=0.3", "co-occurrence=0.05"]
 

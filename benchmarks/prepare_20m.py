@@ -1,7 +1,7 @@
 """Time and peak memory of preparing 20 million interactions in MovieLens' ``ratings.csv`` format.
 
-The data are generated: items and users follow heavy-tailed popularity, a user's ratings lie together as in the real
-file, and ids have gaps. The generator runs in a process of its own, so that its memory is not counted.
+The data are generated: items and users follow heavy-tailed popularity, a user's ratings are adjacent as in the real
+file, and ids have gaps. The generator runs in its own process, so that its memory is not counted.
 
     python benchmarks/prepare_20m.py                       # 20 million, k-core 5, ratings >= 1
     python benchmarks/prepare_20m.py --interactions 1000000

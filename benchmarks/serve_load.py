@@ -1,12 +1,12 @@
-"""How quickly `palate serve` answers, over HTTP from a client on the same machine.
+"""Time and throughput of `palate serve`, over HTTP from a client on the same machine.
 
     python benchmarks/serve_load.py bundles/beauty
     python benchmarks/serve_load.py --random 1000000 --index faiss --rate 20
     python benchmarks/serve_load.py --random 12000 --neighbours 4
 
 Steady: requests are sent on a fixed schedule, and times count from when each was due, so a service that falls behind
-cannot hide it. Saturated: so many connections, each asking again as soon as it was answered. Histories are random items
-of the catalogue, 1 to 50 of them. The service runs in a process of its own; its memory is that process's.
+cannot hide it. Saturated: N connections, each sending its next request as soon as it is answered. Histories are random
+items of the catalogue, 1 to 50 of them. The service runs in its own process, whose memory is reported.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def serve_bundle(path: str, port: int, threads: int, index: str) -> None:
 
 
 def serve_random(items: int, port: int, threads: int, index: str, sources: int = 0) -> None:
-    """A SASRec of random weights over so many items that have nothing but an id, and random neighbours."""
+    """A SASRec of random weights over N items that have nothing but an id, and random neighbours."""
     import polars as pl
     import torch
 
@@ -71,7 +71,7 @@ def serve_random(items: int, port: int, threads: int, index: str, sources: int =
 
 
 def random_neighbours(items: int, sources: int, keep: int = 100, lags: int = 5) -> Any:
-    """Lists of ``keep`` neighbours for each item by each source, and weights for so many of the newest items."""
+    """Lists of ``keep`` neighbours for each item by each source, and weights for the newest items."""
     from palate.features.neighbours import NeighbourList
     from palate.rankers.neighbours import NeighbourScores
 
@@ -200,11 +200,11 @@ async def measure(options: argparse.Namespace, port: int, process: Any, ids: lis
     await until_ready(port, process)
     ask: Callable[[int, int], list[bytes]] = lambda count, seed: requests(ids, count, seed)  # noqa: E731
     await saturated(port, ask(200, 0), 8)
-    told: dict[str, Awaitable[dict[str, float]]] = {
+    modes: dict[str, Awaitable[dict[str, float]]] = {
         "steady": steady(port, ask(int(options.rate * options.seconds), 1), options.rate, 64),
         "saturated": saturated(port, ask(options.requests, 2), options.connections),
     }
-    for name, run in told.items():
+    for name, run in modes.items():
         print(f"{name:<10}", json.dumps(await run), flush=True)
     print(f"{'memory':<10}", json.dumps({"peak_mb": memory_mb(process.pid)}))
 
@@ -212,7 +212,7 @@ async def measure(options: argparse.Namespace, port: int, process: Any, ids: lis
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("bundle", nargs="?")
-    parser.add_argument("--random", type=int, metavar="ITEMS", help="instead of a bundle: so many random items")
+    parser.add_argument("--random", type=int, metavar="ITEMS", help="instead of a bundle: N random items")
     parser.add_argument("--neighbours", type=int, default=0, metavar="SOURCES", help="of random items: 100 by each")
     parser.add_argument("--index", default="exact", choices=["exact", "faiss"])
     parser.add_argument("--threads", type=int, default=1)

@@ -1,10 +1,10 @@
-"""Statistics of shops side by side: how busy items and users are, what is rare, and what purchases repeat.
+"""Statistics of shops side by side: purchases by item and by user, rare items, and what purchases repeat.
 
     palate demo --no-mllm && python benchmarks/shop_statistics.py runs/demo/dataset
 
-Any prepared dataset (leave-last-out) can be named. For each field of its catalogue, the last lines say how often a
+It takes any prepared dataset (leave-last-out). For each field of its catalogue, the last lines say how often a
 purchase and the one after it (or the fifth after it) share the value, as a multiple of what chance gives (the same
-purchases in random order). The demo's shop was set by such figures: docs/demo.md.
+purchases in random order). The demo's shop was designed by such figures: docs/demo.md.
 """
 
 from __future__ import annotations

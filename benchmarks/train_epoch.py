@@ -1,9 +1,10 @@
-"""Seconds of a training epoch and of a full evaluation, beside the floor that matrix products set on this machine.
+"""Time a training epoch and a full evaluation, beside the lower bound of the matrix products on this machine.
 
     python benchmarks/train_epoch.py DATASET [--threads 2] [--epochs 4] [--precision float32|bfloat16] [--recipe FILE]
 
-The model is the peers' (2 layers, d=64, length 50, full cross-entropy); the floor is the time of the three matrix
-products of the loss alone, ``targets x items x d x 6`` flops, at the rate this machine reaches for that very shape.
+The model is that of the peers (2 layers, d=64, length 50, full cross-entropy); the lower bound is the time of the three
+matrix products of the loss alone, ``targets x items x d x 6`` flops, at the rate that this machine reaches for that
+shape.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ package it is an entry point of the group ``palate.<kind>``::
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -23,13 +23,14 @@ class Registry:
     Args:
         kind: Plural noun; also the entry-point group's last word, e.g. ``"rankers"``.
         builtin: Name -> ``"module:attribute"``.
+        noun: What one part is called in messages; ``kind`` without its last letter if it is left out.
 
     >>> Registry("metrics", {"pi": "math:pi"})["pi"]
     3.141592653589793
     """
 
-    def __init__(self, kind: str, builtin: Mapping[str, str]) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, builtin: Mapping[str, str], noun: str | None = None) -> None:
+        self.kind, self.noun = kind, noun or kind[:-1]
         self._builtin = dict(builtin)
         self._local: dict[str, Any] = {}
 
@@ -42,7 +43,7 @@ class Registry:
         clash = sorted(set(plugins) & set(self._builtin))
         if clash:
             raise PalateError(
-                f"the plug-in {plugins[clash[0]].value!r} takes the name of the built-in {self.kind[:-1]} {clash[0]!r}",
+                f"the plug-in {plugins[clash[0]].value!r} takes the name of the built-in {self.noun} {clash[0]!r}",
                 "Rename its entry point.",
             )
         return {**self._builtin, **plugins, **self._local}
@@ -56,9 +57,55 @@ class Registry:
     def __getitem__(self, name: str) -> Any:
         targets = self._targets()
         if name not in targets:
-            raise PalateError(f"there is no {self.kind[:-1]} named '{name}'", suggest(name, targets))
+            raise PalateError(f"there is no {self.noun} named '{name}'", suggest(name, targets))
         target = targets[name]
         if isinstance(target, str):
             module, _, attribute = target.partition(":")
             return getattr(import_module(module), attribute)
         return target.load() if hasattr(target, "load") and hasattr(target, "group") else target
+
+
+class NameIn:
+    """Marks a field of a :class:`~palate.config.Config` as the name of a part.
+
+    Args:
+        registry: where the part is.
+        fits: whether a part can be used here; None: every one can.
+
+    >>> from typing import Annotated
+    >>> from palate.config import Config
+    >>> METRICS = Registry("metrics", {"pi": "math:pi", "e": "math:e"})
+    >>> class Chosen(Config):
+    ...     metric: Annotated[str, NameIn(METRICS, lambda number: number > 3)] = "pi"
+    >>> Chosen.parse({"metric": "e"}, where="recipe.toml")
+    Traceback (most recent call last):
+        ...
+    palate.errors.PalateError: recipe.toml: the metric 'e' cannot be used here. Choose pi.
+    """
+
+    def __init__(self, registry: Registry, fits: Callable[[Any], bool] | None = None) -> None:
+        self.registry, self.fits = registry, fits
+
+    @property
+    def choices(self) -> list[str]:
+        """The names that can be used here; they may load the parts."""
+        return [name for name in self.registry if self.fits is None or self.fits(self.registry[name])]
+
+    def check(self, name: str) -> str:
+        """The name itself.
+
+        Raises:
+            PalateError: there is no such part, or it cannot be used here.
+        """
+        if self.fits is not None or name not in self.registry:
+            part = self.registry[name]
+            if self.fits is not None and not self.fits(part):
+                raise PalateError(
+                    f"the {self.registry.noun} '{name}' cannot be used here", f"Choose {', '.join(self.choices)}."
+                )
+        return name
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(self.check, handler(source))

@@ -51,7 +51,7 @@ def align(
         run: a finished run of a neural ranker.
         out: folder of the new run.
         objective: a name of :data:`palate.objectives.PREFERENCES`, or ``none``: cross-entropy goes on alone.
-        negatives: see :class:`palate.objectives.pools.NegativesConfig`.
+        negatives: see :class:`palate.negatives.config.NegativesConfig`.
         seed: of the draws; by default the run's own.
         settings: by section: ``preference``, ``negatives``, ``align``, ``trainer``.
         reference: another run in place of ``run``, of the same model and catalogue.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from palate.negatives.row_sets import RowSets
 from palate.objectives import Scores
-from palate.objectives.forbidden import RowSets
 from palate.objectives.preference import Pairs, Preference, pair_weights
 
 if TYPE_CHECKING:

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from palate.alignment.config import AlignConfig
 from palate.alignment.prefixes import Prefixes
 from palate.alignment.twins import Twins
+from palate.negatives.base import RejectedItems, SamplingContext
+from palate.negatives.config import NegativesConfig, draw_rejected
+from palate.negatives.row_sets import RowSets
 from palate.objectives import Batch, Scores
 from palate.objectives.base import Bias
-from palate.objectives.forbidden import RowSets
-from palate.objectives.pools import NegativesConfig, RejectedItems, SamplingContext, draw_rejected
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sequential import SequentialRanker
 from palate.training.batches import TrainingSequences
@@ -166,7 +167,7 @@ class PairDrawer:
             more = self.prefixes.future(places)
             rows, items = np.concatenate([rows, more[0]]), np.concatenate([items, more[1]])
         dislikes = None
-        if self.dislikes is not None and self.negatives.strategy == "disliked":
+        if self.dislikes is not None and self.negatives.chosen.source == "dislikes":
             users = self.prefixes.owners(places)
             dislikes = self.classes(*self.dislikes.of_users(users), count, width)
 

@@ -10,8 +10,8 @@ from palate.alignment.config import SECTIONS, TRAINER, AlignConfig
 from palate.alignment.twins import twin_origin
 from palate.data.dataset import Dataset
 from palate.errors import PalateError, suggest
+from palate.negatives.config import NegativesConfig
 from palate.objectives import PREFERENCES, Preference
-from palate.objectives.pools import NegativesConfig
 from palate.training.config import TrainerConfig
 from palate.training.plan import Settings
 
@@ -85,7 +85,7 @@ class AlignmentSettings:
         if self.preference is None:
             return options
         self.negatives.check_catalogue(int((dataset.train_counts > 0).sum()))
-        if self.negatives.strategy == "disliked" and dataset.dislikes is None:
+        if self.negatives.chosen.source == "dislikes" and dataset.dislikes is None:
             raise PalateError(
                 "the dataset keeps no dislikes", "Prepare it with --min-rating and --disliked-at-most, from rated data."
             )

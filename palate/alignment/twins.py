@@ -14,7 +14,7 @@ from palate.data.dataset import Dataset
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.features.neighbours import NeighbourList, neighbour_list, open_source
-from palate.objectives.pools import NegativesConfig
+from palate.negatives.config import NegativesConfig
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from palate.errors import PalateError
+from palate.evaluation.saved import SavedRun, load_table
 from palate.runs.run import Run
-from palate.storage.files import read_json
-
-_KEPT = ("mean", "low", "high")
 
 
 def validation_of(run: Run) -> dict[str, Any] | None:
@@ -37,45 +35,42 @@ def tables_of(run: Run, folders: Sequence[Path]) -> list[dict[str, Any]]:
 def _table_of(run: Run, folder: Path) -> dict[str, Any]:
     if not (folder / "table.json").is_file():
         raise PalateError(f"--table {folder} holds no table.json", "Give a folder made by `palate evaluate --out`.")
-    table = read_json(folder / "table.json")
-    try:
-        if table["dataset"]["fingerprint"] != run.info["dataset"]["fingerprint"]:
-            raise PalateError(f"--table {folder} is about other data than {run.folder}", "Evaluate this run.")
-        label, place = _find(run, table["runs"])
-        if label is None:
-            names = ", ".join(sorted(table["runs"]))
-            raise PalateError(f"--table {folder} has no row of {run.folder}", f"Its models are: {names}. Evaluate it.")
-        row = next(model for model in table["models"] if model["label"] == label)
-        metrics = {}
-        for name, one in row["metrics"].items():
-            metrics[name] = {key: one[key] for key in _KEPT if one.get(key) is not None}
-            if place < len(one.get("by_seed", ())):
-                metrics[name]["this_seed"] = one["by_seed"][place]
-        return {
-            "label": label,
-            "split": table["split"],
-            "protocol": table["protocol"],
-            "evaluation": table["name"],
-            "cases": table["cases"],
-            "primary": table["primary"],
-            "seeds": row["seeds"],
-            "commit": table["environment"].get("commit"),
-            "metrics": metrics,
-        }
-    except (KeyError, TypeError, AttributeError, StopIteration) as error:
-        raise PalateError(f"{folder / 'table.json'} is damaged ({error})", "Evaluate again.") from None
+    table = load_table(folder)
+    if table.dataset.fingerprint != run.info["dataset"]["fingerprint"]:
+        raise PalateError(f"--table {folder} is about other data than {run.folder}", "Evaluate this run.")
+    label, place = _find(run, table.runs)
+    row = next((model for model in table.models if model.label == label), None)
+    if row is None:
+        names = ", ".join(sorted(table.runs))
+        raise PalateError(f"--table {folder} has no row of {run.folder}", f"Its models are: {names}. Evaluate it.")
+    metrics = {}
+    for name, one in row.metrics.items():
+        figures = {"mean": one.mean, "low": one.low, "high": one.high}
+        metrics[name] = {key: value for key, value in figures.items() if value is not None}
+        if place < len(one.by_seed):
+            metrics[name]["this_seed"] = one.by_seed[place]
+    return {
+        "label": label,
+        "split": table.split,
+        "protocol": table.protocol,
+        "evaluation": table.name,
+        "cases": table.cases,
+        "primary": table.primary,
+        "seeds": row.seeds,
+        "commit": (table.environment or {}).get("commit"),
+        "metrics": metrics,
+    }
 
 
-def _find(run: Run, runs: dict[str, list[dict[str, Any]]]) -> tuple[str | None, int]:
+def _find(run: Run, runs: Mapping[str, Sequence[SavedRun | None]]) -> tuple[str | None, int]:
     """The label and the place among its seeds of a run, known by its folder, or by all that made it."""
-    for label, rows in runs.items():
-        for place, row in enumerate(rows):
-            if Path(row["folder"]).resolve() == run.folder.resolve():
-                return label, place
-    for label, rows in runs.items():  # a run that was moved
-        for place, row in enumerate(rows):
-            same = (row["model"], row["seed"], row["options"], row.get("commit"))
-            mine = (run.info["model"], run.seed, run.info["options"], run.info["environment"].get("commit"))
-            if same == mine and Path(row["folder"]).name == run.folder.name:
-                return label, place
+    rows = [(label, place, row) for label, group in runs.items() for place, row in enumerate(group) if row is not None]
+    for label, place, row in rows:
+        if Path(row.folder).resolve() == run.folder.resolve():
+            return label, place
+    mine = (run.info["model"], run.seed, run.info["options"], run.info["environment"].get("commit"))
+    for label, place, row in rows:  # a run that was moved
+        same = (row.model, row.seed, row.options, row.commit) == mine
+        if same and Path(row.folder).name == run.folder.name:
+            return label, place
     return None, 0

@@ -14,7 +14,7 @@ from palate.cli.shared.options import ConfigFile, RunDataset, RunSeed, Threads, 
 
 @from_config(
     Fields(
-        "palate.objectives.pools:NegativesConfig",
+        "palate.negatives.config:NegativesConfig",
         *("pool_k", "num_negatives", "temperature", "mask_future"),
         section="negatives",
         spelled={"mask_future": "--mask-future-train"},
@@ -47,7 +47,8 @@ def align(
     negatives: Annotated[
         str,
         typer.Option(
-            metavar="{uniform,popularity,in-batch,hard,top-k,mixed,disliked}", help="Where rejected items come from."
+            help="How rejected items are chosen: uniform, popularity, in-batch, hard, top-k, mixed, disliked; or a "
+            "plug-in's name."
         ),
     ] = "top-k",
     settings: Settings,

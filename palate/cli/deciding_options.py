@@ -107,22 +107,18 @@ def _mllm_sft(context: Any, values: Values, assignments: Sequence[str], recipe: 
 def _mllm_align(context: Any, values: Values, assignments: Sequence[str], recipe: RecipeWords) -> Values:
     """All options of an alignment of a language model but those that it takes over from its run."""
     from palate.cli.llm.settings import ALIGN, settings_from
-    from palate.mllm.alignment.plan import parse_settings
-    from palate.mllm.alignment.sources import feature_stores
+    from palate.mllm.alignment.config import check_alignment
+    from palate.mllm.alignment.loss import hardness_stores
     from palate.storage.files import file_digest
 
-    objective, retriever = values.get("objective", "dpo"), values.get("retriever")
-    parsed = parse_settings(objective, settings_from(values, assignments, ALIGN))
-    if parsed.pairs.pooled != bool(retriever):
-        raise PalateError(
-            f"negatives '{parsed.pairs.negatives}' and 'retriever' do not go together",
-            "A pool (top-k, hard) needs a retriever; other negatives have none.",
-        )
-    decides = {"objective": objective, **parsed.options}
+    retriever = values.get("retriever")
+    settings = settings_from(values, assignments, ALIGN)
+    checked = check_alignment(values.get("objective", "dpo"), settings, retriever=retriever)
+    decides = checked.options
     if retriever and (Path(retriever) / "run.json").is_file():  # an arm that proposes is part of the key already
         decides["retriever"] = file_digest(Path(retriever) / "run.json")
-    if parsed.preference.needs_hardness:
-        stores = feature_stores(recipe.folder, recipe.dataset.catalogue)
+    if checked.preference.needs_hardness:
+        stores = hardness_stores(checked.preference, recipe.dataset, recipe.folder)
         decides["features"] = {name: store.fingerprint for name, store in stores.items()}
     return decides
 

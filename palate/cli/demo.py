@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of everything the demo makes.")] = Path("runs/demo"),
     items: Annotated[int, typer.Option(min=24, help="Products in the shop.")] = 2400,
     users: Annotated[int, typer.Option(min=10, help="People who buy.")] = 4000,
-    epochs: Annotated[int, typer.Option(min=1, help="At most so many for each trained model.")] = 40,
+    epochs: Annotated[int, typer.Option(min=1, help="At most this many for each trained model.")] = 40,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: torch's choice).")] = None,
     mllm: Annotated[
         bool, typer.Option("--mllm/--no-mllm", help="Let a small multimodal language model take part, or leave it out.")
@@ -27,9 +28,10 @@ def demo(
 ) -> None:
     """Draw a shop, let people buy by taste, and see what popularity, neighbours, ids, texts and pictures make of it.
 
-    Stages: make the dataset, examine it, encode texts and pictures, train four models, evaluate them in one table,
-    recommend for a few users; then a small multimodal language model looks at pictures, writes of users and is
-    fine-tuned. Interrupted, the same command goes on; repeated, it only shows the results again.
+    Every stage prints the command lines that it runs, and DIR/commands.sh has them all: make the dataset, examine it,
+    encode texts and pictures, train, evaluate in one table, draw what is recommended; then a small multimodal language
+    model learns what pictures show, writes of users and is fine-tuned. Interrupted, the same command goes on; repeated,
+    it only shows the results again.
     """
     import torch
 
@@ -40,4 +42,21 @@ def demo(
         torch.set_num_threads(threads)
     language = Language() if mllm else None
     options = DemoOptions(seed=seed, items=items, users=users, epochs=epochs, language=language)
-    run_demo(out, options, overwrite=overwrite)
+    run_demo(out, options, run_command, overwrite=overwrite)
+
+
+def run_command(words: Sequence[str]) -> None:
+    """Run a command of this application in this process.
+
+    Exit code 1 is no failure: the command found something (a dataset's error, a text that was not written) and has said
+    so. What it raises ends the demo as it would end the command.
+    """
+    from palate.cli.commands import build
+
+    application = typer.main.get_command(build())
+    try:
+        with application.make_context("palate", list(words)) as context:
+            application.invoke(context)
+    except typer.Exit as end:
+        if end.exit_code not in (0, 1):
+            raise

@@ -37,7 +37,11 @@ def evaluate(
     split: Annotated[str, typer.Option(metavar="{valid,test}", help="Which held-out interactions.")] = "test",
     negatives: Annotated[int, typer.Option(min=1, help="Sampled negatives a user.")] = 100,
     candidates: Annotated[
-        str, typer.Option(metavar="{uniform,popularity,FILE}", help="How negatives are drawn, or a candidates.npz.")
+        str,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="How negatives are drawn: uniform, popularity or a plug-in's name; or a candidates.npz.",
+        ),
     ] = "uniform",
     ks: Annotated[str, typer.Option(metavar="5,10,20", help="Cut-offs.")] = "5,10,20",
     metrics: Annotated[

@@ -23,6 +23,7 @@ REGISTRIES = {
     "preferences": "palate.objectives:PREFERENCES",
     "readers": "palate.data.readers:READERS",
     "encoders": "palate.features.encoders:ENCODERS",
+    "negatives": "palate.negatives:NEGATIVES",
     "metrics": "palate.evaluation.metrics:METRICS",
 }
 _ACTIONS = ("list", "install")

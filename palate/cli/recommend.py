@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.bundle.load import open_run_or_bundle
 from palate.cli.shared.options import ConfigFile, JsonOutput, split_ids
 from palate.errors import PalateError
 
@@ -66,6 +65,7 @@ def recommend(
     _check_choice(history, user, all_, out)
     if blend is not None and retriever is None:
         raise PalateError(f"--blend {blend:g} mixes a retriever in, and there is none", "Give --retriever RUN0.")
+    from palate.bundle.load import open_run_or_bundle
     from palate.device import parse_device
     from palate.rankers.recommend import Recommendations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from palate.evaluation.evaluate import Split
     from palate.evaluation.groups import RunGroup
     from palate.evaluation.protocol import Measure
-    from palate.report.evaluated import Evaluated
+    from palate.evaluation.saved import SavedTable
 
 
 def report(
@@ -55,7 +55,11 @@ def report(
     split: Annotated[str, typer.Option(metavar="{valid,test}", help="Which held-out interactions.")] = "test",
     negatives: Annotated[int, typer.Option(min=1, help="Sampled negatives a user.")] = 100,
     candidates: Annotated[
-        str, typer.Option(metavar="{uniform,popularity,FILE}", help="How negatives are drawn, or a candidates.npz.")
+        str,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="How negatives are drawn: uniform, popularity or a plug-in's name; or a candidates.npz.",
+        ),
     ] = "uniform",
     ks: Annotated[str, typer.Option(metavar="5,10,20", help="Cut-offs.")] = "5,10,20",
     metrics: Annotated[
@@ -96,9 +100,9 @@ def report(
 
     from palate.evaluation.groups import group_runs, open_dataset
     from palate.evaluation.protocol import Measure
+    from palate.evaluation.saved import load_table
     from palate.evaluation.users import UserSample
     from palate.report.build import PAGE, GalleryPlan, check_out, write_report
-    from palate.report.evaluated import read_table
     from palate.report.rows import gallery_models, named_as_in, runs_of
 
     check_out(out, overwrite)
@@ -121,7 +125,7 @@ def report(
             "users_seed": users_seed,
         }
     )
-    tables = [read_table(folder) for folder in table or []]
+    tables = [load_table(folder) for folder in table or []]
     groups: Sequence[RunGroup] = named_as_in(tables, group_runs(runs)) if runs else runs_of(tables)
     part: Split = "test" if split == "test" else "valid"
     sample = measure.users
@@ -166,15 +170,15 @@ def _evaluate(
     base: str | None,
     retriever: str | None,
     depth: int,
-) -> tuple[Dataset, Evaluated]:
+) -> tuple[Dataset, SavedTable]:
     """What ``palate evaluate`` would print."""
     from dataclasses import replace
 
     from palate.cascade.rows import CascadeTable
     from palate.evaluation.compare import compare
     from palate.evaluation.groups import find_group, open_dataset
+    from palate.evaluation.saved import parse_table
     from palate.evaluation.tables import to_json
-    from palate.report.evaluated import table_of
 
     more: dict[str, Any] = {}
     if retriever is None or measure.protocol == "sampled":
@@ -189,4 +193,4 @@ def _evaluate(
     compared = compare(evaluated, base=base_label, primary=measure.primary, seed=measure.seed)
     compared = replace(compared, facts={**compared.facts, **more})
     facts = {group.label: [result.facts["run"] for result in group.results] for group in evaluated}
-    return data, table_of({**to_json(compared), "runs": facts}, "the evaluation")
+    return data, parse_table({**to_json(compared), "runs": facts}, "the evaluation")

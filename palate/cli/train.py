@@ -11,7 +11,6 @@ import typer
 from palate.cli.shared.from_config import Fields, Settings, from_config
 from palate.cli.shared.options import ConfigFile, NewRun, Seed, Threads, set_threads
 from palate.errors import PalateError
-from palate.features.folders import open_features
 
 
 @from_config(
@@ -70,6 +69,7 @@ def train(
     """
     from palate.cli.shared.content import AUTO, NONE, choose_content
     from palate.data.dataset import Dataset
+    from palate.features.folders import open_features
     from palate.training.fit import train as fit
 
     check_layers(model, settings)

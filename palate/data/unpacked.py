@@ -69,7 +69,7 @@ def parquet_column(path: Path, name: str) -> Iterator[pl.Series]:
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(_ROWS, columns=[name]):
-                frame = pl.from_arrow(pa.RawTable.from_batches([batch]))
+                frame = pl.from_arrow(pa.Table.from_batches([batch]))
                 assert isinstance(frame, pl.DataFrame)
                 yield frame[name]
     except pa.ArrowException as error:

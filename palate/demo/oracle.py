@@ -1,8 +1,11 @@
-"""The oracle: the demo's generator as a recommender, so that a table shows what was possible at all."""
+"""The oracle: the demo's generator as a recommender, and its row in the table, which shows what was possible at all."""
 
 from __future__ import annotations
 
+import shutil
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, Self
 
@@ -10,12 +13,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from palate.console import print_table
 from palate.data.dataset import Dataset, Part
-from palate.demo.shop.truth import Truth
+from palate.demo.models import IDS
+from palate.demo.runner import Demo
+from palate.demo.shop.truth import Truth, load_truth
 from palate.errors import PalateError
+from palate.evaluation.compare import Group, compare
+from palate.evaluation.evaluate import evaluate
+from palate.evaluation.outputs import load_groups, save_comparison
+from palate.evaluation.tables import footnotes, main_table
 from palate.recommender import Histories, Recommender, as_sequences
 
-LABEL = "oracle"
+LABEL, KNN = "oracle", "item-knn"
+METRICS, K = ("ndcg", "recall", "coverage"), 10
 NOTE = (
     "The oracle is no model: it ranks by the probabilities that the purchases were drawn with (taste, likings, the "
     "moment), which no model learns from. What lies between it and 1 is chance."
@@ -30,7 +41,7 @@ class Oracle(Recommender):
 
     Args:
         data: a demo dataset.
-        truth: what lies beside it.
+        truth: what is stored beside it.
     """
 
     name = "oracle"
@@ -79,3 +90,62 @@ class Oracle(Recommender):
 
 def _key(history: np.ndarray[tuple[int], np.dtype[np.int32]]) -> bytes:
     return np.ascontiguousarray(history, np.int32).tobytes()
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The primary metric of one row minus another's, paired by users."""
+
+    label: str
+    base: str
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        clear = "the interval excludes 0" if self.low > 0 or self.high < 0 else "the interval holds 0"
+        return f"{self.label} minus {self.base}: {self.mean:+.4f} [{self.low:+.4f}, {self.high:+.4f}], {clear}."
+
+
+def add_oracle(demo: Demo) -> None:
+    """Join the oracle's row to the table that ``palate evaluate`` saved, and say what content was worth.
+
+    The models' figures stay as they are. In ``demo.json`` are afterwards ``test``, the metrics by row, and ``gains``.
+    """
+    folder = demo.out / "evaluation"
+    groups = load_groups(folder)
+    models = [group.label for group in groups if group.label != LABEL]
+    gains = gains_of(groups, models[-1], demo.seed)
+    joined = len(groups) > len(models)  # by an earlier call
+    if not joined:
+        data = demo.data()
+        oracle = Oracle(data, load_truth(demo.dataset))
+        result = evaluate(oracle, data, seed=demo.seed, description=LABEL, metrics=METRICS, ks=(K,))
+        groups.append(Group(LABEL, (result,), (demo.seed,)))
+    family = [label for label in models if label != IDS]
+    comparison = compare(groups, base=IDS, seed=demo.seed, family=family)
+    if not joined:
+        notes = [*footnotes(comparison), NOTE, *map(str, gains)]  # which the report shows below the table
+        save_comparison(folder, comparison, groups, facts={"notes": notes}, replace=True)
+        print_table(main_table(comparison))
+    shutil.copyfile(folder / "chart.png", demo.out / "comparison.png")
+    demo.console.print(f"- {NOTE}")
+    for gain in gains:
+        demo.console.print(str(gain), style="bold")
+    last, most = (comparison.row(label).estimates[comparison.primary].mean for label in (models[-1], LABEL))
+    demo.console.print(f"{models[-1]} reaches {last:.4f}, {last / most:.0%} of the oracle's {most:.4f}.")
+    demo.facts["test"] = {row.label: {name: one.mean for name, one in row.estimates.items()} for row in comparison.rows}
+    demo.facts["gains"] = [vars(gain) for gain in gains]
+
+
+def gains_of(groups: Sequence[Group], label: str, seed: int) -> list[Gain]:
+    """The row ``label`` against ids and against item-knn; none where it is one of them."""
+    by_label = {group.label: group for group in groups}
+    gains = []
+    for base in (IDS, KNN):
+        if label == base:
+            return []
+        pair = compare([by_label[base], by_label[label]], base=base, seed=seed)
+        one = pair.row(label).differences[pair.primary].estimate
+        gains.append(Gain(label, base, one.mean, one.low, one.high))
+    return gains

@@ -1,40 +1,29 @@
-"""The stages of the demo, each of which finds what an earlier call has finished."""
+"""The stages of the demo, each a list of commands that a reader could type, and what no command does."""
 
 from __future__ import annotations
 
 import shutil
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from rich.console import Console
 
 from palate.console import open_console
+from palate.data.dataset import Dataset
+from palate.demo.extras import missing_encoders
 from palate.demo.llm import MADE as LANGUAGE_MADE
-from palate.demo.llm import Language, run_mllm
-from palate.demo.models import ARMS
-from palate.demo.shop.build import ITEMS, USERS
-from palate.demo.table import evaluate_arms
+from palate.demo.llm import Language, language_stages
+from palate.demo.models import IDS, MODELS
+from palate.demo.oracle import METRICS, K, add_oracle
+from palate.demo.pictures import PICTURES, draw_pictures
+from palate.demo.runner import COMMANDS, FACTS, Command, Demo, Function, Note, Stage, row_of
+from palate.demo.shop.build import ITEMS, USERS, build_demo
 from palate.errors import PalateError
-from palate.storage.files import write_json
 
-if TYPE_CHECKING:
-    from palate.data.dataset import Cases, Dataset
-    from palate.features.store import FeatureStore
-    from palate.runs.run import Run
-
-SHOWN_USERS, SHOWN_ITEMS = 4, 8
-PICTURES = {
-    "demo-items.png": "what the shop sells",
-    "recommendations.png": f"what each model recommends to {SHOWN_USERS} users drawn at random",
-    "comparison.png": "the table as a chart",
-    "learning-curves.png": "how the trained models learnt",
-}
 REPORT = ("report.html", "report.json")
-MADE = ("dataset", "runs", "evaluation", "bundles", "demo.json", *REPORT, *PICTURES, *LANGUAGE_MADE)
+MADE = ("dataset", "runs", "evaluation", "bundles", COMMANDS, FACTS, *REPORT, *PICTURES, *LANGUAGE_MADE)
 
 
 @dataclass(frozen=True)
@@ -48,62 +37,104 @@ class DemoOptions:
     language: Language | None = field(default_factory=Language)
 
 
-def run_demo(out: Path, options: DemoOptions, *, overwrite: bool = False) -> dict[str, float]:
-    """Run every stage into ``out``.
+def stages_of(options: DemoOptions) -> list[Stage]:
+    """All stages; what is not installed is left out, with a note in its place."""
+    seed, missing = options.seed, missing_encoders()
+    models = [model for model in MODELS if not (missing and model.encoded)]
+    rows = [row_of(model.label, f"runs/{model.folder}") for model in models]
+    language = [] if options.language is None else language_stages(options.language, seed, rows)
+    tables = ["evaluation", *(["mllm/evaluation"] if len(language) > 1 else [])]
+    return [
+        Stage(
+            "Draw a shop and let people buy",
+            [Function("draws products, pictures and purchases", partial(draw_shop, options=options))],
+        ),
+        Stage("Examine the data", [Command("palate doctor $DEMO/dataset")]),
+        Stage(
+            "Encode texts and pictures",
+            [Note(missing)]
+            if missing
+            else [Command("palate encode $DEMO/dataset"), Command("palate encode $DEMO/dataset --lexical")],
+        ),
+        Stage("Train", [Command(model.line(options.epochs, seed)) for model in models]),
+        Stage(
+            "Evaluate on the test split",
+            [
+                Command(
+                    f"palate evaluate {' '.join(rows)} --base '{IDS}' --metrics {','.join(METRICS)} --ks {K} "
+                    f"--seed {seed} --out $DEMO/evaluation",
+                    makes="evaluation",
+                ),
+                Function("adds the oracle's row to the table", add_oracle),
+            ],
+        ),
+        Stage("Recommend, and draw it", [Function("draws the sheets of pictures", draw_pictures)]),
+        *language,
+        Stage(
+            "Bundle the models, and write the report",
+            [
+                *(
+                    Command(
+                        f"palate bundle $DEMO/runs/{model.folder} --out $DEMO/bundles/{model.folder}",
+                        makes=f"bundles/{model.folder}",
+                    )
+                    for model in models
+                ),
+                Command(
+                    f"palate report {' '.join(f'--table $DEMO/{table}' for table in tables)} --seed {seed} "
+                    "--out $DEMO --overwrite"
+                ),
+            ],
+        ),
+    ]
 
-    Returns:
-        Seconds by stage; also in ``demo.json`` beside the test metrics.
+
+def run_demo(
+    out: Path, options: DemoOptions, run_command: Callable[[Sequence[str]], None], *, overwrite: bool = False
+) -> None:
+    """Run every stage into ``out``; seconds by stage and test metrics are in ``demo.json`` afterwards.
+
+    Args:
+        run_command: runs the words of a command line after ``palate`` in this process.
 
     Raises:
         PalateError: ``out`` holds something else than this demo.
     """
-    # A file or a pipe has no width: do not fold the table there.
-    console = open_console(highlight=False, width=None if sys.stdout.isatty() else 150)
     _check_out(out, overwrite)
-    seconds: dict[str, float] = {}
-
-    def stage(number: int, title: str) -> None:
-        console.print(f"\n{number}/{6 if options.language is None else 7}  {title}", style="bold")
-        seconds[title] = time.perf_counter()
-
+    # A file or a pipe has no width: do not fold lines there.
+    console = open_console(highlight=False, width=None if sys.stdout.isatty() else 150)
+    demo = Demo(out, options.seed, console, run_command, facts={"sampled": {}})
+    stages = stages_of(options)
     started = time.perf_counter()
-    stage(1, "Draw a shop and let people buy")
-    data = _dataset(out / "dataset", options)
-    console.print(f"{data.num_users:,} users, {data.num_items:,} items, {len(data):,} interactions: {out / 'dataset'}")
-    stage(2, "Examine the data")
-    _doctor(data, console)
-    stage(3, "Encode texts and pictures")
-    stores = _encode(data, out / "dataset", console)
-    stage(4, "Train")
-    runs = _train(data, out, options, stores, console)
-    stage(5, "Evaluate on the test split")
-    measured = evaluate_arms(data, runs, out, options.seed, console)
-    stage(6, "Recommend, and draw it")
-    shown = _shown(data, options.seed)
-    _pictures(data, runs, out, shown, options.seed)
-    files = dict(PICTURES)
-    sampled: dict[str, dict[str, float]] = {}
-    if options.language is not None:
-        stage(7, "Let a small multimodal language model look, write and learn")
-        sampled = run_mllm(data, runs, out, options.language, options.seed, shown, console)
-        files |= LANGUAGE_MADE if sampled else {}
-    _report(data, out, options.seed, language=bool(sampled))
-    bundles = _bundles(runs, out)
-    console.print()
-    for name, what in files.items():
-        console.print(f"{out / name}: {what}")
+    seconds = {}
+    for number, stage in enumerate(stages, 1):
+        console.print(f"\n{number}/{len(stages)}  {stage.title}", style="bold")
+        begun = time.perf_counter()
+        for step in stage.steps:
+            demo.run(step)
+        seconds[stage.title] = round(time.perf_counter() - begun, 1)
+        if number == 1:  # the folder is the demo's from here on
+            demo.write_commands(stages)
+    demo.facts |= {"options": asdict(options), "seconds": seconds}
+    demo.save()
+    _finish(demo, time.perf_counter() - started)
 
-    marks = [*seconds.values(), time.perf_counter()]
-    spent = {title: round(marks[i + 1] - marks[i], 1) for i, title in enumerate(seconds)}
-    facts = {"options": asdict(options), **measured, "sampled": sampled, "seconds": spent}
-    write_json(out / "demo.json", facts)
-    console.print(f"\nDone in {time.perf_counter() - started:.0f} s.", f"Everything is in {out}.")
-    console.print(f"Open it in a browser: {out / REPORT[0]}", soft_wrap=True, style="bold")
-    served = f"palate serve {' '.join(map(str, bundles))} --users {out / 'dataset'}"
-    console.print(f"Try the models on a page of their own: {served}", soft_wrap=True)
-    if not stores:
-        console.print(_without_encoders(), style="yellow")
-    return spent
+
+def _finish(demo: Demo, seconds: float) -> None:
+    """Say what was made, and what to do with it."""
+    out, print_ = demo.out, demo.console.print
+    print_()
+    for name, what in {**PICTURES, **(LANGUAGE_MADE if demo.facts["sampled"] else {})}.items():
+        print_(f"{out / name}: {what}")
+    print_(f"{out / COMMANDS}: the command lines above, to repeat any of them")
+    print_(f"\nDone in {seconds:.0f} s. Everything is in {out}.")
+    print_(f"Open it in a browser: {out / REPORT[0]}", soft_wrap=True, style="bold")
+    # The model that reads most comes first.
+    bundles = [out / "bundles" / model.folder for model in reversed(MODELS)]
+    served = " ".join(str(bundle) for bundle in bundles if bundle.is_dir())
+    print_(f"Try the models on a page of their own: palate serve {served} --users {demo.dataset}", soft_wrap=True)
+    if missing := missing_encoders():
+        print_(missing, style="yellow")
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
@@ -120,134 +151,18 @@ def _check_out(out: Path, overwrite: bool) -> None:
             path.unlink()
 
 
-def _dataset(folder: Path, options: DemoOptions) -> Dataset:
-    from palate.data.dataset import Dataset
-    from palate.demo.shop import build_demo
-
-    if not folder.exists():
-        return build_demo(folder, seed=options.seed, items=options.items, users=options.users)
-    data = Dataset.load(folder)
+def draw_shop(demo: Demo, options: DemoOptions) -> None:
+    """Make the dataset, or check that the one that is there is of this seed and size."""
+    sizes = {"seed": options.seed, "items": options.items, "users": options.users}
+    if not demo.dataset.exists():
+        build_demo(demo.dataset, seed=options.seed, items=options.items, users=options.users)
+    data = Dataset.load(demo.dataset)
     made = data.manifest.get("source", {})
-    asked = {"seed": options.seed, "items": options.items, "users": options.users}
-    if {name: made.get(name) for name in asked} != asked:
+    if {name: made.get(name) for name in sizes} != sizes:
         raise PalateError(
-            f"{folder} holds a demo set of another seed or size",
+            f"{demo.dataset} holds a demo set of another seed or size",
             "Choose another --out, or begin anew with --overwrite.",
         )
-    return data
-
-
-def _doctor(data: Dataset, console: Console) -> None:
-    from palate.data.doctor import Level, examine
-
-    report = examine(data)
-    worth = [finding for finding in report.findings if finding.level is not Level.OK]
-    console.print(f"{len(report.findings) - len(worth)} checks found nothing. Worth knowing:")
-    for finding in worth:
-        console.print(f"  {finding.check}: {finding.message}")
-
-
-def _without_encoders() -> str:
-    """What to do about missing encoders; empty where nothing is missing."""
-    from importlib.util import find_spec
-
-    from palate.features.embedded import EMBEDDED
-
-    gone = [weights.package for weights in EMBEDDED if not weights.optional and weights.installed() is None]
-    remedies = ["`palate models install`"] if gone else []
-    if find_spec("transformers") is None:
-        gone.append("transformers")
-        remedies.append("`pip install 'palate[encoders]'`")
-    if not gone:
-        return ""
-    return (
-        f"Texts and pictures were left out: {', '.join(gone)} not installed. "
-        f"Run {' and '.join(remedies)}, then this command again: it adds what is missing."
+    demo.console.print(
+        f"{data.num_users:,} users, {data.num_items:,} items, {len(data):,} interactions: {demo.dataset}"
     )
-
-
-def _encode(data: Dataset, folder: Path, console: Console) -> dict[str, FeatureStore]:
-    from palate.features.encode import encode
-    from palate.features.lexical import encode_lexical
-
-    missing = _without_encoders()
-    if missing:
-        console.print(missing, style="yellow")
-        return {}
-    stores = {"text": encode(data, folder, "text"), "image": encode(data, folder, "image")}
-    for name, store in stores.items():
-        share = f"{store.coverage:.1%} of items, {store.coverage_of(data.items):.1%} of interactions"
-        console.print(f"{name}: {store.encoder}, {store.width} numbers for {share}")
-    words = encode_lexical(data, folder)
-    console.print(f"lexical: {words.describe()['encoder']}, for {words.coverage:.1%} of items")
-    return stores
-
-
-def _train(
-    data: Dataset, out: Path, options: DemoOptions, stores: dict[str, FeatureStore], console: Console
-) -> dict[str, Run]:
-    runs = {}
-    sizes: dict[str, Any] = {"epochs": options.epochs, "seed": options.seed, "dataset": out / "dataset"}
-    for arm in ARMS:
-        if not set(arm.content) <= set(stores):
-            continue
-        run = arm.train(data, out / "runs" / arm.folder, stores, **sizes)
-        best = run.info.get("best")
-        how = f", {run.info['epochs']} epochs, best {best['epoch']}" if best else ""
-        console.print(f"{arm.label}: {run.info['seconds']:.1f} s{how}")
-        runs[arm.label] = run
-    return runs
-
-
-def _shown(data: Dataset, seed: int) -> Cases:
-    """Test cases of the users to look at."""
-    cases = data.cases("test")
-    # Drawn at random, not picked for success: only a history long enough to show a taste is asked for.
-    able = np.flatnonzero(cases.histories.lengths >= SHOWN_ITEMS)
-    able = able if len(able) >= SHOWN_USERS else np.arange(len(cases))
-    return cases.take(np.sort(np.random.default_rng(seed).permutation(able)[:SHOWN_USERS]))
-
-
-def _report(data: Dataset, out: Path, seed: int, language: bool) -> None:
-    """One page of all that was made; of what was evaluated above, nothing is evaluated again."""
-    from palate.report.build import GalleryPlan, write_report
-    from palate.report.evaluated import read_table
-    from palate.report.rows import gallery_models, runs_of
-
-    tables = [read_table(out / "evaluation"), *([read_table(out / "mllm" / "evaluation")] if language else [])]
-    models, notes, groups = gallery_models(runs_of(tables), None)
-    write_report(out, data, groups, tables, GalleryPlan(models, seed=seed, notes=notes), overwrite=True)
-
-
-def _bundles(runs: dict[str, Run], out: Path) -> list[Path]:
-    """Every model as a bundle, the last (the one that sees most) first."""
-    from palate.bundle import make_bundle
-
-    folders = []
-    for run in reversed(runs.values()):
-        folders.append(out / "bundles" / run.name)
-        if not folders[-1].exists():
-            folders[-1].parent.mkdir(exist_ok=True)
-            make_bundle(run, folders[-1])
-    return folders
-
-
-def _pictures(data: Dataset, runs: dict[str, Run], out: Path, some: Cases, seed: int) -> None:
-    from palate.demo.charts import learning_curves
-    from palate.demo.sheets import item_sheet, recommendation_sheet
-    from palate.rankers.registry import load_recommender
-
-    item_sheet(data.catalogue, out / "demo-items.png", seed=seed)
-    recommended = {}
-    for label, run in runs.items():
-        items, _ = load_recommender(run).recommend(some.histories, SHOWN_ITEMS)
-        recommended[label] = items.numpy()
-    recommendation_sheet(
-        data.catalogue,
-        out / "recommendations.png",
-        users=data.user_ids.gather(some.users).to_list(),
-        histories=list(some.histories),
-        targets=some.targets.values.tolist(),
-        recommended=recommended,
-    )
-    learning_curves(runs, out / "learning-curves.png")

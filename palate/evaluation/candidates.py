@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from palate.data.dataset import Cases, Dataset
+from palate.data.negatives import WeightedDraw
 from palate.errors import PalateError, suggest
 from palate.evaluation.ranks import Ints
+from palate.negatives import NEGATIVES
+from palate.negatives.base import WeightedStrategy, is_weighted
 from palate.storage.files import atomic_file, digest
 
-Kind = Literal["uniform", "popularity"]
-KINDS: tuple[Kind, ...] = ("uniform", "popularity")
-_ROUNDS = 4
 _CHUNK = 4096
 
 
@@ -112,28 +112,39 @@ class Candidates:
         return made
 
 
+def check_kind(kind: str) -> str:
+    """The name of a strategy that candidates may be drawn by: no model has a say in what it is measured on.
+
+    Raises:
+        PalateError: there is none, or it needs a model.
+    """
+    if kind not in NEGATIVES or not is_weighted(NEGATIVES[kind]):
+        choices = [name for name in NEGATIVES if is_weighted(NEGATIVES[name])]
+        raise PalateError(f"--candidates {kind}: no such way to draw them", suggest(kind, choices))
+    return kind
+
+
 def sample_candidates(
     dataset: Dataset,
     split: Literal["valid", "test"],
     *,
     negatives: int = 100,
-    kind: Kind = "uniform",
+    kind: str = "uniform",
     seed: int = 0,
 ) -> Candidates:
     """Draw negatives for every case of a split, never from the user's history or targets, and never one twice.
 
     Args:
-        negatives: How many a case; a user who has seen nearly everything gets fewer.
-        kind: ``uniform`` over the catalogue, or ``popularity``: in proportion to training interactions, so that
-            negatives are as popular as targets are and popularity alone tells them apart no better than chance.
+        negatives: How many per case; a user who has seen nearly everything gets fewer.
+        kind: ``uniform`` over the catalogue; ``popularity``: in proportion to training interactions, so that negatives
+            are as popular as targets are and popularity alone tells them apart no better than chance; or another
+            strategy with weights.
     """
-    if kind not in KINDS:
-        raise PalateError(f"there is no way to draw candidates called '{kind}'", suggest(kind, KINDS))
+    strategy: WeightedStrategy = NEGATIVES[check_kind(kind)]()
     if negatives < 1:
         raise PalateError(f"--negatives {negatives} leaves nothing to rank against", "Give at least 1.")
     cases, rng = dataset.cases(split), np.random.default_rng(seed)
-    weights = np.ones(dataset.num_items + 1) if kind == "uniform" else dataset.train_counts.astype(np.float64)
-    weights[0] = 0.0
+    weights = strategy.of_catalogue(dataset.train_counts)
     if not weights.any():
         raise PalateError("the dataset has no training interactions to draw candidates from", "Use uniform candidates.")
     targets = _distinct_targets(cases)
@@ -141,11 +152,13 @@ def sample_candidates(
     histories = (np.repeat(np.arange(len(cases)), cases.histories.lengths) << 32) | cases.histories.values
     banned = np.unique(np.concatenate([targets, histories]))
     banned = (banned >> 32) * width + (banned & 0xFFFFFFFF)
-    drawn = np.zeros((len(cases), negatives), np.int32)
+    draw, drawn = WeightedDraw(weights), np.zeros((len(cases), negatives), np.int32)
     for start in range(0, len(cases), _CHUNK):
         stop = min(start + _CHUNK, len(cases))
         low, high = np.searchsorted(banned, [start * width, stop * width])
-        drawn[start:stop] = _draw(stop - start, weights, banned[low:high] - start * width, negatives, rng)
+        drawn[start:stop] = draw(
+            stop - start, banned[low:high] - start * width, negatives, rng, spare=negatives // 4 + 4
+        )
     counts = np.bincount(targets >> 32, minlength=len(cases)).astype(np.int64)
     items = np.zeros((len(cases), int(counts.max(initial=0)) + negatives), np.int32)
     items[np.arange(items.shape[1]) < counts[:, None]] = targets & 0xFFFFFFFF
@@ -169,62 +182,3 @@ def _distinct_targets(cases: Cases) -> Ints:
 def _keys_of(items: npt.NDArray[np.int32], mask: npt.NDArray[np.bool_]) -> Ints:
     rows, columns = np.nonzero(mask)
     return (rows.astype(np.int64) << 32) | items[rows, columns]
-
-
-def _draw(rows: int, weights: npt.NDArray[np.float64], banned: Ints, n: int, rng: np.random.Generator) -> Ints:
-    """``n`` different items a row, drawn one after another in proportion to ``weights``: int64 ``[rows, n]``.
-
-    Draws with replacement whose repeats are dropped are exactly that. Rows that are still short after a few rounds
-    (nearly everything is banned) are finished with exponential races, which cost a number per item
-    (Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006).
-    """
-    width = len(weights)
-    bounds = np.cumsum(weights)
-    bounds /= bounds[-1]
-    drawn = np.zeros((rows, n), np.int64)
-    short = np.arange(rows)
-    for _ in range(_ROUNDS):
-        picks = np.searchsorted(bounds, rng.random((len(short), n + n // 4 + 4)), side="right")
-        tried = np.concatenate([drawn[short], picks], axis=1)
-        bad = (tried == 0) | _contains(banned, short[:, None] * width + tried) | _repeated(tried)
-        drawn[short] = _first(tried, ~bad, n)
-        short = short[drawn[short, -1] == 0]
-        if not len(short):
-            return drawn
-    for row in short:
-        left = weights.copy()
-        left[banned[slice(*np.searchsorted(banned, [row * width, (row + 1) * width]))] - row * width] = 0
-        have = int(np.count_nonzero(drawn[row]))
-        left[drawn[row, :have]] = 0
-        open_items = np.flatnonzero(left)
-        race = rng.exponential(size=len(open_items)) / left[open_items]
-        more = open_items[np.argsort(race)[: n - have]]
-        drawn[row, have : have + len(more)] = more
-    return drawn
-
-
-def _contains(sorted_keys: Ints, keys: Ints) -> npt.NDArray[np.bool_]:
-    if not len(sorted_keys):
-        return np.zeros(keys.shape, np.bool_)
-    at = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
-    return np.asarray(sorted_keys[at] == keys)
-
-
-def _repeated(rows: Ints) -> npt.NDArray[np.bool_]:
-    """Marks what already stands further left in its row."""
-    order = np.argsort(rows, axis=1, kind="stable")
-    ordered = np.take_along_axis(rows, order, axis=1)
-    again = np.zeros(rows.shape, np.bool_)
-    again[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
-    marks = np.empty_like(again)
-    np.put_along_axis(marks, order, again, axis=1)
-    return marks
-
-
-def _first(rows: Ints, keep: npt.NDArray[np.bool_], n: int) -> Ints:
-    """The first ``n`` kept values of each row, then zeros: int64 ``[rows, n]``."""
-    place = np.cumsum(keep, axis=1) - 1
-    row, column = np.nonzero(keep & (place < n))
-    out = np.zeros((len(rows), n), np.int64)
-    out[row, place[row, column]] = rows[row, column]
-    return out

@@ -4,44 +4,36 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from palate.evaluation.compare import Comparison, Row
 from palate.evaluation.tables import label_of
-from palate.storage.files import atomic_file
+from palate.plots import BLUE, GREY, picture
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#3b6fb6", "#d1603d", "#4c9a67", "#8a62a8", "#b08d2f", "#5b6b7a", "#c2578f", "#3a9fa8")
-_BLUE, _GREY = COLOURS[0], COLOURS[5]
 _COLUMNS = 2
 _LONGEST = 40
 
 
 def draw(comparison: Comparison, path: Path | str) -> None:
-    """Write :func:`figure_of` as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    figure = figure_of(comparison)
-    FigureCanvasAgg(figure)
-    with atomic_file(path) as part:
-        figure.savefig(part, format="png", dpi=120)
-
-
-def figure_of(comparison: Comparison) -> Figure:
-    """A panel for all users and one for each slice of at least two, with a named line a model in each.
+    """Write a PNG: a panel for all users and one for each slice of at least two, with one named line per model.
 
     The dot is the mean, the line its interval, the small marks are seeds; the dashed line is where the base stands.
     Panels have scales of their own, for a slice of a few users says far less than the whole.
     """
-    from matplotlib.figure import Figure
+    panels = _panels(comparison)
+    height = 1.0 + math.ceil(len(panels) / _COLUMNS) * (0.55 + 0.24 * len(comparison.rows))
+    with picture(path, 11 if len(panels) > 1 else 8, min(height, 60)) as figure:
+        draw_panels(figure, comparison)
 
-    panels = [(f"all users ({comparison.facts['cases']:,})", comparison.rows)]
-    panels += [(f"{name} ({users:,})", rows) for name, (users, rows) in comparison.slices.items() if users > 1]
+
+def draw_panels(figure: Figure, comparison: Comparison) -> None:
+    """Fill an empty figure, as :func:`draw` describes it."""
+    panels = _panels(comparison)
     lines = math.ceil(len(panels) / _COLUMNS)
-    height = 1.0 + lines * (0.55 + 0.24 * len(comparison.rows))
-    figure = Figure(figsize=(11 if len(panels) > 1 else 8, min(height, 60)), layout="constrained")
     grid = figure.subplots(lines, min(_COLUMNS, len(panels)), squeeze=False, sharey=True)
     places = grid.flatten().tolist()
     for axes, (title, rows) in zip(places, panels, strict=False):
@@ -52,29 +44,31 @@ def figure_of(comparison: Comparison) -> Figure:
     places[0].set_yticks(range(len(names)), names)
     places[0].set_ylim(len(names) - 0.4, -0.6)
     facts = comparison.facts
-    figure.suptitle(
-        f"{label_of(comparison.primary)} on {facts['dataset']['name']}, {facts['split']} split, {facts['name']}; "
-        "95% intervals",
-        fontsize=10,
-    )
-    return figure
+    data, protocol = facts["dataset"]["name"], facts["name"]
+    figure.suptitle(f"{label_of(comparison.primary)} on {data}, {facts['split']} split, {protocol}; 95% intervals")
 
 
-def _panel(axes: Any, title: str, rows: list[Row], comparison: Comparison) -> None:
+def _panels(comparison: Comparison) -> list[tuple[str, list[Row]]]:
+    """Title and rows: all users, then every slice of two users or more."""
+    panels = [(f"all users ({comparison.facts['cases']:,})", comparison.rows)]
+    return panels + [(f"{name} ({users:,})", rows) for name, (users, rows) in comparison.slices.items() if users > 1]
+
+
+def _panel(axes: Axes, title: str, rows: list[Row], comparison: Comparison) -> None:
     metric = comparison.primary
     for place, row in enumerate(rows):
         one, seeds = row.estimates[metric], row.by_seed[metric]
-        colour = _GREY if row.label == comparison.base else _BLUE
+        colour = GREY if row.label == comparison.base else BLUE
         axes.plot([one.low, one.high], [place, place], color=colour, linewidth=2, alpha=0.55, solid_capstyle="butt")
         axes.plot([one.mean], [place], "o", color=colour, markersize=5)
         if len(seeds) > 1:
             axes.plot(seeds, [place] * len(seeds), "|", color="black", markersize=6, markeredgewidth=0.8)
         if row.label == comparison.base:
-            axes.axvline(one.mean, color=_GREY, linewidth=0.8, linestyle="--", zorder=0)
+            axes.axvline(one.mean, color=GREY, linewidth=0.8, linestyle="--", zorder=0)
     axes.set_title(title, loc="left", fontsize=9)
     axes.tick_params(axis="x", labelsize=8)
-    axes.grid(axis="x", linewidth=0.4, alpha=0.5)
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.grid(axis="x")
+    axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0, labelsize=9)
 
 

@@ -11,7 +11,7 @@ import polars as pl
 
 from palate.data.dataset import Cases, Dataset
 from palate.errors import PalateError, suggest
-from palate.evaluation.candidates import Candidates, Kind, sample_candidates
+from palate.evaluation.candidates import Candidates, sample_candidates
 from palate.evaluation.cost import meter
 from palate.evaluation.metrics import METRICS, Metric, measure
 from palate.evaluation.ranking import rank_targets
@@ -41,7 +41,7 @@ def evaluate(
     exclude_seen: bool = True,
     metrics: Sequence[str] | None = None,
     ks: Sequence[int] = DEFAULT_KS,
-    candidates: Candidates | Kind = "uniform",
+    candidates: Candidates | str = "uniform",
     negatives: int = 100,
     seed: int = 0,
     users: UserSample | None = None,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from palate.data.dataset import Dataset
 from palate.errors import PalateError, suggest
-from palate.evaluation.candidates import Candidates, Kind, sample_candidates
+from palate.evaluation.candidates import Candidates, sample_candidates
 from palate.evaluation.compare import Group
 from palate.evaluation.evaluate import DEFAULT_KS, Protocol, Split, cases_of, choose_metrics, evaluate
 from palate.evaluation.result import Result
@@ -185,7 +185,7 @@ def evaluate_groups(
     metrics: Sequence[str] | None = None,
     ks: Sequence[int] = DEFAULT_KS,
     primary: str | None = None,
-    candidates: Candidates | Kind = "uniform",
+    candidates: Candidates | str = "uniform",
     negatives: int = 100,
     seed: int = 0,
     users: UserSample | None = None,

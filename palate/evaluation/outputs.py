@@ -13,8 +13,9 @@ from palate.evaluation.candidates import Candidates
 from palate.evaluation.chart import draw
 from palate.evaluation.compare import Comparison, Group
 from palate.evaluation.result import Result
+from palate.evaluation.saved import load_table
 from palate.evaluation.tables import to_json, to_markdown
-from palate.storage.files import atomic_folder, read_json, write_json, write_text
+from palate.storage.files import atomic_folder, write_json, write_text
 from palate.storage.tables import read_parquet
 
 
@@ -53,16 +54,36 @@ def save_comparison(
             candidates.save(part / "candidates.npz")
 
 
+def load_groups(folder: Path | str) -> list[Group]:
+    """The rows of a comparison, from the folder that :func:`save_comparison` made.
+
+    Figures of the whole set, such as coverage, are those of the row's mean over its seeds.
+    """
+    folder = Path(folder)
+    table = load_table(folder)
+    frame = read_parquet(folder / "per-user.parquet")
+    path = folder / "candidates.npz"
+    candidates = Candidates.load(path) if path.exists() else None
+    rows = ("models", "slices", "runs", "notes", "base", "primary", "costs", "bootstrap_seed", "family")
+    shared = {name: value for name, value in table.facts.items() if name not in rows}
+    groups = []
+    for row in table.models:
+        totals = {name: one.mean for name, one in row.metrics.items() if one.total and one.mean is not None}
+        results = [
+            Result(
+                frame.filter(model=row.label, seed=seed).drop("model", "seed"),
+                totals,
+                {**shared, "run": run, "cost": table.costs.get(row.label)},
+                candidates,
+            )
+            for seed, run in zip(row.seeds, table.facts["runs"][row.label], strict=True)
+        ]
+        groups.append(Group(row.label, tuple(results), tuple(row.seeds)))
+    return groups
+
+
 def load_result(folder: Path | str) -> Result:
     """The result of one run, from the folder that :func:`save_comparison` made of it alone."""
-    folder = Path(folder)
-    table = read_json(folder / "table.json")
-    (row,) = table["models"]
-    (run,) = table["runs"][row["label"]]
-    frame = read_parquet(folder / "per-user.parquet").drop("model", "seed")
-    totals = {name: one["mean"] for name, one in row["metrics"].items() if "low" not in one}
-    facts = {**table, "run": run, "cost": table.get("costs", {}).get(row["label"])}
-    for name in ("models", "slices", "runs", "notes", "base", "primary", "costs", "bootstrap_seed", "family"):
-        facts.pop(name, None)
-    path = folder / "candidates.npz"
-    return Result(frame, totals, facts, Candidates.load(path) if path.exists() else None)
+    (group,) = load_groups(folder)
+    (result,) = group.results
+    return result

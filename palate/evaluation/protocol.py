@@ -10,7 +10,7 @@ from typing import Any
 from palate.data.dataset import Dataset
 from palate.device import parse_device
 from palate.errors import PalateError, suggest
-from palate.evaluation.candidates import KINDS, Candidates, Kind
+from palate.evaluation.candidates import Candidates, check_kind
 from palate.evaluation.compare import Group
 from palate.evaluation.evaluate import Protocol, Split, evaluate
 from palate.evaluation.groups import RunGroup, check_primary, evaluate_groups, measured_metrics
@@ -33,7 +33,7 @@ class Measure:
     metrics: list[str] | None
     ks: list[int]
     primary: str | None
-    candidates: Candidates | Kind
+    candidates: Candidates | str
     negatives: int
     device: str
     seed: int
@@ -54,15 +54,8 @@ class Measure:
         if protocol not in ("full", "sampled"):
             raise PalateError(f"there is no protocol '{protocol}'", suggest(protocol, ["full", "sampled"]))
         device = parse_device(given["device"])
-        made: Candidates | Kind
-        if candidates in KINDS:
-            made = "uniform" if candidates == "uniform" else "popularity"
-        elif protocol == "sampled" and candidates.endswith(".npz"):
-            made = Candidates.load(candidates)
-        else:
-            raise PalateError(
-                f"--candidates {candidates}: no such way", "Choose uniform, popularity or a file ending .npz."
-            )
+        from_file = protocol == "sampled" and candidates.endswith(".npz")
+        made = Candidates.load(candidates) if from_file else check_kind(candidates)
         names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
         ks = _numbers(str(given["ks"]))
         kind: Protocol = "full" if protocol == "full" else "sampled"

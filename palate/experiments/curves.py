@@ -20,10 +20,9 @@ from palate.evaluation.tables import label_of
 from palate.experiments.jobs import slug
 from palate.experiments.recipe import Curve, Recipe
 from palate.experiments.sampler import key_of
+from palate.plots import BLUE, GREY, picture
 from palate.runs.run import Run
-from palate.storage.files import atomic_file, file_digest, read_json, write_json, write_text
-
-_BLUE, _GREY = "#3b6fb6", "#5b6b7a"
+from palate.storage.files import file_digest, read_json, write_json, write_text
 
 
 def save_curve(
@@ -139,9 +138,6 @@ def _is_number(value: Any) -> bool:
 
 def draw_curve(curve: Curve, facts: dict[str, Any], data: str, path: Path) -> None:
     """Write a PNG: a dot a seed, means with standard errors, the base as a line with its own band."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     points, base, seeds = facts["points"], facts["base"], facts["seeds"]
     values = [point["value"] for point in points]
     numeric = any(_is_number(value) for value in values)
@@ -152,39 +148,34 @@ def draw_curve(curve: Curve, facts: dict[str, Any], data: str, path: Path) -> No
     means = np.asarray([point["mean"] for point in points])
     errors = None if len(seeds) < 2 else np.asarray([point["error"] for point in points])
 
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    if curve.arm != facts["base"]["arm"]:
-        axes.axhline(base["mean"], color=_GREY, linestyle="--", linewidth=1.4, label=_base_label(base["arm"]))
-        if base["error"] is not None:
-            low, high = base["mean"] - base["error"], base["mean"] + base["error"]
-            axes.axhspan(low, high, color=_GREY, alpha=0.18, linewidth=0)
-    axes.errorbar(
-        places, means, yerr=errors, color=_BLUE, marker="o", markersize=5, capsize=3, linewidth=1.6, label=curve.arm
-    )
-    if len(seeds) > 1:
-        for number in range(len(seeds)):
-            figures = [point["by_seed"][number] for point in points]
-            axes.plot(places, figures, ".", color=_BLUE, alpha=0.45, markersize=5)
-    axes.set_xscale(scale)
-    axes.set_xticks(places, [str(point["value"]) for point in points])
-    axes.minorticks_off()
-    if len(places) > 12:
-        axes.tick_params(axis="x", rotation=45)
-    axes.set_xlabel(curve.setting + (" (logarithmic)" if scale == "log" else ""))
-    axes.set_ylabel(f"validation {label_of(facts['metric'])}")
-    spread = f"means over {len(seeds)} seeds, bars and band: 1 standard error, dots: seeds"
-    axes.set_title(
-        f"{data}: {curve.arm} over {curve.setting}\n" + (spread if len(seeds) > 1 else f"seed {seeds[0]}"),
-        loc="left",
-        fontsize=10,
-    )
-    axes.grid(axis="y", alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    FigureCanvasAgg(figure)
-    with atomic_file(path) as part:
-        figure.savefig(part, format="png", dpi=120)
+    with picture(path, 7, 4.2) as figure:
+        axes = figure.add_subplot()
+        if curve.arm != facts["base"]["arm"]:
+            axes.axhline(base["mean"], color=GREY, linestyle="--", linewidth=1.4, label=_base_label(base["arm"]))
+            if base["error"] is not None:
+                low, high = base["mean"] - base["error"], base["mean"] + base["error"]
+                axes.axhspan(low, high, color=GREY, alpha=0.18, linewidth=0)
+        axes.errorbar(
+            places, means, yerr=errors, color=BLUE, marker="o", markersize=5, capsize=3, linewidth=1.6, label=curve.arm
+        )
+        if len(seeds) > 1:
+            for number in range(len(seeds)):
+                figures = [point["by_seed"][number] for point in points]
+                axes.plot(places, figures, ".", color=BLUE, alpha=0.45, markersize=5)
+        axes.set_xscale(scale)
+        axes.set_xticks(places, [str(point["value"]) for point in points])
+        axes.minorticks_off()
+        if len(places) > 12:
+            axes.tick_params(axis="x", rotation=45)
+        axes.set_xlabel(curve.setting + (" (logarithmic)" if scale == "log" else ""))
+        axes.set_ylabel(f"validation {label_of(facts['metric'])}")
+        spread = f"means over {len(seeds)} seeds, bars and band: 1 standard error, dots: seeds"
+        axes.set_title(
+            f"{data}: {curve.arm} over {curve.setting}\n" + (spread if len(seeds) > 1 else f"seed {seeds[0]}"),
+            loc="left",
+        )
+        axes.grid(axis="y")
+        axes.legend()
 
 
 def _base_label(arm: str) -> str:

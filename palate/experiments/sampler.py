@@ -46,7 +46,7 @@ class SettingsSearch:
         trials: at most so many.
         seed: of the proposals.
 
-    >>> Search({"k": Choices(choices=[1, 2]), "p": Choices(choices=[0.5])}, 12, 0).grid
+    >>> SettingsSearch({"k": Choices(choices=[1, 2]), "p": Choices(choices=[0.5])}, 12, 0).grid
     [{'k': 1, 'p': 0.5}, {'k': 2, 'p': 0.5}]
     """
 

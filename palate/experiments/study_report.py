@@ -9,10 +9,9 @@ from typing import Any
 
 from palate.experiments.search_space import TuneRecipe
 from palate.experiments.tune import Study
-from palate.storage.files import atomic_file, write_text
+from palate.plots import BLUE, GREY, RED, picture
+from palate.storage.files import write_text
 from palate.storage.toml import write_tables
-
-_GREY, _RED, _BLUE = "#8a8f98", "#d1495b", "#30638e"
 
 
 def save_report(study: Study, recipe: TuneRecipe, seed: int) -> None:
@@ -59,23 +58,17 @@ def best_recipe(study: Study, recipe: TuneRecipe, seed: int) -> str:
 
 def plot_trials(study: Study, path: Path) -> None:
     """Trials in their order with the best so far, and the metric against each parameter, as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     complete = [row for row in study.trials if row["state"] == "complete"]
     names = list(dict.fromkeys(name for row in complete for name in row["params"]))
     columns = min(3, 1 + len(names))
     lines = -(-(1 + len(names)) // columns)
-    figure = Figure(figsize=(4.6 * columns, 3.4 * lines), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(lines, columns, squeeze=False).ravel()
-    _plot_history(axes[0], study, complete)
-    for axis, name in zip(axes[1:], names, strict=False):
-        _plot_parameter(axis, name, complete, study)
-    for axis in axes[1 + len(names) :]:
-        axis.set_visible(False)
-    with atomic_file(path) as part:
-        figure.savefig(part, format="png")
+    with picture(path, 4.6 * columns, 3.4 * lines) as figure:
+        axes = figure.subplots(lines, columns, squeeze=False).ravel()
+        _plot_history(axes[0], study, complete)
+        for axis, name in zip(axes[1:], names, strict=False):
+            _plot_parameter(axis, name, complete, study)
+        for axis in axes[1 + len(names) :]:
+            axis.set_visible(False)
 
 
 def _plot_history(axis: Any, study: Study, complete: list[dict[str, Any]]) -> None:
@@ -84,19 +77,18 @@ def _plot_history(axis: Any, study: Study, complete: list[dict[str, Any]]) -> No
         best = max(best, row["value"])
         steps.append(best)
     places = [row["trial"] for row in complete]
-    axis.scatter(places, [row["value"] for row in complete], color=_GREY, s=22, label="complete")
+    axis.scatter(places, [row["value"] for row in complete], color=GREY, s=22, label="complete")
     if steps:
-        axis.step(places, steps, where="post", color=_RED, label="best so far")
+        axis.step(places, steps, where="post", color=RED, label="best so far")
     for state, marker in (("pruned", "v"), ("failed", "x")):
         ended = [row["trial"] for row in study.trials if row["state"] == state]
         if ended:
             axis.plot(
-                ended, [0.02] * len(ended), marker, color=_BLUE, ms=5, label=state, transform=axis.get_xaxis_transform()
+                ended, [0.02] * len(ended), marker, color=BLUE, ms=5, label=state, transform=axis.get_xaxis_transform()
             )
     axis.set(xlabel="trial", ylabel=f"validation {study.metric}")
     axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=8)
+    axis.legend()
 
 
 def _plot_parameter(axis: Any, name: str, complete: list[dict[str, Any]], study: Study) -> None:
@@ -104,13 +96,12 @@ def _plot_parameter(axis: Any, name: str, complete: list[dict[str, Any]], study:
     given = [row["params"][name] for row in rows]
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in given)
     values = given if numbers else [str(value) for value in given]
-    axis.scatter(values, [row["value"] for row in rows], color=_GREY, s=22)
+    axis.scatter(values, [row["value"] for row in rows], color=GREY, s=22)
     if study.best is not None:
         chosen = study.best["params"][name]
-        axis.scatter([chosen if numbers else str(chosen)], [study.best["value"]], color=_RED, s=40, zorder=3)
+        axis.scatter([chosen if numbers else str(chosen)], [study.best["value"]], color=RED, s=40, zorder=3)
     if numbers and given and min(given) > 0 and max(given) / min(given) >= 8:
         axis.set_xscale("log")
     elif not numbers:
         axis.margins(x=0.3)
     axis.set(xlabel=name, ylabel=study.metric)
-    axis.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""A language model, its prompts and what they say, opened together and checked before any work."""
+"""A language model, its prompts and the summaries that they show, opened together and checked before any work."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class ModelOptions(Config):
 
 @dataclass(frozen=True)
 class PromptedModel:
-    """What a recommender is made of.
+    """A language model with its prompts: the parts of a recommender.
 
     Attributes:
         model: the language model.
         prompter: its prompts.
         preferences: of users, where the prompt shows them.
-        config: all of it as a run keeps it.
+        config: all of it, as it is stored in a run.
         facts: for ``run.json``.
     """
 
@@ -84,14 +84,14 @@ def load_components(
 
     Args:
         prompts: folder of a user's own templates.
-        dataset_path: the dataset's folder, where summaries lie.
+        dataset_path: the dataset's folder, where summaries are stored.
         summaries: name of the store of user summaries, for prompts that show one.
         item_summaries: name of the store of item summaries that prompts show.
         settings: more of :class:`~palate.mllm.recommender.MLLMConfig`: rotations, rows.
 
     Raises:
-        PalateError: options that do not go together, summaries that are not there, no such model, one without eyes
-            that is to see pictures.
+        PalateError: options that do not go together, summaries that are not there, no such model, or prompts with
+            pictures for a model that takes none.
     """
     _check_blind(prompt)
     if prompt.item_summaries and item_summaries is None:
@@ -120,7 +120,7 @@ def load_components(
             f"the prompt shows pictures, and '{model.name}' ({chat.family}) is read as a text model, which takes none",
             "Use --images none, or choose an image-text-to-text model (docs/mllm-models.md).",
         )
-    _try_out(chat, prompt)
+    _score_two(chat, prompt)
     base = BaseModel(
         # A folder is found again from wherever the run is used.
         name=str(Path(model.name).resolve()) if Path(model.name).is_dir() else model.name,
@@ -144,7 +144,7 @@ def load_components(
     return PromptedModel(chat, Prompter(items, prompt, templates), preferences, config, facts)
 
 
-def _try_out(model: ChatModel, prompt: PromptOptions) -> None:
+def _score_two(model: ChatModel, prompt: PromptOptions) -> None:
     """Score two small prompts: a model that fails at that fails before there is a run."""
     blank, question = Picture(None), "Answer in one word."
     pictures = {"none": 0, "candidate": 1}.get(prompt.images, 2)
@@ -166,15 +166,15 @@ def _check_blind(prompt: PromptOptions) -> None:
             f"use --images {'candidate' if prompt.images == 'both' else 'none'}",
         ),
     }
-    for option, (given, remedy) in remedies.items():
-        if given:
+    for option, (conflicts, remedy) in remedies.items():
+        if conflicts:
             raise PalateError(f"--blind shows nothing of the user, and {option} is given", f"With --blind, {remedy}.")
 
 
 def _summaries_folder(dataset_path: Path | str | None, name: str | None) -> Path:
     if dataset_path is None and name is not None:
         raise PalateError(
-            f"summaries '{name}' lie in a dataset's folder, and none is given", "Give the dataset's path."
+            f"summaries '{name}' are stored in a dataset's folder, and there is none", "Give the dataset's path."
         )
     return Path(dataset_path or ".")
 
@@ -182,15 +182,15 @@ def _summaries_folder(dataset_path: Path | str | None, name: str | None) -> Path
 def _preferences(
     dataset: Dataset, prompt: PromptOptions, folder: Path, name: str | None, templates: Templates
 ) -> Preferences | None:
-    wanted = prompt.summary != "none" and not prompt.blind
-    if wanted and name is None:
+    shown = prompt.summary != "none" and not prompt.blind
+    if shown and name is None:
         raise PalateError(
             f"the prompt shows a {prompt.summary} summary of the user, and no store is named",
             "Write one with `palate summarise users`, and give its name as --summaries.",
         )
     if name is None or prompt.blind:
         return None
-    if not wanted:
+    if not shown:
         raise PalateError(
             "--summaries is given, and the prompt shows no summary", "Give --summary recurrent or direct."
         )
@@ -211,7 +211,7 @@ def _items(
     name: str | None,
     item_summaries: str | None,
 ) -> Items:
-    """What prompts say of items: with preferences, exactly what these were written from."""
+    """The item texts of prompts: with preferences, exactly those that these were written from."""
     if preferences is None:
         written = ItemSummaries.load(store_folder(folder, "items", item_summaries)) if item_summaries else None
         return Items.of(dataset.catalogue, written, prompt.fields)

@@ -1,4 +1,4 @@
-"""The MLLM as a Recommender: the model is asked about a user and a candidate, and its answer's log-odds are the score.
+"""The MLLM as a Recommender: a prompt has the user and a candidate, and the log-odds of the answer are the score.
 
 Stage 3 of MLLM-MSR (arXiv 2408.09698): preference + candidate -> "yes" or "no". ``choose`` ranks lettered candidates in
 one prompt instead.
@@ -32,10 +32,10 @@ from palate.mllm.summaries.preferences import Preferences
 from palate.recommender import Histories, Recommender, as_sequences
 from palate.storage.files import read_json, write_json
 
-_A_FEW = 4  # candidates of the question that tells how long others would take
+_A_FEW = 4  # candidates of the prompt that the time of others is estimated from
 REMEDY = "Make it again with `palate mllm sft` or `palate mllm zero-shot`."
-MERGED = "merged"  # where a saved model keeps adapters that belong into its weights
-# Consent to code that a model brings along: this machine's, never the run's, which may be somebody else's.
+MERGED = "merged"  # folder of a saved model with the adapters that belong into its weights
+# Consent to code that a model brings along: this machine's, never the run's, which may come from elsewhere.
 CONSENT = "PALATE_TRUST_REMOTE_CODE"
 
 
@@ -49,7 +49,7 @@ class BaseModel(Config):
         quantisation: None, ``8bit`` or ``4bit``.
         revision: of the hub.
         trust_remote_code: whether the model runs code of its own. Who made the run agreed to that; whoever loads it
-            is asked again (:data:`CONSENT`).
+            must agree again (:data:`CONSENT`).
         chat_template_kwargs: further variables of its chat template.
     """
 
@@ -63,13 +63,13 @@ class BaseModel(Config):
 
 
 class MLLMConfig(Config):
-    """What a run of an MLLM is made of.
+    """Options of a run of an MLLM.
 
     Attributes:
         base: the language model.
-        prompt: what it is shown.
-        rotations: ``choose``: every list is shown in so many rotations, and a candidate's score is the mean over them,
-            which takes out the model's liking for a letter or a place. 1: as it comes.
+        prompt: what its prompts show.
+        rotations: ``choose``: in how many rotations every list is shown; a candidate's score is the mean over them,
+            which takes out the model's preference for a letter or a place. 1: one order only.
         rows: prompts that go through the model at a time.
     """
 
@@ -80,7 +80,7 @@ class MLLMConfig(Config):
 
 
 class MLLMRecommender(Recommender):
-    """Scores given candidates; the whole catalogue is left to a retriever (:mod:`palate.cascade.cascade`).
+    """Scores candidates; the whole catalogue is left to a retriever (:mod:`palate.cascade.cascade`).
 
     Args:
         model: with its adapter, if it has one.
@@ -91,7 +91,7 @@ class MLLMRecommender(Recommender):
     name: ClassVar[str] = "mllm"
     Config: ClassVar[type[MLLMConfig]] = MLLMConfig
     whole_catalogue: ClassVar[bool] = False
-    # Users an evaluation hands over at a time: few, so that its progress moves.
+    # Users per call in an evaluation: few, so that its progress moves.
     batch_size: ClassVar[int] = 4
 
     def __init__(
@@ -102,15 +102,15 @@ class MLLMRecommender(Recommender):
         config: MLLMConfig,
         merged: Sequence[Path] = (),
     ) -> None:
-        wanted = config.prompt.summary != "none" and not config.prompt.blind
-        if wanted and preferences is None:
+        shown = config.prompt.summary != "none" and not config.prompt.blind
+        if shown and preferences is None:
             raise PalateError(
                 f"the prompt shows a {config.prompt.summary} summary of the user, and there are none",
                 "Write them with `palate summarise users`, or use --summary none.",
             )
         self.model, self.prompter, self.config = model, prompter, config
         self.merged = tuple(merged)
-        self.preferences = preferences if wanted else None
+        self.preferences = preferences if shown else None
         self.num_items = len(prompter.items)
         self.scorer = Scorer(model, rows=config.rows, remember=True)
 
@@ -153,8 +153,8 @@ class MLLMRecommender(Recommender):
         self.written(as_sequences(histories))
 
     def allow_generation(self) -> None:
-        """A history never met before gets its preference from the very model that wrote the others, if that ran in a
-        process like this one; a server is not asked."""
+        """Let histories without a preference get one from the model that wrote the others, if that ran in a process
+        like this one; no request goes to a server."""
         preferences = self.preferences
         if preferences is not None and preferences.origin is not None:
             preferences.allow(partial(preferences.origin.open, str(self.model.device)))
@@ -179,13 +179,17 @@ class MLLMRecommender(Recommender):
             total[order] += row
         return total / len(orders)
 
+    def forget_pictures(self) -> None:
+        """Keep no features of pictures: training changes them."""
+        self.scorer = Scorer(self.model, rows=self.config.rows)
+
     def cost(self) -> dict[str, float]:
-        """What scoring has cost so far: prompts, tokens that went through the model, seconds."""
-        made = self.scorer
-        return {"prompts": made.prompts, "tokens": made.tokens, "seconds": round(made.seconds, 3)}
+        """The cost of scoring so far: prompts, tokens that went through the model, seconds."""
+        scorer = self.scorer
+        return {"prompts": scorer.prompts, "tokens": scorer.tokens, "seconds": round(scorer.seconds, 3)}
 
     def _estimate(self, prompts: int) -> str:
-        """How long so many candidates would take, from what was asked so far or from one small question."""
+        """How long that many prompts would take, from those scored so far or from one small prompt."""
         if self.config.prompt.task == "yes-no" and self.scorer.prompts:
             each = self.scorer.seconds / self.scorer.prompts
         else:
@@ -217,7 +221,7 @@ class MLLMRecommender(Recommender):
         }
 
     def save(self, folder: Path) -> None:
-        """Adapter, prompts, what prompts say of items, summaries: everything but the base model and the pictures."""
+        """Adapter, prompts, item texts, summaries: everything but the base model and the pictures."""
         write_json(
             folder / "config.json",
             {"name": self.name, "num_items": self.num_items, "config": self.config.model_dump(mode="json")},
@@ -255,7 +259,7 @@ def open_saved(folder: Path, config: MLLMConfig, device: str = "cpu") -> ChatMod
     """The language model of a saved model, with its adapters, without its prompts.
 
     Raises:
-        PalateError: it wants to run code that nobody here agreed to, or is another one than the run was made with.
+        PalateError: it needs to run code without consent on this machine, or is not the one that the run was made with.
     """
     check_consent(folder, config)
     base = config.base

@@ -1,4 +1,4 @@
-"""A language model as a recommender as it comes: the same prompts and scores, without an adapter."""
+"""A language model as a recommender without training: the same prompts and scores, without an adapter."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from palate.config import Config
 from palate.data.dataset import Dataset
 from palate.device import parse_device
 from palate.errors import PalateError, suggest
@@ -29,7 +28,7 @@ def zero_shot(
     summaries: str | None = None,
     item_summaries: str | None = None,
 ) -> Run:
-    """A run of a model that has learnt nothing from the dataset; nothing is computed here but its description.
+    """A run of a model that was not trained on the dataset; only its description is computed here.
 
     Args:
         settings: by section: ``model`` (``name`` is required), ``prompt``, ``scoring``.
@@ -39,14 +38,14 @@ def zero_shot(
     Raises:
         PalateError: settings, summaries, a model or a run folder that do not fit.
     """
-    known: dict[str, type[Config]] = {"model": ModelOptions, "prompt": PromptOptions}
+    known = ("model", "prompt", "scoring")
     for section in settings:
-        if section not in (*known, "scoring"):
-            raise PalateError(f"unknown section '{section}' in the settings", suggest(section, [*known, "scoring"]))
+        if section not in known:
+            raise PalateError(f"unknown section '{section}' in the settings", suggest(section, known))
     model = ModelOptions.parse(settings.get("model", {}), where="settings [model]")
     prompt = PromptOptions.parse(settings.get("prompt", {}), where="settings [prompt]")
     _refuse_run(out)
-    opened = load_components(
+    parts = load_components(
         dataset,
         model,
         prompt,
@@ -57,22 +56,22 @@ def zero_shot(
         item_summaries=item_summaries,
         settings=settings.get("scoring"),
     )
-    recommender = opened.recommender()
+    recommender = parts.recommender()
     with one_writer(out):
         _refuse_run(out)  # another process may have made one in the meantime
-        # The run is there when its model is: killed before, the same command starts again.
+        # The run is written after its model: killed before, the same command starts again.
         with atomic_folder(Path(out) / "model", replace=True) as part:
             recommender.save(part)
         return Run.start(
             out,
             model="mllm",
-            options={"mllm": opened.config.model_dump(mode="json")},
+            options={"mllm": parts.config.model_dump(mode="json")},
             seed=seed,
             dataset=dataset,
             dataset_path=dataset_path,
             facts={
                 "finished": True,
-                "made_from": opened.facts,
+                "made_from": parts.facts,
                 "seconds": 0.0,
                 "describe": recommender.describe(),
             },

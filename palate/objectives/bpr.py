@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated
 
 from pydantic import Field
 from torch.nn import functional
 
 from palate.config import Config
+from palate.negatives import NEGATIVES
+from palate.negatives.base import WeightedStrategy, is_weighted
 from palate.objectives.base import Batch, Loss, Objective, Scores
 from palate.objectives.negatives import draw_negatives
+from palate.registry import NameIn
 
 
 class BPRConfig(Config):
@@ -19,7 +22,7 @@ class BPRConfig(Config):
     power: exponent of the popularity.
     """
 
-    negatives: Literal["uniform", "popularity"] = "uniform"
+    negatives: Annotated[str, NameIn(NEGATIVES, is_weighted)] = "uniform"
     num_negatives: int = Field(1, ge=1)
     power: float = Field(1.0, ge=0)
 
@@ -31,10 +34,11 @@ class BPR(Objective):
 
     def __init__(self, config: BPRConfig | None = None) -> None:
         self.config = config or BPRConfig()
+        self.strategy: WeightedStrategy = NEGATIVES[self.config.negatives]()
 
     def __call__(self, scores: Scores, batch: Batch) -> Loss:
         settings = self.config
-        drawn = draw_negatives(batch, settings.negatives, settings.num_negatives, shared=False, power=settings.power)
+        drawn = draw_negatives(batch, self.strategy, settings.num_negatives, shared=False, power=settings.power)
         margin = scores.at(batch.targets.unsqueeze(1)) - scores.at(drawn.items)
         pairs = functional.logsigmoid(margin).masked_fill(~drawn.valid, 0.0).sum(1)
         share = drawn.valid.sum(1).float().mean().clamp_min(1e-9)

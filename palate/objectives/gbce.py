@@ -7,6 +7,7 @@ from pydantic import Field
 from torch.nn import functional
 
 from palate.config import Config
+from palate.negatives.uniform import Uniform
 from palate.objectives.base import Batch, Loss, Objective, Scores
 from palate.objectives.negatives import draw_negatives
 
@@ -45,7 +46,7 @@ class GBCE(Objective):
 
     def __call__(self, scores: Scores, batch: Batch) -> Loss:
         count = max(1, min(self.config.num_negatives, len(batch.classes) - 1))
-        drawn = draw_negatives(batch, "uniform", count, shared=False)
+        drawn = draw_negatives(batch, Uniform(), count, shared=False)
         beta = self.beta(len(batch.classes))
         positive = scores.at(batch.targets.unsqueeze(1)).squeeze(1)
         negative = functional.logsigmoid(-scores.at(drawn.items)).masked_fill(~drawn.valid, 0.0).sum(1)

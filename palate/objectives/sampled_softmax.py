@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from pydantic import Field
 
 from palate.config import Config
+from palate.negatives import NEGATIVES
+from palate.negatives.base import WeightedStrategy, is_weighted
+from palate.negatives.in_batch import InBatch
 from palate.objectives.base import Batch, Loss, Objective, Scores
-from palate.objectives.negatives import Source, draw_negatives
+from palate.objectives.negatives import draw_negatives
+from palate.registry import NameIn
 
 
 class SampledSoftmaxConfig(Config):
     """Attributes:
     negatives: where they come from.
-    num_negatives: how many are drawn a step, shared by all its targets (``in-batch`` takes the whole batch).
+    num_negatives: how many are drawn per step, shared by all its targets (``in-batch`` takes the whole batch).
     log_q: correct for how often an item is drawn, so that the loss estimates the full softmax.
     power: exponent of the popularity.
     """
 
-    negatives: Source = "uniform"
+    negatives: Annotated[str, NameIn(NEGATIVES, lambda one: is_weighted(one) or one is InBatch)] = "uniform"
     num_negatives: int = Field(512, ge=1)
     log_q: bool = True
     power: float = Field(1.0, ge=0)
@@ -35,10 +41,11 @@ class SampledSoftmax(Objective):
 
     def __init__(self, config: SampledSoftmaxConfig | None = None) -> None:
         self.config = config or SampledSoftmaxConfig()
+        self.strategy: WeightedStrategy | InBatch = NEGATIVES[self.config.negatives]()
 
     def __call__(self, scores: Scores, batch: Batch) -> Loss:
         settings = self.config
-        drawn = draw_negatives(batch, settings.negatives, settings.num_negatives, shared=True, power=settings.power)
+        drawn = draw_negatives(batch, self.strategy, settings.num_negatives, shared=True, power=settings.power)
         negative = scores.at(drawn.items)
         if settings.log_q:
             negative = negative - (drawn.log_q + torch.tensor(float(len(drawn.items))).log().to(drawn.log_q.device))

@@ -14,10 +14,10 @@ from palate.data.dataset import Cases, Dataset
 from palate.errors import PalateError
 from palate.evaluation.evaluate import Split, cases_of
 from palate.evaluation.groups import RunGroup
+from palate.evaluation.saved import SavedTable
 from palate.evaluation.tables import label_of
 from palate.evaluation.users import UserSample
 from palate.report import comparison, curves, data_card, gallery, gallery_page
-from palate.report.evaluated import Evaluated
 from palate.report.gallery import GalleryEntry
 from palate.report.logged import logs_of
 from palate.report.markup import Html, join, outside, tag
@@ -88,7 +88,7 @@ def write_report(
     out: Path,
     dataset: Dataset,
     groups: Sequence[RunGroup],
-    tables: Sequence[Evaluated],
+    tables: Sequence[SavedTable],
     plan: GalleryPlan,
     *,
     overwrite: bool = False,
@@ -151,7 +151,7 @@ def _gallery(dataset: Dataset, groups: Sequence[RunGroup], plan: GalleryPlan) ->
     return {"users": users, "notes": [*plan.notes, *notes, *more], "told": told}
 
 
-def render(facts: Mapping[str, Any], tables: Sequence[Evaluated], pictures: Pictures) -> str:
+def render(facts: Mapping[str, Any], tables: Sequence[SavedTable], pictures: Pictures) -> str:
     """The page of the facts."""
     labels = [label for table in tables for label in table.labels]
     labels += [log["label"] for log in facts["runs"]]
@@ -174,7 +174,7 @@ def render(facts: Mapping[str, Any], tables: Sequence[Evaluated], pictures: Pict
     return page(f"{data['name']}: Palate report", _hero(data, tables), kept, _foot(facts), pictures.ratio)
 
 
-def _hero(data: Mapping[str, Any], tables: Sequence[Evaluated]) -> Html:
+def _hero(data: Mapping[str, Any], tables: Sequence[SavedTable]) -> Html:
     first = tables[0]
     known = [model.metrics[first.primary].mean for model in first.contenders]
     best = max((mean for mean in known if mean is not None), default=None)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
+from palate.evaluation.saved import SavedDifference, SavedFigure, SavedRow, SavedTable
 from palate.evaluation.tables import label_of
 from palate.report.charts import colour_class
-from palate.report.evaluated import Difference, Evaluated, Figure, Model
 from palate.report.markup import Html, join, outside, tag
 from palate.report.numbers import count, figure, interval
 from palate.report.tables import Cell, Row, table
@@ -17,7 +17,7 @@ _TWINS = {"hitrate": "recall", "map": "mrr"}
 _CLEAR = 0.05
 
 
-def section(one: Evaluated, colours: Mapping[str, int], heading: str) -> Html:
+def section(one: SavedTable, colours: Mapping[str, int], heading: str) -> Html:
     """Everything about one table."""
     primary = label_of(one.primary)
     users = f"{one.cases:,} {'users' if one.cases != 1 else 'user'}"
@@ -42,7 +42,7 @@ def section(one: Evaluated, colours: Mapping[str, int], heading: str) -> Html:
     )
 
 
-def headline(one: Evaluated) -> Html:
+def headline(one: SavedTable) -> Html:
     """The result in one sentence that claims no more than the table does."""
     primary = label_of(one.primary)
     known = [model for model in one.contenders if model.metrics[one.primary].mean is not None]
@@ -66,17 +66,17 @@ def headline(one: Evaluated) -> Html:
     return join(first, "; compared with ", outside(one.base), f": {_distance(difference)}.")
 
 
-def _by(metric: str) -> Callable[[Model], float]:
+def _by(metric: str) -> Callable[[SavedRow], float]:
     return lambda model: model.metrics[metric].mean or 0.0
 
 
-def _distance(difference: Difference) -> str:
+def _distance(difference: SavedDifference) -> str:
     p = difference.p_holm if difference.p_holm is not None else difference.p
     told = f"{difference.mean or 0:+.4f} {interval(difference.low, difference.high, signed=True)}".strip()
     return told if p is None else f"{told}, p = {p:.3f}" + ("" if p < _CLEAR else ", which may be chance")
 
 
-def _forest(one: Evaluated, colours: Mapping[str, int]) -> Html:
+def _forest(one: SavedTable, colours: Mapping[str, int]) -> Html:
     """The primary metric of every model as a dot on its interval; small dots are seeds."""
     figures = [model.metrics[one.primary] for model in one.models]
     known = [
@@ -115,7 +115,7 @@ def _forest(one: Evaluated, colours: Mapping[str, int]) -> Html:
     return tag("div", tag("ul", rows, class_="forest"), ends, class_="card")
 
 
-def _main(one: Evaluated) -> Html:
+def _main(one: SavedTable) -> Html:
     shown = shown_metrics(one)
     compared = len(one.models) > 1
     headers = ["model", "seeds", f"{label_of(one.primary)} [95%]"]
@@ -138,7 +138,7 @@ def _main(one: Evaluated) -> Html:
     return table("All users", headers, rows)
 
 
-def shown_metrics(one: Evaluated) -> list[str]:
+def shown_metrics(one: SavedTable) -> list[str]:
     """The metrics beside the primary one: those at its cut-off or without any, none that says the same as another."""
     cut = one.primary.partition("@")[2]
     first = one.models[0].metrics
@@ -155,11 +155,11 @@ def shown_metrics(one: Evaluated) -> list[str]:
     return shown
 
 
-def _estimate(each: Figure) -> Cell:
+def _estimate(each: SavedFigure) -> Cell:
     return Cell(join(figure(each.mean), tag("small", f" {interval(each.low, each.high)}")), each.mean)
 
 
-def _difference(one: Difference | None) -> list[Cell]:
+def _difference(one: SavedDifference | None) -> list[Cell]:
     if one is None or one.mean is None:
         return [Cell(""), Cell("")]
     clear = one.p_holm is not None and one.p_holm < _CLEAR
@@ -174,22 +174,22 @@ def _difference(one: Difference | None) -> list[Cell]:
     return [Cell(text, one.mean, word), Cell("-" if one.p_holm is None else f"{one.p_holm:.3f}", one.p_holm)]
 
 
-def _slices(one: Evaluated) -> Html:
+def _slices(one: SavedTable) -> Html:
     rows = []
     for name, part in one.slices.items():
         by_label = {model.label: model.metrics[one.primary] for model in part.models}
         cells = [Cell(name, name), Cell(count(part.users), part.users)]
-        cells += [_estimate(by_label.get(label, Figure())) for label in one.labels]
+        cells += [_estimate(by_label.get(label, SavedFigure())) for label in one.labels]
         rows.append(Row(cells))
     title = f"{label_of(one.primary)} by slice: looking closer; p-values are for the whole"
     return table(title, ["slice", "users", *one.labels], rows)
 
 
-def _everything(one: Evaluated) -> Html:
+def _everything(one: SavedTable) -> Html:
     """Every metric at every cut-off."""
     names = sorted(dict.fromkeys(name for model in one.models for name in model.metrics), key=_order)
     rows = [
-        Row([Cell(label_of(name), name), *(_estimate(model.metrics.get(name, Figure())) for model in one.models)])
+        Row([Cell(label_of(name), name), *(_estimate(model.metrics.get(name, SavedFigure())) for model in one.models)])
         for name in names
     ]
     caption = "Every metric at every cut-off"

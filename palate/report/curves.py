@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
+from palate.evaluation.saved import SavedTable
 from palate.report.charts import Line, legend, line_chart
-from palate.report.evaluated import Evaluated
 from palate.report.logged import DIAGNOSTICS, Row
 from palate.report.markup import Child, Html, join, outside, tag
 from palate.report.numbers import count, figure, megabytes, seconds, share
@@ -64,7 +64,7 @@ def alignment(logs: Sequence[Log], colours: Mapping[str, int]) -> Html | None:
     )
 
 
-def cost(logs: Sequence[Log], tables: Sequence[Evaluated]) -> Html:
+def cost(logs: Sequence[Log], tables: Sequence[SavedTable]) -> Html:
     """Training, and scoring where it was slow enough to be counted."""
     headers = ["run", "model", "seed", "parameters", "epochs", "training", "tokens", "peak memory"]
     rows = []
@@ -106,7 +106,7 @@ def origins(logs: Sequence[Log]) -> Html:
     )
 
 
-def _scoring(one: Evaluated) -> Html | None:
+def _scoring(one: SavedTable) -> Html | None:
     """What answering cost each model, as far as its users and seconds were counted."""
     rows = []
     for label, spent in one.costs.items():

@@ -9,13 +9,13 @@ from pathlib import Path
 from palate.cascade.cascade import check_catalogues, open_cascade
 from palate.errors import PalateError
 from palate.evaluation.groups import RunGroup, group_runs
+from palate.evaluation.saved import SavedTable
 from palate.rankers.registry import RANKERS, load_recommender
-from palate.report.evaluated import Evaluated
 from palate.report.gallery import GalleryEntry
 from palate.runs.run import Run
 
 
-def runs_of(tables: Sequence[Evaluated]) -> list[RunGroup]:
+def runs_of(tables: Sequence[SavedTable]) -> list[RunGroup]:
     """The runs that tables name, each once, under the first name it has there.
 
     Raises:
@@ -34,7 +34,7 @@ def runs_of(tables: Sequence[Evaluated]) -> list[RunGroup]:
     return list(groups.values())
 
 
-def named_as_in(tables: Sequence[Evaluated], groups: Sequence[RunGroup]) -> list[RunGroup]:
+def named_as_in(tables: Sequence[SavedTable], groups: Sequence[RunGroup]) -> list[RunGroup]:
     """The groups under the names that the tables have for the same runs, so that one model has one name on the page."""
     names: dict[frozenset[Path], str] = {}
     for table in tables:

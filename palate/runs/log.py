@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from palate.storage.files import atomic_file, write_text
+from palate.plots import GREY, RED, picture, second_scale
+from palate.storage.files import write_text
 
 Row = dict[str, Any]
 
@@ -24,7 +25,7 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 class RunLog:
-    """Rows of ``metrics.jsonl``, one an epoch, and the same numbers for TensorBoard.
+    """Rows of ``metrics.jsonl``, one per epoch, and the same numbers for TensorBoard.
 
     The file is written anew from the rows of the checkpoint when a run resumes, so that no epoch stands twice.
     """
@@ -61,39 +62,29 @@ class RunLog:
 
 def plot_learning_curve(rows: list[Row], metric: str, path: Path) -> None:
     """Loss and validation metric over the epochs, as a PNG; the best epoch is marked."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    losses = figure.add_subplot()
     trained = [row for row in rows if "loss" in row]  # epoch 0, if there is one, is validated only
-    losses.plot(
-        [row["epoch"] for row in trained], [row["loss"] for row in trained], color="#8a8f98", label="training loss"
-    )
-    losses.set_xlabel("epoch")
-    losses.set_ylabel("training loss")
-    losses.spines[["top"]].set_visible(False)
     scored = [row for row in rows if metric in row]
-    lines = list(losses.lines)
-    if scored:
-        values = losses.twinx()
-        epochs = [row["epoch"] for row in scored]
-        values.plot(epochs, [row[metric] for row in scored], color="#d1495b", marker=".", label=f"validation {metric}")
-        best = max(scored, key=lambda row: float(row[metric]))
-        values.scatter([best["epoch"]], [best[metric]], s=70, color="#d1495b", zorder=3)
-        values.annotate(
-            f"{best[metric]:.4f} at epoch {best['epoch']}",
-            (best["epoch"], best[metric]),
-            textcoords="offset points",
-            xytext=(0, 9),
-            ha="center",
-            color="#d1495b",
-        )
-        values.margins(y=0.15)
-        values.set_ylabel(f"validation {metric}")
-        values.spines[["top"]].set_visible(False)
-        lines += values.lines
-    losses.legend(lines, [str(line.get_label()) for line in lines], loc="center right", frameon=False)
-    with atomic_file(path) as part:
-        figure.savefig(part, format="png")
+    with picture(path, 8, 4.5) as figure:
+        losses = figure.add_subplot()
+        epochs = [row["epoch"] for row in trained]
+        losses.plot(epochs, [row["loss"] for row in trained], color=GREY, label="training loss")
+        losses.set(xlabel="epoch", ylabel="training loss")
+        lines = list(losses.lines)
+        if scored:
+            values = second_scale(losses)
+            epochs = [row["epoch"] for row in scored]
+            values.plot(epochs, [row[metric] for row in scored], color=RED, marker=".", label=f"validation {metric}")
+            best = max(scored, key=lambda row: float(row[metric]))
+            values.scatter([best["epoch"]], [best[metric]], s=70, color=RED, zorder=3)
+            values.annotate(
+                f"{best[metric]:.4f} at epoch {best['epoch']}",
+                (best["epoch"], best[metric]),
+                textcoords="offset points",
+                xytext=(0, 9),
+                ha="center",
+                color=RED,
+            )
+            values.margins(y=0.15)
+            values.set_ylabel(f"validation {metric}")
+            lines += values.lines
+        losses.legend(lines, [str(line.get_label()) for line in lines], loc="center right")

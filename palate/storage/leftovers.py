@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from filelock import lock_descriptor
+
 State = Literal["part", "old"]
 _NAME = re.compile(r"\.(?P<name>.+)\.\d+\.[0-9a-f]{8}\.(?P<state>part|old)", re.DOTALL)
 
@@ -78,24 +80,25 @@ def holding(path: Path) -> Iterator[bool | None]:
         yield False
         return
     try:
-        locked = _lock(opened)
+        locked = lock(opened)
         yield same(opened, path) if locked else locked
     finally:
         os.close(opened)
 
 
-def _lock(opened: int) -> bool | None:
+def lock(opened: int) -> bool | None:
+    """Lock an open file or folder until it is closed, here and in processes that inherit it.
+
+    A descriptor of our own, where ``FileLock`` takes a path: what is being written is itself locked, a folder as well
+    as a file, and no file remains where a file system has no locks.
+
+    Returns:
+        Whether it is locked; None where the system has no such locks.
+    """
     try:
-        import fcntl
-    except ImportError:
+        return lock_descriptor(opened, blocking=False)
+    except OSError:
         return None
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return None
-    return True
 
 
 def same(opened: int, path: Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from palate.errors import PalateError
 from palate.storage.exhausted import writing
-from palate.storage.leftovers import same, sweep
+from palate.storage.leftovers import lock, same, sweep
 
 
 @contextmanager
@@ -20,23 +20,16 @@ def alone(folder: Path, message: str, remedy: str) -> Iterator[list[int]]:
     Raises:
         PalateError: ``message`` and ``remedy``, if somebody else holds it; or the disk is full.
     """
-    try:
-        import fcntl
-    except ImportError:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield []
-        return
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise PalateError(message, remedy) from None
-            if not same(lock.fileno(), folder / ".lock"):  # whoever held it has just removed the folder
+        with (folder / ".lock").open("w") as file:
+            locked = lock(file.fileno())
+            if locked is False:
+                raise PalateError(message, remedy)
+            if locked and not same(file.fileno(), folder / ".lock"):  # whoever held it has just removed the folder
                 continue
             with writing(folder):
-                yield [lock.fileno()]
+                yield [file.fileno()] if locked else []
             return
 
 

@@ -27,9 +27,9 @@ from palate.errors import PalateError
 from palate.features.hardness import Hardness
 from palate.features.matrix import import_matrix
 from palate.features.store import FeatureStore
+from palate.negatives.config import NegativesConfig
 from palate.objectives import PREFERENCES, Batch
 from palate.objectives.cross_entropy import CrossEntropy
-from palate.objectives.pools import NegativesConfig
 from palate.rankers.packing import PackedBatch
 from palate.rankers.registry import load_recommender
 from palate.rankers.sequential import SequentialRanker

@@ -24,8 +24,8 @@ from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.features.lexical import encode_lexical
 from palate.features.neighbours import NeighbourList, neighbour_list
+from palate.negatives.config import NegativesConfig
 from palate.objectives import Batch
-from palate.objectives.pools import NegativesConfig
 from palate.rankers.packing import PackedBatch
 from palate.rankers.registry import load_recommender
 from palate.rankers.sequential import SequentialRanker

@@ -263,7 +263,11 @@ def test_a_dry_run_makes_nothing(palate: Shell, shop: Path, recipe: Path, tmp_pa
         ("threads = 1", "seed = 1", "[train]: 'seed' is given by `palate compare` itself"),
         ("threads = 1", 'threads = "many"', "[train]: 'threads'"),
         ("pool-k = 3", "pool-k = 300", "[arm.dpo]: a pool of 300 is larger than the catalogue allows"),
-        ("pool-k = 3", 'negatives = "top-q"', "[arm.dpo]: settings [negatives]: 'strategy'"),
+        (
+            "pool-k = 3",
+            'negatives = "top-q"',
+            "[arm.dpo]: settings [negatives]: there is no negative strategy",
+        ),
         ("pool-k = 3", 'negatives = "disliked"', "[arm.dpo]: the dataset keeps no dislikes"),
         ('objective = "dpo"', 'objective = "dop"', "Did you mean"),
         ("preference.beta = [0.1, 1.0]", "preference.bate = [0.1]", "search: with preference.bate = 0.1"),

@@ -15,8 +15,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import typer
 
-from palate.cli.commands import COMMANDS
+from palate.cli.commands import COMMANDS, build
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -34,29 +35,23 @@ def commands(page: Path) -> list[list[str]]:
     text = page.read_text(encoding="utf-8")
     code = [*fenced(page, "sh", "bash", "console", ""), *re.findall(r"^(?: {4}.*\n)+", text, re.M)]
     code += [f"{one}\n" for one in re.findall(r"`(palate [^`\n]*)`", text)]
-    joined = re.sub(r"\\\n\s*", " ", "\n".join(code))
+    return palate_lines("\n".join(code))
+
+
+def palate_lines(code: str) -> list[list[str]]:
+    """The words of every ``palate ...`` line, continued lines joined."""
+    joined = re.sub(r"\\\n\s*", " ", code)
     lines = (re.sub(r"^\s*\$?\s*(?:\.venv/bin/)?", "", line) for line in joined.splitlines())
     return [shlex.split(line, comments=True) for line in lines if re.match(r"palate [a-z]+\b", line)]
 
 
 @cache
-def help_of(*command: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "palate", *command, "--help"],
-        env={**os.environ, "COLUMNS": "250"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout
-
-
-def options_of(command: str, *words: str) -> set[str]:
-    """Options of a command; where it is a command of commands, of the one that ``words`` name."""
-    told = help_of(command)
-    if f"{command} [OPTIONS] COMMAND" in told and words:
-        told = help_of(command, words[0])
-    return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", told))
+def options_of(command: str, inner: str | None) -> set[str]:
+    """Options of a command; of a command of commands, those of the one that ``inner`` names."""
+    found = vars(typer.main.get_command(build()))["commands"][command]
+    if inner and (commands_inside := vars(found).get("commands")):
+        found = commands_inside[inner]
+    return {"--help", *(name for one in found.params for name in (*one.opts, *one.secondary_opts))}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
@@ -70,7 +65,7 @@ def test_every_command_and_option_exists(page: Path) -> None:
                 break
             option = word.partition("=")[0].strip("[](),.;")
             if re.fullmatch(r"--?[a-z][a-z-]*", option):
-                assert option in options_of(command, *rest), f"{page.name}: `palate {command}` has no {option}"
+                assert option in options_of(command, rest[0]), f"{page.name}: `palate {command}` has no {option}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
@@ -106,10 +101,16 @@ def test_the_index_leads_to_every_page() -> None:
         assert page.name == "index.md" or f"({page.name})" in index, f"docs/index.md does not lead to {page.name}"
 
 
-def test_marked_commands_of_the_readme_run(tmp_path: Path) -> None:
-    """The whole way of the README on its own toy data, in one shell, stopped by the first command that fails."""
-    blocks = [b for b in fenced(ROOT / "README.md", "sh") if b.startswith(MARK)]
-    assert len(blocks) >= 2, "the README has lost its tested commands"
+def marked(page: str) -> list[str]:
+    """The page's ``sh`` blocks that are executed, in order."""
+    return [block for block in fenced(ROOT / page, "sh") if block.startswith(MARK)]
+
+
+@pytest.mark.timeout(1200)  # a dozen processes, on a machine that may be busy
+def test_marked_commands_of_getting_started_run(tmp_path: Path) -> None:
+    """The whole way on the toy shop that the page makes, in one shell, stopped by the first command that fails."""
+    blocks = marked("docs/getting-started.md")
+    assert len(blocks) >= 8, "docs/getting-started.md has lost its tested commands"
     script = "set -euo pipefail\npalate() { " + shlex.quote(sys.executable) + ' -m palate "$@"; }\n'
     script += "python() { " + shlex.quote(sys.executable) + ' "$@"; }\n' + "\n".join(blocks)
     done = subprocess.run(
@@ -121,6 +122,20 @@ def test_marked_commands_of_the_readme_run(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_marked_commands_of_the_readme_are_those_that_run() -> None:
+    """Each of them, in this order, is a command of getting started, which the test above runs."""
+    blocks = marked("README.md")
+    assert blocks, "the README has lost its tested commands"
+    tested = iter(palate_lines("\n".join(marked("docs/getting-started.md"))))
+    for words in palate_lines("\n".join(blocks)):
+        assert words in tested, f"docs/getting-started.md does not run: {shlex.join(words)}"
+
+
+def test_no_marked_command_is_left_out() -> None:
+    run = {ROOT / "README.md", ROOT / "docs" / "getting-started.md"}
+    assert {page for page in PAGES if any(block.startswith(MARK) for block in fenced(page, "sh"))} == run
 
 
 def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:

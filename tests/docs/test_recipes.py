@@ -13,7 +13,7 @@ from palate.cli.llm.settings import ALIGN, SFT, settings_from
 from palate.cli.shared.options import _load, parse_assignments, read_table
 from palate.experiments.recipe import read_recipe
 from palate.experiments.search_space import TuneRecipe
-from palate.mllm.alignment.plan import parse_settings
+from palate.mllm.alignment.config import check_alignment
 from palate.mllm.finetune.sft import SFTPlan
 from palate.storage.toml import read_toml
 from palate.training.plan import make_plan
@@ -69,7 +69,11 @@ def test_every_arm_of_a_comparison_is_sound(path: Path) -> None:
         if arm.command == "mllm sft":
             SFTPlan.of(settings_from(values, settings, SFT))
         if arm.command == "mllm align":
-            parse_settings(values.get("objective", "dpo"), settings_from(values, settings, ALIGN))
+            check_alignment(
+                values.get("objective", "dpo"),
+                settings_from(values, settings, ALIGN),
+                retriever=values.get("retriever"),
+            )
         if arm.command == "train":
             names = str(values.get("modalities", "id")).split(",")
             objective = values.get("objective", "cross-entropy")

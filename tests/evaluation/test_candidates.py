@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from evaluation_helpers import make_dataset
 
+from palate.data.negatives import WeightedDraw
 from palate.errors import PalateError
-from palate.evaluation.candidates import Candidates, _draw, sample_candidates
+from palate.evaluation.candidates import Candidates, sample_candidates
 
 
 @pytest.mark.parametrize("kind", ["uniform", "popularity"])
@@ -37,14 +38,14 @@ def test_seeded():
 
 @pytest.mark.parametrize("rounds", [0, 4])  # 0: exponential races only
 def test_negatives_are_drawn_in_proportion(rounds, monkeypatch):
-    monkeypatch.setattr("palate.evaluation.candidates._ROUNDS", rounds)
+    monkeypatch.setattr("palate.data.negatives._ROUNDS", rounds)
     weights = np.array([0.0, 1, 2, 3, 0, 4, 90])
     rows = 6000
     banned = np.arange(rows) * 7 + 6  # the heaviest is banned for everybody
-    one = _draw(rows, weights, banned, 1, np.random.default_rng(0))
+    one = WeightedDraw(weights)(rows, banned, 1, np.random.default_rng(0), spare=4)
     shares = np.bincount(one[:, 0], minlength=7) / rows
     np.testing.assert_allclose(shares, [0, 0.1, 0.2, 0.3, 0, 0.4, 0], atol=0.025)
-    two = _draw(rows, weights, banned, 2, np.random.default_rng(1))
+    two = WeightedDraw(weights)(rows, banned, 2, np.random.default_rng(1), spare=4)
     # Chance that item 5 is among two draws one after another: 0.4 + sum over the other first draws.
     expected = 0.4 + 0.1 * 4 / 9 + 0.2 * 4 / 8 + 0.3 * 4 / 7
     assert abs((two == 5).any(axis=1).mean() - expected) < 0.025
@@ -52,7 +53,7 @@ def test_negatives_are_drawn_in_proportion(rounds, monkeypatch):
 
 def test_who_has_seen_nearly_everything_gets_fewer():
     weights = np.array([0.0, 1, 1, 1, 1])
-    drawn = _draw(2, weights, np.array([1, 2, 3, 5 + 1]), 3, np.random.default_rng(0))
+    drawn = WeightedDraw(weights)(2, np.array([1, 2, 3, 5 + 1]), 3, np.random.default_rng(0), spare=4)
     assert drawn[0].tolist() == [4, 0, 0]
     assert sorted(drawn[1].tolist()) == [2, 3, 4]
 
@@ -101,7 +102,9 @@ def test_candidates_of_other_cases_are_refused():
 
 
 def test_options_are_checked():
-    with pytest.raises(PalateError, match="called 'popular'"):
+    with pytest.raises(PalateError, match="--candidates popular: no such way"):
         sample_candidates(make_dataset(), "test", kind="popular")
+    with pytest.raises(PalateError, match="--candidates top-k: no such way"):
+        sample_candidates(make_dataset(), "test", kind="top-k")
     with pytest.raises(PalateError, match="--negatives 0"):
         sample_candidates(make_dataset(), "test", negatives=0)

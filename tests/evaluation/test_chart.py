@@ -10,9 +10,10 @@ import torch
 from evaluation_helpers import Fixed, make_dataset
 from PIL import Image
 
-from palate.evaluation.chart import draw, figure_of
+from palate.evaluation.chart import draw, draw_panels
 from palate.evaluation.compare import Comparison, Group, compare
 from palate.evaluation.evaluate import evaluate
+from palate.plots import picture
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +28,9 @@ def comparison() -> Comparison:
     return compare(groups, base="model 3")
 
 
-def test_every_model_has_its_line_in_every_panel(comparison: Comparison) -> None:
-    figure = figure_of(comparison)
+def test_every_model_has_its_line_in_every_panel(comparison: Comparison, tmp_path: Path) -> None:
+    with picture(tmp_path / "chart.png", 11, 8) as figure:
+        draw_panels(figure, comparison)
     panels = [axes for axes in figure.axes if axes.axison]
     told = {name: rows for name, (users, rows) in comparison.slices.items() if users > 1}
     assert [axes.get_title(loc="left").rpartition(" (")[0] for axes in panels] == ["all users", *told]
@@ -50,6 +52,6 @@ def test_every_model_has_its_line_in_every_panel(comparison: Comparison) -> None
 
 def test_it_is_a_picture(comparison: Comparison, tmp_path: Path) -> None:
     draw(comparison, tmp_path / "chart.png")
-    with Image.open(tmp_path / "chart.png") as picture:
-        assert picture.format == "PNG"
-        assert picture.width > 500
+    with Image.open(tmp_path / "chart.png") as image:
+        assert image.format == "PNG"
+        assert image.width > 500

@@ -91,7 +91,7 @@ class Live:
 
     def ask(self, method: str, path: str, data: bytes | None, headers: dict[str, str]) -> Reply:
         spelt = {name.replace("_", "-"): value for name, value in headers.items()}
-        request = urllib.request.ModelRequest(self.url + path, data, spelt, method=method)
+        request = urllib.request.Request(self.url + path, data, spelt, method=method)
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return Reply(answer.status, dict(answer.headers), answer.read())

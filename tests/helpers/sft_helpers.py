@@ -69,3 +69,13 @@ def tiny_settings(folder: Path, **sections: dict[str, Any]) -> dict[str, dict[st
     if sections.get("prompt", {}).get("blind"):
         del base["prompt"]["history_items"]
     return {name: {**values, **sections.get(name, {})} for name, values in base.items()}
+
+
+def option_logits_of(parts: Any, batch: dict[str, Any], answers: Any, chat: Any) -> Any:
+    """Logits of the answers at the ends of a collated batch of cases: ``[cases, prompts, answers]``."""
+    from palate.mllm.finetune.option_loss import logits_of
+
+    own = ("ends", "labels", "shift_labels", "read")
+    inputs = {key: value for key, value in batch.items() if key not in own}
+    tokens = parts.model.first_tokens(chat, answers)
+    return logits_of(parts.model.model, parts.model, inputs, batch["ends"], tokens)

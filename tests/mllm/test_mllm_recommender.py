@@ -107,16 +107,16 @@ def test_the_whole_catalogue_is_refused_with_an_estimate(tiny: Tiny, dataset: Da
     made = _make(tiny("llama"), dataset, task=task)
     with pytest.raises(PalateError, match=r"cannot afford all 30 items .* (hours|minutes|seconds)") as refused:
         made.score(HISTORIES)
-    told = re.search(r"about ([0-9.e,-]+) ", str(refused.value))
-    assert told is not None
-    assert float(told[1].replace(",", "")) > 0
+    estimate = re.search(r"about ([0-9.e,-]+) ", str(refused.value))
+    assert estimate is not None
+    assert float(estimate[1].replace(",", "")) > 0
     assert "--retriever" in str(refused.value)
     made.score(HISTORIES[:1], CANDIDATES[:1])
     with pytest.raises(PalateError, match="cannot afford"):
         made.score(HISTORIES)
 
 
-def test_a_blind_prompt_scores_everybody_alike(tiny: Tiny, dataset: Dataset) -> None:
+def test_a_blind_prompt_scores_all_users_alike(tiny: Tiny, dataset: Dataset) -> None:
     made = _make(tiny("llama"), dataset, blind=True)
     scores = made.score([[1, 3], [2, 4, 6]], torch.tensor([[9, 10], [9, 10]]))
     torch.testing.assert_close(scores[0], scores[1])
@@ -211,8 +211,8 @@ def test_prompts_hold_no_more_than_the_history_given(tiny: Tiny, dataset: Datase
     """The score of a candidate does not change with what the dataset knows of the user's future."""
     made = _make(tiny("llama"), dataset)
     chat = made.prompter.yes_no([1, 3], 9)
-    told = {item for item in range(1, ITEMS + 1) if f'thing {item}"' in chat.text or f"thing {item}”" in chat.text}
-    assert told <= {1, 3, 9}
+    named = {item for item in range(1, ITEMS + 1) if f'thing {item}"' in chat.text or f"thing {item}”" in chat.text}
+    assert named <= {1, 3, 9}
 
 
 @pytest.fixture
@@ -222,8 +222,8 @@ def written(tmp_path: Path, tiny: Tiny) -> tuple[Dataset, MLLMRecommender, Echo]
     data.save(tmp_path / "data")
     echo, templates = Echo(), Templates.load()
     chains = SummarySteps(SummaryPrompts(Items.of(data.catalogue), templates), UserOptions(), echo.identity)
-    asked = cut_offs(data, ["test"], None, 1)
-    work = UserWork(chains, asked, data.user_ids.to_list(), None)
+    cases = cut_offs(data, ["test"], None, 1)
+    work = UserWork(chains, cases, data.user_ids.to_list(), None)
     work.write(tmp_path / "data" / "summaries" / "users" / "echo", echo)
     preferences = Preferences.open(tmp_path / "data", "echo", data.catalogue, templates)
     model = open_model(str(tiny("llama")))

@@ -1,4 +1,4 @@
-"""A package of a user adds two losses, a ranker, a fusion, a reader and a metric: the code of docs/extending.md.
+"""A package of a user adds a part of each kind, two of them losses: the code of docs/extending.md.
 
 The package is what pip would leave in site-packages: modules and a ``.dist-info`` with its entry points.
 """
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from palate.errors import PalateError
+from palate.evaluation.candidates import Candidates
 from palate.registry import Registry
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "extending.md"
@@ -25,6 +26,7 @@ PARTS = {
     "preferences": "hinge",
     "rankers": "markov",
     "fusions": "product",
+    "negatives": "long-tail",
     "readers": "baskets",
     "metrics": "bullseye",
 }
@@ -95,7 +97,7 @@ def test_the_whole_way_with_all_of_them(site: Path, shop: Path, tmp_path: Path) 
     row = json.loads((hardest / "metrics.jsonl").read_text().splitlines()[0])
     assert 0 <= row["satisfied"] <= 1  # the loss's own diagnostic
     aligned = tmp_path / "aligned"
-    settings = ("--objective", "hinge", "--beta", 0.5, "--negatives", "uniform", "--epochs", 1)
+    settings = ("--objective", "hinge", "--beta", 0.5, "--negatives", "long-tail", "--epochs", 1)
     palate(site, "align", hardest, *settings, "--out", aligned)
     row = json.loads((aligned / "metrics.jsonl").read_text().splitlines()[-1])
     assert 0 <= row["satisfied"] <= 1
@@ -133,6 +135,22 @@ def test_a_fusion_of_a_plug_in_makes_a_run_and_a_bundle(site: Path, shop: Path, 
     told = palate(tmp_path, "recommend", bundle, "--history", "i2,i3", check=False)  # the package is not there
     assert told.returncode == 2
     assert "there is no fusion named 'product'" in told.stderr
+
+
+def test_a_negative_strategy_of_a_plug_in_draws_in_losses_and_candidates(
+    site: Path, shop: Path, tmp_path: Path
+) -> None:
+    data, run, out = tmp_path / "data", tmp_path / "run", tmp_path / "evaluation"
+    palate(site, "prepare", shop, "--reader", "baskets", "--out", data)
+    settings = ("--set", "objective.negatives=long-tail", "--set", "ranker.dim=16", "--epochs", 1)
+    palate(site, "train", data, "--model", "sasrec", "--objective", "bpr", *settings, "--out", run)
+    words = ("evaluate", run, "--protocol", "sampled", "--negatives", 2, "--ks", 1)
+    palate(site, *words, "--candidates", "long-tail", "--out", out)
+    assert Candidates.load(out / "candidates.npz").facts["kind"] == "long-tail"
+    info = palate(site, *words, "--candidates", "long-tale", check=False)
+    assert info.returncode == 2
+    assert "--candidates long-tale: no such way" in info.stderr
+    assert "Did you mean 'long-tail'?" in info.stderr
 
 
 def test_a_wrong_option_of_a_plug_in_is_told_like_any_other(site: Path, shop: Path, tmp_path: Path) -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,3 +93,41 @@ def test_what_a_killed_process_left_in_a_run_goes(data: Dataset, shop: Path, tmp
     (tmp_path / "run/checkpoints/.last.pt.99999.0123abcd.part").touch()
     train(data, model="popularity", out=tmp_path / "run", dataset_path=shop, resume=True)
     assert [path.name for path in sorted((tmp_path / "run").rglob(".*"))] == [".lock"]
+
+
+LEAVES_A_CHILD = """
+import os, subprocess, sys
+from pathlib import Path
+from palate.storage.lock import alone
+
+with alone(Path(sys.argv[1]), "taken", "Wait.") as held:
+    child = subprocess.Popen(["sleep", "300"], pass_fds=held, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    print(child.pid, flush=True)
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_child_keeps_the_lock_of_a_dead_process_until_it_ends(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", LEAVES_A_CHILD, str(tmp_path)]
+    killed = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    with pytest.raises(PalateError, match="taken"), alone(tmp_path, "taken", "Wait."):
+        pass
+    os.kill(int(killed.stdout), signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while True:  # the system closes the child's files some time after the kill
+        try:
+            with alone(tmp_path, "taken", "Wait."):
+                return
+        except PalateError:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_a_file_system_without_locks_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(opened: int, *, blocking: bool) -> bool:
+        raise OSError(errno.EOPNOTSUPP, "no locks")
+
+    monkeypatch.setattr("palate.storage.leftovers.lock_descriptor", missing)
+    with alone(tmp_path / "work", "taken", "Wait.") as first, alone(tmp_path / "work", "taken", "Wait.") as second:
+        assert first == second == []

@@ -16,10 +16,10 @@ from palate.data.dataset import Cases, Dataset
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.evaluation.groups import group_runs
+from palate.evaluation.saved import parse_table
 from palate.report.build import GalleryPlan, write_report
 from palate.report.charts import Line, line_chart
 from palate.report.comparison import headline
-from palate.report.evaluated import table_of
 from palate.report.gallery import GalleryEntry, choose
 from palate.report.markup import Html, clean, join, outside, tag
 from palate.report.page import style
@@ -133,7 +133,7 @@ def _table(*means: float, p: float | None = 0.01) -> dict:
 
 def test_the_headline_claims_no_more_than_the_table() -> None:
     def told(*means: float, p: float | None = 0.01) -> str:
-        return Page(headline(table_of(_table(*means, p=p), "t"))).text
+        return Page(headline(parse_table(_table(*means, p=p), "t"))).text
 
     assert told(0.1, 0.3, 0.2).startswith("m1 has the highest NDCG@10: 0.3000; compared with m0: +0.2000")
     assert "chance" not in told(0.1, 0.3)
@@ -142,7 +142,7 @@ def test_the_headline_claims_no_more_than_the_table() -> None:
     assert told(0.3, 0.1, 0.2).startswith("m0 has the highest NDCG@10: 0.3000; m2 comes next, -0.1000")
     # A row outside of the family, such as an oracle, is in the table and is not what the question is about.
     beside = {**_table(0.1, 0.3, 0.9), "family": ["m1"]}
-    assert Page(headline(table_of(beside, "t"))).text.startswith("m1 has the highest NDCG@10: 0.3000")
+    assert Page(headline(parse_table(beside, "t"))).text.startswith("m1 has the highest NDCG@10: 0.3000")
     assert told(0.3).startswith("m0: NDCG@10 0.3000 [0.1500, 0.6000]")
 
 
@@ -165,7 +165,7 @@ def test_diagnostics_of_an_alignment_are_drawn(neural: Path, shop: Path, tmp_pat
     told = {"rows": rows, "pool_held_out": 0.001, "warnings": ["<b>fell</b>"]}
     (run / "alignment.json").write_text(json.dumps(told))
     data = Dataset.load(shop)
-    table_ = table_of({**_table(0.1), "dataset": {"name": "d", "fingerprint": data.fingerprint}}, "t")
+    table_ = parse_table({**_table(0.1), "dataset": {"name": "d", "fingerprint": data.fingerprint}}, "t")
     groups = group_runs([str(run)])
     write_report(tmp_path / "out", data, groups, [table_], GalleryPlan([], users=0))
     page = Page((tmp_path / "out" / "report.html").read_text())
@@ -185,7 +185,7 @@ def test_a_model_that_cannot_answer_costs_the_page_that_model_alone(popular: Pat
         raise PalateError("the base model is gone", "Bring it back.")
 
     data, groups = Dataset.load(shop), group_runs([str(popular)])
-    table_ = table_of({**_table(0.1), "dataset": {"name": "d", "fingerprint": data.fingerprint}}, "t")
+    table_ = parse_table({**_table(0.1), "dataset": {"name": "d", "fingerprint": data.fingerprint}}, "t")
     models, notes, _ = gallery_models(groups, None)
     assert notes == []
     plan = GalleryPlan([GalleryEntry("lost", gone), *models], users=2)  # type: ignore[arg-type]

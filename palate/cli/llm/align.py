@@ -28,7 +28,9 @@ def align(
     ] = None,
     negatives: Annotated[
         str | None,
-        typer.Option(metavar="{uniform,popularity,hard,top-k,disliked}", help="Where rejected items come from."),
+        typer.Option(
+            help="How rejected items are chosen: uniform, popularity, hard, top-k, disliked; or a plug-in's name."
+        ),
     ] = None,
     retriever: Annotated[
         Path | None,
@@ -37,15 +39,15 @@ def align(
     pool_k: Annotated[int | None, typer.Option(min=1, help="Size of the pool (default 20).")] = None,
     depth: Annotated[
         int | None,
-        typer.Option(min=1, help="The pool is the policy's own best of so many that the retriever proposes."),
+        typer.Option(min=1, help="The pool is the policy's own best of N that the retriever proposes."),
     ] = None,
-    num_negatives: Annotated[int | None, typer.Option(min=1, help="Rejected items a position (default 1).")] = None,
+    num_negatives: Annotated[int | None, typer.Option(min=1, help="Rejected items per position (default 1).")] = None,
     refresh_steps: Annotated[
-        int | None, typer.Option(min=0, help="Draw rejected items anew every so many steps (default 0: never).")
+        int | None, typer.Option(min=0, help="Draw rejected items again every N steps (default 0: never).")
     ] = None,
-    users: Annotated[int | None, typer.Option(min=1, help="A sample of so many users (default: the run's).")] = None,
+    users: Annotated[int | None, typer.Option(min=1, help="A sample of N users (default: the run's).")] = None,
     cutoffs: Annotated[
-        int | None, typer.Option(min=1, help="The last so many training positions of each user (default: the run's).")
+        int | None, typer.Option(min=1, help="The last N training positions of each user (default: the run's).")
     ] = None,
     beta: Annotated[float | None, typer.Option(help="Scale of the preference logit (default 0.1).")] = None,
     neighbours: Annotated[int | None, typer.Option(min=1, help="Of hardness as written (default 10).")] = None,
@@ -70,7 +72,7 @@ def align(
     lora_dropout: Annotated[float | None, typer.Option(help="Dropout of its input (default 0.05).")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the positions (default 1).")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Positions at a time (default 4).")] = None,
-    accumulation: Annotated[int | None, typer.Option(min=1, help="Batches a step (default 8).")] = None,
+    accumulation: Annotated[int | None, typer.Option(min=1, help="Batches per step (default 8).")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At its peak (default: 1e-4).")] = None,
     gradient_checkpointing: Annotated[
         bool | None, typer.Option("--gradient-checkpointing", help="Less memory for a third more time.")
@@ -88,15 +90,15 @@ def align(
     """Align a fine-tuned language model on preferences: chosen items above rejected ones, further than it has them.
 
     Its adapter becomes part of the weights and a fresh one is trained; switched off, it leaves the reference. The
-    adapter of the best validation is kept; diagnostics are written as numbers and as a picture.
+    adapter of the best validation is saved; diagnostics are written as numbers and as a picture.
     """
-    given = dict(locals())
-    from palate.cli.llm.common import need_extra, report, say, set_threads
+    options = dict(locals())
+    from palate.cli.llm.common import log_row, need_extra, report, set_threads
 
     need_extra()
     from palate.mllm.alignment.align import align_mllm
 
-    settings = settings_from(given, set_, ALIGN)
+    settings = settings_from(options, set_, ALIGN)
     set_threads(threads)
     aligned = align_mllm(
         run,
@@ -108,7 +110,7 @@ def align(
         retriever=retriever,
         dataset_path=dataset,
         resume=resume,
-        on_row=say,
+        on_row=log_row,
     )
     report(aligned.info, out)
     for warning in aligned.info["alignment"]["warnings"]:

@@ -23,7 +23,7 @@ def audit(
     ] = None,
     negatives: Annotated[int, typer.Option(min=1, help="Sampled negatives a user.")] = 20,
     candidates: Annotated[
-        str, typer.Option(metavar="{uniform,popularity}", help="How negatives are drawn.")
+        str, typer.Option(help="How negatives are drawn: uniform, popularity or a plug-in's name.")
     ] = "uniform",
     max_new_tokens: Annotated[int, typer.Option(min=1, help="How long an answer may be.")] = 24,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts answered at a time.")] = 8,
@@ -39,7 +39,7 @@ def audit(
     import json
 
     from palate.device import parse_device
-    from palate.evaluation.candidates import KINDS
+    from palate.evaluation.candidates import check_kind
     from palate.evaluation.groups import RunGroup, open_dataset
     from palate.evaluation.users import UserSample
     from palate.mllm.backends.local import LocalBackend
@@ -50,8 +50,7 @@ def audit(
 
     if split not in ("valid", "test"):
         raise PalateError(f"there is no split '{split}' to audit", suggest(split, ["valid", "test"]))
-    if candidates not in KINDS:
-        raise PalateError(f"--candidates {candidates}: no such way", suggest(candidates, KINDS))
+    check_kind(candidates)
     device = parse_device(device)
     opened = Run.open(run)
     if opened.info["model"] != MLLMRecommender.name:
@@ -69,7 +68,7 @@ def audit(
         split="test" if split == "test" else "valid",
         users=None if users is None else UserSample(users, seed if users_seed is None else users_seed),
         negatives=negatives,
-        kind="uniform" if candidates == "uniform" else "popularity",
+        kind=candidates,
         seed=seed,
         max_new_tokens=max_new_tokens,
     )

@@ -26,14 +26,14 @@ def set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def say(row: dict[str, Any]) -> None:
-    """One line a validation, on standard error."""
+def log_row(row: dict[str, Any]) -> None:
+    """One line per validation, on standard error."""
     metric = next(name for name in ("AUC", "accuracy") if name in row)
     loss = f"  loss {row['loss']:.4f}" if "loss" in row else ""
     speed = f"  {row['tokens_per_second']:,.0f} tokens/s" if "tokens_per_second" in row else ""
-    words = f"epoch {row['epoch']:.2f}{loss}  {metric} {row[metric]:.4f}  valid_loss {row['valid_loss']:.4f}"
+    figures = f"epoch {row['epoch']:.2f}{loss}  {metric} {row[metric]:.4f}  valid_loss {row['valid_loss']:.4f}"
     seconds = f"  {row['train_seconds']:.1f} s + {row['eval_seconds']:.1f} s"
-    typer.echo(f"{words}{seconds}{speed}", err=True)
+    typer.echo(f"{figures}{seconds}{speed}", err=True)
 
 
 def report(info: dict[str, Any], out: Path) -> None:
@@ -41,7 +41,7 @@ def report(info: dict[str, Any], out: Path) -> None:
 
     from palate.console import open_console, print_warning
 
-    if os.environ.get("RANK", "0") != "0":  # one of several workers that torchrun started speaks for all
+    if os.environ.get("RANK", "0") != "0":  # one of several workers that torchrun started prints for all
         return
     console = open_console()
     best, metric = info["best"], info["metric"]

@@ -1,4 +1,4 @@
-"""``palate mllm``: language models, with or without eyes, that recommend."""
+"""``palate mllm``: language models, with or without an image encoder, that recommend."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from palate.cli.llm.align import align
 from palate.cli.llm.audit import audit
-from palate.cli.llm.common import need_extra, report, say, set_threads
+from palate.cli.llm.common import log_row, need_extra, report, set_threads
 from palate.cli.llm.merge import merge
 from palate.cli.llm.probe import probe
 from palate.cli.llm.settings import SFT, ZERO_SHOT, TemplateKwargs, settings_from
@@ -17,7 +17,7 @@ from palate.cli.llm.warm_up import warm_up
 from palate.cli.shared.options import ConfigFile, Seed, Set
 
 mllm = typer.Typer(
-    name="mllm", help="Multimodal language models that recommend: warm up, fine-tune, or take as they come."
+    name="mllm", help="Multimodal language models that recommend: warm up, fine-tune, align, or use without training."
 )
 mllm.command("warm-up")(warm_up)
 mllm.command("audit")(audit)
@@ -45,7 +45,7 @@ ItemSummaryStore = Annotated[
     str | None, typer.Option(metavar="NAME", help="Show these item summaries (`palate summarise items --name`).")
 ]
 HistoryItems = Annotated[
-    int | None, typer.Option(min=0, help="List the last so many items (default: 10, or 0 with a summary).")
+    int | None, typer.Option(min=0, help="List the last N items (default: 10, or 0 with a summary).")
 ]
 Blind = Annotated[bool | None, typer.Option("--blind", help="Show nothing of the user: the control.")]
 Images = Annotated[str | None, typer.Option(metavar="{none,candidate,history,both}", help="Whose pictures are shown.")]
@@ -95,13 +95,13 @@ def sft(
     history_text: HistoryText = None,
     fields: Fields = None,
     prompts: Prompts = None,
-    users: Annotated[int | None, typer.Option(min=1, help="Learn from a sample of so many users.")] = None,
+    users: Annotated[int | None, typer.Option(min=1, help="Learn from a sample of N users.")] = None,
     cutoffs: Annotated[
-        int | None, typer.Option(min=1, help="The last so many training positions of each user (default: 3).")
+        int | None, typer.Option(min=1, help="The last N training positions of each user (default: 3).")
     ] = None,
     negatives: Annotated[
         str | None,
-        typer.Option(metavar="{uniform,popularity}", help="How items that were not the answer are drawn."),
+        typer.Option(help="How items that were not the answer are drawn: uniform, popularity; or a plug-in's name."),
     ] = None,
     negatives_per_positive: Annotated[
         int | None, typer.Option(min=1, help="With yes-no: questions answered No for each answered Yes (default: 1).")
@@ -125,7 +125,7 @@ def sft(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the examples (default: 1).")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Examples at a time (default: 8).")] = None,
-    accumulation: Annotated[int | None, typer.Option(min=1, help="Batches a step (default: 1).")] = None,
+    accumulation: Annotated[int | None, typer.Option(min=1, help="Batches per step (default: 1).")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At its peak (default: 2e-4).")] = None,
     gradient_checkpointing: Annotated[
         bool | None,
@@ -145,16 +145,16 @@ def sft(
 ) -> None:
     """Fine-tune a language model on a dataset's training split: which items do users take next?
 
-    The adapter of the best validation is kept. Killed at any moment, the same command with --resume goes on and ends
+    The adapter of the best validation is saved. Killed at any moment, the same command with --resume continues and ends
     with the same numbers.
     """
-    given = dict(locals())
+    options = dict(locals())
     from palate.data.dataset import Dataset
 
     need_extra()
     from palate.mllm.finetune.sft import fine_tune
 
-    settings = settings_from(given, set_, SFT)
+    settings = settings_from(options, set_, SFT)
     set_threads(threads)
     run = fine_tune(
         Dataset.load(dataset),
@@ -167,7 +167,7 @@ def sft(
         summaries=summaries,
         item_summaries=item_summaries,
         resume=resume,
-        on_row=say,
+        on_row=log_row,
     )
     report(run.info, out)
 
@@ -198,14 +198,14 @@ def zero_shot(
     set_: Set = None,
     config: ConfigFile = None,
 ) -> None:
-    """Take a language model as it comes: a run without training, to be evaluated like any other."""
-    given = dict(locals())
+    """Use a language model without training: a run that is evaluated like any other."""
+    options = dict(locals())
     from palate.data.dataset import Dataset
 
     need_extra()
     from palate.mllm.zero_shot import zero_shot as make
 
-    settings = settings_from(given, set_, ZERO_SHOT)
+    settings = settings_from(options, set_, ZERO_SHOT)
     make(
         Dataset.load(dataset),
         out=out,

@@ -29,7 +29,7 @@ def probe(
     ] = None,
     negatives: Annotated[int, typer.Option(min=1, help="Sampled negatives a user.")] = 20,
     candidates: Annotated[
-        str, typer.Option(metavar="{uniform,popularity}", help="How negatives are drawn.")
+        str, typer.Option(help="How negatives are drawn: uniform, popularity or a plug-in's name.")
     ] = "uniform",
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="New folder for probe.json and table.md.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "cpu",
@@ -45,7 +45,7 @@ def probe(
 
     from palate.console import plain, print_table
     from palate.device import parse_device
-    from palate.evaluation.candidates import KINDS
+    from palate.evaluation.candidates import check_kind
     from palate.evaluation.groups import group_runs, open_dataset
     from palate.evaluation.users import UserSample
     from palate.mllm.diagnostics.probe_run import probe_runs
@@ -54,8 +54,7 @@ def probe(
 
     if split not in ("valid", "test"):
         raise PalateError(f"there is no split '{split}' to probe", suggest(split, ["valid", "test"]))
-    if candidates not in KINDS:
-        raise PalateError(f"--candidates {candidates}: no such way", suggest(candidates, KINDS))
+    check_kind(candidates)
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise PalateError(f"{out} exists already", "Choose another --out, or remove it first.")
     device = parse_device(device)
@@ -67,7 +66,7 @@ def probe(
         split="test" if split == "test" else "valid",
         users=None if users is None else UserSample(users, seed if users_seed is None else users_seed),
         negatives=negatives,
-        kind="uniform" if candidates == "uniform" else "popularity",
+        kind=candidates,
         seed=seed,
     )
     facts = report.to_json()

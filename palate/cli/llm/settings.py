@@ -1,4 +1,4 @@
-"""Where options of ``palate mllm`` belong among the settings: for its commands, and for recipes of a comparison."""
+"""Which setting each option of ``palate mllm`` stands for: for its commands, and for recipes of a comparison."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ ALIGN = {
 
 
 def settings_from(
-    given: Mapping[str, Any], assignments: Sequence[str] | None, places: Mapping[str, str]
+    options: Mapping[str, Any], assignments: Sequence[str] | None, places: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """Settings by section: those of ``--set`` with the options that were given over them.
+    """Settings by section: those of ``--set``, overridden by the options of the command.
 
     Args:
-        given: values by parameter name; None is not given, and what has no place is somebody else's.
+        options: values by parameter name; None was not set, and what has no place is no setting.
         places: parameter name -> ``section.key``.
 
     >>> settings_from({"lora_r": 16, "epochs": None, "out": "x"}, ["lora.r=4", "lora.alpha=8"], SFT)
@@ -77,7 +77,7 @@ def settings_from(
 
     settings: dict[str, dict[str, Any]] = parse_assignments(list(assignments or []))
     for name, place in places.items():
-        value = given.get(name)
+        value = options.get(name)
         if value is not None:
             section, key = place.split(".")
             settings[section] = {**settings.get(section, {}), key: split_fields(value) if name == "fields" else value}

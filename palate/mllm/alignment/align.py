@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from palate.data.dataset import Dataset
+from palate.data.dataset import Cases, Dataset
+from palate.data.positions import training_positions
+from palate.errors import PalateError
+from palate.evaluation.groups import RunGroup, open_dataset
 from palate.features.store import FeatureStore
-from palate.mllm.alignment.noise import AdapterNoise
-from palate.mllm.alignment.plan import AlignmentSetup, plan_alignment
-from palate.mllm.alignment.reference import Reference, references_folder
+from palate.mllm.alignment.config import AlignmentSettings, PairsConfig, check_alignment, examples_of
+from palate.mllm.alignment.draw import NegativeSampler, open_retriever, with_dislikes
+from palate.mllm.alignment.loss import PairLoss, fit_hardness, hardness_stores
+from palate.mllm.alignment.noise import adapter_noise
+from palate.mllm.alignment.pairs import PairData
+from palate.mllm.alignment.policy import Policy
 from palate.mllm.alignment.report import report_alignment
-from palate.mllm.alignment.rounds import Rounds
-from palate.mllm.alignment.trainer import AlignStep, RowCollator, align_trainer
-from palate.mllm.finetune.lora import peft_config
-from palate.mllm.finetune.option_loss import can_pack
-from palate.mllm.finetune.trainer import build_trainer, check_out, device_of, random_state, run_trainer, workers_of
+from palate.mllm.alignment.trainer import AlignmentLoss, CaseNumbers
+from palate.mllm.finetune.config import ExamplesConfig
+from palate.mllm.finetune.examples import sampled_users, validation_cases
+from palate.mllm.finetune.option_loss import AnswerLogits, can_pack
+from palate.mllm.finetune.trainer import (
+    build_trainer,
+    check_out,
+    random_state,
+    run_trainer,
+    training_device,
+    training_run,
+)
+from palate.mllm.recommender import MLLMRecommender
 from palate.runs.log import Row
 from palate.runs.run import Run
-from palate.runs.start import open_run
-from palate.runs.workers import gather_over
-from palate.storage.lock import one_writer
 
 
 def align_mllm(
@@ -55,108 +64,136 @@ def align_mllm(
         seed: of draws, order and the adapter's first weights; by default the run's own.
         device: ``auto``, ``cpu``, ``cuda`` ...
         retriever: a run that ranks the whole catalogue, for negatives from a pool.
-        dataset: what the run was made from; by default it is opened where the run met it.
+        dataset: what the run was made from; by default it is opened from the folder that the run recorded.
         dataset_path: its folder.
         features: feature stores by modality that hardness is made from; by default the dataset's ``text`` and
             ``image``.
-        resume: go on from the last checkpoint; a finished run is returned as it is.
+        resume: continue from the last checkpoint; a finished run is returned as it is.
         on_row: called with each row of ``metrics.jsonl``.
 
     Raises:
         PalateError: what does not fit, before any work.
     """
-    check_out(Path(out), resume)
-    place = device_of(device)
-    asked = plan_alignment(
-        run,
-        objective=objective,
-        settings=settings or {},
-        seed=seed,
-        device=place,
-        retriever=retriever,
-        dataset=dataset,
-        dataset_path=dataset_path,
-        features=features,
-    )
-    asked.check_batch(int(os.environ.get("WORLD_SIZE", "1")))
-    with ExitStack() as held, random_state():
-        trainer, step, rounds = _prepare(asked, Path(out), place)
-        accelerator = trainer.accelerator
-        rounds.check()
-        held.enter_context(one_writer(out, accelerator.is_main_process))
-        if accelerator.is_main_process:
-            facts = {**asked.facts, **workers_of(Path(out), accelerator.num_processes, resume)}
-            open_run(out, asked.identity, asked.dataset, asked.path, resume, facts)
-        accelerator.wait_for_everyone()
-        aligned = Run.open(out)
-        if aligned.finished:
-            return aligned
-        rounds.begin(aligned.folder, resume)
-        if asked.needs_hardness:
-            step.hardness = asked.fit_hardness(rounds.at(0).examples)
-        done = run_trainer(
-            trainer,
-            asked.trainer,
-            asked.recommender,
-            asked.validation,
-            aligned,
-            resume=resume,
-            changing_eyes=asked.lora.projector,
-            on_row=on_row,
+    # The settings, the run and its data.
+    out, place = Path(out), training_device(device)
+    check_out(out, resume)
+    start = _open_start(run)
+    checked = check_alignment(objective, settings or {}, retriever=retriever, run=start)
+    dataset = _dataset_of(start, dataset, dataset_path)
+    path = dataset.folder if dataset_path is None else Path(dataset_path)
+    seed = start.seed if seed is None else seed
+    learnt = examples_of(start)
+    stores = hardness_stores(checked.preference, dataset, path, features)
+    ranker = None if retriever is None else open_retriever(retriever, start, place)
+
+    # The policy, and the pairs that it learns from.
+    policy = Policy.open(start, place, path)
+    model, recommender = policy.model, policy.recommender
+    positions = _positions(start, learnt, checked.pairs)
+    sampler = NegativeSampler(dataset, _cases(dataset, positions, checked), checked.pairs, checked.rejected, seed)
+    pairs = PairData(policy, sampler, ranker, projector=checked.lora.projector)
+    validation = validation_cases(dataset, recommender, learnt)
+    typical = pairs.typical
+
+    # What is written down of it.
+    options = {
+        "mllm": recommender.config.model_dump(mode="json"),
+        "examples": learnt.model_dump(mode="json"),
+        "alignment": {
+            **checked.options,
+            "positions": positions,
+            "retriever": None if retriever is None else str(_opened(retriever).folder.resolve()),
+            "features": {name: store.fingerprint for name, store in stores.items()},
+        },
+    }
+    identity = {"model": MLLMRecommender.name, "seed": seed, "options": options, "features": {}, "warm_start": None}
+    facts = {
+        "aligned_from": {"run": str(start.folder.resolve()), "adapters": policy.adapter_digests()},
+        "made_from": start.info.get("made_from"),
+        "learnt": {"positions": len(sampler.cases), "validation_cases": len(validation)},
+    }
+
+    # A fresh adapter, the reference without it, the loss; training and its report.
+    with random_state():
+        packed = can_pack(model, typical)
+        trainer = build_trainer(
+            model,
+            checked.lora,
+            typical.case_sizes(),
+            checked.trainer,
+            CaseNumbers(typical.each if checked.kind == "answer" else 1),
+            batch_size=checked.trainer.batch_size,
+            out=out,
+            device=place,
+            seed=seed,
         )
-        if accelerator.is_main_process:
-            hardness = {} if step.hardness is None else {"hardness": step.hardness.quantiles()}
-            told = {"alignment": report_alignment(aligned), "reference_prompts": rounds.reference.asked, **hardness}
-            aligned.add(finished=True, **done, **told)
-        accelerator.wait_for_everyone()
+        workers = trainer.workers
+        policy.freeze(typical.answers, packed=packed, workers=workers)
+        pairs.propose(workers)
+        with training_run(trainer, out, identity, facts, dataset, path, resume) as aligned:
+            if aligned.finished:
+                return aligned
+            pairs.begin(aligned.folder, resume)
+            hardness = fit_hardness(checked.preference, checked.kind, stores, pairs, seed)
+            noise = adapter_noise(model.model, checked.preference, seed, workers.index)
+            loss = AlignmentLoss(
+                pairs,
+                PairLoss(checked.kind, checked.preference, seed, workers, hardness, noise),
+                AnswerLogits(model, typical, remember=not checked.lora.projector),
+                packed=packed,
+                watch_every=checked.trainer.watch_every,
+            )
+            done = run_trainer(trainer, loss, recommender, validation, aligned, resume=resume, on_row=on_row)
+            if workers.main:
+                measured = {} if hardness is None else {"hardness": hardness.quantiles()}
+                report, prompts = report_alignment(aligned), policy.reference.prompts
+                aligned.add(finished=True, **done, alignment=report, reference_prompts=prompts, **measured)
     return Run.open(out)
 
 
-def _prepare(asked: AlignmentSetup, out: Path, device: str) -> tuple[Any, AlignStep, Rounds]:
-    """The trainer, with the fresh adapter on, what it makes of a forward, and the pairs it meets."""
-    model, examples = asked.recommender.model, asked.lessons
-    packed = can_pack(model, examples)
-    first = model.first_tokens(examples.case(0)[0][0], examples.answers)
-    trainer = build_trainer(
-        align_trainer(),
-        model,
-        peft_config(model, asked.lora),
-        asked.lengths(examples),
-        asked.trainer,
-        batch_size=asked.trainer.batch_size,
-        out=out,
-        device=device,
-        seed=asked.seed,
-        projector=asked.lora.projector,
-        data_collator=RowCollator(examples.each if asked.kind == "answer" else 1),
-        chat_model=model,
-        tokens=first,
-        remember=not asked.lora.projector,
-    )
-    accelerator = trainer.accelerator
-    gather, worker = gather_over(accelerator), accelerator.process_index
-    reference = Reference(
-        model,
-        asked.reference_identity,
-        packed=packed,
-        gather=gather,
-        worker=worker,
-        workers=accelerator.num_processes,
-        keep=references_folder(),
-    )
-    rounds = Rounds(asked, reference, main=accelerator.is_main_process, wait=accelerator.wait_for_everyone)
-    config: Any = asked.preference.config
-    noisy = getattr(config, "noise", "none") == "lora" and config.sigma > 0
-    trainer.step = AlignStep(
-        kind=asked.kind,
-        preference=asked.preference,
-        hardness=None,  # fitted to the first round, which is drawn when the run's folder is there
-        round_of=rounds,
-        packed=packed,
-        noise=AdapterNoise(model.model, config.sigma, asked.seed, worker) if noisy else None,
-        seed=asked.seed,
-        watch_every=asked.trainer.watch_every,
-        gather=gather,
-        worker=worker,
-    )
-    return trainer, trainer.step, rounds
+def _opened(run: Run | Path | str) -> Run:
+    return run if isinstance(run, Run) else Run.open(run)
+
+
+def _open_start(run: Run | Path | str) -> Run:
+    """The finished run of a language model that is aligned."""
+    start = _opened(run)
+    if start.info["model"] != MLLMRecommender.name:
+        raise PalateError(
+            f"{start.folder} is a run of '{start.info['model']}', not of a language model",
+            "Align it with `palate align`.",
+        )
+    if not start.finished:
+        raise start.unfinished()
+    return start
+
+
+def _dataset_of(start: Run, dataset: Dataset | None, path: Path | str | None) -> Dataset:
+    """What the run was made from, opened from its folder where it is not there yet."""
+    if dataset is None:
+        return open_dataset([RunGroup(start.name, (start,))], None if path is None else Path(path))
+    if dataset.fingerprint != start.info["dataset"]["fingerprint"]:
+        raise PalateError(f"{start.folder} was made from other data than {dataset.name}", "Give the dataset it saw.")
+    return dataset
+
+
+def _positions(start: Run, learnt: ExamplesConfig, pairs: PairsConfig) -> dict[str, Any]:
+    """Which positions: the settings', or else those that the run learnt from (in alignment, if it was aligned)."""
+    before = start.info["options"].get("alignment", {}).get("positions", learnt.model_dump())
+    own = {"users": pairs.users, "users_seed": pairs.users_seed, "cutoffs": pairs.cutoffs}
+    return {name: before[name] if value is None else value for name, value in own.items()}
+
+
+def _cases(dataset: Dataset, positions: Mapping[str, Any], settings: AlignmentSettings) -> Cases:
+    """The positions as cases: history and chosen item.
+
+    Raises:
+        PalateError: there are none, or none with enough items to reject.
+    """
+    users = sampled_users(dataset, positions["users"], positions["users_seed"])
+    cases = training_positions(dataset, users, positions["cutoffs"])
+    if settings.pairs.strategy.source == "dislikes":
+        cases = with_dislikes(dataset, cases, settings.rejected)
+    if not len(cases):
+        raise PalateError("no user of the sample has a training position with a history", "Take more users.")
+    return cases

@@ -1,16 +1,28 @@
-"""Settings of an alignment of a language model: the pairs, the adapter, the trainer."""
+"""Settings of an alignment of a language model, and the one check of them: for Python, the command and recipes."""
 
 from __future__ import annotations
 
-from typing import Literal, Self
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from palate.config import Config
-from palate.mllm.finetune.config import LoraConfig, SFTTrainerConfig
+from palate.errors import PalateError, suggest
+from palate.mllm.alignment.scores import Kind
+from palate.mllm.finetune.config import ExamplesConfig, LoraConfig, SFTTrainerConfig
+from palate.mllm.prompts.prompter import LETTERS
+from palate.mllm.recommender import read_config
+from palate.negatives import NEGATIVES
+from palate.negatives.base import NegativeStrategy
+from palate.objectives import PREFERENCES, Preference
+from palate.registry import NameIn
+from palate.runs.run import Run
 
-Kind = Literal["item", "answer"]
-Strategy = Literal["uniform", "popularity", "hard", "top-k", "disliked"]
+_FEWEST = 3  # pairs of a forward below which responsiveness is 1 whatever they are
 
 
 class PairsConfig(Config):
@@ -20,26 +32,27 @@ class PairsConfig(Config):
         kind: ``item``: the target against another item, by their scores ``s = logit_yes - logit_no`` (two prompts);
             ``answer``: the right answer to a prompt against the wrong one, for every item that is shown (HaNoRec's own
             pairs). A run of the task ``choose`` has one kind only: the target's letter against others of its list.
-        users: a sample of so many users; None takes those that the run learnt from.
+        users: size of a sample of users; None takes those that the run learnt from.
         users_seed: of that sample; None: the run's.
-        cutoffs: the last so many training positions of each user; None: the run's.
-        negatives: whence rejected items come. ``uniform`` and ``popularity``: from the catalogue, without what the user
-            had in training. ``top-k``: uniformly from a pool (RoDPO's stochastic negatives); ``hard``: the best of the
-            pool. ``disliked``: what the user rated low; positions of users without such items are left out.
-        num_negatives: rejected items a position.
+        cutoffs: how many of the last training positions of each user; None: the run's.
+        negatives: how rejected items are chosen. ``uniform`` and ``popularity``: from the catalogue, without what the
+            user had in training. ``top-k``: uniformly from a pool (RoDPO's stochastic negatives); ``hard``: the best
+            of the pool. ``disliked``: what the user rated low; positions of users without such items are left out.
+        num_negatives: rejected items per position.
         pool_k: size of the pool.
         depth: ``None``: the pool is the retriever's ``pool_k`` best items. A number of at least ``pool_k``: the policy
-            scores so many of the retriever's best, and its own ``pool_k`` best are the pool: each time it is refreshed.
+            scores that many of the retriever's best, and its own ``pool_k`` best are the pool, each time it is
+            refreshed.
         mask_future: a pool leaves out what the user takes later in training, as well as the history and the target.
         choices: ``choose``: how many candidates a list has; None: as the run was trained.
-        refresh_steps: draw (and where ``depth`` says so, score) anew every so many steps; 0: never.
+        refresh_steps: draw (and with ``depth`` score) again every N steps; 0: never.
     """
 
-    kind: Kind = "item"
+    kind: Literal["item", "answer"] = "item"
     users: int | None = Field(None, ge=1)
     users_seed: int | None = Field(None, ge=0)
     cutoffs: int | None = Field(None, ge=1)
-    negatives: Strategy = "uniform"
+    negatives: Annotated[str, NameIn(NEGATIVES, lambda one: one.for_cases)] = "uniform"
     num_negatives: int = Field(1, ge=1)
     pool_k: int = Field(20, ge=1)
     depth: int | None = Field(None, ge=1)
@@ -56,14 +69,20 @@ class PairsConfig(Config):
                 raise ValueError(f"num_negatives is {self.num_negatives}, more than the pool of {self.pool_k}")
         return self
 
+    @cached_property
+    def strategy(self) -> NegativeStrategy:
+        """How rejected items are chosen."""
+        strategy: NegativeStrategy = NEGATIVES[self.negatives]()
+        return strategy
+
     @property
     def pooled(self) -> bool:
         """Whether rejected items come from a pool."""
-        return self.negatives in ("hard", "top-k")
+        return self.strategy.source == "scores"
 
 
 class AlignLoraConfig(LoraConfig):
-    """The fresh adapter, by default as HaNoRec's authors have it (``--set lora.KEY=VALUE``)."""
+    """The fresh adapter, by default that of HaNoRec's authors (``--set lora.KEY=VALUE``)."""
 
     alpha: float = Field(32, gt=0)
 
@@ -72,10 +91,141 @@ class AlignTrainerConfig(SFTTrainerConfig):
     """How it is trained (``--set trainer.KEY=VALUE``), as for fine-tuning, but ``batch_size`` counts positions.
 
     Attributes:
-        watch_every: numbers that cost another forward are made at every so many.
+        watch_every: diagnostics that cost another forward are computed at every N-th.
     """
 
     batch_size: int = Field(4, ge=1)
     accumulation: int = Field(8, ge=1)
     learning_rate: float = Field(1e-4, gt=0)
     watch_every: int = Field(10, ge=1)
+
+
+@dataclass(frozen=True)
+class AlignmentSettings:
+    """Checked settings of an alignment.
+
+    Attributes:
+        objective: name of the preference objective.
+        preference: the objective.
+        pairs, lora, trainer: the other sections.
+        kind: which scores are compared.
+        rejected: items per position that are rejected.
+    """
+
+    objective: str
+    preference: Preference
+    pairs: PairsConfig
+    lora: AlignLoraConfig
+    trainer: AlignTrainerConfig
+    kind: Kind
+    rejected: int
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As plain values."""
+        sections = {"pairs": self.pairs, "lora": self.lora, "trainer": self.trainer}
+        return {
+            "objective": self.objective,
+            "preference": self.preference.config.model_dump(mode="json"),
+            **{name: config.model_dump(mode="json") for name, config in sections.items()},
+        }
+
+
+def check_alignment(
+    objective: str,
+    settings: Mapping[str, Mapping[str, Any]],
+    *,
+    retriever: object | None = None,
+    run: Run | None = None,
+) -> AlignmentSettings:
+    """Parse and check the settings of an alignment.
+
+    Args:
+        objective: one of :data:`palate.objectives.PREFERENCES`.
+        settings: by section: ``preference`` (the objective's own), ``pairs``, ``lora``, ``trainer``.
+        retriever: whatever names the run that ranks the catalogue for pools; None: there is none.
+        run: the run that is aligned. None where it is not there yet, as in a recipe: what depends on its task is then
+            left to the check that is made when it is.
+
+    Raises:
+        PalateError: an unknown objective, section or setting, a value out of bounds, or settings that do not fit
+            together or to the run.
+    """
+    kind = PREFERENCES[objective]
+    sections: dict[str, type[Config]] = {
+        "preference": kind.Config,
+        "pairs": PairsConfig,
+        "lora": AlignLoraConfig,
+        "trainer": AlignTrainerConfig,
+    }
+    for section, values in settings.items():
+        twins = [key for key in values if key.startswith("twin")] if section in ("pairs", "negatives") else []
+        if twins:
+            raise PalateError(
+                f"settings [{section}]: pools of a language model do not look at near twins ('{twins[0]}')",
+                "Leave it out; `palate align` has it, for rankers.",
+            )
+        if section not in sections:
+            raise PalateError(f"unknown section '{section}' in the settings", suggest(section, sections))
+    where = {name: f"settings [{name}]" for name in sections} | {"preference": f"settings [preference] of {objective}"}
+    parsed: dict[str, Any] = {
+        name: config.parse(settings.get(name, {}), where=where[name]) for name, config in sections.items()
+    }
+    preference, pairs = kind(parsed.pop("preference")), parsed["pairs"]
+    if pairs.pooled and retriever is None:
+        raise PalateError(
+            f"--negatives {pairs.negatives} come from a ranker's pool, and none is named",
+            "A pool (top-k, hard) needs a retriever: give --retriever RUN0.",
+        )
+    if retriever is not None and not pairs.pooled:
+        raise PalateError(
+            f"--retriever is given, and --negatives {pairs.negatives} have no pool", "Use --negatives top-k or hard."
+        )
+    task = None if run is None else read_config(run.model_folder).prompt.task
+    if preference.needs_zero and (task == "choose" or pairs.kind == "answer"):
+        what, other = ("letters", "softmax") if task == "choose" else ("answers", "bpr")
+        raise PalateError(
+            f"{objective} judges each item by itself, and the logits of {what} have no zero to be judged by",
+            f"Use {other}, or item pairs of a run of the task yes-no.",
+        )
+    checked = AlignmentSettings(objective, preference, **parsed, kind=pairs.kind, rejected=pairs.num_negatives)
+    if run is None:
+        return checked
+    if task == "choose":
+        checked = replace(checked, kind="choose", rejected=_listed(pairs, examples_of(run)) - 1)
+    _check_batch(checked)
+    return checked
+
+
+def examples_of(run: Run) -> ExamplesConfig:
+    """What a run learnt from."""
+    return ExamplesConfig.parse(run.info["options"].get("examples", {}), where=str(run.folder / "run.json"))
+
+
+def _listed(pairs: PairsConfig, learnt: ExamplesConfig) -> int:
+    """How many candidates a list of ``choose`` has, if the pairs suit it."""
+    if pairs.kind == "answer" or pairs.num_negatives != 1:
+        raise PalateError(
+            "a run of the task choose compares letters of one list",
+            "Leave out --pairs and --num-negatives; pairs.choices says how long a list is.",
+        )
+    choices = pairs.choices or learnt.choices
+    if (pairs.depth or 0) > len(LETTERS):
+        raise PalateError(
+            f"with choose the policy ranks at most {len(LETTERS)} items, not {pairs.depth}", "Lower --depth."
+        )
+    if pairs.pooled and choices - 1 > pairs.pool_k:
+        raise PalateError(f"a pool of {pairs.pool_k} does not fill a list of {choices}", "Raise --pool-k.")
+    return choices
+
+
+def _check_batch(settings: AlignmentSettings) -> None:
+    """Refuse forwards of so few pairs that their responsiveness is 1 whatever they hold."""
+    workers = int(os.environ.get("WORLD_SIZE", "1"))
+    each = 1 + settings.rejected if settings.kind == "answer" else settings.rejected
+    pairs = settings.trainer.batch_size * each * workers
+    if getattr(settings.preference.config, "responsiveness", "one") != "one" and pairs < _FEWEST:
+        raise PalateError(
+            f"a forward of {pairs} pair(s) has no responsiveness, which compares at least {_FEWEST}",
+            "Raise --batch-size, or use --responsiveness one.",
+        )

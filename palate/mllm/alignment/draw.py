@@ -1,4 +1,4 @@
-"""Drawing the rejected items of an alignment: seeded, the same on every worker, written down once."""
+"""Drawing the rejected items of an alignment: seeded, the same on every worker, written to a file once."""
 
 from __future__ import annotations
 
@@ -15,50 +15,60 @@ from palate.data.sequences import Sequences, offsets_of
 from palate.errors import PalateError
 from palate.mllm.alignment.config import PairsConfig
 from palate.mllm.finetune.examples import PromptCases
+from palate.negatives.base import Source, WeightedStrategy
+from palate.rankers.registry import load_recommender
 from palate.recommender import Recommender, best_items, mask_items
+from palate.runs.run import Run
 from palate.storage.files import atomic_file
 from palate.storage.tables import read_parquet
 
 Ints = npt.NDArray[np.int64]
-_POOL, _DISLIKED, _ROUND = 0x706F6F6C, 0x6469736C, 0x726F756E
+_STREAMS: dict[Source, int] = {"scores": 0x706F6F6C, "dislikes": 0x6469736C}  # of the seed
+_ROUND = 0x726F756E
 _ROWS = 256  # histories that a retriever ranks the catalogue for at a time
 
 
 @dataclass(frozen=True)
-class PairDrawer:
-    """Draws the questions of a round.
+class NegativeSampler:
+    """Draws the rejected items of every position.
 
     Attributes:
         dataset: whose training split is learnt from.
         cases: positions, each with its target.
         config: which items are rejected.
-        wanted: how many a position.
+        count: how many per position.
         seed: of everything.
     """
 
     dataset: Dataset
     cases: Cases
     config: PairsConfig
-    wanted: int
+    count: int
     seed: int
 
     def draw(self, number: int, pools: npt.NDArray[np.int32] | None) -> PromptCases:
-        """Rejected items of the round ``number``.
+        """The rejected items of the round ``number``.
 
         Args:
             pools: int32 ``[cases, K]``, best first, 0 where a case has fewer; for strategies that have one.
 
         Raises:
-            PalateError: a pool or a catalogue with too few items for somebody.
+            PalateError: a pool or a catalogue with too few items for some user.
         """
-        seed, config = self.seed_of(number), self.config
-        if config.negatives == "uniform" or config.negatives == "popularity":
-            return PromptCases.draw(self.dataset, self.cases, source=config.negatives, negatives=self.wanted, seed=seed)
-        rows = np.zeros((len(self.cases), self.wanted), np.int32)
+        seed, strategy = self.seed_of(number), self.config.strategy
+        if isinstance(strategy, WeightedStrategy):
+            source = self.config.negatives
+            return PromptCases.draw(self.dataset, self.cases, source=source, negatives=self.count, seed=seed)
+        rows = np.zeros((len(self.cases), self.count), np.int32)
         for row, (user, history) in enumerate(zip(self.cases.users, self.cases.histories, strict=True)):
-            stream = _DISLIKED if config.negatives == "disliked" else _POOL
-            rng = np.random.default_rng([seed, stream, int(user), len(history)])
-            rows[row] = self._pick(row, rng, pools)
+            if strategy.source == "dislikes":
+                candidates = disliked(self.dataset, self.cases, row)
+            else:
+                assert pools is not None
+                candidates = pools[row][pools[row] > 0]
+            self._enough(row, candidates)
+            rng = np.random.default_rng([seed, _STREAMS[strategy.source], int(user), len(history)])
+            rows[row] = strategy.pick(candidates, self.count, rng)
         return PromptCases.of(self.cases, rows, seed)
 
     def seed_of(self, number: int) -> int:
@@ -66,7 +76,7 @@ class PairDrawer:
         return self.seed if not number else int(np.random.default_rng([self.seed, _ROUND, number]).integers(2**31))
 
     def check(self, pools: npt.NDArray[np.int32] | None) -> None:
-        """Refuse pools that are too small for somebody.
+        """Refuse pools that are too small for some user.
 
         Raises:
             PalateError: naming the user.
@@ -75,49 +85,54 @@ class PairDrawer:
             self._enough(row, pool[pool > 0])
 
     def _enough(self, row: int, pool: npt.NDArray[np.int32]) -> None:
-        if len(pool) < self.wanted:
+        if len(pool) < self.count:
             user = self.dataset.user_ids[int(self.cases.users[row])]
             raise PalateError(
-                f"user '{user}' has {len(pool)} items to reject, and {self.wanted} are asked for",
+                f"user '{user}' has {len(pool)} items to reject, and {self.count} are needed",
                 "Ask for fewer: --num-negatives, or with choose pairs.choices.",
             )
 
-    def _pick(self, row: int, rng: np.random.Generator, pools: npt.NDArray[np.int32] | None) -> npt.NDArray[np.int32]:
-        if self.config.negatives == "disliked":
-            pool = disliked(self.dataset, self.cases, row)
-        else:
-            assert pools is not None
-            pool = pools[row][pools[row] > 0]
-        self._enough(row, pool)
-        if self.config.negatives == "hard":
-            return pool[: self.wanted]
-        return rng.choice(pool, self.wanted, replace=False)
-
 
 def disliked(dataset: Dataset, cases: Cases, row: int) -> npt.NDArray[np.int32]:
-    """What the case's user rated low, without what it takes or has taken in training."""
+    """The items that the case's user rated low, without those of its training items, history and target."""
     assert dataset.dislikes is not None
     user = int(cases.users[row])
     had = np.concatenate([dataset.train_sequences()[user], cases.histories[row], cases.targets[row]])
     found = np.unique(dataset.dislikes[user])
-    kept: npt.NDArray[np.int32] = found[~np.isin(found, had)].astype(np.int32)
-    return kept
+    left: npt.NDArray[np.int32] = found[~np.isin(found, had)].astype(np.int32)
+    return left
 
 
-def with_dislikes(dataset: Dataset, cases: Cases, wanted: int) -> Cases:
-    """The cases whose users dislike at least ``wanted`` items.
+def with_dislikes(dataset: Dataset, cases: Cases, count: int) -> Cases:
+    """The cases whose users dislike at least ``count`` items.
 
     Raises:
-        PalateError: the dataset keeps no dislikes, or nobody has enough of them.
+        PalateError: the dataset has no dislikes, or no user has enough of them.
     """
     if dataset.dislikes is None:
         raise PalateError(
             "the dataset keeps no dislikes", "Prepare it with --min-rating and --disliked-at-most, from rated data."
         )
-    enough = [row for row in range(len(cases)) if len(disliked(dataset, cases, row)) >= wanted]
+    enough = [row for row in range(len(cases)) if len(disliked(dataset, cases, row)) >= count]
     if not enough:
-        raise PalateError(f"no user of the sample dislikes {wanted} items or more", "Choose other --negatives.")
+        raise PalateError(f"no user of the sample dislikes {count} items or more", "Choose other --negatives.")
     return cases.take(np.array(enough))
+
+
+def open_retriever(retriever: Run | Path | str, start: Run, device: str) -> Recommender:
+    """The model that proposes rejected items; it ranks the whole catalogue of the data of ``start``."""
+    run = retriever if isinstance(retriever, Run) else Run.open(retriever)
+    if run.info["dataset"]["fingerprint"] != start.info["dataset"]["fingerprint"]:
+        raise PalateError(
+            f"the retriever {run.folder} was trained on other data than {start.folder}",
+            "Train one on the same dataset.",
+        )
+    if not run.finished:
+        raise PalateError(f"the retriever {run.folder} is not finished", "Finish it first.")
+    found = load_recommender(run, device=device)
+    if not found.whole_catalogue:
+        raise PalateError(f"'{found.name}' cannot rank the whole catalogue", "Choose a fast retriever.")
+    return found
 
 
 @torch.no_grad()
@@ -126,8 +141,8 @@ def retrieved(
 ) -> npt.NDArray[np.int32]:
     """The ``depth`` items that a retriever ranks best for each case: int32 ``[cases, depth]``, best first.
 
-    History and target are left out, and on request what the user takes later in training. Validation and test items
-    are not: training may not know them. 0 where a case has fewer.
+    History and target are left out, and with ``mask_future`` what the user takes later in training. Validation and test
+    items are not: training may not know them. 0 where a case has fewer.
     """
     out = np.zeros((len(cases), depth), np.int32)
     train = dataset.train_sequences()
@@ -146,37 +161,31 @@ def retrieved(
     return out
 
 
-def save_questions(questions: PromptCases, dataset: Dataset, path: Path) -> None:
-    """Pairs by outside ids, to read and to resume from: one row a position."""
+def save_pairs(pairs: PromptCases, dataset: Dataset, path: Path) -> None:
+    """Pairs by outside ids, to read and to resume from: one row per position."""
     items = dataset.catalogue.frame["item_id"]
     frame = pl.DataFrame(
         {
-            "user_id": dataset.user_ids[questions.cases.users.astype(np.int64)],
-            "history_length": questions.cases.histories.lengths,
-            "chosen": items[questions.candidates[:, 0].astype(np.int64) - 1],
-            "rejected": [items[row.astype(np.int64) - 1].to_list() for row in questions.candidates[:, 1:]],
+            "user_id": dataset.user_ids[pairs.cases.users.astype(np.int64)],
+            "history_length": pairs.cases.histories.lengths,
+            "chosen": items[pairs.candidates[:, 0].astype(np.int64) - 1],
+            "rejected": [items[row.astype(np.int64) - 1].to_list() for row in pairs.candidates[:, 1:]],
         }
     )
     with atomic_file(path) as part:
         frame.write_parquet(part)
 
 
-def load_questions(path: Path, drawer: PairDrawer, number: int) -> PromptCases:
-    """What :func:`save_questions` wrote, for the same cases.
+def load_pairs(path: Path, sampler: NegativeSampler, number: int) -> PromptCases:
+    """What :func:`save_pairs` wrote, for the same cases.
 
     Raises:
-        PalateError: the file tells of other positions.
+        PalateError: the file holds other positions.
     """
-    frame = read_parquet(path)
-    ids = drawer.dataset.catalogue.frame["item_id"].to_list()
-    index = {item: place for place, item in enumerate(ids, 1)}
-    fresh = len(frame) == len(drawer.cases) and frame["history_length"].to_list() == list(
-        drawer.cases.histories.lengths
-    )
-    if (
-        not fresh
-        or frame["user_id"].to_list() != drawer.dataset.user_ids[drawer.cases.users.astype(np.int64)].to_list()
-    ):
+    frame, cases = read_parquet(path), sampler.cases
+    users = sampler.dataset.user_ids[cases.users.astype(np.int64)].to_list()
+    if frame["user_id"].to_list() != users or frame["history_length"].to_list() != cases.histories.lengths.tolist():
         raise PalateError(f"{path} holds the pairs of other positions", "Start again in another --out.")
+    index = {item: place for place, item in enumerate(sampler.dataset.catalogue.frame["item_id"].to_list(), 1)}
     rejected = np.array([[index[item] for item in row] for row in frame["rejected"].to_list()], np.int32)
-    return PromptCases.of(drawer.cases, rejected, drawer.seed_of(number))
+    return PromptCases.of(cases, rejected, sampler.seed_of(number))

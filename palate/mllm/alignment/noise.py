@@ -10,16 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from palate.objectives import Preference
+
 _STREAM = 0x6E6F6973
-_LOOKED_AT = 8  # layers whose noise is measured
+_MEASURED = 8  # layers whose noise is measured
 
 
 class AdapterNoise:
     """``A' = A + e_A``, ``B' = B + e_B``, ``e ~ N(0, sigma^2)``, in every LoRA pair (HaNoRec's released code).
 
-    Stored weights never change: what noise would add to a layer's output is added to the output. It is at work in
-    training mode only, and never while the adapter is switched off. A draw depends on the seed, the
-    number of the forward and the worker alone, so that a resumed run meets the same.
+    Stored weights never change: what noise would add to a layer's output is added to the output. It acts in training
+    mode only, and never while the adapter is switched off. A draw depends on the seed, the number of the forward and
+    the worker alone, so that a resumed run meets the same.
 
     Args:
         model: with a LoRA adapter on.
@@ -62,7 +64,7 @@ class AdapterNoise:
         Noise is what the last draw changes in the layer's weight: ``scale ((B + e_B)(A + e_A) - B A)``.
         """
         found = []
-        for layer in self.layers[:: max(1, len(self.layers) // _LOOKED_AT)]:
+        for layer in self.layers[:: max(1, len(self.layers) // _MEASURED)]:
             base = layer.get_base_layer().weight
             for name, a in layer.lora_A.items():
                 b = layer.lora_B[name]
@@ -72,3 +74,10 @@ class AdapterNoise:
                 noisy = (b.weight + self._drawn[b]).float() @ (a.weight + self._drawn[a]).float()
                 found.append(float(layer.scaling[name] * (noisy - clean).norm() / base.float().norm()))
         return sum(found) / len(found) if found else float("nan")
+
+
+def adapter_noise(model: nn.Module, preference: Preference, seed: int, worker: int) -> AdapterNoise | None:
+    """The noise on the adapter that an objective's settings ask for, or None."""
+    config: Any = preference.config
+    noisy = getattr(config, "noise", "none") == "lora" and config.sigma > 0
+    return AdapterNoise(model, config.sigma, seed, worker) if noisy else None

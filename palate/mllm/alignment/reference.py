@@ -1,7 +1,7 @@
-"""The frozen reference: the policy with its fresh adapter switched off, asked once about every prompt.
+"""The frozen reference: the policy with its fresh adapter switched off, run once on every prompt.
 
-No second copy of the model is held: with the adapter off, the weights are the fine-tuned model's own. What it answered
-is kept in Palate's cache by the content of the prompt, for the next arm of a comparison asks the same.
+There is no second copy of the model: with the adapter off, the weights are the fine-tuned model's own. The logits are
+cached on disk by the content of the prompt, since the next arm of a comparison has the same prompts.
 """
 
 from __future__ import annotations
@@ -17,25 +17,28 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from palate.mllm.finetune.examples import Examples
-from palate.mllm.finetune.option_loss import CaseCollator, arguments, logits_of
+from palate.mllm.finetune.option_loss import AnswerLogits, CaseCollator
 from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.lm.embedded import cache_folder
 from palate.mllm.prompts.chat import Chat
 from palate.progress import track
-from palate.runs.workers import Gather
+from palate.runs.workers import Workers
 from palate.storage.files import atomic_file, digest
 
 
-class Reference:
+class ReferenceAnswers:
     """Logits of the allowed answers under the reference.
 
     Args:
         model: with the fresh adapter on.
-        identity: says which reference this is: the model, its merged adapters, its precision.
+        identity: which reference this is: the model, its merged adapters, its precision.
         packed: read a case's prompts as one row, as training does.
         rows: cases at a time.
-        gather: joins what several workers found; worker ``worker`` of ``workers`` does its share.
-        keep: where answers are kept between runs; None: nowhere.
+        workers: each computes its share.
+        cache: folder where logits are stored between runs; None: nowhere.
+
+    Attributes:
+        prompts: how many were computed, not read from the cache.
     """
 
     def __init__(
@@ -45,58 +48,41 @@ class Reference:
         *,
         packed: bool,
         rows: int = 4,
-        gather: Gather | None = None,
-        worker: int = 0,
-        workers: int = 1,
-        keep: Path | None = None,
+        workers: Workers | None = None,
+        cache: Path | None = None,
     ) -> None:
-        self.model, self.packed, self.rows = model, packed, rows
-        self.gather, self.worker, self.workers = gather, worker, workers
-        self.asked = 0
-        self._file = None if keep is None else keep / f"{digest(identity)}.safetensors"
+        self.model, self.packed, self.rows, self.workers = model, packed, rows, workers or Workers()
+        self.prompts = 0
+        self._file = None if cache is None else cache / f"{digest(identity)}.safetensors"
         self._known: dict[bytes, Tensor] = {} if self._file is None else _read(self._file)
 
     def logits(self, examples: Examples) -> Tensor:
         """float32 ``[cases, prompts, answers]``, on the CPU; the same on all workers."""
-        cases = len(examples) // examples.each
-        keys = [[_key(chat, examples.answers) for chat in examples.case(case)[0]] for case in range(cases)]
-        missing = self._missing(keys)
+        cases = range(len(examples.questions))
+        keys = [[_key(chat, examples.answers) for chat in examples.case(case)[0]] for case in cases]
+        # Cases that some worker lacks: another run may have added to the cache when some had read it.
+        lacking = torch.tensor([float(any(key not in self._known for key in row)) for row in keys])
+        missing: list[int] = self.workers.total(lacking).nonzero()[:, 0].tolist()
         if missing:
-            found = self._ask(examples, missing)
-            for case, logits in zip(missing, found, strict=True):
+            for case, logits in zip(missing, self._compute(examples, missing), strict=True):
                 self._known.update(zip(keys[case], logits, strict=True))
-            self.asked += len(missing) * examples.each
-            if self._file is not None and self.worker == 0:
+            self.prompts += len(missing) * examples.each
+            if self._file is not None and self.workers.main:
                 _write(self._file, self._known)
         return torch.stack([torch.stack([self._known[key] for key in row]) for row in keys])
 
-    def _missing(self, keys: Sequence[Sequence[bytes]]) -> list[int]:
-        """Cases that some worker lacks: another run may have added to the cache when some had read it."""
-        lacking = torch.tensor([any(key not in self._known for key in row) for row in keys])
-        if self.gather is not None:
-            joined = self.gather(lacking.float().to(self.model.device)).cpu()
-            lacking = joined.view(self.workers, -1).sum(0) > 0
-        return lacking.nonzero()[:, 0].tolist()
-
-    def _ask(self, examples: Examples, cases: Sequence[int]) -> Tensor:
-        answers = examples.answers
-        tokens = self.model.first_tokens(examples.case(0)[0][0], answers)
-        collate = CaseCollator(self.model, examples, self.packed)
-        mine = list(cases)[self.worker :: self.workers]
-        out = torch.zeros(len(cases), examples.each, len(answers))
+    def _compute(self, examples: Examples, cases: list[int]) -> Tensor:
+        logits, collate = AnswerLogits(self.model, examples), CaseCollator(self.model, examples, self.packed)
+        mine, places = self.workers.share(cases), self.workers.share(list(range(len(cases))))
+        out = torch.zeros(len(cases), examples.each, len(examples.answers))  # other workers' rows stay 0
         starts = range(0, len(mine), self.rows)
         with switched_off(self.model), torch.inference_mode():
             for start in track(starts, "reference", total=len(starts)):
-                batch = collate([{"row": case} for case in mine[start : start + self.rows]])
-                inputs = arguments(batch, self.model.device)
-                logits = logits_of(self.model.model, self.model, inputs, batch["ends"], tokens)
-                places = torch.arange(start, min(start + self.rows, len(mine))) * self.workers + self.worker
-                out[places] = logits.reshape(len(places), examples.each, -1).cpu()
-        if self.gather is None:
-            return out
-        # Every worker filled in its own rows and left the others at 0.
-        joined = self.gather(out.flatten().to(self.model.device)).cpu()
-        return joined.view(self.workers, *out.shape).sum(0)
+                part = slice(start, start + self.rows)
+                batch = collate([{"row": case} for case in mine[part]])
+                found = logits(self.model.model, batch)
+                out[places[part]] = found.reshape(len(mine[part]), examples.each, -1).cpu()
+        return self.workers.total(out)
 
 
 @contextmanager
@@ -113,7 +99,7 @@ def switched_off(model: ChatModel) -> Iterator[None]:
 
 
 def references_folder() -> Path:
-    """Where references' answers are kept between runs."""
+    """Where references' logits are stored between runs."""
     return cache_folder() / "references"
 
 
@@ -128,7 +114,7 @@ def _read(path: Path) -> dict[bytes, Tensor]:
         held = load_file(path)
         return {bytes(key): row for key, row in zip(held["keys"].numpy(), held["logits"], strict=True)}
     except (SafetensorError, KeyError, ValueError):
-        return {}  # a cache that cannot be read is made again
+        return {}  # a cache that cannot be read is computed again
 
 
 def _write(path: Path, known: dict[bytes, Tensor]) -> None:

@@ -1,30 +1,30 @@
-"""What an alignment of a language model did, once it is over: numbers, warnings and one picture."""
+"""The report of an alignment of a language model: numbers, warnings and one picture."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from palate.plots import BLUE, GREY, RED, picture, plot_columns, second_scale
 from palate.runs.log import Row
 from palate.runs.run import Run
-from palate.storage.files import atomic_file, write_json
+from palate.storage.files import write_json
 from palate.storage.small_files import json_rows
 
-_BLUE, _RED, _GREY, _GREEN = "#2a6f97", "#d1495b", "#8a8f98", "#2e8b57"
 # A mean log-probability of the target's right answer that falls by more than this (nats) is worth a warning.
 _FALL = 0.05
 _PANELS: tuple[tuple[str, dict[str, str], dict[str, str]], ...] = (
-    ("Reward accuracy and margin", {"reward_accuracy": _BLUE}, {"reward_margin": _RED}),
-    ("Right answer against the reference (nats)", {"chosen_drift": _BLUE}, {"score_scale": _RED}),
-    ("Hardness and beta", {"hardness_p05": _GREY, "hardness_p50": _BLUE, "hardness_p95": _GREY}, {"beta_mean": _RED}),
-    ("Responsiveness and noise", {"responsiveness": _BLUE}, {"noise_ratio": _RED}),
-    ("Rejected items that the user takes later", {"negatives_later": _BLUE, "gradient_later": _RED}, {}),
-    ("Validation", {"AUC": _BLUE, "accuracy": _BLUE}, {"valid_loss": _RED}),
+    ("Reward accuracy and margin", {"reward_accuracy": BLUE}, {"reward_margin": RED}),
+    ("Right answer against the reference (nats)", {"chosen_drift": BLUE}, {"score_scale": RED}),
+    ("Hardness and beta", {"hardness_p05": GREY, "hardness_p50": BLUE, "hardness_p95": GREY}, {"beta_mean": RED}),
+    ("Responsiveness and noise", {"responsiveness": BLUE}, {"noise_ratio": RED}),
+    ("Rejected items that the user takes later", {"negatives_later": BLUE, "gradient_later": RED}, {}),
+    ("Validation", {"AUC": BLUE, "accuracy": BLUE}, {"valid_loss": RED}),
 )
 
 
 def report_alignment(run: Run) -> dict[str, Any]:
-    """Write ``alignment.json`` and ``alignment.png``; returns what ``run.json`` keeps."""
+    """Write ``alignment.json`` and ``alignment.png``; returns facts for ``run.json``."""
     rows: list[Row] = list(json_rows(run.folder / "metrics.jsonl"))
     facts = {"warnings": warnings(rows)}
     write_json(run.folder / "alignment.json", {"rows": rows, **facts})
@@ -33,46 +33,29 @@ def report_alignment(run: Run) -> dict[str, Any]:
 
 
 def warnings(rows: list[Row]) -> list[str]:
-    """What a user should know of how it ended."""
-    told = []
+    """What a user should know about the outcome."""
+    found = []
     drift = next((row["chosen_drift"] for row in reversed(rows) if "chosen_drift" in row), None)
     if drift is not None and drift < -_FALL:
-        told.append(
+        found.append(
             f"the log-probability of the right answer about targets fell by {-drift:.3f} on average: the policy pushes "
             "rejected items down without lifting the chosen ones. Raise --beta, or lower the learning rate."
         )
-    return told
+    return found
 
 
 def plot(rows: list[Row], path: Path) -> None:
-    """Six panels of what was logged; what was not stays empty and says so."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 10), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, (title, left, right) in zip(figure.subplots(3, 2).flat, _PANELS, strict=True):
-        shown = _lines(axes, rows, left)
-        if any(name in row for row in rows for name in right):
-            twin = axes.twinx()
-            shown += _lines(twin, rows, right)
-            twin.set_ylabel(" / ".join(name.replace("_", " ") for name in right), color=next(iter(right.values())))
-        if not shown:
-            axes.text(0.5, 0.5, "not logged", ha="center", va="center", color=_GREY, transform=axes.transAxes)
-        elif any(axes.lines):
-            axes.legend(frameon=False, fontsize=8)
-        axes.set_title(title, fontsize=10)
-        axes.set_xlabel("step")
-        axes.spines[["top"]].set_visible(False)
-    with atomic_file(path) as part:
-        figure.savefig(part, format="png")
-
-
-def _lines(axes: Any, rows: list[Row], colours: dict[str, str]) -> int:
-    shown = 0
-    for name, colour in colours.items():
-        points = [(row["step"], row[name]) for row in rows if name in row]
-        if points:
-            axes.plot(*zip(*points, strict=True), color=colour, marker=".", label=name.replace("_", " "))
-            shown += 1
-    return shown
+    """Six panels of what was logged; the others are marked as not logged."""
+    with picture(path, 12, 10) as figure:
+        for axes, (title, left, right) in zip(figure.subplots(3, 2).flat, _PANELS, strict=True):
+            drawn = plot_columns(axes, rows, "step", left)
+            if any(name in row for row in rows for name in right):
+                other = second_scale(axes)
+                drawn += plot_columns(other, rows, "step", right)
+                label = " / ".join(name.replace("_", " ") for name in right)
+                other.set_ylabel(label, color=next(iter(right.values())))
+            if not drawn:
+                axes.text(0.5, 0.5, "not logged", ha="center", va="center", color=GREY, transform=axes.transAxes)
+            elif any(axes.lines):
+                axes.legend()
+            axes.set(title=title, xlabel="step")

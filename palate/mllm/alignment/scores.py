@@ -24,8 +24,8 @@ def scores_of(kind: Kind, logits: Tensor, right: Tensor) -> tuple[Tensor, Tensor
         right: int64 ``[B, prompts]``, the place of the right answer.
 
     Returns:
-        ``[P]`` and ``[P, N]``: ``item``: a row a case, its other items rejected; ``answer``: a row a prompt, the other
-        answer rejected; ``choose``: a row a case, all other letters rejected.
+        ``[P]`` and ``[P, N]``: ``item``: one row per case, its other items rejected; ``answer``: one row per prompt,
+        the other answer rejected; ``choose``: one row per case, all other letters rejected.
 
     >>> logits = torch.tensor([[[3.0, 1.0], [0.5, 1.0]]])
     >>> scores_of("item", logits, torch.tensor([[0, 1]]))

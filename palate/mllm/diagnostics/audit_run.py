@@ -11,7 +11,7 @@ import torch
 
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
-from palate.evaluation.candidates import Kind, sample_candidates
+from palate.evaluation.candidates import sample_candidates
 from palate.evaluation.evaluate import Split, cases_of
 from palate.evaluation.ranking import shuffled
 from palate.evaluation.statistics import Estimate, bootstrap
@@ -53,7 +53,7 @@ def audit_run(
     split: Split = "test",
     users: UserSample | None = None,
     negatives: int = 20,
-    kind: Kind = "uniform",
+    kind: str = "uniform",
     seed: int = 0,
     max_new_tokens: int = 24,
 ) -> AuditReport:

@@ -15,7 +15,7 @@ from palate.console import Table
 from palate.data.dataset import Dataset
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
-from palate.evaluation.candidates import Kind, sample_candidates
+from palate.evaluation.candidates import sample_candidates
 from palate.evaluation.evaluate import Split, cases_of
 from palate.evaluation.groups import RunGroup
 from palate.evaluation.ranks import Floats
@@ -147,7 +147,7 @@ def probe_runs(
     split: Split = "test",
     users: UserSample | None = None,
     negatives: int = 20,
-    kind: Kind = "uniform",
+    kind: str = "uniform",
     seed: int = 0,
 ) -> ProbeReport:
     """Score the candidates of every run three times: with their own, another item's, and no picture.

@@ -1,4 +1,4 @@
-"""What goes on around the steps of fine-tuning: validation, the log, the kept adapter, checkpoints."""
+"""What happens around the steps of training: validation, the log, the saved adapter, checkpoints."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,52 +17,52 @@ from palate.mllm.finetune.validation import Validator
 from palate.progress import track
 from palate.runs.log import Row, RunLog, peak_memory_mb, plot_learning_curve
 from palate.runs.run import Run
+from palate.runs.workers import Workers
 from palate.storage.files import atomic_folder, read_json, write_json
+
+if TYPE_CHECKING:
+    from palate.mllm.finetune.trainer import StepLoss
 
 # Written into a checkpoint when all else is there: what has no such file was cut off.
 STATE = "palate.json"
 
 
 class TrainingCallback:
-    """Validates at the planned steps, keeps the best adapter in the run, and says when to write a checkpoint.
+    """Validates at the planned steps, saves the best adapter in the run, and decides when to write a checkpoint.
 
     Args:
-        trainer: an :func:`~palate.mllm.finetune.token_loss.token_loss_trainer`.
+        trainer: an :func:`~palate.mllm.finetune.trainer.adapter_trainer`, with its loss.
         steps: of the whole training.
-        resumed: what :func:`last_checkpoint` read, if the run goes on from there.
+        resumed: what :func:`last_checkpoint` read, if the run resumes from there.
         on_row: called with each row of ``metrics.jsonl``.
     """
 
     def __init__(
         self,
         trainer: Any,
-        judge: Validator,
+        validator: Validator,
         run: Run,
-        config: SFTTrainerConfig,
         steps: int,
         resumed: dict[str, Any] | None,
         on_row: Callable[[Row], None] | None,
     ) -> None:
-        self.trainer, self.judge, self.run, self.config, self.on_row = trainer, judge, run, config, on_row
-        self.steps = steps
-        self.planned = validation_steps(steps, config.epochs, config.validations_per_epoch)
-        self.main = trainer.accelerator.is_main_process
+        self.trainer, self.validator, self.run, self.steps, self.on_row = trainer, validator, run, steps, on_row
+        self.workers: Workers = trainer.workers
+        self.loss: StepLoss = trainer.step_loss
+        self.config: SFTTrainerConfig = trainer.settings
+        self.planned = validation_steps(steps, self.config.epochs, self.config.validations_per_epoch)
         rows: list[Row] = resumed["rows"] if resumed else []
         self.rows, self.before = rows, float(resumed["seconds"]) if resumed else 0.0
-        self.log = RunLog(run.folder, rows, tensorboard=False) if self.main else None
-        if resumed and self.main:
+        self.log = RunLog(run.folder, rows, tensorboard=False) if self.workers.main else None
+        if resumed and self.workers.main:
             trainer.learnt += torch.tensor(resumed["learnt"], dtype=trainer.learnt.dtype).to(trainer.learnt.device)
-            trainer.restore(resumed["facts"])
+            self.loss.restore(resumed["facts"])
         self.began = self.saved = time.monotonic()
         self.done: Any = None
 
-    @property
-    def metric(self) -> str:
-        return self.judge.metric
-
     def begin(self, state: Any) -> None:
         """Before the first step, the model as it is: with a fresh adapter, that is without any."""
-        if self.main:
+        if self.workers.main:
             steps = range(state.global_step, self.steps)
             self.done = track(steps, "fine-tuning, steps", total=len(steps))
             next(self.done, None)
@@ -78,11 +78,11 @@ class TrainingCallback:
         if state.global_step in self.planned:
             self.validate(state.global_step, float(state.epoch))
             control.should_save = True
-        elif self.trainer.accelerator.num_processes == 1:  # several workers' clocks differ
+        elif self.workers.count == 1:  # several workers' clocks differ
             control.should_save = time.monotonic() - self.saved > 60 * self.config.checkpoint_minutes
 
     def validate(self, step: int, epoch: float) -> None:
-        """Write a row, and keep the adapter if it is the best so far."""
+        """Write a row, and save the adapter if it is the best so far."""
         seconds = self.before + time.monotonic() - self.began
         learnt = self.trainer.accelerator.reduce(self.trainer.learnt, "sum").tolist()
         self.trainer.learnt.zero_()
@@ -95,8 +95,8 @@ class TrainingCallback:
                     f"the loss is no number any more at step {step}",
                     "Lower --learning-rate, or use --dtype float32 or bfloat16.",
                 )
-        row |= self.trainer.facts()
-        row |= self.judge()
+        row |= self.loss.facts()
+        row |= self.validator()
         row["eval_seconds"] = round(time.monotonic() - began, 3)
         row["train_seconds"] = round(seconds, 3)
         if step:
@@ -104,24 +104,25 @@ class TrainingCallback:
             row["tokens_per_second"] = round(learnt[2] / max(seconds, 1e-9), 1)
             row["learning_rate"] = self.trainer.lr_scheduler.get_last_lr()[0]
         row["peak_memory_mb"] = round(peak_memory_mb(self.trainer.args.device), 1)
-        best = max((old[self.metric] for old in self.rows), default=-math.inf)
+        metric = self.validator.metric
+        best = max((old[metric] for old in self.rows), default=-math.inf)
         if self.log is not None:
             self.log.add(row)  # into self.rows as well: they are the same list
-            if self.config.keep == "last" or row[self.metric] > best:
+            if self.config.keep == "last" or row[metric] > best:
                 with atomic_folder(self.run.model_folder, replace=True) as part:
-                    self.judge.recommender.save(part)
+                    self.validator.recommender.save(part)
             if self.on_row is not None:
                 self.on_row(row)
         else:
             self.rows.append(row)
-        self.trainer.accelerator.wait_for_everyone()
+        self.workers.wait()
         self.before, self.began = 0.0, time.monotonic()
 
     def saved_checkpoint(self, state: Any) -> None:
-        """Mark a checkpoint as complete, with what Trainer does not keep."""
+        """Mark a checkpoint as complete, with what Trainer does not save."""
         learnt = self.trainer.accelerator.reduce(self.trainer.learnt, "sum").tolist()
-        seconds, facts = self.before + time.monotonic() - self.began, self.trainer.kept()
-        if self.main:
+        seconds, facts = self.before + time.monotonic() - self.began, self.loss.state()
+        if self.workers.main:
             folder = Path(self.trainer.args.output_dir) / f"checkpoint-{state.global_step}"
             write_json(
                 folder / STATE,
@@ -136,11 +137,11 @@ class TrainingCallback:
         if self.log is not None:
             self.log.close()
             if self.rows:
-                plot_learning_curve(self.rows, self.metric, self.run.folder / "learning-curve.png")
+                plot_learning_curve(self.rows, self.validator.metric, self.run.folder / "learning-curve.png")
 
 
 def validation_steps(steps: int, epochs: int, parts: int) -> set[int]:
-    """After which steps to validate: ``parts`` times an epoch, the last step among them.
+    """After which steps to validate: ``parts`` times per epoch, the last step among them.
 
     >>> sorted(validation_steps(10, epochs=1, parts=4))
     [3, 5, 8, 10]
@@ -150,7 +151,7 @@ def validation_steps(steps: int, epochs: int, parts: int) -> set[int]:
 
 
 def last_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The newest complete checkpoint and what it says."""
+    """The newest complete checkpoint and the content of its :data:`STATE`."""
     found = {number: path for number, path in _checkpoints(folder) if (path / STATE).is_file()}
     if not found:
         return None
@@ -171,7 +172,7 @@ def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
 
 
 def callback(watch: TrainingCallback) -> Any:
-    """The watch as Trainer wants it."""
+    """The watch as a callback of transformers' Trainer."""
     from transformers import TrainerCallback
 
     class Callback(TrainerCallback):  # type: ignore[misc,unused-ignore]

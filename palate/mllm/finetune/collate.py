@@ -12,7 +12,7 @@ from torch.utils.data import Sampler
 from palate.mllm.finetune.examples import Examples
 from palate.mllm.lm.chat_model import ChatModel
 
-# Examples are shuffled, cut into stretches of so many batches, and sorted by length within each: enough disorder for
+# Examples are shuffled, cut into stretches of this many steps, and sorted by length within each: enough disorder for
 # the gradient, little enough padding.
 _STRETCH = 32
 _ORDER = 0x73667400
@@ -26,8 +26,8 @@ class LengthBuckets(Sampler[int]):
 
     Args:
         lengths: about how long each row is.
-        size: rows a step, over all devices.
-        epoch: says which epoch it is, when one begins.
+        size: rows per step, over all devices.
+        epoch: returns the number of the epoch that begins.
     """
 
     def __init__(self, lengths: Sequence[int], size: int, seed: int, epoch: Callable[[], int]) -> None:
@@ -50,7 +50,7 @@ class LengthBuckets(Sampler[int]):
 
 
 class Collator:
-    """Row numbers become tensors: chats are written, encoded and padded when their turn comes."""
+    """From row numbers to tensors: chats are written, encoded and padded when their turn comes."""
 
     def __init__(self, model: ChatModel, examples: Examples) -> None:
         self.model, self.examples = model, examples

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from palate.config import Config
+from palate.negatives import NEGATIVES
+from palate.negatives.base import is_weighted
+from palate.registry import NameIn
 
 
 class ExamplesConfig(Config):
-    """What is learnt from (``--set examples.KEY=VALUE``).
+    """Which examples are learnt from (``--set examples.KEY=VALUE``).
 
     Attributes:
-        users: a sample of so many users; None takes everybody.
-        users_seed: of that sample, apart from the seed of training: seeds are compared on the same people, and the
-            summaries of these people serve all of them.
-        cutoffs: the last so many training positions of each user.
-        negatives: whence the items come that were not the answer.
-        negatives_per_positive: ``yes-no``: questions whose answer is No for each whose answer is Yes.
+        users: size of a sample of users; None takes all.
+        users_seed: of that sample, apart from the seed of training: seeds are compared on the same users, whose
+            summaries serve all of them.
+        cutoffs: how many of the last training positions of each user.
+        negatives: how the items are drawn that were not the answer: ``uniform``, ``popularity`` or another strategy
+            with weights.
+        negatives_per_positive: ``yes-no``: prompts whose answer is No for each whose answer is Yes.
         choices: ``choose``: how many candidates a list has.
-        validate_users: validation cases of so many of these users.
+        validate_users: how many of these users have a validation case.
         validate_negatives: ``yes-no``: candidates of a validation case besides the target.
     """
 
     users: int | None = Field(None, ge=1)
     users_seed: int = Field(0, ge=0)
     cutoffs: int = Field(3, ge=1)
-    negatives: Literal["uniform", "popularity"] = "uniform"
+    negatives: Annotated[str, NameIn(NEGATIVES, is_weighted)] = "uniform"
     negatives_per_positive: int = Field(1, ge=1)
     choices: int = Field(10, ge=2, le=26)
     validate_users: int = Field(100, ge=1)
@@ -51,21 +55,21 @@ class LoraConfig(Config):
 
 
 class SFTTrainerConfig(Config):
-    """How an adapter is trained, whatever on.
+    """How an adapter is trained, in fine-tuning and in alignment.
 
     Attributes:
         epochs: passes over the examples.
         batch_size: examples that go through the model at a time, on each device.
-        accumulation: batches a step of the optimiser.
+        accumulation: batches per step of the optimiser.
         learning_rate: of AdamW, at its peak.
         weight_decay: of AdamW.
         schedule: of the learning rate after the warm-up.
         warmup_ratio: share of the steps in which the learning rate rises.
         clip_norm: largest norm of the gradient; 0 is off.
-        gradient_checkpointing: compute activations twice rather than keep them: less memory, a third more time.
+        gradient_checkpointing: compute activations twice rather than store them: less memory, a third more time.
         validations_per_epoch: after equal parts of each epoch; the first one is before training.
         keep: the adapter of the ``best`` validation, or of the ``last``.
-        checkpoint_minutes: checkpoints are written at each validation and, in between, every so many minutes.
+        checkpoint_minutes: checkpoints are written at each validation and, in between, every N minutes.
     """
 
     epochs: int = Field(1, ge=1)
@@ -87,8 +91,8 @@ class SFTConfig(SFTTrainerConfig):
 
     Attributes:
         loss: ``tokens``: the answer's tokens among all tokens there are (the paper's); ``options``: the answer among
-            those that are allowed, by its first token, and the questions of a case are read together. ``batch_size``
-            then takes whole cases, at least one.
+            those that are allowed, by its first token, and the prompts of a case are read together. ``batch_size``
+            then counts whole cases, at least one.
         workers: processes that prepare batches ahead (pictures decoded); 0: this one.
     """
 

@@ -1,30 +1,39 @@
-"""Which questions a multimodal LLM learns from: positions of the log, and the items that were not the answer."""
+"""Which prompts a multimodal LLM learns from: positions of the log, and the items that were not the answer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import overload
 
 import numpy as np
 
 from palate.data.dataset import Cases, Dataset
-from palate.data.negatives import Ints, Items, Source, draw_negatives
+from palate.data.negatives import Ints, Items, draw_negatives
+from palate.data.positions import validation_positions, validation_users
+from palate.data.sample import sample_users
+from palate.errors import PalateError
+from palate.mllm.finetune.config import ExamplesConfig
+from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.prompts.chat import Chat
 from palate.mllm.prompts.prompter import LETTERS, NO, YES, Prompter
+from palate.mllm.recommender import MLLMRecommender
+from palate.negatives import NEGATIVES
+from palate.negatives.base import WeightedStrategy
 
 _ORDER = 0x6F7264  # a stream of the seed: other draws do not shift this one
-_PICTURE = 400  # a picture counts as so many characters: about a hundred tokens
+_PICTURE = 400  # characters that a picture counts as: about a hundred tokens
 
 
 @dataclass(frozen=True)
 class PromptCases:
-    """Cases and their candidates: what is asked, before it is put into words.
+    """Cases and their candidates, before they are written as prompts.
 
     Attributes:
         cases: history and target of each.
         candidates: int32 ``[cases, 1 + negatives]``, the target in column 0.
-        order: int64, the same shape: in which order ``choose`` lists them, a permutation a row.
+        order: int64, the same shape: in which order ``choose`` lists them, one permutation per row.
     """
 
     cases: Cases
@@ -35,9 +44,15 @@ class PromptCases:
         return len(self.cases)
 
     @classmethod
-    def draw(cls, dataset: Dataset, cases: Cases, *, source: Source, negatives: int, seed: int) -> PromptCases:
-        """Give every case its negatives and a random order, all by the seed."""
-        return cls.of(cases, draw_negatives(dataset, cases, source=source, count=negatives, seed=seed), seed)
+    def draw(cls, dataset: Dataset, cases: Cases, *, source: str, negatives: int, seed: int) -> PromptCases:
+        """Give every case its negatives and a random order, all by the seed.
+
+        Args:
+            source: the strategy, one with weights.
+        """
+        strategy: WeightedStrategy = NEGATIVES[source]()
+        weights = strategy.of_catalogue(dataset.train_counts)
+        return cls.of(cases, draw_negatives(dataset, cases, weights=weights, count=negatives, seed=seed), seed)
 
     @classmethod
     def of(cls, cases: Cases, others: Items, seed: int) -> PromptCases:
@@ -56,15 +71,15 @@ class PromptCases:
 
 
 class Examples(Sequence[tuple[Chat, str]]):
-    """Questions in words, each with its right answer: what is learnt.
+    """Prompts, each with its right answer.
 
-    ``yes-no`` asks about every candidate of a case (the target's answer is Yes), ``choose`` once a case.
+    ``yes-no`` has one prompt per candidate of a case (the target's answer is Yes), ``choose`` one per case.
 
     Args:
         written: the preference of each case's user at that time, or None where the prompt shows none.
 
     Attributes:
-        each: prompts a case.
+        each: prompts per case.
     """
 
     def __init__(self, questions: PromptCases, prompter: Prompter, written: Sequence[str | None]) -> None:
@@ -104,6 +119,40 @@ class Examples(Sequence[tuple[Chat, str]]):
             return (YES, NO)
         return LETTERS[: self.questions.candidates.shape[1]]
 
+    @cached_property
     def sizes(self) -> list[int]:
         """About how long each example is, in characters: enough to put like with like."""
         return [len(chat.text) + _PICTURE * len(chat.pictures) for chat, _ in self]
+
+    def case_sizes(self) -> list[int]:
+        """About how long each case is: all its prompts."""
+        return [sum(self.sizes[start : start + self.each]) for start in range(0, len(self), self.each)]
+
+    def check_longest(self, model: ChatModel) -> None:
+        """Refuse prompts that are longer than what the model reads; the longest few are encoded to find out."""
+        longest = np.argsort(self.sizes)[-4:]
+        model.check_length(max(len(model.encode(*self[int(row)])) for row in longest))
+
+
+def sampled_users(dataset: Dataset, count: int | None, seed: int) -> Ints | None:
+    """The users of a sample; None for all users."""
+    return None if count is None or count >= dataset.num_users else sample_users(dataset, count, seed)
+
+
+def validation_cases(dataset: Dataset, recommender: MLLMRecommender, config: ExamplesConfig) -> PromptCases:
+    """The cases that validate a training, the same for every seed.
+
+    Raises:
+        PalateError: there are none, or their summaries have not been written.
+    """
+    count = min(config.validate_users, config.users or dataset.num_users)
+    # Summaries have been written for users of the sample.
+    summarised = recommender.preferences is not None
+    within = sampled_users(dataset, config.users, config.users_seed) if summarised else None
+    cases = validation_positions(dataset, validation_users(dataset, count, config.users_seed, within=within))
+    if not len(cases):
+        raise PalateError("no user of the sample has a validation case", "Take more users, or prepare with more data.")
+    recommender.check_ready(cases.histories)
+    choose = recommender.config.prompt.task == "choose"
+    others = config.choices - 1 if choose else config.validate_negatives
+    return PromptCases.draw(dataset, cases, source=config.negatives, negatives=others, seed=config.users_seed)

@@ -26,7 +26,7 @@ def adapted_layers(model: ChatModel, projector: bool) -> list[str]:
         projector: those between pictures and language as well.
 
     Raises:
-        PalateError: there are none of a kind that was asked for.
+        PalateError: there are none of a kind that is needed.
     """
     core = model.core
     decoder = core.get_decoder()

@@ -28,13 +28,13 @@ __all__ = ["FACTS", "merge_run"]
 
 FACTS = "palate-merge.json"
 PRECISIONS = tuple(name for name in DTYPES if name != "auto")
-# What the base model has beside its weights: tokenizer, processor, templates, licence.
+# Files of the base model beside its weights: tokenizer, processor, templates, licence.
 _BESIDE = (
     *("*.json", "*.jinja", "additional_chat_templates/*.jinja", "*.model", "*.txt", "*.tiktoken"),
     *("LICENSE*", "NOTICE*"),
 )
 _CODE = "*.py"
-# What the merged model writes itself, and what is true of the base model only.
+# Files that the merged model writes itself, or that are true of the base model only.
 _NOT = ("config.json", "*.index.json", "adapter_*", "palate-*", "warm-up.json", "requirements*.txt")
 _GENERATION = "generation_config.json"
 
@@ -68,7 +68,7 @@ def merge_run(run: Run | Path | str, out: Path | str, *, device: str = "cpu", dt
     base = config.base
     with atomic_folder(out) as part:
         chat = open_saved(run.model_folder, config, place)
-        # A checkpoint may come quantised by its makers, whatever the run says.
+        # A checkpoint may come quantised by its makers, whatever the run recorded.
         if getattr(chat.core.config, "quantization_config", None) is not None:
             raise _quantised(run, "as it comes")
         kinds = {name.replace(".base_layer.", "."): one.dtype for name, one in _tensors(chat.core)}
@@ -112,14 +112,14 @@ def _tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
     return chain(model.named_parameters(), model.named_buffers())
 
 
-def _round(model: Any, kinds: dict[str, torch.dtype], held: torch.dtype, wanted: torch.dtype) -> None:
-    """Bring weights from fp32 to ``wanted``; those that the family keeps in another precision, back to that."""
+def _round(model: Any, kinds: dict[str, torch.dtype], held: torch.dtype, dtype: torch.dtype) -> None:
+    """Round weights from fp32 to ``dtype``; those that the family stores in another precision, back to that."""
     with torch.no_grad():
         for name, one in _tensors(model):
             if not one.is_floating_point():
                 continue
             kind = kinds.get(name, held)
-            one.data = one.data.to(wanted if kind == held else kind)
+            one.data = one.data.to(dtype if kind == held else kind)
             if not torch.isfinite(one).all():
                 raise PalateError(
                     f"the weights '{name}' are not finite in {str(one.dtype).removeprefix('torch.')}",

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from palate.errors import PalateError
 from palate.mllm.finetune.examples import Examples
-from palate.mllm.finetune.token_loss import token_loss_trainer
+from palate.mllm.finetune.trainer import LossSum, StepLoss
 from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.lm.failures import brief, in_one_sentence
 from palate.mllm.scoring.agreement import apart
@@ -31,12 +31,12 @@ from palate.mllm.scoring.packed import pack, takes_masks, unpacked
 from palate.mllm.scoring.prefix import Shared, share
 from palate.mllm.scoring.scorer import Scorer
 
-# What a batch says of itself beside the model's arguments.
+# Entries of a batch beside the model's arguments.
 _OWN = ("ends", "labels", "shift_labels", "read")
 
 
 class CaseCollator:
-    """Numbers of cases become tensors: the model's arguments, where prompts end, and which answer is right.
+    """From numbers of cases to tensors: the model's arguments, where prompts end, and which answer is right.
 
     Args:
         packed: the prompts of a case as one row.
@@ -50,7 +50,7 @@ class CaseCollator:
     def __call__(self, rows: Sequence[Mapping[str, int]]) -> dict[str, Tensor]:
         """``ends`` int64 ``[B, prompts]``; ``labels`` likewise, the place of the right answer among those allowed.
 
-        ``shift_labels`` is ``labels`` again, in the word by which Trainer counts what a step learns from.
+        ``shift_labels`` is ``labels`` again, under the name by which Trainer counts what a step learns from.
         """
         cases = [self.examples.case(int(row["row"])) for row in rows]
         shared = [share(self.model, chats) for chats, _ in cases]
@@ -69,7 +69,7 @@ class CaseCollator:
 
 
 def arguments(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """What of a batch goes to the model."""
+    """The entries of a batch that the model takes, on its device."""
     return {key: value.to(device) for key, value in batch.items() if key not in _OWN}
 
 
@@ -86,15 +86,15 @@ def logits_of(model: Any, chat_model: ChatModel, inputs: Mapping[str, Any], ends
 
 
 def can_pack(model: ChatModel, examples: Examples) -> bool:
-    """Whether packed prompts score as they do on their own; warns where they should and do not.
+    """Whether packed prompts score as they do on their own; warns where they should but do not.
 
     Tried on a few cases: the first, the longest (attention of some families reaches so far and no further), and one
     with pictures (that of others differs there).
 
     Raises:
-        PalateError: the model answers in training otherwise than in scoring, packed or not.
+        PalateError: the model scores differently in training than in evaluation, packed or not.
     """
-    cases = _telling(examples)
+    cases = _cases_to_compare(examples)
     why = ""
     if takes_masks(model):
         try:
@@ -112,7 +112,7 @@ def can_pack(model: ChatModel, examples: Examples) -> bool:
             found, allowed = _apart(model, examples, case, packed=False)
         if not found <= allowed:  # nor if it is no number
             raise PalateError(
-                f"'{model.name}' ({model.family}) answers otherwise in training than when it is asked ({found:.3g})",
+                f"'{model.name}' ({model.family}) scores differently in training than in evaluation ({found:.3g})",
                 "Use --loss tokens, or a model of a family that is tested (docs/mllm-models.md).",
             )
     if why:
@@ -124,26 +124,23 @@ def can_pack(model: ChatModel, examples: Examples) -> bool:
     return False
 
 
-def _telling(examples: Examples) -> list[int]:
-    sizes, each = examples.sizes(), examples.each
-    longest = max(range(len(sizes)), key=sizes.__getitem__) // each
-    cases = range(len(sizes) // each)
+def _cases_to_compare(examples: Examples) -> list[int]:
+    longest = int(np.argmax(examples.sizes)) // examples.each
+    cases = range(len(examples.questions))
     pictured = next((case for case in cases if any(chat.pictures for chat in examples.case(case)[0])), 0)
     return sorted({0, longest, pictured})
 
 
 def _apart(model: ChatModel, examples: Examples, case: int, *, packed: bool) -> tuple[float, float]:
-    """How far training's logits of a case lie from the scorer's, and how far they may."""
+    """How far training's logits of a case are from the scorer's, and how far they may be."""
     chats, answers = examples.case(case)[0], examples.answers
-    tokens = model.first_tokens(chats[0], answers)
 
     def naive(rows: int) -> Tensor:
         return Scorer(model, rows=rows, reuse=False).logits(chats, answers)
 
     def found() -> Tensor:
         batch = CaseCollator(model, examples, packed)([{"row": case}])
-        logits = logits_of(model.model, model, arguments(batch, model.device), batch["ends"], tokens)
-        return logits.reshape(len(chats), -1).cpu()
+        return AnswerLogits(model, examples)(model.model, batch).reshape(len(chats), -1).cpu()
 
     training = model.model.training
     model.model.eval()
@@ -154,39 +151,33 @@ def _apart(model: ChatModel, examples: Examples, case: int, *, packed: bool) -> 
         model.model.train(training)
 
 
-@cache
-def option_loss_trainer() -> type[Any]:
-    """The trainer's class (TRL takes seconds to import)."""
+class AnswerLogits:
+    """Logits of the answers that examples allow, with gradients.
 
-    class OptionTrainer(token_loss_trainer()):  # type: ignore[misc,unused-ignore]
-        """The same sampler and the same counts; another loss.
+    Args:
+        remember: the features of pictures stay what they are: compute them once per picture.
+    """
 
-        Attributes:
-            learnt: ``[3]``: summed loss, prompts and tokens read since it was last emptied.
-        """
+    def __init__(self, chat_model: ChatModel, examples: Examples, *, remember: bool = False) -> None:
+        self.chat_model = chat_model
+        self.tokens = chat_model.first_tokens(examples[0][0], examples.answers)
+        self.pictures = ImageFeatureCache(chat_model) if remember else None
 
-        def __init__(self, *args: Any, chat_model: ChatModel, tokens: Tensor, remember: bool, **kwargs: Any) -> None:
-            """``remember``: the features of pictures stay what they are; look at each only once."""
-            super().__init__(*args, **kwargs)
-            self.chat_model, self.tokens, self.remember = chat_model, tokens, remember
-            self.eyes: ImageFeatureCache | None = None
+    def __call__(self, model: Any, batch: Mapping[str, Any]) -> Tensor:
+        """float32 ``[B, prompts, answers]`` of a batch of :class:`CaseCollator`; ``model``: see :func:`logits_of`."""
+        inputs = arguments(batch, self.chat_model.device)
+        if self.pictures is not None:
+            inputs = self.pictures.look(inputs)
+        return logits_of(model, self.chat_model, inputs, batch["ends"], self.tokens)
 
-        def answers_to(self, model: Any, batch: Mapping[str, Any]) -> Tensor:
-            """Logits of the allowed answers: float32 ``[B, prompts, answers]``."""
-            inputs = arguments(batch, self.args.device)
-            if self.remember:
-                self.eyes = self.eyes or ImageFeatureCache(self.chat_model)
-                inputs = self.eyes.look(inputs)
-            return logits_of(model, self.chat_model, inputs, batch["ends"], self.tokens)
 
-        def compute_loss(
-            self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-        ) -> Any:
-            logits, right = self.answers_to(model, inputs), inputs["labels"]
-            total = cross_entropy(logits.flatten(0, 1), right.flatten(), reduction="sum")
-            self._count(total.detach(), right.numel(), inputs["read"])
-            loss = total / (right.numel() if num_items_in_batch is None else num_items_in_batch)
-            loss = loss * self._workers(num_items_in_batch)
-            return (loss, logits) if return_outputs else loss
+class OptionLoss(StepLoss):
+    """Cross-entropy of the right answer among those allowed."""
 
-    return OptionTrainer
+    def __init__(self, logits: AnswerLogits) -> None:
+        self.logits = logits
+
+    def __call__(self, trainer: Any, model: Any, batch: dict[str, Any]) -> LossSum:
+        logits, right = self.logits(model, batch), batch["labels"]
+        total = cross_entropy(logits.flatten(0, 1), right.flatten(), reduction="sum")
+        return LossSum(total, right.numel(), batch["read"])

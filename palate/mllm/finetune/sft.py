@@ -1,13 +1,12 @@
 """Supervised fine-tuning of a multimodal LLM: stage 3 of MLLM-MSR (arXiv 2408.09698).
 
 TRL's trainer and a PEFT adapter (LoRA), on prompts made by the code that evaluation uses. Departures from the authors'
-code: the loss is on the answer alone, negatives are seeded, and what is validated is what is served.
+code: the loss is on the answer alone, negatives are seeded, and validation runs the recommender that is served.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,34 +14,31 @@ from typing import Any
 import numpy as np
 
 from palate.config import Config
-from palate.data.dataset import Cases, Dataset
-from palate.data.positions import training_positions, validation_positions, validation_users
-from palate.data.sample import sample_users
+from palate.data.dataset import Dataset
+from palate.data.positions import training_positions
 from palate.errors import PalateError, suggest
-from palate.mllm.components import ModelOptions, PromptedModel, load_components
+from palate.mllm.components import ModelOptions, load_components
 from palate.mllm.finetune.collate import Collator
 from palate.mllm.finetune.config import ExamplesConfig, LoraConfig, SFTConfig
-from palate.mllm.finetune.examples import Examples, PromptCases
-from palate.mllm.finetune.lora import peft_config
-from palate.mllm.finetune.option_loss import CaseCollator, can_pack, option_loss_trainer
-from palate.mllm.finetune.token_loss import token_loss_trainer
+from palate.mllm.finetune.examples import Examples, PromptCases, sampled_users, validation_cases
+from palate.mllm.finetune.option_loss import AnswerLogits, CaseCollator, OptionLoss, can_pack
+from palate.mllm.finetune.token_loss import TokenLoss
 from palate.mllm.finetune.trainer import (
+    StepLoss,
     build_trainer,
     check_out,
     check_precision,
-    device_of,
     random_state,
     run_trainer,
-    workers_of,
+    training_device,
+    training_run,
 )
 from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.prompts.prompter import PromptOptions
+from palate.mllm.recommender import MLLMRecommender
 from palate.runs.log import Row
 from palate.runs.run import Run
-from palate.runs.start import open_run
-from palate.storage.lock import one_writer
 
-NAME = "mllm"
 # Settings of examples that belong to the other task.
 _OF_OTHER_TASK = {"yes-no": ("choices",), "choose": ("negatives_per_positive", "validate_negatives")}
 
@@ -82,8 +78,8 @@ class SFTPlan:
         plan = cls(**parsed, scoring=dict(settings.get("scoring", {})))
         for key in _OF_OTHER_TASK[plan.prompt.task]:
             if key in settings.get("examples", {}):
-                told = f"--{key.replace('_', '-')}"
-                raise PalateError(f"{told} has no meaning with --task {plan.prompt.task}", f"Leave {told} out.")
+                option = f"--{key.replace('_', '-')}"
+                raise PalateError(f"{option} has no meaning with --task {plan.prompt.task}", f"Leave {option} out.")
         return plan
 
     @property
@@ -91,26 +87,6 @@ class SFTPlan:
         """As plain values."""
         sections = {"examples": self.examples, "lora": self.lora, "trainer": self.trainer}
         return {name: config.model_dump(mode="json") for name, config in sections.items()}
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """What is learnt, and the questions of validation."""
-
-    examples: Examples
-    sizes: list[int]
-    validation: PromptCases
-
-    def rows(self, config: SFTConfig) -> tuple[list[int], int]:
-        """About how long each row of training is, and how many go through the model at a time.
-
-        A row is an example, or with the loss ``options`` a case with all its examples.
-        """
-        if config.loss == "tokens":
-            return self.sizes, config.batch_size
-        each = self.examples.each
-        cases = [sum(self.sizes[start : start + each]) for start in range(0, len(self.sizes), each)]
-        return cases, max(1, config.batch_size // each)
 
 
 def fine_tune(
@@ -135,21 +111,21 @@ def fine_tune(
             ``scoring``.
         seed: of negatives, orders and the adapter's first weights.
         device: ``auto``, ``cpu``, ``cuda`` ...; ``torchrun`` gives each worker its own.
-        dataset_path: the dataset's folder: recorded in the run, and where summaries lie.
+        dataset_path: the dataset's folder: recorded in the run, and where summaries are stored.
         prompts: folder of a user's own templates.
         summaries: name of a store of user summaries.
         item_summaries: name of a store of item summaries.
-        resume: go on from the last checkpoint of an interrupted run; a finished one is returned as it is.
+        resume: continue from the last checkpoint of an interrupted run; a finished one is returned as it is.
         on_row: called with each row of ``metrics.jsonl``.
 
     Raises:
         PalateError: settings, summaries, a model or a run folder that do not fit: before any work.
     """
-    plan = SFTPlan.of(settings)
-    check_out(Path(out), resume)
+    plan, out = SFTPlan.of(settings), Path(out)
+    check_out(out, resume)
     check_precision(plan.model.dtype)
-    place = device_of(device)
-    opened = load_components(
+    place = training_device(device)
+    parts = load_components(
         dataset,
         plan.model,
         plan.prompt,
@@ -160,119 +136,71 @@ def fine_tune(
         item_summaries=item_summaries,
         settings=plan.scoring,
     )
-    check_precision(str(opened.model.core.dtype).removeprefix("torch."))  # what "auto" has become
-    lessons = make_lessons(dataset, opened, plan.examples, seed)
-    check_longest(opened.model, lessons.examples)
-    adapter = peft_config(opened.model, plan.lora)
-    identity = {
-        "model": NAME,
-        "seed": seed,
-        "options": {"mllm": opened.config.model_dump(mode="json"), **plan.options},
-        "features": {},
-        "warm_start": None,
+    model, recommender = parts.model, parts.recommender()
+    check_precision(str(model.core.dtype).removeprefix("torch."))  # what "auto" has become
+    examples = training_examples(dataset, recommender, plan.examples, seed)
+    validation = validation_cases(dataset, recommender, plan.examples)
+    examples.check_longest(model)
+    options = {"mllm": parts.config.model_dump(mode="json"), **plan.options}
+    identity = {"model": MLLMRecommender.name, "seed": seed, "options": options, "features": {}, "warm_start": None}
+    cases = examples.questions.cases
+    learnt = {
+        "users": len(np.unique(cases.users)),
+        "positions": len(cases),
+        "examples": len(examples),
+        "validation_cases": len(validation),
     }
-    facts: dict[str, Any] = {"made_from": opened.facts, "learnt": _counts(lessons)}
-    with ExitStack() as held, random_state():
-        kind, own = _by_loss(opened.model, lessons.examples, plan)
-        lengths, batch_size = lessons.rows(plan.trainer)
+    with random_state():
+        loss, collate, lengths, batch_size = _by_loss(model, examples, plan)
         trainer = build_trainer(
-            kind,
-            opened.model,
-            adapter,
+            model,
+            plan.lora,
             lengths,
             plan.trainer,
+            collate,
             batch_size=batch_size,
-            out=Path(out),
+            out=out,
             device=place,
             seed=seed,
-            projector=plan.lora.projector,
             workers=plan.trainer.workers,
-            **own,
         )
-        held.enter_context(one_writer(out, trainer.accelerator.is_main_process))
-        if trainer.accelerator.is_main_process:
-            facts |= workers_of(Path(out), trainer.accelerator.num_processes, resume)
-            open_run(out, identity, dataset, dataset_path, resume, facts)
-        trainer.accelerator.wait_for_everyone()
-        run = Run.open(out)
-        if run.finished:
-            return run
-        done = run_trainer(
-            trainer,
-            plan.trainer,
-            opened.recommender(),
-            lessons.validation,
-            run,
-            resume=resume,
-            changing_eyes=plan.lora.projector,
-            on_row=on_row,
-        )
-        if trainer.accelerator.is_main_process:
-            run.add(finished=True, **done)
-        trainer.accelerator.wait_for_everyone()
+        facts = {"made_from": parts.facts, "learnt": learnt}
+        with training_run(trainer, out, identity, facts, dataset, dataset_path, resume) as run:
+            if not run.finished:
+                done = run_trainer(trainer, loss, recommender, validation, run, resume=resume, on_row=on_row)
+                if trainer.workers.main:
+                    run.add(finished=True, **done)
     return Run.open(out)
 
 
-def make_lessons(dataset: Dataset, opened: PromptedModel, config: ExamplesConfig, seed: int) -> TrainingData:
-    """Draw the questions of training and validation, and look up the preferences that go with them.
+def training_examples(dataset: Dataset, recommender: MLLMRecommender, config: ExamplesConfig, seed: int) -> Examples:
+    """Prompts about training positions and items drawn by the seed, with the summaries that they show.
 
     Raises:
-        PalateError: nothing to learn or to validate with; preferences that have not been written.
+        PalateError: nothing to learn from; summaries that have not been written.
     """
-    task = opened.config.prompt.task
-    everybody = config.users is None or config.users >= dataset.num_users
-    users = None if everybody else sample_users(dataset, int(config.users or 0), config.users_seed)
-    asked = min(config.validate_users, config.users or dataset.num_users)
-    # Summaries have been written for users of the sample.
-    some_users = validation_users(
-        dataset, asked, config.users_seed, within=users if opened.preferences is not None else None
-    )
-    cases = training_positions(dataset, users, config.cutoffs)
-    valid = validation_positions(dataset, some_users)
-    for name, some in (("training position with a history", cases), ("validation case", valid)):
-        if not len(some):
-            raise PalateError(f"no user of the sample has a {name}", "Take more users, or prepare with more data.")
-    others = config.choices - 1 if task == "choose" else config.negatives_per_positive
-    questions = PromptCases.draw(dataset, cases, source=config.negatives, negatives=others, seed=seed)
-    others = config.choices - 1 if task == "choose" else config.validate_negatives
-    # Validation asks every seed the same.
-    validation = PromptCases.draw(dataset, valid, source=config.negatives, negatives=others, seed=config.users_seed)
-    written = _written(opened, cases)
-    _written(opened, valid)
-    examples = Examples(questions, opened.prompter, written)
-    return TrainingData(examples, examples.sizes(), validation)
+    cases = training_positions(dataset, sampled_users(dataset, config.users, config.users_seed), config.cutoffs)
+    if not len(cases):
+        raise PalateError(
+            "no user of the sample has a training position with a history",
+            "Take more users, or prepare with more data.",
+        )
+    choose = recommender.config.prompt.task == "choose"
+    others = config.choices - 1 if choose else config.negatives_per_positive
+    drawn = PromptCases.draw(dataset, cases, source=config.negatives, negatives=others, seed=seed)
+    return Examples(drawn, recommender.prompter, recommender.written(cases.histories))
 
 
-def _written(opened: PromptedModel, cases: Cases) -> list[str | None]:
-    if opened.preferences is None:
-        return [None] * len(cases)
-    return list(opened.preferences.of(cases.histories.to_lists()))
+def _by_loss(model: ChatModel, examples: Examples, plan: SFTPlan) -> tuple[StepLoss, Any, list[int], int]:
+    """The loss, its collator, about how long each row of training is, and rows at a time.
 
-
-def check_longest(model: ChatModel, examples: Examples) -> None:
-    """Refuse prompts that are longer than what the model reads; the longest few are encoded to find out."""
-    longest = np.argsort(examples.sizes())[-4:]
-    model.check_length(max(len(model.encode(*examples[int(row)])) for row in longest))
-
-
-def _counts(lessons: TrainingData) -> dict[str, Any]:
-    cases = lessons.examples.questions.cases
-    return {
-        "users": len(np.unique(cases.users)),
-        "positions": len(cases),
-        "examples": len(lessons.examples),
-        "validation_cases": len(lessons.validation),
-    }
-
-
-def _by_loss(model: ChatModel, examples: Examples, plan: SFTPlan) -> tuple[type[Any], dict[str, Any]]:
-    """The trainer's class, and what only it takes."""
+    A row is an example, or with the loss ``options`` a case with all its examples.
+    """
     if plan.trainer.loss == "tokens":
-        return token_loss_trainer(), {"data_collator": Collator(model, examples)}
-    chats, _ = examples.case(0)
-    return option_loss_trainer(), {
-        "data_collator": CaseCollator(model, examples, can_pack(model, examples)),
-        "chat_model": model,
-        "tokens": model.first_tokens(chats[0], examples.answers),
-        "remember": not plan.lora.projector,
-    }
+        return TokenLoss(), Collator(model, examples), examples.sizes, plan.trainer.batch_size
+    return (
+        OptionLoss(AnswerLogits(model, examples, remember=not plan.lora.projector)),
+        CaseCollator(model, examples, can_pack(model, examples)),
+        examples.case_sizes(),
+        max(1, plan.trainer.batch_size // examples.each),
+    )

@@ -1,4 +1,4 @@
-"""Validation while a multimodal LLM is fine-tuned: the recommender itself is asked, on questions drawn once."""
+"""Validation while a multimodal LLM is trained: the recommender itself scores cases that are drawn once."""
 
 from __future__ import annotations
 
@@ -9,22 +9,20 @@ from torch.nn.functional import softplus
 
 from palate.mllm.finetune.examples import PromptCases
 from palate.mllm.recommender import MLLMRecommender
-from palate.mllm.scoring.scorer import Scorer
-from palate.runs.workers import Gather
+from palate.runs.workers import Workers
 
 METRICS = {"yes-no": "AUC", "choose": "accuracy"}
 
 
 class Validator:
-    """Scores of the recommender on validation questions, shared out among the workers.
+    """Scores of the recommender on validation cases, divided among the workers.
 
     ``AUC``: the chance that the target scores above another candidate of its case; ``accuracy``: that it is chosen.
-    Ties count as lost. ``valid_loss`` is the cross-entropy of the answer given that it is one of those allowed, targets
+    Ties count as lost. ``valid_loss`` is the cross-entropy of the answer among those allowed, targets
     and others weighing alike.
 
     Args:
-        changing_eyes: training changes what the model makes of a picture, so that nothing of it may be remembered.
-        gather: joins what several workers found; None for a lone one.
+        forget_pictures: training changes the features of pictures, so that none may be remembered.
     """
 
     def __init__(
@@ -32,15 +30,14 @@ class Validator:
         recommender: MLLMRecommender,
         questions: PromptCases,
         *,
-        changing_eyes: bool = False,
-        gather: Gather | None = None,
-        worker: int = 0,
-        workers: int = 1,
+        forget_pictures: bool = False,
+        workers: Workers | None = None,
     ) -> None:
-        self.recommender, self.changing_eyes, self.gather = recommender, changing_eyes, gather
+        self.recommender, self.forget_pictures = recommender, forget_pictures
+        self.workers = workers or Workers()
         self.task = recommender.config.prompt.task
         self.metric = METRICS[self.task]
-        rows = np.arange(worker, len(questions), workers)
+        rows = self.workers.share(np.arange(len(questions)))
         self.histories = questions.cases.histories.take(rows)
         candidates, order = questions.candidates[rows], questions.order[rows]
         # In the order of column 0 the letter A would always be right.
@@ -48,15 +45,13 @@ class Validator:
         self.listed = torch.from_numpy(np.take_along_axis(candidates, order, axis=1)).long()
 
     def __call__(self) -> dict[str, float]:
-        if self.changing_eyes:
-            config = self.recommender.config
-            self.recommender.scorer = Scorer(self.recommender.model, rows=config.rows)
+        if self.forget_pictures:
+            self.recommender.forget_pictures()
         scores = self.recommender.score(self.histories, self.listed)
         scores = torch.empty_like(scores).scatter_(1, self.order, scores)  # the target comes first again
         won, loss = _yes_no(scores) if self.task == "yes-no" else _choose(scores)
-        if self.gather is not None:
-            device = self.recommender.model.device
-            won, loss = (self.gather(one.to(device)).cpu() for one in (won, loss))
+        if self.workers.gather is not None:
+            won, loss = (self.workers.gather(one.to(self.workers.device)).cpu() for one in (won, loss))
         return {self.metric: float(won.double().mean()), "valid_loss": float(loss.double().mean())}
 
 

@@ -21,11 +21,11 @@ pytest.importorskip("trl")
 
 SCRIPT = """
 import hashlib, json, os, sys, torch
-from palate.mllm.alignment import rounds
+from palate.mllm.alignment.pairs import PairData
 from palate.mllm.alignment.align import align_mllm
 torch.set_num_threads(1)
 run, retriever, out, settings, stop, seen = sys.argv[1:7]
-at = rounds.Rounds.at
+at = PairData.at
 
 def watched(self, number):
     found = at(self, number)
@@ -34,7 +34,7 @@ def watched(self, number):
         file.write(json.dumps([number, hashlib.sha256(json.dumps(what).encode()).hexdigest()]) + "\\n")
     return found
 
-rounds.Rounds.at = watched
+PairData.at = watched
 
 def on_row(row):
     if row["step"] == int(stop):

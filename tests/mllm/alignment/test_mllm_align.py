@@ -20,13 +20,14 @@ from palate.data.positions import training_positions
 from palate.errors import PalateError
 from palate.features.store import FeatureStore
 from palate.mllm.alignment.align import align_mllm
-from palate.mllm.alignment.config import PairsConfig
-from palate.mllm.alignment.draw import PairDrawer, load_questions, retrieved, save_questions
+from palate.mllm.alignment.config import AlignLoraConfig, PairsConfig, check_alignment
+from palate.mllm.alignment.draw import NegativeSampler, load_pairs, retrieved, save_pairs
+from palate.mllm.alignment.loss import PairLoss
 from palate.mllm.alignment.noise import AdapterNoise
-from palate.mllm.alignment.plan import plan_alignment
-from palate.mllm.alignment.reference import Reference, switched_off
+from palate.mllm.alignment.pairs import PairData, Round
+from palate.mllm.alignment.policy import Policy
+from palate.mllm.alignment.reference import switched_off
 from palate.mllm.alignment.scores import items_of, log_probability, scores_of
-from palate.mllm.alignment.trainer import AlignStep, Round
 from palate.mllm.finetune.option_loss import CaseCollator, arguments, logits_of
 from palate.mllm.finetune.sft import fine_tune
 from palate.mllm.scoring.scorer import Scorer
@@ -104,18 +105,13 @@ def features(dataset: Dataset) -> dict[str, FeatureStore]:
     }
 
 
-def plan(run: Run, **more: Any) -> Any:
-    given: dict[str, Any] = {
-        "objective": "dpo",
-        "settings": {},
-        "seed": 3,
-        "device": "cpu",
-        "retriever": None,
-        "dataset": None,
-        "dataset_path": None,
-        "features": None,
-    }
-    return plan_alignment(run, **{**given, **more})
+def pair_data(run: Run, dataset: Dataset, **pairs: Any) -> PairData:
+    """The pairs of an alignment of a run, on the positions that it learnt from, before there is a fresh adapter."""
+    checked = check_alignment("dpo", {"pairs": pairs}, run=run)
+    sampler = NegativeSampler(
+        dataset, training_positions(dataset, np.arange(8), 2), checked.pairs, checked.rejected, seed=0
+    )
+    return PairData(Policy.open(run, "cpu", None), sampler, None, projector=False)
 
 
 def rows_of(run: Run) -> list[dict[str, Any]]:
@@ -196,35 +192,35 @@ def test_at_the_start_the_policy_is_the_reference_and_both_are_the_fine_tuned_ru
     items = torch.tensor([[5, 6, 7]])
     before = load_recommender(run).score([[1, 3]], items)
     torch.testing.assert_close(load_recommender(aligned).score([[1, 3]], items), before, atol=1e-4, rtol=0)
-    asked = plan(run, settings={"pairs": {"kind": kind}}, seed=0)
-    reference = Reference(asked.recommender.model, "x", packed=True)
+    data = pair_data(run, dataset, kind=kind)
+    policy, examples, model = data.policy, data.typical, data.policy.model
+    policy.freeze(examples.answers, packed=True, workers=data.workers)
     with pytest.raises(AttributeError):
-        reference.logits(asked.lessons)  # no adapter yet, nothing to switch off
+        policy.reference.logits(examples)  # no adapter yet, nothing to switch off
     from peft import get_peft_model
 
     from palate.mllm.finetune.lora import peft_config
 
-    model = asked.recommender.model
-    model.model = get_peft_model(model.model, peft_config(model, asked.lora))
-    frozen = reference.logits(asked.lessons)
+    model.model = get_peft_model(model.model, peft_config(model, AlignLoraConfig()))
+    frozen = policy.reference.logits(examples)
     scorer = Scorer(load_recommender(run).model, reuse=False)
     for case in range(3):
-        chats, _ = asked.lessons.case(case)
-        naive = scorer.logits(chats, asked.lessons.answers)
+        chats, _ = examples.case(case)
+        naive = scorer.logits(chats, examples.answers)
         torch.testing.assert_close(frozen[case], naive, atol=1e-4, rtol=0)
     # The fresh adapter changes nothing yet.
-    batch = CaseCollator(model, asked.lessons, packed=True)([{"row": 0}, {"row": 1}])
-    tokens = model.first_tokens(asked.lessons.case(0)[0][0], asked.lessons.answers)
+    batch = CaseCollator(model, examples, packed=True)([{"row": 0}, {"row": 1}])
+    tokens = model.first_tokens(examples[0][0], examples.answers)
     with torch.inference_mode():
-        policy = logits_of(model.model, model, arguments(batch, model.device), batch["ends"], tokens)
-    torch.testing.assert_close(policy.reshape(frozen[:2].shape), frozen[:2], atol=1e-6, rtol=0)
+        logits = logits_of(model.model, model, arguments(batch, model.device), batch["ends"], tokens)
+    torch.testing.assert_close(logits.reshape(frozen[:2].shape), frozen[:2], atol=1e-6, rtol=0)
+    loss = PairLoss("choose" if task == "choose" else kind, PREFERENCES["dpo"](), seed=0)  # type: ignore[arg-type]
+    now = Round(examples, frozen, torch.zeros(len(frozen), frozen.shape[1], dtype=torch.bool))
     right = batch["labels"].view(2, -1)
-    step = _step(asked, kind if task == "yes-no" else "choose")
-    now = Round(asked.lessons, frozen, torch.zeros(len(frozen), frozen.shape[1], dtype=torch.bool))
-    pairs = step.pairs(now, torch.tensor([0, 1]), policy.reshape(frozen[:2].shape), right, 0)
+    pairs = loss.pairs(now, torch.tensor([0, 1]), logits.reshape(frozen[:2].shape), right, 0)
     assert pairs.deltas.abs().max() < 1e-5
     # Not because nothing was learnt before.
-    raw = Scorer(_without_adapters(run), reuse=False).logits(asked.lessons.case(0)[0], asked.lessons.answers)
+    raw = Scorer(_without_adapters(run), reuse=False).logits(examples.case(0)[0], examples.answers)
     assert (raw - frozen[0]).abs().max() > 1e-2
 
 
@@ -234,39 +230,25 @@ def _without_adapters(run: Run) -> Any:
     return open_model(run.info["options"]["mllm"]["base"]["name"], dtype="float32")
 
 
-def _step(asked: Any, kind: Any, **more: Any) -> AlignStep:
-    given: dict[str, Any] = {
-        "kind": kind,
-        "preference": asked.preference,
-        "hardness": None,
-        "round_of": None,
-        "packed": True,
-        "noise": None,
-        "seed": 0,
-        "watch_every": 1,
-    }
-    return AlignStep(**{**given, **more})
-
-
-def test_neutral_hanorec_is_dpo_in_loss_and_gradient(tuned: Callable[..., Run]) -> None:
-    asked = plan(tuned(), settings={"pairs": {"num_negatives": 3}})
-    model = asked.recommender.model
+def test_neutral_hanorec_is_dpo_in_loss_and_gradient(tuned: Callable[..., Run], dataset: Dataset) -> None:
+    data = pair_data(tuned(), dataset, num_negatives=3)
+    model, examples = data.policy.model, data.typical
     weight = model.core.get_decoder().layers[0].self_attn.q_proj.weight
     weight.requires_grad_(True)
-    batch = CaseCollator(model, asked.lessons, packed=True)([{"row": row} for row in range(4)])
-    tokens = model.first_tokens(asked.lessons.case(0)[0][0], asked.lessons.answers)
+    batch = CaseCollator(model, examples, packed=True)([{"row": row} for row in range(4)])
+    tokens = model.first_tokens(examples[0][0], examples.answers)
     generator = torch.Generator().manual_seed(0)
-    frozen = torch.randn(len(asked.drawer.cases), 4, 2, generator=generator)
-    now = Round(asked.lessons, frozen, torch.zeros(len(frozen), 4, dtype=torch.bool))
+    frozen = torch.randn(len(data.sampler.cases), 4, 2, generator=generator)
+    now = Round(examples, frozen, torch.zeros(len(frozen), 4, dtype=torch.bool))
     found = []
     for name, settings in (
         ("dpo", {}),
         ("hanorec", {"hardness": "one", "responsiveness": "one", "sigma": 0.0}),
     ):
         kind = PREFERENCES[name]
-        step = _step(asked, "item", preference=kind(kind.Config(beta=0.5, **settings)))
+        step = PairLoss("item", kind(kind.Config(beta=0.5, **settings)), seed=0)
         logits = logits_of(model.model, model, arguments(batch, model.device), batch["ends"], tokens)
-        loss = step.preference(step.pairs(now, torch.arange(4), logits, batch["labels"], 0)).losses.sum()
+        loss = step(now, torch.arange(4), logits, batch["labels"], 0)[0].sum()
         found.append((loss.item(), torch.autograd.grad(loss, weight)[0]))
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
     torch.testing.assert_close(found[0][1], found[1][1], atol=1e-6, rtol=0)
@@ -337,10 +319,10 @@ def test_drawn_items_are_written_and_read_again(
 ) -> None:
     cases = training_positions(dataset, np.arange(6), 2)
     config = PairsConfig(negatives=strategy, pool_k=5, num_negatives=2)
-    drawer = PairDrawer(dataset, cases, config, 2, seed=1)
+    sampler = NegativeSampler(dataset, cases, config, 2, seed=1)
     pools = retrieved(load_recommender(retriever), dataset, cases, 5, mask_future=False) if config.pooled else None
-    questions = drawer.draw(0, pools)
-    again, other = drawer.draw(0, pools), drawer.draw(1, pools)
+    questions = sampler.draw(0, pools)
+    again, other = sampler.draw(0, pools), sampler.draw(1, pools)
     assert np.array_equal(questions.candidates, again.candidates)
     if strategy == "hard":
         assert pools is not None
@@ -357,13 +339,13 @@ def test_drawn_items_are_written_and_read_again(
         else:
             forbidden += list(train_log[int(user)])
         assert not set(rejected) & set(forbidden)
-    save_questions(questions, dataset, tmp_path / "pairs.parquet")
-    loaded = load_questions(tmp_path / "pairs.parquet", drawer, 0)
+    save_pairs(questions, dataset, tmp_path / "pairs.parquet")
+    loaded = load_pairs(tmp_path / "pairs.parquet", sampler, 0)
     assert np.array_equal(loaded.candidates, questions.candidates)
     assert np.array_equal(loaded.order, questions.order)
-    fewer = replace(drawer, cases=cases.take(np.arange(3)))
+    fewer = replace(sampler, cases=cases.take(np.arange(3)))
     with pytest.raises(PalateError, match="other positions"):
-        load_questions(tmp_path / "pairs.parquet", fewer, 0)
+        load_pairs(tmp_path / "pairs.parquet", fewer, 0)
 
 
 def test_pools_are_the_rankers_best_allowed(dataset: Dataset, retriever: Run) -> None:
@@ -396,7 +378,7 @@ def test_a_killed_alignment_ends_with_the_same_numbers(
     tmp_path: Path,
     noise: str,
 ) -> None:
-    """With noise, a pool that the policy ranks, and pairs that are drawn anew."""
+    """With noise, a pool that the policy ranks, and pairs that are drawn again."""
     settings = {
         "preference": {"noise": noise, "sigma": 0.1, "hardness": "calibrated"},
         "pairs": {"negatives": "top-k", "pool_k": 4, "depth": 8, "refresh_steps": 2},
@@ -448,7 +430,7 @@ def test_a_killed_alignment_ends_with_the_same_numbers(
     assert (once - load_recommender(tuned()).score([[1, 3]], torch.tensor([[5, 6, 7]]))).abs().max() > 1e-3
 
 
-def test_the_reference_is_asked_once(
+def test_the_reference_is_computed_once(
     tuned: Callable[..., Run], dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PALATE_CACHE", str(tmp_path / "cache"))
@@ -462,8 +444,8 @@ def test_the_reference_is_asked_once(
     shorter = {"settings": {"trainer": SMALL, "pairs": {"choices": 3}}, "dataset": dataset, "seed": 9}
     fewer = align_mllm(tuned("llama", "choose"), out=tmp_path / "e", **shorter)
     assert fewer.info["reference_prompts"] == 16  # the same model, lists of another length
-    for kept in (tmp_path / "cache" / "references").glob("*.safetensors"):
-        kept.write_bytes(b"torn")  # made again
+    for cached in (tmp_path / "cache" / "references").glob("*.safetensors"):
+        cached.write_bytes(b"torn")  # computed again
     fourth = align_mllm(tuned(), out=tmp_path / "d", objective="ipo", **go)
     assert fourth.info["reference_prompts"] == 32
     assert rows_of(fourth) == rows_of(second)
@@ -508,7 +490,7 @@ def test_more_is_learnt_than_the_fine_tuned_run_knew(
         ("yes-no", "bce", {"pairs": {"kind": "answer"}}, "no zero to be judged by.*bpr"),
     ],
 )
-def test_mistakes_are_told_before_any_work(
+def test_mistakes_are_refused_before_any_work(
     tuned: Callable[..., Run], dataset: Dataset, tmp_path: Path, task: str, objective: str, settings: Any, words: str
 ) -> None:
     with pytest.raises(PalateError, match=words):
@@ -518,7 +500,7 @@ def test_mistakes_are_told_before_any_work(
 
 def test_hardness_is_made_from_texts_and_pictures_not_from_controls(dataset: Dataset, tmp_path: Path) -> None:
     from palate.features.matrix import import_matrix
-    from palate.mllm.alignment.sources import feature_stores
+    from palate.mllm.alignment.loss import feature_stores
 
     assert feature_stores(tmp_path, dataset.catalogue) == {}
     np.save(tmp_path / "m.npy", np.eye(dataset.num_items, 4, dtype=np.float32) + 1)
@@ -573,7 +555,7 @@ def test_only_language_models_are_aligned_here(retriever: Run, tmp_path: Path) -
         align_mllm(retriever, out=tmp_path / "run")
 
 
-def test_with_the_adapter_off_the_reference_speaks(tuned: Callable[..., Run], dataset: Dataset, tmp_path: Path) -> None:
+def test_with_the_adapter_off_it_is_the_reference(tuned: Callable[..., Run], dataset: Dataset, tmp_path: Path) -> None:
     aligned = align_mllm(
         tuned(), out=tmp_path / "run", settings={"trainer": {**SMALL, "keep": "last"}}, dataset=dataset
     )
@@ -582,3 +564,25 @@ def test_with_the_adapter_off_the_reference_speaks(tuned: Callable[..., Run], da
     assert (policy.score([[1, 3]], items) - before.score([[1, 3]], items)).abs().max() > 1e-3
     with switched_off(policy.model):
         torch.testing.assert_close(policy.score([[1, 3]], items), before.score([[1, 3]], items), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("objective", "settings", "retriever", "words"),
+    [
+        ("dpo", {"pairs": {"negatives": "hard"}}, None, "needs a retriever"),
+        ("dpo", {}, "run0", "have no pool"),
+        ("bce", {"pairs": {"kind": "answer"}}, None, "no zero"),
+        ("dpo", {"trainer": {"epochs": 0}}, None, "epochs"),
+    ],
+)
+def test_settings_are_checked_without_the_run(objective: str, settings: Any, retriever: Any, words: str) -> None:
+    """As a recipe does, whose arms start from runs that are not there yet."""
+    with pytest.raises(PalateError, match=words):
+        check_alignment(objective, settings, retriever=retriever)
+
+
+def test_the_runs_task_decides_what_is_compared(tuned: Callable[..., Run]) -> None:
+    settings = {"pairs": {"choices": 3}}
+    assert (check_alignment("dpo", settings).kind, check_alignment("dpo", settings).rejected) == ("item", 1)
+    checked = check_alignment("dpo", settings, run=tuned("llama", "choose"))
+    assert (checked.kind, checked.rejected) == ("choose", 2)

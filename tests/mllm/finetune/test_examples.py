@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pytest
 
@@ -16,6 +17,12 @@ from palate.data.sample import sample_users
 from palate.data.sequences import offsets_of
 from palate.errors import PalateError
 from palate.mllm.finetune.examples import PromptCases
+from palate.negatives import NEGATIVES
+
+
+def weights_of(dataset: Dataset, strategy: str) -> npt.NDArray[np.float64]:
+    weights: npt.NDArray[np.float64] = NEGATIVES[strategy]().of_catalogue(dataset.train_counts)
+    return weights
 
 
 def make(rows: list[list[int]], num_items: int) -> Dataset:
@@ -81,7 +88,7 @@ def random_dataset(users: int = 60, items: int = 40) -> Dataset:
 def test_negatives_are_never_training_items_but_may_be_held_out_ones() -> None:
     dataset = random_dataset()
     cases = training_positions(dataset, None, 3)
-    drawn = draw_negatives(dataset, cases, source="uniform", count=20, seed=0)
+    drawn = draw_negatives(dataset, cases, weights=weights_of(dataset, "uniform"), count=20, seed=0)
     train = dataset.train_sequences()
     held = 0
     for user, row in zip(cases.users, drawn, strict=True):
@@ -94,14 +101,14 @@ def test_negatives_are_never_training_items_but_may_be_held_out_ones() -> None:
 
 def test_a_draw_belongs_to_its_example() -> None:
     dataset = random_dataset()
-    everybody = training_positions(dataset, None, 3)
+    every = training_positions(dataset, None, 3)
     some = training_positions(dataset, [5, 17], 2)
-    first = draw_negatives(dataset, everybody, source="popularity", count=2, seed=1)
-    alone = draw_negatives(dataset, some, source="popularity", count=2, seed=1)
-    rows = np.flatnonzero(np.isin(everybody.users, [5, 17]))
-    rows = [row for row in rows if len(everybody.histories[int(row)]) >= 4]  # the last two of six training items
+    first = draw_negatives(dataset, every, weights=weights_of(dataset, "popularity"), count=2, seed=1)
+    alone = draw_negatives(dataset, some, weights=weights_of(dataset, "popularity"), count=2, seed=1)
+    rows = np.flatnonzero(np.isin(every.users, [5, 17]))
+    rows = [row for row in rows if len(every.histories[int(row)]) >= 4]  # the last two of six training items
     np.testing.assert_array_equal(first[rows], alone)
-    other = draw_negatives(dataset, everybody, source="popularity", count=2, seed=2)
+    other = draw_negatives(dataset, every, weights=weights_of(dataset, "popularity"), count=2, seed=2)
     assert (other != first).mean() > 0.5
 
 
@@ -110,14 +117,14 @@ def test_popular_negatives_are_as_popular_as_positives() -> None:
     cases = training_positions(dataset, None, 5)
     counts = dataset.train_counts
     positive = counts[cases.targets.values].mean()
-    popular = counts[draw_negatives(dataset, cases, source="popularity", count=1, seed=0)].mean()
-    uniform = counts[draw_negatives(dataset, cases, source="uniform", count=1, seed=0)].mean()
+    popular = counts[draw_negatives(dataset, cases, weights=weights_of(dataset, "popularity"), count=1, seed=0)].mean()
+    uniform = counts[draw_negatives(dataset, cases, weights=weights_of(dataset, "uniform"), count=1, seed=0)].mean()
     assert uniform < popular
     assert abs(popular - positive) < abs(uniform - positive)
 
 
 def user_split(users: int = 40) -> Dataset:
-    """Of every ten users one is held out: what he had is context, and his last item is to be told."""
+    """Of every ten users one is held out: what he had is context, and his last item is the target."""
     dataset = random_dataset(users)
     parts = np.full((users, 8), int(Part.TRAIN), np.uint8)
     parts[::10] = [*[int(Part.CONTEXT)] * 7, int(Part.VALID)]
@@ -132,7 +139,7 @@ def test_judges_are_users_that_can_judge() -> None:
         assert len(few) == 2
         assert few < more < {0, 10, 20, 30}
     assert len({tuple(validation_users(dataset, 2, seed).tolist()) for seed in range(20)}) > 2
-    # Summaries are there for users of the sample: nobody else is asked, unless nobody of it can be.
+    # Summaries are there for users of the sample: no others validate, unless none of them can.
     assert validation_users(dataset, 3, 0, within=[3, 10, 30]).tolist() == [10, 30]
     assert len(validation_users(dataset, 3, 0, within=[1, 2])) == 3
 
@@ -149,7 +156,7 @@ def test_negatives_of_validation_are_not_in_the_history() -> None:
     dataset = user_split()
     cases = validation_positions(dataset, None)
     assert cases.histories.lengths.tolist() == [7] * 4
-    drawn = draw_negatives(dataset, cases, source="uniform", count=30, seed=0)
+    drawn = draw_negatives(dataset, cases, weights=weights_of(dataset, "uniform"), count=30, seed=0)
     for user, row in zip(cases.users, drawn, strict=True):
         assert not set(row.tolist()) & set(dataset.items[dataset.offsets[user] : dataset.offsets[user + 1]].tolist())
 
@@ -157,12 +164,12 @@ def test_negatives_of_validation_are_not_in_the_history() -> None:
 def test_when_nearly_everything_was_seen() -> None:
     dataset = make([list(range(1, 20))], 20)  # 17 train, so 18, 19 and 20 are left
     cases = training_positions(dataset, None, 2)
-    drawn = draw_negatives(dataset, cases, source="uniform", count=3, seed=0)
+    drawn = draw_negatives(dataset, cases, weights=weights_of(dataset, "uniform"), count=3, seed=0)
     assert [sorted(row) for row in drawn.tolist()] == [[18, 19, 20]] * 2
     with pytest.raises(PalateError, match="leaves 3 items for 4 negatives"):
-        draw_negatives(dataset, cases, source="uniform", count=4, seed=0)
+        draw_negatives(dataset, cases, weights=weights_of(dataset, "uniform"), count=4, seed=0)
     with pytest.raises(PalateError, match="leaves 0 items for 1 negatives"):  # the rest have no popularity
-        draw_negatives(dataset, cases, source="popularity", count=1, seed=0)
+        draw_negatives(dataset, cases, weights=weights_of(dataset, "popularity"), count=1, seed=0)
 
 
 def test_the_answer_stands_in_every_place() -> None:

@@ -51,7 +51,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def runs(dataset: Dataset, tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Run]:
-    """A fine-tuned run of a family, aligned so many times over."""
+    """A fine-tuned run of a family, aligned several times in a row."""
     made: dict[tuple[str, int], Run] = {}
 
     def of(family: str, aligned: int = 0) -> Run:
@@ -173,8 +173,8 @@ def test_a_half_precision_run_is_merged_in_full(runs: Callable[..., Run], tmp_pa
     half = load_file(merge_run(run, tmp_path / "half") / "model.safetensors")
     whole = load_file(merge_run(run, tmp_path / "whole", dtype="float32") / "model.safetensors")
     name = "model.layers.0.self_attn.q_proj.weight"
-    wanted = base[name].to(torch.bfloat16).float() + (before[name] - base[name])
-    torch.testing.assert_close(whole[name], wanted, atol=1e-6, rtol=0)
+    expected = base[name].to(torch.bfloat16).float() + (before[name] - base[name])
+    torch.testing.assert_close(whole[name], expected, atol=1e-6, rtol=0)
     assert half[name].dtype == torch.bfloat16
     assert torch.equal(half[name], whole[name].to(torch.bfloat16))
 

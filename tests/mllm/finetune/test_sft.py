@@ -21,7 +21,7 @@ from palate.mllm.finetune.callback import last_checkpoint, remove_torn, validati
 from palate.mllm.finetune.collate import Collator, LengthBuckets
 from palate.mllm.finetune.examples import Examples, PromptCases
 from palate.mllm.finetune.lora import adapted_layers
-from palate.mllm.finetune.sft import Plan, fine_tune, make_lessons
+from palate.mllm.finetune.sft import SFTPlan, fine_tune, training_examples
 from palate.mllm.finetune.token_loss import answer_loss
 from palate.mllm.finetune.validation import METRICS
 from palate.mllm.lm.chat_model import IGNORED
@@ -49,13 +49,13 @@ def brief(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(dataset: Dataset, model: Path, **prompt: Any) -> Any:
-    plan = Plan.of(tiny_settings(model, prompt=prompt))
+    plan = SFTPlan.of(tiny_settings(model, prompt=prompt))
     return load_components(dataset, plan.model, plan.prompt)
 
 
 def batch_of(dataset: Dataset, parts: Any, rows: int = 6) -> dict[str, torch.Tensor]:
-    lessons = make_lessons(dataset, parts, Plan.of(tiny_settings(Path("x"))).examples, seed=0)
-    return Collator(parts.model, lessons.examples)([{"row": row} for row in range(rows)])
+    examples = training_examples(dataset, parts.recommender(), SFTPlan.of(tiny_settings(Path("x"))).examples, seed=0)
+    return Collator(parts.model, examples)([{"row": row} for row in range(rows)])
 
 
 def adapter_of(run: Run) -> dict[str, torch.Tensor]:
@@ -77,8 +77,8 @@ def test_only_the_answer_is_learnt(dataset: Dataset, tiny: Tiny, task: str) -> N
     tokenizer = parts.model.tokenizer
     for row, (ids, labels) in enumerate(zip(batch["input_ids"], batch["labels"], strict=True)):
         learnt = ids[labels != IGNORED]
-        said = tokenizer.decode(learnt)
-        answer, end = said.removesuffix(tokenizer.eos_token), said.endswith(tokenizer.eos_token)
+        text = tokenizer.decode(learnt)
+        answer, end = text.removesuffix(tokenizer.eos_token), text.endswith(tokenizer.eos_token)
         assert end
         assert answer in (("Yes", "No") if task == "yes-no" else tuple("ABCDEFGHIJ"))
         if task == "yes-no":  # the target comes first, then its negative
@@ -117,26 +117,24 @@ def test_the_loss_is_that_of_the_answers_by_hand(dataset: Dataset, tiny: Tiny, f
 
 
 def test_trls_own_loss_and_gradient_are_the_same(dataset: Dataset, tiny: Tiny, tmp_path: Path) -> None:
-    from palate.mllm.finetune.lora import peft_config
-    from palate.mllm.finetune.sft import _by_loss
+    from palate.mllm.finetune.token_loss import TokenLoss
     from palate.mllm.finetune.trainer import build_trainer
 
     parts = opened(dataset, tiny("llama"))
-    plan = Plan.of(tiny_settings(tiny("llama"), lora={"dropout": 0.0}))
-    lessons = make_lessons(dataset, parts, plan.examples, seed=0)
-    kind, own = _by_loss(parts.model, lessons.examples, plan)
+    plan = SFTPlan.of(tiny_settings(tiny("llama"), lora={"dropout": 0.0}))
+    examples = training_examples(dataset, parts.recommender(), plan.examples, seed=0)
     trainer = build_trainer(
-        kind,
         parts.model,
-        peft_config(parts.model, plan.lora),
-        lessons.sizes,
+        plan.lora,
+        examples.sizes,
         plan.trainer,
+        Collator(parts.model, examples),
         batch_size=4,
         out=tmp_path,
         device="cpu",
         seed=0,
-        **own,
     )
+    trainer.step_loss = TokenLoss()
     batch = trainer.data_collator([{"row": row} for row in range(6)])
 
     def once(picks: bool, count: int | None) -> tuple[float, list[torch.Tensor]]:
@@ -168,16 +166,16 @@ def test_the_answer_cannot_be_read_off_the_prompt(dataset: Dataset, tiny: Tiny) 
         assert differ == [tuple(f'"{title(int(item))}"' for item in questions.candidates[case])]
         user = int(cases.users[case])
         later = dataset.items[dataset.offsets[user] + len(cases.histories[case]) : dataset.offsets[user + 1]]
-        told = {line.removeprefix("- ") for line in yes if line.startswith("- ")}
-        assert told == {f'"{title(int(item))}"' for item in cases.histories[case]}
-        assert not told & {f'"{title(int(item))}"' for item in later}
+        listed = {line.removeprefix("- ") for line in yes if line.startswith("- ")}
+        assert listed == {f'"{title(int(item))}"' for item in cases.histories[case]}
+        assert not listed & {f'"{title(int(item))}"' for item in later}
 
 
 # --- where the adapters are -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_adapters_leave_the_eyes_alone(tiny: Tiny, family: str) -> None:
+def test_adapters_leave_the_vision_tower_alone(tiny: Tiny, family: str) -> None:
     model = open_model(str(tiny(family)), dtype="float32")
     layers = adapted_layers(model, projector=False)
     assert len(layers) == 2 * 7  # q, k, v, o, gate, up, down
@@ -371,7 +369,7 @@ def test_killed_behind_the_last_step(go: Go, whole: Run, tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("sections", "told"),
+    ("sections", "words"),
     [
         ({"prompt": {"images": "both"}}, "takes none"),
         ({"prompt": {"summary": "recurrent"}}, "no store is named"),
@@ -388,12 +386,12 @@ def test_killed_behind_the_last_step(go: Go, whole: Run, tmp_path: Path, monkeyp
         ({"model": {"name": "no/such-model"}}, "no/such-model"),
     ],
 )
-def test_mistakes_are_told_before_any_work(
-    dataset: Dataset, tiny: Tiny, tmp_path: Path, sections: dict[str, Any], told: str
+def test_mistakes_are_refused_before_any_work(
+    dataset: Dataset, tiny: Tiny, tmp_path: Path, sections: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(PalateError) as error:
         fine_tune(dataset, out=tmp_path / "run", settings=tiny_settings(tiny("llama"), **sections), device="cpu")
-    assert told in str(error.value)
+    assert words in str(error.value)
     assert not (tmp_path / "run").exists()
 
 

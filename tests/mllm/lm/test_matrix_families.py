@@ -16,8 +16,7 @@ from PIL import Image
 pytest.importorskip("transformers")
 pytest.importorskip("trl")
 
-from sft_helpers import small_dataset, tiny_settings
-from test_packed import logits
+from sft_helpers import option_logits_of, small_dataset, tiny_settings
 from tiny_families import TEXT, VISION, tiny_family
 from tiny_llms import TEXT_FAMILIES, VISION_FAMILIES
 
@@ -26,7 +25,7 @@ from palate.mllm.backends.base import ModelRequest, Reply
 from palate.mllm.backends.local import LocalBackend
 from palate.mllm.components import load_components
 from palate.mllm.finetune.option_loss import CaseCollator, can_pack
-from palate.mllm.finetune.sft import Plan, fine_tune, make_lessons
+from palate.mllm.finetune.sft import SFTPlan, fine_tune, training_examples
 from palate.mllm.lm.loading import open_model
 from palate.mllm.prompts.chat import Chat, Picture
 from palate.mllm.scoring.scorer import Scorer
@@ -125,16 +124,16 @@ def test_scores_are_the_models_own(model: Model, tmp_path: Path, family: str, dt
 @pytest.mark.parametrize("family", FAMILIES)
 def test_packed_where_it_changes_nothing(dataset: Dataset, model: Model, family: str, dtype: str) -> None:
     prompt = {"images": "both" if sees(family) else "none"}
-    plan = Plan.of(tiny_settings(model(family), model={"dtype": dtype}, prompt=prompt))
+    plan = SFTPlan.of(tiny_settings(model(family), model={"dtype": dtype}, prompt=prompt))
     parts = load_components(dataset, plan.model, plan.prompt)
-    examples = make_lessons(dataset, parts, plan.examples, seed=0).examples
+    examples = training_examples(dataset, parts.recommender(), plan.examples, seed=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         packs = can_pack(parts.model, examples)
     assert packs == (table()[OWN.get(family, family)][2] == "yes")
     batch = CaseCollator(parts.model, examples, packs)([{"row": 0}])
     with torch.inference_mode():
-        found = logits(parts, batch, examples.answers, examples[0][0])
+        found = option_logits_of(parts, batch, examples.answers, examples[0][0])
     naive = Scorer(parts.model, reuse=False).logits(examples.case(0)[0], examples.answers)
     size = max(1.0, float(naive.abs().max()))
     close = (1e-4 if dtype == "float32" else 0.03) * size

@@ -27,7 +27,7 @@ def test_built_in_prompts_are_short_versioned_and_call_quotes_data(name: str) ->
 
 
 def test_every_built_in_file_is_a_template() -> None:
-    assert {path.stem for path in BUILT_IN.iterdir()} == set(HOLES)
+    assert {path.stem for path in BUILT_IN.glob("*.txt")} == set(HOLES)
 
 
 def test_holes_are_filled_in_one_pass() -> None:

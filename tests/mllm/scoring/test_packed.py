@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from sft_helpers import small_dataset, tiny_settings
+from sft_helpers import option_logits_of, small_dataset, tiny_settings
 from torch.nn.functional import softplus
 
 from palate.data.dataset import Dataset
 from palate.mllm.components import load_components
-from palate.mllm.finetune.option_loss import CaseCollator, can_pack, logits_of
-from palate.mllm.finetune.sft import Plan, fine_tune, make_lessons
+from palate.mllm.finetune.option_loss import CaseCollator, can_pack
+from palate.mllm.finetune.sft import SFTPlan, fine_tune, training_examples
 from palate.mllm.scoring.packed import takes_masks
 from palate.mllm.scoring.scorer import Scorer
 
@@ -24,7 +24,6 @@ pytest.importorskip("trl")
 
 Tiny = Callable[[str], Path]
 FAMILIES = ("llama", "llava", "qwen2.5-vl", "qwen3-vl", "smolvlm", "idefics3")
-OWN = ("ends", "labels", "shift_labels", "read")
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +33,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def lessons_of(dataset: Dataset, model: Path, **sections: dict[str, Any]) -> tuple[Any, Any]:
     settings = {"examples": {"negatives_per_positive": 3}} if sections.get("prompt", {}).get("task") != "choose" else {}
-    plan = Plan.of(tiny_settings(model, **{**settings, **sections}))
+    plan = SFTPlan.of(tiny_settings(model, **{**settings, **sections}))
     parts = load_components(dataset, plan.model, plan.prompt)
-    return parts, make_lessons(dataset, parts, plan.examples, seed=0).examples
-
-
-def logits(parts: Any, batch: dict[str, torch.Tensor], answers: Any, chat: Any) -> torch.Tensor:
-    inputs = {key: value for key, value in batch.items() if key not in OWN}
-    tokens = parts.model.first_tokens(chat, answers)
-    return logits_of(parts.model.model, parts.model, inputs, batch["ends"], tokens)
+    return parts, training_examples(dataset, parts.recommender(), plan.examples, seed=0)
 
 
 @pytest.mark.parametrize("images", ["none", "candidate", "both"])
@@ -57,7 +50,7 @@ def test_packed_prompts_score_as_on_their_own(dataset: Dataset, tiny: Tiny, fami
     assert batch["labels"].tolist() == [[0, 1, 1, 1]] * 3
     assert batch["shift_labels"] is batch["labels"]
     with torch.inference_mode():
-        found = logits(parts, batch, examples.answers, examples[0][0])
+        found = option_logits_of(parts, batch, examples.answers, examples[0][0])
     scorer = Scorer(parts.model, reuse=False)
     for case in range(3):
         chats, _ = examples.case(case)
@@ -92,7 +85,7 @@ def test_loss_and_gradient_do_not_depend_on_packing(dataset: Dataset, tiny: Tiny
     found = []
     for packed in (True, False):
         batch = CaseCollator(parts.model, examples, packed)([{"row": 0}, {"row": 1}])
-        both = logits(parts, batch, examples.answers, examples[0][0])
+        both = option_logits_of(parts, batch, examples.answers, examples[0][0])
         loss = torch.nn.functional.cross_entropy(both.flatten(0, 1), batch["labels"].flatten(), reduction="sum")
         (gradient,) = torch.autograd.grad(loss, weight)
         found.append((loss.item(), gradient))
@@ -114,7 +107,7 @@ def test_a_list_to_choose_from_is_one_prompt(dataset: Dataset, tiny: Tiny) -> No
     assert batch["ends"].shape == (2, 1)
     assert batch["labels"][:, 0].tolist() == [examples.questions.listed(row)[1] for row in (0, 1)]
     with torch.inference_mode():
-        found = logits(parts, batch, examples.answers, examples[0][0])
+        found = option_logits_of(parts, batch, examples.answers, examples[0][0])
     naive = Scorer(parts.model, reuse=False).logits([examples[row][0] for row in (0, 1)], examples.answers)
     torch.testing.assert_close(found[:, 0], naive, atol=1e-4, rtol=1e-4)
 

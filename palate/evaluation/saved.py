@@ -1,4 +1,4 @@
-"""Tables of ``palate evaluate`` as the report reads them: from a comparison just made, or from its ``table.json``."""
+"""Tables of ``palate evaluate`` and ``palate compare`` read back: the one reader of ``table.json``, checked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palate.errors import PalateError
 from palate.storage.files import read_json
@@ -14,91 +14,103 @@ from palate.storage.files import read_json
 REMEDY = "Give a folder that `palate evaluate --out` or `palate compare` wrote."
 
 
-class _Part(BaseModel):
-    # A table may say more than the page shows; what the page shows must be there and be what it seems.
+class _Saved(BaseModel):
+    # A table may hold more than is read here; what is read must be there and of its type.
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False, strict=True)
 
 
-class Figure(_Part):
-    """A mean with its interval."""
+class SavedFigure(_Saved):
+    """A mean with its interval and the means of the seeds."""
 
     mean: float | None = None
     low: float | None = None
     high: float | None = None
     by_seed: list[float] = []
 
+    @property
+    def total(self) -> bool:
+        """Whether it is one figure of the whole model, such as coverage, without users and interval."""
+        return "low" not in self.model_fields_set
 
-class Difference(Figure):
+
+class SavedDifference(SavedFigure):
     """A model minus the base."""
 
     p: float | None = None
     p_holm: float | None = None
 
 
-class Model(_Part):
+class SavedRow(_Saved):
     """One row."""
 
     label: str
     seeds: list[int]
-    metrics: dict[str, Figure]
-    differences: dict[str, Difference] = {}
+    metrics: dict[str, SavedFigure]
+    differences: dict[str, SavedDifference] = {}
 
 
-class Slice(_Part):
+class SavedSlice(_Saved):
     """The rows for some of the users."""
 
     users: int
-    models: list[Model]
+    models: list[SavedRow]
 
 
-class Data(_Part):
+class EvaluatedData(_Saved):
     """The dataset that was evaluated on."""
 
     name: str
     fingerprint: str
 
 
-class Sample(_Part):
-    """Who was looked at, where not everybody was."""
+class SampledUsers(_Saved):
+    """The users that were drawn, where not all were evaluated."""
 
     drawn: int
     of: int
     seed: int
 
 
-class RunFacts(_Part):
-    """Where a row's run came from."""
+class SavedRun(_Saved):
+    """Where a row's run came from; its ``facts`` in the table hold more."""
 
     folder: str
     model: str
     seed: int
     commit: str | None = None
+    options: dict[str, Any] = {}
 
 
-class Evaluated(_Part):
-    """One table; :func:`read_table` and :func:`table_of` make it."""
+class SavedTable(_Saved):
+    """One table, as :func:`load_table` and :func:`parse_table` return it.
+
+    Attributes:
+        facts: everything that the table holds, as it was read.
+    """
 
     name: str
     protocol: str
     split: str
     cases: int
-    users: Sample | None = None
-    dataset: Data
+    users: SampledUsers | None = None
+    dataset: EvaluatedData
     base: str
     primary: str
-    models: list[Model]
-    slices: dict[str, Slice] = {}
+    models: list[SavedRow]
+    slices: dict[str, SavedSlice] = {}
     notes: list[str] = []
     costs: dict[str, dict[str, Any]] = {}
     family: list[str] = []
-    runs: dict[str, list[RunFacts | None]] = {}
+    runs: dict[str, list[SavedRun | None]] = {}
+    environment: dict[str, Any] | None = None
+    facts: dict[str, Any] = Field({}, repr=False)
 
     @property
     def labels(self) -> list[str]:
         return [model.label for model in self.models]
 
     @property
-    def contenders(self) -> list[Model]:
+    def contenders(self) -> list[SavedRow]:
         """The base and the rows that the question is about: all rows, where no family was named."""
         named = {self.base, *self.family} if self.family else set(self.labels)
         return [model for model in self.models if model.label in named]
@@ -109,14 +121,14 @@ class Evaluated(_Part):
         return not self.name.startswith("peer")
 
 
-def table_of(facts: Mapping[str, Any], where: str) -> Evaluated:
+def parse_table(facts: Mapping[str, Any], where: str) -> SavedTable:
     """Read what ``palate.evaluation.tables.to_json`` gives (and ``runs``, if it has them).
 
     Raises:
         PalateError: it is no such table; ``where`` is named.
     """
     try:
-        table = Evaluated.model_validate(facts)
+        table = SavedTable.model_validate({**facts, "facts": dict(facts)})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -127,7 +139,7 @@ def table_of(facts: Mapping[str, Any], where: str) -> Evaluated:
     return table
 
 
-def read_table(folder: Path | str) -> Evaluated:
+def load_table(folder: Path | str) -> SavedTable:
     """The table in a folder of ``palate evaluate --out``, or in its ``table.json``."""
     path = Path(folder)
     path = path / "table.json" if path.is_dir() else path
@@ -136,4 +148,4 @@ def read_table(folder: Path | str) -> Evaluated:
     facts = read_json(path)
     if not isinstance(facts, dict):
         raise PalateError(f"{path} is no table of an evaluation", REMEDY)
-    return table_of(facts, str(path))
+    return parse_table(facts, str(path))

@@ -1,4 +1,4 @@
-"""Which items may not be drawn as a negative, row by row, kept as sorted pairs and never as a matrix."""
+"""A set of items per row, stored as sorted pairs and never as a matrix, and draws from the sets or from outside."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 
-def contains(keys: Tensor, wanted: Tensor) -> Tensor:
-    """bool, shaped like ``wanted``: which of its values stand in ``keys`` (int64, ascending)."""
+def contains(keys: Tensor, values: Tensor) -> Tensor:
+    """bool, shaped like ``values``: which of them are in ``keys`` (int64, ascending)."""
     if not len(keys):
-        return torch.zeros_like(wanted, dtype=torch.bool)
-    place = torch.searchsorted(keys, wanted).clamp_max(len(keys) - 1)
-    return keys[place] == wanted
+        return torch.zeros_like(values, dtype=torch.bool)
+    place = torch.searchsorted(keys, values).clamp_max(len(keys) - 1)
+    return keys[place] == values
 
 
 @dataclass(frozen=True)
 class RowSets:
-    """A set of classes a row: ``P`` rows over classes ``0 .. width - 1``.
+    """A set of classes per row: ``P`` rows over classes ``0 .. width - 1``.
 
     Attributes:
         keys: int64 ``[M]``, ``row * width + class``, ascending, none twice.
@@ -77,9 +77,9 @@ class RowSets:
     def keep(self, scores: Tensor, first: int = 0, value: float = -torch.inf) -> None:
         """Set the scores of all but the members in place, as :meth:`mask` does those of the members."""
         cells = self._cells(scores, first)
-        kept = scores.view(-1)[cells]
+        members = scores.view(-1)[cells]
         scores.fill_(value)
-        scores.view(-1)[cells] = kept
+        scores.view(-1)[cells] = members
 
     def _cells(self, scores: Tensor, first: int) -> Tensor:
         part = slice(int(self.starts[first]), int(self.starts[first + len(scores)]))
@@ -87,7 +87,7 @@ class RowSets:
 
 
 def draw_uniform(forbidden: RowSets, count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """``count`` allowed classes a row, with replacement, each as likely as any other.
+    """``count`` allowed classes per row, with replacement, each as likely as any other.
 
     The ``u``-th allowed class is ``u`` plus the number of forbidden classes before it, which a binary search finds:
     the ``j``-th forbidden class ``f_j`` comes before it exactly if ``f_j - j <= u``.
@@ -102,8 +102,8 @@ def draw_uniform(forbidden: RowSets, count: int, generator: torch.Generator | No
     number = (share * allowed.unsqueeze(1)).long().clamp_max(width - 1)
     order = torch.arange(len(forbidden.keys), device=device) - forbidden.starts[forbidden.rows]
     gaps = forbidden.rows * (width + 1) + forbidden.classes - order
-    wanted = torch.arange(rows, device=device).unsqueeze(1) * (width + 1) + number
-    before = torch.searchsorted(gaps, wanted, right=True) - forbidden.starts[:-1].unsqueeze(1)
+    sought = torch.arange(rows, device=device).unsqueeze(1) * (width + 1) + number
+    before = torch.searchsorted(gaps, sought, right=True) - forbidden.starts[:-1].unsqueeze(1)
     valid = (allowed > 0).unsqueeze(1).expand(-1, count)
     return torch.where(valid, number + before, 0), valid
 
@@ -111,7 +111,7 @@ def draw_uniform(forbidden: RowSets, count: int, generator: torch.Generator | No
 def draw_weighted(
     forbidden: RowSets, weights: Tensor, count: int, generator: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:
-    """``count`` allowed classes a row, with replacement, in proportion to ``weights`` (float64 ``[width]``).
+    """``count`` allowed classes per row, with replacement, in proportion to ``weights`` (float64 ``[width]``).
 
     Works like :func:`draw_uniform`, with the mass of the classes in place of their number.
     """
@@ -126,11 +126,11 @@ def draw_weighted(
     free = (ends[-1] - taken).clamp_min(0)
     share = torch.rand(rows, count, generator=generator, device=device, dtype=torch.float64)
     number = share * free.unsqueeze(1)
-    # Rows lie one after the other on one axis, so that one binary search serves them all.
+    # Rows follow one another on one axis, so that one binary search serves them all.
     stride = ends[-1] * 2
     gaps = forbidden.rows * stride + (ends - weights)[forbidden.classes] - earlier
-    wanted = torch.arange(rows, device=device).unsqueeze(1) * stride + number
-    before = torch.searchsorted(gaps, wanted, right=True)
+    sought = torch.arange(rows, device=device).unsqueeze(1) * stride + number
+    before = torch.searchsorted(gaps, sought, right=True)
     shift = through[before] - through[forbidden.starts[:-1]].unsqueeze(1)
     chosen = torch.searchsorted(ends, number + shift, right=True).clamp_max(width - 1)
     # Rounding may end on a forbidden neighbour, or a row may allow nothing of any weight.

@@ -70,12 +70,12 @@ def test_summaries_from_writing_to_scoring(palate: Palate, data: Path, tiny: Tin
         assert "palate summarise users" in err
         assert not (tmp_path / "run").exists()
         assert palate(*ask, "--as-of", "train")[0] == 0
-        asked = len(server.payloads)
+        requests = len(server.payloads)
     code, _, err = palate(*words)
     assert code == 0, err
-    assert len(server.payloads) == asked
-    kept = [json.loads(line)["text"] for line in (tmp_path / "run/model/summaries.jsonl").read_text().splitlines()]
-    assert any("red" in text for text in kept)
+    assert len(server.payloads) == requests
+    stored = [json.loads(line)["text"] for line in (tmp_path / "run/model/summaries.jsonl").read_text().splitlines()]
+    assert any("red" in text for text in stored)
     assert Run.open(tmp_path / "run").info["made_from"]["summaries"] == "taste"
     code, _, err = palate(
         "mllm", "sft", data, "--model", tiny("llama"), "--summary", "direct", *words[7:-1], tmp_path / "2"
@@ -122,7 +122,7 @@ trainer = {{ batch_size = 2, validations_per_epoch = 2, schedule = "constant" }}
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--images", "all"], "images"),
         (["--negatives", "hard"], "negatives"),
@@ -142,10 +142,10 @@ trainer = {{ batch_size = 2, validations_per_epoch = 2, schedule = "constant" }}
         (["--blind", "--images", "both"], "use --images candidate"),
     ],
 )
-def test_mistakes(palate: Palate, data: Path, tiny: Tiny, tmp_path: Path, words: list[object], told: str) -> None:
+def test_mistakes(palate: Palate, data: Path, tiny: Tiny, tmp_path: Path, words: list[object], message: str) -> None:
     code, _, err = palate("mllm", "sft", data, "--model", tiny("llama"), "--out", tmp_path / "run", *words)
     assert code == 2
-    assert told in err
+    assert message in err
     assert err.startswith("Error: ")
     assert not (tmp_path / "run").exists()
 

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate.errors import PalateError
-from palate.objectives.forbidden import RowSets, draw_members, draw_uniform, draw_weighted
-from palate.objectives.pools import NegativesConfig, SamplingContext, draw_rejected
+from palate.negatives.base import SamplingContext
+from palate.negatives.config import NegativesConfig, draw_rejected
+from palate.negatives.row_sets import RowSets, draw_members, draw_uniform, draw_weighted
 
 WIDTH = 12
 

@@ -1,0 +1,137 @@
+"""How a stage of the demo runs: command lines, printed before they run, and functions for what no command does."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from palate.data.dataset import Dataset
+from palate.errors import PalateError
+from palate.storage.files import read_json, write_json, write_text
+
+COMMANDS, FACTS = "commands.sh", "demo.json"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line, with ``$DEMO`` for the demo's folder.
+
+    Attributes:
+        makes: a folder in ``$DEMO`` that the command makes, all or nothing, and refuses to replace: where this very
+            line made it, it is left as it is. Other commands go on by themselves with what they find.
+        removes: what another line made and this one makes anew; by default ``makes`` alone.
+    """
+
+    line: str
+    makes: str | None = None
+    removes: str | None = None
+
+
+@dataclass(frozen=True)
+class Function:
+    """What no command does: ``text`` says what, in one line."""
+
+    text: str
+    call: Callable[[Demo], None]
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence in place of what is left out."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A title and its steps, in order."""
+
+    title: str
+    steps: Sequence[Command | Function | Note]
+
+
+def row_of(label: str, folder: str) -> str:
+    """A run of the demo as a row of ``palate evaluate``, under a label."""
+    return f"{shlex.quote(label)}=$DEMO/{folder}"
+
+
+@dataclass
+class Demo:
+    """The demo at work in a folder.
+
+    Attributes:
+        run_command: runs the words of a command line after ``palate`` in this process.
+        facts: what ``demo.json`` holds in the end.
+        made: which line made a folder, of this call and of earlier ones.
+    """
+
+    out: Path
+    seed: int
+    console: Console
+    run_command: Callable[[Sequence[str]], None]
+    facts: dict[str, Any] = field(default_factory=dict)
+    made: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        try:
+            self.made = dict(read_json(self.out / FACTS)["made"])
+        except (PalateError, OSError, KeyError, TypeError):
+            self.made = {}  # the first call, or an older demo's folder
+
+    @property
+    def dataset(self) -> Path:
+        return self.out / "dataset"
+
+    def data(self) -> Dataset:
+        return Dataset.load(self.dataset)
+
+    def typed(self, line: str) -> str:
+        """The command line as a reader would type it."""
+        return line.replace("$DEMO", shlex.quote(str(self.out)))
+
+    def run(self, step: Command | Function | Note) -> None:
+        """Run one step, unless it was finished before."""
+        if isinstance(step, Note):
+            self.console.print(step.text, style="yellow")
+        elif isinstance(step, Function):
+            step.call(self)
+        elif step.makes is not None and self._is_made(step, self.out / step.makes):
+            self._print(step, "  # done before")
+            table = self.out / step.makes / "table.md"
+            if table.is_file():
+                self.console.print(table.read_text("utf-8"), soft_wrap=True)
+        else:
+            if step.makes is not None and self.made.get(step.makes) != step.line:
+                shutil.rmtree(self.out / (step.removes or step.makes), ignore_errors=True)
+                self.made[step.makes] = step.line
+                self.save()
+            self._print(step)
+            self.run_command(shlex.split(self.typed(step.line))[1:])
+
+    def _is_made(self, step: Command, folder: Path) -> bool:
+        return folder.is_dir() and self.made.get(str(step.makes)) == step.line
+
+    def _print(self, step: Command, remark: str = "") -> None:
+        self.console.print(f"\n$ {self.typed(step.line)}{remark}", style="bold cyan", soft_wrap=True)
+
+    def save(self) -> None:
+        """Write ``demo.json``."""
+        write_json(self.out / FACTS, {**self.facts, "made": self.made})
+
+    def write_commands(self, stages: Sequence[Stage]) -> None:
+        """Write all command lines into a file, so that any of them can be repeated."""
+        lines = [
+            "# The command lines of `palate demo`, in order; paths are seen from the folder in which it was called.",
+            "# To repeat one that makes a new folder, give it another --out.",
+        ]
+        for number, stage in enumerate(stages, 1):
+            lines += ["", f"# {number}. {stage.title}"]
+            for step in stage.steps:
+                lines.append(self.typed(step.line) if isinstance(step, Command) else f"# ({step.text})")
+        write_text(self.out / COMMANDS, "\n".join([*lines, ""]))

@@ -1,0 +1,24 @@
+"""Negatives: how the items are chosen that were not the answer.
+
+A strategy is one file here and one line below, or an entry point of the group ``palate.negatives``: a subclass of
+:class:`palate.negatives.base.NegativeStrategy`. All that draws takes its names from here: the losses of rankers
+(:mod:`palate.objectives.negatives`), alignment of rankers and of language models, fine-tuning, and sampled evaluation.
+Draws for the batches of a ranker are made here, in tensors; different items for single cases are drawn by
+:mod:`palate.data.negatives`.
+"""
+
+from palate.registry import Registry
+
+NEGATIVES = Registry(
+    "negatives",
+    {
+        "uniform": "palate.negatives.uniform:Uniform",
+        "popularity": "palate.negatives.popularity:Popularity",
+        "in-batch": "palate.negatives.in_batch:InBatch",
+        "hard": "palate.negatives.hard:Hard",
+        "top-k": "palate.negatives.top_k:TopK",
+        "mixed": "palate.negatives.mixed:Mixed",
+        "disliked": "palate.negatives.disliked:Disliked",
+    },
+    noun="negative strategy",
+)
