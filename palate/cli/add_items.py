@@ -38,8 +38,8 @@ def add_items(
     for note in made.notes:
         print(f"Note: {note}.", file=sys.stderr)
     if json_:
-        told = {"bundle": str(made.folder), "added": made.ids, "coverage": made.coverage, "notes": made.notes}
-        print(json.dumps(told, ensure_ascii=False))
+        facts = {"bundle": str(made.folder), "added": made.ids, "coverage": made.coverage, "notes": made.notes}
+        print(json.dumps(facts, ensure_ascii=False))
         return
     covered = ", ".join(f"{count:,} with {name}" for name, count in made.coverage.items())
     print(f"Bundle: {made.folder}  ({len(made.ids):,} items added: {covered})")

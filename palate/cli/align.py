@@ -63,7 +63,7 @@ def align(
 ) -> None:
     """Align a trained ranker on preferences: chosen items against rejected ones, beside cross-entropy.
 
-    The part of an epoch with the best validation is kept, the start included; diagnostics are written as numbers and
+    The best validation's weights are saved, those of the start included; diagnostics are written as numbers and
     as a picture.
     """
     from palate.alignment.align import align as fit

@@ -1,4 +1,4 @@
-"""``palate encode``: item texts and pictures to features, with what is missing told."""
+"""``palate encode``: item texts and pictures become features."""
 
 from __future__ import annotations
 

@@ -63,10 +63,10 @@ def prepare(
 
     _check_target(out, overwrite)
     dataset = make(source, reader, name=name, seed=seed, keep_unseen=keep_unseen, clean_text=clean_text, **settings)
-    kept = carried(out) if overwrite else []
+    carried_over = carried(out) if overwrite else []
     dataset.save(out, replace=overwrite)
     if is_unpacked(dataset.catalogue.root):  # the pictures are those of the new catalogue
-        kept = [name for name in kept if name != IMAGES]
+        carried_over = [name for name in carried_over if name != IMAGES]
     if json_:
         print(json.dumps({**dataset.manifest, "fingerprint": dataset.fingerprint}, indent=2, ensure_ascii=False))
     else:
@@ -75,8 +75,8 @@ def prepare(
         for finding in check(dataset):
             if finding.level in (Level.WARNING, Level.ERROR):
                 typer.echo(f"Warning: {finding.message} See `palate doctor`.", err=True)
-    if kept:
-        folders = " and ".join(f"{name}/" for name in kept)
+    if carried_over:
+        folders = " and ".join(f"{name}/" for name in carried_over)
         typer.echo(
             f"Kept {folders} of the dataset that was replaced; a feature store that no longer fits says so.", err=True
         )
@@ -107,8 +107,8 @@ def _show(dataset: Dataset, out: Path) -> None:
         table.add_column(word, justify="right")
     table.add_row("read", *_numbers(manifest["read"]))
     for record in manifest["filters"]:
-        told = ", ".join(f"{key}={value}" for key, value in record.items() if key not in ("step", "before", "after"))
-        table.add_row(f"{record['step']} ({told})", *_numbers(record["after"]))
+        options = ", ".join(f"{key}={value}" for key, value in record.items() if key not in ("step", "before", "after"))
+        table.add_row(f"{record['step']} ({options})", *_numbers(record["after"]))
     console.print(table)
     for key, value in manifest["reader_report"].items():
         console.print(f"{key.replace('_', ' ')}: {value}")
@@ -126,7 +126,7 @@ def _show(dataset: Dataset, out: Path) -> None:
         sizes.add_row(part, f"{counts[part]:,}", f"{counts[f'{part}_cases']:,}", f"{cold:,}")
     console.print(sizes)
     if "dislikes" in manifest:
-        console.print(_told_dislikes(manifest["dislikes"]), highlight=False)
+        console.print(_dislikes(manifest["dislikes"]), highlight=False)
     titles, images, items = (f"{counts[key]:,}" for key in ("items_with_title", "items_with_image", "items"))
     console.print(f"Of {items} items {titles} have a title and {images} a picture.", highlight=False)
     console.print(f"Written to {out} ({dataset.fingerprint}).", highlight=False)
@@ -141,12 +141,12 @@ def _order(manifest: dict[str, Any]) -> str:
     return "as in the file; no times are used" + (" (--columns timestamp=NAME names them)" if named else "")
 
 
-def _told_dislikes(told: dict[str, Any]) -> str:
+def _dislikes(facts: dict[str, Any]) -> str:
     from palate.data.dislikes import REASONS
 
-    left = "; ".join(f"{count:,} {REASONS[reason]}" for reason, count in told["left_out"].items() if count)
-    text = f"Dislikes (rated at most {told['at_most']:g}): {told['kept']:,} of {told['users']:,} users"
-    return f"{text}, out of {told['found']:,} low ratings; left out: {left or 'none'}."
+    left = "; ".join(f"{count:,} {REASONS[reason]}" for reason, count in facts["left_out"].items() if count)
+    text = f"Dislikes (rated at most {facts['at_most']:g}): {facts['kept']:,} of {facts['users']:,} users"
+    return f"{text}, out of {facts['found']:,} low ratings; left out: {left or 'none'}."
 
 
 def _numbers(counts: dict[str, Any]) -> list[str]:

@@ -100,8 +100,8 @@ def _check_choice(history: str | None, user: str | None, all_: bool, out: Path |
         name for name, on in (("--history", history is not None), ("--user", user is not None), ("--all", all_)) if on
     ]
     if len(chosen) != 1:
-        told = " and ".join(chosen) + " together" if chosen else "nobody to recommend to"
-        raise PalateError(told, "Give one of: --history ITEM,ITEM,... | --user ID | --all --out FILE.parquet.")
+        problem = " and ".join(chosen) + " together" if chosen else "nobody to recommend to"
+        raise PalateError(problem, "Give one of: --history ITEM,ITEM,... | --user ID | --all --out FILE.parquet.")
     if all_ and out is None:
         raise PalateError("--all prints nothing", "Say where to write: --all --out recs.parquet.")
     if out is not None and not all_:
@@ -118,12 +118,8 @@ def _known_items(ready: Recommendations, history: str) -> list[int]:
     ids = split_ids(history)
     known, unknown = ready.known(ids)
     if unknown and not known:
-        told = (
-            f"knows no item '{unknown[0]}'"
-            if len(unknown) == 1
-            else f"knows none of the items {', '.join(unknown[:5])}"
-        )
-        raise PalateError(f"the run {told}", ready.closest(unknown[0]))
+        what = f"no item '{unknown[0]}'" if len(unknown) == 1 else f"none of the items {', '.join(unknown[:5])}"
+        raise PalateError(f"the run knows {what}", ready.closest(unknown[0]))
     for item in unknown[:5]:
         print(f"Warning: no item '{item}', left out. {ready.closest(item)}", file=sys.stderr)
     if len(unknown) > 5:
@@ -131,24 +127,24 @@ def _known_items(ready: Recommendations, history: str) -> list[int]:
     return known
 
 
-def _dataset(run: Run, given: Path | None) -> Dataset:
+def _dataset(run: Run, folder: Path | None) -> Dataset:
     from palate.data.dataset import Dataset
 
-    path = given or (Path(run.info["dataset"]["path"]) if run.info["dataset"]["path"] else None)
+    path = folder or (Path(run.info["dataset"]["path"]) if run.info["dataset"]["path"] else None)
     if path is None:
-        raise PalateError(f"{run.folder} does not say where its dataset lies", "Give --dataset.")
-    if given is None and not path.is_dir():
+        raise PalateError(f"{run.folder} does not say where its dataset is", "Give --dataset.")
+    if folder is None and not path.is_dir():
         raise PalateError(f"the dataset of the run is not at {path} any more", "Say where it is with --dataset.")
     return Dataset.load(path)
 
 
-def _one(ready: Recommendations, history: list[int], k: int, asked: dict[str, Any], json_: bool) -> None:
+def _one(ready: Recommendations, history: list[int], k: int, request: dict[str, Any], json_: bool) -> None:
     from palate.data.sequences import Sequences
 
     best = ready.of_indices(Sequences.from_lists([history]), k).drop("history").to_dicts()
     if json_:
         seen = [ready.catalogue.ids[item] for item in history]
-        print(json.dumps({**asked, "history": seen, "items": best}, ensure_ascii=False, indent=2))
+        print(json.dumps({**request, "history": seen, "items": best}, ensure_ascii=False, indent=2))
         return
     _show(ready, history, best)
 

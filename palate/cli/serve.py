@@ -51,22 +51,27 @@ def serve(
     ] = None,
     outside_pictures: Annotated[
         bool,
-        typer.Option("--outside-pictures", help="With --host: also show pictures that lie where a bundle says, outside "
-                     "of it. Only for bundles of your own."),
+        typer.Option(
+            "--outside-pictures",
+            help="With --host: also show pictures that a bundle names outside of it. Only for bundles of your own.",
+        ),
     ] = False,
     allowed_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A name clients may use for this service, beside this machine's own when "
-                     "listening at it alone. Repeatable."),
+        typer.Option(
+            metavar="NAME",
+            help="A name clients may use for this service, beside this machine's own when "
+            "listening at it alone. Repeatable.",
+        ),
     ] = None,
     watch: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="Look for changed bundles so often; 0: on SIGHUP only.")
+        float, typer.Option(min=0, metavar="SECONDS", help="Between looks for changed bundles; 0: on SIGHUP only.")
     ] = 0.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "cpu",
     log: Annotated[str, typer.Option(help="debug, info (a line a request), warning, error.")] = "info",
     log_json: Annotated[bool, typer.Option("--log-json/--log-text", help="Lines for machines or for people.")] = True,
     config: ConfigFile = None,
-) -> None:  # fmt: skip
+) -> None:
     """Serve bundles: recommendations, likeness, explanations, pictures, a web page, metrics. Stops with Ctrl-C.
 
     A bundle that is put in another's place is taken over without a lost request: send SIGHUP, or give --watch. SIGTERM
@@ -130,12 +135,12 @@ def _key(file: Path | None) -> str | None:
     """The key, from a file or the environment: never from the command line, which other users of a machine can read."""
     where = "PALATE_API_KEY" if file is None else str(file)
     if file is None:
-        given = os.environ.get("PALATE_API_KEY")
-        if given is None:
+        text = os.environ.get("PALATE_API_KEY")
+        if text is None:
             return None
     else:
-        given = read_small(file, "Write the key into a file, in one line.", 64 * 1024)
-    key = given.strip()
+        text = read_small(file, "Write the key into a file, in one line.", 64 * 1024)
+    key = text.strip()
     if not key or len(key.split()) != 1 or not key.isascii():
         raise PalateError(f"{where} holds no key", "Give it one line of ASCII without spaces.")
     return key

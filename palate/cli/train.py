@@ -37,7 +37,7 @@ def train(
         ),
     ] = "auto",
     missing: Annotated[
-        str, typer.Option(metavar="{learned,mean,zeros}", help="What stands for an absent text or picture.")
+        str, typer.Option(metavar="{learned,mean,zeros}", help="What replaces an absent text or picture.")
     ] = "learned",
     store: Annotated[
         list[str] | None,
@@ -64,7 +64,7 @@ def train(
 ) -> None:
     """Train a recommender on a dataset's training split.
 
-    The best epoch on the validation split is kept. Killed at any moment, the same command with --resume goes on and
+    The best epoch on the validation split is saved. Killed at any moment, the same command with --resume goes on and
     ends with the same numbers.
     """
     from palate.cli.shared.content import AUTO, NONE, choose_content

@@ -46,7 +46,7 @@ class Command(TyperCommand):
 
     @params.setter
     def params(self, value: list[Any]) -> None:
-        """Typer sets the parameters of the function that stands in: there are none."""
+        """Ignores what typer makes of the deferred function: it has no parameters."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         params, names = self.params, path_names(self)

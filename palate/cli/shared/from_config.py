@@ -77,7 +77,7 @@ class ConfigOption:
 
     @property
     def parameter(self) -> inspect.Parameter:
-        """As typer reads it; None stands for an option that is not given."""
+        """As typer reads it; None is an option that is not given."""
         kind, metavar = str, None
         if self.choices:
             metavar = f"{{{','.join([*('N' for _ in self.types), *self.choices])}}}"
@@ -146,7 +146,7 @@ class from_config:  # a decorator
 
 
 class ConfiguredCommand:
-    """A function with options of Configs, as typer sees it: its signature is made when it is asked for."""
+    """A function with options of Configs, as typer sees it: its signature is made when it is needed."""
 
     def __init__(self, function: Callable[..., None], groups: Sequence[Fields]) -> None:
         self.function, self.groups = function, groups
