@@ -63,7 +63,7 @@ def serve_random(items: int, port: int, threads: int, index: str, sources: int =
     bundle = Bundle(Path(), facts, BundleItems(Catalogue(frame), [None] * items), model)
     served = Served("random", "0", bundle, config, service.telemetry)
     served.warm_up()
-    service._shelf, service.state = LoadedModels([served]), "ok"
+    service._loaded, service.state = LoadedModels([served]), "ok"
     configure_logs("warning", json=True)
     if served.engine.index is not None:  # type: ignore[attr-defined]
         print(f"{'recall@10':<10}", json.dumps(recall(served)), flush=True)
@@ -72,7 +72,7 @@ def serve_random(items: int, port: int, threads: int, index: str, sources: int =
 
 def random_neighbours(items: int, sources: int, keep: int = 100, lags: int = 5) -> Any:
     """Lists of ``keep`` neighbours for each item by each source, and weights for the newest items."""
-    from palate.features.neighbours import NeighbourList
+    from palate.features.neighbour_store import NeighbourList
     from palate.rankers.neighbours import NeighbourScores
 
     rng = np.random.default_rng(0)

@@ -22,7 +22,7 @@ _CALLS = {
     "PalateError": "palate.errors",
     "Recommendations": "palate.rankers.recommend",
     "Run": "palate.runs.run",
-    "TuneRecipe": "palate.experiments.search_space",
+    "TuneRecipe": "palate.experiments.tune_recipe",
     "align": "palate.alignment.align",
     "blend": "palate.training.blend",
     "describe": "palate.artefact",

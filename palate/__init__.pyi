@@ -6,8 +6,8 @@ from palate.data.frames import from_frames as from_frames
 from palate.data.prepare import prepare as prepare
 from palate.errors import PalateError as PalateError
 from palate.evaluation.evaluate import evaluate as evaluate
-from palate.experiments.search_space import TuneRecipe as TuneRecipe
 from palate.experiments.tune import tune as tune
+from palate.experiments.tune_recipe import TuneRecipe as TuneRecipe
 from palate.features.encode import encode as encode
 from palate.features.store import FeatureStore as FeatureStore
 from palate.rankers.recommend import Recommendations as Recommendations

@@ -16,7 +16,7 @@ Facts = dict[str, Any]
 
 
 def describe(path: Path | str) -> Facts:
-    """Facts about an artefact: ``kind`` first, then what that kind has to say. Reads only what it must.
+    """Facts about an artefact: ``kind`` first, then the facts of that kind. Reads only what it must.
 
     Raises:
         PalateError: nothing is there, or it is damaged.
@@ -41,8 +41,10 @@ def _read(path: Path, read: Callable[[Path], Facts]) -> Facts:
     except PalateError:
         raise
     except Exception as error:  # every format has errors of its own; the file is what the user can mend
-        told = str(error) if path.is_file() else f"{type(error).__name__}: {error}"
-        raise PalateError(f"{path} cannot be read ({told})", "It may be damaged, or not what its name says.") from None
+        reason = str(error) if path.is_file() else f"{type(error).__name__}: {error}"
+        raise PalateError(
+            f"{path} cannot be read ({reason})", "It may be damaged, or not what its name says."
+        ) from None
 
 
 def kind_of(folder: Path) -> str | None:

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 class PalateError(Exception):
-    """A mistake in input, options or environment, told in one clear sentence.
+    """A mistake in input, options or environment, reported in one clear sentence.
 
     The command line prints it without a traceback; library users may catch it.
 

@@ -11,7 +11,7 @@ _PART = re.compile(r'(?:[^",]|"(?:[^"]|"")*")*')
 
 
 def split_names(text: str, option: str) -> list[str]:
-    """The parts of a list between commas, without the blanks around them; quotes are kept, see :func:`unquoted_name`.
+    """The parts of a list between commas, without the blanks around them; quotes stay, see :func:`unquoted_name`.
 
     >>> split_names('title, "Customer, ID"', "--fields")
     ['title', '"Customer, ID"']

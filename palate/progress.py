@@ -47,13 +47,13 @@ def _bar(steps: Iterable[T], description: str, total: int | None, weight: int) -
 
 
 def _lines(steps: Iterable[T], description: str, total: int | None, weight: int) -> Iterator[T]:
-    start = said = time.monotonic()
+    start = printed = time.monotonic()
     done = 0
     for step in steps:
         yield step
         done += weight
         now = time.monotonic()
-        if now - said >= _LOG_EVERY_SECONDS:
-            said = now
+        if now - printed >= _LOG_EVERY_SECONDS:
+            printed = now
             left = f"/{total}, {(total - done) * (now - start) / done:.0f} s left" if total else ""
             print(f"{description}: {done}{left}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""The Recommender protocol: what every model answers, from popularity to a multimodal LLM."""
+"""The Recommender protocol, which every model implements, from popularity to a multimodal LLM."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Histories = Sequences | Sequence[Sequence[int]]
 
 
 def as_sequences(histories: Histories) -> Sequences:
-    """Accept lists of item indices wherever histories are asked for."""
+    """Accept lists of item indices wherever histories are required."""
     return histories if isinstance(histories, Sequences) else Sequences.from_lists(histories)
 
 
 class Recommender(ABC):
-    """Scores items for histories of item indices; needs no training data and no user it has met before.
+    """Scores items for histories of item indices; needs no training data and no known user.
 
     Item indices run from 1 to :attr:`num_items`; column 0 of a full score matrix is padding and holds ``-inf``.
     A history may be empty.
 
-    A slow model may also have ``batch_size``, how many histories it likes to be given at a time so that progress
+    A slow model may also have ``batch_size``, how many histories it scores at a time, so that progress
     shows, and ``cost() -> dict``, counters of what its scores have cost so far: ``prompts``, ``tokens``, ``seconds``.
     """
 
@@ -58,7 +58,7 @@ class Recommender(ABC):
         exclude_seen: bool = True,
         allowed: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The ``k`` best items a history, best first; equal scores are ordered by item index.
+        """The ``k`` best items per history, best first; equal scores are ordered by item index.
 
         Args:
             k: At least 1.
@@ -81,10 +81,10 @@ class Recommender(ABC):
         return best_items(scores, k)
 
     def set_data_folder(self, dataset: Path) -> None:  # noqa: B027
-        """Told where the dataset of the histories lies, for a model that keeps more there than it holds itself."""
+        """Set the folder of the histories' dataset, for a model that reads more there than it holds itself."""
 
     def check_ready(self, histories: Histories) -> None:  # noqa: B027
-        """Called before much is asked: refuses what :meth:`score` would refuse for some of these histories.
+        """Check before long work: refuse what :meth:`score` would refuse for some of these histories.
 
         Raises:
             PalateError: what is missing, and how to have it.

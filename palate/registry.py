@@ -9,27 +9,29 @@ package it is an entry point of the group ``palate.<kind>``::
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from palate.errors import PalateError, suggest
 
 
 class Registry:
-    """Name -> part, loaded on first use so that heavy imports wait until they are asked for.
+    """Name -> part, loaded on first use so that heavy imports wait until they are needed.
 
     Args:
         kind: Plural noun; also the entry-point group's last word, e.g. ``"rankers"``.
-        builtin: Name -> ``"module:attribute"``.
+        builtin: Name -> ``"module:attribute"``, or the part itself where it is light.
         noun: What one part is called in messages; ``kind`` without its last letter if it is left out.
 
     >>> Registry("metrics", {"pi": "math:pi"})["pi"]
     3.141592653589793
     """
 
-    def __init__(self, kind: str, builtin: Mapping[str, str], noun: str | None = None) -> None:
+    def __init__(self, kind: str, builtin: Mapping[str, Any], noun: str | None = None) -> None:
         self.kind, self.noun = kind, noun or kind[:-1]
         self._builtin = dict(builtin)
         self._local: dict[str, Any] = {}
@@ -39,7 +41,7 @@ class Registry:
         self._local[name] = part
 
     def _targets(self) -> dict[str, Any]:
-        plugins = {point.name: point for point in entry_points(group=f"palate.{self.kind}")}
+        plugins = _plugins(f"palate.{self.kind}", tuple(sys.path))
         clash = sorted(set(plugins) & set(self._builtin))
         if clash:
             raise PalateError(
@@ -63,6 +65,12 @@ class Registry:
             module, _, attribute = target.partition(":")
             return getattr(import_module(module), attribute)
         return target.load() if hasattr(target, "load") and hasattr(target, "group") else target
+
+
+@lru_cache
+def _plugins(group: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """Entry points by name; looking through all installed packages takes milliseconds, so once for each search path."""
+    return {point.name: point for point in entry_points(group=group)}
 
 
 class NameIn:

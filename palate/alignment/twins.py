@@ -13,7 +13,8 @@ from palate.alignment.prefixes import Integers, Prefixes
 from palate.data.dataset import Dataset
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
-from palate.features.neighbours import NeighbourList, neighbour_list, open_source
+from palate.features.neighbour_store import NeighbourList
+from palate.features.neighbours import neighbour_list, open_source
 from palate.negatives.config import NegativesConfig
 
 

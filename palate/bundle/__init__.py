@@ -8,8 +8,8 @@
       items.parquet       index, item_id, title, fields, image, picture: the id map and what is known of each item
       model/              config.json and *.safetensors
       features/NAME.safetensors   vectors and which are present, of the models that read features
-      images/             small pictures of the items, if they were asked for
-      onnx/               the sequence encoder for other runtimes, if that was asked for
+      images/             small pictures of the items, if they were requested
+      onnx/               the sequence encoder for other runtimes, if that was requested
 """
 
 from palate.bundle.add import Added, add_items

@@ -17,7 +17,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from palate.bundle.append_items import check_growable, grow_model
+from palate.bundle.append_items import append_to_model, check_can_append
 from palate.bundle.card import write_card
 from palate.bundle.export import FOLDER as ONNX
 from palate.bundle.export import check_exportable, export_encoder
@@ -25,7 +25,7 @@ from palate.bundle.features import encoder_of
 from palate.bundle.items import BundleItems
 from palate.bundle.load import Bundle
 from palate.bundle.manifest import CARD, NAME, write_manifest
-from palate.bundle.neighbours import Compared, append_rows, grown_lists, open_compared
+from palate.bundle.neighbours import ContentSource, append_rows, append_to_lists, open_content_sources
 from palate.bundle.new_items import NewItems, columns_read, read_items
 from palate.bundle.pictures import write_picture
 from palate.data.catalogue import Catalogue
@@ -34,7 +34,8 @@ from palate.errors import PalateError
 from palate.features.encode import encode
 from palate.features.encoders import Encoder
 from palate.features.fields import FIELDS
-from palate.features.neighbours import CO_OCCURRENCE, NeighbourList
+from palate.features.neighbour_store import NeighbourList
+from palate.features.neighbours import CO_OCCURRENCE
 from palate.rankers.content_knn import ContentKNN
 from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender
@@ -85,12 +86,12 @@ def add_items(
             picture.
     """
     bundle, out = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle), Path(out)
-    model = check_growable(bundle.recommender)
+    model = check_can_append(bundle.recommender)
     features = {name: bundle.facts["features"][name] for name in _modalities(model)}
-    compared = open_compared(bundle)
+    compared = open_content_sources(bundle)
     for name, facts in [*features.items(), *((one.source, one.facts) for one in compared)]:
         if facts["content"]["kind"] not in ("text", "image", FIELDS):
-            encoder_of(name, facts)  # says why there is none
+            encoder_of(name, facts)  # raises if there is none
     if bundle.facts.get("onnx"):
         check_exportable(bundle.facts["model"])
     read = [*features.values(), *(one.facts for one in compared)]
@@ -105,8 +106,8 @@ def add_items(
             one.source: near[one.source] if one.words is not None else one.of_vectors(*near[one.source])
             for one in compared
         }
-        lists = grown_lists(model, compared, vectors, count, len(bundle.items) - bundle.facts.get("added", 0))
-        larger = grow_model(model, {name: _tensors(one) for name, one in made.items()}, lists, count)
+        lists = append_to_lists(model, compared, vectors, count, len(bundle.items) - bundle.facts.get("added", 0))
+        larger = append_to_model(model, {name: _tensors(one) for name, one in made.items()}, lists, count)
         rows = {features[name]["file"]: one for name, one in made.items()}
         rows |= {one.facts["file"]: near[one.source] for one in compared}
         names = _copy(bundle, part, larger, rows, new)
@@ -127,10 +128,10 @@ def add_items(
 def _describe(
     model: SequentialRanker | ContentKNN,
     features: Mapping[str, Mapping[str, Any]],
-    compared: Sequence[Compared],
+    compared: Sequence[ContentSource],
     new: NewItems,
     device: str,
-) -> tuple[dict[str, Made], dict[str, Any]]:
+) -> tuple[dict[str, EncodedRows], dict[str, Any]]:
     """What the new items have by modality, and by source of neighbours (CSR ``[count, terms]`` of words).
 
     A source may be what a modality is: vectors are made once.
@@ -156,14 +157,14 @@ def _modalities(model: SequentialRanker | ContentKNN) -> list[str]:
     return list(model.widths) if isinstance(model, SequentialRanker) else []
 
 
-Made = tuple[np.ndarray[Any, Any], np.ndarray[Any, np.dtype[np.bool_]]]
+EncodedRows = tuple[np.ndarray[Any, Any], np.ndarray[Any, np.dtype[np.bool_]]]
 
 
 def _folder(images: Path | str | None) -> Path | None:
     return None if images is None else Path(images)
 
 
-def _encode(encoder: Encoder, facts: Mapping[str, Any], new: NewItems) -> Made:
+def _encode(encoder: Encoder, facts: Mapping[str, Any], new: NewItems) -> EncodedRows:
     """Vectors ``[count, width]`` of the new items and which are there, made as ``palate encode`` makes them."""
     count, stored = len(new.frame), np.dtype(facts["dtype"])
     content = facts["content"]
@@ -190,7 +191,7 @@ def _encode(encoder: Encoder, facts: Mapping[str, Any], new: NewItems) -> Made:
         return np.array(store.vectors[1:]), np.array(store.present[1:])
 
 
-def _codes(model: SequentialRanker | ContentKNN, new: NewItems) -> Made:
+def _codes(model: SequentialRanker | ContentKNN, new: NewItems) -> EncodedRows:
     """Codes ``[count, slots]`` of the new items' fields; a value that the training did not have is none."""
     if not isinstance(model, SequentialRanker) or model.fields is None:
         raise PalateError("the model does not say what its fields hold", "Make the bundle again.")
@@ -207,7 +208,7 @@ def _check_content(table: Path, new: NewItems, there: Mapping[str, npt.NDArray[n
         )
 
 
-def _tensors(made: Made) -> tuple[Tensor, Tensor]:
+def _tensors(made: EncodedRows) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(made[0].astype(np.float32)), torch.from_numpy(made[1])  # codes are exact too, below 2^24
 
 
@@ -253,7 +254,7 @@ def _facts(bundle: Bundle, items: BundleItems, larger: Recommender, part: Path) 
     return facts
 
 
-def _notes(model: SequentialRanker | ContentKNN, made: Mapping[str, Made]) -> list[str]:
+def _notes(model: SequentialRanker | ContentKNN, made: Mapping[str, EncodedRows]) -> list[str]:
     notes: list[str] = []
     if not isinstance(model, SequentialRanker):
         return notes

@@ -1,4 +1,4 @@
-"""A recommender with more items than it was made of: they are known by their text and pictures alone."""
+"""Append items to a recommender: they are known by their texts, pictures and fields alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import Tensor
 from palate.bundle.neighbours import lists_of
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
-from palate.features.neighbours import CO_OCCURRENCE, NeighbourList
+from palate.features.neighbour_store import NeighbourList
+from palate.features.neighbours import CO_OCCURRENCE
 from palate.rankers.append import check_appendable, composed
 from palate.rankers.blend import Blend
 from palate.rankers.content_knn import ContentKNN
@@ -18,9 +19,9 @@ from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender
 
 
-def check_growable(model: Recommender) -> SequentialRanker | ContentKNN:
-    """Refuse a model that knows items by their ids alone: no texts, pictures or fields, and no neighbours by these; and
-    a plug-in's that cannot append any.
+def check_can_append(model: Recommender) -> SequentialRanker | ContentKNN:
+    """Refuse a model that knows items by their ids alone (no text, picture or field, and no neighbours by these), and a
+    plug-in that cannot append items.
 
     Raises:
         PalateError: with what to do instead.
@@ -56,7 +57,7 @@ def check_growable(model: Recommender) -> SequentialRanker | ContentKNN:
     )
 
 
-def grow_model(
+def append_to_model(
     model: SequentialRanker | ContentKNN,
     features: Mapping[str, tuple[Tensor, Tensor]],
     lists: Sequence[NeighbourList],
@@ -81,8 +82,8 @@ def _check_unchanged(model: SequentialRanker, larger: SequentialRanker, count: i
     """Without their neighbours, which find new items among them, both have to score the old items alike."""
     old = model.num_items
     histories = Sequences.from_lists([[1], [old, max(1, old // 2)]])
-    wanted, made = (one.without_neighbours(histories).cpu() for one in (model, larger))
-    alike = made.shape == (2, old + count + 1) and torch.allclose(made[:, 1 : old + 1], wanted[:, 1:], 1e-3, 1e-3)
+    expected, scores = (one.without_neighbours(histories).cpu() for one in (model, larger))
+    alike = scores.shape == (2, old + count + 1) and torch.allclose(scores[:, 1 : old + 1], expected[:, 1:], 1e-3, 1e-3)
     if larger.num_items != old + count or not alike:
         raise PalateError(
             f"the ranker '{model.name}' scores other items differently once new ones are added", "Train it again."

@@ -103,21 +103,21 @@ def _body(facts: dict[str, Any]) -> str:
 
 
 def _of_model(facts: dict[str, Any]) -> dict[str, Any]:
-    told = facts.get("describe") or {}
-    parameters = told.get("parameters")
+    described = facts.get("describe") or {}
+    parameters = described.get("parameters")
     made = {
         "kind": facts["model"],
         "parameters": f"{parameters:,}" if isinstance(parameters, int) else None,
-        "reads": ", ".join(told.get("modalities", [])) or None,
+        "reads": ", ".join(described.get("modalities", [])) or None,
         "aligned": (facts["run"]["options"].get("alignment") or {}).get("objective"),
     }
     if facts["model"] == "blend":
-        made["sum of"] = ", ".join(f"{one['weight']:.3g} x {one['name']}" for one in told.get("parts", []))
+        made["sum of"] = ", ".join(f"{one['weight']:.3g} x {one['name']}" for one in described.get("parts", []))
     for name, one in facts["features"].items():
         coverage = one.get("coverage", {}).get("items")
         share = f", {coverage:.1%} of the items" if isinstance(coverage, float) else ""
         made[f"{name} features"] = f"{one['encoder']['name']}, fingerprint {one['fingerprint']}{share}"
-    for name, one in (told.get("neighbours") or {}).items():
+    for name, one in (described.get("neighbours") or {}).items():
         weights = ", ".join(f"{weight:.3g}" for weight in one["weights"])
         made[f"neighbours by {name}"] = f"of {one['coverage']:.1%} of the items, weights {weights} (newest item first)"
     if base := facts.get("base"):
@@ -147,8 +147,8 @@ def _measured(facts: dict[str, Any]) -> str:
         users = f"{table['cases']:,} people of the {table['split']} split, {table['evaluation']}"
         rows = [f"| {name} | {value:.4f} |" for name, value in _figures(table).items()]
         seeds = len(table["seeds"])
-        told = f" This run is one of {seeds} seeds." if seeds > 1 else ""
-        parts.append(f"On {users}.{told}\n\n| metric | value |\n|---|---|\n" + "\n".join(rows))
+        among = f" This run is one of {seeds} seeds." if seeds > 1 else ""
+        parts.append(f"On {users}.{among}\n\n| metric | value |\n|---|---|\n" + "\n".join(rows))
     valid = facts["metrics"]["validation"]
     if valid:
         shown = ", ".join(f"{name} {value:.4f}" for name, value in valid["metrics"].items())

@@ -1,4 +1,4 @@
-"""ONNX: the sequence encoder for runtimes without torch, checked against torch before it is kept."""
+"""ONNX: the sequence encoder for runtimes without torch, checked against torch before it is written."""
 
 from __future__ import annotations
 
@@ -231,9 +231,9 @@ def _export(wrapped: UserVectors, longest: int, items: int, outputs: list[str], 
             assert program is not None
             program.save(str(path), external_data=False)
     except Exception as error:  # the exporter raises its own kinds for whatever it cannot trace
-        told = str(error).strip().splitlines()
+        lines = str(error).strip().splitlines()
         raise PalateError(
-            f"the encoder cannot be exported ({type(error).__name__}: {told[0][:200] if told else ''})",
+            f"the encoder cannot be exported ({type(error).__name__}: {lines[0][:200] if lines else ''})",
             "Leave out --onnx, and report this model's settings.",
         ) from None
 

@@ -1,4 +1,4 @@
-"""Bundles on a model hub: fetched into its cache, pushed with its client, which is asked for only here."""
+"""Bundles on a model hub: fetched into its cache, pushed with its client, which is imported only here."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def fetch_bundle(name: str, revision: str | None = None) -> Path:
     Raises:
         PalateError: no such name, no access, no network, or no bundle there.
     """
-    repo, _, asked = name.removeprefix(SCHEME).partition("@")
+    repo, _, branch = name.removeprefix(SCHEME).partition("@")
     _check_repo(repo)
     hub = _hub()
     patterns = [f"*{suffix}" for suffix in SUFFIXES]
     try:
-        found = Path(hub.snapshot_download(repo, revision=asked or revision, allow_patterns=patterns))
+        found = Path(hub.snapshot_download(repo, revision=branch or revision, allow_patterns=patterns))
     except Exception as error:  # the hub's own are of OSError and ValueError; those of its HTTP client are not
-        raise _trouble(f"{SCHEME}{repo} cannot be fetched", error) from None
+        raise _hub_error(f"{SCHEME}{repo} cannot be fetched", error) from None
     if not (found / NAME).is_file():
         raise PalateError(f"{SCHEME}{repo} holds no bundle (it has no {NAME})", "Check the name and the revision.")
     return found
@@ -65,7 +65,7 @@ def push(folder: Path | str, repo: str, *, private: bool = True, revision: str |
             delete_patterns=["*"],  # a file of an older bundle would not be in the manifest
         )
     except Exception as error:
-        raise _trouble(f"the bundle cannot be pushed to '{repo}'", error) from None
+        raise _hub_error(f"the bundle cannot be pushed to '{repo}'", error) from None
     return f"{SCHEME}{repo}"
 
 
@@ -87,7 +87,7 @@ def _hub() -> Any:
         raise PalateError("a model hub needs the package huggingface_hub", "Run `pip install 'palate[hub]'`.") from None
 
 
-def _trouble(what: str, error: Exception) -> PalateError:
+def _hub_error(what: str, error: Exception) -> PalateError:
     text = " ".join(str(error).split())
     return PalateError(
         f"{what} ({type(error).__name__}: {text[:240]})",

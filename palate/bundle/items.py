@@ -1,4 +1,4 @@
-"""The items of a bundle: the id map, what is known of each, and where its picture lies."""
+"""The items of a bundle: the id map, what is known of each, and the file of its picture."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class BundleItems:
     """Items 1..num_items; index 0 is padding.
 
     Args:
-        catalogue: ids, titles, fields, and ``image``: paths relative to its root, where the pictures lay at home.
+        catalogue: ids, titles, fields, and ``image``: paths relative to its root, the folder of the pictures when the
+            bundle was made.
         pictures: the picture of every item inside the bundle, or None: a list of ``num_items`` names.
     """
 
@@ -84,7 +85,7 @@ class BundleItems:
 
         Args:
             columns: what it returned.
-            root: where pictures lie that are not in the bundle; None: nowhere.
+            root: folder of the pictures that are not in the bundle; None: nowhere.
         """
         path = folder / FILE
         try:

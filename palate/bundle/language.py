@@ -45,7 +45,7 @@ def carry_language_model(model: Path, items: BundleItems, *, copied: bool, keep_
 
     Args:
         copied: whether the pictures were copied into the bundle.
-        keep_root: whether the folder where pictures lay may be told.
+        keep_root: whether the folder that held the pictures may be recorded.
     """
     for store in model.glob("summaries.json"):
         # Where further summaries are looked up is a folder of the machine that trained.

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from palate.bundle.hub import SCHEME, fetch_bundle
 from palate.bundle.items import BundleItems
-from palate.bundle.manifest import linked, verify
+from palate.bundle.manifest import is_bundle, linked, verify
 from palate.data.catalogue import Catalogue
 from palate.data.images import inside
 from palate.device import parse_device
@@ -65,7 +65,7 @@ class Bundle:
     """A bundle, verified and loaded. Made by :meth:`load`.
 
     Attributes:
-        folder: where it lies.
+        folder: its path.
         facts: the content of ``bundle.json``: ``name``, ``model``, ``metrics``, ``features``, ``run`` ...
         items: ids, titles, fields and pictures of the items.
         recommender: answers for item indices; its :meth:`~palate.recommender.Recommender.recommend` takes batches.
@@ -89,7 +89,7 @@ class Bundle:
             folder: a folder, or ``hf://OWNER/NAME``: a bundle of the hub (or of its cache), with ``@REVISION`` perhaps.
             device: auto, cpu, cuda, cuda:N or mps.
             revision: branch, tag or commit, for a bundle of the hub.
-            images: where the pictures lie that are not in the bundle; by default where they lay when it was made, but
+            images: folder of the pictures that are not in the bundle; by default where they were when it was made, but
                 not for a bundle of the hub, which has no say in what is read on this machine.
 
         Raises:
@@ -149,7 +149,7 @@ class Bundle:
         return Recommended([(self.items.ids[item], score) for item, score in pairs if item], unknown)
 
     def picture(self, index: int) -> Path | None:
-        """Where the picture of an item lies: in the bundle, or else where it lay at home; None: it has none there.
+        """The file of an item's picture: in the bundle, or else where it was before; None: there is none.
 
         The file is of unknown origin: open it with :func:`palate.data.images.open_image`. Its path never leaves the
         bundle, or the folder of the pictures.
@@ -198,11 +198,4 @@ def _load_model(folder: Path, facts: dict[str, Any], device: str) -> Recommender
 
 def open_run_or_bundle(path: Path) -> Run:
     """A run; or a bundle, verified, as a run."""
-    from palate.bundle.manifest import is_bundle
-    from palate.runs.run import Run
-
-    if not is_bundle(path):
-        return Run.open(path)
-    from palate.bundle.load import BundledRun
-
-    return BundledRun.open(path)
+    return BundledRun.open(path) if is_bundle(path) else Run.open(path)

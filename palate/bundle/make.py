@@ -25,7 +25,7 @@ from palate.rankers.neighbours import FILE
 from palate.runs.run import Run
 from palate.storage.files import atomic_folder, read_json
 
-# What run.json says of the machine and the person who trained: no use to others, and not theirs to know.
+# Facts of run.json about the machine and the person who trained: of no use to others, and private.
 _PRIVATE = ("command",)
 _LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 _EXAMPLES = 3
@@ -64,14 +64,14 @@ def make_bundle(
         out: a new folder.
         with_features: copy the vectors the model was trained on; None: those that are still with the dataset.
             Items are recommended without them; they are for whoever explains scores or trains on.
-        with_images: copy the items' pictures, at most 512 pixels a side; else the folder they lie in is recorded.
+        with_images: copy the items' pictures, at most 512 pixels a side; else their folder is recorded.
         tables: evaluations (``palate evaluate --out``) whose figures belong on the card.
         license: an identifier such as ``apache-2.0``; the model's, which its data may restrict.
         onnx: export the sequence encoder too, and check it.
         public_paths: False: folders of this machine are left out (a bundle that is pushed).
 
     Raises:
-        PalateError: ``out`` exists; the run is not finished; features asked for that are gone; a table without this
+        PalateError: ``out`` exists; the run is not finished; requested features that are gone; a table without this
             run; an encoder whose export does not answer as it does.
     """
     run = run if isinstance(run, Run) else Run.open(run)
@@ -148,9 +148,9 @@ def _copy_model(run: Run, target: Path) -> None:
 
 
 def _copy_images(run: Run, part: Path) -> tuple[dict[int, str], list[str]]:
-    """Pictures by item index, and what to tell of those that were left out."""
+    """Pictures by item index, and a note on those that were left out."""
     catalogue = run.catalogue
-    wanted: list[tuple[int, Path]] = []
+    pictures: list[tuple[int, Path]] = []
     reasons: dict[int, str] = {}
     for index, name in enumerate(catalogue.frame["image"], start=1):
         try:
@@ -159,13 +159,13 @@ def _copy_images(run: Run, part: Path) -> tuple[dict[int, str], list[str]]:
             reasons[index] = error.message
             continue
         if path is not None:
-            wanted.append((index, path))
-    names, failed = copy_pictures(wanted, part)
+            pictures.append((index, path))
+    names, failed = copy_pictures(pictures, part)
     reasons |= failed
     if not reasons:
         return names, []
-    told = "; ".join(f"{catalogue.ids[index]}: {reasons[index]}" for index in sorted(reasons)[:_EXAMPLES])
-    return names, [f"{len(reasons)} pictures were left out ({told}{' ...' if len(reasons) > _EXAMPLES else ''})"]
+    examples = "; ".join(f"{catalogue.ids[index]}: {reasons[index]}" for index in sorted(reasons)[:_EXAMPLES])
+    return names, [f"{len(reasons)} pictures were left out ({examples}{' ...' if len(reasons) > _EXAMPLES else ''})"]
 
 
 def _of_run(run: Run) -> dict[str, Any]:
@@ -174,8 +174,8 @@ def _of_run(run: Run) -> dict[str, Any]:
     info["environment"] = {key: value for key, value in info["environment"].items() if key not in _PRIVATE}
     root = info["dataset"]["image_root"]
     # The base of a language model may be a folder, and has to be found again; elsewhere a name will do.
-    kept = {key: value for key, value in info.items() if key == "options" and run.info["model"] == "mllm"}
-    return {**_without_folders(info), **kept, "dataset": {**info["dataset"], "path": None, "image_root": _last(root)}}
+    paths = {key: value for key, value in info.items() if key == "options" and run.info["model"] == "mllm"}
+    return {**_without_folders(info), **paths, "dataset": {**info["dataset"], "path": None, "image_root": _last(root)}}
 
 
 def _without_folders(value: Any) -> Any:

@@ -40,7 +40,7 @@ def is_bundle(folder: Path | str) -> bool:
 
 
 def write_manifest(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """Write ``bundle.json`` over the files that lie in ``folder``; returns its content.
+    """Write ``bundle.json`` over the files in ``folder``; returns its content.
 
     Raises:
         PalateError: a file of a kind that no bundle holds.
@@ -99,12 +99,12 @@ def verify(folder: Path | str) -> dict[str, Any]:
         _check_name(folder, name)
         if not isinstance(entry, dict) or not re.fullmatch(r"[0-9a-f]{64}", str(entry.get("sha256"))):
             raise PalateError(f"{folder / NAME} is damaged: no sha256 of '{name}'", _REMEDY)
-    for name, told in facts["features"].items():
-        if not _sound_features(told, facts["files"]):
+    for name, described in facts["features"].items():
+        if not _sound_features(described, facts["files"]):
             raise PalateError(f"{folder / NAME} is damaged: what it says of the {name} features is not whole", _REMEDY)
     near = facts.get("neighbours", {})
-    for name, told in near.items() if isinstance(near, dict) else [("", None)]:
-        if not _sound_neighbours(told, facts["files"]):
+    for name, described in near.items() if isinstance(near, dict) else [("", None)]:
+        if not _sound_neighbours(described, facts["files"]):
             raise PalateError(
                 f"{folder / NAME} is damaged: what it says of the {name} neighbours is not whole", _REMEDY
             )
@@ -126,31 +126,31 @@ def verify(folder: Path | str) -> dict[str, Any]:
     return facts
 
 
-def _sound_features(told: Any, files: dict[str, Any]) -> bool:
+def _sound_features(facts: Any, files: dict[str, Any]) -> bool:
     """Whether the facts of a modality are what the code relies on, and name no file but one of the bundle."""
-    if not isinstance(told, dict):
+    if not isinstance(facts, dict):
         return False
-    encoder, content = told.get("encoder"), told.get("content")
+    encoder, content = facts.get("encoder"), facts.get("content")
     return (
         isinstance(encoder, dict)
         and all(isinstance(encoder.get(key), str) for key in ("name", "fingerprint"))
         and isinstance(content, dict)
         and isinstance(content.get("kind"), str)
         and (content["kind"] not in ("text", "fields") or _strings(content.get("fields")))
-        and isinstance(told.get("width"), int)
-        and told.get("dtype") in (("int32",) if content["kind"] == "fields" else ("float32", "float16"))
-        and isinstance(told.get("fingerprint"), str)
-        and (told.get("file") is None or told["file"] in files)
+        and isinstance(facts.get("width"), int)
+        and facts.get("dtype") in (("int32",) if content["kind"] == "fields" else ("float32", "float16"))
+        and isinstance(facts.get("fingerprint"), str)
+        and (facts.get("file") is None or facts["file"] in files)
     )
 
 
-def _sound_neighbours(told: Any, files: dict[str, Any]) -> bool:
+def _sound_neighbours(facts: Any, files: dict[str, Any]) -> bool:
     """Whether the facts of a source of neighbours are what the code relies on, likewise."""
-    if not _sound_features(told, files) or not isinstance(told.get("keep"), int) or told["keep"] < 1:
+    if not _sound_features(facts, files) or not isinstance(facts.get("keep"), int) or facts["keep"] < 1:
         return False
-    if told.get("layout") != "sparse" or told.get("file") is None:
+    if facts.get("layout") != "sparse" or facts.get("file") is None:
         return True
-    return told.get("vocabulary") in files and isinstance(told["encoder"].get("options"), dict)
+    return facts.get("vocabulary") in files and isinstance(facts["encoder"].get("options"), dict)
 
 
 def _strings(value: Any) -> bool:
@@ -200,6 +200,6 @@ def _check_name(folder: Path, name: str) -> None:
     windows = PureWindowsPath(name)  # also knows 'C:' and '\\', which are no separators elsewhere
     plain = PurePosixPath(name).as_posix() == name and windows.as_posix() == name
     if not plain or name.startswith("/") or windows.drive or ".." in windows.parts or not name.isprintable():
-        raise PalateError(f"{folder / NAME} names {name!r}, which lies outside of the bundle", _REMEDY)
+        raise PalateError(f"{folder / NAME} names {name!r}, which is outside of the bundle", _REMEDY)
     if not name.lower().endswith(SUFFIXES):
         raise PalateError(f"'{name}' is of a kind that no bundle holds", f"Bundles hold: {', '.join(SUFFIXES)}.")

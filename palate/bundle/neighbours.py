@@ -30,16 +30,10 @@ from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
 from palate.features.content import texts_of
 from palate.features.cosines import Vectors, new_neighbours
-from palate.features.lexical import (
-    LAYOUT,
-    LexicalOptions,
-    LexicalStore,
-    csr_arrays,
-    csr_of,
-    is_vocabulary,
-    lexical_fingerprint,
-)
-from palate.features.neighbours import CO_OCCURRENCE, NeighbourList
+from palate.features.lexical import lexical_fingerprint
+from palate.features.lexical_store import LAYOUT, LexicalOptions, LexicalStore, csr_arrays, csr_of, is_vocabulary
+from palate.features.neighbour_store import NeighbourList
+from palate.features.neighbours import CO_OCCURRENCE
 from palate.rankers.content_knn import ContentKNN
 from palate.rankers.neighbours import FILE
 from palate.rankers.registry import load_recommender
@@ -67,14 +61,14 @@ def save_neighbours(
     """Write what the lists of a run's model were made from, and say how it is made.
 
     Args:
-        features: what :func:`palate.bundle.features.save_features` said: vectors are kept once.
+        features: what :func:`palate.bundle.features.save_features` returned: vectors are stored once.
         with_vectors: as there.
 
     Returns:
         Facts by source (the training log has none), and what a person should know.
 
     Raises:
-        PalateError: the features are asked for, and are gone or have changed since the training.
+        PalateError: the features are requested, and are gone or have changed since the training.
     """
     if run.info["model"] != ContentKNN.name and not (run.model_folder / FILE).is_file():
         return {}, []
@@ -112,7 +106,7 @@ def save_neighbours(
 
 
 def _stores_of(run: Run) -> dict[str, Any]:
-    """What a run says of the stores of its lists, by source."""
+    """A run's facts of the stores of its lists, by source."""
     if run.info["model"] == ContentKNN.name:
         found: dict[str, Any] = run.info.get("features", {})
     else:
@@ -127,7 +121,7 @@ def _same(features: Mapping[str, Any], fingerprint: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ContentSource:
     """A source of neighbours, opened so that new items can be compared.
 
     Attributes:
@@ -157,7 +151,7 @@ class Compared:
         assert self.neighbours.whitening is not None
         return self.neighbours.whitening.apply(vectors, present)
 
-    def grown(self, new: Vectors, original: int) -> NeighbourList:
+    def with_items(self, new: Vectors, original: int) -> NeighbourList:
         """The list with the new items, see :func:`palate.features.cosines.new_neighbours`."""
         keep = int(self.facts["keep"])
         one = self.neighbours
@@ -165,7 +159,7 @@ class Compared:
         return NeighbourList.of(one.source, items, values, one.whitening)
 
 
-def open_compared(bundle: Bundle) -> list[Compared]:
+def open_content_sources(bundle: Bundle) -> list[ContentSource]:
     """The content sources of a bundle's neighbours, in the order of the model's lists.
 
     Raises:
@@ -186,14 +180,14 @@ def open_compared(bundle: Bundle) -> list[Compared]:
     return opened
 
 
-def _open(bundle: Bundle, one: NeighbourList, facts: dict[str, Any]) -> Compared:
+def _open(bundle: Bundle, one: NeighbourList, facts: dict[str, Any]) -> ContentSource:
     path, rows = bundle.folder / facts["file"], one.num_items + 1
     try:
         arrays = load_file(path)
         check_finite(path, arrays, "Make the bundle again.")
         if facts.get("layout") == LAYOUT:
             words = _words(bundle, arrays, facts, rows)
-            return Compared(facts, one, words.matrix, words)
+            return ContentSource(facts, one, words.matrix, words)
         vectors, present = arrays["vectors"], arrays["present"]
         if one.whitening is None:
             raise PalateError(
@@ -202,7 +196,7 @@ def _open(bundle: Bundle, one: NeighbourList, facts: dict[str, Any]) -> Compared
             )
         if vectors.shape != (rows, len(one.whitening.centre)) or present.shape != (rows,) or present.dtype != np.bool_:
             raise ValueError(f"vectors {vectors.shape} for {rows} rows")
-        return Compared(facts, one, one.whitening.apply(vectors, present), None)
+        return ContentSource(facts, one, one.whitening.apply(vectors, present), None)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, pl.exceptions.PolarsError) as error:
         raise PalateError(f"{path} is damaged ({error})", "Make the bundle again.") from None
 
@@ -229,26 +223,20 @@ def append_rows(old: Path, new: Path, made: Any) -> None:
     Args:
         made: CSR ``[count, terms]``, or vectors ``[count, width]`` and which are present.
     """
-    kept = load_file(old)
+    old_rows = load_file(old)
     if sparse.issparse(made):
-        matrix = csr_of(kept, len(kept["offsets"]) - 1, made.shape[1])
+        matrix = csr_of(old_rows, len(old_rows["offsets"]) - 1, made.shape[1])
         rows = csr_arrays(sparse.vstack([matrix, made], format="csr"))
     else:
         vectors, present = made
-        pairs = {"vectors": vectors.astype(kept["vectors"].dtype), "present": present}
-        rows = {key: np.concatenate([kept[key], pairs[key]]) for key in pairs}
+        pairs = {"vectors": vectors.astype(old_rows["vectors"].dtype), "present": present}
+        rows = {key: np.concatenate([old_rows[key], pairs[key]]) for key in pairs}
     new.parent.mkdir(exist_ok=True)
     save_file(rows, new)
 
 
-def empty_rows(one: NeighbourList, count: int) -> NeighbourList:
-    """A list with ``count`` more items that have no neighbours: the training log does not know new ones."""
-    more = (0, count), (0, 0)
-    return NeighbourList.of(one.source, np.pad(one.items, more), np.pad(one.values, more), one.whitening)
-
-
-def grown_lists(
-    model: Recommender, compared: Sequence[Compared], new: Mapping[str, Vectors], count: int, original: int
+def append_to_lists(
+    model: Recommender, compared: Sequence[ContentSource], new: Mapping[str, Vectors], count: int, original: int
 ) -> list[NeighbourList]:
     """The lists of a model for ``count`` more items.
 
@@ -257,7 +245,12 @@ def grown_lists(
         original: how many items the lists were made of.
     """
     by_source = {one.source: one for one in compared}
-    return [
-        by_source[one.source].grown(new[one.source], original) if one.source in by_source else empty_rows(one, count)
-        for one in lists_of(model)
-    ]
+    lists = []
+    for one in lists_of(model):
+        if one.source in by_source:
+            lists.append(by_source[one.source].with_items(new[one.source], original))
+        else:  # the training log does not know new items: they have no neighbours there
+            more = (0, count), (0, 0)
+            padded = np.pad(one.items, more), np.pad(one.values, more)
+            lists.append(NeighbourList.of(one.source, *padded, one.whitening))
+    return lists

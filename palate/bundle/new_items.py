@@ -34,8 +34,8 @@ class NewItems:
     Attributes:
         frame: the columns of the bundle's catalogue.
         images: the folder of the pictures, if there are any.
-        pictures: row (from 0) and where its picture lies, of those that have one; all of them can be opened.
-        rows: the row of the table as an editor shows it, one an item.
+        pictures: row (from 0) and the file of its picture, of those that have one; all of them can be opened.
+        rows: the row of the table as an editor shows it, one per item.
         notes: what a person should know.
     """
 
@@ -94,8 +94,8 @@ def read_items(
     for name, kind in schema.items():
         if name == "item_id":
             continue
-        given = table[name] if name in table.columns else pl.Series(name, [None] * len(ids), kind)
-        columns[name] = _typed(path, rows, given.alias(name), kind)
+        column = table[name] if name in table.columns else pl.Series(name, [None] * len(ids), kind)
+        columns[name] = _typed(path, rows, column.alias(name), kind)
     frame = pl.DataFrame(columns).select(list(schema))
     if "image" not in table.columns and images is not None:
         named = find_pictures(images)
@@ -104,7 +104,7 @@ def read_items(
             raise PalateError(f"--images {images} holds no picture of these items", "Name them ITEM_ID.jpg.")
     elif images is None and any(frame["image"]):
         row = next(row for row, name in zip(rows, frame["image"], strict=True) if name)
-        raise PalateError(f"{path}, row {row} names a picture", "Say where the pictures lie: --images DIR.")
+        raise PalateError(f"{path}, row {row} names a picture", "Give their folder: --images DIR.")
     pictures = _pictures(path, rows, frame["image"].to_list(), images)
     return NewItems(frame, images, pictures, rows, notes)
 
@@ -112,7 +112,7 @@ def read_items(
 def _read(path: Path) -> tuple[pl.DataFrame, list[int]]:
     """All columns, as strings but for Parquet, and the number of each row as an editor shows it."""
     if not path.is_file():
-        raise PalateError(f"{path} is not a file", "Give a table with a row an item.")
+        raise PalateError(f"{path} is not a file", "Give a table with one row per item.")
     try:
         if path.suffix.lower() == ".parquet":
             frame = read_parquet(path)
@@ -144,32 +144,32 @@ def _check_ids(path: Path, rows: list[int], ids: list[str | None], items: Bundle
         else:
             first[item] = row
     if wrong:
-        raise _told(path, wrong, "Keep one row for each new item.")
+        raise _wrong_rows(path, wrong, "Keep one row for each new item.")
 
 
-def _typed(path: Path, rows: list[int], given: pl.Series, kind: pl.DataType) -> pl.Series:
+def _typed(path: Path, rows: list[int], column: pl.Series, kind: pl.DataType) -> pl.Series:
     """A column in the type that the catalogue has it in."""
-    if given.dtype == pl.String and isinstance(kind, pl.List):
-        parts = given.str.split(SEPARATOR).list.eval(pl.element().str.strip_chars())
-        given = parts.list.eval(pl.element().filter(pl.element() != ""))
-    other = PalateError(f"{path}: the column '{given.name}' holds {given.dtype}, not {kind}", "Convert it.")
-    if _inner(kind) == pl.String and not (_inner(given.dtype).is_integer() or _inner(given.dtype) == pl.String):
+    if column.dtype == pl.String and isinstance(kind, pl.List):
+        parts = column.str.split(SEPARATOR).list.eval(pl.element().str.strip_chars())
+        column = parts.list.eval(pl.element().filter(pl.element() != ""))
+    other = PalateError(f"{path}: the column '{column.name}' holds {column.dtype}, not {kind}", "Convert it.")
+    if _inner(kind) == pl.String and not (_inner(column.dtype).is_integer() or _inner(column.dtype) == pl.String):
         raise other  # 10.0 is not how the others write 10
     try:
-        made = given.cast(kind, strict=False)
+        made = column.cast(kind, strict=False)
     except pl.exceptions.PolarsError:
         raise other from None
-    bad_cells = made.is_null() & given.is_not_null()
-    if given.dtype.is_float() and kind.is_integer():
-        bad_cells |= (made.cast(pl.Float64) != given.cast(pl.Float64)).fill_null(False)  # 1.5 is no whole number
+    bad_cells = made.is_null() & column.is_not_null()
+    if column.dtype.is_float() and kind.is_integer():
+        bad_cells |= (made.cast(pl.Float64) != column.cast(pl.Float64)).fill_null(False)  # 1.5 is no whole number
     lost = bad_cells.to_list()
     wrong = [
-        f"row {row}: '{value}' in column '{given.name}' is no {kind}"
-        for row, value, bad in zip(rows, given.to_list(), lost, strict=True)
+        f"row {row}: '{value}' in column '{column.name}' is no {kind}"
+        for row, value, bad in zip(rows, column.to_list(), lost, strict=True)
         if bad
     ]
     if wrong:
-        raise _told(path, wrong, "Correct the cells, or leave them empty.")
+        raise _wrong_rows(path, wrong, "Correct the cells, or leave them empty.")
     return made
 
 
@@ -189,11 +189,11 @@ def _pictures(path: Path, rows: list[int], names: list[str | None], images: Path
         except PalateError as error:
             wrong.append(f"row {row}: {error.message}")
     if wrong:
-        raise _told(path, wrong, "Mend the pictures, or leave those cells empty.")
+        raise _wrong_rows(path, wrong, "Mend the pictures, or leave those cells empty.")
     return found
 
 
-def _told(path: Path, wrong: list[str], remedy: str) -> PalateError:
+def _wrong_rows(path: Path, wrong: list[str], remedy: str) -> PalateError:
     more = f" (and {len(wrong) - _SHOWN} more)" if len(wrong) > _SHOWN else ""
     return PalateError(f"{path}, {'; '.join(wrong[:_SHOWN])}{more}", remedy)
 
@@ -202,7 +202,7 @@ def columns_read(items: BundleItems, features: Iterable[Mapping[str, Any]]) -> l
     """Columns that a bundle's encoders, words and fields read, in order.
 
     Args:
-        features: what the bundle says of each.
+        features: the bundle's facts of each.
     """
     names: list[str] = []
     for facts in features:

@@ -22,12 +22,12 @@ def copy_pictures(pictures: Iterable[tuple[int, Path]], bundle: Path) -> tuple[d
     """Write the pictures of items into ``bundle/images``, at most 512 pixels a side, as WebP (or JPEG).
 
     Args:
-        pictures: item index and where its picture lies.
+        pictures: item index and the path of its picture.
 
     Returns:
         Item index -> name within the bundle, and item index -> why its picture was left out.
     """
-    wanted = list(pictures)
+    jobs = list(pictures)
     names: dict[int, str] = {}
     reasons: dict[int, str] = {}
 
@@ -39,7 +39,7 @@ def copy_pictures(pictures: Iterable[tuple[int, Path]], bundle: Path) -> tuple[d
             return index, error
 
     with ThreadPoolExecutor(max_workers=2, thread_name_prefix="pictures") as pool:
-        for index, made in track(pool.map(one, wanted), "Copying pictures", total=len(wanted)):
+        for index, made in track(pool.map(one, jobs), "Copying pictures", total=len(jobs)):
             if isinstance(made, PalateError):
                 reasons[index] = made.message
             else:

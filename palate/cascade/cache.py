@@ -1,4 +1,4 @@
-"""Lists that an expensive recommender has scored, so that it is asked about each only once."""
+"""Lists that an expensive recommender has scored, so that each is scored only once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ScoredLists:
     """Scores of (history, items), by content.
 
     Args:
-        recommender: asked about what is not there yet.
+        recommender: scores what is not stored yet.
         batch_size: histories a question.
 
     Attributes:
@@ -34,10 +34,10 @@ class ScoredLists:
         return len(self._scores)
 
     def forget(self, most: int) -> None:
-        """Keep about ``most`` lists: the oldest go. For those that ask for ever, such as a service."""
-        for kept in (self.proposed, self._scores):
-            for key in list(kept)[: max(0, len(kept) - most)]:
-                del kept[key]
+        """Keep about ``most`` lists: the oldest go. For callers without an end, such as a service."""
+        for stored in (self.proposed, self._scores):
+            for key in list(stored)[: max(0, len(stored) - most)]:
+                del stored[key]
 
     def of(self, histories: Sequences, items: Sequence[Tensor]) -> list[Tensor]:
         """A score for each of the ``items`` (int64 ``[n]``, different ones) of each history: float32 ``[n]``.

@@ -35,7 +35,7 @@ class Cascade(Recommender):
     - Of given candidates all are scored by the second stage if they are few (at most :data:`FEW`, or ``depth``), so
       that the sampled protocol judges the second stage itself; of more, the ``depth`` that the retriever likes best.
 
-    What the second stage has scored is kept: the same history and items are never asked about twice by this cascade
+    What the second stage has scored is stored: the same history and items are never scored twice by this cascade
     and the variants made from it. Lists reach the second stage in an order that tells nothing of the retriever's.
 
     Args:
@@ -177,13 +177,13 @@ class Cascade(Recommender):
         steps[:, 1:] = (ordered[:, 1:] != ordered[:, :-1]).cumsum(1)
         out = torch.empty_like(scores).scatter_(1, columns, -1 - steps)
         out[torch.isneginf(scores)] = -torch.inf
-        for row, (where, given) in enumerate(zip(places, values, strict=True)):
+        for row, (where, own) in enumerate(zip(places, values, strict=True)):
             if not len(where):
                 continue
-            if float(given.abs().max()) > _LARGE:
-                given = torch.unique(given, return_inverse=True)[1].float()
-            out[row] += float(given.min().floor())
-            out[row, where] = given
+            if float(own.abs().max()) > _LARGE:
+                own = torch.unique(own, return_inverse=True)[1].float()
+            out[row] += float(own.min().floor())
+            out[row, where] = own
         return out
 
     def set_data_folder(self, dataset: Path) -> None:
@@ -255,11 +255,11 @@ def check_catalogues(run: Run, retriever: Run) -> None:
         return
     known = set(theirs)
     odd = next((item for item in mine[1:] if item not in known), None)
-    told = (
+    mismatch = (
         f"'{odd}' is not in the retriever's" if odd is not None else f"{len(mine) - 1:,} and {len(theirs) - 1:,} items"
     )
     raise PalateError(
-        f"{run.folder} and {retriever.folder} have different catalogues ({told})", "Train both on one dataset."
+        f"{run.folder} and {retriever.folder} have different catalogues ({mismatch})", "Train both on one dataset."
     )
 
 

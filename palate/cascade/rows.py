@@ -63,7 +63,7 @@ class CascadeTable:
     def plan(
         cls, groups: Sequence[RunGroup], retriever: str, measure: Measure, split: Split, *, depth: int, blend: str
     ) -> CascadeTable:
-        """Check what was asked for.
+        """Check the options.
 
         Raises:
             PalateError: candidates are given anyway, no run needs a retriever, the retriever needs one itself, a weight
@@ -88,17 +88,17 @@ class CascadeTable:
                 "none of the runs needs a retriever: all of them rank the whole catalogue", "Leave --retriever out."
             )
         folder = alone.runs[0].folder.resolve()
-        given = [group for group in groups if [run.folder.resolve() for run in group.runs] == [folder]]
-        if not given:
+        same = [group for group in groups if [run.folder.resolve() for run in group.runs] == [folder]]
+        if not same:
             label = alone.label
             while label in [group.label for group in groups]:
                 label += " (alone)"
-            given = [RunGroup(label, alone.runs)]
-            groups = [*groups, *given]
+            same = [RunGroup(label, alone.runs)]
+            groups = [*groups, *same]
         for group in groups:
             for run in group.runs:
                 check_catalogues(run, alone.runs[0])
-        return cls(tuple(groups), given[0], depth, weight)
+        return cls(tuple(groups), same[0], depth, weight)
 
     @property
     def random(self) -> str:
@@ -134,7 +134,7 @@ class CascadeTable:
         return label if label in labels else self.reranked(next(one for one in self.groups if one.label == label))
 
     def evaluate(self, dataset: Dataset, measure: Measure, split: Split) -> tuple[list[Group], dict[str, Any]]:
-        """All rows on identical cases, and what is to be said about them: ``remarks`` and ``cascade``."""
+        """All rows on identical cases, and notes about them: ``remarks`` and ``cascade``."""
         retriever = load_recommender(self.retriever.runs[0], device=measure.device)
         ceiling = self._ceiling(retriever, dataset, measure, split)
         fast = [group for group in self.groups if _ranks_all(group)]
@@ -150,7 +150,7 @@ class CascadeTable:
                 label = self.blended(group)
                 rows[label] = Group(label, tuple(one[1] for one in by_run if one[1]), seeds)
                 weights[label] = [one[2] for one in by_run]
-        # Nothing is asked of the second stage here, so any recommender may stand in for it.
+        # The second stage scores nothing here, so any recommender may stand in for it.
         control = self._make(retriever, retriever, measure).variant("random")
         shuffled = measure.one(control, dataset, split, run=self.retriever.runs[0])
         rows[self.random] = Group(self.random, (shuffled,), (measure.seed,))
@@ -176,11 +176,11 @@ class CascadeTable:
         weight, how = self.blend, None
         if weight == "valid":
             metric = measure.primary or primary_metric(measure.measured())
-            told = f"{group.label}, seed {run.seed}, validation"
-            chosen = choose_blend(cascade, dataset, metric=metric, users=measure.users, description=told)
+            text = f"{group.label}, seed {run.seed}, validation"
+            chosen = choose_blend(cascade, dataset, metric=metric, users=measure.users, description=text)
             weight, how = chosen.weight, chosen.facts()
-        told = f"{self.reranked(group)}, seed {run.seed}"
-        reranked = measure.one(cascade, dataset, split, run=run, description=told)
+        text = f"{self.reranked(group)}, seed {run.seed}"
+        reranked = measure.one(cascade, dataset, split, run=run, description=text)
         if weight is None:
             return reranked, None, None
         blended = measure.one(cascade.variant("blend", weight), dataset, split, run=run)
@@ -204,11 +204,11 @@ class CascadeTable:
     def _remarks(self, ceiling: dict[str, Estimate], weights: dict[str, Any], seed: int) -> list[str]:
         name, (recall, hit) = self.retriever.label, ceiling.values()
         run = self.retriever.runs[0]
-        told = f"{recall.mean:.4f} [{recall.low:.4f}, {recall.high:.4f}]"
+        text = f"{recall.mean:.4f} [{recall.low:.4f}, {recall.high:.4f}]"
         if hit.mean != recall.mean:
-            told += f" (hit rate {hit.mean:.4f})"
+            text += f" (hit rate {hit.mean:.4f})"
         notes = [
-            f"Ceiling: recall@{self.depth} of {name} is {told}; what it does not propose, no re-ranking can show.",
+            f"Ceiling: recall@{self.depth} of {name} is {text}; what it does not propose, no re-ranking can show.",
             f"'{self.random}' shuffles the same {self.depth} items (seed {seed}): what a second stage that knows "
             "nothing would do.",
             f"All cascades re-rank one run of {name} (seed {run.seed}); how its seeds differ is in no interval.",

@@ -59,7 +59,7 @@ def bundle(
     if is_bundle(run):
         if push is None or out is not None or with_features is not None or with_images or onnx or table:
             raise PalateError(f"{run} is a bundle already", "It can only be pushed: --push OWNER/NAME.")
-        _report(run, read_manifest(run), [], hub.push(run, push, private=not public), json_)
+        _print_made(run, read_manifest(run), [], hub.push(run, push, private=not public), json_)
         return
     if out is None:
         raise PalateError("there is no folder to write to", "Give --out DIR.")
@@ -74,17 +74,19 @@ def bundle(
         public_paths=push is None,
     )
     address = None if push is None else hub.push(out, push, private=not public)
-    _report(out, made.facts, made.notes, address, json_)
+    _print_made(out, made.facts, made.notes, address, json_)
 
 
-def _report(folder: Path, facts: dict[str, Any], notes: list[str], address: str | None, json_: bool) -> None:
+def _print_made(folder: Path, facts: dict[str, Any], notes: list[str], address: str | None, json_: bool) -> None:
     for note in notes:
         print(f"Note: {note}.", file=sys.stderr)
     size = sum(entry["bytes"] for entry in facts["files"].values())
     exported = (facts.get("onnx") or {}).get("difference")
     if json_:
-        shown = {"bundle": str(folder), "model": facts["model"], "items": facts["items"]["count"], "bytes": size}
-        print(json.dumps({**shown, "onnx_difference": exported, "pushed": address, "notes": notes}, ensure_ascii=False))
+        summary = {"bundle": str(folder), "model": facts["model"], "items": facts["items"]["count"], "bytes": size}
+        print(
+            json.dumps({**summary, "onnx_difference": exported, "pushed": address, "notes": notes}, ensure_ascii=False)
+        )
         return
     from palate.console import human_bytes
 

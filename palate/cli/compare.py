@@ -11,7 +11,7 @@ from palate.cli.shared.options import JsonOutput
 from palate.errors import PalateError, suggest
 
 if TYPE_CHECKING:
-    from palate.experiments.comparison import Selection
+    from palate.experiments.plan import Selection
     from palate.experiments.recipe import Recipe
 
 
@@ -58,8 +58,9 @@ def compare(
     from palate.data.dataset import Dataset
     from palate.evaluation.evaluate import cases_of
     from palate.evaluation.protocol import Measure
-    from palate.experiments.comparison import STAGES, check_options, plan
+    from palate.experiments.comparison import check_options
     from palate.experiments.curves import check_dataset
+    from palate.experiments.plan import STAGES, Plan
     from palate.experiments.recipe import read_recipe
     from palate.experiments.runner import ComparisonRunner, write_plan
     from palate.storage.lock import alone
@@ -72,7 +73,7 @@ def compare(
         raise PalateError("which dataset?", f"Give --dataset, or dataset = ... in the table [compare] of {recipe}.")
     if threads is None and jobs > 1:
         threads = max(1, (os.cpu_count() or 1) // jobs)
-    wanted = _wanted(read, seeds, trials, only, [] if skip_curves else list(read.curves), until)
+    selection = _selection(read, seeds, trials, only, [] if skip_curves else list(read.curves), until)
     data = Dataset.load(place)
     commands = RecipeWords(place, data, threads)
     for command, table in read.shared.items():
@@ -87,30 +88,28 @@ def compare(
     check_dataset(data)
     cases_of(data, read.compare.split)
     folder = out or Path("runs") / f"{recipe.stem}-{place.resolve().name}"
-    rows = plan(read, wanted, commands, str(place), folder)
+    plan = Plan(read, selection, folder, str(place), commands)
     if dry_run:
-        _show_plan(rows, json_)
+        _show_plan(plan.rows(), json_)
         return
     if threads is not None:
         torch.set_num_threads(threads)
     # Trainings that a killed comparison left behind hold the lock too: nobody else trains in their folders.
     message = f"another comparison, or a training that it left behind, is at work in {folder}"
     with alone(folder, message, "Wait for it or end it, or choose another --out.") as held:
-        write_plan(folder, read, place, wanted, rows)
-        campaign = ComparisonRunner(
-            read, wanted, folder, place, data, commands, measure, jobs, keep_trials, held, _say, len(rows)
-        )
-        done = campaign.run()
+        write_plan(plan)
+        runner = ComparisonRunner(plan, data, measure, jobs=jobs, keep_trials=keep_trials, held=held, log=_log)
+        done = runner.run()
     if json_:
         print(json.dumps(done.facts(), indent=2, ensure_ascii=False))
         return
     _show(done)
 
 
-def _wanted(
+def _selection(
     recipe: Recipe, seeds: str | None, trials: int | None, only: str | None, curves: list[str], until: str
 ) -> Selection:
-    from palate.experiments.comparison import Selection
+    from palate.experiments.plan import Selection
 
     arms = list(recipe.arms)
     if only is not None:
@@ -129,7 +128,7 @@ def _wanted(
     return Selection(arms, numbers, trials or recipe.compare.trials, curves, until)
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     from palate.console import open_console
 
     open_console(stderr=True, soft_wrap=True, highlight=False).print(text)

@@ -13,7 +13,7 @@ from palate.cli.shared.options import ConfigFile, JsonOutput
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
-    from palate.features.lexical import LexicalStore
+    from palate.features.lexical_store import LexicalStore
     from palate.features.store import FeatureStore
 
     Store = FeatureStore | LexicalStore

@@ -23,6 +23,7 @@ REGISTRIES = {
     "preferences": "palate.objectives:PREFERENCES",
     "readers": "palate.data.readers:READERS",
     "encoders": "palate.features.encoders:ENCODERS",
+    "backends": "palate.mllm.backends:BACKENDS",
     "negatives": "palate.negatives:NEGATIVES",
     "metrics": "palate.evaluation.metrics:METRICS",
 }

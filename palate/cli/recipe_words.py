@@ -14,7 +14,7 @@ import typer
 from palate.cli.deciding_options import DECIDING
 from palate.cli.shared.options import read_table
 from palate.errors import PalateError, suggest
-from palate.experiments.jobs import CheckedOptions
+from palate.experiments.plan import CheckedOptions
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -27,7 +27,7 @@ _DEFAULTS = {"train": {"modalities": "id", "neighbours": "none"}}
 
 
 class RecipeWords:
-    """Reads tables of options for the commands of a comparison (an :class:`palate.experiments.jobs.OptionsReader`).
+    """Reads tables of options for the commands of a comparison (an :class:`palate.experiments.plan.OptionsReader`).
 
     Args:
         folder: the dataset's folder.

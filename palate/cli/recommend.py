@@ -87,7 +87,7 @@ def recommend(
         _one(ready, _known_items(ready, history), k, {"history": history}, json_)
     elif user is not None:
         data = _dataset(opened, dataset)
-        data.history_of(user)  # says who is not there
+        data.history_of(user)  # raises if nobody is there by that id
         histories, _ = ready.histories_of(data)
         row = data.user_index[user]
         _one(ready, histories[row].tolist(), k, {"user": user}, json_)
@@ -118,8 +118,12 @@ def _known_items(ready: Recommendations, history: str) -> list[int]:
     ids = split_ids(history)
     known, unknown = ready.known(ids)
     if unknown and not known:
-        what = f"no item '{unknown[0]}'" if len(unknown) == 1 else f"none of the items {', '.join(unknown[:5])}"
-        raise PalateError(f"the run knows {what}", ready.closest(unknown[0]))
+        problem = (
+            f"knows no item '{unknown[0]}'"
+            if len(unknown) == 1
+            else f"knows none of the items {', '.join(unknown[:5])}"
+        )
+        raise PalateError(f"the run {problem}", ready.closest(unknown[0]))
     for item in unknown[:5]:
         print(f"Warning: no item '{item}', left out. {ready.closest(item)}", file=sys.stderr)
     if len(unknown) > 5:
@@ -127,15 +131,17 @@ def _known_items(ready: Recommendations, history: str) -> list[int]:
     return known
 
 
-def _dataset(run: Run, folder: Path | None) -> Dataset:
+def _dataset(run: Run, path: Path | None) -> Dataset:
     from palate.data.dataset import Dataset
 
-    path = folder or (Path(run.info["dataset"]["path"]) if run.info["dataset"]["path"] else None)
-    if path is None:
+    if path is not None:
+        return Dataset.load(path)
+    recorded = run.info["dataset"]["path"]
+    if not recorded:
         raise PalateError(f"{run.folder} does not say where its dataset is", "Give --dataset.")
-    if folder is None and not path.is_dir():
-        raise PalateError(f"the dataset of the run is not at {path} any more", "Say where it is with --dataset.")
-    return Dataset.load(path)
+    if not Path(recorded).is_dir():
+        raise PalateError(f"the dataset of the run is not at {recorded} any more", "Give its path: --dataset.")
+    return Dataset.load(recorded)
 
 
 def _one(ready: Recommendations, history: list[int], k: int, request: dict[str, Any], json_: bool) -> None:

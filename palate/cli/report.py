@@ -103,7 +103,7 @@ def report(
     from palate.evaluation.saved import load_table
     from palate.evaluation.users import UserSample
     from palate.report.build import PAGE, GalleryPlan, check_out, write_report
-    from palate.report.rows import gallery_models, named_as_in, runs_of
+    from palate.report.models import gallery_models, named_as_in, runs_of
 
     check_out(out, overwrite)
     if split not in ("valid", "test"):
@@ -158,8 +158,8 @@ def report(
     for note in facts["gallery"]["notes"]:
         typer.echo(f"Note: {note}", err=True)
     size = (out / PAGE).stat().st_size / 1e6
-    told = f"{len(facts['gallery']['users'])} users, {facts['pictures']['shown']} pictures, {size:.1f} MB"
-    typer.echo(f"{out / PAGE}: {told}. Open it in a browser.")
+    counts = f"{len(facts['gallery']['users'])} users, {facts['pictures']['shown']} pictures, {size:.1f} MB"
+    typer.echo(f"{out / PAGE}: {counts}. Open it in a browser.")
 
 
 def _evaluate(

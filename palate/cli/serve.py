@@ -88,7 +88,7 @@ def serve(
     from palate.device import parse_device
     from palate.serve.config import ServeConfig
     from palate.serve.connections import connection_limit
-    from palate.serve.loaded_models import parse_bundle_spec
+    from palate.serve.loaded_models import parse_bundle_specs
     from palate.serve.people import find_people
     from palate.serve.service import Service
     from palate.serve.telemetry import configure_logs
@@ -103,21 +103,21 @@ def serve(
         {**settings, "allowed_hosts": names, "outside_pictures": host in _LOCAL or outside_pictures}, where="serve"
     )
     connection_limit(options.max_connections)
-    selected = parse_bundle_spec(bundles, retriever, depth, blend)
+    specs = parse_bundle_specs(bundles, retriever, depth, blend)
     people = find_people(users, num_users) if users is not None else []
     taken = server.bind(host, port)
     configure_logs(log, json=log_json)
     torch.set_num_threads(threads)
-    service = Service(selected, options, people=people, device=parse_device(device))
+    service = Service(specs, options, people=people, device=parse_device(device))
     service.start()
     if host not in _LOCAL and key is None:
         print(
             f"Warning: anybody who reaches {host} may ask; --api-key-file or PALATE_API_KEY ends that.", file=sys.stderr
         )
     shown = f"[{host}]" if ":" in host else host
-    served = ", ".join(f"{one.name} ({len(one.items):,} items)" for one in service.shelf.models.values())
+    models = ", ".join(f"{one.name} ({len(one.items):,} items)" for one in service.loaded.models.values())
     home = f"http://{shown}:{port}{options.root_path}"
-    print(f"Serving {served}\n  page: {home}/   API: {home}/docs", flush=True)
+    print(f"Serving {models}\n  page: {home}/   API: {home}/docs", flush=True)
     server.run(service, taken, key, watch)
 
 

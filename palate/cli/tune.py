@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.shared.options import JsonOutput, table_of
+from palate.cli.shared.options import JsonOutput
 from palate.errors import PalateError
 
 if TYPE_CHECKING:
@@ -37,16 +37,17 @@ def tune(
     """
     import torch
 
+    from palate.cli.commands import COMMANDS
     from palate.data.dataset import Dataset
-    from palate.experiments.search_space import TuneRecipe
     from palate.experiments.study_report import save_report
     from palate.experiments.tune import tune as search
+    from palate.experiments.tune_recipe import read_tune_recipe
     from palate.features.folders import open_features
 
     where = f"{config} [tune]"
-    recipe = TuneRecipe.parse({key.replace("-", "_"): value for key, value in table_of(config, "tune").items()}, where)
-    wanted = trials if trials is not None else recipe.trials
-    if wanted is None:
+    recipe = read_tune_recipe(config, also=[name for name in COMMANDS if name != "compare"])
+    total = trials if trials is not None else recipe.trials
+    if total is None:
         raise PalateError("how many trials?", "Give --trials N, or trials = N in the recipe.")
     seed = seed if seed is not None else recipe.seed or 0
     recipe.check(where)
@@ -58,13 +59,13 @@ def tune(
     study = search(
         data,
         recipe,
-        trials=wanted,
+        trials=total,
         out=folder,
         seed=seed,
         features=features,
         dataset_path=dataset,
         where=where,
-        on_trial=lambda row: _say(row, wanted),
+        on_trial=lambda row: _log(row, total),
     )
     save_report(study, recipe, seed)
     if json_:
@@ -77,12 +78,12 @@ def tune(
         _show(study, folder, dataset)
 
 
-def _say(row: dict[str, Any], wanted: int) -> None:
+def _log(row: dict[str, Any], total: int) -> None:
     from palate.console import open_console
 
-    value = f"{row['value']:.5f}" if row["value"] is not None else row["state"]
-    told = row["error"] or ", ".join(f"{name} {_short(given)}" for name, given in row["params"].items())
-    open_console(stderr=True, soft_wrap=True).print(f"trial {row['trial']} (of {wanted}): {value}  {told}")
+    result = f"{row['value']:.5f}" if row["value"] is not None else row["state"]
+    text = row["error"] or ", ".join(f"{name} {_short(value)}" for name, value in row["params"].items())
+    open_console(stderr=True, soft_wrap=True).print(f"trial {row['trial']} (of {total}): {result}  {text}")
 
 
 def _short(value: Any) -> str:

@@ -29,14 +29,14 @@ def assemble(
     split: splits.Split,
     *,
     seed: int,
-    told: dict[str, Any],
+    facts: dict[str, Any],
     keep_unseen: bool = False,
     clean_text: bool = False,
 ) -> Dataset:
     """Make a Dataset of a source.
 
     Args:
-        told: the manifest's first keys (name, source, reader ...).
+        facts: the manifest's first keys (name, source, reader ...).
         keep_unseen: whether catalogue items without any interaction stay, as cold items.
         clean_text: whether HTML is taken out of titles and texts.
     """
@@ -51,13 +51,13 @@ def assemble(
     log, records = filtering.apply(log, filters, ids, seed, dropped)
     lengths = log.user_counts()
     offsets = offsets_of(lengths)
-    parts, split_told = splits.assign(splits.Rows(offsets, log.timestamps), split, seed)
+    parts, split_facts = splits.assign(splits.Rows(offsets, log.timestamps), split, seed)
     known, times, record = None, None, {}
     if low is not None:
         known, times, record["dislikes"] = dislikes.keep(disliked, log, parts == Part.TRAIN, low)
     catalogue = Catalogue(_join(log.item_ids, rows, source.images, keep_unseen), source.root)
     manifest = {
-        **told,
+        **facts,
         "reader_report": {**source.report, **report},
         "options": {
             **filters.model_dump(),
@@ -71,7 +71,7 @@ def assemble(
         **record,
         "order": _order(log, source),
         "ties": filters.ties if log.timestamps is not None else "file",
-        "split": split_told,
+        "split": split_facts,
         "seed": seed,
         "palate": __version__,
     }
@@ -140,7 +140,7 @@ def _local_images(frame: pl.DataFrame, source: Source) -> tuple[pl.DataFrame, in
     web = pl.col("image").str.contains(r"^\s*(?i:https?|ftp|data|s3|gs):").fill_null(False)
     urls = int(frame.select(web.sum()).item())
     frame = frame.with_columns(image=pl.when(~web).then(image))
-    # Only names that could lead out are looked at one by one; the file system is asked when a picture is opened.
+    # Only names that could lead out are looked at one by one; the file system is read when a picture is opened.
     doubtful = frame.filter(pl.col("image").str.contains(r"\.\.|^[/\\]|^\w:|\x00").fill_null(False))
     for item, name in doubtful.select("item_id", "image").iter_rows():
         try:
@@ -151,7 +151,7 @@ def _local_images(frame: pl.DataFrame, source: Source) -> tuple[pl.DataFrame, in
 
 
 def _join(item_ids: pl.Series, rows: pl.DataFrame, images: dict[str, str], keep_unseen: bool) -> pl.DataFrame:
-    """A row an item, in index order: those of the log, then (if they stay) those nobody has touched yet."""
+    """One row per item, in index order: those of the log, then (if they stay) those without interactions."""
     frame = pl.DataFrame({"item_id": item_ids}).join(rows, on="item_id", how="left", maintain_order="left")
     if keep_unseen:
         frame = pl.concat([frame, rows.join(frame, on="item_id", how="anti", maintain_order="left")])

@@ -90,7 +90,7 @@ class Catalogue:
         return [name for name in self.fields if self.frame.schema[name] in (pl.String, pl.List(pl.String))]
 
     def image_path(self, item: int) -> Path | None:
-        """Where the picture of the item with this index lies, or None; the file may be missing or broken.
+        """Where the picture of the item with this index is, or None; the file may be missing or broken.
 
         Raises:
             PalateError: the path leads out of :attr:`root`.
@@ -110,12 +110,12 @@ class Catalogue:
                 f"'{condition}' is not a condition on this catalogue",
                 f"Write FIELD=VALUE with a field of: {', '.join(self.frame.columns)}.",
             )
-        wanted = value.strip().lower()
+        sought = value.strip().lower()
         kind = self.frame.schema[name]
         if isinstance(kind, pl.List):
-            hits = pl.col(name).list.eval(_equals(pl.element(), kind.inner, wanted)).list.any()
+            hits = pl.col(name).list.eval(_equals(pl.element(), kind.inner, sought)).list.any()
         else:
-            hits = _equals(pl.col(name), kind, wanted)
+            hits = _equals(pl.col(name), kind, sought)
         try:
             mask = self.frame.select(hits.fill_null(False).alias("hit"))["hit"].to_numpy()
         except pl.exceptions.PolarsError:
@@ -181,10 +181,10 @@ def _text_of(name: str, kind: pl.DataType) -> pl.Expr:
     return pl.when(text.str.strip_chars() != "").then(text)
 
 
-def _equals(cell: pl.Expr, kind: Any, wanted: str) -> pl.Expr:
+def _equals(cell: pl.Expr, kind: Any, value: str) -> pl.Expr:
     if not kind.is_numeric():
-        return cell.cast(pl.String).str.to_lowercase() == wanted
+        return cell.cast(pl.String).str.to_lowercase() == value
     for number in (int, float):
         with suppress(ValueError):
-            return cell == number(wanted)
+            return cell == number(value)
     return cell.is_null() & pl.lit(False)

@@ -13,7 +13,18 @@ import numpy.typing as npt
 import polars as pl
 
 from palate.data.catalogue import Catalogue
-from palate.data.folder import CARRIED, DISLIKES, DROPPED, IMAGES, check_replaceable
+from palate.data.folder import (
+    CARRIED,
+    DISLIKES,
+    DROPPED,
+    IMAGES,
+    OPTIONAL_COLUMNS,
+    check_optional,
+    check_range,
+    check_replaceable,
+    dislikes_frame,
+    load_dislikes,
+)
 from palate.data.sequences import Sequences, offsets_of
 from palate.data.unpacked import copy_pictures, is_unpacked
 from palate.errors import PalateError
@@ -21,7 +32,6 @@ from palate.storage.files import atomic_folder, digest, read_json, write_json
 from palate.storage.tables import read_parquet, scan_parquet
 
 FORMAT = 1
-_OPTIONAL = pl.selectors.by_name("timestamp", "weight", require_all=False)
 
 
 class Part(IntEnum):
@@ -35,7 +45,7 @@ class Part(IntEnum):
 
 @dataclass(frozen=True)
 class Cases:
-    """What one evaluation asks: for each user, given the history, find the targets.
+    """The cases of an evaluation: for each user, find the targets from the history.
 
     Attributes:
         users: int64 ``[cases]``, rows of the dataset's user table.
@@ -68,9 +78,9 @@ class Dataset:
         timestamps: int64 ``[interactions]`` Unix milliseconds, or None where the source has no times.
         weights: float32 ``[interactions]`` ratings or counts, or None.
         manifest: source, filters with before/after counts, split, hashes.
-        dislikes: item indices that a user explicitly disliked, a row a user (most may be empty), oldest first; or None
-            where nobody has asked for them. True negatives for training: none is later than the user's last
-            training interaction, and none is an item of the user above. Never part of histories or evaluation.
+        dislikes: item indices that a user explicitly disliked, one row per user (most may be empty), oldest first; or
+            None where none were requested. True negatives for training: none is later than the user's last training
+            interaction, and none is an item of the user above. Never part of histories or evaluation.
         dislike_times: int64 Unix milliseconds of their values, or None.
         dropped: ``item_id`` and ``step`` of the source's items that are not in the dataset; or None where not known.
         folder: where it was read from, or None.
@@ -154,7 +164,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of interactions, split and catalogue (and dislikes, if any), whatever folder they lie in."""
+        """Hash of interactions, split and catalogue (and dislikes, if any), whatever folder they are stored in."""
         arrays = [a.tobytes() for a in (self.offsets, self.items, self.parts)]
         extra = [a.tobytes() for a in (self.timestamps, self.weights) if a is not None]
         whole: list[bytes | str] = [*arrays, *extra, "\n".join(self.user_ids.to_list()), self.catalogue.fingerprint]
@@ -167,12 +177,12 @@ class Dataset:
         """Write the whole folder, or nothing: interactions, items and users as Parquet, manifest as JSON.
 
         Pictures stay where they are, except those that came inside a table: they go into ``images/``. A dataset whose
-        pictures lie inside its own folder may be moved as a whole.
+        pictures are inside its own folder may be moved as a whole.
         A replaced dataset's ``features/``, ``images/`` and ``summaries/`` are carried over; stores that no longer fit
         say so when they are used.
 
         Raises:
-            PalateError: something else lies in the folder, which would be lost.
+            PalateError: something else is in the folder, which would be lost.
         """
         if replace:
             check_replaceable(Path(folder))
@@ -191,7 +201,7 @@ class Dataset:
             self.catalogue.save(part / "items.parquet")
             manifest = {"format": FORMAT, **self.manifest, "fingerprint": self.fingerprint}
             if self.dislikes is not None:
-                _dislikes_frame(self.dislikes, self.dislike_times).write_parquet(part / DISLIKES)
+                dislikes_frame(self.dislikes, self.dislike_times).write_parquet(part / DISLIKES)
             else:
                 manifest.pop("dislikes", None)
             dropped = None if self.dropped is None else self.dropped.collect()
@@ -221,21 +231,21 @@ class Dataset:
             if not isinstance(manifest.get(key), str):
                 raise PalateError(f"{folder / 'manifest.json'} lacks '{key}'", "Run `palate prepare` again.")
         try:
-            frame = read_parquet(folder / "interactions.parquet").select("user", "item", "part", _OPTIONAL)
+            frame = read_parquet(folder / "interactions.parquet").select("user", "item", "part", OPTIONAL_COLUMNS)
             user_ids = read_parquet(folder / "users.parquet")["user_id"]
         except (OSError, pl.exceptions.PolarsError) as error:
             raise PalateError(f"{folder} is damaged ({error})", "Run `palate prepare` again.") from None
         catalogue = Catalogue.load(folder / "items.parquet", folder / manifest["image_root"])
-        _check_range(folder, "user", frame["user"], 0, len(user_ids) - 1)
-        _check_range(folder, "item", frame["item"], 1, len(catalogue))
-        _check_range(folder, "part", frame["part"], min(Part), max(Part))
-        _check_optional(folder, frame)
+        check_range(folder, "user", frame["user"], 0, len(user_ids) - 1)
+        check_range(folder, "item", frame["item"], 1, len(catalogue))
+        check_range(folder, "part", frame["part"], min(Part), max(Part))
+        check_optional(folder, frame)
         if user_ids.dtype != pl.String or user_ids.null_count():
             raise PalateError(f"{folder} is damaged (a user's id is not text)", "Run `palate prepare` again.")
         counts = np.bincount(frame["user"].to_numpy(), minlength=len(user_ids)).astype(np.int64)
         dislikes, dislike_times = None, None
         if "dislikes" in manifest or (folder / DISLIKES).is_file():
-            dislikes, dislike_times = _load_dislikes(folder, len(user_ids), len(catalogue))
+            dislikes, dislike_times = load_dislikes(folder, len(user_ids), len(catalogue))
         return cls(
             catalogue=catalogue,
             user_ids=user_ids,
@@ -254,51 +264,3 @@ class Dataset:
 
 def _takes_users(step: dict[str, Any]) -> bool:
     return bool(step["after"]["users"] < step["before"]["users"])
-
-
-def _dislikes_frame(dislikes: Sequences, times: npt.NDArray[np.int64] | None) -> pl.DataFrame:
-    users = np.repeat(np.arange(len(dislikes), dtype=np.uint32), dislikes.lengths)
-    frame = pl.DataFrame({"user": users, "item": dislikes.values})
-    return frame if times is None else frame.with_columns(timestamp=pl.Series(times))
-
-
-def _load_dislikes(folder: Path, num_users: int, num_items: int) -> tuple[Sequences, npt.NDArray[np.int64] | None]:
-    try:
-        frame = read_parquet(folder / DISLIKES).select("user", "item", _OPTIONAL)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise PalateError(f"{folder} is damaged ({error})", "Run `palate prepare` again.") from None
-    _check_range(folder, "user", frame["user"], 0, num_users - 1)
-    _check_range(folder, "item", frame["item"], 1, num_items)
-    _check_optional(folder, frame)
-    lengths = np.bincount(frame["user"].to_numpy(), minlength=num_users).astype(np.int64)
-    times = frame["timestamp"].to_numpy() if "timestamp" in frame.columns else None
-    return Sequences(frame["item"].to_numpy().astype(np.int32), offsets_of(lengths)), times
-
-
-def _check_optional(folder: Path, frame: pl.DataFrame) -> None:
-    """Times are whole numbers and weights finite ones; a column that is there has one in each row."""
-    for name in ("timestamp", "weight"):
-        if name not in frame.columns:
-            continue
-        column, kind = frame[name], frame.schema[name]
-        sound = kind.is_integer() if name == "timestamp" else kind.is_float() and bool(column.is_finite().all())
-        if not sound or column.null_count():
-            raise PalateError(
-                f"{folder} is damaged (the {name} of an interaction is no number)", "Run `palate prepare` again."
-            )
-
-
-def _check_range(folder: Path, name: str, column: pl.Series, least: int, most: int) -> None:
-    """Files of two datasets mixed in one folder are told here, not as an index error later."""
-    if not column.dtype.is_integer():
-        raise PalateError(
-            f"{folder} is damaged (the {name} of an interaction is no number)", "Run `palate prepare` again."
-        )
-    low, high = column.min(), column.max()
-    if column.null_count() or (isinstance(low, int) and low < least) or (isinstance(high, int) and high > most):
-        article = "an" if name == "item" else "a"
-        known = "there is not" if name == "part" else "it does not have"
-        raise PalateError(
-            f"{folder} is damaged (interactions of {article} {name} that {known})",
-            "Run `palate prepare` again.",
-        )

@@ -1,4 +1,4 @@
-"""What users explicitly disliked: kept apart from what they liked, and only as far as training may know it."""
+"""What users explicitly disliked: apart from what they liked, and only as far as training may know it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from palate.data.sequences import Sequences, offsets_of
 from palate.errors import PalateError
 
 _OPTION = "--disliked-at-most"
-# Why a low rating is no dislike of the dataset, in the order in which it is asked: manifest's word -> ours.
+# Why a low rating is no dislike of the dataset, in the order in which it is checked: manifest's word -> ours.
 REASONS = {
     "outside": "of a user or an item that the filters took",
     "liked": "liked by the same user at another time",
@@ -76,14 +76,14 @@ def keep(
         most: the threshold, for the manifest.
 
     Returns:
-        A row a user with item indices (oldest first, each once), their times (int64 Unix milliseconds, or None), and
-        the manifest's record: what was found, left out and why, and kept.
+        One row per user with item indices (oldest first, each once), their times (int64 Unix milliseconds, or None),
+        and the manifest's record: what was found, left out and why, and kept.
 
     Raises:
         PalateError: nothing is left.
     """
     left: dict[str, int] = dict.fromkeys(REASONS, 0)
-    told: dict[str, Any] = {"at_most": most, "found": len(disliked), "left_out": left}
+    record: dict[str, Any] = {"at_most": most, "found": len(disliked), "left_out": left}
 
     def only(mask: npt.NDArray[np.bool_], reason: str) -> None:
         nonlocal disliked
@@ -113,12 +113,12 @@ def keep(
     if not len(disliked):
         why = "; ".join(f"{count:,} {REASONS[reason]}" for reason, count in left.items() if count)
         raise PalateError(
-            f"{_OPTION} {most:g} keeps none of {told['found']:,} low ratings ({why})",
+            f"{_OPTION} {most:g} keeps none of {record['found']:,} low ratings ({why})",
             "Make the filters less strict, or leave the option out.",
         )
     lengths = disliked.user_counts()
-    told |= {"kept": len(disliked), "users": int(np.count_nonzero(lengths))}
-    return Sequences((disliked.items + 1).astype(np.int32), offsets_of(lengths)), disliked.timestamps, told
+    record |= {"kept": len(disliked), "users": int(np.count_nonzero(lengths))}
+    return Sequences((disliked.items + 1).astype(np.int32), offsets_of(lengths)), disliked.timestamps, record
 
 
 def _recode(old: pl.Series, new: pl.Series) -> npt.NDArray[np.int64]:

@@ -36,7 +36,7 @@ class Dropped:
 
 
 def why_dropped(dropped: pl.LazyFrame | None, item: str) -> str | None:
-    """A sentence that says what left an item out, or None for an item that the source does not have."""
+    """A sentence on what left an item out, or None for an item that the source does not have."""
     if dropped is None:
         return None
     try:

@@ -52,27 +52,27 @@ def apply(
     seed: int,
     watch: Callable[[str, Log, Log], None] | None = None,
 ) -> tuple[Log, list[dict[str, Any]]]:
-    """Run the filters that are asked for.
+    """Run the requested filters.
 
     Args:
         catalogue_ids: ids of the items that have a catalogue row; None where the source has no catalogue.
         watch: called after every step with its name and the log before and after it.
 
     Returns:
-        The log in user order, each user's oldest first, without unused ids; and a record a step:
+        The log in user order, each user's oldest first, without unused ids; and one record per step:
         ``{"step", ..., "before": {users, items, interactions}, "after": {...}}``.
     """
     records: list[dict[str, Any]] = []
 
-    def run(step: str, change: Callable[[Log], Log], **told: Any) -> None:
+    def run(step: str, change: Callable[[Log], Log], **facts: Any) -> None:
         nonlocal log
         before = records[-1]["after"] if records else log.counts()
         whole, log = log, change(log)
         if watch is not None:
             watch(step, whole, log)
-        records.append({"step": step, **told, "before": before, "after": log.counts()})
+        records.append({"step": step, **facts, "before": before, "after": log.counts()})
         if not len(log):
-            raise PalateError(f"the filter '{step}' ({told}) leaves no interaction", "Make it less strict.")
+            raise PalateError(f"the filter '{step}' ({facts}) leaves no interaction", "Make it less strict.")
 
     f = filters
     if f.min_rating is not None:
@@ -141,16 +141,16 @@ def _is_sorted(keys: list[npt.NDArray[Any]]) -> bool:
 
 
 def drop_duplicates(log: Log, first: bool) -> Log:
-    """One interaction a user and item, of rows in user order: the first or the last of them."""
+    """One interaction per user and item, of rows in user order: the first or the last of them."""
     pairs = log.users.astype(np.int64) * len(log.item_ids) + log.items
     rows = np.argsort(pairs, kind="stable")
     pairs = pairs[rows]
     change = np.flatnonzero(pairs[1:] != pairs[:-1])
-    kept = rows[np.concatenate([[0], change + 1])] if first else rows[np.concatenate([change, [len(rows) - 1]])]
-    if len(kept) == len(log):
+    chosen = rows[np.concatenate([[0], change + 1])] if first else rows[np.concatenate([change, [len(rows) - 1]])]
+    if len(chosen) == len(log):
         return log
     mask = np.zeros(len(log), bool)
-    mask[kept] = True
+    mask[chosen] = True
     return log.take(mask)
 
 

@@ -1,12 +1,18 @@
-"""What lies in a dataset's folder, and which folders a new dataset may replace."""
+"""The files of a dataset's folder: what they are called, what may be in them, and which folders may be replaced."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from palate.data.sequences import Sequences, offsets_of
 from palate.errors import PalateError
 from palate.storage.files import read_json
 from palate.storage.leftovers import is_temporary, sweep
+from palate.storage.tables import read_parquet
 
 FILES = ("manifest.json", "interactions.parquet", "users.parquet", "items.parquet")
 # Only of a dataset that was prepared with --disliked-at-most. It belongs to its interactions, so it is never carried.
@@ -18,6 +24,8 @@ IMAGES = "images"
 CARRIED = ("features", IMAGES, "summaries")
 # Made again where it is used, so it may go.
 DERIVED = ("neighbours",)
+# Of interactions and dislikes.
+OPTIONAL_COLUMNS = pl.selectors.by_name("timestamp", "weight", require_all=False)
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 
 
@@ -68,3 +76,51 @@ def _is_ours(path: Path) -> bool:
         and isinstance(manifest.get("format"), int)
         and isinstance(manifest.get("fingerprint"), str)
     )
+
+
+def dislikes_frame(dislikes: Sequences, times: npt.NDArray[np.int64] | None) -> pl.DataFrame:
+    users = np.repeat(np.arange(len(dislikes), dtype=np.uint32), dislikes.lengths)
+    frame = pl.DataFrame({"user": users, "item": dislikes.values})
+    return frame if times is None else frame.with_columns(timestamp=pl.Series(times))
+
+
+def load_dislikes(folder: Path, num_users: int, num_items: int) -> tuple[Sequences, npt.NDArray[np.int64] | None]:
+    try:
+        frame = read_parquet(folder / DISLIKES).select("user", "item", OPTIONAL_COLUMNS)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise PalateError(f"{folder} is damaged ({error})", "Run `palate prepare` again.") from None
+    check_range(folder, "user", frame["user"], 0, num_users - 1)
+    check_range(folder, "item", frame["item"], 1, num_items)
+    check_optional(folder, frame)
+    lengths = np.bincount(frame["user"].to_numpy(), minlength=num_users).astype(np.int64)
+    times = frame["timestamp"].to_numpy() if "timestamp" in frame.columns else None
+    return Sequences(frame["item"].to_numpy().astype(np.int32), offsets_of(lengths)), times
+
+
+def check_optional(folder: Path, frame: pl.DataFrame) -> None:
+    """Times are whole numbers and weights finite ones; a column that is there has one in each row."""
+    for name in ("timestamp", "weight"):
+        if name not in frame.columns:
+            continue
+        column, kind = frame[name], frame.schema[name]
+        sound = kind.is_integer() if name == "timestamp" else kind.is_float() and bool(column.is_finite().all())
+        if not sound or column.null_count():
+            raise PalateError(
+                f"{folder} is damaged (the {name} of an interaction is no number)", "Run `palate prepare` again."
+            )
+
+
+def check_range(folder: Path, name: str, column: pl.Series, least: int, most: int) -> None:
+    """Refuse files of two datasets mixed in one folder here, rather than by an index error later."""
+    if not column.dtype.is_integer():
+        raise PalateError(
+            f"{folder} is damaged (the {name} of an interaction is no number)", "Run `palate prepare` again."
+        )
+    low, high = column.min(), column.max()
+    if column.null_count() or (isinstance(low, int) and low < least) or (isinstance(high, int) and high > most):
+        article = "an" if name == "item" else "a"
+        known = "there is not" if name == "part" else "it does not have"
+        raise PalateError(
+            f"{folder} is damaged (interactions of {article} {name} that {known})",
+            "Run `palate prepare` again.",
+        )

@@ -41,8 +41,8 @@ def from_frames(
     """Make a Dataset of frames; ``Dataset.save`` writes it.
 
     Args:
-        interactions: a row an interaction, a user's oldest first where there is no ``timestamp``.
-        catalogue: a row an item, with an ``item_id`` column (or see ``item_columns``), and ``title``, ``image``
+        interactions: one row per interaction, a user's oldest first where there is no ``timestamp``.
+        catalogue: one row per item, with an ``item_id`` column (or see ``item_columns``), and ``title``, ``image``
             (a path relative to ``images``, or the picture: bytes, or structs with ``bytes``) and any fields.
         user, item: columns with ids, text or whole numbers.
         timestamp: column with dates, or Unix seconds, milliseconds ... (told apart by their size, see ``time_unit``);
@@ -69,8 +69,8 @@ def from_frames(
             f"from_frames takes no '{refused[0]}'", "Name the columns by user=, item=, timestamp=, weight=."
         )
     log = _polars(interactions, "interactions").lazy()
-    given = {"user": user, "item": item, "timestamp": timestamp, "weight": weight}
-    named = {ours: theirs for ours, theirs in given.items() if theirs is not None}
+    columns_of = {"user": user, "item": item, "timestamp": timestamp, "weight": weight}
+    named = {ours: theirs for ours, theirs in columns_of.items() if theirs is not None}
     there = log.collect_schema().names()
     columns = {ours: theirs for ours, theirs in pick_columns(there, named, "interactions").items() if ours in named}
     shaped, unit = shape_interactions(log, columns, "interactions", reading.time_format)
@@ -107,8 +107,8 @@ def from_frames(
         locate=lambda row: f"interactions, row {row + 1}",
         unused_times=unused_times(log.collect_schema(), columns),
     )
-    told = {"name": name, "source": {"name": "frames", "files": {}}, "reader": "frames", "reader_options": columns}
-    return assemble(source, filters, split, seed=seed, told=told, keep_unseen=keep_unseen, clean_text=clean_text)
+    facts = {"name": name, "source": {"name": "frames", "files": {}}, "reader": "frames", "reader_options": columns}
+    return assemble(source, filters, split, seed=seed, facts=facts, keep_unseen=keep_unseen, clean_text=clean_text)
 
 
 def _polars(frame: Frame, what: str) -> pl.DataFrame | pl.LazyFrame:

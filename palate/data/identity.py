@@ -22,7 +22,7 @@ def id_text(cell: pl.Expr, kind: pl.DataType, name: str, where: str) -> pl.Expr:
         name, where: of the column and its file, for messages.
 
     Raises:
-        PalateError: it holds neither text nor whole numbers. Of 1 and 1.0 nobody knows whether they are two items.
+        PalateError: it holds neither text nor whole numbers. 1 and 1.0 may or may not be two items.
     """
     if kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum):
         return cell.cast(pl.String)

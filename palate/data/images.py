@@ -1,4 +1,4 @@
-"""Opening pictures that nobody vouches for: a few formats, by content, within bounds, or one clear refusal."""
+"""Opens pictures that are not trusted: a few formats, by content, within bounds, or one clear refusal."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Log:
         item_ids: the same for items.
         timestamps: int64 ``[rows]`` Unix milliseconds, or None.
         weights: float32 ``[rows]``, or None.
-        places: int64 ``[rows]``, which row of the source each one was; None unless somebody has asked for it.
+        places: int64 ``[rows]``, which row of the source each one was; None unless requested.
         beyond: int32 ``[rows]``, nanoseconds to be added to the milliseconds of :attr:`timestamps`, or None.
     """
 
@@ -155,8 +155,8 @@ def _coded(source: Source, categories: dict[str, pl.Categories]) -> Iterable[tup
             try:
                 frame = frame.with_columns(casts).collect(engine="streaming")
             except (OSError, pl.exceptions.PolarsError) as error:
-                told = source.explain(None) if source.explain else None
-                raise told or unreadable(source.where, error) from None
+                explained = source.explain(None) if source.explain else None
+                raise explained or unreadable(source.where, error) from None
             if len(frame):
                 yield number, frame
         elif len(frame):
@@ -170,8 +170,9 @@ def _refuse_missing(frame: pl.DataFrame, seen: int, source: Source) -> None:
         rows = frame.select(mask.arg_true())
         if len(rows):
             row = seen + int(rows.item(0, 0))
-            told = source.explain(row) if source.explain else None
-            raise told or PalateError(f"{source.where}: interaction {row + 1} is not complete", "Correct or remove it.")
+            explained = source.explain(row) if source.explain else None
+            incomplete = PalateError(f"{source.where}: interaction {row + 1} is not complete", "Correct or remove it.")
+            raise explained or incomplete
 
 
 def _by_first_use(

@@ -1,4 +1,4 @@
-"""Numeric times as moments: their unit, and Unix milliseconds with what lies between two of them."""
+"""Numeric times as moments: their unit, and Unix milliseconds with what is between two of them."""
 
 from __future__ import annotations
 

@@ -24,7 +24,8 @@ def training_positions(dataset: Dataset, users: npt.ArrayLike | None, cutoffs: i
         cutoffs: positions a user, fewer where the user has fewer.
 
     Returns:
-        One case a position, by user and then by time, each with one target. A user stands as often as it has positions.
+        One case per position, by user and then by time, each with one target. A user occurs once per
+        position.
 
     Raises:
         PalateError: ``cutoffs`` is less than 1.
@@ -50,10 +51,10 @@ def training_positions(dataset: Dataset, users: npt.ArrayLike | None, cutoffs: i
 def validation_positions(dataset: Dataset, users: npt.ArrayLike | None) -> Cases:
     """The validation cases of the given users, each with its first target and some history."""
     cases = dataset.cases("valid")
-    wanted = cases.histories.lengths > 0
+    selected = cases.histories.lengths > 0
     if users is not None:
-        wanted &= np.isin(cases.users, np.asarray(users, np.int64))
-    cases = cases.take(np.flatnonzero(wanted))
+        selected &= np.isin(cases.users, np.asarray(users, np.int64))
+    cases = cases.take(np.flatnonzero(selected))
     first = cases.targets.values[cases.targets.offsets[:-1]]
     return Cases(cases.users, cases.histories, Sequences(first, np.arange(len(first) + 1, dtype="i8")))
 
@@ -61,7 +62,7 @@ def validation_positions(dataset: Dataset, users: npt.ArrayLike | None) -> Cases
 def validation_users(dataset: Dataset, count: int, seed: int, *, within: npt.ArrayLike | None = None) -> Ints:
     """``count`` users that have a validation case, in the order of :func:`~palate.data.sample.sample_users`.
 
-    Where everybody has one (leave-last-out), they are that function's. Fewer of the same seed lie within more.
+    Where everybody has one (leave-last-out), they are that function's. Fewer of the same seed are within more.
 
     Args:
         within: take none but these users, unless none of them has a validation case.

@@ -53,26 +53,26 @@ def prepare(
     found = part.read(source, reading)
     folder = source.resolve()
     base = folder if folder.is_dir() else folder.parent
-    told = {
+    facts = {
         "name": name or (folder.name if folder.is_dir() else folder.stem),
         # The folder's name and what was in the files, not where they lay on someone's disk.
         "source": {"name": folder.name, "files": {_inside(path, base): file_digest(path) for path in found.files}},
         "reader": reader,
         "reader_options": _shown(reading),
     }
-    return assemble(found, filters, split, seed=seed, told=told, keep_unseen=keep_unseen, clean_text=clean_text)
+    return assemble(found, filters, split, seed=seed, facts=facts, keep_unseen=keep_unseen, clean_text=clean_text)
 
 
 def sort_options(options: Mapping[str, Any]) -> tuple[Filters, Split, ReaderOptions]:
     """Share keyword options out to the three groups; an unknown one is an error with a suggestion."""
-    given = {key: value for key, value in options.items() if value is not None}
+    named = {key: value for key, value in options.items() if value is not None}
     groups = (Filters, Split, ReaderOptions)
     known = [key for group in groups for key in group.model_fields]
-    for key in given:
+    for key in named:
         if key not in known:
             raise PalateError(f"prepare has no option '{key}'", suggest(key, known))
     filters, split, reading = (
-        group.parse({key: value for key, value in given.items() if key in group.model_fields}, "prepare")
+        group.parse({key: value for key, value in named.items() if key in group.model_fields}, "prepare")
         for group in groups
     )
     dislikes.check(filters)  # type: ignore[arg-type]

@@ -12,8 +12,8 @@ from palate.errors import PalateError
 def sample_users(dataset: Dataset, n: int, seed: int = 0) -> npt.NDArray[np.int64]:
     """``n`` users, drawn uniformly; whoever draws from the same dataset with the same seed has the same ones.
 
-    The split has no say: a user without a target in some split is drawn like any other, and that split then has fewer
-    cases. A larger sample of the same seed holds every smaller one, so a study can grow without starting again.
+    The split does not matter: a user without a target in some split is drawn like any other, and that split then has
+    fewer cases. A larger sample of the same seed holds every smaller one, so a study can grow without starting again.
 
     Args:
         n: how many; all of them if the dataset has no more.

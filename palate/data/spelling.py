@@ -1,4 +1,4 @@
-"""Which item somebody may have meant."""
+"""Suggests the item that a misspelt id may mean."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _near_ids(catalogue: Catalogue, item: str) -> list[str]:
 
 
 def did_you_mean(catalogue: Catalogue, item: str, otherwise: str, dropped: pl.LazyFrame | None = None) -> str:
-    """A sentence that says what left the item out, or names the closest item, or ``otherwise``.
+    """A sentence on what left the item out, or names the closest item, or ``otherwise``.
 
     Args:
         dropped: see :attr:`palate.data.dataset.Dataset.dropped`.

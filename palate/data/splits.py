@@ -78,28 +78,28 @@ def assign(rows: Rows, options: Split, seed: int) -> tuple[Parts, dict[str, Any]
     Raises:
         PalateError: an option of another split, no times for ``global-time``, or no target at all.
     """
-    given = {name for name in options.model_fields_set if getattr(options, name) is not None} - {"split"}
-    foreign = sorted(given - _OPTIONS[options.split])
+    named = {name for name in options.model_fields_set if getattr(options, name) is not None} - {"split"}
+    foreign = sorted(named - _OPTIONS[options.split])
     if foreign:
         option = foreign[0].replace("_", "-")
         owner = next(name for name, known in _OPTIONS.items() if foreign[0] in known)
         raise PalateError(f"--{option} does not belong to --split {options.split}", f"It is an option of {owner}.")
     if options.split == "global-time":
-        parts, told = _global_time(rows, options)
+        parts, facts = _global_time(rows, options)
     elif options.split == "user":
-        parts, told = _by_user(rows, options, seed)
+        parts, facts = _by_user(rows, options, seed)
     else:
         if options.split == "leave-last-n" and options.last_n is None:
             raise PalateError("--split leave-last-n does not know how many", "Give --last-n N.")
         n = options.last_n or 1
-        parts, told = last_n(rows, n), {"last_n": n} if options.split == "leave-last-n" else {}
+        parts, facts = last_n(rows, n), {"last_n": n} if options.split == "leave-last-n" else {}
     for part, word in ((Part.TRAIN, "training row"), (Part.VALID, "validation target"), (Part.TEST, "test target")):
         if not (parts == part).any():
             raise PalateError(
                 f"--split {options.split} leaves no {word} among {len(rows.lengths)} users",
                 "Check the options of the split and the filters, or bring more data.",
             )
-    return parts, {"name": options.split, **told}
+    return parts, {"name": options.split, **facts}
 
 
 def last_n(rows: Rows, n: int) -> Parts:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from html.parser import HTMLParser
 from typing import Any
 
 import polars as pl
 
 from palate.data.catalogue import RESERVED
-from palate.data.markup import plain_text
 
 # Far above any title or description that people write; one page pasted into a title would make every report huge.
 MAX_TITLE = 10_000
@@ -24,13 +24,13 @@ def tidy(frame: pl.DataFrame, *, clean_text: bool = False) -> tuple[pl.DataFrame
     are cut at ``MAX_TITLE`` characters, other texts and entries at ``MAX_TEXT``.
 
     Args:
-        clean_text: also take HTML tags and entities out of titles and texts (:func:`palate.data.markup.plain_text`).
+        clean_text: also take HTML tags and entities out of titles and texts (:func:`plain_text`).
 
     Returns:
         The frame, and a report: ``columns_left_out`` (names and types), ``titles_cut``, ``texts_cut``,
         ``texts_cleaned`` (cells), each only where it is not nothing.
     """
-    left = {name: kind for name, kind in frame.schema.items() if name not in RESERVED and not _kept(kind)}
+    left = {name: kind for name, kind in frame.schema.items() if name not in RESERVED and not _is_supported(kind)}
     frame = frame.drop(left).with_columns(_plain(name, kind) for name, kind in frame.schema.items() if name not in left)
     report: dict[str, Any] = {}
     if left:
@@ -49,10 +49,10 @@ def tidy(frame: pl.DataFrame, *, clean_text: bool = False) -> tuple[pl.DataFrame
     return frame, report | {name: count for name, count in counts.items() if count}
 
 
-def _kept(kind: pl.DataType) -> bool:
+def _is_supported(kind: pl.DataType) -> bool:
     if isinstance(kind, pl.List | pl.Array):
         inner = kind.inner
-        return isinstance(inner, pl.DataType) and not isinstance(inner, pl.List | pl.Array) and _kept(inner)
+        return isinstance(inner, pl.DataType) and not isinstance(inner, pl.List | pl.Array) and _is_supported(inner)
     return kind.is_numeric() or kind.is_temporal() or kind in (pl.String, pl.Categorical, pl.Enum, pl.Boolean, pl.Null)
 
 
@@ -94,3 +94,45 @@ def _cleaned(column: pl.Series) -> tuple[pl.Series, int]:
 
 def _clean_list(entries: list[str | None]) -> list[str | None]:
     return [None if entry is None else plain_text(entry) for entry in entries]
+
+
+_HIDDEN = ("script", "style")
+
+
+# Shops escape text twice at times: "&amp;quot;".
+_ROUNDS = 2
+
+
+class _Text(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.parts: list[str] = []
+        self.hidden = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.hidden += tag in _HIDDEN
+        self.parts.append(" ")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.hidden = max(0, self.hidden - (tag in _HIDDEN))
+        self.parts.append(" ")
+
+    def handle_data(self, data: str) -> None:
+        if not self.hidden:
+            self.parts.append(data)
+
+
+def plain_text(text: str) -> str:
+    """Text without tags, scripts and entities, blanks in a row as one.
+
+    >>> plain_text("<b>Tom &amp;amp; Jerry</b><br/>3 < 4 &lt;i&gt;new&lt;/i&gt;<script>x()</script>")
+    'Tom & Jerry 3 < 4 new'
+    """
+    for _ in range(_ROUNDS):
+        if "<" not in text and "&" not in text:
+            break
+        parser = _Text()
+        parser.feed(text)
+        parser.close()
+        text = "".join(parser.parts)
+    return " ".join(text.split())

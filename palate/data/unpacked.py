@@ -41,9 +41,9 @@ def unpack(columns: Iterable[pl.Series]) -> tuple[pl.Series, Path, dict[str, int
         JPEG, PNG, WebP, GIF or BMP by their first bytes), ``pictures_too_large``, and ``pictures_without_bytes``:
         structs that only name a file.
     """
-    kept = TemporaryDirectory(prefix="palate-pictures-")
-    _folders.append(kept)
-    folder = Path(kept.name)
+    unpacked = TemporaryDirectory(prefix="palate-pictures-")
+    _folders.append(unpacked)
+    folder = Path(unpacked.name)
     names: list[str | None] = []
     report = {"pictures_unknown": 0, "pictures_too_large": 0, "pictures_without_bytes": 0}
     for column in columns:

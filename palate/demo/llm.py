@@ -13,7 +13,8 @@ from palate.demo.picture_questions import ask_about_pictures
 from palate.demo.pictures import SHOWN_USERS
 from palate.demo.preferences import STORE, drop_outdated_preferences, show_preferences
 from palate.demo.runner import Command, Demo, Function, Note, Stage, row_of
-from palate.storage.files import atomic_folder, read_json
+from palate.evaluation.saved import load_table
+from palate.storage.files import atomic_folder
 
 FULL, BLIND = "mllm (history + picture)", "mllm, history-blind"
 MADE = {
@@ -74,14 +75,14 @@ def language_stages(plan: Language, seed: int, rows: Sequence[str]) -> list[Stag
                     makes="mllm/model",
                     removes="mllm",
                 ),
-                Function("questions about pictures of held-out items", partial(ask_about_pictures, dtype=dtype)),
+                Function("(Python) ask about pictures of held-out items", partial(ask_about_pictures, dtype=dtype)),
             ],
         ),
         Stage(
             "Write down what a few users prefer",
             [
                 Function(
-                    "removes preferences written in another way",
+                    "(Python) remove preferences written in another way",
                     partial(drop_outdated_preferences, options=written),
                 ),
                 Command(
@@ -89,13 +90,13 @@ def language_stages(plan: Language, seed: int, rows: Sequence[str]) -> list[Stag
                     f"--max-items {plan.max_items} --max-new-tokens {NEW_TOKENS} --fields {FIELDS} --dtype {dtype} "
                     f"--batch-size {SHOWN_USERS} --seed {seed}"
                 ),
-                Function("prints them, and writes preferences.md", show_preferences),
+                Function("(Python) print them, and write preferences.md", show_preferences),
             ],
         ),
         Stage(
             "Fine-tune it with the history, and without",
             [
-                Function("mllm/small: the first layers of mllm/model, for speed", cut_model),
+                Function("(Python) cut mllm/model to its first layers, for speed: mllm/small", cut_model),
                 Command(f"{fine_tune} --history-items {plan.history_items} --out $DEMO/mllm/runs/full"),
                 Command(f"{fine_tune} --blind --out $DEMO/mllm/runs/blind"),
             ],
@@ -109,7 +110,7 @@ def language_stages(plan: Language, seed: int, rows: Sequence[str]) -> list[Stag
                     "--out $DEMO/mllm/evaluation",
                     makes="mllm/evaluation",
                 ),
-                Function("says whether the history helped", show_use_of_history),
+                Function("(Python) say whether the history helped", show_use_of_history),
             ],
         ),
     ]
@@ -136,8 +137,8 @@ def cut_model(demo: Demo) -> None:
 
 def show_use_of_history(demo: Demo) -> None:
     """Print one sentence on the model with the history against the one without, whichever way it went."""
-    table = read_json(demo.out / "mllm" / "evaluation" / "table.json")
-    rows = {row["label"]: row for row in table["models"]}
+    table = load_table(demo.out / "mllm" / "evaluation")
+    rows = {row["label"]: row for row in table.facts["models"]}
     demo.facts["sampled"] = {
         label: {name: one["mean"] for name, one in row["metrics"].items()} for label, row in rows.items()
     }

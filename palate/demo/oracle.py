@@ -36,8 +36,8 @@ NOTE = (
 class Oracle(Recommender):
     """Scores items by the logarithm of the generator's own probability of each at the moment of a case.
 
-    A history stands for the validation or test case that it belongs to. Where cases have the same history, their
-    probabilities are averaged. What the user has had has probability 0, as has what was not on sale yet.
+    A history is matched to the validation or test case that has it. Where cases have the same history, their
+    probabilities are averaged. Items of the history have probability 0, as have items that were not on sale yet.
 
     Args:
         data: a demo dataset.
@@ -80,12 +80,12 @@ class Oracle(Recommender):
 
     def save(self, folder: Path) -> NoReturn:
         """Refused: what it knows is the dataset's truth."""
-        raise PalateError("the oracle is no model that could be kept", "It is made from the demo's truth.npz.")
+        raise PalateError("the oracle is no model that could be saved", "It is made from the demo's truth.npz.")
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Self:
         """Refused, as :meth:`save` is."""
-        raise PalateError("the oracle is no model that could be kept", "It is made from the demo's truth.npz.")
+        raise PalateError("the oracle is no model that could be saved", "It is made from the demo's truth.npz.")
 
 
 def _key(history: np.ndarray[tuple[int], np.dtype[np.int32]]) -> bytes:

@@ -17,7 +17,7 @@ _KIND = "category"
 
 
 def ask_about_pictures(demo: Demo, dtype: str) -> None:
-    """Print answers about pictures of held-out items, and how many are right; asked once and kept in ``mllm/``."""
+    """Print answers about pictures of held-out items, and how many are right; the answers are saved in ``mllm/``."""
     from palate.mllm.warmup.warm_up import FACTS
 
     data, model = demo.data(), demo.out / "mllm" / "model"
@@ -44,8 +44,7 @@ def _answers(data: Dataset, model: Path, ids: Sequence[str], dtype: str) -> list
     from palate.mllm.backends.local import LocalBackend
     from palate.mllm.lm.loading import open_model
     from palate.mllm.prompts.chat import Chat, Picture
-    from palate.mllm.warmup.captions import QUESTION
-    from palate.mllm.warmup.colours import colours
+    from palate.mllm.warmup.captions import QUESTION, colours
 
     index = data.catalogue.index
     pictures = {item: Picture(data.catalogue.image_path(index[item])) for item in ids}

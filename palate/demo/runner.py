@@ -12,7 +12,6 @@ from typing import Any
 from rich.console import Console
 
 from palate.data.dataset import Dataset
-from palate.errors import PalateError
 from palate.storage.files import read_json, write_json, write_text
 
 COMMANDS, FACTS = "commands.sh", "demo.json"
@@ -35,7 +34,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Function:
-    """What no command does: ``text`` says what, in one line."""
+    """What no command does; ``text`` is its line in :data:`COMMANDS`."""
 
     text: str
     call: Callable[[Demo], None]
@@ -76,19 +75,18 @@ class Demo:
     console: Console
     run_command: Callable[[Sequence[str]], None]
     facts: dict[str, Any] = field(default_factory=dict)
-    made: dict[str, str] = field(default_factory=dict)
+    made: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        try:
-            self.made = dict(read_json(self.out / FACTS)["made"])
-        except (PalateError, OSError, KeyError, TypeError):
-            self.made = {}  # the first call, or an older demo's folder
+        file = self.out / FACTS
+        self.made = read_json(file).get("made", {}) if file.is_file() else {}
 
     @property
     def dataset(self) -> Path:
         return self.out / "dataset"
 
     def data(self) -> Dataset:
+        """The dataset, once the first stage has made it."""
         return Dataset.load(self.dataset)
 
     def typed(self, line: str) -> str:
@@ -133,5 +131,5 @@ class Demo:
         for number, stage in enumerate(stages, 1):
             lines += ["", f"# {number}. {stage.title}"]
             for step in stage.steps:
-                lines.append(self.typed(step.line) if isinstance(step, Command) else f"# ({step.text})")
+                lines.append(self.typed(step.line) if isinstance(step, Command) else f"# {step.text}")
         write_text(self.out / COMMANDS, "\n".join([*lines, ""]))

@@ -40,7 +40,7 @@ def tile(catalogue: Catalogue, item: int, side: int) -> Image.Image:
             square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
             return square
     except PalateError:
-        pass  # the doctor tells which and why
+        pass  # `palate doctor` lists these
     pen.rectangle((1, 1, side - 2, side - 2), outline=_LINE, width=2)
     words = "\n".join(["no picture:", *textwrap.wrap(catalogue.titles[item], max(side // 8, 8), max_lines=4)])
     pen.multiline_text((side / 2, side / 2), words, fill=_GREY, font=_font(12), anchor="mm", align="center")
@@ -80,7 +80,7 @@ def recommendation_sheet(
     side: int = 96,
     columns: int = 8,
 ) -> None:
-    """Write a PNG: for each user the newest of the history, then a row a model; the held-out item wears a frame.
+    """Write a PNG: for each user the newest of the history, then one row per model; the held-out item is framed.
 
     Args:
         users: Names to print.
@@ -93,7 +93,7 @@ def recommendation_sheet(
     block = 40 + (1 + len(recommended)) * (side + _GAP) + 16
     sheet = Image.new("RGB", (width, 40 + block * len(users)), _PAGE)
     pen = ImageDraw.Draw(sheet)
-    legend = "Framed in green: the item that the user really took next. No model has seen it in this history."
+    legend = "Framed in green: the item that the user took next. No model has seen it in this history."
     pen.text((_GAP, 12), legend, fill=_HIT, font=_font(15))
     for number, user in enumerate(users):
         top = 40 + number * block

@@ -47,7 +47,7 @@ def stages_of(options: DemoOptions) -> list[Stage]:
     return [
         Stage(
             "Draw a shop and let people buy",
-            [Function("draws products, pictures and purchases", partial(draw_shop, options=options))],
+            [Function("(Python) draw products, pictures and purchases", partial(draw_shop, options=options))],
         ),
         Stage("Examine the data", [Command("palate doctor $DEMO/dataset")]),
         Stage(
@@ -65,10 +65,10 @@ def stages_of(options: DemoOptions) -> list[Stage]:
                     f"--seed {seed} --out $DEMO/evaluation",
                     makes="evaluation",
                 ),
-                Function("adds the oracle's row to the table", add_oracle),
+                Function("(Python) add the oracle's row to the table", add_oracle),
             ],
         ),
-        Stage("Recommend, and draw it", [Function("draws the sheets of pictures", draw_pictures)]),
+        Stage("Recommend, and draw it", [Function("(Python) draw the sheets of pictures", draw_pictures)]),
         *language,
         Stage(
             "Bundle the models, and write the report",

@@ -48,7 +48,7 @@ class Candidates:
 
     @cached_property
     def num_negatives(self) -> Ints:
-        """int64 ``[cases]``: how many were drawn, fewer than asked for where a user has had nearly everything."""
+        """int64 ``[cases]``: how many were drawn, fewer than requested where a user has had nearly everything."""
         counts: Ints = (self.items != 0).sum(axis=1) - self.num_targets
         return counts
 

@@ -104,8 +104,8 @@ def compare(
     base = labels[0] if base is None else base
     if base not in labels:
         raise PalateError(f"the base '{base}' is none of the compared models", suggest(base, labels))
-    asked = [label for label in labels if label != base] if family is None else list(family)
-    for label in asked:
+    tested = [label for label in labels if label != base] if family is None else list(family)
+    for label in tested:
         if label not in labels or label == base:
             raise PalateError(f"'{label}' of the family is not compared with the base", suggest(label, labels))
     first = groups[0].results[0]
@@ -114,9 +114,9 @@ def compare(
         primary = primary_metric(first.metrics)
     if primary not in first.metrics:
         raise PalateError(f"the primary metric '{primary}' was not measured", suggest(primary, first.metrics))
-    rows = _rows(groups, base, first.metrics, ALL, seed, asked)
+    rows = _rows(groups, base, first.metrics, ALL, seed, tested)
     slices = {
-        name: (len(first.users(name)), _rows(groups, base, [primary], name, seed, asked))
+        name: (len(first.users(name)), _rows(groups, base, [primary], name, seed, tested))
         for name in first.slices
         if name != ALL
     }
@@ -126,7 +126,7 @@ def compare(
     costs = {group.label: mean_cost([result.facts.get("cost") or {} for result in group.results]) for group in groups}
     if any("prompts" in cost for cost in costs.values()):  # what fast models cost is nobody's question
         shared["costs"] = costs
-    facts = {**shared, "environment": first.facts.get("environment"), "bootstrap_seed": seed, "family": asked}
+    facts = {**shared, "environment": first.facts.get("environment"), "bootstrap_seed": seed, "family": tested}
     return Comparison(base, primary, rows, slices, facts)
 
 

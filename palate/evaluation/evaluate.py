@@ -167,10 +167,14 @@ def protocol_facts(protocol: Protocol, exclude_seen: bool, split: Split, drawn: 
         made = drawn.facts
         counts = drawn.num_negatives
         mean, least = (round(float(counts.mean()), 2), int(counts.min())) if len(counts) else (0.0, 0)
-        asked = made.get("negatives")
-        short = isinstance(asked, int) and least < asked
+        requested = made.get("negatives")
+        short = isinstance(requested, int) and least < requested
         # A table must not claim candidates that were not there: a small catalogue has no 1,000 unseen items.
-        number = f"at most {asked} {made.get('kind')}, {mean:g} on average" if short else f"{asked} {made.get('kind')}"
+        number = (
+            f"at most {requested} {made.get('kind')}, {mean:g} on average"
+            if short
+            else f"{requested} {made.get('kind')}"
+        )
         facts["name"] = f"sampled (1 + {number})"
         facts["candidates"] = {
             **made,

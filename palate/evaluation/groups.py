@@ -59,15 +59,15 @@ def group_runs(words: Sequence[str]) -> list[RunGroup]:
         loose.setdefault(key, []).append(run)
     groups: list[RunGroup] = []
     by_name = dict(named)
-    for given, key in order:
-        runs = by_name[given] if given is not None else loose[key]
-        _check(given or runs[0].name, runs)
-        groups.append(RunGroup(given or _label(runs), tuple(sorted(runs, key=lambda run: run.seed))))
+    for label, key in order:
+        runs = by_name[label] if label is not None else loose[key]
+        _check(label or runs[0].name, runs)
+        groups.append(RunGroup(label or _label(runs), tuple(sorted(runs, key=lambda run: run.seed))))
     return _different(groups)
 
 
 def _finished(folder: str) -> Run:
-    """The run, unless its training was interrupted: its model of the best epoch so far is not what was asked for."""
+    """The run, unless its training was interrupted: its model of the best epoch so far is not what was requested."""
     run = Run.open(folder)
     if not run.finished:
         raise run.unfinished()
@@ -142,7 +142,7 @@ def open_dataset(groups: Sequence[RunGroup], folder: Path | None = None) -> Data
     runs = [run for group in groups for run in group.runs]
     where = folder if folder is not None else runs[0].info["dataset"].get("path")
     if where is None:
-        raise PalateError(f"{runs[0].folder} does not say where its dataset lies", "Give --dataset.")
+        raise PalateError(f"{runs[0].folder} does not say where its dataset is", "Give --dataset.")
     if not Path(where).is_dir():
         raise PalateError(f"the dataset {where} is not there", "Give --dataset, or make it with `palate prepare`.")
     dataset = Dataset.load(where)
@@ -195,7 +195,7 @@ def evaluate_groups(
 
     Args:
         load: How a run's model is loaded; models are in memory one at a time.
-        primary: A metric that will be asked for later: that it is measured is checked first.
+        primary: A metric that will be needed later: that it is measured is checked first.
         known: Results that are there already, by the folders of their runs.
 
     Raises:

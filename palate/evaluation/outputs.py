@@ -30,7 +30,7 @@ def save_comparison(
 ) -> None:
     """Write a new folder, all or nothing.
 
-    ``per-user.parquet`` has one row a model, seed, slice and user; ``table.json`` also says of every run where it
+    ``per-user.parquet`` has one row per model, seed, slice and user; ``table.json`` also says of every run where it
     came from.
 
     Args:

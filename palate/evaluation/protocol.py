@@ -40,37 +40,37 @@ class Measure:
     users: UserSample | None = None
 
     @classmethod
-    def parse(cls, given: Mapping[str, Any]) -> Measure:
+    def parse(cls, options: Mapping[str, Any]) -> Measure:
         """Read the options' values, as the command line has them.
 
         Raises:
             PalateError: a value that means nothing, or a file of candidates that is not there.
         """
-        if given.get("retriever"):
+        if options.get("retriever"):
             raise PalateError(
                 "a comparison has no cascades", "Leave out 'retriever'; `palate evaluate` takes it with finished runs."
             )
-        protocol, candidates, metrics = given["protocol"], given["candidates"], given["metrics"]
+        protocol, candidates, metrics = options["protocol"], options["candidates"], options["metrics"]
         if protocol not in ("full", "sampled"):
             raise PalateError(f"there is no protocol '{protocol}'", suggest(protocol, ["full", "sampled"]))
-        device = parse_device(given["device"])
+        device = parse_device(options["device"])
         from_file = protocol == "sampled" and candidates.endswith(".npz")
         made = Candidates.load(candidates) if from_file else check_kind(candidates)
         names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
-        ks = _numbers(str(given["ks"]))
+        ks = _numbers(str(options["ks"]))
         kind: Protocol = "full" if protocol == "full" else "sampled"
-        check_primary(given["primary"], names, kind, ks)
+        check_primary(options["primary"], names, kind, ks)
         return cls(
             protocol=kind,
-            exclude_seen=given["exclude_seen"],
+            exclude_seen=options["exclude_seen"],
             metrics=names,
             ks=ks,
-            primary=given["primary"],
+            primary=options["primary"],
             candidates=made,
-            negatives=given["negatives"],
+            negatives=options["negatives"],
             device=device,
-            seed=given["seed"],
-            users=_sample(given),
+            seed=options["seed"],
+            users=_sample(options),
         )
 
     def evaluate(
@@ -119,13 +119,13 @@ class Measure:
         )
 
 
-def _sample(given: Mapping[str, Any]) -> UserSample | None:
-    users, seed = given.get("users"), given.get("users_seed")
+def _sample(options: Mapping[str, Any]) -> UserSample | None:
+    users, seed = options.get("users"), options.get("users_seed")
     if users is None:
         if seed is not None:
             raise PalateError("--users-seed draws nobody without --users", "Give --users N.")
         return None
-    return UserSample(users, given["seed"] if seed is None else seed)
+    return UserSample(users, options["seed"] if seed is None else seed)
 
 
 def _numbers(text: str) -> list[int]:

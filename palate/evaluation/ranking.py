@@ -42,7 +42,7 @@ def rank_targets(
     """The ranks of every case's targets, ties counted against the model.
 
     The ``j``-th best target of a case has the rank *j + the number of other candidates that score at least as high*;
-    targets never push each other down by a tie, and a target asked for twice counts once.
+    targets never push each other down by a tie, and a target that occurs twice counts once.
 
     With ``exclude_seen`` a target that stands in the history cannot be recommended, so it is a miss whatever its score:
     such targets stay among the candidates and take the last places, and no list holds them.
@@ -61,7 +61,7 @@ def rank_targets(
     """
     targets = _unique_targets(cases, recommender.num_items)
     # Cases with many targets first: those that still have a j-th target are then the first rows of every batch. Long
-    # histories next to each other: models that pad lose less. The given order is restored at the end.
+    # histories next to each other: models that pad lose less. Their order is restored at the end.
     order = np.lexsort((-cases.histories.lengths, -targets.lengths))
     histories, targets = cases.histories.take(order), targets.take(order)
     if candidates is not None:
@@ -102,7 +102,7 @@ def _unique_targets(cases: Cases, num_items: int) -> Sequences:
         raise PalateError(f"evaluation case {int(np.argmin(targets.lengths))} has no target", "Leave such cases out.")
     if len(targets.values) and not (targets.values.min() >= 1 and targets.values.max() <= num_items):
         raise PalateError(
-            f"a target lies outside the model's {num_items} items", "Evaluate on the dataset it was trained on."
+            f"a target is outside of the model's {num_items} items", "Evaluate on the dataset it was trained on."
         )
     if len(targets.values) == len(targets):
         return targets
@@ -185,14 +185,14 @@ def _catalogue_batches(
 ) -> Iterator[_Part]:
     columns = None if pool is None else torch.from_numpy(np.flatnonzero(pool[1:]) + 1)
     for rows in _batches(len(targets), batch_size):
-        wanted = targets[rows]
-        scores = _checked(recommender.score(histories[rows]), len(wanted), recommender.num_items + 1)
+        batch = targets[rows]
+        scores = _checked(recommender.score(histories[rows]), len(batch), recommender.num_items + 1)
         missed = None if seen is None else seen[targets.offsets[rows.start] : targets.offsets[rows.stop]]
-        best, items = _sorted_targets(scores, wanted, missed)
+        best, items = _sorted_targets(scores, batch, missed)
         matrix = scores if columns is None else scores[:, columns.to(scores.device)]
-        ranks = _count(matrix, best, wanted) - _count_removed(scores, best, wanted, removed[rows])
-        lists = _best(scores, removed[rows], wanted, missed, pool, depth) if depth else np.empty((0, 0), np.int32)
-        yield _flat(ranks, items, wanted, sizes[rows], lists)
+        ranks = _count(matrix, best, batch) - _count_removed(scores, best, batch, removed[rows])
+        lists = _best(scores, removed[rows], batch, missed, pool, depth) if depth else np.empty((0, 0), np.int32)
+        yield _flat(ranks, items, batch, sizes[rows], lists)
 
 
 def _candidate_batches(
@@ -203,22 +203,22 @@ def _candidate_batches(
     batch_size: int,
 ) -> Iterator[_Part]:
     for rows in _batches(len(targets), batch_size):
-        wanted = targets[rows]
+        batch = targets[rows]
         ids = torch.from_numpy(items[rows].astype(np.int64))
         # A model that looks at a whole list must not learn from its order that the targets come first.
         order = shuffled(ids)
-        given = _checked(recommender.score(histories[rows], ids.gather(1, order)), *ids.shape).cpu()
-        scores = torch.empty_like(given).scatter_(1, order, given)
-        lengths = torch.from_numpy(wanted.lengths)[:, None]
+        shuffled_scores = _checked(recommender.score(histories[rows], ids.gather(1, order)), *ids.shape).cpu()
+        scores = torch.empty_like(shuffled_scores).scatter_(1, order, shuffled_scores)
+        lengths = torch.from_numpy(batch.lengths)[:, None]
         # A candidate row holds its targets first, then the others, then padding.
         is_target = torch.arange(ids.shape[1]) < lengths
-        width = int(wanted.lengths.max())
+        width = int(batch.lengths.max())
         best = scores[:, :width].masked_fill(~is_target[:, :width], -torch.inf)
         best, at = best.sort(dim=1, descending=True, stable=True)
         others = scores.masked_fill(is_target | (ids == 0), torch.nan)  # NaN >= x is false for every x
         sizes = (ids != 0).sum(1).numpy()
         no_lists = np.empty((0, 0), np.int32)
-        yield _flat(_count(others, best, wanted), ids[:, :width].gather(1, at), wanted, sizes, no_lists)
+        yield _flat(_count(others, best, batch), ids[:, :width].gather(1, at), batch, sizes, no_lists)
 
 
 def shuffled(items: Tensor) -> Tensor:
@@ -315,16 +315,16 @@ def _best(
     depth: int,
 ) -> npt.NDArray[np.int32]:
     """The best items of each row that may be recommended: int32 ``[B, depth]``, equal scores by item index."""
-    kept = scores.clone()
+    allowed = scores.clone()
     if pool is not None:
-        kept[:, torch.from_numpy(~pool).to(scores.device)] = -torch.inf
+        allowed[:, torch.from_numpy(~pool).to(scores.device)] = -torch.inf
     for rows, back in ((removed, False), (targets, True)):  # all that is removed, then the targets put back
         pick = ~missed if back and missed is not None else slice(None)
         row = torch.from_numpy(np.repeat(np.arange(len(rows)), rows.lengths)[pick]).to(scores.device)
         item = torch.from_numpy(rows.values.astype(np.int64)[pick]).to(scores.device)
-        kept[row, item] = scores[row, item] if back else -torch.inf
-    kept[:, 0] = -torch.inf
-    return best_items(kept, depth)[0].int().cpu().numpy()
+        allowed[row, item] = scores[row, item] if back else -torch.inf
+    allowed[:, 0] = -torch.inf
+    return best_items(allowed, depth)[0].int().cpu().numpy()
 
 
 def _flat(counts: Tensor, items: Tensor, targets: Sequences, sizes: Ints, lists: npt.NDArray[np.int32]) -> _Part:

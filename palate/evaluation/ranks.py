@@ -95,12 +95,12 @@ class Ranks:
         """Keep only some targets (a slice such as the tail items); ranks stay what they were in the whole list.
 
         Args:
-            keep: bool ``[total]``, one a rank.
+            keep: bool ``[total]``, one per rank.
 
         Returns:
             The ranks of the cases that still have a target, and the numbers of those cases.
         """
         lengths = np.bincount(self.case[keep], minlength=len(self)).astype(np.int64)
-        kept = replace(self, values=self.values[keep], items=self.items[keep], offsets=offsets_of(lengths))
+        restricted = replace(self, values=self.values[keep], items=self.items[keep], offsets=offsets_of(lengths))
         cases = np.flatnonzero(lengths)
-        return kept.take(cases), cases
+        return restricted.take(cases), cases

@@ -1,4 +1,4 @@
-"""The result of one evaluation: a row a user and slice, figures of the whole set, and where it all came from."""
+"""The result of one evaluation: one row per user and slice, figures of the whole set, and where it all came from."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Result:
     """What :func:`palate.evaluation.evaluate.evaluate` gives.
 
     Attributes:
-        frame: columns ``slice``, ``user_id``, ``targets`` (how many), ``history`` (its length) and one a metric, such
+        frame: columns ``slice``, ``user_id``, ``targets`` (how many), ``history`` (its length) and one per metric, such
             as ``ndcg@10``. The rows with slice ``all`` are the evaluation; the others look at parts of it.
         totals: figures of the whole set that no user has alone, such as ``coverage@10``.
         facts: run, seed, split, protocol, candidates, data, commit: what traces the numbers.

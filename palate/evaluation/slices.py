@@ -69,9 +69,9 @@ def slices_of(ranks: Ranks, cases: Cases, train_counts: Ints) -> Iterator[tuple[
     """
     yield ALL, ranks, np.arange(len(ranks))
     for one in item_slices(train_counts):
-        kept, rows = ranks.restrict(one.items[ranks.items])
+        restricted, rows = ranks.restrict(one.items[ranks.items])
         if len(rows):
-            yield one.name, kept, rows
+            yield one.name, restricted, rows
     for name, rows in history_slices(cases.histories.lengths):
         if len(rows):
             yield name, ranks.take(rows), rows

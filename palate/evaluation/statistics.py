@@ -149,15 +149,15 @@ def pair_seeds(
 def holm(p_values: npt.ArrayLike) -> Floats:
     """P-values adjusted for asking several questions at once (Holm, Scandinavian Journal of Statistics 1979).
 
-    NaN (a question that could not be asked) stays NaN and does not count.
+    NaN (a test that could not be made) stays NaN and does not count.
 
     >>> holm([0.01, 0.04, 0.03]).tolist()
     [0.03, 0.06, 0.06]
     """
-    given = np.asarray(p_values, np.float64)
-    adjusted = np.full(given.shape, np.nan)
-    asked = np.flatnonzero(~np.isnan(given))
-    order = asked[np.argsort(given[asked], kind="stable")]
+    values = np.asarray(p_values, np.float64)
+    adjusted = np.full(values.shape, np.nan)
+    known = np.flatnonzero(~np.isnan(values))
+    order = known[np.argsort(values[known], kind="stable")]
     factors = np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(given[order] * factors), 1.0)
+    adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1.0)
     return adjusted

@@ -21,7 +21,7 @@ def label_of(metric: str) -> str:
 def shown_metrics(comparison: Comparison) -> list[str]:
     """The primary metric first, then the others at its cut-off or without any; the rest is in the JSON.
 
-    With one target a case HitRate is Recall and MAP is MRR: columns that say the same twice are left out.
+    With one target per case HitRate is Recall and MAP is MRR: columns that repeat another are left out.
     """
     cut = comparison.primary.partition("@")[2]
     same = {"hitrate": "recall", "map": "mrr"}
@@ -110,11 +110,11 @@ def footnotes(comparison: Comparison) -> list[str]:
         notes.append(
             f"Candidates: {made['fingerprint']}, drawn with seed {made.get('seed')}; the same for every model."
         )
-        asked, least = made.get("negatives"), made.get("least_negatives")
-        if isinstance(asked, int) and least is not None and least < asked:
+        requested, least = made.get("negatives"), made.get("least_negatives")
+        if isinstance(requested, int) and least is not None and least < requested:
             notes.append(
-                f"Not every user has {asked:,} items left to draw: {made['mean_negatives']:,} negatives a user on "
-                f"average, at least {least:,}. Figures rise with fewer candidates."
+                f"Not every user has {requested:,} items left to draw: {made['mean_negatives']:,} negatives per user "
+                f"on average, at least {least:,}. Figures rise with fewer candidates."
             )
     primary, base = comparison.primary, comparison.row(comparison.base)
     for row in comparison.rows:

@@ -1,4 +1,4 @@
-"""Evaluation on a sample of users, for models that are too slow to be asked about all of them."""
+"""Evaluation on a sample of users, for models that are too slow for all of them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class UserSample:
             PalateError: none of them has a case.
         """
         drawn = sample_users(dataset, self.users, self.seed)
-        kept = cases.take(np.flatnonzero(np.isin(cases.users, drawn)))
-        if not len(kept):
+        sample = cases.take(np.flatnonzero(np.isin(cases.users, drawn)))
+        if not len(sample):
             raise PalateError(
                 f"none of the {len(drawn)} users drawn with seed {self.seed} has targets in this split",
                 "Draw more with --users.",
             )
-        return kept
+        return sample

@@ -17,9 +17,9 @@ from palate.evaluation.groups import RunGroup
 from palate.evaluation.protocol import Measure, SlowModels
 from palate.evaluation.ranks import Floats
 from palate.evaluation.tables import label_of
-from palate.experiments.jobs import slug
+from palate.experiments.plan import slug
 from palate.experiments.recipe import Curve, Recipe
-from palate.experiments.sampler import key_of
+from palate.experiments.search import key_of
 from palate.plots import BLUE, GREY, picture
 from palate.runs.run import Run
 from palate.storage.files import file_digest, read_json, write_json, write_text
@@ -38,9 +38,9 @@ def save_curve(
     """Evaluate the runs on validation and write ``NAME.json``, ``NAME.csv`` and ``NAME.png``.
 
     Args:
-        points: each value with its runs, one a seed.
+        points: each value with its runs, one per seed.
         base: the base's runs with the same seeds.
-        slow: asked for the results of slow models, where there is no curve yet.
+        slow: returns the results of slow models; called where there is no curve yet.
 
     Returns:
         Whether there was anything to do: not where the files stand for these very runs.
@@ -86,15 +86,15 @@ def _primary(group: Group) -> str:
 
 def _figures(group: Group, metric: str) -> dict[str, Any]:
     """Mean over users and seeds, every seed, and the standard error over seeds (None for one seed)."""
-    return _told(group.values(metric).mean(axis=1))
+    return _summary(group.values(metric).mean(axis=1))
 
 
 def _paired(group: Group, base: Group, metric: str) -> dict[str, Any]:
     """The same for the difference to the base with the same seed, which the spread of the bases does not blur."""
-    return _told((group.values(metric) - base.values(metric)).mean(axis=1))
+    return _summary((group.values(metric) - base.values(metric)).mean(axis=1))
 
 
-def _told(by_seed: Floats) -> dict[str, Any]:
+def _summary(by_seed: Floats) -> dict[str, Any]:
     error = float(np.std(by_seed, ddof=1) / np.sqrt(len(by_seed))) if len(by_seed) > 1 else None
     return {"mean": float(by_seed.mean()), "error": error, "by_seed": by_seed.tolist()}
 
@@ -137,7 +137,7 @@ def _is_number(value: Any) -> bool:
 
 
 def draw_curve(curve: Curve, facts: dict[str, Any], data: str, path: Path) -> None:
-    """Write a PNG: a dot a seed, means with standard errors, the base as a line with its own band."""
+    """Write a PNG: one dot per seed, means with standard errors, the base as a line with its own band."""
     points, base, seeds = facts["points"], facts["base"], facts["seeds"]
     values = [point["value"] for point in points]
     numeric = any(_is_number(value) for value in values)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-# How a process is asked to end, and for how many seconds it may think about each. An interruption that arrives while
+# How a process is asked to end, and for how many seconds each is waited for. An interruption that arrives while
 # Python runs a callback of a weak reference is lost, so one is not enough.
 _ENDINGS = (
     (signal.SIGINT, 3.0),

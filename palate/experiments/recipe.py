@@ -52,11 +52,10 @@ from pydantic import Field, field_validator
 
 from palate.config import Config
 from palate.errors import PalateError, suggest
-from palate.experiments.search_space import Choices, Interval
+from palate.experiments.space import Space, read_spaces
 from palate.storage.files import digest
 from palate.storage.toml import read_toml
 
-Space = Choices | Interval
 Table = dict[str, Any]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _TABLES = ("compare", "train", "attach", "align", "blend", "mllm", "evaluate", "arm", "curve")
@@ -78,7 +77,7 @@ class CompareTable(Config):
         dataset: folder made by ``palate prepare``.
         seeds: of the final runs; the first one is that of the trials.
         base: the arm that the others are compared with (default: the first).
-        trials: at most so many for each arm that has a search table.
+        trials: at most, for each arm that has a search table.
         family: the arms over which p-values are adjusted (default: all but the base).
         split: what the table is made on.
     """
@@ -117,10 +116,10 @@ class Curve(Config):
 
     @field_validator("values", "seeds")
     @classmethod
-    def _different(cls, given: list[Any] | None) -> list[Any] | None:
-        if given is not None and len({str(one) for one in given}) != len(given):
+    def _different(cls, values: list[Any] | None) -> list[Any] | None:
+        if values is not None and len({str(one) for one in values}) != len(values):
             raise ValueError("a value occurs twice")
-        return given
+        return values
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ class Arm:
         start: the arm that it is aligned from, or None where it is trained from scratch.
         like: the arm whose options it takes over.
         own: its own options and sections, as written.
-        shared: whether the shared table of its command lies below them.
+        shared: whether the shared table of its command is below them.
         search: option or ``section.key`` -> what to try.
         command: ``train``, ``attach``, ``align``, ``blend``, ``mllm sft`` or ``mllm align``.
         blend: the arms whose runs it blends.
@@ -172,8 +171,8 @@ class Recipe:
 
     @property
     def family(self) -> list[str]:
-        given = self.compare.family
-        return [name for name in self.arms if name != self.base] if given is None else list(dict.fromkeys(given))
+        values = self.compare.family
+        return [name for name in self.arms if name != self.base] if values is None else list(dict.fromkeys(values))
 
     def options(self, name: str, chosen: Mapping[str, Mapping[str, Any]]) -> Table:
         """All options of an arm: the shared ones or those of its model, its own over them, the chosen over all."""
@@ -182,17 +181,19 @@ class Recipe:
         below = self.options(arm.like, chosen) if arm.like else shared
         return override(merged(below, arm.own), chosen.get(name, {}))
 
-    def parts_of(self, name: str, seed: int) -> list[tuple[str, int]]:
-        """Arm and seed of every run that a blend is made of; none where the arm is no blend.
+    def parents_of(self, name: str, seed: int) -> list[tuple[str, int]]:
+        """Arm and seed of every run that an arm starts from: one, or the parts of a blend, or none.
 
-        An arm that is named again gives its run of the next seed of the comparison, the first one after the last.
+        An arm that is named again by a blend gives its run of the next seed of the comparison, the first one after the
+        last.
         """
         seeds, found = self.compare.seeds, []
         for place, arm in enumerate(self.arms[name].blend):
             later = self.arms[name].blend[:place].count(arm)
             within = seeds[(seeds.index(seed) + later) % len(seeds)] if seed in seeds else seed + later
             found.append((arm, within))
-        return found
+        start = self.arms[name].start
+        return [(start, seed)] if start else found
 
     def retriever_of(self, name: str, table: Table) -> str | None:
         """The arm that proposes items to an alignment of a language model; None where it is no arm, or none at all."""
@@ -286,7 +287,7 @@ def _arm(name: str, table: Any, path: Path) -> Arm:
         raise PalateError(f"{where}: 'shared' and 'like' exclude each other", "Leave one of them out.")
     if not isinstance(search, dict):
         raise PalateError(f"{where}: 'search' is {search!r}", f"Write a table [arm.{name}.search].")
-    spaces = {_setting(key): _space(key, entry, f"{where}: search") for key, entry in _flat(search).items()}
+    spaces = {_setting(key): space for key, space in read_spaces(search, f"{where}: search").items()}
     made_by = BLEND if blend else command or "train"
     return Arm(name, words["from"], words["like"], own, shared, spaces, made_by, tuple(blend))
 
@@ -378,29 +379,6 @@ def _table(tables: Mapping[str, Any], command: str) -> Table:
     for word in command.split():
         found = found.get(word, {})
     return found if isinstance(found, dict) else {}
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``preference.beta = [...]`` without quotes is a table in a table: the same as with them."""
-    rows: dict[str, Any] = {}
-    for key, value in table.items():
-        space = isinstance(value, Mapping) and ({"low", "high", "choices"} & set(value))
-        rows |= (
-            {f"{prefix}{key}": value} if space or not isinstance(value, Mapping) else _flat(value, f"{prefix}{key}.")
-        )
-    return rows
-
-
-def _space(name: str, entry: Any, where: str) -> Space:
-    if isinstance(entry, list):
-        entry = {"choices": entry}
-    if not isinstance(entry, Mapping):
-        raise PalateError(
-            f"{where} '{name}' is {entry!r}",
-            "Write a list of choices or {low = ..., high = ...}; fixed values go above.",
-        )
-    kind: type[Choices] | type[Interval] = Choices if "choices" in entry else Interval
-    return kind.parse(entry, where=f"{where} '{name}'")
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Table:

@@ -7,10 +7,10 @@ import contextlib
 import shutil
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from palate.console import Table
 from palate.data.dataset import Dataset
@@ -20,11 +20,11 @@ from palate.evaluation.evaluate import Split
 from palate.evaluation.groups import RunGroup
 from palate.evaluation.protocol import Measure
 from palate.evaluation.result import Result
-from palate.experiments.comparison import Selection, cost_table, costs_of, final_groups, judge, make
+from palate.experiments.comparison import cost_table, costs_of, judge
 from palate.experiments.curves import save_curve
-from palate.experiments.jobs import JobRunner, OptionsReader
+from palate.experiments.jobs import JobRunner, make_all
+from palate.experiments.plan import Plan
 from palate.experiments.processes import Execute, Processes
-from palate.experiments.recipe import Recipe
 from palate.experiments.results import measured
 from palate.rankers.registry import load_recommender
 from palate.runs.run import Run, environment
@@ -32,6 +32,7 @@ from palate.storage.files import read_json, write_json
 from palate.training.validation import Validation, parse_metric
 
 _SHOWN_FAILURES = 5
+T = TypeVar("T")
 
 
 @dataclass
@@ -40,8 +41,8 @@ class ComparisonOutcome:
 
     Attributes:
         chosen: settings and figures by arm.
-        table: the folder of the table, or None where the stage was not asked for.
-        comparison: None also where the table stood there already.
+        table: the folder of the table, or None where that stage was not selected.
+        comparison: None also where the table was there already.
         curves: names of the curves.
     """
 
@@ -54,14 +55,12 @@ class ComparisonOutcome:
 
     def facts(self) -> dict[str, Any]:
         """For machines."""
-        told: dict[str, Any] = {"out": str(self.folder), "chosen": self.chosen}
-        if self.table is not None:
-            told["table"] = read_json(self.table / "table.json")
-        told["curves"] = {name: read_json(self.folder / "curves" / f"{name}.json") for name in self.curves}
-        return told
+        curves = {name: read_json(self.folder / "curves" / f"{name}.json") for name in self.curves}
+        table = {} if self.table is None else {"table": read_json(self.table / "table.json")}
+        return {"out": str(self.folder), "chosen": self.chosen, **table, "curves": curves}
 
     def lines(self) -> list[str]:
-        """Where things lie."""
+        """Where the results are stored."""
         rows = [f"Chosen on validation: {self.folder / 'chosen.json'}"] if self.chosen else []
         if self.table is not None:
             rows.append(f"Written to {self.table}: table.md, table.json, chart.png, per-user.parquet.")
@@ -73,79 +72,70 @@ class ComparisonRunner:
 
     Args:
         held: descriptors that runs inherit, so that those left behind keep the folder locked.
-        say: told what happens.
+        log: called with what happens.
         jobs: runs at a time.
-        total: how many runs there are.
         execute: runs commands; by default in processes of their own.
     """
 
     def __init__(
         self,
-        recipe: Recipe,
-        wanted: Selection,
-        out: Path,
-        folder: Path,
+        plan: Plan,
         dataset: Dataset,
-        read: OptionsReader,
         measure: Measure,
+        *,
         jobs: int = 1,
         keep_trials: bool = False,
         held: Sequence[int] = (),
-        say: Callable[[str], None] = lambda text: None,
-        total: int = 0,
+        log: Callable[[str], None] = lambda text: None,
         execute: Execute | None = None,
     ) -> None:
-        self.recipe, self.wanted, self.out, self.folder, self.dataset = recipe, wanted, out, folder, dataset
-        self.read, self.measure, self.jobs, self.keep_trials, self.held = read, measure, jobs, keep_trials, held
-        self.execute = execute
-        self.meter = Meter(say, total)
+        self.plan, self.recipe, self.selection, self.out = plan, plan.recipe, plan.selection, plan.out
+        self.dataset, self.measure, self.jobs, self.keep_trials = dataset, measure, jobs, keep_trials
+        self.execute = execute or Processes(held)
+        self.meter = Meter(log, len(plan.table_runs()) + len(plan.curve_runs()))
 
     def run(self) -> ComparisonOutcome:
-        """All stages that are wanted.
+        """All selected stages.
 
         Raises:
             PalateError: runs failed; what could be made without them is there.
         """
-        wanted, recipe = self.wanted, self.recipe
-        chosen = self._stage(self._runs)
+        selection, recipe = self.selection, self.recipe
+        chosen = self._stage(self._make_table_runs)
         outcome = ComparisonOutcome(self.out, chosen)
-        if wanted.stage("test"):
-            groups: list[RunGroup] = self._stage(self._groups)
+        if selection.stage("test"):
+            groups = self._stage(self._groups)
             costs = costs_of(recipe, groups, chosen)
-            everything = wanted.arms == list(recipe.arms)
-            name = recipe.compare.split if everything else f"{recipe.compare.split}-{'+'.join(wanted.arms)}"
+            everything = selection.arms == list(recipe.arms)
+            name = recipe.compare.split if everything else f"{recipe.compare.split}-{'+'.join(selection.arms)}"
             outcome.table, outcome.costs = self.out / name, cost_table(costs)
             outcome.comparison = judge(recipe, groups, self.dataset, self.measure, outcome.table, costs, self._slow)
-        if wanted.stage("curves") and wanted.curves:
-            for name, points, base in self._stage(self._curves):
+        if selection.stage("curves") and selection.curves:
+            for name, points, base in self._stage(self._make_curve_runs):
                 if save_curve(recipe, name, points, base, self.dataset, self.measure, self.out / "curves", self._slow):
                     self.meter(f"curve {name}: {self.out / 'curves' / name}.png")
-            outcome.curves = wanted.curves
+            outcome.curves = selection.curves
         return outcome
 
-    def _stage(self, work: Callable[[JobRunner], Any]) -> Any:
+    def _stage(self, work: Callable[[JobRunner], Awaitable[T]]) -> T:
         """Run a stage with its processes; Ctrl-C and SIGTERM end them before anything else happens."""
 
-        async def main() -> Any:
-            execute = self.execute or Processes(self.held)
+        async def main() -> T:
             task = asyncio.current_task()
             assert task is not None
             with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):  # not here, or not this thread
                 asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-            arms = JobRunner(
-                self.recipe,
-                self.out,
-                dataset=(str(self.folder), self.dataset.fingerprint),
-                read=self.read,
-                execute=execute,
+            runner = JobRunner(
+                self.plan,
+                self.dataset.fingerprint,
+                execute=self.execute,
                 value=self._value,
-                trials=self.wanted.trials,
                 keep_trials=self.keep_trials,
-                say=self.meter,
+                log=self.meter,
                 count=self.meter.count,
                 jobs=self.jobs,
             )
-            return await work(arms)
+            return await work(runner)
 
         before = signal.getsignal(signal.SIGTERM)
         try:
@@ -156,43 +146,44 @@ class ComparisonRunner:
             with contextlib.suppress(ValueError, TypeError):  # not in this thread, or not Python's
                 signal.signal(signal.SIGTERM, before)
 
-    async def _runs(self, arms: JobRunner) -> dict[str, dict[str, Any]]:
-        self._refuse(await make(arms, self.wanted))
-        return {name: arms.chosen[name] for name in self.recipe.arms if name in arms.chosen}
+    async def _make_table_runs(self, runner: JobRunner) -> dict[str, dict[str, Any]]:
+        self._refuse(await make_all(runner, self.plan.table_runs()))
+        return {name: runner.chosen[name] for name in self.recipe.arms if name in runner.chosen}
 
-    async def _groups(self, arms: JobRunner) -> list[RunGroup]:
-        return await final_groups(arms, self.wanted.arms, self.wanted.seeds)
+    async def _groups(self, runner: JobRunner) -> list[RunGroup]:
+        return await final_groups(runner, self.selection.arms, self.selection.seeds)
 
     def _slow(self, groups: Sequence[RunGroup], split: Split) -> Mapping[Path, Result]:
-        found: Mapping[Path, Result] = self._stage(lambda arms: measured(arms, groups, split))
-        return found
+        return self._stage(lambda runner: measured(runner, groups, split))
 
-    async def _curves(self, arms: JobRunner) -> list[tuple[str, list[tuple[Any, list[Run]]], list[Run]]]:
-        self._refuse(await make(arms, self.wanted, curves=True))
+    async def _make_curve_runs(self, runner: JobRunner) -> list[tuple[str, list[tuple[Any, list[Run]]], list[Run]]]:
+        """Every curve's name, its values with their runs, and the base's runs."""
+        self._refuse(await make_all(runner, self.plan.curve_runs()))
         found = []
-        for name in self.wanted.curves:
-            seeds = sorted(self.wanted.curve_seeds(self.recipe, name))
+        for name in self.selection.curves:
             points = [
-                (value, [await arms.point(name, value, seed) for seed in seeds])
-                for value in self.recipe.curves[name].values
+                (value, [await runner.run(run) for run in sorted(runs, key=lambda run: run.seed)])
+                for value, runs in self.plan.points(name)
             ]
-            found.append((name, points, [await arms.final(self.recipe.base, seed) for seed in seeds]))
+            seeds = sorted(self.selection.curve_seeds(self.recipe, name))
+            base = [await runner.run(self.plan.final(self.recipe.base, seed)) for seed in seeds]
+            found.append((name, points, base))
         return found
 
     def _refuse(self, failures: Sequence[PalateError]) -> None:
         if not failures:
             return
-        told = [error.message for error in failures[:_SHOWN_FAILURES]]
-        more = len(failures) - len(told)
+        shown = [error.message for error in failures[:_SHOWN_FAILURES]]
+        more = len(failures) - len(shown)
         raise PalateError(
-            "; ".join(told) + (f"; and {more} more" if more else ""),
+            "; ".join(shown) + (f"; and {more} more" if more else ""),
             "What is finished is kept: mend the cause and give the same command again.",
         )
 
     def _value(self, run: Run) -> tuple[str, float]:
         """A run's best validation; of a model without epochs, one made for the purpose."""
         best, own = run.info.get("best"), run.info.get("metric")
-        if best and isinstance(own, str) and own in best:  # a language model is asked about sampled candidates
+        if best and isinstance(own, str) and own in best:  # a language model is validated on sampled candidates
             return own, float(best[own])
         trainer = run.info["options"].get("settings", {}).get("trainer", {})
         if best and trainer.get("metric") in best:
@@ -205,8 +196,8 @@ class ComparisonRunner:
 class Meter:
     """Puts before each message how far the work is, and when about it will be done."""
 
-    def __init__(self, say: Callable[[str], None], total: int) -> None:
-        self._say, self._total = say, total
+    def __init__(self, log: Callable[[str], None], total: int) -> None:
+        self._log, self._total = log, total
         self._there: set[str] = set()
         self._made = 0
         self._started = time.monotonic()
@@ -222,24 +213,32 @@ class Meter:
         if self._made and done < self._total:
             seconds = (time.monotonic() - self._started) / self._made * (self._total - done)
             left = f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
-        self._say(f"[{done}/{self._total}{left}] {text}")
+        self._log(f"[{done}/{self._total}{left}] {text}")
 
 
-def write_plan(folder: Path, recipe: Recipe, dataset: Path, wanted: Selection, rows: list[dict[str, Any]]) -> None:
+async def final_groups(runner: JobRunner, names: Sequence[str], seeds: Sequence[int]) -> list[RunGroup]:
+    """The finished final runs as rows."""
+    return [
+        RunGroup(name, tuple([await runner.run(runner.plan.final(name, seed)) for seed in sorted(seeds)]))
+        for name in names
+    ]
+
+
+def write_plan(plan: Plan) -> None:
     """``plan.json`` and a copy of the recipe: what is about to be done, by which code."""
-    facts = environment()
+    facts, recipe, selection = environment(), plan.recipe, plan.selection
     write_json(
-        folder / "plan.json",
+        plan.out / "plan.json",
         {
             "recipe": {"path": str(recipe.path), "digest": recipe.digest},
-            "dataset": str(dataset),
+            "dataset": plan.dataset,
             "palate": facts["palate"],
             "commit": facts["commit"],
             "command": facts["command"],
-            "arms": wanted.arms,
-            "seeds": wanted.seeds,
-            "trials": wanted.trials,
-            "runs": rows,
+            "arms": selection.arms,
+            "seeds": selection.seeds,
+            "trials": selection.trials,
+            "runs": plan.rows(),
         },
     )
-    shutil.copyfile(recipe.path, folder / "recipe.toml")
+    shutil.copyfile(recipe.path, plan.out / "recipe.toml")

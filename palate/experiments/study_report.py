@@ -1,4 +1,4 @@
-"""What a search leaves behind for people: a table of trials, a picture, and the best settings as a recipe."""
+"""What a search writes for people: a table of trials, a picture, and the best settings as a recipe."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import io
 from pathlib import Path
 from typing import Any
 
-from palate.experiments.search_space import TuneRecipe
 from palate.experiments.tune import Study
+from palate.experiments.tune_recipe import TuneRecipe
 from palate.plots import BLUE, GREY, RED, picture
 from palate.storage.files import write_text
 from palate.storage.toml import write_tables
@@ -23,7 +23,7 @@ def save_report(study: Study, recipe: TuneRecipe, seed: int) -> None:
 
 
 def trials_csv(study: Study) -> str:
-    """A row a trial, a column a parameter."""
+    """One row per trial, one column per parameter."""
     names = list(dict.fromkeys(name for row in study.trials for name in row["params"]))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -93,14 +93,14 @@ def _plot_history(axis: Any, study: Study, complete: list[dict[str, Any]]) -> No
 
 def _plot_parameter(axis: Any, name: str, complete: list[dict[str, Any]], study: Study) -> None:
     rows = [row for row in complete if name in row["params"]]
-    given = [row["params"][name] for row in rows]
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in given)
-    values = given if numbers else [str(value) for value in given]
+    params = [row["params"][name] for row in rows]
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in params)
+    values = params if numbers else [str(value) for value in params]
     axis.scatter(values, [row["value"] for row in rows], color=GREY, s=22)
     if study.best is not None:
         chosen = study.best["params"][name]
         axis.scatter([chosen if numbers else str(chosen)], [study.best["value"]], color=RED, s=40, zorder=3)
-    if numbers and given and min(given) > 0 and max(given) / min(given) >= 8:
+    if numbers and params and min(params) > 0 and max(params) / min(params) >= 8:
         axis.set_xscale("log")
     elif not numbers:
         axis.margins(x=0.3)

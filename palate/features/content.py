@@ -130,7 +130,7 @@ def first_change(catalogue: Catalogue, spec: dict[str, Any], table: pl.DataFrame
 
     Args:
         spec: ``{"kind": "text", "fields": [...], "without": ...}``, ``{"kind": "image"}`` or ``{"kind": "ids"}``.
-        table: the rows that the store kept, aligned to the catalogue's items.
+        table: the rows that were stored, aligned to the catalogue's items.
 
     Pictures are compared by path and size; where only the time of a file has changed, its bytes are hashed again. A
     file that is not at hand is no change: a data set may travel without its pictures once they are encoded.

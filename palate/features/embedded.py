@@ -69,7 +69,7 @@ def requirements_text(with_llm: bool = False) -> str:
 
 
 def package_folder(module: str, what: str, remedy: str = "Run `palate models install`.") -> Path:
-    """Where a package of embedded weights lies, found without running it; refused, with the remedy, where it is not."""
+    """Where a package of embedded weights is, found without running it; refused, with the remedy, where it is not."""
     spec = find_spec(module)
     if spec is None or spec.origin is None:
         raise PalateError(f"the embedded weights of {what} are not installed", remedy)
@@ -91,15 +91,15 @@ def install(with_llm: bool = False, extra: tuple[str, ...] = ()) -> list[str]:
     Returns:
         The requirements that were installed now.
     """
-    wanted = [w for w in EMBEDDED if (with_llm or not w.optional) and w.installed() != w.version]
-    if not wanted:
+    new = [w for w in EMBEDDED if (with_llm or not w.optional) and w.installed() != w.version]
+    if not new:
         return []
     if find_spec("pip") is None:
         raise PalateError(
             f"this Python ({sys.executable}) has no pip",
-            f"Install with the tool that made the environment, without dependencies: {' '.join(w.pin for w in wanted)}",
+            f"Install with the tool that made the environment, without dependencies: {' '.join(w.pin for w in new)}",
         )
-    pins = [w.pin for w in wanted]
+    pins = [w.pin for w in new]
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--disable-pip-version-check", *extra, *pins]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:

@@ -74,7 +74,7 @@ def encode(
     if isinstance(encoder, Encoder):
         chosen = encoder
     else:
-        asked = {
+        values = {
             "name": encoder or DEFAULTS[modality],
             "modality": modality,
             "device": device,
@@ -82,7 +82,7 @@ def encode(
             "revision": revision,
             "trust_remote_code": trust_remote_code,
         }
-        options = EncoderOptions.parse(asked, where="encode")
+        options = EncoderOptions.parse(values, where="encode")
         chosen = make_encoder(options)
     if batch_size is not None and batch_size < 1:
         raise PalateError(f"--batch-size is {batch_size}", "Give at least 1.")

@@ -39,7 +39,7 @@ DEFAULTS: dict[str, str] = {"text": "minilm", "image": "efficientnet-lite0"}
 
 
 class EncoderOptions(Config):
-    """What an encoder is asked for; every encoder is made with one of these.
+    """The options of an encoder; every encoder is made with one of these.
 
     Attributes:
         name: name in the registry, or of a hub model (``owner/name``), or a local folder with one.
@@ -64,7 +64,7 @@ class Encoder(ABC):
 
     Attributes:
         modalities: what the class can encode.
-        options: how this one was asked for.
+        options: of this one.
         width: length of a vector.
         batch_size: how many contents are best encoded at once.
         fingerprint: hash of everything that decides the vectors: weights, tokenizer, pooling, input size.

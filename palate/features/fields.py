@@ -22,7 +22,7 @@ from palate.storage.files import digest
 PATH = " > "
 # A number with more values than this is binned into this many quantiles.
 BINS = 16
-# A value of one item alone tells nothing that the item's id does not.
+# A value of one item alone carries nothing that the item's id does not.
 _FEWEST = 2
 # Values that an item may have in one field.
 _MOST = 64
@@ -104,8 +104,8 @@ class Vocabulary:
             first += field.size
         codes = np.zeros((len(rows), self.slots), np.int32)
         for place, row in enumerate(rows):
-            kept = row[: self.slots]
-            codes[place, : len(kept)] = kept
+            part = row[: self.slots]
+            codes[place, : len(part)] = part
         present: npt.NDArray[np.bool_] = np.any(codes > 0, axis=1)
         return codes, present
 
@@ -239,7 +239,7 @@ def _field(column: pl.Series, earlier: Field | None, only_shared: bool) -> Field
     elif not (kind in (pl.String, pl.Boolean, pl.Categorical, pl.Enum) or isinstance(kind, pl.List)):
         return None
     rows = values_of(column)
-    # An item that has a value twice shares it with nobody.
+    # An item that has a value twice shares it with no other.
     counts = Counter(value for row in rows for value in row)
     filled = sum(1 for row in rows if row)
     shared = sorted(value for value, count in counts.items() if count >= _FEWEST)

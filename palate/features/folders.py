@@ -40,11 +40,11 @@ def command_of(option: str, value: str | None, **options: object) -> str:
     'palate encode DATASET --text minilm --store text --trust-remote-code'
     """
     words = ["palate", "encode", "DATASET", f"--{option}", *([] if value is None else [value])]
-    for name, given in options.items():
-        if given is True:
+    for name, one in options.items():
+        if one is True:
             words.append(f"--{name.replace('_', '-')}")
-        elif given is not None and given is not False:
-            words += [f"--{name.replace('_', '-')}", str(given)]
+        elif one is not None and one is not False:
+            words += [f"--{name.replace('_', '-')}", str(one)]
     return shlex.join(words)
 
 

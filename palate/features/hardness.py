@@ -15,12 +15,12 @@ from palate.features.store import FeatureStore
 Form = Literal["as-written", "calibrated", "shuffled", "one"]
 _KNOTS = 4096
 
-# Two lists of items, [P] and [P, N], to a raw number a pair; nan where nothing is known of one of them.
+# Two lists of items, [P] and [P, N], to a raw number per pair; nan where nothing is known of one of them.
 Measure = Callable[[Tensor, Tensor], Tensor]
 
 
 class Hardness:
-    """A number a pair, fitted once to the pairs of the training set.
+    """A number per pair, fitted once to the pairs of the training set.
 
     Forms:
         ``as-written``: HaNoRec (arXiv 2511.18740). The cosines of an item's K nearest neighbours, sorted, become
@@ -80,7 +80,7 @@ class Hardness:
                 f"hardness has neighbours {neighbours} and spread {spread}",
                 "neighbours is at least 1, spread from 0 to below 1.",
             )
-        wanted = torch.ones_like(rejected, dtype=torch.bool) if valid is None else valid
+        used = torch.ones_like(rejected, dtype=torch.bool) if valid is None else valid
         if form == "one":
             fitted = cls(form, None, None)
         else:
@@ -89,12 +89,12 @@ class Hardness:
             measure = _neighbourhoods(similarity, neighbours) if base == "as-written" else similarity.of
             if form == "shuffled":
                 measure = _shuffled(measure, similarity.known, seed)
-            raw = measure(chosen.to(device), rejected.to(device))[wanted.to(device)]
+            raw = measure(chosen.to(device), rejected.to(device))[used.to(device)]
             raw = raw[~raw.isnan()].double()
             if not len(raw):
                 raise PalateError("hardness is fitted to pairs, and none has features on both sides", "Encode items.")
             fitted = cls(form, measure, _against_mean(raw) if base == "as-written" else _ranked(raw, spread))
-        fitted._describe(fitted.of(chosen, rejected)[wanted])
+        fitted._describe(fitted.of(chosen, rejected)[used])
         return fitted
 
     def of(self, chosen: Tensor, rejected: Tensor) -> Tensor:
@@ -153,8 +153,8 @@ def _ranked(raw: Tensor, spread: float) -> Callable[[Tensor], Tensor]:
     values, counts = torch.unique(raw, return_counts=True)
     ranks = (counts.cumsum(0) - counts / 2) / len(raw)
     if len(values) > _KNOTS:
-        kept = torch.linspace(0, len(values) - 1, _KNOTS, dtype=torch.float64, device=raw.device).round().long()
-        values, ranks = values[kept], ranks[kept]
+        places = torch.linspace(0, len(values) - 1, _KNOTS, dtype=torch.float64, device=raw.device).round().long()
+        values, ranks = values[places], ranks[places]
     if len(values) < 2:
         return torch.ones_like
     knots, heights = values.float(), (1 + spread * (2 * ranks - 1)).float()

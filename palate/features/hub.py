@@ -23,7 +23,7 @@ _HARMLESS = ("pooler", "position_ids", "logit_scale", "logit_bias")
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hush transformers' own bars and reports while a model loads (Palate says what matters)."""
+    """Hush transformers' own bars and reports while a model loads (Palate reports what matters)."""
     logging: Any = import_module("transformers.utils.logging")
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
@@ -69,7 +69,7 @@ def _short(text: str, longest: int = 240) -> str:
 
 
 def source(options: EncoderOptions, folder: Path | None = None) -> dict[str, Any]:
-    """The arguments that all ``from_pretrained`` calls share; ``folder`` is where the model lies, if that is known."""
+    """The arguments that all ``from_pretrained`` calls share; ``folder`` is where the model is, if that is known."""
     require_transformers()
     folder = folder or Path(options.name).expanduser()
     name = str(folder) if folder.is_dir() else options.name
@@ -120,7 +120,7 @@ def read_side_file(options: EncoderOptions, where: dict[str, Any], filename: str
 
 
 def side_file(options: EncoderOptions, where: dict[str, Any], filename: str) -> Path | None:
-    """Where a file beside a model's weights lies (downloaded if need be), or None where the model has none."""
+    """Where a file beside a model's weights is (downloaded if need be), or None where the model has none."""
     cached_file: Any = import_module("transformers.utils.hub").cached_file
 
     def load() -> str | None:

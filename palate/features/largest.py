@@ -10,7 +10,7 @@ from scipy import sparse
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int32]
-# Rows, columns and values of the entries that were kept, row by row, best first.
+# Rows, columns and values of the entries that were retained, row by row, best first.
 Triples = tuple[npt.NDArray[np.int64], Integers, Floats]
 
 # Equal items should have equal cosines, and order by index then, but products of floats differ in the last bits.
@@ -24,7 +24,7 @@ def best_of_row(
 
     Args:
         columns: of the values, in any order.
-        decimals: round to so many before comparing; None compares as they are.
+        decimals: to round to before comparing; None compares the values as they are.
 
     >>> items, values = best_of_row(np.array([4, 1, 3, 2]), np.float32([0.5, 0.2, -0.1, 0.5]), keep=2)
     >>> items.tolist(), values.tolist()

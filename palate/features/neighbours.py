@@ -1,26 +1,12 @@
-"""Each item's nearest items by one source: the training log, words, texts, pictures, or vectors made elsewhere.
-
-::
-
-    DATASET/neighbours/lexical/
-      neighbours.json   source, options, what it was made from; written last
-      items.npy         int32 [items + 1, keep], best first, 0 where there are fewer
-      values.npy        float32 [items + 1, keep], the cosine
-      centre.npy        of dense features only: what an encoder's vector is compared by,
-      basis.npy         so that an item added later can be compared as well
-"""
+"""Finds each item's nearest items by a source: the training log, words, texts, pictures, or vectors made elsewhere."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from scipy import sparse
 
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset
@@ -28,14 +14,14 @@ from palate.errors import PalateError, suggest
 from palate.features.co_occurrence import SHRINKAGE, co_occurrence
 from palate.features.cosines import Vectors, largest_cosines, new_neighbours
 from palate.features.folders import store_folder
-from palate.features.largest import Floats, Integers, Triples, padded
-from palate.features.lexical import LexicalStore, is_lexical
+from palate.features.largest import Triples, padded
+from palate.features.lexical_store import LexicalStore, is_lexical
+from palate.features.neighbour_store import FORMAT, NeighbourList
 from palate.features.store import FeatureStore, read_store_json
 from palate.features.whitening import COMPONENTS, Whitening
 from palate.progress import track
-from palate.storage.files import atomic_folder, digest, read_json, write_json
+from palate.storage.files import digest, read_json
 from palate.storage.leftovers import sweep
-from palate.storage.tensors import load_array
 
 __all__ = [
     "CO_OCCURRENCE",
@@ -48,148 +34,9 @@ __all__ = [
     "vectors_of",
 ]
 
-FORMAT = 1
 CO_OCCURRENCE = "co-occurrence"
 FOLDER = "neighbours"
 KEEP = 100
-
-
-@dataclass(frozen=True)
-class NeighbourList:
-    """The nearest items of every item, by one source.
-
-    Attributes:
-        source: ``co-occurrence``, or the name of a feature store.
-        items: int32 ``[num_items + 1, keep]``, best first, equal ones by index; 0 = no neighbour. No item is its own.
-        values: float32 ``[num_items + 1, keep]``, the cosine: above 0, and 0 where there is no neighbour.
-        info: options, what the list was made from, coverage, and ``fingerprint`` of the list.
-        whitening: of dense features: what their vectors are compared by.
-    """
-
-    source: str
-    items: Integers
-    values: Floats
-    info: dict[str, Any]
-    whitening: Whitening | None = None
-
-    @property
-    def keep(self) -> int:
-        return int(self.items.shape[1])
-
-    @property
-    def num_items(self) -> int:
-        return len(self.items) - 1
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of source, items and values: equal fingerprints mean equal lists."""
-        return str(self.info["fingerprint"])
-
-    @property
-    def coverage(self) -> float:
-        """Share of the items that have a neighbour, 0 to 1."""
-        return float((self.items[1:, 0] > 0).mean()) if self.num_items else 0.0
-
-    def matrix(self) -> sparse.csr_matrix:
-        """float32 CSR ``[num_items + 1, num_items + 1]``; row ``h`` holds the neighbours of item ``h``."""
-        rows, places = np.nonzero(self.items)
-        columns, width = self.items[rows, places], len(self.items)
-        return sparse.csr_matrix((self.values[rows, places], (rows, columns)), shape=(width, width), dtype=np.float32)
-
-    @classmethod
-    def of(cls, source: str, items: Integers, values: Floats, whitening: Whitening | None = None) -> NeighbourList:
-        """A list of arrays that were kept elsewhere (in a model, say), checked.
-
-        Raises:
-            ValueError: what is wrong with them.
-        """
-        made = _signed(cls(source, items, values, {"format": FORMAT, "source": source, "options": {}}, whitening))
-        problem = _problem(made, len(items))
-        if problem:
-            raise ValueError(problem)
-        return made
-
-    def cut(self, keep: int) -> NeighbourList:
-        """The ``keep`` nearest of each item's neighbours."""
-        if keep >= self.keep:
-            return self
-        return _signed(replace(self, items=self.items[:, :keep].copy(), values=self.values[:, :keep].copy()))
-
-    def save(self, folder: Path) -> None:
-        """Write the whole folder or nothing; a list that is there is replaced."""
-        with atomic_folder(folder, replace=True) as part:
-            arrays = {"items": self.items, "values": self.values}
-            if self.whitening is not None:
-                arrays |= {"centre": self.whitening.centre, "basis": self.whitening.basis}
-            for name, array in arrays.items():
-                np.save(part / f"{name}.npy", array, allow_pickle=False)
-            write_json(part / "neighbours.json", self.info)
-
-    @classmethod
-    def load(cls, folder: Path | str, catalogue: Catalogue) -> NeighbourList:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            PalateError: no list, a damaged one, or one of other items than the catalogue's.
-        """
-        folder = Path(folder)
-        again = "Remove the folder: the list is made again where it is used."
-        if not (folder / "neighbours.json").is_file():
-            raise PalateError(f"{folder} is no list of neighbours (it has no neighbours.json)", "Check the path.")
-        info = read_json(folder / "neighbours.json")
-        if not isinstance(info, dict) or info.get("format") != FORMAT:
-            raise PalateError(f"{folder} is of a format that this Palate does not read", again)
-        if info.get("items_fingerprint") != digest(*catalogue.ids):
-            raise PalateError(f"the list of neighbours {folder} is of other items than the catalogue's", again)
-        try:
-            names = [name for name in ("items", "values", "centre", "basis") if (folder / f"{name}.npy").exists()]
-            arrays = {name: load_array(folder / f"{name}.npy") for name in names}
-            whitening = Whitening(arrays["centre"], arrays["basis"]) if "basis" in arrays else None
-            made = cls(str(info["source"]), arrays["items"], arrays["values"], info, whitening)
-            problem = _problem(made, len(catalogue) + 1)
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-            problem = str(error)
-        if problem:
-            raise PalateError(f"the list of neighbours {folder} is damaged ({problem})", again)
-        return made
-
-
-def _problem(made: NeighbourList, rows: int) -> str | None:
-    """What is wrong with a list that was read, or None."""
-    items, values = made.items, made.values
-    if items.ndim != 2 or items.shape != values.shape or len(items) != rows:
-        return f"shapes {items.shape} and {values.shape}"
-    if items.dtype != np.int32 or values.dtype != np.float32:
-        return f"types {items.dtype} and {values.dtype}"
-    if items.size and (items.min() < 0 or items.max() >= rows):
-        return "a neighbour that is not in the catalogue"
-    if (items == np.arange(rows)[:, None])[1:].any():
-        return "an item that is its own neighbour"
-    if items[0].any() or not np.isfinite(values).all() or ((values > 0) != (items > 0)).any() or (values < 0).any():
-        return "values that are no cosines"
-    white = made.whitening
-    if white is not None and not (
-        white.centre.ndim == 1 and white.basis.ndim == 2 and len(white.basis) == len(white.centre)
-    ):
-        return "a basis of another width than the centre"
-    if white is not None and not all(
-        one.dtype == np.float32 and np.isfinite(one).all() for one in (white.centre, white.basis)
-    ):
-        return "a centre or a basis that are no numbers"
-    if made.info.get("fingerprint") != _fingerprint(made):
-        return "other content than it was made with"
-    return None
-
-
-def _fingerprint(made: NeighbourList) -> str:
-    return digest(made.source, str(made.items.shape), made.items.tobytes(), made.values.tobytes())
-
-
-def _signed(made: NeighbourList) -> NeighbourList:
-    """The same with what ``info`` says of its content."""
-    info = {**made.info, "options": {**made.info["options"], "keep": made.keep}}
-    info |= {"coverage": round(made.coverage, 6), "fingerprint": _fingerprint(made)}
-    return replace(made, info=info)
 
 
 def sources(dataset_path: Path | str) -> list[str]:
@@ -232,9 +79,9 @@ def neighbour_list(
     folder = None if path is None else path / FOLDER / source
     if folder is not None:
         sweep(folder.parent)
-    kept = None if folder is None else _kept(folder, dataset.catalogue, made_from, options, keep)
-    if kept is not None:
-        return kept.cut(keep)
+    stored = None if folder is None else _stored(folder, dataset.catalogue, made_from, options, keep)
+    if stored is not None:
+        return stored.cut(keep)
     whitening = None
     if store is None:
         steps: Iterable[Triples] = co_occurrence(dataset, keep, SHRINKAGE)
@@ -254,7 +101,7 @@ def neighbour_list(
         "made_from": made_from,
         "store": None if store is None else store.describe(),
     }
-    made = _signed(NeighbourList(source, items, values, info, whitening))
+    made = NeighbourList(source, items, values, info, whitening).signed()
     if folder is not None:
         try:
             made.save(folder)
@@ -321,7 +168,7 @@ def _origin(dataset: Dataset, source: str, store: FeatureStore | LexicalStore | 
     return digest(ids, store.fingerprint, trained), {"components": COMPONENTS}
 
 
-def _kept(
+def _stored(
     folder: Path, catalogue: Catalogue, made_from: str, options: dict[str, Any], keep: int
 ) -> NeighbourList | None:
     """The list in a folder where it fits, and None where there is none or it has to be made again."""

@@ -1,4 +1,4 @@
-"""What `palate encode` is asked for, checked before any work: which stores to make, of what, by which encoder."""
+"""The request of `palate encode`, checked before any work: which stores to make, of what, by which encoder."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from palate.features.controls import CONTROLS, make_control
 from palate.features.encode import encode
 from palate.features.encoders import DEFAULTS, Precision
 from palate.features.folders import refuse_existing, store_folder
-from palate.features.lexical import NAME as LEXICAL
-from palate.features.lexical import LexicalOptions, LexicalStore, encode_lexical
+from palate.features.lexical import encode_lexical
+from palate.features.lexical_store import NAME as LEXICAL
+from palate.features.lexical_store import LexicalOptions, LexicalStore
 from palate.features.matrix import import_matrix
 from palate.features.store import FeatureStore
 

@@ -19,7 +19,7 @@ class Similarity:
     """Fused cosine between items of one catalogue.
 
     Modalities of different encoders share no space, so it is their cosines that are averaged, not their vectors; a
-    missing picture means that the texts decide alone. The stores' memory-mapped vectors are used where they lie.
+    missing picture means that the texts decide alone. The stores' memory-mapped vectors are used where they are.
 
     Raises:
         PalateError: no store, or stores of different catalogues.

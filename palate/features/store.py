@@ -1,4 +1,4 @@
-"""The FeatureStore: one vector an item for one modality, what is missing, and where the vectors come from.
+"""The FeatureStore: one vector per item for one modality, what is missing, and where the vectors come from.
 
 ::
 
@@ -36,7 +36,7 @@ class FeatureStore:
     """Vectors of one modality, aligned to a catalogue.
 
     Attributes:
-        folder: where the store lies.
+        folder: where the store is.
         info: the content of ``store.json``.
         vectors: float32 or float16 ``[num_items + 1, width]``, read-only, memory-mapped where the order of
             items allows; row 0 (padding) and the rows of missing items are zero.

@@ -1,6 +1,6 @@
 """Dense features made comparable: centred, projected on their principal components, each scaled to variance one.
 
-Vectors of one encoder mostly agree: any two texts or pictures have a large cosine. What tells them apart shows in the
+Vectors of one encoder mostly agree: any two texts or pictures have a large cosine. What distinguishes them shows in the
 cosine only when the few directions in which all agree count no more than the others.
 """
 
@@ -17,7 +17,7 @@ from palate.features.store import Floats
 
 # Beauty and H&M, validation: fewer lose accuracy, for texts and pictures alike, and more than 512 gain none.
 COMPONENTS = 384
-# A component is estimated from at least so many items; with about as many components as items, all are equally far.
+# A component is estimated from at least this many items; with about as many components as items, all are equally far.
 _ITEMS_PER_COMPONENT = 8
 # Items whose vectors are converted at a time; bounds the memory beside a memory-mapped matrix.
 _BLOCK = 4096

@@ -115,7 +115,7 @@ def load_components(
         trust_remote_code=model.trust_remote_code,
         chat_template_kwargs=model.chat_template_kwargs,
     )
-    if prompt.images != "none" and not chat.sees:
+    if prompt.images != "none" and not chat.takes_pictures:
         raise PalateError(
             f"the prompt shows pictures, and '{model.name}' ({chat.family}) is read as a text model, which takes none",
             "Use --images none, or choose an image-text-to-text model (docs/mllm-models.md).",

@@ -156,8 +156,8 @@ class MLLMRecommender(Recommender):
         """Let histories without a preference get one from the model that wrote the others, if that ran in a process
         like this one; no request goes to a server."""
         preferences = self.preferences
-        if preferences is not None and preferences.origin is not None:
-            preferences.allow(partial(preferences.origin.open, str(self.model.device)))
+        if preferences is not None and preferences.spec is not None:
+            preferences.allow(partial(preferences.spec.open, str(self.model.device)))
 
     def _yes_no(self, history: list[int], items: list[int], preference: str | None) -> Tensor:
         chats = [self.prompter.yes_no(history, item, preference) for item in items]

@@ -31,7 +31,7 @@ class NegativeStrategy(ABC):
         source: what the items come from: the ``catalogue`` (nothing but training counts decides), the ``batch`` (its
             other targets), the model's ``scores`` (its best items: a pool), or the user's ``dislikes``.
         for_cases: whether :meth:`pick` can serve a single case, as language models need it.
-        takes_whole_pool: the pool is as large as the number of negatives, whatever ``pool_k`` says.
+        takes_whole_pool: the pool is as large as the number of negatives, whatever ``pool_k`` is.
     """
 
     source: ClassVar[Source]
@@ -52,7 +52,7 @@ class NegativeStrategy(ABC):
 
 
 class WeightedStrategy(NegativeStrategy):
-    """Draws item ``i`` with probability ``w_i / sum_j w_j`` over the items that are allowed; no model is asked."""
+    """Draws item ``i`` with probability ``w_i / sum_j w_j`` over the items that are allowed; no model is needed."""
 
     source = "catalogue"
 

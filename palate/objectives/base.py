@@ -27,11 +27,11 @@ class Bias:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of every item for every target position, kept as factors: ``s[t, i] = queries[t] @ items[i] + bias``.
+    """Scores of every item for every target position, as factors: ``s[t, i] = queries[t] @ items[i] + bias``.
 
     Attributes:
         queries: float ``[T, d]``, what the model expects next at each position.
-        items: float ``[num_items + 1, d]``, one vector an item; row 0 is padding.
+        items: float ``[num_items + 1, d]``, one vector per item; row 0 is padding.
         bias: added to a few of the scores, or None.
         penalty: a scalar that the encoder wants minimised beside any objective (a load-balancing loss), or None.
         facts: named numbers of the encoder for the log.
@@ -44,7 +44,7 @@ class Scores:
     facts: Mapping[str, float] = field(default_factory=dict)
 
     def at(self, index: Tensor) -> Tensor:
-        """Scores ``[T, C]`` of the items ``index`` (int64 ``[T, C]``, its own items a row, or ``[C]``, shared)."""
+        """Scores ``[T, C]`` of the items ``index`` (int64 ``[T, C]``, its own items per row, or ``[C]``, shared)."""
         if index.dim() == 1:
             products = self.queries @ self.items.index_select(0, index).T
             index = index.expand(len(products), -1)
@@ -65,10 +65,10 @@ class Scores:
         bias = self.bias
         if bias is not None:
             places = torch.searchsorted(rows, bias.rows)
-            kept = torch.zeros_like(places, dtype=torch.bool)
+            found = torch.zeros_like(places, dtype=torch.bool)
             inside = places < len(rows)
-            kept[inside] = rows[places[inside]] == bias.rows[inside]
-            bias = Bias(places[kept], bias.items[kept], bias.values[kept])
+            found[inside] = rows[places[inside]] == bias.rows[inside]
+            bias = Bias(places[found], bias.items[found], bias.values[found])
         return Scores(self.queries.index_select(0, rows), self.items, bias)
 
     def _bias_at(self, index: Tensor) -> Tensor:
@@ -78,9 +78,9 @@ class Scores:
             return torch.zeros_like(index, dtype=self.queries.dtype)
         width = len(self.items)
         keys, order = torch.sort(self.bias.rows * width + self.bias.items)
-        wanted = torch.arange(len(index), device=index.device).unsqueeze(1) * width + index
-        place = torch.searchsorted(keys, wanted).clamp_max(len(keys) - 1)
-        return torch.where(keys[place] == wanted, self.bias.values[order[place]], 0.0)
+        cells = torch.arange(len(index), device=index.device).unsqueeze(1) * width + index
+        place = torch.searchsorted(keys, cells).clamp_max(len(keys) - 1)
+        return torch.where(keys[place] == cells, self.bias.values[order[place]], 0.0)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Batch:
     generator: torch.Generator | None = None
 
     def mean(self, losses: Tensor) -> Tensor:
-        """The weighted mean of one loss a target, ``[T]``."""
+        """The weighted mean of one loss per target, ``[T]``."""
         return losses.mean() if self.weights is None else (losses * self.weights).mean()
 
 

@@ -16,7 +16,7 @@ def dpo(deltas: Tensor, valid: Tensor, beta: float | Tensor) -> Tensor:
     Args:
         deltas: preference logits ``[P, N]``.
         valid: bool ``[P, N]``.
-        beta: one for all, or ``[P, N]``, one a pair.
+        beta: one for all, or ``[P, N]``, one per pair.
 
     Returns:
         float ``[P]``.

@@ -22,7 +22,7 @@ class HaNoRecConfig(PreferenceConfig):
 
     Attributes:
         hardness: which number a pair carries, see :class:`palate.features.hardness.Hardness`; the caller supplies it.
-            ``calibrated`` unless said otherwise: ``as-written`` hardly differs from 1 on real features.
+            ``calibrated`` by default: ``as-written`` hardly differs from 1 on real features.
         neighbours: items in the neighbourhood that ``as-written`` compares.
         spread: how far ``calibrated`` goes from 1 in either direction.
         shuffle_of: which of the two ``shuffled`` deals out anew.

@@ -95,7 +95,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         count, width = queries.shape
         shares = torch.full_like(queries[:, 0], 1 / count) if weights is None else weights / count
-        # Products come in few shapes: kernels that are made for a shape (bfloat16 on CPUs) are kept for each one met.
+        # Products come in few shapes: kernels that are made for a shape (bfloat16 on CPUs) are cached for each one met.
         padded = queries.new_zeros(-(-count // _ROW_STEP) * _ROW_STEP, width)
         padded[:count] = queries
         # What each query adds to the items' gradient: its share of the loss.

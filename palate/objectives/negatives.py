@@ -1,4 +1,4 @@
-"""Negatives of a training loss, drawn before the model is asked: by the weights of a strategy, or from the batch."""
+"""Negatives of a training loss, drawn without the model: by the weights of a strategy, or from the batch."""
 
 from __future__ import annotations
 

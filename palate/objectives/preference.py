@@ -34,7 +34,7 @@ class Pairs:
         reference_chosen: float ``[P]``, the reference's, or None.
         reference_rejected: float ``[P, N]``, the reference's, or None.
         valid: bool ``[P, N]``, which rejected items count; None where all do.
-        hardness: float ``[P, N]``, a number a pair for the objectives that ask for it (``needs_hardness``).
+        hardness: float ``[P, N]``, one number per pair for the objectives that ask for it (``needs_hardness``).
         generator: where random draws come from, on the device of the scores.
         gather: joins a 1-d tensor over all workers; its length may differ between them.
 
@@ -60,8 +60,8 @@ class Pairs:
             )
         if (self.reference_chosen is None) != (self.reference_rejected is None):
             raise PalateError("a batch of pairs has half a reference", "Give both reference scores, or none.")
-        wanted = {"reference_chosen": rows, "reference_rejected": cells, "valid": cells, "hardness": cells}
-        for name, shape in wanted.items():
+        shapes = {"reference_chosen": rows, "reference_rejected": cells, "valid": cells, "hardness": cells}
+        for name, shape in shapes.items():
             value: Tensor | None = getattr(self, name)
             if value is not None and value.shape != shape:
                 raise PalateError(
@@ -116,7 +116,7 @@ def row_mean(values: Tensor, valid: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PreferenceLoss:
-    """Losses to minimise, float ``[P]``, one a row (0 for a row without a valid negative), and numbers for the log.
+    """Losses to minimise, float ``[P]``, one per row (0 for a row without a valid negative), and numbers for the log.
 
     The numbers are means over this batch's valid pairs; there are none where no pair is valid.
     """
@@ -137,7 +137,7 @@ class PreferenceConfig(Config):
 
 
 class Preference(ABC):
-    """Turns pairs into one loss a row. Holds settings, no parameters and no state of the run.
+    """Turns pairs into one loss per row. Holds settings, no parameters and no state of the run.
 
     A preference of one's own names its ``Config`` and writes :meth:`losses`.
     """

@@ -1,4 +1,4 @@
-"""What an encoder has to say about one forward pass beside its hidden states."""
+"""Auxiliary losses and facts of one forward pass, beside its hidden states."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ class AuxiliaryLosses:
     passes before one backward, one of them in eval mode, do not disturb each other.
 
     Attributes:
-        penalties: scalars that layers want minimised, with gradients.
-        facts: numbers for the log, one a layer that gives them.
+        penalties: scalars of layers to minimise, with gradients.
+        facts: numbers for the log, one per layer that gives them.
     """
 
     penalties: list[Tensor] = field(default_factory=list)
     facts: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, penalty: Tensor, facts: Mapping[str, float]) -> None:
-        """What one layer says."""
+        """Add the penalty and the facts of one layer."""
         self.penalties.append(penalty)
         for name, value in facts.items():
             self.facts[name].append(value)
 
     def attach(self, scores: Scores) -> Scores:
-        """The scores with the sum of the penalties and the mean of each fact; as they are if nothing was said."""
+        """The scores with the sum of the penalties and the mean of each fact; as they are without any."""
         if not self.penalties:
             return scores
         means = {name: sum(values) / len(values) for name, values in self.facts.items()}

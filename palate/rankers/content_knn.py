@@ -18,10 +18,10 @@ from palate.data.dataset import Dataset
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.features.co_occurrence import weighted_histories
-from palate.features.lexical import LexicalStore
-from palate.features.neighbours import KEEP, NeighbourList, neighbour_list, open_source, sources
+from palate.features.lexical_store import LexicalStore
+from palate.features.neighbour_store import NeighbourList
+from palate.features.neighbours import KEEP, neighbour_list, open_source, sources
 from palate.features.store import FeatureStore
-from palate.rankers.neighbours import list_arrays, list_of
 from palate.rankers.stored import REMEDY, read_model, write_model
 from palate.recommender import Histories, Recommender, as_sequences
 
@@ -86,9 +86,9 @@ class ContentKNNConfig(Config):
 class ContentKNN(Recommender):
     """Scores item ``i`` by ``sum over lags l and sources m of lag_weight[l] * weight[m] * S_m[h_l, i]``.
 
-    ``h_1, h_2 ...`` are the newest items of the history, and ``S_m`` the cosine that is kept of each item's nearest by
+    ``h_1, h_2 ...`` are the newest items of the history, and ``S_m`` the cosine of each item's nearest by
     source ``m`` (:mod:`palate.features.neighbours`). Nothing is trained, and no log is read unless ``co-occurrence`` is
-    a source: it answers for items that nobody has taken yet. A history of which no item has a neighbour, and an empty
+    a source: it answers for items without interactions. A history of which no item has a neighbour, and an empty
     one, are answered by popularity.
 
     Args:
@@ -156,7 +156,7 @@ class ContentKNN(Recommender):
     def save(self, folder: Path) -> None:
         tensors = {"counts": self.counts}
         for place, one in enumerate(self.lists):
-            tensors |= {f"{name}.{place}": torch.from_numpy(array) for name, array in list_arrays(one).items()}
+            tensors |= {f"{name}.{place}": torch.from_numpy(array) for name, array in one.arrays.items()}
         write_model(folder, self.name, self.num_items, self.config, tensors)
 
     @classmethod
@@ -168,9 +168,8 @@ class ContentKNN(Recommender):
             lists = []
             for place, name in enumerate(names):
                 last = f".{place}"
-                lists.append(
-                    list_of(name, {k.removesuffix(last): one.numpy() for k, one in tensors.items() if k.endswith(last)})
-                )
+                arrays = {k.removesuffix(last): one.numpy() for k, one in tensors.items() if k.endswith(last)}
+                lists.append(NeighbourList.of_arrays(name, arrays))
             if not lists or counts.shape != (num_items + 1,) or any(one.num_items != num_items for one in lists):
                 raise ValueError("other sizes")
         except (KeyError, ValueError, TypeError) as error:

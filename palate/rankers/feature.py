@@ -1,14 +1,17 @@
-"""What is known of the items beside their ids, and what stands for it where it is missing."""
+"""The frozen features of a modality, and what replaces them for items that have none."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from palate.errors import PalateError
+from palate.features.fields import FIELDS, FieldStore
+from palate.features.store import FeatureStore
 
 Missing = Literal["learned", "mean", "zeros"]
 
@@ -20,11 +23,11 @@ class Feature(nn.Module):
         num_items: catalogue size.
         dim: width of the vectors.
         missing: what stands for an absent feature: a ``learned`` vector, the ``mean`` of the present, or ``zeros``.
-        inner: width of the features as they are kept.
+        inner: width of the features as they are stored.
 
     Attributes:
-        vectors: the features of all items, ``[num_items + 1, inner]``. Not part of the weights: a frozen matrix is kept
-            once, in the feature store, and takes no room until it comes.
+        vectors: the features of all items, ``[num_items + 1, inner]``. Not part of the weights: a frozen matrix is
+            stored once, in the feature store, and takes no memory until it is filled in.
         present: bool ``[num_items + 1]``.
     """
 
@@ -69,3 +72,22 @@ class Feature(nn.Module):
         standard = self.standardise(vectors.to(self.present.device, self.dtype))
         present = present.to(self.present.device)
         return self.embed(standard.masked_fill(~present.unsqueeze(1), 0), present)
+
+
+def feature_widths(modalities: Sequence[str], stores: Mapping[str, FeatureStore]) -> dict[str, int]:
+    """Width of each feature modality; an absent store is a clear error."""
+    for name in modalities:
+        if name != "id" and name not in stores:
+            raise PalateError(f"no features for the modality '{name}'", how_to_make(name))
+    return {name: _width(stores[name]) for name in modalities if name != "id"}
+
+
+def _width(store: FeatureStore) -> int:
+    return store.width if isinstance(store, FieldStore) else int(store.vectors.shape[1])
+
+
+def how_to_make(modality: str) -> str:
+    """The remedy where a modality has no features."""
+    if modality == FIELDS:
+        return "Make them of the catalogue: palate.features.fields.FieldStore."
+    return f"Run `palate encode DATASET --{modality} ...` first."

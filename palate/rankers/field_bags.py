@@ -11,7 +11,7 @@ from palate.rankers.feature import Feature, Missing
 
 class FieldBags(Feature):
     """Embedding bags: ``x_i = sum_v e_v / sqrt(n_i)`` over the ``n_i`` values ``v`` that an item has in all its fields
-    (the sum of a factorisation machine's features, as in LightFM, Kula 2015, kept at one size).
+    (the sum of a factorisation machine's features, as in LightFM, Kula 2015, at one size).
 
     Args:
         width: number of values in the vocabulary; their codes run from 1, and 0 fills up.
@@ -37,7 +37,7 @@ class FieldBags(Feature):
         """Take codes ``[num_items + 1, slots]``, with 0 for no value.
 
         Args:
-            keep_statistics: nothing is to be kept; the mean bag is of this training.
+            keep_statistics: ignored; the mean bag is of this training.
         """
         known = present & training if bool((present & training).any()) else present
         if not bool(known.any()):

@@ -9,9 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from palate.rankers.config import SequentialConfig
 from palate.rankers.layers import ByteDropout
 from palate.rankers.packing import PackedBatch
-from palate.rankers.sequential import SequentialConfig, SequentialRanker
+from palate.rankers.sequential import SequentialRanker
 
 
 class GRU4RecConfig(SequentialConfig):

@@ -26,7 +26,7 @@ class ItemKNNConfig(Config):
         neighbours: Kept for each item.
         shrinkage: Added to the denominator of the cosine: pairs that few users share count for less.
         history_half_life: An item of the history counts half after this many later ones; 0: all count alike,
-            as in the papers on it. What was liked last says most about what comes next, so that is no default here.
+            as in the papers on it. What was liked last predicts best what comes next, so that is no default here.
     """
 
     neighbours: int = Field(default=NEIGHBOURS, ge=1)

@@ -69,7 +69,7 @@ class FeedForward(nn.Module):
         self.activation = nn.GELU() if activation == "gelu" else nn.ReLU()
         self.dropout = ByteDropout(dropout)
 
-    def forward(self, x: Tensor, notes: AuxiliaryLosses | None = None) -> Tensor:
+    def forward(self, x: Tensor, aux: AuxiliaryLosses | None = None) -> Tensor:
         result: Tensor = self.down(self.dropout(self.activation(self.up(x))))
         return result
 
@@ -78,7 +78,7 @@ class TransformerBlock(nn.Module):
     """Attention and feed-forward, each with a residual connection.
 
     Args:
-        feed_forward: makes the second sublayer: called with ``x`` and ``notes`` as :class:`FeedForward` is.
+        feed_forward: makes the second sublayer: called with ``x`` and ``aux`` as :class:`FeedForward` is.
         norm: ``pre`` normalises what a sublayer reads (SASRec, Kang & McAuley 2018), ``post`` what it adds to
             (the original transformer; RecBole's SASRec).
         block: ``ligr`` multiplies each sublayer's output by a learned sigmoid gate of its input (the LiGR layer of
@@ -105,15 +105,15 @@ class TransformerBlock(nn.Module):
         self.feed_forward_gate = nn.Linear(dim, dim) if block == "ligr" else None
         self.dropout = ByteDropout(dropout)
 
-    def forward(self, x: Tensor, grid: Grid, notes: AuxiliaryLosses | None = None) -> Tensor:
+    def forward(self, x: Tensor, grid: Grid, aux: AuxiliaryLosses | None = None) -> Tensor:
         if self.norm == "post":
             x = self.attention_norm(x + self.dropout(self.attention(x, grid)))
-            normed: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x, notes)))
+            normed: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x, aux)))
             return normed
         read = self.attention_norm(x)
         x = x + self._gated(self.dropout(self.attention(read, grid)), read, self.attention_gate)
         read = self.feed_forward_norm(x)
-        return x + self._gated(self.dropout(self.feed_forward(read, notes)), read, self.feed_forward_gate)
+        return x + self._gated(self.dropout(self.feed_forward(read, aux)), read, self.feed_forward_gate)
 
     @staticmethod
     def _gated(update: Tensor, read: Tensor, gate: nn.Linear | None) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn.functional import linear
 from palate.rankers.auxiliary import AuxiliaryLosses
 from palate.rankers.layers import ByteDropout
 
-# Up to so many tokens (a history or two), multiplying all experts is faster than sorting the tokens.
+# Up to this many tokens (a history or two), multiplying all experts is faster than sorting the tokens.
 _FEW = 32
 
 
@@ -21,7 +21,7 @@ class Routes:
     """Which experts each of ``T`` tokens goes to, ``k`` of ``E``.
 
     Attributes:
-        logits: float32 (or 64) ``[T, E]``, what the router says.
+        logits: float32 (or 64) ``[T, E]``, the router's outputs.
         probabilities: the same type, ``[T, E]``, its softmax.
         experts: int64 ``[T, k]``, the chosen experts, the likeliest first.
         gates: float ``[T, k]``, of the tokens' type: what each chosen expert's output is multiplied by.
@@ -77,7 +77,7 @@ class SparseFeedForward(nn.Module):
             raise ValueError(f"{active} active of {experts} experts")
         self.count, self.active, self.balance, self.z_loss = experts, active, balance, z_loss
         self.router = nn.Parameter(torch.empty(experts, dim))
-        # The experts' weights lie behind one another, so that they can be read as one matrix too; biases are flat,
+        # The experts' weights follow one another, so that they can be read as one matrix too; biases are flat,
         # because the trainer's weight decay is for what has two dimensions or more.
         self.up = nn.Parameter(torch.empty(experts, hidden, dim))
         self.up_bias = nn.Parameter(torch.zeros(experts * hidden))
@@ -88,11 +88,11 @@ class SparseFeedForward(nn.Module):
         self.activation = nn.GELU() if activation == "gelu" else nn.ReLU()
         self.dropout = ByteDropout(dropout)
 
-    def forward(self, x: Tensor, notes: AuxiliaryLosses | None = None) -> Tensor:
-        """``[T, dim]`` to ``[T, dim]``; in training mode the losses and statistics of the routing go to ``notes``."""
+    def forward(self, x: Tensor, aux: AuxiliaryLosses | None = None) -> Tensor:
+        """``[T, dim]`` to ``[T, dim]``; in training mode the losses and statistics of the routing go to ``aux``."""
         routes = self.route(x)
-        if self.training and notes is not None:
-            self._note(routes, notes)
+        if self.training and aux is not None:
+            self._note(routes, aux)
         few = len(x) <= _FEW and not torch.is_grad_enabled() and x.device.type == "cpu"
         return self.all_experts(x, routes) if few else self._sorted(x, routes)
 
@@ -140,7 +140,7 @@ class SparseFeedForward(nn.Module):
             gates = gates / gates.sum(1, keepdim=True)
         return Routes(logits.T, probabilities, experts, gates.to(x.dtype))
 
-    def _note(self, routes: Routes, notes: AuxiliaryLosses) -> None:
+    def _note(self, routes: Routes, aux: AuxiliaryLosses) -> None:
         balance = balance_loss(routes.probabilities, routes.experts)
         penalty = self.balance * balance
         if self.z_loss:
@@ -150,7 +150,7 @@ class SparseFeedForward(nn.Module):
             entropy = -torch.xlogy(routes.probabilities, routes.probabilities).sum(1).mean()
             values = torch.stack([shares.max(), shares.min(), entropy, balance]).tolist()  # one wait for a GPU
         names = ("expert_share_max", "expert_share_min", "routing_entropy", "balance_loss")
-        notes.add(penalty, dict(zip(names, values, strict=True)))
+        aux.add(penalty, dict(zip(names, values, strict=True)))
 
 
 def expert_shares(experts: Tensor, count: int) -> Tensor:

@@ -1,18 +1,18 @@
 """What the nearest items of those that were just taken add to a ranker's scores.
 
 A product of one query and one item vector a few dozen numbers wide forgets what two items have in common word by word,
-and ids learnt beside the texts absorb them. Neighbours say it directly:
+and ids learnt beside the texts absorb them. Neighbours add it directly:
 
 ``s'(i) = s(i) + sum_{m, l} w[m, l] S_m[h_l, i]``
 
 where ``h_1, h_2 ...`` are the newest items of the history (lag 1 is the last), ``S_m`` the cosine by source ``m``
-(the training log, words, texts, pictures) kept for each item's nearest, and ``w`` a weight for each source and lag. An
-item of the history gets nothing: what was taken already is the affair of ``repeat_bias``.
+(the training log, words, texts, pictures) of each item's nearest, and ``w`` a weight for each source and lag. An
+item of the history gets nothing: what was taken already is left to ``repeat_bias``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,8 +27,7 @@ from scipy import sparse
 
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
-from palate.features.neighbours import NeighbourList
-from palate.features.whitening import Whitening
+from palate.features.neighbour_store import NeighbourList
 from palate.objectives.base import Bias
 
 FILE = "neighbours.safetensors"
@@ -181,7 +180,7 @@ class NeighbourScores:
         weights."""
         tensors: dict[str, npt.NDArray[Any]] = {"weights": self.weights}
         for number, one in enumerate(self.lists):
-            tensors |= {f"{number}.{name}": array for name, array in list_arrays(one).items()}
+            tensors |= {f"{number}.{name}": array for name, array in one.arrays.items()}
         save_file(tensors, folder / FILE, metadata={str(n): one.source for n, one in enumerate(self.lists)})
 
     @classmethod
@@ -202,7 +201,7 @@ class NeighbourScores:
                 for number, name in enumerate(sources):
                     first = f"{number}."
                     arrays = {key.removeprefix(first): one for key, one in tensors.items() if key.startswith(first)}
-                    lists.append(list_of(name, arrays))
+                    lists.append(NeighbourList.of_arrays(name, arrays))
                 made = cls(lists, tensors["weights"])
             weights = made.weights
             if any(one.num_items != num_items for one in lists) or not (np.isfinite(weights) & (weights >= 0)).all():
@@ -225,10 +224,10 @@ class NeighbourScores:
 
 def as_bias(added: sparse.csr_matrix, device: torch.device) -> Bias:
     """A sparse matrix of additions as scores carry it; explicit zeros are left out."""
-    kept = added.data != 0
-    rows = np.repeat(np.arange(added.shape[0]), np.diff(added.indptr))[kept]
-    columns = added.indices[kept].astype(np.int64)
-    values = torch.from_numpy(added.data[kept].astype(np.float32)).to(device)
+    nonzero = added.data != 0
+    rows = np.repeat(np.arange(added.shape[0]), np.diff(added.indptr))[nonzero]
+    columns = added.indices[nonzero].astype(np.int64)
+    values = torch.from_numpy(added.data[nonzero].astype(np.float32)).to(device)
     return Bias(torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device), values)
 
 
@@ -249,27 +248,6 @@ def _scatter_add(scores: torch.Tensor, index: torch.Tensor, values: torch.Tensor
     else:
         rows = torch.arange(len(index), device=index.device)[:, None].expand_as(index)
         scores.index_put_((rows, index), values, accumulate=True)
-
-
-def list_arrays(one: NeighbourList) -> dict[str, npt.NDArray[Any]]:
-    """What a model's file keeps of a list: ``items``, ``values``, and of dense features ``centre`` and ``basis``."""
-    arrays: dict[str, npt.NDArray[Any]] = {"items": one.items, "values": one.values}
-    if one.whitening is not None:
-        arrays |= {"centre": one.whitening.centre, "basis": one.whitening.basis}
-    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-
-
-def list_of(source: str, arrays: Mapping[str, npt.NDArray[Any]]) -> NeighbourList:
-    """The list that :func:`list_arrays` was made of, checked.
-
-    Raises:
-        KeyError: an array is not there.
-        ValueError: what is wrong with them.
-    """
-    whitening = None
-    if "basis" in arrays:  # lists by words and by the log have none
-        whitening = Whitening(arrays["centre"], arrays["basis"])
-    return NeighbourList.of(source, arrays["items"], arrays["values"], whitening)
 
 
 def source_matrix(one: NeighbourList) -> sparse.csr_matrix:

@@ -119,7 +119,7 @@ class Grid:
 
     Attributes:
         cells: int64 ``[T]``, the flat cell of each token.
-        tokens: int64 ``[R * W]``, the token in each cell (cells that are free repeat token 0; nobody reads them).
+        tokens: int64 ``[R * W]``, the token in each cell (free cells repeat token 0 and are never read).
         mask: bool ``[R, 1, W, W]``, True where the query's cell may look at the key's: same sequence, not later.
     """
 

@@ -77,7 +77,7 @@ class Recommendations:
 
         Returns:
             Columns ``history`` (row of ``histories``), ``rank`` (from 1), ``item``, ``title``, ``score``; fewer than
-            ``k`` rows a history where fewer items are left.
+            ``k`` rows per history where fewer items are left.
 
         Raises:
             PalateError: an item that the run does not know.
@@ -142,7 +142,7 @@ class Recommendations:
         The users go through in batches, so that memory does not grow with them; the file appears whole or not at all.
 
         Args:
-            out: the ending says the format: ``.parquet``, ``.csv`` or ``.tsv``.
+            out: the ending names the format: ``.parquet``, ``.csv`` or ``.tsv``.
 
         Raises:
             PalateError: another ending.
@@ -176,15 +176,15 @@ def allowed_items(catalogue: Catalogue, only: Sequence[str], without: Sequence[s
         return None
     allowed = np.ones(len(catalogue) + 1, np.bool_)
     allowed[0] = False
-    for wanted, conditions in ((True, only), (False, without)):
+    for required, conditions in ((True, only), (False, without)):
         for condition in conditions:
             met = catalogue.select(condition)
             if not met.any():  # most likely misspelt; without an error, what was to be left out would be shown
                 raise PalateError(f"no item meets '{condition}'", _values_hint(catalogue, condition))
-            allowed &= met if wanted else ~met
+            allowed &= met if required else ~met
     if not allowed.any():
-        told = [f"only {c}" for c in only] + [f"not {c}" for c in without]
-        raise PalateError(f"no item is left by: {', '.join(told)}", "Relax the conditions.")
+        words = [f"only {c}" for c in only] + [f"not {c}" for c in without]
+        raise PalateError(f"no item is left by: {', '.join(words)}", "Relax the conditions.")
     return allowed
 
 

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from palate.errors import PalateError
 from palate.rankers.auxiliary import AuxiliaryLosses
+from palate.rankers.config import SequentialConfig
 from palate.rankers.layers import Block, ByteDropout, FeedForward, Norm, TransformerBlock
 from palate.rankers.moe import SparseFeedForward
 from palate.rankers.packing import PackedBatch
-from palate.rankers.sequential import SequentialConfig, SequentialRanker
+from palate.rankers.sequential import SequentialRanker
 
-# What ffn = "moe" takes where nothing else is said; a dense encoder has none of these.
+# What ffn = "moe" takes by default; a dense encoder has none of these.
 _MOE: dict[str, Any] = {"experts": 4, "active": 1, "balance": 0.01, "z_loss": 0.0}
 
 
@@ -123,7 +124,7 @@ class TransformerEncoder(nn.Module):
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor, batch: PackedBatch, notes: AuxiliaryLosses | None = None) -> Tensor:
+    def forward(self, x: Tensor, batch: PackedBatch, aux: AuxiliaryLosses | None = None) -> Tensor:
         if self.config.scale_inputs:
             x = x * self.config.dim**0.5
         if self.position is not None:
@@ -134,7 +135,7 @@ class TransformerEncoder(nn.Module):
             x = self.input_norm(x)
         x = self.dropout(x)
         for block in self.blocks:
-            x = block(x, batch.grid, notes)
+            x = block(x, batch.grid, aux)
         return x if self.output_norm is None else self.output_norm(x)
 
 
@@ -157,10 +158,10 @@ class SASRec(SequentialRanker):
         self.sparse = config.ffn == "moe"
         self.encoders = nn.ModuleList(TransformerEncoder(config) for _ in range(self.items.out_dim // config.dim))
 
-    def encode(self, inputs: Tensor, batch: PackedBatch, notes: AuxiliaryLosses | None = None) -> Tensor:
+    def encode(self, inputs: Tensor, batch: PackedBatch, aux: AuxiliaryLosses | None = None) -> Tensor:
         parts = torch.split(inputs, self.config.dim, dim=1)
-        hidden = [encoder(part, batch, notes) for encoder, part in zip(self.encoders, parts, strict=True)]
+        hidden = [encoder(part, batch, aux) for encoder, part in zip(self.encoders, parts, strict=True)]
         return torch.cat(hidden, dim=1)
 
-    def encode_with_aux(self, inputs: Tensor, batch: PackedBatch, notes: AuxiliaryLosses) -> Tensor:
-        return self.encode(inputs, batch, notes) if self.sparse else self.encode(inputs, batch)
+    def encode_with_aux(self, inputs: Tensor, batch: PackedBatch, aux: AuxiliaryLosses) -> Tensor:
+        return self.encode(inputs, batch, aux) if self.sparse else self.encode(inputs, batch)

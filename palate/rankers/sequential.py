@@ -1,106 +1,40 @@
-"""What all neural sequence rankers share: item vectors, scoring, saving, loading."""
+"""What all neural sequence rankers share: item vectors, scoring, answers."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import torch
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from palate.config import Config
 from palate.data.sequences import Sequences
-from palate.errors import PalateError, suggest
-from palate.features.fields import FIELDS, FieldStore, Vocabulary
+from palate.errors import PalateError
+from palate.features.fields import FieldStore, Vocabulary
 from palate.features.store import FeatureStore
 from palate.objectives.base import Bias, Scores
 from palate.rankers.auxiliary import AuxiliaryLosses
-from palate.rankers.feature import Feature, Missing
+from palate.rankers.config import SequentialConfig
+from palate.rankers.feature import Feature, how_to_make
 from palate.rankers.fusions import FUSIONS
 from palate.rankers.items import ItemEncoder
 from palate.rankers.neighbours import NeighbourScores, as_bias, joined
 from palate.rankers.packing import PackedBatch
 from palate.recommender import Histories, Recommender, as_sequences
-from palate.storage.files import write_json
-from palate.storage.small_files import read_object
-from palate.storage.tensors import load_tensors
 
 # Keeps exp() of a biased logit finite, whatever was learned.
 _LARGEST_BIAS = 20.0
-# Adam moves a parameter by about the learning rate a step; a bias has to travel farther than a weight.
+# Adam moves a parameter by about the learning rate per step; a bias has to travel farther than a weight.
 _BIAS_SCALE = 10.0
-
-
-class SequentialConfig(Config):
-    """Hyper-parameters that every sequence ranker has.
-
-    Attributes:
-        dim: width of the hidden states and item vectors.
-        max_length: how many of the newest items of a history are read.
-        dropout: on the embedded inputs and inside the encoder.
-        modalities: which of ``id``, ``text``, ``image`` (or any feature store's name) and ``fields`` make an item's
-            vector.
-        fields: columns of the catalogue that the modality ``fields`` reads; by default all whose values items share.
-        missing: what stands for an absent text or picture.
-        fusion: how the modalities become one vector, a name of :data:`palate.rankers.fusions.FUSIONS`.
-        id_dropout: share of items whose id is hidden in a training step, which trains the shared vector of cold items.
-        feature_dropout: dropout on the frozen features.
-        whiten: principal components that are kept of each feature matrix, scaled to variance one; 0 keeps it as it is.
-        token_dropout: share of the history's items that a training step hides from the encoder.
-        repeat_bias: learn what to add to the score of an item that stands in the history, by how long ago: in many
-            logs people hardly ever take an item twice, in others (music, groceries) they mostly do, and a product of
-            tied vectors can say neither.
-        similarity: ``dot``, or ``cosine`` divided by ``temperature``.
-    """
-
-    dim: int = Field(64, ge=1)
-    max_length: int = Field(50, ge=1)
-    dropout: float = Field(0.5, ge=0, lt=1)
-    modalities: tuple[str, ...] = ("id",)
-    fields: tuple[str, ...] | None = Field(None, min_length=1)
-    missing: Missing = "learned"
-    fusion: str = "sum"
-    id_dropout: float = Field(0.0, ge=0, lt=1)
-    feature_dropout: float = Field(0.0, ge=0, lt=1)
-    whiten: int = Field(0, ge=0)
-    token_dropout: float = Field(0.0, ge=0, lt=1)
-    repeat_bias: bool = False
-    similarity: Literal["dot", "cosine"] = "dot"
-    temperature: float = Field(0.07, gt=0)
-
-    @model_serializer(mode="wrap")
-    def _without_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A setting of one modality is no part of the others' runs."""
-        values: dict[str, Any] = handler(self)
-        return values if self.fields is not None else {name: one for name, one in values.items() if name != "fields"}
-
-    @field_validator("fusion")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in FUSIONS:
-            raise PalateError(f"there is no fusion named '{name}'", suggest(name, FUSIONS))
-        return name
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not self.modalities or len(set(self.modalities)) != len(self.modalities):
-            raise ValueError("modalities must be different names, and at least one")
-        if self.fields is not None and FIELDS not in self.modalities:
-            raise ValueError("fields are named, and 'fields' is not one of the modalities (--modalities id,fields)")
-        if self.fields is not None and len(set(self.fields)) != len(self.fields):
-            raise ValueError("fields must be different names")
-        return self
 
 
 class SequentialRanker(nn.Module, Recommender):
     """A neural encoder of item sequences whose score is a product of a query and an item vector.
 
-    An empty history is answered by popularity: nothing was learnt about people of whom nothing is known.
+    An empty history is answered by popularity: nothing was learnt about users of whom nothing is known.
 
     Args:
         config: hyper-parameters, of the subclass's own ``Config``.
@@ -134,20 +68,20 @@ class SequentialRanker(nn.Module, Recommender):
         # What the codes of the modality `fields` stand for; comes with its store.
         self.fields: Vocabulary | None = None
         self.repeat = nn.Parameter(torch.zeros(config.max_length)) if config.repeat_bias else None
-        # Answers an empty history; set from the training counts.
+        # Scores after an empty history; set from the training counts.
         self.popularity: Tensor | None = None
         # What the nearest items of the newest ones add to the scores; fitted when the rest has been trained.
         self.neighbours: NeighbourScores | None = None
         self._table: Tensor | None = None
 
-    # -- what a subclass says ------------------------------------------------------------------------------------
+    # -- what a subclass defines ---------------------------------------------------------------------------------
 
     @abstractmethod
     def encode(self, inputs: Tensor, batch: PackedBatch) -> Tensor:
         """Hidden states ``[T, out_dim]`` of the input vectors ``[T, out_dim]``; position t sees its past only."""
 
-    def encode_with_aux(self, inputs: Tensor, batch: PackedBatch, notes: AuxiliaryLosses) -> Tensor:
-        """:meth:`encode` for a training step; an encoder that has penalties or facts leaves them in ``notes``."""
+    def encode_with_aux(self, inputs: Tensor, batch: PackedBatch, aux: AuxiliaryLosses) -> Tensor:
+        """:meth:`encode` for a training step; an encoder that has penalties or facts leaves them in ``aux``."""
         return self.encode(inputs, batch)
 
     # -- training ------------------------------------------------------------------------------------------------
@@ -156,7 +90,7 @@ class SequentialRanker(nn.Module, Recommender):
         """Give the model its frozen features.
 
         Args:
-            stores: one a modality other than ``id``.
+            stores: one per modality other than ``id``.
             warm: bool ``[num_items + 1]``, items with training interactions.
             keep_statistics: centre and whiten as the model did before (a warm start), not anew.
         """
@@ -188,13 +122,12 @@ class SequentialRanker(nn.Module, Recommender):
             table: the items' vectors, if they were made already (see :attr:`fixed_items`).
         """
         if table is None:
-            asked = not self.training and not torch.is_grad_enabled()
-            table = self.table() if asked else self.items()
+            table = self.items() if self.training or torch.is_grad_enabled() else self.table()
         inputs = table.index_select(0, batch.items)
         if self.training and self.config.token_dropout:
             inputs = inputs * (torch.rand(len(inputs), 1, device=inputs.device) >= self.config.token_dropout)
-        notes = AuxiliaryLosses()
-        return notes.attach(self.scores_of(self.encode_with_aux(inputs, batch, notes), table, batch))
+        aux = AuxiliaryLosses()
+        return aux.attach(self.scores_of(self.encode_with_aux(inputs, batch, aux), table, batch))
 
     @property
     def fixed_items(self) -> bool:
@@ -213,7 +146,7 @@ class SequentialRanker(nn.Module, Recommender):
         return rows, items, self.repeat_values()[lags]
 
     def repeat_values(self) -> Tensor:
-        """``[max_length]``: what is added to the score of an item that stands so many places before the end."""
+        """``[max_length]``: by places before the end of the history, what is added to the score of the item there."""
         assert self.repeat is not None
         return (_BIAS_SCALE * self.repeat).clamp(-_LARGEST_BIAS, _LARGEST_BIAS)
 
@@ -235,7 +168,7 @@ class SequentialRanker(nn.Module, Recommender):
         """The same model with ``count`` more items, numbered behind the others, whose scores stay as they are.
 
         Without its neighbours. A new item has no id of its own: like every item without training interactions it shares
-        the vector ``unknown`` (:class:`palate.rankers.items.ItemEncoder`). To people without a history it is the least
+        the vector ``unknown`` (:class:`palate.rankers.items.ItemEncoder`). To users without a history it is the least
         popular. A ranker that makes its items' vectors in another way overrides this, or is refused.
 
         Args:
@@ -261,7 +194,7 @@ class SequentialRanker(nn.Module, Recommender):
 
     @torch.no_grad()
     def table(self) -> Tensor:
-        """The catalogue's vectors ``[num_items + 1, out_dim]``, made once and kept until the weights change."""
+        """The catalogue's vectors ``[num_items + 1, out_dim]``, made once and cached until the weights change."""
         if self._table is None:
             was_training = self.training
             self.eval()
@@ -272,7 +205,7 @@ class SequentialRanker(nn.Module, Recommender):
 
     @torch.no_grad()
     def queries(self, histories: Sequences) -> Scores:
-        """Factored scores after each history: queries ``[B, out_dim]``; a model in training mode answers as in eval."""
+        """Factored scores after each history: queries ``[B, out_dim]``; in eval mode, whatever the mode is."""
         scores = self._own_scores(histories)
         if self.neighbours is None or not len(histories):
             return scores
@@ -313,52 +246,20 @@ class SequentialRanker(nn.Module, Recommender):
         full[:, 0] = -torch.inf
         return full
 
-    # -- keeping -------------------------------------------------------------------------------------------------
+    # -- saving and describing -----------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
         """``config.json``, ``weights.safetensors`` and ``items.safetensors``: the item vectors that scoring needs, so
         that the model answers without the features it was trained on."""
-        facts: dict[str, Any] = {
-            "ranker": self.name,
-            "config": self.config.model_dump(mode="json"),
-            "num_items": self.num_items,
-            "widths": self.widths,
-        }
-        if self.fields is not None:
-            facts["fields"] = self.fields.to_json()
-        write_json(folder / "config.json", facts)
-        save_file(
-            {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}, folder / "weights.safetensors"
-        )
-        kept = {"items": self.table().cpu().contiguous()}
-        if self.popularity is not None:
-            kept["popularity"] = self.popularity.cpu().contiguous()
-        save_file(kept, folder / "items.safetensors")
-        if self.neighbours is not None:
-            self.neighbours.save(folder)
+        from palate.rankers.stored import save_sequential
+
+        save_sequential(self, folder)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Self:
-        facts, again = read_object(folder / "config.json", "Train the run again."), "Train the run again."
-        weights = load_tensors(folder / "weights.safetensors", again)
-        kept = load_tensors(folder / "items.safetensors", again, padded=("popularity",))
-        try:
-            config = cls.Config.parse(facts["config"], where=str(folder / "config.json"))
-            model = cls(config, int(facts["num_items"]), facts["widths"])
-            model.load_state_dict(weights)
-            if "fields" in facts:
-                model.fields = Vocabulary.from_json(facts["fields"])
-            _check_items(kept, model.num_items)
-            model._table = kept["items"].to(device)
-        except PalateError:
-            raise
-        except Exception as error:
-            raise PalateError(
-                f"{folder} is damaged ({type(error).__name__}: {' '.join(str(error).split())[:400]})", again
-            ) from None
-        model.popularity = kept.get("popularity")
-        model.neighbours = NeighbourScores.load(folder, model.num_items)
-        return model.to(device).eval()
+        from palate.rankers.stored import load_sequential
+
+        return load_sequential(cls, folder, device)
 
     def describe(self) -> dict[str, Any]:
         coverage = {
@@ -374,30 +275,3 @@ class SequentialRanker(nn.Module, Recommender):
             "coverage": coverage,
             **({} if self.neighbours is None else {"neighbours": self.neighbours.describe()}),
         }
-
-
-def _check_items(kept: Mapping[str, Tensor], num_items: int) -> None:
-    """Refuse item vectors and counts of another catalogue, or of another kind than are saved."""
-    for name, dimensions in {"items": 2, "popularity": 1}.items():
-        one = kept["items"] if name == "items" else kept.get(name)
-        if one is not None and (one.ndim != dimensions or len(one) != num_items + 1 or one.dtype != torch.float32):
-            raise ValueError(f"'{name}' is {one.dtype} {list(one.shape)} for {num_items} items")
-
-
-def feature_widths(modalities: Sequence[str], stores: Mapping[str, FeatureStore]) -> dict[str, int]:
-    """Width of each feature modality; an absent store is a clear error."""
-    for name in modalities:
-        if name != "id" and name not in stores:
-            raise PalateError(f"no features for the modality '{name}'", how_to_make(name))
-    return {name: _width(stores[name]) for name in modalities if name != "id"}
-
-
-def _width(store: FeatureStore) -> int:
-    return store.width if isinstance(store, FieldStore) else int(store.vectors.shape[1])
-
-
-def how_to_make(modality: str) -> str:
-    """The remedy where a modality has no features."""
-    if modality == FIELDS:
-        return "Make them of the catalogue: palate.features.fields.FieldStore."
-    return f"Run `palate encode DATASET --{modality} ...` first."

@@ -1,21 +1,30 @@
-"""How a ranker lies on disk: ``config.json`` and ``model.safetensors``, nothing that can run code."""
+"""Rankers on disk: ``config.json`` and ``.safetensors``, nothing that can run code."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from palate.config import Config
 from palate.errors import PalateError
+from palate.features.fields import Vocabulary
+from palate.rankers.neighbours import NeighbourScores
 from palate.storage.files import read_json, write_json
+from palate.storage.small_files import read_object
 from palate.storage.tensors import load_tensors
 
+if TYPE_CHECKING:
+    from palate.rankers.sequential import SequentialRanker
+
 C = TypeVar("C", bound=Config)
+S = TypeVar("S", bound="SequentialRanker")
 REMEDY = "Train it again, or copy the folder whole."
+_AGAIN = "Train the run again."
 
 
 def write_model(folder: Path, name: str, num_items: int, config: Config, tensors: Mapping[str, Tensor]) -> None:
@@ -32,3 +41,56 @@ def read_model(folder: Path, name: str, config: type[C]) -> tuple[int, C, dict[s
     tensors = load_tensors(folder / "model.safetensors", REMEDY, padded=("counts",))
     options = config.parse(facts.get("config", {}), where=str(folder / "config.json"))
     return facts["num_items"], options, tensors
+
+
+def save_sequential(model: SequentialRanker, folder: Path) -> None:
+    """Write into an existing folder what :func:`load_sequential` reads."""
+    facts: dict[str, Any] = {
+        "ranker": model.name,
+        "config": model.config.model_dump(mode="json"),
+        "num_items": model.num_items,
+        "widths": model.widths,
+    }
+    if model.fields is not None:
+        facts["fields"] = model.fields.to_json()
+    write_json(folder / "config.json", facts)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(weights, folder / "weights.safetensors")
+    items = {"items": model.table().cpu().contiguous()}
+    if model.popularity is not None:
+        items["popularity"] = model.popularity.cpu().contiguous()
+    save_file(items, folder / "items.safetensors")
+    if model.neighbours is not None:
+        model.neighbours.save(folder)
+
+
+def load_sequential(kind: type[S], folder: Path, device: str) -> S:
+    """The model in eval mode; a damaged folder or one of another ranker is a clear error."""
+    facts = read_object(folder / "config.json", _AGAIN)
+    weights = load_tensors(folder / "weights.safetensors", _AGAIN)
+    items = load_tensors(folder / "items.safetensors", _AGAIN, padded=("popularity",))
+    try:
+        config = kind.Config.parse(facts["config"], where=str(folder / "config.json"))
+        model = kind(config, int(facts["num_items"]), facts["widths"])
+        model.load_state_dict(weights)
+        if "fields" in facts:
+            model.fields = Vocabulary.from_json(facts["fields"])
+        _check_items(items, model.num_items)
+        model._table = items["items"].to(device)
+    except PalateError:
+        raise
+    except Exception as error:
+        raise PalateError(
+            f"{folder} is damaged ({type(error).__name__}: {' '.join(str(error).split())[:400]})", _AGAIN
+        ) from None
+    model.popularity = items.get("popularity")
+    model.neighbours = NeighbourScores.load(folder, model.num_items)
+    return model.to(device).eval()
+
+
+def _check_items(tensors: Mapping[str, Tensor], num_items: int) -> None:
+    """Refuse item vectors and counts of another catalogue, or of another kind than are saved."""
+    for name, dimensions in {"items": 2, "popularity": 1}.items():
+        one = tensors["items"] if name == "items" else tensors.get(name)
+        if one is not None and (one.ndim != dimensions or len(one) != num_items + 1 or one.dtype != torch.float32):
+            raise ValueError(f"'{name}' is {one.dtype} {list(one.shape)} for {num_items} items")

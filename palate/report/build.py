@@ -1,8 +1,8 @@
-"""Make a report: gather the facts, draw the page, write both files."""
+"""Make a report: gather the facts, render the page, write both files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,11 @@ from palate.errors import PalateError
 from palate.evaluation.evaluate import Split, cases_of
 from palate.evaluation.groups import RunGroup
 from palate.evaluation.saved import SavedTable
-from palate.evaluation.tables import label_of
 from palate.evaluation.users import UserSample
-from palate.report import comparison, curves, data_card, gallery, gallery_page
+from palate.report import data_card, gallery
 from palate.report.gallery import GalleryEntry
 from palate.report.logged import logs_of
-from palate.report.markup import Html, join, outside, tag
-from palate.report.numbers import count, figure, share
-from palate.report.page import page, stat, title_of
+from palate.report.page import page
 from palate.report.pictures import Pictures
 from palate.report.written import stores_of
 from palate.runs.run import environment
@@ -46,7 +43,7 @@ class GalleryPlan:
         sample: draw from these users only, those that were evaluated.
         exclude_seen: whether models leave out what a user has had.
         summaries: names of stores of written preferences; None: see :func:`palate.report.written.stores_of`.
-        notes: what is to be said of it.
+        notes: shown above the users.
     """
 
     models: Sequence[GalleryEntry]
@@ -124,7 +121,7 @@ def write_report(
         "gallery": _gallery(dataset, groups, plan),
     }
     pictures = Pictures(dataset.catalogue)
-    text = render(facts, tables, pictures)
+    text = page(facts, tables, pictures)
     facts["pictures"] = {"shown": pictures.shown, "without": dict(pictures.refused)}
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / FACTS, facts)
@@ -147,57 +144,5 @@ def _gallery(dataset: Dataset, groups: Sequence[RunGroup], plan: GalleryPlan) ->
         among += f", the {int(first.sum()):,} with a written preference before others" if first.any() else ""
     some: Cases = cases.take(gallery.choose(cases, plan.users, plan.seed, first))
     users, more = gallery.users_of(dataset, some, plan.models, stores, k=plan.k, exclude_seen=plan.exclude_seen)
-    told = gallery.describe(users, plan.seed, plan.split, among)
-    return {"users": users, "notes": [*plan.notes, *notes, *more], "told": told}
-
-
-def render(facts: Mapping[str, Any], tables: Sequence[SavedTable], pictures: Pictures) -> str:
-    """The page of the facts."""
-    labels = [label for table in tables for label in table.labels]
-    labels += [log["label"] for log in facts["runs"]]
-    labels += [model["label"] for user in facts["gallery"]["users"] for model in user["models"]]
-    colours = {label: number for number, label in enumerate(dict.fromkeys(labels))}
-    logs, data = facts["runs"], facts["dataset"]
-    sections: list[tuple[str, str, Html | None]] = []
-    for number, table in enumerate(tables):
-        heading = "Comparison" if not number else f"Comparison, {table.name}"
-        name = "Comparison" if not number else f"Comparison {number + 1}"
-        sections.append((f"comparison-{number + 1}", name, comparison.section(table, colours, heading)))
-    sections += [
-        ("gallery", "Gallery", gallery_page.section(facts["gallery"], pictures, colours)),
-        ("curves", "Learning curves", curves.curves(logs, colours)),
-        ("alignment", "Alignment", curves.alignment(logs, colours)),
-        ("data", "Data set", data_card.section(data)),
-        ("cost", "Cost", join(curves.cost(logs, tables), curves.origins(logs)) if logs else None),
-    ]
-    kept = [(id_, name, made) for id_, name, made in sections if made is not None]
-    return page(f"{data['name']}: Palate report", _hero(data, tables), kept, _foot(facts), pictures.ratio)
-
-
-def _hero(data: Mapping[str, Any], tables: Sequence[SavedTable]) -> Html:
-    first = tables[0]
-    known = [model.metrics[first.primary].mean for model in first.contenders]
-    best = max((mean for mean in known if mean is not None), default=None)
-    stats = [
-        stat(count(data["users"]), "users"),
-        stat(count(data["items"]), "items"),
-        stat(count(data["interactions"]), "interactions"),
-        stat(share(data["coverage"]["picture"]["items"]), "of items with a picture"),
-        stat(str(len(first.contenders)), "models compared" if len(first.contenders) != 1 else "model"),
-        stat(figure(best), f"highest {label_of(first.primary)}"),
-    ]
-    return join(
-        tag("h1", title_of(data["name"])),
-        tag("p", "Who recommends what, how well, at what cost.", class_="soft"),
-        tag("dl", stats, class_="stats"),
-    )
-
-
-def _foot(facts: Mapping[str, Any]) -> Html:
-    commit = facts["environment"].get("commit") or "unknown"
-    return tag(
-        "p",
-        f"Palate {facts['palate']}, commit ",
-        outside(str(commit)[:12] + ("+changes" if str(commit).endswith("+changes") else "")),
-        ". This page holds everything it shows and asks the network for nothing. Its numbers are in report.json.",
-    )
+    description = gallery.describe(users, plan.seed, plan.split, among)
+    return {"users": users, "notes": [*plan.notes, *notes, *more], "told": description}

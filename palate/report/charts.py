@@ -1,12 +1,12 @@
-"""Charts as inline SVG: drawn here, coloured by the page's style, so that they fit the light and the dark."""
+"""Line charts laid out for inline SVG, which ``templates/charts.html.j2`` draws in the colours of the page's style."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from palate.report.markup import Html, tag
 from palate.report.numbers import ticks
 
 WIDTH, HEIGHT = 360, 220
@@ -29,18 +29,59 @@ class Line:
     mark: int | None = None
 
 
+@dataclass(frozen=True)
+class ChartRule:
+    """A straight line of the grid or an axis, in pixels."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    css: str
+
+
+@dataclass(frozen=True)
+class ChartLabel:
+    """A word or number beside the axes; ``x`` and ``y`` in pixels."""
+
+    text: str
+    x: float
+    y: float
+    anchor: Literal["middle", "end"]
+    css: str = ""
+
+
+@dataclass(frozen=True)
+class DrawnLine:
+    """A line in pixels: ``points`` of SVG for the line and the area below it (empty: not drawn), centre of its dot."""
+
+    name: str
+    colour: int
+    path: str
+    area: str
+    dot: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class ChartView:
+    """A figure with a heading: lines over common axes.
+
+    Attributes:
+        description: the chart in words, for those who do not see it.
+    """
+
+    title: str
+    description: str = ""
+    rules: Sequence[ChartRule] = ()
+    labels: Sequence[ChartLabel] = ()
+    lines: Sequence[DrawnLine] = ()
+    width: int = WIDTH
+    height: int = HEIGHT
+
+
 def colour_class(number: int) -> str:
     """The classes of a line's or a swatch's colour."""
     return f"c{number % COLOURS}" + (" dashed" if number >= COLOURS else "")
-
-
-def legend(names: Sequence[tuple[str, int]]) -> Html:
-    """Which colour is whose."""
-    rows = [
-        tag("li", tag("span", class_=f"swatch {colour_class(colour)}", aria_hidden="true"), tag("bdi", name))
-        for name, colour in names
-    ]
-    return tag("ul", rows, class_="legend")
 
 
 def line_chart(
@@ -52,8 +93,8 @@ def line_chart(
     area: bool = False,
     percent: bool = False,
     diagonal: bool = False,
-) -> Html:
-    """A figure with a heading: lines over common axes.
+) -> ChartView:
+    """Lay out lines over common axes. Points that are not finite are left out.
 
     Args:
         across: what the horizontal axis counts.
@@ -62,21 +103,19 @@ def line_chart(
         percent: both axes are shares.
         diagonal: draw what equal shares would be.
     """
-    kept = [(line, [(x, y) for x, y in line.points if math.isfinite(x) and math.isfinite(y)]) for line in lines]
-    points = [point for _, some in kept for point in some]
-    if not points:
-        return tag("figure", tag("figcaption", title), tag("p", "nothing was logged", class_="quiet"), class_="chart")
-    frame = _Frame.of(points, zero, percent)
-    drawn: list[Html] = frame.grid(percent, across)
+    finite = [(line, [(x, y) for x, y in line.points if math.isfinite(x) and math.isfinite(y)]) for line in lines]
+    everything = [point for _, points in finite for point in points]
+    if not everything:
+        return ChartView(title)
+    frame = _Frame.of(everything, zero, percent)
+    rules, labels = frame.grid(percent, across)
     if zero and frame.low < 0 < frame.high:
-        drawn.append(_straight(frame.x(frame.left), frame.y(0), frame.x(frame.right), frame.y(0), "axis"))
+        rules.append(ChartRule(frame.x(frame.left), frame.y(0), frame.x(frame.right), frame.y(0), "axis"))
     if diagonal:
-        drawn.append(_straight(frame.x(0), frame.y(0), frame.x(1), frame.y(1), "axis dashed"))
-    for line, some in kept:
-        drawn.append(_line(frame, line, some, area))
-    told = f"{title}. " + " ".join(_told(line, some, percent) for line, some in kept if some)
-    picture = tag("svg", drawn, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=told)
-    return tag("figure", tag("figcaption", title), picture, class_="chart")
+        rules.append(ChartRule(frame.x(0), frame.y(0), frame.x(1), frame.y(1), "axis dashed"))
+    described = "" if percent else " ".join(_describe(line, points) for line, points in finite if points)
+    drawn = [_draw(frame, line, points, area) for line, points in finite]
+    return ChartView(title, f"{title}. {described}", rules, labels, drawn)
 
 
 @dataclass(frozen=True)
@@ -108,49 +147,36 @@ class _Frame:
     def y(self, value: float) -> float:
         return round(HEIGHT - _BOTTOM - (value - self.low) / (self.high - self.low) * (HEIGHT - _TOP - _BOTTOM), 1)
 
-    def grid(self, percent: bool, across: str) -> list[Html]:
-        made: list[Html] = []
-        for value in ticks(self.low, self.high, 5):
-            made.append(_straight(_LEFT, self.y(value), WIDTH - _RIGHT, self.y(value), "grid"))
-            made.append(tag("text", _tick(value, percent), x=_LEFT - 6, y=self.y(value) + 4, text_anchor="end"))
+    def grid(self, percent: bool, across: str) -> tuple[list[ChartRule], list[ChartLabel]]:
+        heights = [(value, self.y(value)) for value in ticks(self.low, self.high, 5)]
+        rules = [ChartRule(_LEFT, y, WIDTH - _RIGHT, y, "grid") for _, y in heights]
+        labels = [ChartLabel(_tick(value, percent), _LEFT - 6, y + 4, "end") for value, y in heights]
         places = [self.left + 0.5] if self.alone else ticks(self.left, self.right, 5)
         whole = not percent and self.right - self.left >= 2  # epochs are counted, where there is room to
-        made += [
-            tag("text", _tick(value, percent), x=self.x(value), y=HEIGHT - _BOTTOM + 16, text_anchor="middle")
+        labels += [
+            ChartLabel(_tick(value, percent), self.x(value), HEIGHT - _BOTTOM + 16, "middle")
             for value in places
             if float(value).is_integer() or not whole
         ]
-        middle = (_LEFT + WIDTH - _RIGHT) / 2
-        made.append(tag("text", across, x=middle, y=HEIGHT - 3, text_anchor="middle", class_="across"))
-        return made
+        labels.append(ChartLabel(across, (_LEFT + WIDTH - _RIGHT) / 2, HEIGHT - 3, "middle", "across"))
+        return rules, labels
 
 
-def _line(frame: _Frame, line: Line, points: Sequence[tuple[float, float]], area: bool) -> Html:
+def _draw(frame: _Frame, line: Line, points: Sequence[tuple[float, float]], area: bool) -> DrawnLine:
     places = [(frame.x(x), frame.y(y)) for x, y in points]
     path = " ".join(f"{x},{y}" for x, y in places)
-    made: list[Html] = []
-    if area and places:
-        ground = frame.y(frame.low)
-        made.append(tag("polygon", points=f"{places[0][0]},{ground} {path} {places[-1][0]},{ground}", class_="area"))
-    if len(places) > 1:
-        made.append(tag("polyline", points=path))
-    dots = {line.mark} if line.mark is not None else {0} if len(places) == 1 else set()
-    made += [tag("circle", cx=places[number][0], cy=places[number][1], r=4) for number in dots if number < len(places)]
-    return tag("g", tag("title", line.name), made, class_=f"line {colour_class(line.colour)}")
+    ground = frame.y(frame.low)
+    below = f"{places[0][0]},{ground} {path} {places[-1][0]},{ground}" if area and places else ""
+    mark = 0 if line.mark is None and len(places) == 1 else line.mark
+    dot = places[mark] if mark is not None and mark < len(places) else None
+    return DrawnLine(line.name, line.colour, path if len(places) > 1 else "", below, dot)
 
 
 def _tick(value: float, percent: bool) -> str:
     return f"{value:.0%}" if percent else f"{value:g}"
 
 
-def _straight(x1: float, y1: float, x2: float, y2: float, class_: str) -> Html:
-    return tag("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
-
-
-def _told(line: Line, points: Sequence[tuple[float, float]], percent: bool) -> str:
-    """The line in words, for those who do not see it."""
-    if percent:
-        return ""
+def _describe(line: Line, points: Sequence[tuple[float, float]]) -> str:
     first, last = points[0][1], points[-1][1]
     best = f", {points[line.mark][1]:.4g} where marked" if line.mark is not None and line.mark < len(points) else ""
     return f"{line.name}: from {first:.4g} to {last:.4g}{best}."

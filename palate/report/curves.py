@@ -1,22 +1,23 @@
-"""Learning curves and the diagnostics of alignments, drawn; and what all of it has cost."""
+"""Learning curves, the diagnostics of alignments, and what all of it has cost."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
+from markupsafe import Markup
+
 from palate.evaluation.saved import SavedTable
-from palate.report.charts import Line, legend, line_chart
-from palate.report.logged import DIAGNOSTICS, Row
-from palate.report.markup import Child, Html, join, outside, tag
+from palate.report.charts import ChartView, Line, line_chart
+from palate.report.logged import DIAGNOSTICS
 from palate.report.numbers import count, figure, megabytes, seconds, share
-from palate.report.tables import Cell, table
-from palate.report.tables import Row as TableRow
+from palate.report.render import render
+from palate.report.tables import Cell, TableView
 
 Log = Mapping[str, Any]
 
 
-def curves(logs: Sequence[Log], colours: Mapping[str, int]) -> Html | None:
+def curves(logs: Sequence[Log], colours: Mapping[str, int]) -> Markup | None:
     """The validation metric that chose the epoch, and the training loss of each objective; None where nothing learnt
     by steps."""
     learnt = [log for log in logs if any("loss" in row or (log["metric"] or "") in row for row in log["rows"])]
@@ -33,16 +34,10 @@ def curves(logs: Sequence[Log], colours: Mapping[str, int]) -> Html | None:
         for objective in dict.fromkeys(log["objective"] for log in part):
             some = [log for log in part if log["objective"] == objective]
             charts.append(_chart(f"Training loss: {objective}{more}", some, "loss", colours))
-    return join(
-        tag("h2", "Learning curves"),
-        _legend(learnt, colours),
-        tag("div", charts, class_="charts"),
-        _seeds_note(learnt),
-        tag("details", tag("summary", "The same in numbers"), _numbers(learnt)),
-    )
+    return render("curves.html.j2", charts=charts, numbers=_numbers(learnt), **_labelled(learnt, colours))
 
 
-def alignment(logs: Sequence[Log], colours: Mapping[str, int]) -> Html | None:
+def alignment(logs: Sequence[Log], colours: Mapping[str, int]) -> Markup | None:
     """What the alignments did; None where no run was aligned."""
     aligned = [{**log, **log["alignment"]} for log in logs if log["alignment"]]
     if not aligned:
@@ -52,64 +47,60 @@ def alignment(logs: Sequence[Log], colours: Mapping[str, int]) -> Html | None:
         for name, title in DIAGNOSTICS.items()
         if (some := [log for log in aligned if any(name in row for row in log["rows"])])
     ]
-    told = _warnings(aligned)
-    return join(
-        tag("h2", "Alignment"),
-        _legend(aligned, colours),
-        tag("div", charts, class_="charts"),
-        _seeds_note(aligned),
-        tag("div", tag("h3", "Warnings"), tag("ul", told), class_="warn") if told else None,
-        _ranks(aligned),
-        _held_out(aligned),
+    return render(
+        "alignment.html.j2",
+        charts=charts,
+        warnings=_warnings(aligned),
+        ranks=_ranks(aligned),
+        held_out=_held_out(aligned),
+        **_labelled(aligned, colours),
     )
 
 
-def cost(logs: Sequence[Log], tables: Sequence[SavedTable]) -> Html:
-    """Training, and scoring where it was slow enough to be counted."""
+def _labelled(logs: Sequence[Log], colours: Mapping[str, int]) -> dict[str, Any]:
+    """Whose lines are drawn, with their colours, and whether one of them has several seeds."""
+    labels = dict.fromkeys(log["label"] for log in logs)
+    return {"labels": {label: colours[label] for label in labels}, "several_seeds": len(labels) < len(logs)}
+
+
+def cost(logs: Sequence[Log], tables: Sequence[SavedTable]) -> Markup:
+    """Training, and scoring where it was slow enough to be counted; and where every run came from."""
     headers = ["run", "model", "seed", "parameters", "epochs", "training", "tokens", "peak memory"]
-    rows = []
+    training, origins = [], []
     for log in logs:
-        spent = log["cost"]
-        rows.append(
-            TableRow(
-                [
-                    Cell(outside(log["label"]), log["label"]),
-                    Cell(log["model"], log["model"]),
-                    Cell(log["seed"], log["seed"]),
-                    Cell(count(log["parameters"]), log["parameters"]),
-                    Cell(f"{spent['epochs']:g}" if "epochs" in spent else "-", spent.get("epochs")),
-                    Cell(seconds(spent.get("seconds")), spent.get("seconds")),
-                    Cell(count(spent.get("tokens")), spent.get("tokens")),
-                    Cell(megabytes(spent.get("peak_memory_mb")), spent.get("peak_memory_mb")),
-                ]
-            )
-        )
-    scoring = [made for one in tables if (made := _scoring(one)) is not None]
-    return join(tag("h2", "Cost"), table("Training", headers, rows, text=2), scoring)
-
-
-def origins(logs: Sequence[Log]) -> Html:
-    """Where every run came from."""
-    rows = [
-        TableRow(
+        spent, commit = log["cost"], log["commit"] or ""
+        training.append(
             [
-                Cell(outside(log["label"]), log["label"]),
+                Cell(log["label"], log["label"], "bdi"),
+                Cell(log["model"], log["model"]),
                 Cell(log["seed"], log["seed"]),
-                Cell(tag("code", log["folder"]), log["folder"]),
-                Cell(tag("code", (log["commit"] or "unknown")[:48]), log["commit"] or ""),
+                Cell(count(log["parameters"]), log["parameters"]),
+                Cell(f"{spent['epochs']:g}" if "epochs" in spent else "-", spent.get("epochs")),
+                Cell(seconds(spent.get("seconds")), spent.get("seconds")),
+                Cell(count(spent.get("tokens")), spent.get("tokens")),
+                Cell(megabytes(spent.get("peak_memory_mb")), spent.get("peak_memory_mb")),
             ]
         )
-        for log in logs
-    ]
-    return tag(
-        "details", tag("summary", "Runs and commits"), table("Runs", ["run", "seed", "folder", "commit"], rows, text=4)
+        origins.append(
+            [
+                Cell(log["label"], log["label"], "bdi"),
+                Cell(log["seed"], log["seed"]),
+                Cell(log["folder"], log["folder"], "code"),
+                Cell(commit[:48] or "unknown", commit, "code"),
+            ]
+        )
+    scoring = [made for one in tables if (made := _scoring(one)) is not None]
+    return render(
+        "cost.html.j2",
+        tables=[TableView("Training", headers, training, text_columns=2), *scoring],
+        origins=TableView("Runs", ["run", "seed", "folder", "commit"], origins, text_columns=4),
     )
 
 
-def _scoring(one: SavedTable) -> Html | None:
+def _scoring(table: SavedTable) -> TableView | None:
     """What answering cost each model, as far as its users and seconds were counted."""
     rows = []
-    for label, spent in one.costs.items():
+    for label, spent in table.costs.items():
         users, spent_seconds = spent.get("users"), spent.get("seconds")
         if not (_number(users) and users > 0 and _number(spent_seconds)):
             continue
@@ -119,20 +110,18 @@ def _scoring(one: SavedTable) -> Html | None:
         )
         prompts, tokens = (None if value is None else value * per for value in (prompts, tokens))
         rows.append(
-            TableRow(
-                [
-                    Cell(outside(label), label),
-                    Cell(count(prompts), prompts),
-                    Cell(count(tokens), tokens),
-                    Cell(seconds(spent_seconds * per), spent_seconds * per),
-                    Cell(megabytes(peak), peak),
-                ]
-            )
+            [
+                Cell(label, label, "bdi"),
+                Cell(count(prompts), prompts),
+                Cell(count(tokens), tokens),
+                Cell(seconds(spent_seconds * per), spent_seconds * per),
+                Cell(megabytes(peak), peak),
+            ]
         )
     if not rows:
         return None
     headers = ["model", "prompts", "tokens", "time", "peak memory"]
-    return table(f"Scoring, per 1,000 users ({one.name})", headers, rows)
+    return TableView(f"Scoring, per 1,000 users ({table.name})", headers, rows)
 
 
 def _number(value: Any) -> TypeGuard[float]:
@@ -141,82 +130,64 @@ def _number(value: Any) -> TypeGuard[float]:
 
 def _chart(
     title: str, logs: Sequence[Log], name: str, colours: Mapping[str, int], *, best: bool = False, zero: bool = False
-) -> Html:
+) -> ChartView:
     lines = []
     for log in logs:
-        points = [(_across(row), row[name]) for row in log["rows"] if name in row]
+        points = [(row.get("epoch", row.get("step", 0.0)), row[name]) for row in log["rows"] if name in row]
         at = [place for place, (x, _) in enumerate(points) if x == log["best_epoch"]] if best else []
         label = f"{log['label']}, seed {log['seed']}"
         lines.append(Line(label, colours[log["label"]], points, at[-1] if at else None))
     return line_chart(title, lines, across="epoch", zero=zero)
 
 
-def _across(row: Row) -> float:
-    return row.get("epoch", row.get("step", 0.0))
-
-
-def _legend(logs: Sequence[Log], colours: Mapping[str, int]) -> Html:
-    return legend([(label, colours[label]) for label in dict.fromkeys(log["label"] for log in logs)])
-
-
-def _seeds_note(logs: Sequence[Log]) -> Html | None:
-    labels = [log["label"] for log in logs]
-    return tag("p", "Every seed is a line of its own.", class_="quiet") if len(set(labels)) < len(labels) else None
-
-
-def _numbers(logs: Sequence[Log]) -> Html:
+def _numbers(logs: Sequence[Log]) -> TableView:
     headers = ["run", "validated by", "seed", "first", "kept", "at epoch", "last", "last loss"]
     rows = []
     for log in logs:
-        scored = [row for row in log["rows"] if (log["metric"] or "") in row]
-        kept = [row for row in scored if row.get("epoch") == log["best_epoch"]]
+        metric, epoch = log["metric"] or "", log["best_epoch"]
+        scored = [row for row in log["rows"] if metric in row]
+        retained = [row for row in scored if row.get("epoch") == epoch]
         losses = [row["loss"] for row in log["rows"] if "loss" in row]
-        values = [
-            rows_[place][log["metric"]] if rows_ else None for rows_, place in ((scored, 0), (kept, -1), (scored, -1))
-        ]
-        epoch = log["best_epoch"]
-        rows.append(
-            TableRow(
-                [
-                    Cell(outside(log["label"]), log["label"]),
-                    Cell(log["metric"] or "-", log["metric"] or None),
-                    Cell(log["seed"], log["seed"]),
-                    Cell(figure(values[0]), values[0]),
-                    Cell(figure(values[1]), values[1]),
-                    Cell("-" if epoch is None else f"{epoch:g}", epoch),
-                    Cell(figure(values[2]), values[2]),
-                    Cell(figure(losses[-1] if losses else None), losses[-1] if losses else None),
-                ]
-            )
+        first, best, last = (
+            some[place][metric] if some else None for some, place in ((scored, 0), (retained, -1), (scored, -1))
         )
-    return table("Learning curves", headers, rows, text=2)
+        loss = losses[-1] if losses else None
+        rows.append(
+            [
+                Cell(log["label"], log["label"], "bdi"),
+                Cell(metric or "-", metric or None),
+                Cell(log["seed"], log["seed"]),
+                Cell(figure(first), first),
+                Cell(figure(best), best),
+                Cell("-" if epoch is None else f"{epoch:g}", epoch),
+                Cell(figure(last), last),
+                Cell(figure(loss), loss),
+            ]
+        )
+    return TableView("Learning curves", headers, rows, text_columns=2)
 
 
-def _warnings(logs: Sequence[Log]) -> list[Html]:
-    """One line a row: the words of its first seed that has any, and which others have some too."""
-    told = []
+def _warnings(logs: Sequence[Log]) -> list[dict[str, Any]]:
+    """One per row: the warnings of its first seed that has any, and which other seeds have some too."""
+    found = []
     for label in dict.fromkeys(log["label"] for log in logs):
         mine = [log for log in logs if log["label"] == label and log["warnings"]]
         if mine:
-            also = f" Seeds {', '.join(str(log['seed']) for log in mine[1:])} as well." if mine[1:] else ""
-            words = " ".join(mine[0]["warnings"])
-            told.append(tag("li", tag("strong", outside(label)), f", seed {mine[0]['seed']}: {words}{also}"))
-    return told
+            seed, *others = (log["seed"] for log in mine)
+            found.append({"label": label, "seed": seed, "text": " ".join(mine[0]["warnings"]), "others": others})
+    return found
 
 
-def _held_out(logs: Sequence[Log]) -> Html | None:
+def _held_out(logs: Sequence[Log]) -> dict[str, float]:
     """How often negatives come from what is held out, which nothing was chosen by: means over seeds."""
-    means: list[list[Child]] = []
-    for label in dict.fromkeys(log["label"] for log in logs):
-        found = [log["pool_held_out"] for log in logs if log["label"] == label and log["pool_held_out"] is not None]
-        means += [[", " if means else None, outside(label), f" {share(sum(found) / len(found))}"]] if found else []
-    if not means:
-        return None
-    told = "Of the items that negatives come from, users take in validation or test (looked at after training): "
-    return tag("p", told, means, ".", class_="quiet")
+    found: dict[str, list[float]] = {}
+    for log in logs:
+        if log["pool_held_out"] is not None:
+            found.setdefault(log["label"], []).append(log["pool_held_out"])
+    return {label: sum(values) / len(values) for label, values in found.items()}
 
 
-def _ranks(logs: Sequence[Log]) -> Html | None:
+def _ranks(logs: Sequence[Log]) -> TableView | None:
     """Where the negatives stood in the policy's own ranking when the alignment ended: means over seeds."""
     rows = []
     names: list[str] = []
@@ -229,8 +200,8 @@ def _ranks(logs: Sequence[Log]) -> Html | None:
             continue
         names = names or [name for name in lasts[0] if name.startswith("rank_")]
         means = [sum(last.get(name, 0.0) for last in lasts) / len(lasts) for name in names]
-        rows.append(TableRow([Cell(outside(label), label), *(Cell(share(mean), mean) for mean in means)]))
+        rows.append([Cell(label, label, "bdi"), *(Cell(share(mean), mean) for mean in means)])
     if not rows:
         return None
     words = [name.removeprefix("rank_").replace("_on", "+").replace("_", "-") for name in names]
-    return table("Ranks of the negatives under the policy, at the end", ["run", *words], rows)
+    return TableView("Ranks of the negatives under the policy, at the end", ["run", *words], rows)

@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from palate.data.dataset import Dataset, Part
 from palate.report.charts import Line, line_chart
-from palate.report.markup import Html, join, outside, tag
-from palate.report.numbers import count, share
-from palate.report.tables import Cell, Row, table
+from palate.report.numbers import count
+from palate.report.render import render
+from palate.report.tables import Cell, TableView
 
 _CURVE_POINTS = 60
 
@@ -114,83 +115,39 @@ def _filters(steps: Any) -> list[dict[str, Any]]:
     return found
 
 
-def section(facts: Mapping[str, Any]) -> Html:
+def section(facts: Mapping[str, Any]) -> Markup:
     """The card."""
-    coverage = facts["coverage"]
-    skew, parts = facts["skew"], {name: n for name, n in facts["parts"].items() if n}
-    split, had = facts["split"], facts["history"]
-    more = ", ".join(
-        f"{name} {value}" for name, value in split.items() if name != "name" and value not in (None, {}, [])
-    )
-    rows: list[tuple[str, Any]] = [
-        ("Split", join(outside(split.get("name", "unknown")), f" ({more})" if more else None)),
-        ("Interactions", ", ".join(f"{n:,} {name}" for name, n in parts.items())),
-        (
-            "A user has",
-            f"{had['median']:g} interactions (median; {had['least']:,} to {had['most']:,})",
-        ),
-        ("Density", share(facts["density"])),
-        ("From", f"{facts['times'][0]} to {facts['times'][1]}" if facts["times"] else "no times"),
-        ("Read by", outside(facts["reader"]) if facts["reader"] else None),
-        ("Disliked", f"{facts['dislikes']:,} items that users rated low" if facts["dislikes"] is not None else None),
-        (
-            "Never trained on",
-            f"{skew['untrained']:,} items have no training interaction" if skew["untrained"] else None,
-        ),
-        ("Fingerprint", tag("code", facts["fingerprint"])),
-    ]
-    listed = tag(
-        "dl", [[tag("dt", name), tag("dd", value)] for name, value in rows if value is not None], class_="facts"
-    )
-    bars = [_bar(name, coverage[key]) for name, key in (("Pictures", "picture"), ("Text", "text"), ("Titles", "title"))]
-    bars += [_bar(f"Features used: {name}", {"items": value}) for name, value in facts["features"].items()]
-    uneven = (
-        f"The most popular 1% of items have {share(skew['top_1%'])} of the training interactions, 10% have "
-        f"{share(skew['top_10%'])}, 20% have {share(skew['top_20%'])}. Gini {skew['gini']:.2f}."
-    )
     curve = line_chart(
         "Share of interactions that the most popular items have",
-        [Line("items, most popular first", 0, [(x, y) for x, y in skew["curve"]])],
+        [Line("items, most popular first", 0, [(x, y) for x, y in facts["skew"]["curve"]])],
         across="share of items, most popular first",
         percent=True,
         area=True,
         diagonal=True,
     )
-    return join(
-        tag("h2", "The data set"),
-        tag(
-            "div",
-            tag("div", tag("h3", outside(facts["name"])), listed, class_="card"),
-            tag("div", tag("h3", "What items show"), tag("ul", bars, class_="bars"), class_="card"),
-            tag("div", tag("h3", "Popularity"), curve, tag("p", uneven, class_="quiet"), class_="card"),
-            class_="cards",
-        ),
-        _filter_table(facts["filters"]),
+    details = {name: value for name, value in facts["split"].items() if name != "name" and value not in (None, {}, [])}
+    return render(
+        "data_card.html.j2",
+        **facts,
+        split_details=details,
+        curve=curve,
+        filter_table=_filter_table(facts["filters"]) if facts["filters"] else None,
     )
 
 
-def _bar(name: str, covered: Mapping[str, float]) -> Html:
-    told = f"{share(covered['items'])} of items"
-    told += f", {share(covered['interactions'])} of interactions" if "interactions" in covered else ""
-    fill = tag("span", class_="fill", style=f"width:{100 * min(1.0, max(0.0, covered['items'])):.1f}%")
-    return tag(
-        "li", tag("span", name, class_="name"), tag("span", fill, class_="bar", aria_hidden="true"), tag("small", told)
-    )
-
-
-def _filter_table(filters: Sequence[Mapping[str, Any]]) -> Html | None:
-    if not filters:
-        return tag("p", "No filter was applied.", class_="quiet")
+def _filter_table(filters: Sequence[Mapping[str, Any]]) -> TableView:
     rows = []
     for step in filters:
         options = ", ".join(f"{name} {value}" for name, value in step["options"].items())
-        cells = [Cell(join(outside(step["step"]), tag("small", f" {options}") if options else None), step["step"])]
+        cells = [Cell(step["step"], step["step"], "bdi", note=options)]
         for name in ("users", "items", "interactions"):
             before, after = (step[side].get(name) for side in ("before", "after"))
-            known = isinstance(before, int) and isinstance(after, int)
-            lost = tag("small", f" ({after - before:+,})") if known and after != before else None
-            cells.append(
-                Cell(join(count(before), " → ", count(after), lost) if known else "-", after if known else None)
-            )
-        rows.append(Row(cells))
-    return table("Filters, in order: before → after", ["filter", "users", "items", "interactions"], rows, sorts=False)
+            if isinstance(before, int) and isinstance(after, int):
+                lost = f"({after - before:+,})" if after != before else ""
+                cells.append(Cell(f"{count(before)} → {count(after)}", after, note=lost))
+            else:
+                cells.append(Cell("-"))
+        rows.append(cells)
+    return TableView(
+        "Filters, in order: before → after", ["filter", "users", "items", "interactions"], rows, sorts=False
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup
 
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Cases, Dataset
@@ -15,6 +17,8 @@ from palate.errors import PalateError
 from palate.evaluation.ranking import rank_targets
 from palate.progress import track
 from palate.recommender import Recommender
+from palate.report.pictures import Pictures
+from palate.report.render import clean, render
 from palate.report.written import WrittenPreference
 
 LAST_ITEMS = 8
@@ -46,8 +50,8 @@ def choose(cases: Cases, n: int, seed: int, first: npt.NDArray[np.bool_] | None 
     order = rng.permutation(len(cases))
     lengths = cases.histories.lengths
     order = order[np.argsort(lengths[order], kind="stable")]
-    wanted = order if first is None else order[first[order]]
-    taken = _one_of_each(wanted, n, rng)
+    preferred = order if first is None else order[first[order]]
+    taken = _one_of_each(preferred, n, rng)
     if len(taken) < n and first is not None:
         others = order[~first[order]]
         taken = np.concatenate([taken, _one_of_each(others, n - len(taken), rng)])
@@ -145,3 +149,33 @@ def describe(users: Sequence[Mapping[str, Any]], seed: int, split: str, among: s
         f"{among}, from short to long histories ({min(lengths):,} to {max(lengths):,} items): not picked for success. "
         "No model has seen the held-out item in this history."
     )
+
+
+def section(gallery: Mapping[str, Any], pictures: Pictures, colours: Mapping[str, int]) -> Markup | None:
+    """The gallery as markup; None where there is neither a user nor a note."""
+    users = gallery["users"]
+    if not users and not gallery["notes"]:
+        return None
+    return render(
+        "gallery.html.j2",
+        gallery=gallery,
+        pictures=pictures,
+        colours=colours,
+        opened=next((number for number, user in enumerate(users) if user["preferences"]), None),
+        new_words=new_words,
+    )
+
+
+def new_words(before: str, text: str) -> list[tuple[str, bool]]:
+    """The words of ``text``, and whether the text before it did not have them at that place.
+
+    >>> new_words("likes red shoes", "likes blue shoes")
+    [('likes', False), ('blue', True), ('shoes', False)]
+    """
+    old, new = clean(before).split(" "), clean(text).split(" ")
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    return [
+        (" ".join(new[start:end]), kind in ("insert", "replace"))
+        for kind, _, _, start, end in matcher.get_opcodes()
+        if any(new[start:end])
+    ]

@@ -53,7 +53,7 @@ def read_log(path: Path) -> list[Row]:
 
 
 def logs_of(groups: Sequence[RunGroup]) -> list[dict[str, Any]]:
-    """One entry a run: where it came from, its log, its diagnostics, its cost."""
+    """One entry per run: where it came from, its log, its diagnostics, its cost."""
     return [_log_of(group.label, run) for group in groups for run in group.runs]
 
 
@@ -110,11 +110,11 @@ def _alignment(run: Run) -> dict[str, Any] | None:
     rows = facts.get("rows") if isinstance(facts, dict) else None
     if not isinstance(rows, list):
         raise PalateError(f"{path} is damaged", "Align the run again.")
-    told = facts.get("warnings")
+    warnings = facts.get("warnings")
     return {
         "rows": [numbers(row) for row in rows],
         "pool_held_out": numbers(facts).get("pool_held_out"),
-        "warnings": [str(one) for one in told] if isinstance(told, list) else [],
+        "warnings": [str(one) for one in warnings] if isinstance(warnings, list) else [],
     }
 
 

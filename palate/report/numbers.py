@@ -66,7 +66,7 @@ def megabytes(value: float | None) -> str:
 
 
 def ticks(low: float, high: float, about: int = 4) -> list[float]:
-    """Round numbers that lie evenly from ``low`` to ``high``.
+    """Round numbers, evenly spaced, from ``low`` to ``high``.
 
     >>> ticks(0.048, 0.0987)
     [0.06, 0.08]

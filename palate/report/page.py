@@ -1,13 +1,21 @@
-"""The page around the sections: style and script inside it, and a policy that lets nothing else run or load."""
+"""The page: its sections between a hero and a foot, style and script inside it, and a policy that lets nothing else run
+or load."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from palate.report.markup import Html, join, outside, tag
+from markupsafe import Markup
+
+from palate.evaluation.saved import SavedTable
+from palate.evaluation.tables import label_of
+from palate.report import comparison, curves, data_card, gallery
+from palate.report.pictures import Pictures
+from palate.report.render import render
 
 HERE = Path(__file__).parent
 
@@ -29,42 +37,48 @@ def policy() -> str:
     )
 
 
-def page(title: str, hero: Html, sections: Sequence[tuple[str, str, Html]], foot: Html, ratio: float) -> str:
+def page(facts: Mapping[str, Any], tables: Sequence[SavedTable], pictures: Pictures) -> str:
     """The whole file.
 
     Args:
-        sections: ``(id, name in the navigation, content)``.
-        ratio: width by height of the tiles of pictures.
+        facts: what ``report.json`` holds.
+        tables: at least one; the first has the headline.
     """
-    links = [tag("li", tag("a", name, href=f"#{id_}")) for id_, name, _ in sections]
-    parts = [tag("section", content, id=id_) for id_, _, content in sections]
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        Html(f'<meta http-equiv="Content-Security-Policy" content="{policy()}">'),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="referrer", content="no-referrer"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", title),
-        # Written as they are: both are the package's own files.
-        Html(f"<style>\n{style()}:root{{--ratio:{ratio:.3f}}}\n</style>"),
+    labels = [label for table in tables for label in table.labels]
+    labels += [log["label"] for log in facts["runs"]]
+    labels += [model["label"] for user in facts["gallery"]["users"] for model in user["models"]]
+    colours = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    logs = facts["runs"]
+    sections: list[tuple[str, str, Markup | None]] = []
+    for number, table in enumerate(tables):
+        heading = "Comparison" if not number else f"Comparison, {table.name}"
+        name = "Comparison" if not number else f"Comparison {number + 1}"
+        sections.append((f"comparison-{number + 1}", name, comparison.section(table, colours, heading)))
+    sections += [
+        ("gallery", "Gallery", gallery.section(facts["gallery"], pictures, colours)),
+        ("curves", "Learning curves", curves.curves(logs, colours)),
+        ("alignment", "Alignment", curves.alignment(logs, colours)),
+        ("data", "Data set", data_card.section(facts["dataset"])),
+        ("cost", "Cost", curves.cost(logs, tables) if logs else None),
+    ]
+    first = tables[0]
+    means = [model.metrics[first.primary].mean for model in first.contenders]
+    return render(
+        "page.html.j2",
+        palate=facts["palate"],
+        commit=_short(str(facts["environment"].get("commit") or "unknown")),
+        data=facts["dataset"],
+        models=len(first.contenders),
+        best=max((mean for mean in means if mean is not None), default=None),
+        primary=label_of(first.primary),
+        sections=[(id_, name, content) for id_, name, content in sections if content is not None],
+        ratio=pictures.ratio,
+        # Written as they are: these are the package's own.
+        style=Markup(style()),
+        script=Markup(script()),
+        policy=Markup(policy()),
     )
-    body = tag(
-        "body",
-        tag("a", "Skip to the content", href="#main", class_="skip"),
-        tag("header", tag("div", hero, class_="wrap")),
-        tag("nav", tag("ul", links, class_="wrap"), aria_label="Sections"),
-        tag("main", parts, id="main", class_="wrap"),
-        tag("footer", foot, class_="wrap"),
-        Html(f"<script>{script()}</script>"),
-    )
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 
-def stat(value: str, name: str) -> Html:
-    """A number of the hero."""
-    return tag("div", tag("dt", name), tag("dd", value))
-
-
-def title_of(name: str) -> Html:
-    return join(outside(name), tag("span", " report", class_="soft"))
+def _short(commit: str) -> str:
+    return commit[:12] + ("+changes" if commit.endswith("+changes") else "")

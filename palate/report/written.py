@@ -1,4 +1,4 @@
-"""Written preferences for the page: looked up in what is stored, never asked of a model."""
+"""Written preferences for the page: read from stored summaries, never generated."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class WrittenPreference:
 
     @cached_property
     def _ends(self) -> set[tuple[str, ...]]:
-        """Ids of the blocks that were read, by which most histories without a preference are told apart cheaply."""
+        """Ids of the blocks that were read, by which most histories without a preference are ruled out cheaply."""
         found = set()
         for row in self.preferences.rows.values():
             items = row.get("items")
@@ -63,10 +63,10 @@ def stores_of(
 
     Args:
         names: stores of the dataset; None: those of the runs that show preferences to their model, or else all that
-            lie in the dataset.
+            are in the dataset.
 
     Raises:
-        PalateError: a store that was asked for by name is not there, or is damaged.
+        PalateError: a store that was named is not there, or is damaged.
     """
     if names is not None:
         if dataset.folder is None:

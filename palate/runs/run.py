@@ -6,7 +6,7 @@
       run.json            what was run: model, options, seed, dataset hash, git commit, environment, features
       catalogue.parquet   id map and item fields, so that the run answers without the dataset
       model/              config.json and *.safetensors of the best epoch
-      metrics.jsonl       a row an epoch
+      metrics.jsonl       one row per epoch
       checkpoints/        the state to resume from
       learning-curve.png, tensorboard/
 """

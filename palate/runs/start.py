@@ -25,10 +25,10 @@ def open_run(
         return
     run = Run.open(out)
     for key, value in {**identity, **(facts or {})}.items():
-        told = difference(run.info.get(key), json.loads(json.dumps(value)))
-        if told is not None:
+        change = difference(run.info.get(key), json.loads(json.dumps(value)))
+        if change is not None:
             raise PalateError(
-                f"{out} was started with another {key} ({told})", "Resume with the same options, or change --out."
+                f"{out} was started with another {key} ({change})", "Resume with the same options, or change --out."
             )
     if run.info["dataset"]["fingerprint"] != dataset.fingerprint:
         raise PalateError(f"{out} was started on other data", "Resume with the same dataset, or change --out.")

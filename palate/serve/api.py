@@ -20,8 +20,8 @@ from palate.serve.thumbnails import TYPE
 
 T = TypeVar("T")
 _FAILURES: dict[int | str, dict[str, Any]] = {
-    status: {"model": schema.Failure, "description": told}
-    for status, told in (
+    status: {"model": schema.Failure, "description": text}
+    for status, text in (
         (400, "The request is not one, or names the service wrongly."),
         (401, "The service wants a key."),
         (404, "There is no such model, item or picture."),
@@ -36,44 +36,44 @@ router = APIRouter(prefix="/v1", responses=_FAILURES)
 ModelName = Annotated[str | None, Query(max_length=512, description="One of /v1/models; the first by default.")]
 
 
-@router.post("/recommend", response_model=schema.Recommended, tags=["recommend"])
-async def recommend(asked: schema.RecommendRequest, request: Request) -> Response:
+@router.post("/recommend", response_model=schema.RecommendResponse, tags=["recommend"])
+async def recommend(body: schema.RecommendRequest, request: Request) -> Response:
     """The best items after a history of items, fresh from the client: nobody has to be known here."""
     service = _service(request)
-    _within(service, "history", asked.history)
-    _within(service, "deny", asked.deny)
-    _few(service, asked.k)
-    model = _model(service.shelf, asked.model)
-    answer = await _in_time(service, model.recommend(asked))
+    _within(service, "history", body.history)
+    _within(service, "deny", body.deny)
+    _few(service, body.k)
+    model = _model(service.loaded, body.model)
+    answer = await _in_time(service, model.recommend(body))
     if answer.unknown:
         service.telemetry.unknown.labels(model.name).inc(len(answer.unknown))
     return _json(answer)
 
 
-@router.post("/similar", response_model=schema.Similar, tags=["recommend"])
-async def similar(asked: schema.SimilarRequest, request: Request) -> Response:
+@router.post("/similar", response_model=schema.SimilarResponse, tags=["recommend"])
+async def similar(body: schema.SimilarRequest, request: Request) -> Response:
     """The items most like one: to the model, in their texts or in their pictures."""
     service = _service(request)
-    _few(service, asked.k)
-    model = _model(service.shelf, asked.model)
-    _item(model, asked.item)
-    return _json(await _in_time(service, service.aside(model.similar, asked.item, asked.k, asked.by)))
+    _few(service, body.k)
+    model = _model(service.loaded, body.model)
+    _item(model, body.item)
+    return _json(await _in_time(service, service.in_thread(model.similar, body.item, body.k, body.by)))
 
 
-@router.post("/explain", response_model=schema.Explained, tags=["recommend"])
-async def explain(asked: schema.ExplainRequest, request: Request) -> Response:
+@router.post("/explain", response_model=schema.ExplainResponse, tags=["recommend"])
+async def explain(body: schema.ExplainRequest, request: Request) -> Response:
     """Why an item has its score: what each item of the history adds, and what its own text, picture and id do."""
     service = _service(request)
-    _within(service, "history", asked.history)
-    model = _model(service.shelf, asked.model)
-    _item(model, asked.item)
-    return _json(await _in_time(service, model.explain(asked)))
+    _within(service, "history", body.history)
+    model = _model(service.loaded, body.model)
+    _item(model, body.item)
+    return _json(await _in_time(service, model.explain(body)))
 
 
 @router.get("/models", response_model=schema.Models, tags=["look around"])
 async def models(request: Request) -> Response:
-    """What can be asked; the first is the default."""
-    return _json(schema.Models(models=[one.facts for one in _service(request).shelf.models.values()]))
+    """What can be body; the first is the default."""
+    return _json(schema.Models(models=[one.facts for one in _service(request).loaded.models.values()]))
 
 
 @router.get("/items", response_model=schema.ItemPage, tags=["look around"])
@@ -86,24 +86,24 @@ async def items(
 ) -> Response:
     """Search the catalogue; without words, its items by popularity."""
     service = _service(request)
-    chosen = _model(service.shelf, model)
-    found, total = await _in_time(service, service.aside(chosen.search, q, limit, offset))
-    return _json(schema.ItemPage(items=[chosen.item(index) for index in found], total=total))
+    chosen = _model(service.loaded, model)
+    found, total = await _in_time(service, service.in_thread(chosen.search, q, limit, offset))
+    return _json(schema.ItemPage(items=[chosen.shown.item(index) for index in found], total=total))
 
 
 @router.get("/items/{item_id:path}", response_model=schema.Item, tags=["look around"])
 async def item(item_id: str, request: Request, model: ModelName = None) -> Response:
     """Everything that the catalogue knows of an item."""
-    chosen = _model(_service(request).shelf, model)
-    return _json(chosen.item(_item(chosen, item_id), fields=True))
+    chosen = _model(_service(request).loaded, model)
+    return _json(chosen.shown.item(_item(chosen, item_id), fields=True))
 
 
 @router.get("/users", response_model=schema.People, tags=["look around"])
 async def users(request: Request, model: ModelName = None) -> Response:
     """Users to try the service with, if it was started with some."""
     service = _service(request)
-    chosen = _model(service.shelf, model)
-    return _json(await _in_time(service, service.aside(_people, service, chosen)))
+    chosen = _model(service.loaded, model)
+    return _json(await _in_time(service, service.in_thread(_people, service, chosen)))
 
 
 @router.get(
@@ -127,9 +127,9 @@ async def image(
     """The picture of an item, made small and written anew."""
     service = _service(request)
     try:
-        found = await _in_time(service, service.aside(_picture, service, item_id, size, pool="pictures"))
+        found = await _in_time(service, service.in_thread(_picture, service, item_id, size, pool="pictures"))
     except PalateError as error:
-        # What is wrong with the file, and where it lies, is for the owner's eyes.
+        # What is wrong with the file, and where it is stored, is for the owner alone.
         service.telemetry.log.warning("picture refused", item=item_id, error=str(error))
         raise Refused(404, "no-picture", "the picture of that item cannot be shown") from None
     if found is None:
@@ -141,14 +141,14 @@ async def image(
     return Response(data, media_type=TYPE, headers=headers)
 
 
-@router.post("/reload", response_model=schema.Reloaded, tags=["operate"])
+@router.post("/reload", response_model=schema.ReloadResponse, tags=["operate"])
 async def reload(request: Request) -> Response:
     """Load bundles that have changed on disk. Only where the service has a key; elsewhere: the signal HUP."""
     service = _service(request)
     if not request.app.state.keyed:
         raise Refused(404, "not-here", "this service has no key, so it is not reloaded from outside", "Send it SIGHUP.")
     changed = await service.reload()
-    return _json(schema.Reloaded(models=list(service.shelf.models), changed=changed))
+    return _json(schema.ReloadResponse(models=list(service.loaded.models), changed=changed))
 
 
 def _service(request: Request) -> Service:
@@ -160,11 +160,11 @@ def _json(answer: BaseModel) -> Response:
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
-def _model(shelf: LoadedModels, name: str | None) -> Served:
+def _model(loaded: LoadedModels, name: str | None) -> Served:
     try:
-        return shelf.find(name)
+        return loaded.find(name)
     except KeyError:
-        raise Refused(404, "no-model", f"there is no model '{name}'", suggest(str(name), shelf.models)) from None
+        raise Refused(404, "no-model", f"there is no model '{name}'", suggest(str(name), loaded.models)) from None
 
 
 def _item(model: Served, item_id: str) -> int:
@@ -181,17 +181,17 @@ def _people(service: Service, model: Served) -> schema.People:
 
 
 def _picture(service: Service, item_id: str, size: int | None) -> tuple[str, bytes] | None:
-    for model in service.shelf.models.values():
+    for model in service.loaded.models.values():
         path = model.picture(item_id)
         if path is not None:
             return service.thumbnails(path, size)
     return None
 
 
-def _within(service: Service, name: str, given: list[str]) -> None:
+def _within(service: Service, name: str, ids: list[str]) -> None:
     most = service.config.max_history
-    if len(given) > most:
-        raise Refused(422, "invalid", f"{name} has {len(given):,} items, at most {most:,} are read", "Send fewer.")
+    if len(ids) > most:
+        raise Refused(422, "invalid", f"{name} has {len(ids):,} items, at most {most:,} are read", "Send fewer.")
 
 
 def _few(service: Service, k: int) -> None:

@@ -26,7 +26,7 @@ class MicroBatcher(Generic[Ask, Answer]):
         work: answers a batch, in order.
         pool: where ``work`` runs; of one thread, so that batches follow one another.
         max_waiting: requests that may wait; one more raises :class:`Overloaded`.
-        watch: told the size of every batch.
+        watch: called with the size of every batch.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class MicroBatcher(Generic[Ask, Answer]):
         batch: list[tuple[Ask, asyncio.Future[Answer]]] = []
         while self._waiting and len(batch) < self.max_batch:
             ask, answer = self._waiting.popleft()
-            if not answer.done():  # whoever asked may have given up
+            if not answer.done():  # the caller may have given up
                 batch.append((ask, answer))
         return batch
 

@@ -1,4 +1,4 @@
-"""What a service may be told: addresses, limits, and how it looks for the best items."""
+"""Options of a service: addresses, limits, and how it looks for the best items."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from palate.config import Config
 from palate.errors import PalateError
 
 IndexKind = Literal["exact", "faiss"]
-# What the service's own paths begin with: below one of these, what a proxy has cut off could not be told apart.
+# What the service's own paths begin with: no proxy shows it below one of these, as its paths could not be told apart.
 OWN_PATHS = ("v1", "static", "docs", "openapi.json", "metrics", "healthz", "readyz")
 
 
@@ -21,9 +21,9 @@ class ServeConfig(Config):
     max_body: int = Field(256 * 1024, ge=1024, description="Bytes of a request's body; more is refused unread.")
     max_history: int = Field(1000, ge=1, description="Items of a history.")
     max_k: int = Field(200, ge=1, description="Items of an answer.")
-    max_batch: int = Field(64, ge=1, description="Histories that a model is given at once.")
+    max_batch: int = Field(64, ge=1, description="Histories that a model scores at once.")
     max_waiting: int = Field(
-        1024, ge=1, description="Requests that may wait for a model; the next one is told to come back later (503)."
+        1024, ge=1, description="Requests that may wait for a model; the next one is refused (503)."
     )
     timeout: float = Field(
         60.0, ge=0.1, description="Seconds until a request that waits for its model is given up (504)."

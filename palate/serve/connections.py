@@ -72,7 +72,7 @@ class Connections:
         self._open: set[Connection] = set()
         # In the order of their waiting: for a first request, for another one, and beyond the limit.
         self._silent: dict[Connection, None] = {}
-        self._kept: dict[Connection, None] = {}
+        self._keep_alive: dict[Connection, None] = {}
         self._crowded: dict[Connection, None] = {}
 
     @property
@@ -84,7 +84,7 @@ class Connections:
         """Take a new connection in, whatever that costs another one."""
         self._open.add(one)
         if len(self._open) > self.most:
-            longest = next(chain(self._silent, self._kept), None)
+            longest = next(chain(self._silent, self._keep_alive), None)
             if longest is None:
                 one.crowded = True
                 self._crowded[one] = None
@@ -96,12 +96,12 @@ class Connections:
 
     def answering(self, one: Connection) -> None:
         """A request has begun to arrive: it is not cut short for anybody."""
-        for waiting in (self._silent, self._kept, self._crowded):
+        for waiting in (self._silent, self._keep_alive, self._crowded):
             waiting.pop(one, None)
 
     def answered(self, one: Connection) -> None:
         """The connection stays open for another request."""
-        self._kept[one] = None
+        self._keep_alive[one] = None
 
     def leave(self, one: Connection) -> None:
         self.answering(one)
@@ -109,7 +109,7 @@ class Connections:
 
     def drain(self) -> bool:
         """Close what is open but silent; whether any connection is left."""
-        for one in [*self._silent, *self._kept, *self._crowded]:
+        for one in [*self._silent, *self._keep_alive, *self._crowded]:
             if one.quiet:
                 one.end()
         return bool(self._open)

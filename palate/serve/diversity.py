@@ -29,9 +29,9 @@ def diversify(scores: Sequence[float], vectors: Tensor, k: int, diversity: float
     """
     if not scores:
         return []
-    given = torch.tensor(scores)
-    spread = (given.max() - given.min()).clamp_min(1e-12)
-    relevance = (given - given.min()) / spread
+    raw = torch.tensor(scores)
+    spread = (raw.max() - raw.min()).clamp_min(1e-12)
+    relevance = (raw - raw.min()) / spread
     unit = torch.nn.functional.normalize(vectors.float(), dim=1)
     likeness = torch.zeros_like(relevance)
     chosen: list[int] = []

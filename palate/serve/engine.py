@@ -24,7 +24,7 @@ from palate.serve.index import FaissIndex, top
 _SCORES = 2**24
 # Smaller catalogues are searched exactly even where approximation is allowed: it would gain nothing.
 _FEW = 5_000
-# A cascade keeps what was proposed and scored, so that the same question is not asked twice; so many lists at most.
+# A cascade keeps what was proposed and scored, so that the same question is not asked twice; at most this many lists.
 _LISTS = 10_000
 
 
@@ -201,8 +201,8 @@ def best_of(scores: Tensor, asks: Sequence[Ask]) -> list[Found]:
 def _listed(items: Tensor, values: Tensor, asks: Sequence[Ask]) -> list[Found]:
     found = []
     for ask, row, scores in zip(asks, items.tolist(), values.tolist(), strict=True):
-        kept = [(item, score) for item, score in zip(row[: ask.k], scores[: ask.k], strict=True) if item]
-        found.append(Found([item for item, _ in kept], [score for _, score in kept]))
+        listed = [(item, score) for item, score in zip(row[: ask.k], scores[: ask.k], strict=True) if item]
+        found.append(Found([item for item, _ in listed], [score for _, score in listed]))
     return found
 
 

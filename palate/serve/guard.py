@@ -50,10 +50,10 @@ class Refused(Exception):
 
 
 class ShownAt:
-    """ASGI middleware that says below which path a proxy shows the service; the proxy may cut that path off or not.
+    """ASGI middleware that knows below which path a proxy shows the service; the proxy may cut that path off or not.
 
     Args:
-        root_path: without a slash at its end; empty: the root of a host, or what a server or another application says.
+        root_path: without a slash at its end; empty: the root of a host, or what a server or another application sets.
     """
 
     def __init__(self, app: ASGIApp, root_path: str) -> None:
@@ -109,13 +109,13 @@ class Guard:
     def _check(self, scope: Scope) -> None:
         headers, path = scope["headers"], route_path(scope)
         if self._hosts and path not in _PROBES and _host(_header(headers, b"host")) not in self._hosts:
-            raise Refused(400, "host", "this service does not go by that name", "It can be told: --allowed-host NAME.")
+            raise Refused(400, "host", "this service does not go by that name", "Start it with --allowed-host NAME.")
         if scope.get("state", {}).get("crowded") and path not in _PROBES:
             raise Refused(503, "crowded", "too many connections are open", "Try again soon.")
         if self._key is None or path in _OPEN or path.startswith("/static/"):
             return
-        given = _header(headers, b"authorization")
-        scheme, _, token = given.partition(b" ")
+        value = _header(headers, b"authorization")
+        scheme, _, token = value.partition(b" ")
         if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._key):
             raise Refused(401, "key", "this service wants a key", "Send the header: Authorization: Bearer KEY.")
 
@@ -196,9 +196,9 @@ def _host(value: bytes) -> str:
 
 def _request_id(headers: Any) -> bytes:
     """The client's own id, if it is one that a log can hold, or a new one."""
-    given = _header(headers, b"x-request-id")
-    if 0 < len(given) <= 64 and given.replace(b"-", b"").isalnum():
-        return given
+    value = _header(headers, b"x-request-id")
+    if 0 < len(value) <= 64 and value.replace(b"-", b"").isalnum():
+        return value
     return uuid.uuid4().hex.encode()
 
 

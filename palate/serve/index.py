@@ -15,7 +15,7 @@ from palate.recommender import best_items
 # Catalogues above this are searched in two steps, see :func:`top`.
 _LARGE = 65_536
 _BLOCK = 1024
-# FAISS: how many candidates of the scan are scored exactly, at least, and for each item that is wanted.
+# FAISS: how many candidates of the scan are scored exactly, at least, and for each item of the answer.
 _CANDIDATES = 1000
 _FOR_EACH = 20
 _TRAINING_ROWS = 100_000
@@ -24,7 +24,7 @@ _TRAINING_ROWS = 100_000
 def top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The ``k`` best columns of every row, as :func:`palate.recommender.best_items` gives them, faster on long rows.
 
-    A row is cut into blocks. Its ``k`` best columns lie in the ``k`` blocks with the largest maxima (were one
+    A row is cut into blocks. Its ``k`` best columns are in the ``k`` blocks with the largest maxima (were one
     elsewhere, each of those ``k`` blocks would hold a better one), and a maximum costs far less than a selection.
     """
     width = scores.shape[1]

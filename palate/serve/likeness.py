@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from palate.errors import PalateError
-from palate.features.neighbours import NeighbourList
+from palate.features.neighbour_store import NeighbourList
 from palate.rankers.blend import Blend
 from palate.rankers.content_knn import ContentKNN
 from palate.rankers.item_knn import ItemKNN
@@ -58,5 +58,5 @@ def alike_by_list(one: NeighbourList, item: int, k: int) -> tuple[list[int], lis
 def _best(scores: Tensor, item: int, k: int) -> tuple[list[int], list[float]]:
     scores[[0, item]] = -torch.inf
     items, values = top(scores.unsqueeze(0), min(k, len(scores) - 1))
-    kept = items[0] > 0
-    return items[0][kept].tolist(), values[0][kept].tolist()
+    valid = items[0] > 0
+    return items[0][valid].tolist(), values[0][valid].tolist()

@@ -1,4 +1,4 @@
-"""All models of a service at one moment. A reload makes a new shelf; requests keep the one that they began with."""
+"""All models of a service at one moment. A reload makes another; requests keep the one that they began with."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class BundleSpec:
 
 
 class LoadedModels:
-    """Models by name, in the order they were given; the first is the default."""
+    """Models by name, in the order of the command line; the first is the default."""
 
     def __init__(self, models: Sequence[Served]) -> None:
         self.models = {one.name: one for one in models}
@@ -54,7 +54,9 @@ class LoadedModels:
         return self.default if name is None else self.models[name]
 
 
-def parse_bundle_spec(given: Sequence[str], retriever: str | None, depth: int, blend: float | None) -> list[BundleSpec]:
+def parse_bundle_specs(
+    values: Sequence[str], retriever: str | None, depth: int, blend: float | None
+) -> list[BundleSpec]:
     """Bundles as the command line names them: ``DIR`` or ``NAME=DIR``.
 
     Args:
@@ -63,7 +65,7 @@ def parse_bundle_spec(given: Sequence[str], retriever: str | None, depth: int, b
     Raises:
         PalateError: a name twice, no bundle, or a language model without a retriever.
     """
-    named = [_named(one) for one in given]
+    named = [_named(one) for one in values]
     if retriever is not None and retriever not in dict(named):
         name, folder = _named(retriever)
         same = next((known for known, path in named if path.resolve() == folder.resolve()), None)
@@ -74,32 +76,32 @@ def parse_bundle_spec(given: Sequence[str], retriever: str | None, depth: int, b
     for name in names:
         if names.count(name) > 1:
             raise PalateError(f"two models are called '{name}'", "Give them names: NAME=DIR.")
-    wanted = []
+    specs = []
     for name, folder in named:
         kind: type[Recommender] = RANKERS[read_manifest(folder)["model"]]
         if kind.whole_catalogue:
-            wanted.append(BundleSpec(name, folder))
+            specs.append(BundleSpec(name, folder))
         elif retriever is None or retriever == name:
             raise PalateError(
                 f"'{name}' cannot afford the whole catalogue",
                 "Give --retriever BUNDLE: a fast one, made from the same data, that proposes what this one re-ranks.",
             )
         else:
-            wanted.append(BundleSpec(name, folder, retriever, depth, blend))
-    if retriever is not None and all(one.retriever is None for one in wanted):
+            specs.append(BundleSpec(name, folder, retriever, depth, blend))
+    if retriever is not None and all(one.retriever is None for one in specs):
         raise PalateError(
             "--retriever has nothing to propose to: every model here ranks the whole catalogue", "Leave it out."
         )
-    return wanted
+    return specs
 
 
-def _named(given: str) -> tuple[str, Path]:
-    name, equals, folder = given.partition("=")
-    if equals and not Path(given).exists():
+def _named(value: str) -> tuple[str, Path]:
+    name, equals, folder = value.partition("=")
+    if equals and not Path(value).exists():
         if not name or not folder:
-            raise PalateError(f"'{given}' names no bundle", "Write NAME=DIR, or DIR alone.")
+            raise PalateError(f"'{value}' names no bundle", "Write NAME=DIR, or DIR alone.")
         return name, Path(folder)
-    return Path(given).absolute().name, Path(given)  # of a link its own name, which a deployment keeps
+    return Path(value).absolute().name, Path(value)  # of a link its own name, which a deployment keeps
 
 
 def version_of(folder: Path) -> str:
@@ -107,12 +109,12 @@ def version_of(folder: Path) -> str:
     try:
         return hashlib.sha256((folder / NAME).read_bytes()).hexdigest()[:12]
     except OSError:
-        read_manifest(folder)  # says what is the matter
+        read_manifest(folder)  # raises with the reason
         raise
 
 
-def load_shelf(
-    wanted: Sequence[BundleSpec],
+def load_models(
+    specs: Sequence[BundleSpec],
     config: ServeConfig,
     telemetry: Telemetry,
     device: str = "cpu",
@@ -127,7 +129,7 @@ def load_shelf(
         PalateError: a bundle that is not whole, or two that number their items differently in a cascade.
     """
     loaded: dict[str, Served] = {}
-    for one in sorted(wanted, key=lambda one: one.retriever is not None):  # what proposes comes first
+    for one in sorted(specs, key=lambda one: one.retriever is not None):  # what proposes comes first
         folder = one.folder.resolve()  # a link may be turned elsewhere while this one is read, and afterwards
         version = full = version_of(folder)
         if one.retriever is not None:
@@ -135,14 +137,14 @@ def load_shelf(
                 raise PalateError(f"there is no fast model '{one.retriever}'", suggest(one.retriever, loaded))
             full = f"{version}+{loaded[one.retriever].version}"
         old = before.models.get(one.name) if before is not None else None
-        # The same bundle in another place is loaded again: its pictures are read from where it lies.
+        # The same bundle in another place is loaded again: its pictures are read from that place.
         if old is not None and old.version == full and old.bundle.folder == folder:
             loaded[one.name] = old
             continue
         loaded[one.name] = _load(one, folder, full, config, telemetry, device, loaded)
         if version_of(folder) != version:
             raise PalateError(f"{folder} changed while it was being loaded", "Put new bundles in place whole.")
-    return LoadedModels([loaded[one.name] for one in wanted])
+    return LoadedModels([loaded[one.name] for one in specs])
 
 
 def _load(

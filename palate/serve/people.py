@@ -65,7 +65,7 @@ def as_seen(person: DemoUser, model: Served) -> schema.Person:
     """A user with the titles and pictures of a model's bundle; items that it does not know are left out."""
 
     def items(ids: Sequence[str]) -> list[schema.Item]:
-        return [model.item(index) for index in model.bundle.known(ids)[0]]
+        return [model.shown.item(index) for index in model.bundle.known(ids)[0]]
 
     return schema.Person(
         id=person.id,

@@ -1,4 +1,4 @@
-"""Filters on the catalogue, made into masks once and kept: the same few come with nearly every request."""
+"""Filters on the catalogue, made into masks once and cached: the same few come with nearly every request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from palate.data.catalogue import Catalogue
 from palate.errors import PalateError, suggest
 from palate.rankers.recommend import allowed_items
 
-_KEPT = 256
+_CACHED = 256
 Key = tuple[tuple[str, ...], tuple[str, ...]]
 
 
@@ -32,7 +32,7 @@ class Rules:
         """bool ``[num_items + 1]``, or None: all items.
 
         Raises:
-            PalateError: an unknown field, or a condition that no item meets; told again without looking again.
+            PalateError: an unknown field, or a condition that no item meets; raised again without looking again.
         """
         key = (only, without)
         with self._lock:
@@ -43,7 +43,7 @@ class Rules:
             found = self._look(only, without)
             with self._lock:
                 self._known[key] = found
-                while len(self._known) > _KEPT:
+                while len(self._known) > _CACHED:
                     self._known.popitem(last=False)
         if isinstance(found, PalateError):
             raise PalateError(found.message, found.remedy)

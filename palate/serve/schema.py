@@ -65,30 +65,30 @@ class Item(BaseModel):
     fields: dict[str, Any] | None = None
 
 
-class Scored(Item):
+class ScoredItem(Item):
     score: float
 
 
-class Answer(BaseModel):
+class ModelResponse(BaseModel):
     model_config = ConfigDict(protected_namespaces=())
 
     model: str
     version: str = Field(description="Of the bundle that answered; changes with a reload.")
 
 
-class Recommended(Answer):
-    items: list[Scored] = Field(description="Best first; fewer than k where fewer are left.")
+class RecommendResponse(ModelResponse):
+    items: list[ScoredItem] = Field(description="Best first; fewer than k where fewer are left.")
     unknown: list[str] = Field(description="Ids of the request that the model does not know; they were left out.")
     used: int = Field(description="Items of the history that the model knows.")
 
 
-class Similar(Answer):
+class SimilarResponse(ModelResponse):
     item: Item
     by: str
-    items: list[Scored]
+    items: list[ScoredItem]
 
 
-class Moved(Item):
+class HistoryEffect(Item):
     """One item of the history, and what the explained score loses without it."""
 
     position: int = Field(description="In the history as it was sent, from 0.")
@@ -99,13 +99,17 @@ class Moved(Item):
     rank_without: int | None = Field(description="Rank of the explained item without this one, where it is known.")
 
 
-class Part(BaseModel):
+class ModalityEffect(BaseModel):
+    """What a score loses when the item is scored as if it did not have this modality."""
+
     modality: str
     present: bool = Field(description="Whether the item has this.")
     effect: float = Field(description="Score minus the score if the item did not have it.")
 
 
 class SharedField(BaseModel):
+    """A field in which two items are the same, at least in part."""
+
     field: str = Field(description="Name of a column of the catalogue.")
     values: list[str] = Field(description="What both items have; of a category path the part that both begin with.")
 
@@ -130,13 +134,13 @@ class Neighbour(Item):
     )
 
 
-class Explained(Answer):
+class ExplainResponse(ModelResponse):
     item: Item
     score: float
     above_mean: float | None = Field(description="The score above the mean of all items, where that is known.")
     rank: int | None = Field(description="Among all items but the history's, from 1; null where it is not known.")
-    history: list[Moved] = Field(description="In the order of the history; the newest items where it is long.")
-    modalities: list[Part] | None = Field(description="Null where the model has no modalities to take apart.")
+    history: list[HistoryEffect] = Field(description="In the order of the history; the newest items where it is long.")
+    modalities: list[ModalityEffect] | None = Field(description="Null where the model has no modalities to take apart.")
     neighbours: list[Neighbour] | None = Field(
         description="What the item gets for being like the newest items of the history, the largest effect first. "
         "Their effects are parts of the score and add up. Null where the model has no neighbours."
@@ -215,6 +219,6 @@ class Health(BaseModel):
     status: Literal["ok", "loading", "stopping"]
 
 
-class Reloaded(BaseModel):
+class ReloadResponse(BaseModel):
     models: list[str]
     changed: list[str] = Field(description="Models whose version is another now.")

@@ -28,15 +28,15 @@ class Search:
     def __call__(self, query: str, limit: int, offset: int = 0) -> tuple[list[int], int]:
         """Item indices of one page, best first, and how many match. An empty query finds everything.
 
-        An id that is asked for exactly comes first, then titles that begin with the query, then the others; each by
+        The item whose id is the query comes first, then titles that begin with the query, then the others; each by
         popularity.
         """
         rows = self._rows
-        wanted = query.strip().lower()
-        if wanted:
-            words = [pl.col("title").str.contains(word, literal=True) for word in wanted.split()]
-            exact = pl.col("id") == wanted
+        text = query.strip().lower()
+        if text:
+            words = [pl.col("title").str.contains(word, literal=True) for word in text.split()]
+            exact = pl.col("id") == text
             rows = rows.filter(pl.all_horizontal(words) | exact)
-            better = {"exact": exact, "begins": pl.col("title").str.starts_with(wanted)}
+            better = {"exact": exact, "begins": pl.col("title").str.starts_with(text)}
             rows = rows.with_columns(**better).sort("exact", "begins", descending=True, maintain_order=True)
         return rows["index"].slice(offset, limit).to_list(), len(rows)

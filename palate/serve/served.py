@@ -1,15 +1,13 @@
-"""One model as it is served: ids from outside to item indices and back, and everything asked of its bundle."""
+"""One model as it is served: ids from outside to item indices and back, and everything that its bundle answers."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +18,7 @@ from palate.bundle.load import Bundle
 from palate.bundle.manifest import sha256
 from palate.cascade.cascade import Cascade
 from palate.errors import PalateError, suggest
-from palate.features.neighbours import NeighbourList
+from palate.features.neighbour_store import NeighbourList
 from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender
 from palate.serve import schema
@@ -28,17 +26,15 @@ from palate.serve.batching import MicroBatcher
 from palate.serve.config import ServeConfig
 from palate.serve.diversity import diversify
 from palate.serve.engine import Ask, Engine, Found, engine_of
-from palate.serve.explanation import explain
+from palate.serve.explanation import Explainer
 from palate.serve.likeness import alike_by_list, alike_by_neighbours, alike_by_vectors, comparing, neighbours_of
 from palate.serve.rules import Rules
-from palate.serve.search import MOST_TITLE, Search
-from palate.serve.shared import SharedFields
+from palate.serve.search import Search
+from palate.serve.shown_items import ShownItems
 from palate.serve.telemetry import Telemetry
 from palate.serve.vectors import ItemVectors
 
-# Longer titles, texts and lists are cut in answers: each is written anew for every request.
-_MOST_TEXT, _MOST_LIST = 10_000, 1_000
-# A diverse list is chosen from so many times as many items, but from these at least and at most.
+# A diverse list is chosen from this many times as many items, but from these at least and at most.
 _POOL_TIMES, _POOL_LEAST, _POOL_MOST = 5, 50, 500
 
 
@@ -64,7 +60,7 @@ class Served:
     ) -> None:
         self.name, self.version, self.bundle, self.retriever = name, version, bundle, retriever
         self.items, self.model = bundle.items, model or bundle.recommender
-        self.outside_pictures, self.images = config.outside_pictures, f"{config.root_path}/v1/images/"
+        self.shown = ShownItems(self.items, config)
         self.engine: Engine = engine_of(self.model, config.index == "faiss")
         self.vectors = ItemVectors(bundle, self.engine.vectors)
         self.rules = Rules(self.items.catalogue, self.items.fields)
@@ -76,8 +72,10 @@ class Served:
             self.engine.find, pool, size, config.max_waiting, lambda n: telemetry.batch(name, n)
         )
         # On the same thread, one at a time: between two explanations a batch of recommendations has its turn.
-        self._explained: MicroBatcher[tuple[Served, schema.ExplainRequest], schema.Explained] = MicroBatcher(
-            _explain_each, pool, 1, config.max_waiting
+        explainer = Explainer(name, version, self.model, bundle, self.shown, self.vectors)
+        self.explainer = explainer
+        self._explained: MicroBatcher[schema.ExplainRequest, schema.ExplainResponse] = MicroBatcher(
+            lambda requests: [explainer(one) for one in requests], pool, 1, config.max_waiting
         )
 
     @property
@@ -89,20 +87,20 @@ class Served:
 
     @cached_property
     def facts(self) -> schema.ModelFacts:
-        """What ``/v1/models`` says."""
-        told = self.bundle.facts
-        options = told["run"].get("options") or {}
+        """The answer of ``/v1/models``."""
+        facts = self.bundle.facts
+        options = facts["run"].get("options") or {}
         learnt = isinstance(self.bundle.recommender, SequentialRanker) or self.slow
         objective = (options.get("alignment") or {}).get("objective") or options.get("objective") if learnt else None
         return schema.ModelFacts(
             name=self.name,
-            kind=str(told["model"]),
+            kind=str(facts["model"]),
             version=self.version,
             items=len(self.items),
-            modalities=[str(one) for one in told.get("describe", {}).get("modalities", [])],
+            modalities=[str(one) for one in facts.get("describe", {}).get("modalities", [])],
             objective=objective if isinstance(objective, str) else None,
             retriever=self.retriever,
-            metrics=_figures(told["metrics"]),
+            metrics=_figures(facts["metrics"]),
             features=sorted({*self.vectors.features, *self._lists}),
             neighbours=_sources(self.model),
             fields=self.items.fields,
@@ -117,36 +115,6 @@ class Served:
         neighbours = neighbours_of(self.model)
         return {} if neighbours is None else {one.source: one for one in neighbours.lists}
 
-    @cached_property
-    def shared_fields(self) -> SharedFields:
-        """What two items have in common."""
-        return SharedFields(self.items.catalogue)
-
-    def item(self, index: int, fields: bool = False) -> schema.Item:
-        """An item as people see it."""
-        return schema.Item(**self.seen(index, fields))
-
-    def seen(self, index: int, fields: bool = False) -> dict[str, Any]:
-        """The same, to make another kind of item of."""
-        return {
-            "id": self.items.ids[index],
-            "title": _cut(self.items.titles[index], MOST_TITLE),
-            "image": self.images + quote(self.items.ids[index], safe="") if self._pictured[index] else None,
-            "fields": self._fields(index) if fields else None,
-        }
-
-    def _fields(self, index: int) -> dict[str, Any]:
-        known = self.items.facts(index)
-        return {name: _plain(known[name]) for name in self.items.fields}
-
-    @cached_property
-    def _pictured(self) -> list[bool]:
-        """Which items have a picture that can be looked for; its content is checked when it is asked for."""
-        homes = self.items.catalogue.frame["image"].to_list()
-        local = self.outside_pictures and self.items.catalogue.root.is_dir()
-        pairs = zip(self.items.pictures[1:], homes, strict=True)
-        return [False, *(name is not None or bool(home and local) for name, home in pairs)]
-
     def index_of(self, item_id: str) -> int:
         """The index of an item id.
 
@@ -160,9 +128,9 @@ class Served:
 
     def warm_up(self) -> None:
         """Make what is made once, so that no request waits for it."""
-        _ = self._pictured, self.facts, self.search
+        _ = self.shown.pictured, self.facts, self.search
         if self._lists:
-            _ = self.shared_fields
+            _ = self.explainer.shared_fields
         if not self.slow:
             (found,) = self.engine.find([Ask([1], 1)])
             if not np.isfinite(found.scores).all():
@@ -170,7 +138,7 @@ class Served:
 
     # -- answers -------------------------------------------------------------------------------------------------
 
-    async def recommend(self, request: schema.RecommendRequest) -> schema.Recommended:
+    async def recommend(self, request: schema.RecommendRequest) -> schema.RecommendResponse:
         """The best items after a history, under the rules of a request."""
         history, unknown = self.bundle.known(request.history)
         denied, more = self.bundle.known(request.deny)
@@ -194,22 +162,22 @@ class Served:
         if request.diversity and vectors is not None:
             some = vectors[found.items]
             places = await asyncio.to_thread(diversify, found.scores, some, request.k, request.diversity)
-        return schema.Recommended(
+        return schema.RecommendResponse(
             model=self.name,
             version=self.version,
             items=[
-                schema.Scored(**self.seen(found.items[place], request.fields), score=found.scores[place])
+                schema.ScoredItem(**self.shown.facts(found.items[place], request.fields), score=found.scores[place])
                 for place in places
             ],
             unknown=list(dict.fromkeys(unknown)),
             used=len(history),
         )
 
-    async def explain(self, request: schema.ExplainRequest) -> schema.Explained:
-        """Why an item has its score: :mod:`palate.serve.explanation`."""
-        return await self._explained((self, request))
+    async def explain(self, request: schema.ExplainRequest) -> schema.ExplainResponse:
+        """Why an item has its score: :class:`palate.serve.explanation.Explainer`."""
+        return await self._explained(request)
 
-    def similar(self, item_id: str, k: int, by: str) -> schema.Similar:
+    def similar(self, item_id: str, k: int, by: str) -> schema.SimilarResponse:
         """The items most like one. Reads features: ask on a thread."""
         index = self.index_of(item_id)
         if by != "model" and by not in self.facts.features:
@@ -225,12 +193,15 @@ class Served:
             if not bool(present[index]):
                 raise PalateError(f"'{item_id}' has no {by}", "Compare by something else.")
             items, scores = alike_by_vectors(vectors, present, index, k)
-        return schema.Similar(
+        return schema.SimilarResponse(
             model=self.name,
             version=self.version,
-            item=self.item(index),
+            item=self.shown.item(index),
             by=by,
-            items=[schema.Scored(**self.seen(one), score=score) for one, score in zip(items, scores, strict=True)],
+            items=[
+                schema.ScoredItem(**self.shown.facts(one), score=score)
+                for one, score in zip(items, scores, strict=True)
+            ],
         )
 
     # -- looking around ------------------------------------------------------------------------------------------
@@ -240,26 +211,22 @@ class Served:
         return Search(self.items.catalogue, self._popularity())
 
     def _popularity(self) -> npt.NDArray[np.float32]:
-        """What newcomers would be shown, as far as the model says so without effort."""
+        """What newcomers would be shown, as far as the model knows without effort."""
         if self.slow:
             return np.zeros(len(self.items) + 1, np.float32)
         return cast(npt.NDArray[np.float32], self.model.score([[]])[0].cpu().float().numpy())
 
     def picture(self, item_id: str) -> Path | None:
-        """Where the item's picture lies; None: it has none, or none that this bundle vouches for. Ask on a thread."""
+        """The file of the item's picture; None: it has none, or none that this bundle vouches for. Ask on a thread."""
         index = self.items.index_of(item_id)
-        if index is None or not self._pictured[index]:
+        if index is None or not self.shown.pictured[index]:
             return None
         path, name = self.bundle.picture(index), self.items.pictures[index]
         if name is None or path is None:
             return path
-        # Another bundle may lie there by now: pictures are named by number, and this would be another item's.
+        # Another bundle may be there by now: pictures are named by number, and this would be another item's.
         same = path.is_file() and sha256(path) == self.bundle.facts["files"][name]["sha256"]
         return path if same else None
-
-
-def _explain_each(asked: list[tuple[Served, schema.ExplainRequest]]) -> list[schema.Explained]:
-    return [explain(model, request) for model, request in asked]
 
 
 def _sources(model: Recommender) -> list[schema.NeighbourSource] | None:
@@ -275,28 +242,15 @@ def _only_these(items: Sequence[int], allowed: Tensor | None, num_items: int) ->
     return these if allowed is None else these & allowed
 
 
-def _plain(value: Any) -> Any:
-    """A field's value as JSON has it: no NaN, and of a length that an answer can have."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int):
-        return value
-    return [_plain(one) for one in value[:_MOST_LIST]] if isinstance(value, list) else _cut(str(value), _MOST_TEXT)
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
 def _figures(metrics: dict[str, Any]) -> dict[str, Any]:
     """A few numbers of a bundle's card: the validation, and the primary metric of each table."""
-    told: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     validation = (metrics.get("validation") or {}).get("metrics")
     if validation:
-        told["validation"] = validation
+        figures["validation"] = validation
     for table in metrics.get("test") or []:
         primary = table.get("metrics", {}).get(table.get("primary"))
         if primary:
             name = f"{table.get('split', 'test')} {table['primary']} ({table.get('protocol', '')})"
-            told[name] = {key: primary[key] for key in ("mean", "low", "high") if key in primary}
-    return told
+            figures[name] = {key: primary[key] for key in ("mean", "low", "high") if key in primary}
+    return figures

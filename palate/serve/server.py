@@ -34,8 +34,8 @@ def bind(host: str, port: int) -> socket.socket:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(address)
     except OSError as error:
-        told = error.strerror or str(error)
-        raise PalateError(f"cannot listen at {host}:{port} ({told})", "Give another --host or --port.") from None
+        reason = error.strerror or str(error)
+        raise PalateError(f"cannot listen at {host}:{port} ({reason})", "Give another --host or --port.") from None
     return taken
 
 
@@ -149,5 +149,5 @@ async def _serve(server: uvicorn.Server, service: Service, taken: socket.socket)
 async def _reload(service: Service) -> None:
     try:
         await service.reload()
-    except PalateError:  # told in the log; the old models go on
+    except PalateError:  # it is in the log; the old models go on
         return

@@ -1,4 +1,4 @@
-"""The state of a running service: which shelf answers now, and how another takes its place."""
+"""The state of a running service: which models answer now, and how others take their place."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Literal, TypeVar
 from palate.errors import PalateError
 from palate.serve.batching import Overloaded
 from palate.serve.config import ServeConfig
-from palate.serve.loaded_models import BundleSpec, LoadedModels, load_shelf, version_of
+from palate.serve.loaded_models import BundleSpec, LoadedModels, load_models, version_of
 from palate.serve.people import DemoUser
 from palate.serve.telemetry import Telemetry
 from palate.serve.thumbnails import Thumbnails
 
 T = TypeVar("T")
-Aside = Literal["lookups", "pictures"]
+PoolName = Literal["lookups", "pictures"]
 # How soon the watch tries a bundle again that could not be loaded; it doubles each time, up to the second.
 _PAUSE_SECONDS, _LONGEST_PAUSE = 1.0, 60.0
 
@@ -29,40 +29,40 @@ class Service:
     """What the routes ask.
 
     Args:
-        wanted: the bundles to serve.
+        specs: the bundles to serve.
         people: users to try the service with.
     """
 
     def __init__(
         self,
-        wanted: Sequence[BundleSpec],
+        specs: Sequence[BundleSpec],
         config: ServeConfig,
         *,
         people: Sequence[DemoUser] = (),
         device: str = "cpu",
         telemetry: Telemetry | None = None,
     ) -> None:
-        self.wanted, self.config, self.people, self.device = list(wanted), config, list(people), device
+        self.specs, self.config, self.people, self.device = list(specs), config, list(people), device
         self.telemetry = telemetry or Telemetry()
         self.thumbnails = Thumbnails(config.image_side, config.image_cache)
         self.state: Literal["ok", "loading", "stopping"] = "loading"
-        # Titles are searched and pictures decoded aside, so that neither stands in a model's queue, nor in the other's.
-        self._aside = {kind: ThreadPoolExecutor(2, thread_name_prefix=kind) for kind in ("lookups", "pictures")}
-        self._waiting = dict.fromkeys(self._aside, 0)
+        # Titles are searched and pictures decoded on other threads, neither in a model's queue nor in the other's.
+        self._pools = {kind: ThreadPoolExecutor(2, thread_name_prefix=kind) for kind in ("lookups", "pictures")}
+        self._waiting = dict.fromkeys(self._pools, 0)
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
-        self._shelf: LoadedModels | None = None
+        self._loaded: LoadedModels | None = None
         self._reloading = asyncio.Lock()
 
     @property
-    def shelf(self) -> LoadedModels:
+    def loaded(self) -> LoadedModels:
         """The models that answer now; a request takes it once and keeps it.
 
         Raises:
             NotReady: they are still being loaded.
         """
-        if self._shelf is None:
+        if self._loaded is None:
             raise NotReady
-        return self._shelf
+        return self._loaded
 
     def start(self) -> None:
         """Load everything for the first time.
@@ -70,8 +70,8 @@ class Service:
         Raises:
             PalateError: a bundle that cannot be served.
         """
-        self._shelf = load_shelf(self.wanted, self.config, self.telemetry, self.device)
-        self.telemetry.models.set(len(self._shelf.models))
+        self._loaded = load_models(self.specs, self.config, self.telemetry, self.device)
+        self.telemetry.models.set(len(self._loaded.models))
         self.state = "ok"
 
     async def reload(self) -> list[str]:
@@ -84,7 +84,7 @@ class Service:
             PalateError: why not.
         """
         async with self._reloading:
-            before = self.shelf
+            before = self.loaded
             try:
                 after = await asyncio.get_running_loop().run_in_executor(self._loader, self._load_again, before)
             except Exception as error:
@@ -94,14 +94,14 @@ class Service:
                     raise PalateError(f"the new bundle is not served: {error}", "The old one goes on.") from None
                 raise
             changed = [name for name, one in after.models.items() if before.models.get(name) is not one]
-            self._shelf = after
+            self._loaded = after
             self.telemetry.reloads.labels("changed" if changed else "same").inc()
             for name in changed:
                 self.telemetry.log.info("reloaded", model=name, version=after.models[name].version)
             return changed
 
     def _load_again(self, before: LoadedModels) -> LoadedModels:
-        return load_shelf(self.wanted, self.config, self.telemetry, self.device, before)
+        return load_models(self.specs, self.config, self.telemetry, self.device, before)
 
     async def watch(self, seconds: float) -> None:
         """Look for changed bundles every so often, for ever. One that cannot be loaded is tried again after a pause
@@ -111,23 +111,23 @@ class Service:
         while True:
             await asyncio.sleep(seconds)
             now = self._versions()
-            served = "".join(one.version.partition("+")[0] for one in self.shelf.models.values())
+            served = "".join(one.version.partition("+")[0] for one in self.loaded.models.values())
             if now is None or now == served or (now == refused and loop.time() < again):
                 continue
             try:
                 await self.reload()
-            except Exception:  # told in the log; the watch goes on
+            except Exception:  # it is in the log; the watch goes on
                 pause = min(_LONGEST_PAUSE, 2 * pause) if now == refused else max(_PAUSE_SECONDS, seconds)
                 refused, again = now, loop.time() + pause
 
     def _versions(self) -> str | None:
-        """Versions that lie on the disk, or None while a bundle is being put in place."""
+        """Versions on the disk, or None while a bundle is being put in place."""
         try:
-            return "".join(version_of(one.folder) for one in self.wanted)
+            return "".join(version_of(one.folder) for one in self.specs)
         except (PalateError, OSError):
             return None
 
-    async def aside(self, work: Callable[..., T], *given: object, pool: Aside = "lookups") -> T:
+    async def in_thread(self, work: Callable[..., T], *args: object, pool: PoolName = "lookups") -> T:
         """Run something that takes a while on a thread.
 
         Raises:
@@ -137,6 +137,6 @@ class Service:
             raise Overloaded
         self._waiting[pool] += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._aside[pool], work, *given)
+            return await asyncio.get_running_loop().run_in_executor(self._pools[pool], work, *args)
         finally:
             self._waiting[pool] -= 1

@@ -4,33 +4,20 @@ through the categories."""
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 
 import polars as pl
 
 from palate.data.catalogue import Catalogue
 from palate.features.fields import PATH, values_of
+from palate.serve.schema import SharedField
 
-# A value that more of the items have than this says nothing about two of them.
+# A value that more of the items have than this means nothing for two of them.
 _COMMON = 0.5
 # How many items, evenly spaced, tell how common a value is.
 _SAMPLE = 2_000
 # Longer texts are descriptions, which variants of an item may share word by word, and nobody reads twice.
 _LONGEST = 80
 _MOST = 5
-
-
-@dataclass(frozen=True)
-class SharedField:
-    """A field in which two items are the same, at least in part.
-
-    Attributes:
-        field: name of the column.
-        values: what both have; of a category path the longest part that both begin with.
-    """
-
-    field: str
-    values: list[str]
 
 
 class SharedFields:
@@ -58,7 +45,7 @@ class SharedFields:
             both = [value for value in first if value in second and value not in common and len(value) <= _LONGEST]
             longest = [value for value in both if not any(more.startswith(value + PATH) for more in both)]
             if longest:
-                found.append(SharedField(name, longest[:_MOST]))
+                found.append(SharedField(field=name, values=longest[:_MOST]))
         return found
 
 

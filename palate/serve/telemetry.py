@@ -1,4 +1,4 @@
-"""What a service tells about itself: Prometheus metrics, and one structured line a request."""
+"""A service's Prometheus metrics, and its log: one structured line per request."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Telemetry:
 
 
 def configure_logs(level: str, *, json: bool) -> None:
-    """One line an event on stderr: JSON for machines, or a readable form for people; uvicorn's own words too."""
+    """One line per event on stderr: JSON for machines, or a readable form for people; uvicorn's own words too."""
     renderer: Any = structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer()
     structlog.configure(
         processors=[

@@ -18,7 +18,7 @@ SIDES = (64, 128, 256, 512, 1024, 2048)
 
 
 class Thumbnails:
-    """Small pictures by path and size; the most recently asked for are kept.
+    """Small pictures by path and size; the most recently requested are kept.
 
     Args:
         side: the longest side in pixels that is served.
@@ -27,7 +27,7 @@ class Thumbnails:
 
     def __init__(self, side: int, room: int) -> None:
         self.side, self.room = side, room
-        self._kept: OrderedDict[tuple[str, int, int], tuple[str, bytes]] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, int, int], tuple[str, bytes]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
@@ -37,19 +37,19 @@ class Thumbnails:
         Raises:
             PalateError: no picture, or one that is not to be trusted.
         """
-        wanted = min(next((one for one in SIDES if one >= (side or self.side)), SIDES[-1]), self.side)
-        key = (str(path), path.stat().st_mtime_ns if path.is_file() else 0, wanted)
+        longest = min(next((one for one in SIDES if one >= (side or self.side)), SIDES[-1]), self.side)
+        key = (str(path), path.stat().st_mtime_ns if path.is_file() else 0, longest)
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        made = _webp(path, wanted)
+            if key in self._cache:
+                self._cache.move_to_end(key)
+                return self._cache[key]
+        made = _webp(path, longest)
         with self._lock:
-            if key not in self._kept:
-                self._kept[key] = made
+            if key not in self._cache:
+                self._cache[key] = made
                 self._bytes += len(made[1])
             while self._bytes > self.room:
-                self._bytes -= len(self._kept.popitem(last=False)[1][1])
+                self._bytes -= len(self._cache.popitem(last=False)[1][1])
         return made
 
 

@@ -27,14 +27,14 @@ class ItemVectors:
     def __init__(self, bundle: Bundle, own: Tensor | None) -> None:
         self.own = own
         self._files: dict[str, Any] = {}
-        for name, told in bundle.facts["features"].items():
-            if told.get("file"):
+        for name, facts in bundle.facts["features"].items():
+            if facts.get("file"):
                 try:
-                    self._files[name] = safe_open(bundle.folder / told["file"], framework="pt")
-                    _check(bundle.folder / told["file"], self._files[name], len(bundle.items))
+                    self._files[name] = safe_open(bundle.folder / facts["file"], framework="pt")
+                    _check(bundle.folder / facts["file"], self._files[name], len(bundle.items))
                 except (OSError, SafetensorError, ValueError) as error:
                     raise PalateError(
-                        f"{bundle.folder / told['file']} is damaged ({error})", "Make the bundle again."
+                        f"{bundle.folder / facts['file']} is damaged ({error})", "Make the bundle again."
                     ) from None
         self._units: dict[str, tuple[Tensor, Tensor]] = {}
         self._lock = threading.Lock()

@@ -1,7 +1,7 @@
 """A full disk and used-up memory, recognised in the errors of the libraries underneath.
 
 polars, safetensors, torch, numpy and sqlalchemy each report them in an exception of their own, some without the
-system's error number, so that only the words tell.
+system's error number, so that only its words show it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FULL_WORDS = {
     "disk quota exceeded": _FULL[errno.EDQUOT],
     "file too large": _FULL[errno.EFBIG],
     "database or disk is full": _FULL[errno.ENOSPC],
-    # sqlite and torch.save do not hand on what the system said.
+    # sqlite and torch.save do not hand on the system's message.
     "disk i/o error": _UNKNOWN,
     "[enforce fail at inline_container.cc": _UNKNOWN,
     "basic_ios::clear: iostream error": _UNKNOWN,

@@ -68,7 +68,7 @@ def atomic_folder(path: Path | str, *, replace: bool = False, carry: Sequence[st
             try:
                 part.replace(path)
             except OSError:
-                if path.exists():  # somebody else has made it in the meantime
+                if path.exists():  # another process has made it in the meantime
                     raise _exists(path) from None
                 raise
 

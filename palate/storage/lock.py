@@ -18,7 +18,7 @@ def alone(folder: Path, message: str, remedy: str) -> Iterator[list[int]]:
     Where the system has no such lock, nothing is held and nothing yielded.
 
     Raises:
-        PalateError: ``message`` and ``remedy``, if somebody else holds it; or the disk is full.
+        PalateError: ``message`` and ``remedy``, if another process holds it; or the disk is full.
     """
     while True:
         folder.mkdir(parents=True, exist_ok=True)

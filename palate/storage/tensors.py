@@ -16,7 +16,7 @@ from torch import Tensor
 from palate.errors import PalateError
 from palate.storage.small_files import check_regular
 
-_ROWS = 65536  # of a matrix that lies on the disk: so many are in memory at a time
+_ROWS = 65536  # of a matrix on disk, in memory at a time
 
 
 def load_tensors(path: Path, remedy: str, padded: Sequence[str] = ()) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ from scipy.optimize import minimize
 
 from palate.data.dataset import Cases
 from palate.data.sequences import Sequences
-from palate.features.neighbours import NeighbourList
+from palate.features.neighbour_store import NeighbourList
 from palate.rankers.neighbours import newest, source_matrix
 from palate.recommender import Recommender, mask_items
 

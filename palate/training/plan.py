@@ -17,8 +17,10 @@ from palate.features.neighbours import check_sources
 from palate.features.store import FeatureStore
 from palate.objectives import OBJECTIVES, Objective
 from palate.rankers.blend import Blend
+from palate.rankers.config import SequentialConfig
+from palate.rankers.feature import feature_widths
 from palate.rankers.registry import RANKERS
-from palate.rankers.sequential import SequentialConfig, SequentialRanker, feature_widths
+from palate.rankers.sequential import SequentialRanker
 from palate.runs.run import Run
 from palate.training.batches import TrainingSequences
 from palate.training.config import NeighboursConfig, TrainerConfig

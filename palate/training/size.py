@@ -13,7 +13,7 @@ from torch import nn
 
 from palate.device import parse_device
 from palate.errors import PalateError
-from palate.rankers.sequential import SequentialConfig
+from palate.rankers.config import SequentialConfig
 
 # A parameter in single precision, its gradient and the two averages that Adam keeps of it.
 _BYTES = 4 * 4

@@ -23,7 +23,8 @@ from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.features.lexical import encode_lexical
-from palate.features.neighbours import NeighbourList, neighbour_list
+from palate.features.neighbour_store import NeighbourList
+from palate.features.neighbours import neighbour_list
 from palate.negatives.config import NegativesConfig
 from palate.objectives import Batch
 from palate.rankers.packing import PackedBatch

@@ -18,7 +18,7 @@ from palate.errors import PalateError
 from palate.features.encoders import ENCODERS
 from palate.rankers.items import ItemEncoder
 from palate.rankers.sequential import SequentialRanker
-from palate.serve.explain import modality_effects
+from palate.serve.effects import modality_effects
 from palate.serve.vectors import ItemVectors
 
 HISTORIES = [["space-1", "space-2", "space-3"], ["love-1", "love-2"], ["crime-5"], []]

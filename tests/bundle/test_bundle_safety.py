@@ -80,7 +80,7 @@ def test_names_that_lead_out_are_refused(copy: Path, name: str) -> None:
     secret = copy.parent / "secret.txt"
     secret.write_text("secret")
     named(copy, name, secret)
-    with pytest.raises(PalateError, match="lies outside of the bundle"):
+    with pytest.raises(PalateError, match="is outside of the bundle"):
         Bundle.load(copy)
 
 

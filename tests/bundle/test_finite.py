@@ -16,7 +16,7 @@ from palate.bundle import Bundle
 from palate.bundle.manifest import NAME, write_manifest
 from palate.data.dataset import Dataset, Part
 from palate.errors import PalateError
-from palate.features.lexical import LexicalStore
+from palate.features.lexical_store import LexicalStore
 from palate.features.store import FeatureStore
 from palate.rankers.registry import load_recommender
 from palate.runs.run import Run

@@ -12,7 +12,7 @@ from palate.cli.commands import COMMANDS, build
 from palate.cli.llm.settings import ALIGN, SFT, settings_from
 from palate.cli.shared.options import _load, parse_assignments, read_table
 from palate.experiments.recipe import read_recipe
-from palate.experiments.search_space import TuneRecipe
+from palate.experiments.tune_recipe import read_tune_recipe
 from palate.mllm.alignment.config import check_alignment
 from palate.mllm.finetune.sft import SFTPlan
 from palate.storage.toml import read_toml
@@ -23,10 +23,9 @@ RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.toml"
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_for_tuning_is_sound(path: Path) -> None:
-    recipe = read_toml(path)
-    if "tune" not in recipe:
+    if "tune" not in read_toml(path):
         pytest.skip("no [tune] in it")
-    TuneRecipe.parse(recipe["tune"], where=path.name).check(path.name)
+    read_tune_recipe(path, also=COMMANDS).check(path.name)
 
 
 def loaded(path: Path, *names: str) -> dict[str, Any]:

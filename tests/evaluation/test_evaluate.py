@@ -119,7 +119,7 @@ def test_a_short_draw_is_told():
     assert result.facts["name"] == f"sampled (1 + at most 1000 uniform, {facts['mean_negatives']:g} on average)"
     text = to_markdown(compare([Group("small", (result,), (0,))]))
     assert result.facts["name"] in text
-    assert f"{facts['mean_negatives']} negatives a user on average, at least {unseen.min()}." in text
+    assert f"{facts['mean_negatives']} negatives per user on average, at least {unseen.min()}." in text
     enough = evaluate(model, small, protocol="sampled", negatives=5)
     assert enough.facts["name"] == "sampled (1 + 5 uniform)"
     assert (enough.facts["candidates"]["mean_negatives"], enough.facts["candidates"]["least_negatives"]) == (5.0, 5)

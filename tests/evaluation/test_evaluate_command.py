@@ -18,7 +18,10 @@ from palate.console import Table, _fit
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.evaluation.candidates import Candidates
+from palate.evaluation.compare import compare
 from palate.evaluation.groups import group_runs
+from palate.evaluation.outputs import load_groups
+from palate.evaluation.tables import to_json
 from palate.rankers.item_knn import ItemKNN, ItemKNNConfig
 from palate.rankers.popularity import Popularity, PopularityConfig
 from palate.recommender import Recommender
@@ -88,6 +91,9 @@ def test_one_table_for_several_runs(place, tmp_path):
     with Image.open(out / "chart.png") as picture:
         assert picture.format == "PNG"
         assert picture.width > 500
+    # Read back, the rows make the same table again, beside others.
+    again = to_json(compare(load_groups(out)))
+    assert [again[part] for part in ("models", "slices")] == [table[part] for part in ("models", "slices")]
 
 
 def test_json_for_machines(place):
@@ -157,7 +163,7 @@ def test_a_dataset_that_moved_is_asked_for(tmp_path):
     with pytest.raises(PalateError, match=r"the dataset .*gone is not there. Give --dataset"):
         call(tmp_path / "lost")
     save_run(tmp_path / "memory", Popularity.fit(dataset), dataset, None)
-    with pytest.raises(PalateError, match="does not say where its dataset lies"):
+    with pytest.raises(PalateError, match="does not say where its dataset is"):
         call(tmp_path / "memory")
     dataset.save(tmp_path / "here")
     assert "popularity" not in call(tmp_path / "memory", "--dataset", tmp_path / "here")

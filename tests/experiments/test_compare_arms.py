@@ -19,10 +19,12 @@ from palate.evaluation.groups import RunGroup, evaluate_groups
 from palate.evaluation.outputs import save_comparison
 from palate.evaluation.result import Result
 from palate.evaluation.tables import to_json
-from palate.experiments.comparison import Selection, costs_of, final_groups, make, plan
-from palate.experiments.jobs import CheckedOptions, JobRunner
+from palate.experiments.comparison import costs_of
+from palate.experiments.jobs import JobRunner, make_all
+from palate.experiments.plan import CheckedOptions, Plan, Selection
 from palate.experiments.recipe import Recipe, Table, read_recipe
 from palate.experiments.results import measured
+from palate.experiments.runner import final_groups
 from palate.rankers.popularity import Popularity
 from palate.runs.run import Run
 from palate.storage.files import read_json, write_json
@@ -131,22 +133,18 @@ def value(run: Run) -> tuple[str, float]:
 def work(
     recipe: Recipe, palate: FakePalate, tmp_path: Path, *, curves: bool = False, **more: Any
 ) -> tuple[JobRunner, Any]:
-    wanted = Selection(list(recipe.arms), recipe.compare.seeds, recipe.compare.trials, list(recipe.curves))
+    plan = planned(recipe, tmp_path / "out")
 
     async def main() -> tuple[JobRunner, Any]:
-        arms = JobRunner(
-            recipe,
-            tmp_path / "out",
-            dataset=("data", palate.dataset.fingerprint),
-            read=read,
-            execute=palate,
-            value=value,
-            trials=recipe.compare.trials,
-            **more,
-        )
-        return arms, await make(arms, wanted, curves=curves)
+        runner = JobRunner(plan, palate.dataset.fingerprint, execute=palate, value=value, **more)
+        return runner, await make_all(runner, plan.curve_runs() if curves else plan.table_runs())
 
     return asyncio.run(main())
+
+
+def planned(recipe: Recipe, out: Path) -> Plan:
+    selection = Selection(list(recipe.arms), recipe.compare.seeds, recipe.compare.trials, list(recipe.curves))
+    return Plan(recipe, selection, out, "data", read)
 
 
 FINALS = {"base-0", "base-1", "dpo-1", "uniform-0", "uniform-1", "wide-0", "wide-1"}
@@ -301,9 +299,8 @@ def test_blends_are_made_of_finished_runs(palate: FakePalate, tmp_path: Path) ->
     runs = tmp_path / "out/runs"
     command = read_json(runs / "seeds-1" / "compare.json")["command"]
     assert command[:4] == ["palate", "blend", str(runs / "one-1"), str(runs / "one-0")]
-    rows = {
-        row["name"]: row["command"] for row in plan(recipe, Selection(["both"], [1], 4, []), read, "data", tmp_path)
-    }
+    plan = Plan(recipe, Selection(["both"], [1], 4, []), tmp_path, "data", read)
+    rows = {row["name"]: row["command"] for row in plan.rows()}
     assert rows["both-1"][:4] == ["palate", "blend", str(tmp_path / "runs/one-1"), str(tmp_path / "runs/two-1")]
     palate.calls.clear()
     assert work(recipe, palate, tmp_path)[1] == []
@@ -339,8 +336,7 @@ def test_curves_take_the_chosen_run_where_it_is_a_point(recipe: Recipe, palate: 
 
 
 def test_the_plan_names_every_run(recipe: Recipe, palate: FakePalate, tmp_path: Path) -> None:
-    wanted = Selection(list(recipe.arms), [0, 1], 4, ["beta"])
-    rows = plan(recipe, wanted, read, "data", tmp_path)
+    rows = planned(recipe, tmp_path).rows()
     names = {row["name"] for row in rows}
     assert names == FINALS | TRIALS | {"dpo-0", "curve-beta-2-0", "curve-beta-5-0"}
     by_name = {row["name"]: row for row in rows}
@@ -349,14 +345,25 @@ def test_the_plan_names_every_run(recipe: Recipe, palate: FakePalate, tmp_path: 
     assert by_name["uniform-1"]["command"][:3] == ["palate", "align", str(tmp_path / "runs/base-1")]
     assert by_name["uniform-1"]["and"] == ["what is chosen for dpo"]
     assert '"beta": 2' in by_name["trial-dpo-0001"]["command"][3]
-    assert plan(recipe, Selection(["base"], [1], 4, []), read, "data", tmp_path)[0]["name"] == "base-1"
+    assert Plan(recipe, Selection(["base"], [1], 4, []), tmp_path, "data", read).rows()[0]["name"] == "base-1"
+
+
+def test_what_is_made_is_what_was_planned(recipe: Recipe, palate: FakePalate, tmp_path: Path) -> None:
+    work(recipe, palate, tmp_path)
+    rows = {row["name"]: row for row in planned(recipe, tmp_path / "out").rows()}
+    assert set(palate.calls) < set(rows)
+    for path in (tmp_path / "out/runs").glob("*/compare.json"):
+        row = rows[path.parent.name]
+        if not row["and"]:
+            assert read_json(path)["command"] == row["command"]
+    assert read_json(tmp_path / "out/trials/dpo/0000/compare.json")["command"] == rows["trial-dpo-0000"]["command"]
 
 
 def test_costs(recipe: Recipe, palate: FakePalate, tmp_path: Path) -> None:
     arms, _ = work(recipe, palate, tmp_path)
 
     async def groups() -> Any:
-        again = JobRunner(recipe, arms.out, dataset=arms.dataset, read=read, execute=palate, value=value, trials=4)
+        again = JobRunner(arms.plan, arms.fingerprint, execute=palate, value=value)
         return await final_groups(again, ["dpo", "uniform"], [1, 0])
 
     rows = costs_of(recipe, asyncio.run(groups()), arms.chosen)
@@ -439,11 +446,9 @@ def slow(tmp_path: Path, palate: FakePalate) -> tuple[list[RunGroup], FakeEvalua
 
 def measuring(tmp_path: Path, groups: list[RunGroup], execute: FakeEvaluate, **options: Any) -> dict[Path, Result]:
     recipe = replace(written(tmp_path, RECIPE), evaluate={"negatives": 4, **options})
-    arms = JobRunner(
-        recipe, tmp_path / "out", dataset=("data", execute.dataset.fingerprint), read=read, execute=execute,
-        value=value, trials=4, jobs=2,
-    )  # fmt: skip
-    return asyncio.run(measured(arms, groups, "test"))
+    plan, fingerprint = planned(recipe, tmp_path / "out"), execute.dataset.fingerprint
+    runner = JobRunner(plan, fingerprint, execute=execute, value=value, jobs=2)
+    return asyncio.run(measured(runner, groups, "test"))
 
 
 def test_slow_runs_are_measured_once_and_kept(tmp_path: Path, slow: tuple[list[RunGroup], FakeEvaluate]) -> None:

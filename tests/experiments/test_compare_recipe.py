@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from palate.errors import PalateError
-from palate.experiments.comparison import Selection
+from palate.experiments.plan import Selection
 from palate.experiments.recipe import Recipe, merged, override, read_recipe
 
 RECIPE = """
@@ -94,12 +94,12 @@ def test_the_runs_that_are_needed(tmp_path: Path) -> None:
 def test_a_blend_takes_the_runs_of_its_arms(tmp_path: Path) -> None:
     recipe = reading(tmp_path)
     assert (recipe.arms["both"].command, recipe.options("both", {})) == ("blend", {"users": 100})
-    assert recipe.parts_of("both", 1) == [("base", 1), ("popular", 1)]
+    assert recipe.parents_of("both", 1) == [("base", 1), ("popular", 1)]
     # The same arm again is its run of the next seed, the first one after the last; beyond them, one more.
-    assert recipe.parts_of("seeds", 3) == [("base", 3), ("base", 1)]
-    assert recipe.parts_of("seeds", 1) == [("base", 1), ("base", 3)]
-    assert recipe.parts_of("seeds", 7) == [("base", 7), ("base", 8)]
-    assert recipe.parts_of("base", 3) == []
+    assert recipe.parents_of("seeds", 3) == [("base", 3), ("base", 1)]
+    assert recipe.parents_of("seeds", 1) == [("base", 1), ("base", 3)]
+    assert recipe.parents_of("seeds", 7) == [("base", 7), ("base", 8)]
+    assert recipe.parents_of("base", 3) == []
     assert Selection(["seeds"], [3], 4, []).finals(recipe) == [("base", 3), ("base", 1), ("seeds", 3)]
     searched = reading(tmp_path, RECIPE.replace('["base", "popular"]', '["dpo", "popular"]'))
     assert Selection(["both"], [1], 4, []).searched(searched) == ["dpo"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from palate.errors import PalateError
-from palate.experiments import sampler as module
-from palate.experiments.sampler import SettingsSearch, Trial, best_of, values_of
-from palate.experiments.search_space import Choices, Interval
+from palate.experiments import search as module
+from palate.experiments.search import SettingsSearch, Trial, best_of
+from palate.experiments.space import Choices, Interval
 
 SPACE = {
     "preference.beta": Choices(choices=[0.03, 0.1, 0.3]),
@@ -37,7 +37,7 @@ def test_a_small_space_is_tried_whole() -> None:
     assert search.grid[0] == {"a": "x", "b": 1, "c": 0.1}  # type: ignore[index]
     assert search.grid[-1] == {"a": "y", "b": 3, "c": 0.3}  # type: ignore[index]
     assert SettingsSearch(space, 17, seed=0).grid is None
-    assert values_of(Interval(low=0.0, high=1.0)) is None
+    assert Interval(low=0.0, high=1.0).values() is None
 
 
 def test_a_large_one_is_sampled_within_its_ends_and_the_same_after_an_interruption() -> None:
@@ -76,10 +76,10 @@ def test_of_equals_the_first_is_best() -> None:
 
 
 def test_without_optuna_a_large_space_is_refused_and_a_small_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent() -> None:
+    def absent(purpose: str) -> None:
         raise PalateError("needs optuna", "Install it.")
 
-    monkeypatch.setattr(module, "_optuna", absent)
+    monkeypatch.setattr(module, "import_optuna", absent)
     SettingsSearch({"a": Choices(choices=[1, 2])}, 2, seed=0)
     with pytest.raises(PalateError, match="optuna"):
         SettingsSearch(SPACE, 8, seed=0)

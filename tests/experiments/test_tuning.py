@@ -15,9 +15,9 @@ from palate.config import Config
 from palate.data.dataset import Dataset
 from palate.data.frames import from_frames
 from palate.errors import PalateError
-from palate.experiments.search_space import TuneRecipe
 from palate.experiments.study_report import save_report
 from palate.experiments.tune import Study, ValidationOnly, tune
+from palate.experiments.tune_recipe import TuneRecipe, read_tune_recipe
 from palate.runs.run import Run
 from palate.storage.files import write_json
 from palate.storage.toml import read_toml
@@ -154,13 +154,13 @@ def test_a_killed_search_proposes_what_an_unbroken_one_does(walks: Dataset, tmp_
 
 
 def test_a_bad_curve_ends_early(walks: Dataset, tmp_path: Path) -> None:
-    fake = FakeTraining(curve=lambda settings: [0.5 if settings["ranker"]["norm"] == "pre" else 0.1] * 4)
+    fake = FakeTraining(curve=lambda settings: [0.1 if settings["ranker"]["layers"] == 3 else 0.5] * 4)
     study = search(walks, tmp_path, fake, 10, sampler="random")
     pruned = [row for row in study.trials if row["state"] == "pruned"]
     assert pruned
-    assert all(row["params"]["ranker.norm"] == "post" and row["epoch"] < 4 for row in pruned)
+    assert all(row["params"]["ranker.layers"] == 3 and row["epoch"] < 4 for row in pruned)
     assert study.best is not None
-    assert study.best["params"]["ranker.norm"] == "pre"
+    assert study.best["params"]["ranker.layers"] < 3
 
 
 @pytest.mark.parametrize(("pruner", "some"), [("none", False), ("hyperband", True)])
@@ -168,6 +168,62 @@ def test_other_pruners(walks: Dataset, tmp_path: Path, pruner: str, some: bool) 
     fake = FakeTraining(curve=lambda settings: [settings["ranker"]["dropout"]] * 4)
     study = search(walks, tmp_path, fake, 12, pruner=pruner, sampler="random")
     assert any(row["state"] == "pruned" for row in study.trials) is some
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_a_search_in_two_halves_ends_like_a_whole_one(walks: Dataset, tmp_path: Path, pruner: str) -> None:
+    def fake() -> FakeTraining:
+        return FakeTraining(curve=lambda settings: [settings["ranker"]["dropout"]] * 4)
+
+    whole = search(walks, tmp_path / "whole", fake(), 12, pruner=pruner)
+    search(walks, tmp_path / "halves", fake(), 6, pruner=pruner)
+    halves = search(walks, tmp_path / "halves", fake(), 12, pruner=pruner)
+    assert any(row["state"] == "pruned" for row in whole.trials)
+    assert halves.trials == whole.trials
+
+
+def test_few_combinations_are_all_tried_once(walks: Dataset, tmp_path: Path) -> None:
+    space = {"ranker.layers": [1, 2], "ranker.norm": ["pre", "post"]}
+    one = search(walks, tmp_path, FakeTraining(curve=lambda settings: [0.5]), 1, search=space)
+    assert len(one.trials) == 1
+    study = search(walks, tmp_path, FakeTraining(curve=lambda settings: [0.5]), 9, search=space)
+    tried = [tuple(row["params"].values()) for row in study.trials]
+    assert sorted(tried) == [(1, "post"), (1, "pre"), (2, "post"), (2, "pre")]
+
+
+def test_the_searched_arm_of_a_comparison_is_the_same_search(tmp_path: Path) -> None:
+    path = tmp_path / "search.toml"
+    path.write_text("""
+[tune]
+pruner = "none"
+[train]
+model = "sasrec"
+objective = { name = "sampled-softmax", num_negatives = 5 }
+[arm.small]
+epochs = 3
+[arm.small.ranker]
+dim = 8
+[arm.small.trainer]
+metric = "ndcg@5"
+[arm.small.search]
+ranker.norm = ["pre", "post"]
+""")
+    told = read_tune_recipe(path)
+    assert told == TuneRecipe(
+        model="sasrec",
+        objective="sampled-softmax",
+        epochs=3,
+        metric="ndcg@5",
+        settings={"objective": {"num_negatives": 5}, "ranker": {"dim": 8}, "trainer": {}},
+        search={"ranker.norm": ["pre", "post"]},
+        pruner="none",
+        trials=12,
+        seed=0,
+    )
+    told.check("test")
+    path.write_text(path.read_text() + "[arm.other]\nlike = 'small'\n[arm.other.search]\nranker.heads = [1, 2]\n")
+    with pytest.raises(PalateError, match="2 arms with a search"):
+        read_tune_recipe(path)
 
 
 def test_settings_that_do_not_go_together_fail_alone(walks: Dataset, tmp_path: Path) -> None:

@@ -121,7 +121,17 @@ def test_a_users_own_encoder_by_entry_point(tmp_path: Path, monkeypatch: pytest.
 
 def test_models_lists_every_kind_with_a_line_each() -> None:
     listed = json.loads(run("models", "--json").stdout)
-    kinds = {"rankers", "fusions", "objectives", "preferences", "readers", "encoders", "metrics", "embedded"}
+    kinds = {
+        "rankers",
+        "fusions",
+        "negatives",
+        "objectives",
+        "preferences",
+        "readers",
+        "encoders",
+        "metrics",
+        "embedded",
+    }
     assert kinds == set(listed)
     assert {"minilm", "efficientnet-lite0", "random", "permuted"} <= set(listed["encoders"])
     assert {"popularity", "sasrec"} <= set(listed["rankers"])

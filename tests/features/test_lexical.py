@@ -14,7 +14,8 @@ from palate.artefact import describe
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
-from palate.features.lexical import LexicalOptions, LexicalStore, encode_lexical
+from palate.features.lexical import encode_lexical
+from palate.features.lexical_store import LexicalOptions, LexicalStore
 from palate.features.store import FeatureStore
 
 TITLES = ["Red silk shirt 5ml", "Red silk scarf", "Été shirt", "ete scarf 5ml", None, "unique", "red", "Red sock"]
@@ -76,7 +77,7 @@ def test_words_that_many_items_have_are_left_out() -> None:
 
 
 def test_a_common_word_is_left_out(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("palate.features.lexical._FEW", 3)
+    monkeypatch.setattr("palate.features.lexical_store._FEW", 3)
     assert "red" not in encoded(dataset).vocabulary["term"].to_list()  # four of eight items have it
 
 

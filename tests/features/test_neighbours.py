@@ -19,7 +19,8 @@ from palate.errors import PalateError
 from palate.features import cosines
 from palate.features.lexical import encode_lexical
 from palate.features.matrix import import_matrix
-from palate.features.neighbours import NeighbourList, neighbour_list, new_neighbours, sources
+from palate.features.neighbour_store import NeighbourList
+from palate.features.neighbours import neighbour_list, new_neighbours, sources
 from palate.features.whitening import Whitening
 from palate.rankers.item_knn import ItemKNN
 

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 Payload = dict[str, Any]
 FAILURES = (
     "500", "503", "429", "drop", "cut off", "stall", "truncated json", "html", "no choices", "empty", "null", "rubbish",
@@ -125,6 +127,18 @@ class FlakyServer:
         writer.write(f"HTTP/1.1 {status} X\r\n{top}\r\n".encode() + body)
         await writer.drain()
         return True
+
+
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The package openai waits between attempts in no time; the seconds that it would have waited are listed."""
+    taken: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        taken.append(seconds)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr("anyio.sleep", sleep)
+    return taken
 
 
 @contextmanager

@@ -44,7 +44,7 @@ class Echo(Backend):
 
     def __init__(self, name: str = "echo", fail: Iterable[int] = ()) -> None:
         self.name, self.fail = name, set(fail)
-        self.asked: list[ModelRequest] = []
+        self.requested: list[ModelRequest] = []
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -54,8 +54,8 @@ class Echo(Backend):
         waiting = list(requests)
         while waiting:
             request = waiting.pop(0)
-            self.asked.append(request)
-            number = len(self.asked)
+            self.requested.append(request)
+            number = len(self.requested)
             if number in self.fail:
                 reply = Reply(request.key, None, f"the server is tired: request {number}", attempts=3)
             else:
@@ -66,14 +66,14 @@ class Echo(Backend):
 
     @property
     def prompts(self) -> list[str]:
-        return [request.chat.text for request in self.asked]
+        return [request.chat.text for request in self.requested]
 
 
-def chains_for(
+def steps_for(
     data: Dataset, backend: Backend, templates: Templates | None = None, items: Items | None = None, **options: Any
 ) -> SummarySteps:
-    writer = SummaryPrompts(items or Items.of(data.catalogue), templates or Templates.load())
-    return SummarySteps(writer, UserOptions(**options), backend.identity)
+    prompts = SummaryPrompts(items or Items.of(data.catalogue), templates or Templates.load())
+    return SummarySteps(prompts, UserOptions(**options), backend.identity)
 
 
 def lines(folder: Path) -> list[str]:

@@ -221,9 +221,9 @@ def written(tmp_path: Path, tiny: Tiny) -> tuple[Dataset, MLLMRecommender, Echo]
     data = shop()
     data.save(tmp_path / "data")
     echo, templates = Echo(), Templates.load()
-    chains = SummarySteps(SummaryPrompts(Items.of(data.catalogue), templates), UserOptions(), echo.identity)
+    summary_steps = SummarySteps(SummaryPrompts(Items.of(data.catalogue), templates), UserOptions(), echo.identity)
     cases = cut_offs(data, ["test"], None, 1)
-    work = UserWork(chains, cases, data.user_ids.to_list(), None)
+    work = UserWork(summary_steps, cases, data.user_ids.to_list(), None)
     work.write(tmp_path / "data" / "summaries" / "users" / "echo", echo)
     preferences = Preferences.open(tmp_path / "data", "echo", data.catalogue, templates)
     model = open_model(str(tiny("llama")))
@@ -249,14 +249,14 @@ def test_preferences_are_found_by_history(written: tuple[Dataset, MLLMRecommende
 
 def test_a_new_history_gets_its_preference_written(written: tuple[Dataset, MLLMRecommender, Echo]) -> None:
     _, made, echo = written
-    before = len(echo.asked)
+    before = len(echo.requested)
     assert made.preferences is not None
     made.preferences.allow(lambda: echo)
     scores = made.score([[7, 1, 9, 4]], torch.tensor([[1, 2]]))
     assert torch.isfinite(scores).all()
-    assert len(echo.asked) == before + 2  # four items are two blocks
+    assert len(echo.requested) == before + 2  # four items are two blocks
     made.score([[7, 1, 9, 4]], torch.tensor([[1, 2]]))
-    assert len(echo.asked) == before + 2
+    assert len(echo.requested) == before + 2
 
 
 def test_preferences_that_are_wanted_must_be_there(tiny: Tiny, dataset: Dataset) -> None:

@@ -12,7 +12,7 @@ from palate.data.positions import training_positions
 from palate.errors import PalateError
 from palate.evaluation.candidates import sample_candidates
 from palate.mllm.alignment.config import PairsConfig
-from palate.mllm.alignment.draw import PairDrawer
+from palate.mllm.alignment.draw import NegativeSampler
 from palate.mllm.finetune.config import ExamplesConfig
 from palate.mllm.finetune.examples import PromptCases
 from palate.negatives import NEGATIVES
@@ -69,7 +69,7 @@ def test_weights_serve_losses_alignment_language_models_and_evaluation() -> None
     cases = training_positions(dataset, None, 1)
     prompts = PromptCases.draw(dataset, cases, source=ExamplesConfig(negatives="five").negatives, negatives=1, seed=0)
     assert 1 <= prompts.candidates[:, 1:].min() <= prompts.candidates[:, 1:].max() <= FIVE
-    drawn = PairDrawer(dataset, cases, PairsConfig(negatives="five"), 1, seed=0).draw(0, None)
+    drawn = NegativeSampler(dataset, cases, PairsConfig(negatives="five"), 1, seed=0).draw(0, None)
     np.testing.assert_array_equal(drawn.candidates, prompts.candidates)
     assert int(draw_rejected(NegativesConfig(strategy="five", num_negatives=8), context()).classes.max()) <= FIVE
     batch = Batch(torch.tensor([7, 8]), torch.arange(1, 30), torch.ones(30))
@@ -83,7 +83,7 @@ def test_a_pool_serves_rankers_and_language_models() -> None:
     config = PairsConfig(negatives="worst", pool_k=3)
     assert config.pooled
     pools = np.tile(np.array([[5, 9, 13]], np.int32), (len(cases), 1))
-    assert set(PairDrawer(dataset, cases, config, 1, seed=0).draw(0, pools).candidates[:, 1].tolist()) == {13}
+    assert set(NegativeSampler(dataset, cases, config, 1, seed=0).draw(0, pools).candidates[:, 1].tolist()) == {13}
 
 
 @pytest.mark.parametrize(

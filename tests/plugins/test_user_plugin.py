@@ -11,7 +11,9 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +31,8 @@ PARTS = {
     "negatives": "long-tail",
     "readers": "baskets",
     "metrics": "bullseye",
+    "families": "acme_vl",
+    "backends": "recorded",
 }
 
 
@@ -83,6 +87,8 @@ def palate(site: Path, *words: object, check: bool = True) -> subprocess.Complet
 def test_the_parts_are_listed(site: Path) -> None:
     listed = json.loads(palate(site, "models", "--json").stdout)
     for kind, name in PARTS.items():
+        if kind == "families":  # rows of figures, of which there is nothing to choose
+            continue
         assert name in listed[kind], f"`palate models` does not list the {kind[:-1]} '{name}'"
         assert "cannot be loaded" not in listed[kind][name]
         assert len(listed[kind]) > 1, "the built-in ones stand beside it"
@@ -135,6 +141,60 @@ def test_a_fusion_of_a_plug_in_makes_a_run_and_a_bundle(site: Path, shop: Path, 
     told = palate(tmp_path, "recommend", bundle, "--history", "i2,i3", check=False)  # the package is not there
     assert told.returncode == 2
     assert "there is no fusion named 'product'" in told.stderr
+
+
+def test_a_backend_of_a_plug_in_writes_summaries(site: Path, shop: Path, tmp_path: Path) -> None:
+    data, answers = tmp_path / "data", tmp_path / "answers.json"
+    palate(site, "prepare", shop, "--reader", "baskets", "--out", data)
+    answers.write_text(json.dumps({f'"i{n}"': f"A thing that is number {n} in the shop." for n in range(8)}))
+    words = ("summarise", "items", data, "--source", "text", "--backend", "recorded", "--name", "mine")
+    assert "recorded" in palate(site, "summarise", "items", "--help").stdout
+    palate(site, *words, "--model", answers)
+    rows = [json.loads(row) for row in (data / "summaries/items/mine/summaries.jsonl").read_text().splitlines()]
+    assert {row["item"]: row["text"] for row in rows} == {
+        f"i{n}": f"A thing that is number {n} in the shop." for n in range(8)
+    }
+    refused = palate(site, *words, "--model", answers, "--device", "cuda", check=False)
+    assert refused.returncode == 2
+    assert "the backend 'recorded' has no option --device" in refused.stderr
+    refused = palate(site, *words[:-3], "recordet", "--name", "mine", check=False)
+    assert refused.returncode == 2
+    assert "there is no backend named 'recordet'. Did you mean 'recorded'?" in refused.stderr
+
+
+def test_a_family_of_a_plug_in_decides_how_its_models_are_read(
+    site: Path, tiny: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers")
+    from palate.mllm.lm.chat_model import ChatModel
+    from palate.mllm.lm.families import Family, family_of
+    from palate.mllm.lm.loading import open_model
+    from palate.mllm.lm.reasoning import answer_text
+    from palate.mllm.prompts.chat import Chat, Picture
+
+    assert family_of("acme_vl") == Family()
+    assert answer_text("<ponder>Red?</ponder> Likes red.") == "<ponder>Red?</ponder> Likes red."
+    monkeypatch.syspath_prepend(str(site))
+    assert answer_text("<ponder>Red?</ponder> Likes red.") == "Likes red."
+    opened = open_model(str(tiny("llava")))
+    opened.core.config.model_type = "acme_vl"
+    shown: list[Any] = []
+    plain = type(opened.processor).__call__
+
+    def processor(self: Any, images: Any = None, **options: Any) -> Any:
+        shown.append(images)
+        return plain(self, images=images, **options)
+
+    monkeypatch.setattr(type(opened.processor), "__call__", processor)
+    model = ChatModel("acme", opened.core, opened.processor, fingerprint="")
+    model.encode(Chat((Picture(None), "or", Picture(None), "?")))
+    opened.encode(Chat((Picture(None), "?")))
+    nested, flat = shown
+    assert [len(images) for images in nested] == [2]
+    assert len(flat) == 1
+    assert not isinstance(flat[0], list)
+    assert not model.traits.separate_images
+    assert opened.traits.separate_images
 
 
 def test_a_negative_strategy_of_a_plug_in_draws_in_losses_and_candidates(

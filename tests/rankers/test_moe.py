@@ -140,20 +140,20 @@ def test_the_z_loss_of_a_worked_example() -> None:
     assert float(router_z_loss(logits)) == pytest.approx((math.log(4) ** 2 + math.log(8) ** 2) / 2)
 
 
-def test_notes_hold_the_weighted_losses_and_what_the_log_shows() -> None:
+def test_aux_holds_the_weighted_losses_and_what_the_log_shows() -> None:
     sparse = layer(balance=0.5, z_loss=0.1)
     x = torch.randn(40, 6)
-    notes = AuxiliaryLosses()
-    sparse(x, notes)
+    aux = AuxiliaryLosses()
+    sparse(x, aux)
     routes = sparse.route(x)
     expected = 0.5 * balance_loss(routes.probabilities, routes.experts) + 0.1 * router_z_loss(routes.logits)
-    torch.testing.assert_close(notes.penalties, [expected])
+    torch.testing.assert_close(aux.penalties, [expected])
     shares = expert_shares(routes.experts, 4)
-    assert notes.facts["expert_share_max"] == pytest.approx([float(shares.max())])
-    assert notes.facts["expert_share_min"] == pytest.approx([float(shares.min())])
+    assert aux.facts["expert_share_max"] == pytest.approx([float(shares.max())])
+    assert aux.facts["expert_share_min"] == pytest.approx([float(shares.min())])
     entropy = torch.distributions.Categorical(routes.probabilities).entropy().mean()
-    assert notes.facts["routing_entropy"] == pytest.approx([entropy.item()])
-    assert notes.facts["balance_loss"] == pytest.approx([balance_loss(routes.probabilities, routes.experts).item()])
+    assert aux.facts["routing_entropy"] == pytest.approx([entropy.item()])
+    assert aux.facts["balance_loss"] == pytest.approx([balance_loss(routes.probabilities, routes.experts).item()])
 
 
 def use_after_training(balance: float) -> list[float]:
@@ -166,8 +166,8 @@ def use_after_training(balance: float) -> list[float]:
     wanted = torch.sin(2 * x)
     optimizer = torch.optim.Adam(sparse.parameters(), lr=0.01)
     for _ in range(150):
-        notes = AuxiliaryLosses()
-        loss = (sparse(x, notes) - wanted).square().mean() + notes.penalties[0]
+        aux = AuxiliaryLosses()
+        loss = (sparse(x, aux) - wanted).square().mean() + aux.penalties[0]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
-from palate.features.neighbours import NeighbourList
+from palate.features.neighbour_store import NeighbourList
 from palate.rankers.neighbours import FILE, NeighbourScores, newest
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sasrec import SASRec, SASRecConfig

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from palate.data.sequences import Sequences
-from palate.features.neighbours import NeighbourList
+from palate.features.neighbour_store import NeighbourList
 from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.sasrec import SASRec
 

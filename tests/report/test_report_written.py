@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cascade_helpers import Slow, Table
-from summary_helpers import Echo, chains_for, shop
+from summary_helpers import Echo, shop, steps_for
 
 from palate.cascade.cascade import Cascade
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.mllm.summaries.store import store_folder
 from palate.mllm.summaries.users import UserWork, cut_offs
-from palate.report.gallery import GalleryEntry, choose, users_of
-from palate.report.gallery_page import section
+from palate.report.gallery import GalleryEntry, choose, section, users_of
 from palate.report.pictures import Pictures
 from palate.report.written import stores_of
 
@@ -25,7 +24,7 @@ def saved(folder: Path, backend: Echo, name: str = "tastes", users: int = 3, str
     data = shop()
     data.save(folder)
     data = Dataset.load(folder)
-    chains = chains_for(data, backend, block=3, max_items=6, strategy=strategy)
+    chains = steps_for(data, backend, block=3, max_items=6, strategy=strategy)
     asked = cut_offs(data, ["test"], np.arange(users))
     UserWork(chains, asked, data.user_ids.to_list()).write(store_folder(folder, "users", name), backend, progress=False)
     return data

@@ -50,7 +50,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shelf(films: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def bundles(films: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Bundles by name."""
     runs, out = tmp_path_factory.mktemp("served-runs"), tmp_path_factory.mktemp("served-bundles")
     made = {
@@ -96,12 +96,12 @@ def hostile_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def live(films: Path, shelf: dict[str, Path]) -> Iterator[Live]:
+def live(films: Path, bundles: dict[str, Path]) -> Iterator[Live]:
     """sasrec, popularity and item-knn with six users to try."""
-    wanted = [BundleSpec(name, folder) for name, folder in shelf.items()]
+    specs = [BundleSpec(name, folder) for name, folder in bundles.items()]
 
     def make() -> Service:
-        return Service(wanted, ServeConfig(max_body=64 * 1024), people=find_people(films, 6))
+        return Service(specs, ServeConfig(max_body=64 * 1024), people=find_people(films, 6))
 
     running = Live(make)
     yield running

@@ -29,13 +29,13 @@ Run = Callable[..., Live]
 
 
 @pytest.fixture
-def run(shelf: dict[str, Path]) -> Iterator[Run]:
+def run(bundles: dict[str, Path]) -> Iterator[Run]:
     """Runs a service with options of :class:`ServeConfig`."""
     running: list[Live] = []
 
     def start(**options: object) -> Live:
-        wanted = [BundleSpec("popularity", shelf["popularity"])]
-        running.append(Live(lambda: Service(wanted, ServeConfig(**options))))  # type: ignore[arg-type]
+        specs = [BundleSpec("popularity", bundles["popularity"])]
+        running.append(Live(lambda: Service(specs, ServeConfig(**options))))  # type: ignore[arg-type]
         return running[-1]
 
     yield start
@@ -182,13 +182,13 @@ def test_connections_fit_below_the_limit_of_open_files(monkeypatch: pytest.Monke
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no such limit there")
 def test_four_hundred_silent_connections_at_256_files(
-    shelf: dict[str, Path], capsys: pytest.CaptureFixture[str]
+    bundles: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:  # fmt: skip
     """A process of its own: its health can be asked for at any moment, and all of them are closed in the end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
-    command = [sys.executable, "-m", "palate", "serve", shelf["popularity"], "--port", port, "--head-timeout", 5]
+    command = [sys.executable, "-m", "palate", "serve", bundles["popularity"], "--port", port, "--head-timeout", 5]
     process = subprocess.Popen(["sh", "-c", 'ulimit -n 256; exec "$@"', "sh", *map(str, command)])
     try:
         url, deadline = f"http://127.0.0.1:{port}/healthz", time.monotonic() + 120

@@ -32,7 +32,7 @@ ROUNDS = int(os.environ.get("PALATE_DRAIN", "20"))
 
 
 @pytest.fixture
-def start(shelf: dict[str, Path]) -> Iterator[Start]:
+def start(bundles: dict[str, Path]) -> Iterator[Start]:
     """Starts ``palate serve`` with options, and waits until it answers: the process and its port."""
     running: list[subprocess.Popen[str]] = []
 
@@ -40,7 +40,7 @@ def start(shelf: dict[str, Path]) -> Iterator[Start]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = int(free.getsockname()[1])
-        words = [shelf["popularity"], "--port", port, "--log", "warning", *options]
+        words = [bundles["popularity"], "--port", port, "--log", "warning", *options]
         process = subprocess.Popen(
             [sys.executable, "-m", "palate", "serve", *map(str, words)], stderr=subprocess.PIPE, text=True,
             stdout=subprocess.DEVNULL,
@@ -111,8 +111,8 @@ def burst(port: int, number: int) -> list[socket.socket]:
 
 
 @pytest.fixture
-def live(shelf: dict[str, Path]) -> Iterator[Live]:
-    running = Live(lambda: Service([BundleSpec("popularity", shelf["popularity"])], ServeConfig()), patience=30)
+def live(bundles: dict[str, Path]) -> Iterator[Live]:
+    running = Live(lambda: Service([BundleSpec("popularity", bundles["popularity"])], ServeConfig()), patience=30)
     yield running
     running.stop()
 
@@ -148,9 +148,9 @@ def test_a_connection_without_a_request_does_not_hold_up_the_end(live: Live) -> 
     assert [wire.recv(1) for wire in wires] == [b""] * 3
 
 
-def test_signals_end_the_grace_period_and_then_everything(shelf: dict[str, Path]) -> None:
+def test_signals_end_the_grace_period_and_then_everything(bundles: dict[str, Path]) -> None:
     def server() -> Server:
-        return Server(Service([BundleSpec("popularity", shelf["popularity"])], ServeConfig(grace=600)))
+        return Server(Service([BundleSpec("popularity", bundles["popularity"])], ServeConfig(grace=600)))
 
     terminated, interrupted = server(), server()
     terminated.handle_exit(signal.SIGTERM, None)

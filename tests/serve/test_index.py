@@ -8,7 +8,7 @@ import torch
 
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
-from palate.features.neighbours import NeighbourList
+from palate.features.neighbour_store import NeighbourList
 from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.sasrec import SASRec
 from palate.recommender import best_items

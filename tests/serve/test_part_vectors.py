@@ -16,7 +16,7 @@ from palate.rankers.fusions import FUSIONS
 from palate.rankers.gru4rec import GRU4Rec
 from palate.rankers.sasrec import SASRec
 from palate.rankers.sequential import SequentialRanker
-from palate.serve.explain import modality_effects
+from palate.serve.effects import modality_effects
 
 ITEMS, WIDTH = 20, 6
 

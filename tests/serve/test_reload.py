@@ -23,8 +23,8 @@ from palate.serve.service import Service
 
 
 @pytest.fixture
-def place(shelf: dict[str, Path], tmp_path: Path) -> Path:
-    shutil.copytree(shelf["popularity"], tmp_path / "best")
+def place(bundles: dict[str, Path], tmp_path: Path) -> Path:
+    shutil.copytree(bundles["popularity"], tmp_path / "best")
     return tmp_path / "best"
 
 
@@ -41,7 +41,7 @@ def _reload(live: Live, service: Service) -> list[str]:
     return asyncio.run_coroutine_threadsafe(service.reload(), loop).result(60)
 
 
-def test_requests_never_fail_while_a_bundle_is_replaced(place: Path, shelf: dict[str, Path]) -> None:
+def test_requests_never_fail_while_a_bundle_is_replaced(place: Path, bundles: dict[str, Path]) -> None:
     live = Live(lambda: Service([BundleSpec("best", place)], ServeConfig()))
     seen: list[tuple[int, str]] = []
     over = threading.Event()
@@ -59,7 +59,7 @@ def test_requests_never_fail_while_a_bundle_is_replaced(place: Path, shelf: dict
         for client in clients:
             client.start()
         before = live.get("/v1/models").json["models"][0]
-        _put(shelf["item-knn"], place)
+        _put(bundles["item-knn"], place)
         assert _reload(live, live.service) == ["best"]
         after = live.get("/v1/models").json["models"][0]
         assert (before["kind"], after["kind"]) == ("popularity", "item-knn")
@@ -90,21 +90,21 @@ def test_a_broken_bundle_leaves_the_old_one_answering(place: Path) -> None:
         live.stop()
 
 
-def test_models_that_did_not_change_are_kept(place: Path, shelf: dict[str, Path]) -> None:
-    wanted = [BundleSpec("sasrec", shelf["sasrec"]), BundleSpec("best", place)]
-    live = Live(lambda: Service(wanted, ServeConfig()))
+def test_models_that_did_not_change_are_kept(place: Path, bundles: dict[str, Path]) -> None:
+    specs = [BundleSpec("sasrec", bundles["sasrec"]), BundleSpec("best", place)]
+    live = Live(lambda: Service(specs, ServeConfig()))
     try:
-        kept = live.service.shelf.find("sasrec")
-        _put(shelf["item-knn"], place)
+        kept = live.service.loaded.find("sasrec")
+        _put(bundles["item-knn"], place)
         assert _reload(live, live.service) == ["best"]
-        assert live.service.shelf.find("sasrec") is kept
+        assert live.service.loaded.find("sasrec") is kept
         assert _reload(live, live.service) == []
     finally:
         live.stop()
 
 
 def test_the_watch_sees_a_new_bundle_and_tries_a_broken_one_once(
-    place: Path, shelf: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    place: Path, bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("palate.serve.service._PAUSE_SECONDS", 3600.0)
     service = Service([BundleSpec("best", place)], ServeConfig())
@@ -117,27 +117,27 @@ def test_the_watch_sees_a_new_bundle_and_tries_a_broken_one_once(
 
     async def test() -> None:
         watching = asyncio.create_task(service.watch(0.01))
-        _put(shelf["item-knn"], place)
+        _put(bundles["item-knn"], place)
         await until('palate_reloads_total{outcome="changed"} 1.0')
-        assert service.shelf.find("best").facts.kind == "item-knn"
+        assert service.loaded.find("best").facts.kind == "item-knn"
         (place / "bundle.json").write_text('{"kind": "palate bundle", "format": 1}')
         await until('palate_reloads_total{outcome="failed"} 1.0')
         await asyncio.sleep(0.2)  # twenty looks, and the pause after a failure is an hour here
         assert 'palate_reloads_total{outcome="failed"} 1.0' in service.telemetry.text().decode()
-        _put(shelf["popularity"], place)
+        _put(bundles["popularity"], place)
         await until('palate_reloads_total{outcome="changed"} 2.0')
         watching.cancel()
 
     asyncio.run(test())
-    assert service.shelf.find("best").facts.kind == "popularity"
+    assert service.loaded.find("best").facts.kind == "popularity"
 
 
-def test_nothing_answers_before_the_models_are_there(shelf: dict[str, Path]) -> None:
+def test_nothing_answers_before_the_models_are_there(bundles: dict[str, Path]) -> None:
     from fastapi.testclient import TestClient
 
     from palate.serve.app import create_app
 
-    service = Service([BundleSpec("popularity", shelf["popularity"])], ServeConfig())
+    service = Service([BundleSpec("popularity", bundles["popularity"])], ServeConfig())
     client = TestClient(create_app(service))
     for path in ("/readyz", "/v1/models"):
         answer = client.get(path)
@@ -148,15 +148,15 @@ def test_nothing_answers_before_the_models_are_there(shelf: dict[str, Path]) -> 
     assert client.get("/readyz").status_code == 200
 
 
-def test_an_old_model_is_forgotten(place: Path, shelf: dict[str, Path]) -> None:
+def test_an_old_model_is_forgotten(place: Path, bundles: dict[str, Path]) -> None:
     service = Service([BundleSpec("best", place)], ServeConfig())
     service.start()
-    old = weakref.ref(service.shelf.find("best"))
-    _put(shelf["item-knn"], place)
+    old = weakref.ref(service.loaded.find("best"))
+    _put(bundles["item-knn"], place)
     gc.disable()  # nothing may hold on to it in a circle
     try:
         asyncio.run(service.reload())
-        assert service.shelf.find("best").facts.kind == "item-knn"
+        assert service.loaded.find("best").facts.kind == "item-knn"
         deadline = time.monotonic() + 30
         while old() is not None and time.monotonic() < deadline:  # the loader's thread lets go a moment later
             time.sleep(0.01)
@@ -165,15 +165,15 @@ def test_an_old_model_is_forgotten(place: Path, shelf: dict[str, Path]) -> None:
         gc.enable()
 
 
-def test_what_is_served_stays_what_was_loaded(shelf: dict[str, Path], tmp_path: Path) -> None:
+def test_what_is_served_stays_what_was_loaded(bundles: dict[str, Path], tmp_path: Path) -> None:
     """A link is turned to a bundle without features, and nobody has said so: the old one still explains itself."""
-    (tmp_path / "live").symlink_to(shelf["sasrec"])
+    (tmp_path / "live").symlink_to(bundles["sasrec"])
     live = Live(lambda: Service([BundleSpec("best", tmp_path / "live")], ServeConfig()))
     try:
         asked = {"history": ["space-1", "space-2"], "item": "crime-3"}
         before = live.post("/v1/explain", asked).json
         (tmp_path / "live").unlink()
-        (tmp_path / "live").symlink_to(shelf["popularity"])
+        (tmp_path / "live").symlink_to(bundles["popularity"])
         assert live.post("/v1/explain", asked).json == before
         assert live.post("/v1/similar", {"item": "crime-3", "by": "text"}).status == 200
         assert live.get("/v1/images/space-1").status == 200
@@ -181,9 +181,9 @@ def test_what_is_served_stays_what_was_loaded(shelf: dict[str, Path], tmp_path: 
         live.stop()
 
 
-def test_the_same_bundle_in_another_place_is_read_from_there(shelf: dict[str, Path], tmp_path: Path) -> None:
+def test_the_same_bundle_in_another_place_is_read_from_there(bundles: dict[str, Path], tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
-    shutil.copytree(shelf["sasrec"], first)
+    shutil.copytree(bundles["sasrec"], first)
     (tmp_path / "live").symlink_to(first)
     live = Live(lambda: Service([BundleSpec("best", tmp_path / "live")], ServeConfig()))
     try:
@@ -197,9 +197,9 @@ def test_the_same_bundle_in_another_place_is_read_from_there(shelf: dict[str, Pa
         live.stop()
 
 
-def test_a_picture_of_another_bundle_is_not_shown(shelf: dict[str, Path], tmp_path: Path) -> None:
+def test_a_picture_of_another_bundle_is_not_shown(bundles: dict[str, Path], tmp_path: Path) -> None:
     place = tmp_path / "best"
-    shutil.copytree(shelf["sasrec"], place)
+    shutil.copytree(bundles["sasrec"], place)
     live = Live(lambda: Service([BundleSpec("best", place)], ServeConfig()))
     try:
         assert live.get("/v1/images/space-1").status == 200

@@ -35,11 +35,11 @@ class Proxy:
         await self.app({**scope, "path": inside, "raw_path": inside.encode()}, receive, send)
 
 
-def client(shelf: dict[str, Path], how: str) -> TestClient:
+def client(bundles: dict[str, Path], how: str) -> TestClient:
     """A browser before a proxy that cuts the path off or keeps it, or before an application that mounts the service."""
     root = "/shop/palate"
     service = Service(
-        [BundleSpec("sasrec", shelf["sasrec"])], ServeConfig(root_path="" if how == "cuts, untold" else root)
+        [BundleSpec("sasrec", bundles["sasrec"])], ServeConfig(root_path="" if how == "cuts, untold" else root)
     )
     service.start()
     app = create_app(service, key="s3cret")
@@ -49,9 +49,9 @@ def client(shelf: dict[str, Path], how: str) -> TestClient:
 
 
 @pytest.mark.parametrize("how", ["cuts", "keeps", "mounted", "cuts, untold"])
-def test_everything_works_below_a_path(shelf: dict[str, Path], how: str) -> None:
+def test_everything_works_below_a_path(bundles: dict[str, Path], how: str) -> None:
     """Also, but for the links in answers, where nobody has said what the path is."""
-    browser, key = client(shelf, how), {"authorization": "Bearer s3cret"}
+    browser, key = client(bundles, how), {"authorization": "Bearer s3cret"}
     for page in ("/shop/palate/", "/shop/palate/docs"):
         answer = browser.get(page)
         assert answer.status_code == 200
@@ -71,8 +71,8 @@ def test_everything_works_below_a_path(shelf: dict[str, Path], how: str) -> None
 
 
 @pytest.mark.parametrize("how", ["cuts", "keeps"])
-def test_the_page_without_a_slash_at_its_end(shelf: dict[str, Path], how: str) -> None:
-    browser = client(shelf, how)
+def test_the_page_without_a_slash_at_its_end(bundles: dict[str, Path], how: str) -> None:
+    browser = client(bundles, how)
     answer = browser.get("/shop/palate", follow_redirects=False)
     assert answer.status_code == 200
     assert 'href="/shop/palate/static/page.css"' in answer.text

@@ -15,8 +15,8 @@ HISTORY = ["space-1", "space-2", "space-3"]
 
 
 @pytest.fixture(scope="module")
-def bundle(shelf: dict[str, Path]) -> Bundle:
-    return Bundle.load(shelf["sasrec"])
+def bundle(bundles: dict[str, Path]) -> Bundle:
+    return Bundle.load(bundles["sasrec"])
 
 
 def test_recommends_what_the_bundle_does(live: Live, bundle: Bundle) -> None:
@@ -31,10 +31,10 @@ def test_recommends_what_the_bundle_does(live: Live, bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("model", ["popularity", "item-knn", "sasrec"])
-def test_every_model_answers_for_itself(live: Live, shelf: dict[str, Path], model: str) -> None:
+def test_every_model_answers_for_itself(live: Live, bundles: dict[str, Path], model: str) -> None:
     answer = live.post("/v1/recommend", {"model": model, "history": HISTORY, "k": 4}).json
     assert [one["id"] for one in answer["items"]] == [
-        item for item, _ in Bundle.load(shelf[model]).recommend(HISTORY, 4)
+        item for item, _ in Bundle.load(bundles[model]).recommend(HISTORY, 4)
     ]
 
 
@@ -191,6 +191,6 @@ def test_health_and_metrics(live: Live) -> None:
 
 def test_the_openapi_page_names_every_route(live: Live) -> None:
     paths = live.get("/openapi.json").json["paths"]
-    wanted = {"/v1/recommend", "/v1/similar", "/v1/explain", "/v1/items/{item_id}", "/v1/images/{item_id}", "/healthz"}
-    assert wanted <= set(paths)
+    specs = {"/v1/recommend", "/v1/similar", "/v1/explain", "/v1/items/{item_id}", "/v1/images/{item_id}", "/healthz"}
+    assert specs <= set(paths)
     assert live.get("/docs").status == 200

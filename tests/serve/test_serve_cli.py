@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from palate.errors import PalateError
-from palate.serve.loaded_models import parse_bundle_spec
+from palate.serve.loaded_models import parse_bundle_specs
 
 
 def _start(*words: object, **environment: str) -> subprocess.Popen[str]:
@@ -44,9 +44,11 @@ def _wait(url: str, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGHUP there")
-def test_the_whole_life_of_a_service(shelf: dict[str, Path], films: Path) -> None:
+def test_the_whole_life_of_a_service(bundles: dict[str, Path], films: Path) -> None:
     port = _port()
-    process = _start(shelf["sasrec"], f"pop={shelf['popularity']}", "--users", films, "--num-users", 3, "--port", port)
+    process = _start(
+        bundles["sasrec"], f"pop={bundles['popularity']}", "--users", films, "--num-users", 3, "--port", port
+    )
     try:
         _wait(f"http://127.0.0.1:{port}/readyz", process)
         body = json.dumps({"model": "pop", "history": ["space-1"], "k": 2}).encode()
@@ -81,11 +83,11 @@ def _until(url: str, text: str) -> None:
         time.sleep(0.05)
 
 
-def test_an_address_in_use_is_told(shelf: dict[str, Path]) -> None:
+def test_an_address_in_use_is_told(bundles: dict[str, Path]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        process = _start(shelf["popularity"], "--port", taken.getsockname()[1])
+        process = _start(bundles["popularity"], "--port", taken.getsockname()[1])
         _, err = process.communicate(timeout=120)
     assert process.returncode == 2
     assert "cannot listen at" in err
@@ -109,13 +111,13 @@ def test_an_address_in_use_is_told(shelf: dict[str, Path]) -> None:
     ],
 )
 def test_mistakes_are_told_before_anything_starts(
-    shelf: dict[str, Path], tmp_path: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str],
+    bundles: dict[str, Path], tmp_path: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     from palate.cli.app import main
 
     (tmp_path / "key").write_text("two words\n")
-    known = {**{name: str(path) for name, path in shelf.items()}, "key": str(tmp_path / "key")}
+    known = {**{name: str(path) for name, path in bundles.items()}, "key": str(tmp_path / "key")}
     monkeypatch.setattr(sys, "argv", ["palate", "serve", *(word.format(**known) for word in words)])
     monkeypatch.setenv("COLUMNS", "300")
     with pytest.raises(SystemExit) as end:
@@ -124,13 +126,13 @@ def test_mistakes_are_told_before_anything_starts(
     assert told in capsys.readouterr().err
 
 
-def test_names_and_retrievers(shelf: dict[str, Path]) -> None:
-    wanted = parse_bundle_spec([f"best={shelf['sasrec']}", str(shelf["popularity"])], None, 20, None)
-    assert [(one.name, one.folder, one.retriever) for one in wanted] == [
-        ("best", shelf["sasrec"], None), ("popularity", shelf["popularity"], None),
+def test_names_and_retrievers(bundles: dict[str, Path]) -> None:
+    specs = parse_bundle_specs([f"best={bundles['sasrec']}", str(bundles["popularity"])], None, 20, None)
+    assert [(one.name, one.folder, one.retriever) for one in specs] == [
+        ("best", bundles["sasrec"], None), ("popularity", bundles["popularity"], None),
     ]  # fmt: skip
     with pytest.raises(PalateError, match="names no bundle"):
-        parse_bundle_spec(["best="], None, 20, None)
+        parse_bundle_specs(["best="], None, 20, None)
 
 
 def test_a_key_of_the_environment_is_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:

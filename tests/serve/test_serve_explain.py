@@ -16,8 +16,8 @@ HISTORY = ["space-1", "crime-2", "space-3"]
 
 
 @pytest.fixture(scope="module")
-def bundle(shelf: dict[str, Path]) -> Bundle:
-    return Bundle.load(shelf["sasrec"])
+def bundle(bundles: dict[str, Path]) -> Bundle:
+    return Bundle.load(bundles["sasrec"])
 
 
 def _row(bundle: Bundle, history: list[str]) -> torch.Tensor:
@@ -51,7 +51,7 @@ def test_an_items_vector_is_made_of_its_parts(bundle: Bundle, live: Live) -> Non
     model = bundle.recommender
     assert isinstance(model, SequentialRanker)
     index = bundle.items.index_of("crime-4") or 0
-    vectors_of = live.service.shelf.find("sasrec").vectors
+    vectors_of = live.service.loaded.find("sasrec").vectors
     features = {name: vectors_of.row(name, index)[0] for name in model.widths}
     here = {"id": True, "text": True, "image": True}
     vectors = part_vectors(model, index, features, [here, {**here, "image": False}])

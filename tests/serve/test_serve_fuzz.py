@@ -29,9 +29,9 @@ KNOWN = st.sampled_from(["space-1", "space-2", "crime-0", "love-7"])
 
 
 @pytest.fixture(scope="module")
-def openapi(shelf: dict[str, Path], films: Path) -> Any:
+def openapi(bundles: dict[str, Path], films: Path) -> Any:
     service = Service(
-        [BundleSpec(name, folder) for name, folder in shelf.items()], ServeConfig(), people=find_people(films, 2)
+        [BundleSpec(name, folder) for name, folder in bundles.items()], ServeConfig(), people=find_people(films, 2)
     )
     service.start()
     return schemathesis.openapi.from_asgi("/openapi.json", create_app(service))

@@ -45,15 +45,15 @@ def test_what_neighbours_add_is_their_part_of_the_score(near: Live, near_bundle:
         total = sum(one["effect"] for one in answer["neighbours"])
         assert total == pytest.approx(float(with_them[index] - without[index]), abs=1e-5)
         # The modalities are of the product, which neighbours leave alone.
-        features = {key: near.service.shelf.find("near").vectors.row(key, index) for key in model.widths}
-        from palate.serve.explain import modality_effects
+        features = {key: near.service.loaded.find("near").vectors.row(key, index) for key in model.widths}
+        from palate.serve.effects import modality_effects
 
         expected = [one.effect for one in modality_effects(model, history, index, features)]
         assert [one["effect"] for one in answer["modalities"]] == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_neighbour_is_named_with_its_sources_and_what_is_shared(near: Live, neighbours: NeighbourScores) -> None:
-    items = near.service.shelf.find("near").items
+    items = near.service.loaded.find("near").items
     answer = near.post("/v1/explain", {"history": [HISTORY[0], "unheard-of", *HISTORY[1:]], "item": "space-5"}).json
     found = answer["neighbours"]
     assert [one["effect"] for one in found] == sorted((one["effect"] for one in found), reverse=True)
@@ -96,7 +96,7 @@ def test_a_models_facts_name_its_neighbours(near: Live) -> None:
 
 
 def test_items_are_alike_by_the_lists_of_a_source(near: Live, neighbours: NeighbourScores) -> None:
-    items = near.service.shelf.find("near").items
+    items = near.service.loaded.find("near").items
     found = near.post("/v1/similar", {"item": "crime-3", "by": "co-occurrence", "k": 4}).json
     row = items.index_of("crime-3")
     assert [one["id"] for one in found["items"]] == [items.ids[item] for item in neighbours.lists[0].items[row, :4]]
@@ -133,9 +133,9 @@ def test_shared_fields_are_what_both_have_and_most_have_not() -> None:
     }
     shared = SharedFields(Catalogue(pl.DataFrame(rows)))
     assert shared(1, 2) == [
-        SharedField("categories", ["Beauty > Skin"]),
-        SharedField("tags", ["red"]),
-        SharedField("size", ["4"]),
+        SharedField(field="categories", values=["Beauty > Skin"]),
+        SharedField(field="tags", values=["red"]),
+        SharedField(field="size", values=["4"]),
     ]
-    assert shared(1, 3) == [SharedField("brand", ["N"])]
+    assert shared(1, 3) == [SharedField(field="brand", values=["N"])]
     assert shared(4, 5) == []

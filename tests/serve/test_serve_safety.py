@@ -106,9 +106,9 @@ def test_a_clients_request_id_is_kept_if_a_log_can_hold_it(live: Live) -> None:
 
 
 @pytest.fixture
-def keyed(shelf: dict[str, Path]) -> Iterator[Live]:
-    wanted = [BundleSpec("popularity", shelf["popularity"])]
-    running = Live(lambda: Service(wanted, ServeConfig(allowed_hosts=("127.0.0.1",))), key="s3cret")
+def keyed(bundles: dict[str, Path]) -> Iterator[Live]:
+    specs = [BundleSpec("popularity", bundles["popularity"])]
+    running = Live(lambda: Service(specs, ServeConfig(allowed_hosts=("127.0.0.1",))), key="s3cret")
     yield running
     running.stop()
 
@@ -138,34 +138,34 @@ def test_a_misspelt_filter_is_looked_up_once(live: Live) -> None:
     first, again = live.post("/v1/recommend", asked), live.post("/v1/recommend", asked)
     assert first.status == again.status == 422
     assert first.error == again.error
-    rules = live.service.shelf.find("sasrec").rules
+    rules = live.service.loaded.find("sasrec").rules
     assert isinstance(rules._known[("title=space storm",), ()], PalateError)
     refused = live.post("/v1/recommend", {"history": [], "only": ["image=x"]})
     assert refused.status == 422
     assert ".png" not in refused.body.decode()
 
 
-def test_pictures_outside_of_a_bundle_are_shown_only_where_allowed(shelf: dict[str, Path]) -> None:
+def test_pictures_outside_of_a_bundle_are_shown_only_where_allowed(bundles: dict[str, Path]) -> None:
     for allowed, status in ((True, 200), (False, 404)):
-        service = Service([BundleSpec("popularity", shelf["popularity"])], ServeConfig(outside_pictures=allowed))
+        service = Service([BundleSpec("popularity", bundles["popularity"])], ServeConfig(outside_pictures=allowed))
         service.start()
         client = TestClient(create_app(service))
         assert client.get("/v1/images/space-1").status_code == status
         assert (client.get("/v1/items/space-1").json()["image"] is not None) == allowed
 
 
-def test_too_many_lookups_are_sent_away(shelf: dict[str, Path]) -> None:
-    service = Service([BundleSpec("popularity", shelf["popularity"])], ServeConfig(max_waiting=2))
+def test_too_many_lookups_are_sent_away(bundles: dict[str, Path]) -> None:
+    service = Service([BundleSpec("popularity", bundles["popularity"])], ServeConfig(max_waiting=2))
     go = threading.Event()
 
     async def test() -> None:
-        waiting = [asyncio.create_task(service.aside(go.wait, 30)) for _ in range(2)]
+        waiting = [asyncio.create_task(service.in_thread(go.wait, 30)) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(Overloaded):
-            await service.aside(go.wait, 30)
+            await service.in_thread(go.wait, 30)
         go.set()
         assert await asyncio.gather(*waiting) == [True, True]
-        assert await service.aside(go.is_set)
+        assert await service.in_thread(go.is_set)
 
     asyncio.run(test())
 

@@ -15,8 +15,8 @@ from palate.alignment.align import align
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
-from palate.experiments.search_space import TuneRecipe
 from palate.experiments.tune import tune
+from palate.experiments.tune_recipe import TuneRecipe
 from palate.rankers.registry import load_recommender
 from palate.rankers.sequential import SequentialRanker
 from palate.runs.run import Run

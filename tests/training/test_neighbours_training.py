@@ -14,7 +14,8 @@ from scipy.optimize import approx_fprime
 from palate.alignment.align import align
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
-from palate.features.neighbours import NeighbourList, neighbour_list
+from palate.features.neighbour_store import NeighbourList
+from palate.features.neighbours import neighbour_list
 from palate.rankers.registry import load_recommender
 from palate.rankers.sequential import SequentialRanker
 from palate.recommender import mask_items

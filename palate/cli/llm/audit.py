@@ -1,4 +1,4 @@
-"""``palate mllm audit``: does a model answer in words what its scores say?"""
+"""``palate mllm audit``: whether a model's answers in words agree with its scores."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def audit(
     dataset: Annotated[
         Path | None, typer.Option(metavar="DATASET", help="The dataset, if it is no longer where the run met it.")
     ] = None,
-    split: Annotated[str, typer.Option(metavar="{valid,test}", help="Whose targets are asked for.")] = "test",
+    split: Annotated[str, typer.Option(metavar="{valid,test}", help="Whose targets are scored.")] = "test",
     users: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only N users, drawn by seed.")] = 100,
     users_seed: Annotated[
         int | None, typer.Option(min=0, metavar="SEED", help="Seed of the users drawn (default: --seed).")
     ] = None,
-    negatives: Annotated[int, typer.Option(min=1, help="Sampled negatives a user.")] = 20,
+    negatives: Annotated[int, typer.Option(min=1, help="Sampled negatives per user.")] = 20,
     candidates: Annotated[
         str, typer.Option(help="How negatives are drawn: uniform, popularity or a plug-in's name.")
     ] = "uniform",

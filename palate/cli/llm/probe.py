@@ -1,4 +1,4 @@
-"""``palate mllm probe``: how much do scores depend on the pictures of candidates?"""
+"""``palate mllm probe``: how much scores depend on the pictures of candidates."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def probe(
     dataset: Annotated[
         Path | None, typer.Option(metavar="DATASET", help="The dataset, if it is no longer where the runs met it.")
     ] = None,
-    split: Annotated[str, typer.Option(metavar="{valid,test}", help="Whose targets are asked for.")] = "test",
+    split: Annotated[str, typer.Option(metavar="{valid,test}", help="Whose targets are scored.")] = "test",
     users: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only N users, drawn by seed.")] = 100,
     users_seed: Annotated[
         int | None, typer.Option(min=0, metavar="SEED", help="Seed of the users drawn (default: --seed).")
     ] = None,
-    negatives: Annotated[int, typer.Option(min=1, help="Sampled negatives a user.")] = 20,
+    negatives: Annotated[int, typer.Option(min=1, help="Sampled negatives per user.")] = 20,
     candidates: Annotated[
         str, typer.Option(help="How negatives are drawn: uniform, popularity or a plug-in's name.")
     ] = "uniform",

@@ -1,7 +1,10 @@
-"""``palate summarise``: have a model write of items, and of what users prefer."""
+"""``palate summarise``: a model describes items, and writes down what users prefer."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,10 +12,19 @@ import typer
 
 from palate.cli.llm.settings import TemplateKwargs
 from palate.cli.shared.options import ConfigFile, JsonOutput, Seed, split_fields
-from palate.errors import PalateError, suggest
+from palate.errors import PalateError
+from palate.mllm.backends import BACKENDS
 
 if TYPE_CHECKING:
     from palate.mllm.backends.base import Backend
+    from palate.mllm.summaries.report import CostEstimate, SummaryReport
+
+_REASONS_SHOWN = 10
+# Options of the commands that are the backend's, as far as it has them.
+_BACKEND_OPTIONS = (
+    *("temperature", "seed", "attempts", "longest", "device", "dtype", "quantisation", "revision", "trust_remote_code"),
+    *("chat_template_kwargs", "batch_size", "base_url", "concurrency", "timeout"),
+)
 
 summarise = typer.Typer(
     name="summarise", help="Have a model describe items, and write down what users prefer.", no_args_is_help=True
@@ -20,7 +32,8 @@ summarise = typer.Typer(
 
 DatasetFolder = Annotated[Path, typer.Argument(help="Dataset folder, as `palate prepare` makes it.")]
 BackendName = Annotated[
-    str, typer.Option("--backend", metavar="{embedded,local,openai}", help="Who writes: see the documentation.")
+    str,
+    typer.Option("--backend", metavar=f"{{{','.join(BACKENDS)}}}", help="Who writes: see the documentation."),
 ]
 ModelName = Annotated[str | None, typer.Option(help="Hub name or folder (local), the server's name of it (openai).")]
 StoreName = Annotated[
@@ -31,11 +44,11 @@ Fields = Annotated[
 ]
 Prompts = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of prompts in place of the built-in ones.")]
 NewTokens = Annotated[int, typer.Option(min=1, help="Longest text, in tokens.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Write at most so many new texts.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what is missing and what it would take, and stop.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Write at most this many new texts.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Report what is missing and what it would take, and stop.")]
 Temperature = Annotated[float, typer.Option(min=0, help="0: the likeliest words; above: drawn, by --seed.")]
-Attempts = Annotated[int | None, typer.Option(min=1, help="How often a refused or lost answer is asked for.")]
-Longest = Annotated[int | None, typer.Option(min=16, help="Shrink pictures to so many pixels a side.")]
+Attempts = Annotated[int | None, typer.Option(min=1, help="How often one request is tried.")]
+Longest = Annotated[int | None, typer.Option(min=16, help="Shrink pictures to at most this many pixels per side.")]
 Device = Annotated[str | None, typer.Option(help="embedded, local: auto, cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[str | None, typer.Option(help="embedded, local: auto, float32, bfloat16, float16.")]
 Quantisation = Annotated[str | None, typer.Option(metavar="{8bit,4bit}", help="local: weights in fewer bits.")]
@@ -80,9 +93,8 @@ def items(
 ) -> None:
     """Describe items: what their pictures show, or what their texts say.
 
-    Killed and started again it goes on where it was. Exit code 1: something could not be had, and it says what.
+    Killed and started again it goes on where it was. Exit code 1: some summaries could not be had; it lists them.
     """
-    from palate.cli.llm.summarise_report import finish, show_plan
     from palate.data.dataset import Dataset
     from palate.mllm.prompts.items import Items
     from palate.mllm.prompts.templates import Templates
@@ -96,30 +108,13 @@ def items(
     data = Dataset.load(dataset)
     templates = Templates.load(prompts)
     folder = store_folder(dataset, "items", name or f"{slug(_model_name(backend, model))}-{source}")
-    opened = _open(
-        backend,
-        model,
-        temperature=temperature,
-        seed=seed,
-        attempts=attempts,
-        longest=longest,
-        device=device,
-        dtype=dtype,
-        quantisation=quantisation,
-        revision=revision,
-        trust_remote_code=trust_remote_code,
-        chat_template_kwargs=chat_template_kwargs,
-        batch_size=batch_size,
-        base_url=base_url,
-        concurrency=concurrency,
-        timeout=timeout,
-    )
+    opened = _open(locals())
     work = ItemWork(Items.of(data.catalogue, fields=options.fields), templates, options, opened.identity)
     if dry_run:
         texts = {key: row["text"] for key, row in rows_by_key(folder).items()}
-        show_plan(work.estimate(texts), folder, json_)
+        _show_estimate(work.estimate(texts), folder, json_)
         return
-    finish(work.write(folder, opened, limit=limit), json_)
+    _finish(work.write(folder, opened, limit=limit), json_)
 
 
 @summarise.command("users")
@@ -131,16 +126,16 @@ def users(
     strategy: Annotated[
         str, typer.Option(metavar="{recurrent,direct}", help="Block by block from the preference so far, or at once.")
     ] = "recurrent",
-    block: Annotated[int, typer.Option(min=1, help="Items a step.")] = 3,
+    block: Annotated[int, typer.Option(min=1, help="Items per step.")] = 3,
     as_of: Annotated[
         str, typer.Option(metavar="train,valid,test,now", help="Cut-offs: what came before them is read; now: all.")
     ] = "train,valid,test",
-    cutoffs: Annotated[int, typer.Option(min=1, help="train: so many of the last training positions a user.")] = 3,
-    max_items: Annotated[int, typer.Option(min=0, help="At most so many of the last items are read; 0: all.")] = 18,
+    cutoffs: Annotated[int, typer.Option(min=1, help="train: how many of each user's last training positions.")] = 3,
+    max_items: Annotated[int, typer.Option(min=0, help="At most this many of the last items are read; 0: all.")] = 18,
     item_summaries: Annotated[
         str | None, typer.Option(metavar="NAME", help="Show these written item summaries beside the titles.")
     ] = None,
-    sample: Annotated[int | None, typer.Option("--users", min=1, help="Only a sample of so many users.")] = None,
+    sample: Annotated[int | None, typer.Option("--users", min=1, help="Only a sample of this many users.")] = None,
     fields: Fields = None,
     prompts: Prompts = None,
     max_new_tokens: NewTokens = 120,
@@ -164,9 +159,8 @@ def users(
 ) -> None:
     """Write down what users prefer, from the items before a cut-off.
 
-    Killed and started again it goes on where it was. Exit code 1: something could not be had, and it says what.
+    Killed and started again it goes on where it was. Exit code 1: some summaries could not be had; it lists them.
     """
-    from palate.cli.llm.summarise_report import finish, show_plan
     from palate.data.dataset import Dataset
     from palate.data.sample import sample_users
     from palate.mllm.prompts.items import Items
@@ -179,42 +173,24 @@ def users(
 
     if strategy == "none":
         raise PalateError("--strategy none writes nothing", "Train with --summary none; no summaries are needed.")
-    given: dict[str, Any] = {"strategy": strategy, "block": block}
-    given |= {"max_items": max_items, "max_new_tokens": max_new_tokens}
-    given["fields"] = split_fields(fields)
-    options = UserOptions.parse(given, where="palate summarise users")
+    settings = {"strategy": strategy, "block": block, "max_items": max_items, "max_new_tokens": max_new_tokens}
+    options = UserOptions.parse({**settings, "fields": split_fields(fields)}, where="palate summarise users")
     data = Dataset.load(dataset)
     chosen = None if sample is None else sample_users(data, sample, seed)
-    asked = cut_offs(data, [one.strip() for one in as_of.split(",") if one.strip()], chosen, cutoffs)
+    requested = cut_offs(data, [one.strip() for one in as_of.split(",") if one.strip()], chosen, cutoffs)
     written = ItemSummaries.load(store_folder(dataset, "items", item_summaries)) if item_summaries else None
     templates = Templates.load(prompts)
     folder = store_folder(dataset, "users", name or f"{slug(_model_name(backend, model))}-{strategy}")
-    opened = _open(
-        backend,
-        model,
-        temperature=temperature,
-        seed=seed,
-        attempts=attempts,
-        device=device,
-        dtype=dtype,
-        quantisation=quantisation,
-        revision=revision,
-        trust_remote_code=trust_remote_code,
-        chat_template_kwargs=chat_template_kwargs,
-        batch_size=batch_size,
-        base_url=base_url,
-        concurrency=concurrency,
-        timeout=timeout,
-    )
-    chains = SummarySteps(
+    opened = _open(locals())
+    summary_steps = SummarySteps(
         SummaryPrompts(Items.of(data.catalogue, written, options.fields), templates), options, opened.identity
     )
-    work = UserWork(chains, asked, data.user_ids.cast(str).to_list(), item_summaries)
+    work = UserWork(summary_steps, requested, data.user_ids.cast(str).to_list(), item_summaries)
     if dry_run:
         texts = {key: row["text"] for key, row in rows_by_key(folder).items()}
-        show_plan(work.estimate(texts), folder, json_)
+        _show_estimate(work.estimate(texts), folder, json_)
         return
-    finish(work.write(folder, opened, limit=limit), json_)
+    _finish(work.write(folder, opened, limit=limit), json_)
 
 
 def _model_name(backend: str, model: str | None) -> str:
@@ -224,12 +200,67 @@ def _model_name(backend: str, model: str | None) -> str:
     return Path(model).resolve().name if Path(model).is_dir() else model
 
 
-def _open(backend: str, model: str | None, **options: Any) -> Backend:
-    from palate.mllm.backends.open import BACKENDS, open_backend
+def _open(values: Mapping[str, Any]) -> Backend:
+    """The backend, from a command's parameters by name."""
+    from palate.mllm.backends import open_backend
     from palate.mllm.lm.chat_template import read_kwargs
 
-    if backend not in BACKENDS:
-        raise PalateError(f"there is no backend named '{backend}'", suggest(backend, BACKENDS))
+    options = {name: values[name] for name in _BACKEND_OPTIONS if name in values}
     if options["chat_template_kwargs"] is not None:
         options["chat_template_kwargs"] = read_kwargs(options["chat_template_kwargs"])
-    return open_backend(backend, model, **options)
+    return open_backend(values["backend"], values["model"], **options)
+
+
+def _show_estimate(estimate: CostEstimate, folder: Path, as_json: bool) -> None:
+    """Print what a run would have to do."""
+    if as_json:
+        print(json.dumps({"store": str(folder), **asdict(estimate)}, indent=2))
+        return
+    print(f"{estimate.requests:,} texts are missing in {folder}.")
+    if estimate.requests:
+        pictures = f", {estimate.pictures:,} pictures" if estimate.pictures else ""
+        print(f"To be read: about {estimate.prompt_tokens:,} tokens{pictures}.")
+        print(f"To be written: at most {estimate.new_tokens:,} tokens.")
+
+
+def _finish(report: SummaryReport, as_json: bool) -> None:
+    """Print the outcome; end with exit code 1 where a summary could not be had."""
+    if as_json:
+        print(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
+    else:
+        _print(report)
+    if report.missing:
+        raise typer.Exit(1)
+
+
+def _print(report: SummaryReport) -> None:
+    what = "items" if report.unit == "items" else f"cut-offs of {report.units:,} users"
+    there = report.requested - report.left - len(report.missing)
+    print(f"{there:,} of {report.requested:,} {what} have a summary in {report.folder}.")
+    print(f"{report.had:,} had one before; {report.written:,} texts are new.")
+    for reason, count in report.skipped.items():
+        print(f"{count:,} {report.unit} {reason} {'was' if count == 1 else 'were'} left out.")
+    if report.refused:
+        print(f"Why pictures cannot be shown is in {report.folder / 'missing.json'}, e.g. {report.refused[0].error}")
+    if report.left:
+        print(f"{report.left:,} are left for another run (--limit).")
+    cost = report.cost
+    if cost.requests:
+        failed = f", {cost.failed:,} in vain" if cost.failed else ""
+        print(
+            f"Cost of this run: {cost.requests:,} requests{failed}, {cost.attempts:,} attempts, "
+            f"{cost.prompt_tokens:,} tokens read, {cost.new_tokens:,} written, {cost.seconds:,.1f} s."
+        )
+    each = report.per_thousand
+    if each:
+        print(
+            f"Cost of 1,000 {report.unit} from nothing, by all runs of this store: {each['requests']:,.0f} requests, "
+            f"{each['prompt_tokens']:,.0f} tokens read, {each['new_tokens']:,.0f} written, {each['seconds']:,.0f} s."
+        )
+    if report.missing:
+        print(f"{len(report.missing):,} could not be had, listed in {report.folder / 'missing.json'}:")
+        for reason, count in list(report.reasons.items())[:_REASONS_SHOWN]:
+            print(f"  {count:,} x {reason}")
+        if len(report.reasons) > _REASONS_SHOWN:
+            print(f"  and {len(report.reasons) - _REASONS_SHOWN} reasons more")
+        print("Start it again to ask for them once more.")

@@ -21,13 +21,13 @@ def warm_up(
     ] = "embedded",
     fields: Annotated[
         str | None,
-        typer.Option(metavar="genres,category", help="Fields that captions say (default: those that items share)."),
+        typer.Option(metavar="genres,category", help="Fields in captions (default: those that items share)."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the items (default: 6).")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Items a step (default: 16).")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Stop after this many steps.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Items per step (default: 16).")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At its peak (default: 2e-3).")] = None,
-    max_items: Annotated[int | None, typer.Option(min=10, help="A sample of so many items (default: 5000).")] = None,
+    max_items: Annotated[int | None, typer.Option(min=10, help="At most this many items (default: 5000).")] = None,
     dtype: Annotated[
         str | None, typer.Option(metavar="{auto,float32,bfloat16}", help="Precision of the weights that stay.")
     ] = None,
@@ -40,8 +40,8 @@ def warm_up(
 ) -> None:
     """Teach the embedded model's projector to caption the catalogue's own pictures; nothing else changes.
 
-    Before this, pictures mean nothing to the embedded model. Items that are held out tell whether it looks: their
-    captions must be likelier with their own pictures than with others'.
+    Before this, pictures mean nothing to the embedded model. Held-out items show whether it uses them: their captions
+    must be likelier with their own pictures than with others'.
     """
     import torch
 
@@ -57,7 +57,7 @@ def warm_up(
     for section in settings:
         if section not in _SECTIONS:
             raise PalateError(f"--set {section}...: there is no such section", suggest(section, _SECTIONS))
-    given: dict[str, dict[str, Any]] = {
+    options: dict[str, dict[str, Any]] = {
         "caption": {"fields": fields},
         "trainer": {
             "epochs": epochs,
@@ -69,9 +69,8 @@ def warm_up(
             "device": device,
         },
     }
-    for section, values in given.items():
-        told = {key: value for key, value in values.items() if value is not None}
-        settings[section] = {**settings.get(section, {}), **told}
+    for section, values in options.items():
+        settings.setdefault(section, {}).update((key, value) for key, value in values.items() if value is not None)
     if threads is not None:
         torch.set_num_threads(threads)
     facts = train(
@@ -96,17 +95,17 @@ def _report(facts: dict[str, Any], out: Path, json_: bool) -> None:
         return
     console = open_console(highlight=False, soft_wrap=True)
     before, after = facts["held_out"]["before"], facts["held_out"]["after"]
-    told = facts["items"]["telling"]
+    items = facts["items"]["telling"]
     console.print(f"Learnt, for example: {facts['example']}")
     console.print(
-        f"Loss a token on {told} items never learnt from: {before['own_picture']:.3f} before, "
+        f"Loss per token on {items} items never learnt from: {before['own_picture']:.3f} before, "
         f"{after['own_picture']:.3f} after; with another item's picture {after['other_picture']:.3f}."
     )
     gap, error = after["gap"], after["gap_standard_error"]
     console.print(
-        f"Its own picture makes a caption likelier by {gap:.3f} ± {1.96 * error:.3f} a token "
+        f"Its own picture makes a caption likelier by {gap:.3f} ± {1.96 * error:.3f} per token "
         f"({after['own_is_likelier']:.0%} of the items; 50% is chance)."
     )
     if gap < 1.96 * error:
-        print_warning(console, "this is no proof that it looks at pictures: train longer, or on more items.")
+        print_warning(console, "this does not prove that it uses pictures: train longer, or on more items.")
     console.print(f"Model: {out}  (next: palate mllm sft DATASET --model {out})")

@@ -12,7 +12,7 @@ from palate.data.doctor.finding import Finding, Level
 
 Check = Callable[[Dataset], list[Finding]]
 
-# In the order in which they are told. What looks items up comes after unknown_items, which stops the rest.
+# In the order in which they are reported. What looks items up comes after unknown_items, which stops the rest.
 CHECKS: tuple[Check, ...] = (
     ids.undescribed_items,
     ids.left_out,

@@ -1,4 +1,4 @@
-"""Ids: interactions that point to no item, items nobody describes, and what the reader had to leave out."""
+"""Ids: interactions that point to no item, items without a description, and what the reader had to leave out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from palate.data.doctor.finding import Finding, Level, few, percent
 
 
 def unknown_items(data: Dataset) -> list[Finding]:
-    """Interactions whose item index lies outside the catalogue. Every other check needs them to be none."""
+    """Interactions whose item index is outside the catalogue. Every other check needs them to be none."""
     wrong = (data.items < 1) | (data.items > data.num_items)
     count, share = int(wrong.sum()), float(wrong.mean()) if len(wrong) else 0.0
     if not count:
@@ -92,7 +92,7 @@ def _undescribed_by_nulls(data: Dataset) -> list[Finding]:
 
 
 def left_out(data: Dataset) -> list[Finding]:
-    """What reading lost, as the manifest tells: interactions without an item, malformed lines, repeated ids."""
+    """What reading lost, as the manifest records: interactions without an item, malformed lines, repeated ids."""
     lost: list[Finding] = []
     for step in data.manifest.get("filters", []):
         if step.get("step") == "missing-items":

@@ -116,13 +116,13 @@ def most_monotone(runs: Keys, items: npt.NDArray[np.int32], ids: pl.Series) -> M
     swaps = np.bincount(owners, weights=factorial[counts], minlength=len(lengths))
     expected = np.exp(swaps - factorial[lengths])[different]
     within = np.diff(runs) == 0
-    kept, found = np.flatnonzero(different), []
+    users, found = np.flatnonzero(different), []
     for kind, keys in _orders(ids):
         steps = np.diff(keys[items - 1])
         for order, wrong in (("ascending", steps < 0), ("descending", steps > 0)):
             hits = np.ones(len(lengths), bool)
             hits[runs[1:][within & wrong]] = False
-            found.append(Monotone(order, kind, kept, hits[different], expected))
+            found.append(Monotone(order, kind, users, hits[different], expected))
     return max(found, key=lambda one: one.beyond_chance)
 
 

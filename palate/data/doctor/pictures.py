@@ -70,9 +70,9 @@ def _unreadable(seen: list[_Seen], root: Path) -> Finding:
         return Finding("unreadable-pictures", Level.OK, f"All {len(seen):,} pictures can be read.")
     kinds = {kind: sum(one.kind == kind for one in bad) for kind in ("missing", "outside", "broken")}
     words = {"missing": "do not exist", "outside": "lie outside of the image folder", "broken": "cannot be decoded"}
-    told = ", ".join(f"{count:,} {words[kind]}" for kind, count in kinds.items() if count)
+    counts = ", ".join(f"{count:,} {words[kind]}" for kind, count in kinds.items() if count)
     share = len(bad) / len(seen)
-    text = f"{len(bad):,} of {len(seen):,} pictures ({percent(share)}) are no use: {told}. The folder is {root}."
+    text = f"{len(bad):,} of {len(seen):,} pictures ({percent(share)}) are no use: {counts}. The folder is {root}."
     # A path that leads out of the folder is an attack or a mistake; most files missing is a wrong folder.
     level = Level.ERROR if kinds["outside"] or share > 0.5 else Level.WARNING
     return Finding("unreadable-pictures", level, text, len(bad), share, few(f"{one.name}: {one.error}" for one in bad))

@@ -33,12 +33,12 @@ def split_integrity(data: Dataset) -> list[Finding]:
         shown = few(f"user {data.user_ids[user]}" for user in sorted(users)[:5])
         return [Finding("split", Level.ERROR, text, len(users), len(users) / data.num_users, shown)]
     sizes = np.bincount(data.parts, minlength=len(Part))
-    told = ", ".join(f"{sizes[part]:,} {part.name.lower()}" for part in Part if sizes[part])
+    sums = ", ".join(f"{sizes[part]:,} {part.name.lower()}" for part in Part if sizes[part])
     empty = [word for word, part in (("validation", Part.VALID), ("test", Part.TEST)) if not sizes[part]]
     if empty:
-        text = f"The split {name} has no {' and no '.join(empty)} target ({told})."
+        text = f"The split {name} has no {' and no '.join(empty)} target ({sums})."
         return [Finding("split", Level.ERROR, text, len(empty))]
-    return [Finding("split", Level.OK, f"{name} {MEANING.get(name, 'is a split of your own.')} Interactions: {told}.")]
+    return [Finding("split", Level.OK, f"{name} {MEANING.get(name, 'is a split of your own.')} Interactions: {sums}.")]
 
 
 def repeated_targets(data: Dataset) -> list[Finding]:
@@ -48,8 +48,8 @@ def repeated_targets(data: Dataset) -> list[Finding]:
         return []
     stride = data.num_items + 1
     seen = np.repeat(np.arange(len(cases)), cases.histories.lengths) * stride + cases.histories.values
-    asked = np.repeat(np.arange(len(cases)), cases.targets.lengths) * stride + cases.targets.values
-    again = np.isin(asked, seen)
+    targets = np.repeat(np.arange(len(cases)), cases.targets.lengths) * stride + cases.targets.values
+    again = np.isin(targets, seen)
     share = float(again.mean())
     if not again.any():
         return [

@@ -51,7 +51,7 @@ def no_times(data: Dataset) -> list[Finding]:
 
 
 def plausible(times: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Which times (Unix milliseconds) lie in the years 1990 to 2099."""
+    """Which times (Unix milliseconds) are in the years 1990 to 2099."""
     return (times >= _1990) & (times < _2100)
 
 
@@ -96,7 +96,7 @@ def time_ties(data: Dataset) -> list[Finding]:
 
 
 def future(data: Dataset) -> list[Finding]:
-    """How much of the training data lies after a target's time: what the split leaks of other users' future."""
+    """How much of the training data is after a target's time: what the split leaks of other users' future."""
     test = np.flatnonzero(data.parts == Part.TEST)
     train = np.flatnonzero(data.parts == Part.TRAIN)
     name = str(data.manifest.get("split", {}).get("name", "unnamed"))

@@ -59,7 +59,7 @@ class Source:
             the frames of one file that come one after another. A null cell is a mistake in the source, which
             :attr:`explain` puts into words.
         files: what was read, for the digests in the manifest.
-        catalogue: ``item_id``, ``title`` and any fields, a row an item; None where the source has none.
+        catalogue: ``item_id``, ``title`` and any fields, one row per item; None where the source has none.
         images: item id -> picture's path relative to :attr:`root`.
         root: folder of the pictures.
         time_unit: unit of ``timestamp``; with several lazy frames perhaps one for each.
@@ -111,8 +111,8 @@ class Reader(Protocol):
 
 def check_taken(name: str, reader: Reader, options: ReaderOptions) -> None:
     """Refuse options that the reader would silently ignore."""
-    given = options.model_fields_set - {"images"} - reader.takes
-    if given:
-        option = sorted(given)[0].replace("_", "-")
+    named = options.model_fields_set - {"images"} - reader.takes
+    if named:
+        option = sorted(named)[0].replace("_", "-")
         takes = ", ".join(f"--{taken.replace('_', '-')}" for taken in sorted(reader.takes | {"images"}))
         raise PalateError(f"the reader '{name}' takes no --{option}", f"It takes {takes}; `table` takes all of them.")

@@ -1,4 +1,4 @@
-"""The lines of a text file as they are written, for what has to be said about one of them."""
+"""The lines of a text file as they are written, for messages about one of them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def open_text(path: Path) -> TextIO:
 
 def holds(path: Path, text: str) -> bool:
     """Whether an ASCII character is anywhere in the file."""
-    wanted = text.encode()
+    sought = text.encode()
     with _open(path) as file:
-        return any(wanted in block for block in iter(lambda: file.read(1 << 20), b""))
+        return any(sought in block for block in iter(lambda: file.read(1 << 20), b""))
 
 
 def _open(path: Path) -> IO[bytes]:

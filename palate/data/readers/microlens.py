@@ -22,7 +22,7 @@ class MicroLens:
     takes: ClassVar[frozenset[str]] = frozenset({"quote"})
 
     def read(self, source: Path, options: ReaderOptions) -> Source:
-        # The CSV has the times, so where both lie there it is the one to read.
+        # The CSV has the times, so where both are there it is the one to read.
         timed = source.is_dir() and any(source.glob("*_pairs.csv"))
         ending = "_pairs.csv" if timed else "_pairs.tsv"
         log = one_file(source, lambda name: name.endswith(ending), "*_pairs.csv or *_pairs.tsv")

@@ -42,7 +42,7 @@ GENRES_100K = [
 
 
 class MovieLens:
-    """Every published layout of MovieLens, with ``posters/<movie id>.jpg`` and ``plots.csv`` where they lie beside."""
+    """Every published layout of MovieLens, with ``posters/<movie id>.jpg`` and ``plots.csv`` if they are there."""
 
     takes: ClassVar[frozenset[str]] = frozenset()
 

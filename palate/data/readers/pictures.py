@@ -34,7 +34,7 @@ def find_pictures(folder: Path, prefix: str = "", prefixes: bool = False) -> dic
     return names
 
 
-def pictures_of(source: Path, given: Path | None, *usual: str, prefixes: bool = False) -> tuple[dict[str, str], Path]:
+def pictures_of(source: Path, folder: Path | None, *usual: str, prefixes: bool = False) -> tuple[dict[str, str], Path]:
     """The pictures in the folder that the user gave, or else in the first usual folder inside ``source``.
 
     Args:
@@ -43,13 +43,13 @@ def pictures_of(source: Path, given: Path | None, *usual: str, prefixes: bool = 
     Returns:
         Item id -> path relative to the root, and the root.
     """
-    if given is not None:
-        if not given.is_dir():
-            raise PalateError(f"--images {given} is not a folder", "Give the folder that holds the pictures.")
-        found = find_pictures(given, prefixes=prefixes)
+    if folder is not None:
+        if not folder.is_dir():
+            raise PalateError(f"--images {folder} is not a folder", "Give the folder that holds the pictures.")
+        found = find_pictures(folder, prefixes=prefixes)
         if not found:
-            raise PalateError(f"--images {given} holds no pictures", f"Name them ITEM_ID{ENDINGS[0]}.")
-        return found, given
+            raise PalateError(f"--images {folder} holds no pictures", f"Name them ITEM_ID{ENDINGS[0]}.")
+        return found, folder
     for name in usual:
         if (source / name).is_dir():
             return find_pictures(source / name, f"{name}/", prefixes), source

@@ -62,16 +62,16 @@ def _typed(table: Delimited) -> dict[str, str]:
     return types
 
 
-def _columns(path: Path, types: dict[str, str], given: dict[str, str]) -> dict[str, str]:
-    unknown = sorted(set(given) - set(_USUAL))
+def _columns(path: Path, types: dict[str, str], named: dict[str, str]) -> dict[str, str]:
+    unknown = sorted(set(named) - set(_USUAL))
     if unknown:
         raise PalateError(f"--columns: there is no '{unknown[0]}'", f"It maps {', '.join(_USUAL)}.")
-    columns = {ours: given.get(ours, theirs) for ours, theirs in _USUAL.items()}
+    columns = {ours: named.get(ours, theirs) for ours, theirs in _USUAL.items()}
     for ours, theirs in list(columns.items()):
         if not theirs and ours not in ("user", "item"):
             del columns[ours]
         elif theirs not in types:
-            if ours in ("user", "item") or ours in given:
+            if ours in ("user", "item") or ours in named:
                 shown = ", ".join(types)
                 raise PalateError(f"{path} has no column '{theirs}' for the {ours}", f"It has: {shown}; see --columns.")
             del columns[ours]

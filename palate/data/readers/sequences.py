@@ -35,7 +35,7 @@ class SequenceFiles:
 
 
 def sequence_rows(path: Path) -> tuple[pl.LazyFrame, dict[str, Any]]:
-    """Interactions of a file with a line a user (id, then items, by spaces or tabs), and a report of it."""
+    """Interactions of a file with one line per user (id, then items, by spaces or tabs), and a report of it."""
     words = pl.col("line").str.replace_all("\t", " ", literal=True).str.split(" ")
     rows = scan_lines(path).select(words=words.list.eval(pl.element().filter(pl.element() != "")))
     try:

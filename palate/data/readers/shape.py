@@ -16,7 +16,7 @@ from palate.errors import PalateError, suggest
 from palate.names import quoted_name
 
 INTERACTION = ("user", "item", "timestamp", "weight")
-# Names that are taken without being told, the first that is there.
+# Names that are taken without being named, the first that is there.
 _USUAL = {
     "user": ("user", "user_id", "userId"),
     "item": ("item", "item_id", "itemId"),
@@ -25,22 +25,22 @@ _USUAL = {
 }
 
 
-def pick_columns(there: list[str], given: Mapping[str, str], where: str) -> dict[str, str]:
+def pick_columns(there: list[str], named: Mapping[str, str], where: str) -> dict[str, str]:
     """Our name -> the source's, from what the user gave and else from usual names; a name given as '' is left out.
 
     >>> pick_columns(["uid", "item_id", "rating"], {"user": "uid"}, "log.csv")
     {'user': 'uid', 'item': 'item_id', 'weight': 'rating'}
     """
-    for ours in given:
+    for ours in named:
         if ours not in INTERACTION:
             raise PalateError(f"--columns: there is no '{ours}'", suggest(ours, INTERACTION))
-        if not given[ours] and ours in ("user", "item"):
+        if not named[ours] and ours in ("user", "item"):
             raise PalateError(f"--columns {ours}= names no column", f"Every interaction needs its {ours}.")
     columns: dict[str, str] = {}
     for ours in INTERACTION:
-        if given.get(ours) == "":
+        if named.get(ours) == "":
             continue
-        theirs = given.get(ours) or _usual(there, ours, where)
+        theirs = named.get(ours) or _usual(there, ours, where)
         if theirs is None and ours == "timestamp":
             theirs = time_column(name for name in there if name not in columns.values())
         if theirs is None and ours in ("user", "item"):

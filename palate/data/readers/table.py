@@ -133,7 +133,7 @@ def _explain(
     """Say what is wrong in a row of all files."""
     if row is None:
         texts = [table for table in tables if isinstance(table, Delimited)]
-        return next((told for text in texts if (told := text.explain(None, columns))), None)
+        return next((explained for text in texts if (explained := text.explain(None, columns))), None)
     table, row = _locate(row, tables)
     return explain_cell(table.cells(row), columns, table.at(row), time_format)
 

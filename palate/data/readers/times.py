@@ -153,17 +153,17 @@ def time_column(there: Iterable[str]) -> str | None:
 
 
 def unused_times(
-    schema: Mapping[str, pl.DataType], used: Mapping[str, str], given: Mapping[str, str] | None = None
+    schema: Mapping[str, pl.DataType], used: Mapping[str, str], named: Mapping[str, str] | None = None
 ) -> list[str]:
     """Columns that look like times by name or type, where no column is read as such.
 
     Args:
-        given: what the user named; an empty name for the ``timestamp`` leaves times out on purpose.
+        named: what the user named; an empty name for the ``timestamp`` leaves times out on purpose.
 
     >>> unused_times({"user": pl.String(), "purchase_date": pl.String(), "price": pl.Int64()}, {"user": "user"})
     ['purchase_date']
     """
-    if "timestamp" in {**used, **(given or {})}:
+    if "timestamp" in {**used, **(named or {})}:
         return []
     rest = [(name, kind) for name, kind in schema.items() if name not in used.values()]
     return [name for name, kind in rest if kind in (pl.Date, pl.Datetime) or _named_after_times(name)]

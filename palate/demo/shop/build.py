@@ -21,7 +21,7 @@ from palate.errors import PalateError
 from palate.progress import track
 from palate.storage.files import atomic_folder
 
-# As many purchases an item as in real shops: docs/demo.md has the figures.
+# As many purchases per item as in real shops: docs/demo.md has the figures.
 ITEMS, USERS = 2400, 4000
 PICTURE_SIDE = 112
 MIN_ITEMS, MIN_USERS = 24, 10
@@ -49,7 +49,7 @@ def build_demo(
             f"Ask for at least {MIN_ITEMS} items and {MIN_USERS} users.",
         )
     folder = Path(folder)
-    # One stream of random numbers a task, so that changing one leaves the others as they were.
+    # One stream of random numbers per task, so that changing one leaves the others as they were.
     streams = [np.random.default_rng([seed, task]) for task in range(4)]
     goods = draw_assortment(items, streams[0])
     shop = draw_shop(goods, streams[1])

@@ -1,4 +1,4 @@
-"""What a backend promises: chats in, replies out as they come, each with what it cost."""
+"""The interface of backends: chats in, replies out as they come, each with its cost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ModelRequest:
     Attributes:
         key: names the request in its reply.
         chat: the question.
-        max_new_tokens: how long the answer may be.
+        max_new_tokens: of the answer, at most.
     """
 
     key: str
@@ -33,8 +33,8 @@ class Reply:
         key: the request's.
         text: the answer, stripped; None where every attempt failed.
         error: why ``text`` is None, in one sentence.
-        prompt_tokens, new_tokens: what was read and written in all attempts (0 where a server does not say).
-        attempts: how often it was asked.
+        prompt_tokens, new_tokens: read and written in all attempts (0 where a server does not count them).
+        attempts: how often the request was tried.
         seconds: of this request; a batch's time is divided among its rows.
     """
 
@@ -56,23 +56,23 @@ class Backend(ABC):
     """Answers requests.
 
     Attributes:
-        origin: what opens it again (:class:`.LocalModelSpec`); None where a file cannot do that.
+        spec: opens it again (:class:`.LocalModelSpec`); None where a file cannot do that.
     """
 
-    origin: dict[str, Any] | None = None
+    spec: dict[str, Any] | None = None
 
     @property
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """What decides the answers and so belongs into the key of a stored one: model, revision or fingerprint,
-        sampling. Not: batch sizes, devices, URLs, time-outs."""
+        """All that decides the answers, and so is part of a stored one's key: model, revision or fingerprint, sampling.
+        Not: batch sizes, devices, URLs, time-outs."""
 
     @abstractmethod
     def work(self, requests: Iterable[ModelRequest], done: Done, check: Check | None = None) -> None:
-        """Answer all requests, in an order of the backend's own, and those that ``done`` asks in turn.
+        """Answer all requests, in an order of the backend's own, and those that ``done`` returns.
 
-        ``done`` is called once a request, as soon as its reply is there, and always from the calling thread or its
-        event loop, never from two at once. It returns requests that follow from the reply (the next step of a chain).
+        ``done`` is called once per request, as soon as its reply is there, and always from the calling thread or its
+        event loop, never from two at once. It returns requests that follow from the reply (the next step of a history).
 
         Raises:
             PalateError: only what makes all further work useless (no such model, refused credentials). What fails for

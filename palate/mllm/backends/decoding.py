@@ -1,4 +1,4 @@
-"""How a local model writes: the rules that bend its logits, and where it stops."""
+"""How a local model generates: what is done to its logits, and the tokens that end an answer."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch import Tensor
 
 from palate.mllm.lm.chat_model import ChatModel
 
-_SPAN = 3  # tokens in a row that a braked answer may not repeat
-_AT_LEAST = 4  # tokens that a braked answer has before it may end
+_SPAN = 3  # tokens in a row that a second attempt may not repeat
+_AT_LEAST = 4  # tokens of a second attempt before it may end
 
 
 def generator(seed: int, *what: str) -> torch.Generator:
-    """A generator of its own for each of many things, whatever else is going on beside them."""
+    """A generator that depends on the seed and ``what`` it is for, and on nothing else."""
     hashed = hashlib.sha256("\0".join([str(seed), *what]).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(hashed[:8], "big") >> 1)
 
 
 class Sampling:
-    """Turns the greedy choice into sampling at a temperature, with one generator a row.
+    """Turns the greedy choice into sampling at a temperature, with one generator per row.
 
     ``argmax(logits / T + Gumbel noise)`` is a draw from ``softmax(logits / T)`` (Gumbel 1954), so the choice of a row
     depends on its own generator and not on who shares its batch.
@@ -33,7 +33,7 @@ class Sampling:
         self.temperature, self.generators = temperature, generators
 
     def __call__(self, ids: Tensor, logits: Tensor) -> Tensor:
-        """Logits float ``[B, vocabulary]`` -> the same, disturbed."""
+        """Logits float ``[B, vocabulary]`` -> the same with noise."""
         noise = torch.stack(
             [torch.empty(logits.shape[1]).exponential_(generator=one).log().neg() for one in self.generators]
         )
@@ -48,7 +48,7 @@ class NoRepeatNgram:
         self.prompt, self.ends = prompt, list(ends)
 
     def __call__(self, ids: Tensor, logits: Tensor) -> Tensor:
-        """Token ids int64 ``[B, so far]`` and logits ``[B, vocabulary]`` -> logits with what is forbidden at -inf."""
+        """Token ids int64 ``[B, so far]`` and logits ``[B, vocabulary]`` -> logits with forbidden tokens at -inf."""
         logits = logits.clone()
         written = ids[:, self.prompt :].tolist()
         if len(written[0]) < _AT_LEAST:
@@ -70,17 +70,17 @@ def end_tokens(model: ChatModel) -> list[int]:
     for source in (getattr(model.core, "generation_config", None), model.tokenizer):
         ids = getattr(source, "eos_token_id", None)
         found += [] if ids is None else [int(ids)] if isinstance(ids, int) else [int(one) for one in ids]
-    turn = model.dialect.end_of_turn
+    turn = model.chat_template.end_of_turn
     return list(dict.fromkeys([*found, *([] if turn is None else [turn])]))
 
 
 @contextmanager
 def plain_defaults(core: Any) -> Iterator[None]:
-    """Set a checkpoint's own sampling habits (repetition penalty, top-p, ...) aside: ours are in the identity of the
-    answers, its are not."""
-    kept = core.generation_config
-    core.generation_config = type(kept)()
+    """Without a checkpoint's own settings of sampling (repetition penalty, top-p ...): ours are part of the answers'
+    identity, its are not."""
+    own = core.generation_config
+    core.generation_config = type(own)()
     try:
         yield
     finally:
-        core.generation_config = kept
+        core.generation_config = own

@@ -1,10 +1,9 @@
-"""What can go wrong with a server: which trouble passes, which is one request's own, and which ends all work."""
+"""What can go wrong with a server: which errors pass, which are one request's own, and which end all work."""
 
 from __future__ import annotations
 
 import json
 import math
-import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from palate.errors import PalateError
 
 _PASSING = (408, 409, 425, 429)
 _OUR_KEY = "Check the key in OPENAI_API_KEY and what it may do on this server."
-# A server that asks for more patience than this is not waited for.
-LONGEST_WAIT = 300.0
-# The many ways to say that there is no such model, and that a temperature is not taken.
+# The package openai waits no longer than this, however long the server asks it to.
+LONGEST_WAIT = 120.0
+# How servers word that there is no such model, and that a temperature is not taken.
 _NO_MODEL = re.compile(
     r"\bmodels?\b.{0,120}?\b(?:not found|not exist|doesn.?t exist|no such|not available|is unknown|not loaded)\b"
     r"|\b(?:unknown|invalid|unrecogni[sz]ed|not a valid|no such|no) models?\b|model_not_found",
@@ -30,67 +29,69 @@ _NO_TEMPERATURE = re.compile(rf"temperature\b.{{0,60}}?{_REFUSES}|{_REFUSES}.{{0
 
 @dataclass
 class BackendError(Exception):
-    """One attempt failed.
+    """A request failed.
 
     Attributes:
-        told: what happened, in a few words.
+        message: what happened, in a few words.
         again: whether another attempt may do better.
-        unreachable: whether there was no word from the server at all.
-        wait: seconds that the server asks to wait.
+        unreachable: whether the server did not answer at all.
+        attempts: how often it was tried.
     """
 
-    told: str
+    message: str
     again: bool = True
     unreachable: bool = False
-    wait: float | None = None
+    attempts: int = 1
 
 
-def trouble_of(status: int, body: str, headers: Mapping[str, str], model: str, works: bool = False) -> BackendError:
-    """The trouble that an HTTP answer other than 200 stands for.
+def status_error(status: int, body: str, headers: Mapping[str, str], model: str, works: bool = False) -> BackendError:
+    """The error that an HTTP answer other than 200 stands for.
 
     Args:
         works: whether the server has answered before with this key and address: then a 403 or 404 is about one request
-            (moderation, a gateway's mood), not about all.
+            (moderation, a gateway), not about all.
 
     Raises:
         PalateError: it makes all further work useless: credentials, an unknown model, a setting that is not taken, an
-            empty purse.
+            empty account, a wait that is too long.
     """
-    said = server_message(body)
-    told = f"the server answered {status}{f': {said}' if said else ''}"
+    words = server_message(body)
+    message = f"the server answered {status}{f': {words}' if words else ''}"
     low = body.lower()
     if status == 401 or (status == 403 and not works):
-        raise PalateError(f"the server refused the credentials ({status}{f': {said}' if said else ''})", _OUR_KEY)
+        raise PalateError(f"the server refused the credentials ({status}{f': {words}' if words else ''})", _OUR_KEY)
     if not works and status in (400, 404, 422):
-        _check_setup(status, said, low, model)
-    if status == 404 and not works and (not _is_json(body) or said.lower() in ("not found", "")):
-        raise PalateError(f"the server has no chat completions there ({told})", "The base URL most often ends in /v1.")
+        _check_setup(status, words, low, model)
+    if status == 404 and not works and (not _is_json(body) or words.lower() in ("not found", "")):
+        raise PalateError(
+            f"the server has no chat completions there ({message})", "The base URL most often ends in /v1."
+        )
     if status == 402 or "insufficient_quota" in low:
-        raise PalateError(f"the account is used up ({told})", "Top it up and run the same command again.")
+        raise PalateError(f"the account is used up ({message})", "Top it up and run the same command again.")
     again = status in _PASSING or status >= 500
     wait = retry_after(headers) if again else None
     if wait is not None and wait > LONGEST_WAIT:
         raise PalateError(
-            f"the server asks to come back in {wait:,.0f} seconds ({told})",
+            f"the server asks to come back in {wait:,.0f} seconds ({message})",
             "Run the same command again then; what is done is kept.",
         )
-    return BackendError(told, again=again, wait=wait)
+    return BackendError(message, again=again)
 
 
-def _check_setup(status: int, said: str, low: str, model: str) -> None:
+def _check_setup(status: int, words: str, low: str, model: str) -> None:
     """Raise for what every request has in common, and the server does not take."""
     if _NO_MODEL.search(low):
         raise PalateError(
-            f"the server has no model '{model}' ({status}: {said})", "Ask it for its names: GET BASE_URL/models."
+            f"the server has no model '{model}' ({status}: {words})", "Ask it for its names: GET BASE_URL/models."
         )
     if _NO_TEMPERATURE.search(low):
         raise PalateError(
-            f"the model '{model}' does not take this temperature ({status}: {said})",
+            f"the model '{model}' does not take this temperature ({status}: {words})",
             "Give one that it takes, most often --temperature 1.",
         )
     if "chat_template_kwargs" in low:
         raise PalateError(
-            f"the server does not take variables of a chat template ({status}: {said})",
+            f"the server does not take variables of a chat template ({status}: {words})",
             "Leave out --chat-template-kwargs, and set them where the server is started.",
         )
 
@@ -103,7 +104,7 @@ def _is_json(body: str) -> bool:
 
 
 def server_message(body: str, most: int = 200) -> str:
-    """What a server's error page says, in one short line.
+    """The message of a server's error page, in one short line.
 
     >>> server_message('{"error": {"message": "prompt too long", "code": 400}}')
     'prompt too long'
@@ -142,27 +143,3 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             return None
         seconds = (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
     return max(0.0, seconds) if math.isfinite(seconds) else None
-
-
-@dataclass(frozen=True)
-class Backoff:
-    """How long to wait before the next attempt: exponential, with full jitter, so that clients do not come in step.
-
-    Args:
-        first: the longest wait before the second attempt, in seconds; it doubles with every further one.
-        most: no wait is longer, unless the server asks for it.
-        seed: of the jitter.
-    """
-
-    first: float = 1.0
-    most: float = 60.0
-    seed: int = 0
-
-    def seconds(self, key: str, attempt: int, asked: float | None = None) -> float:
-        """The wait after attempt number ``attempt`` (from 1) of a request; at least what the server asked for.
-
-        >>> all(0 <= Backoff().seconds("a", 3) <= 4 for _ in range(9)), 7 <= Backoff().seconds("a", 1, 7) <= 8
-        (True, True)
-        """
-        ceiling = min(self.most, self.first * 2.0 ** min(attempt - 1, 32))
-        return (asked or 0.0) + random.Random(f"{self.seed}\0{key}\0{attempt}").uniform(0, ceiling)

@@ -1,4 +1,4 @@
-"""The local backend: a transformers model in this process, in batches of similar length."""
+"""Generation with a transformers model in this process, in batches of prompts of similar length."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from palate.errors import PalateError
 from palate.mllm.backends.base import Backend, Check, Done, ModelRequest, Reply
 from palate.mllm.backends.decoding import NoRepeatNgram, Sampling, end_tokens, generator, plain_defaults
 from palate.mllm.lm.chat_model import ChatModel, Encoded
-from palate.mllm.lm.reasoning import Thoughts, cut_off
+from palate.mllm.lm.reasoning import Thoughts, thought_cut_off
 from palate.mllm.prompts.chat import Chat
 from palate.storage.files import digest
 
@@ -26,11 +26,11 @@ _WINDOW = 8
 
 @dataclass
 class _Job:
-    """A request on its way."""
+    """A request under way."""
 
     request: ModelRequest
     encoded: Encoded
-    number: int  # of its entry: the oldest is served first
+    number: int  # of its entry: the oldest goes first
     attempt: int = 1
     prompt_tokens: int = 0
     new_tokens: int = 0
@@ -45,11 +45,11 @@ class _Job:
 class LocalBackend(Backend):
     """Answers with a :class:`ChatModel`, greedily unless a temperature is given.
 
-    A refused answer is asked for once more: at a temperature with fresh noise; greedily under a brake that forbids
-    repeating oneself, since the same question would get the same answer.
+    A refused answer is asked for once more: at a temperature with fresh noise; greedily with :class:`.NoRepeatNgram`,
+    since the same question would get the same answer.
 
     Args:
-        batch_size: prompts that are answered together. Where memory runs out, it is halved, with a warning.
+        batch_size: prompts per batch. Where memory runs out, it is halved, with a warning.
         temperature: 0 takes the likeliest token; above, tokens are drawn, for every request from a generator made of
             ``seed`` and its key, so that neighbours in a batch do not matter.
         attempts: how often one request is tried.
@@ -76,13 +76,13 @@ class LocalBackend(Backend):
             raise PalateError(f"the temperature is {temperature}", "Give 0 (the likeliest token) to 5.")
         self.model, self.batch_size, self.temperature, self.seed = model, batch_size, temperature, seed
         self.attempts = max(1, attempts)
-        model.render(Chat(("Hello.",)))  # no chat template: said now, not a thousand times later
+        model.render(Chat(("Hello.",)))  # no chat template: refused now, not a thousand times later
         self._ends = end_tokens(model)
         self.thinking = thinking
-        self._thoughts = Thoughts(model.tokenizer, opened=thinking and model.dialect.opens_thought)
+        self._thoughts = Thoughts(model.tokenizer, opened=thinking and model.chat_template.opens_thought)
         self._adapter = _adapter_fingerprint(model)
         self._answered = 0
-        self._told = False  # that thoughts are cut off
+        self._warned = False  # that thoughts are cut off
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -99,9 +99,9 @@ class LocalBackend(Backend):
             ),
             "longest": self.model.longest,
             "seed": self.seed if self.temperature else None,
-            "chat_template_kwargs": self.model.dialect.kwargs or None,
-            # Where the template would move pictures to the front, prompts were others before they were kept in place.
-            "pictures": "in place" if self.model.dialect.placeholder else None,
+            "chat_template_kwargs": self.model.chat_template.kwargs or None,
+            # Where the template would move pictures to the front, prompts differed before pictures stayed in place.
+            "pictures": "in place" if self.model.chat_template.placeholder else None,
         }
         return {
             "temperature": self.temperature,
@@ -153,7 +153,7 @@ class LocalBackend(Backend):
                 if wrong is None:
                     finish(job.reply(text))
                 elif job.attempt < self.attempts:
-                    # To the end of the queue: others that are asked again may join it there.
+                    # To the end of the queue: other second attempts may share its batch there.
                     job.attempt, job.number = job.attempt + 1, entered
                     entered += 1
                     pool.append(job)
@@ -181,7 +181,7 @@ class LocalBackend(Backend):
         except (RuntimeError, MemoryError) as error:
             if not _out_of_memory(error):
                 raise
-            told = str(error).splitlines()[0][:120]
+            message = str(error).splitlines()[0][:120]
         # Outside of the handler: the traceback holds on to the tensors that filled the memory.
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -192,7 +192,7 @@ class LocalBackend(Backend):
             )
             return None
         failed = PalateError(
-            f"memory ran out on a single prompt of {len(batch[0].encoded)} tokens ({told})",
+            f"memory ran out on a single prompt of {len(batch[0].encoded)} tokens ({message})",
             "Show fewer or smaller pictures, shorten the prompt, or take a smaller or quantised model.",
         )
         if not self._answered:  # nothing has ever worked: nothing will
@@ -224,10 +224,10 @@ class LocalBackend(Backend):
             job.seconds += spent
             said = row[: end - 1] if end and row[end - 1] in self._ends else row[:end]
             answer = self._thoughts.answer(said)
-            if answer is None and not self._told:
-                self._told = True
-                warnings.warn(f"'{self.model.name}': {cut_off()}", stacklevel=4)
-            texts.append(cut_off() if answer is None else answer)
+            if answer is None and not self._warned:
+                self._warned = True
+                warnings.warn(f"'{self.model.name}': {thought_cut_off()}", stacklevel=4)
+            texts.append(thought_cut_off() if answer is None else answer)
         return texts
 
     def _rules(self, batch: Sequence[_Job], prompt: int) -> list[Any]:
@@ -263,12 +263,12 @@ def _adapter_fingerprint(model: ChatModel) -> str | None:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    told = str(error).lower()
+    message = str(error).lower()
     return (
         isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        or "out of memory" in told
-        or "can't allocate memory" in told
-        or "not enough memory" in told
+        or "out of memory" in message
+        or "can't allocate memory" in message
+        or "not enough memory" in message
     )
 
 

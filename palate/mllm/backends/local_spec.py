@@ -1,4 +1,4 @@
-"""Where a local model came from, so that the very same one can be opened again."""
+"""Any chat model of transformers, in this process; and the record by which the very same one is opened again."""
 
 from __future__ import annotations
 
@@ -9,25 +9,69 @@ from pydantic import Field
 
 from palate.config import Config
 from palate.errors import PalateError
-from palate.mllm.backends.base import Backend
+from palate.mllm.backends.local import LocalBackend
 from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.lm.chat_template import TemplateKwargs
-from palate.mllm.lm.embedded import NAMES
-from palate.mllm.lm.loading import open_model
+from palate.mllm.lm.embedded import EMBEDDED_MODELS
+from palate.mllm.lm.loading import LONGEST, open_model
 
 _REMEDY = "Write the preferences with `palate summarise users`."
 
 
-class LocalModelSpec(Config):
-    """What opens a backend again; it decides no key, since a folder may move.
+def open_local(
+    model: str | None,
+    *,
+    device: str = "cpu",
+    dtype: str = "auto",
+    quantisation: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    adapter: Path | None = None,
+    longest: int | None = LONGEST,
+    chat_template_kwargs: dict[str, Any] | None = None,
+    batch_size: int = 8,
+    attempts: int = 2,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> LocalBackend:
+    """Open a model of a hub or a folder as a backend that knows what opens it again (:attr:`.Backend.spec`).
 
-    Whether code of the model's own may run is no part of it: that is asked for anew on every machine.
+    Args:
+        device, dtype, quantisation, revision, trust_remote_code, adapter, longest, chat_template_kwargs: of the model
+            (:func:`palate.mllm.lm.loading.open_model`).
+        batch_size, attempts, temperature, seed: of :class:`.LocalBackend`.
+    """
+    if model is None:
+        raise PalateError("the backend 'local' needs a model", "Give --model: a hub name or a folder.")
+    opened = open_model(
+        model,
+        device=device,
+        dtype=dtype,
+        quantisation=quantisation,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        adapter=adapter,
+        longest=longest,
+        chat_template_kwargs=chat_template_kwargs,
+    )
+    backend = LocalBackend(opened, batch_size=batch_size, attempts=attempts, temperature=temperature, seed=seed)
+    spec = LocalModelSpec.of(
+        opened, quantisation=quantisation, revision=revision, adapter=adapter, temperature=temperature, seed=seed
+    )
+    backend.spec = spec.model_dump()
+    return backend
+
+
+class LocalModelSpec(Config):
+    """What opens a local backend again; it decides no key, since a folder may move.
+
+    Whether code of the model's own may run is no part of it: each machine decides that for itself.
 
     Attributes:
         kind: an embedded model, a folder of this machine, or a repository of the hub. One never stands for another.
         model: its name; of a folder, the whole path.
         dtype: of its weights, as they were in memory.
-        revision: commit of the hub, if it is known, else what was asked for.
+        revision: commit of the hub, if it is known, else the revision that was requested.
         adapter: whole path of the adapter's folder.
         longest, temperature, seed, chat_template_kwargs: as the backend had them.
     """
@@ -56,7 +100,7 @@ class LocalModelSpec(Config):
     ) -> Self:
         """Of an open model and the options it was opened with."""
         core, folder = model.core, Path(model.name).expanduser()
-        kind: Any = "embedded" if model.name in NAMES else "folder" if folder.is_dir() else "hub"
+        kind: Any = "embedded" if model.name in EMBEDDED_MODELS else "folder" if folder.is_dir() else "hub"
         return cls(
             kind=kind,
             model=str(folder.resolve()) if kind == "folder" else model.name,
@@ -67,33 +111,26 @@ class LocalModelSpec(Config):
             longest=model.longest,
             temperature=temperature,
             seed=seed,
-            chat_template_kwargs=model.dialect.kwargs,
+            chat_template_kwargs=model.chat_template.kwargs,
         )
 
-    def open(self, device: str) -> Backend:
-        """The backend; whoever uses it compares its identity with the one it had.
+    def open(self, device: str) -> LocalBackend:
+        """The backend; its user compares its identity with the one it had.
 
         Raises:
             PalateError: the model is not there any more; another place is not tried.
         """
-        from palate.mllm.backends.local import LocalBackend
-
         for what, place in (("model", self.model if self.kind == "folder" else None), ("adapter", self.adapter)):
             if place is not None and not (Path(place).is_absolute() and Path(place).is_dir()):
                 raise PalateError(
                     f"the {what} that wrote the preferences is not at {place} any more", f"Put it back. Or: {_REMEDY}"
                 )
-        if (self.kind == "embedded") != (self.model in NAMES) or (self.kind == "hub" and Path(self.model).exists()):
+        embedded = self.model in EMBEDDED_MODELS
+        if (self.kind == "embedded") != embedded or (self.kind == "hub" and Path(self.model).exists()):
             raise PalateError(f"'{self.model}' is not the {self.kind} model that wrote the preferences", _REMEDY)
-        model = open_model(
+        return open_local(
             self.model,
             device=device,
-            dtype=self.dtype,
-            quantisation=self.quantisation,
-            revision=self.revision,
-            trust_remote_code=False,
             adapter=None if self.adapter is None else Path(self.adapter),
-            longest=self.longest,
-            chat_template_kwargs=self.chat_template_kwargs,
+            **self.model_dump(exclude={"kind", "model", "adapter"}),
         )
-        return LocalBackend(model, temperature=self.temperature, seed=self.seed)

@@ -1,4 +1,4 @@
-"""What a model on a server turns out to do: whether it thinks before it answers, and whether it looks at pictures."""
+"""What the answers of a served model show: whether it thinks before it answers, and whether it is shown pictures."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 from palate.mllm.backends.base import ModelRequest
 from palate.mllm.backends.errors import BackendError
 from palate.mllm.backends.wire import WireReply, messages, without_pictures
-from palate.mllm.lm.reasoning import cut_off, spoken
+from palate.mllm.lm.reasoning import answer_text, thought_cut_off
 from palate.mllm.prompts.chat import Chat
 
-# A picture costs a model at least this many tokens; a mention of one ("[image]") does not.
+# A picture costs a model at least this many tokens; a mention of one ("[image]") costs fewer.
 _PICTURE_TOKENS = 4
-# A question that needs no thought; and the length in characters that no answer to it has.
+# A question that needs no thought, its tokens at most, and a length in characters that no answer to it has.
 _EASY, _EASY_TOKENS, _EASY_LENGTH = "What colour is the sky by day? Answer with one word.", 200, 100
 
-Shown = list[dict[str, Any]]
-# A request and its messages -> what the server says.
-Ask = Callable[[ModelRequest, Shown], Awaitable[WireReply]]
+Messages = list[dict[str, Any]]
+# A request and its messages -> the server's answer.
+Ask = Callable[[ModelRequest, Messages], Awaitable[WireReply]]
 
 
 class ServedModel:
-    """Learns from answers, and where these leave it open, from one question of its own.
+    """Learns it from answers, and where these leave it open, from one question of its own.
 
     Args:
         name: the model's, for messages.
@@ -37,7 +37,7 @@ class ServedModel:
     def __init__(self, name: str) -> None:
         self.name = name
         self.thinks: bool | None = None
-        self.looks: bool | None = None
+        self.sees_pictures: bool | None = None
         self._warned = False
         self._one = asyncio.Lock()
 
@@ -46,22 +46,22 @@ class ServedModel:
         self._one = asyncio.Lock()
 
     async def is_thought(self, ask: Ask, request: ModelRequest, answer: WireReply) -> bool:
-        """Whether all that came is a thought which was cut off; says so once.
+        """Whether all that came is a thought which was cut off; warns of it once.
 
         Many servers send the thought along, and the mark that opens it stands in the prompt: then only the end of a
         thought can be seen, and of one that was cut off nothing at all.
 
         Raises:
-            Trouble: the question that would tell was not answered.
+            BackendError: the deciding question was not answered.
         """
-        said = spoken(answer.text)
-        marked = said != answer.text.strip()
+        text = answer_text(answer.text)
+        marked = text != answer.text.strip()
         if marked or answer.thought:
             self.thinks = True
-        elif said and not answer.cut and self.thinks is None:
+        elif text and not answer.cut and self.thinks is None:
             self.thinks = False
-        if said is None or (answer.thought and not said):
-            cut = said is None or answer.cut
+        if text is None or (answer.thought and not text):
+            cut = text is None or answer.cut
         elif answer.cut and not marked and not answer.thought:
             async with self._one:
                 if self.thinks is None:
@@ -71,11 +71,11 @@ class ServedModel:
             cut = False
         if cut and not self._warned:
             self._warned = True
-            warnings.warn(f"'{self.name}': {cut_off()}", stacklevel=2)
+            warnings.warn(f"'{self.name}': {thought_cut_off()}", stacklevel=2)
         return cut
 
-    async def check_pictures(self, ask: Ask, request: ModelRequest, shown: Shown, answer: WireReply) -> None:
-        """Compare the tokens counted for a prompt with pictures with those without; say so once where they are no more.
+    async def check_pictures(self, ask: Ask, request: ModelRequest, shown: Messages, answer: WireReply) -> None:
+        """Compare the tokens counted for a prompt with pictures with those without; warn once where they are no more.
 
         Servers of text models often drop pictures without a word.
         """
@@ -83,15 +83,15 @@ class ServedModel:
         if not pictures or not answer.prompt_tokens:
             return
         async with self._one:
-            if self.looks is not None:
+            if self.sees_pictures is not None:
                 return
             try:
                 bare = await ask(ModelRequest(request.key, request.chat, 1), without_pictures(shown))
             except BackendError:
-                return  # the next one will tell
+                return  # the next one will decide
             more = answer.prompt_tokens - bare.prompt_tokens
-            self.looks = not bare.prompt_tokens or more >= _PICTURE_TOKENS * pictures
-        if not self.looks:
+            self.sees_pictures = not bare.prompt_tokens or more >= _PICTURE_TOKENS * pictures
+        if not self.sees_pictures:
             warnings.warn(
                 f"The server counts {answer.prompt_tokens} tokens for a prompt with {pictures} "
                 f"picture{'s' if pictures > 1 else ''} and {bare.prompt_tokens} without: '{self.name}' does not seem "
@@ -103,5 +103,5 @@ class ServedModel:
         """Whether it writes at length where one word answers."""
         easy = ModelRequest(request.key, Chat((_EASY,)), _EASY_TOKENS)
         answer = await ask(easy, messages(easy.chat, None))
-        marked = spoken(answer.text) != answer.text.strip()
+        marked = answer_text(answer.text) != answer.text.strip()
         return marked or answer.thought or (answer.cut and len(answer.text) > _EASY_LENGTH)

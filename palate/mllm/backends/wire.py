@@ -1,4 +1,4 @@
-"""Chats and answers as the OpenAI protocol writes them."""
+"""Chats and answers in the OpenAI protocol."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def without_pictures(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def data_url(picture: Picture, longest: int | None) -> str:
-    """The decoded pixels as a fresh JPEG: what else was in the file (place and time of a photo, a second file behind
-    the picture) is not sent."""
+    """The decoded pixels as a new JPEG: what else was in the file (place and time of a photo, a second file behind the
+    picture) is not sent."""
     buffer = io.BytesIO()
     image = picture.open(longest)
     image.info.clear()  # EXIF and comments, which a format may write back
@@ -85,11 +85,12 @@ def data_url(picture: Picture, longest: int | None) -> str:
 
 @dataclass(frozen=True)
 class WireReply:
-    """What a server said: its text ("" where there is none) and what it counted.
+    """A server's answer: its text ("" where there is none) and the tokens it counted.
 
     Attributes:
-        cut: it ended because it was long enough, not because it was complete.
-        thought: the server set a thought apart from the text, or counts one.
+        cut: it ended at its longest length, not because it was complete.
+        thought: the server sent a thought beside the text, or counts one.
+        attempts: how often the request was sent.
     """
 
     text: str
@@ -98,13 +99,14 @@ class WireReply:
     refusal: str | None = None
     cut: bool = False
     thought: bool = False
+    attempts: int = 1
 
 
 def parse(body: bytes) -> WireReply:
     """The answer in a response's body.
 
     Raises:
-        Trouble: it is no chat completion: cut off, HTML, an error in the clothes of a 200.
+        BackendError: it is no chat completion: cut off, HTML, an error sent with status 200.
     """
     try:
         found: Any = json.loads(body)

@@ -1,4 +1,4 @@
-"""Reading what a model answered in words: yes or no, or one of several lettered titles."""
+"""Parses answers in words: yes or no, or one of several lettered titles."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WORD = {
 
 
 class Verdict(StrEnum):
-    """What an answer is worth."""
+    """Whether an answer can be used."""
 
     VALID = "valid"
     UNPARSABLE = "unparsable"
@@ -30,7 +30,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class ParsedAnswer:
-    """An answer, read.
+    """A parsed answer.
 
     Attributes:
         choice: yes-no: 1 for yes, 0 for no; choose: the place in the list; None unless the verdict is valid.
@@ -50,10 +50,10 @@ def read_yes_no(text: str | None) -> ParsedAnswer:
     """
     if text is None:
         return ParsedAnswer(Verdict.FAILED)
-    said = {word.lower() for word in re.findall(r"\b(?:yes|no)\b", text, re.I)}
-    if len(said) == 1:
-        return ParsedAnswer(Verdict.VALID, int("yes" in said))
-    return ParsedAnswer(Verdict.AMBIGUOUS if said else Verdict.UNPARSABLE)
+    words = {word.lower() for word in re.findall(r"\b(?:yes|no)\b", text, re.I)}
+    if len(words) == 1:
+        return ParsedAnswer(Verdict.VALID, int("yes" in words))
+    return ParsedAnswer(Verdict.AMBIGUOUS if words else Verdict.UNPARSABLE)
 
 
 def read_choice(text: str | None, titles: Sequence[str], known: Collection[str] = ()) -> ParsedAnswer:
@@ -72,23 +72,23 @@ def read_choice(text: str | None, titles: Sequence[str], known: Collection[str] 
         return ParsedAnswer(Verdict.FAILED)
     bare = _bare(text)
     if len(bare) == 1 and bare.upper() in ascii_uppercase:
-        return _judged({ascii_uppercase.index(bare.upper())}, len(titles))
+        return _in_list({ascii_uppercase.index(bare.upper())}, len(titles))
     named, rest = _titles_in(text, titles)
-    said = set()
+    letters = set()
     for found in _LETTER.finditer(rest):
         word = _WORD.get(found[1])
         if word is None or not word.match(rest, found.end()):
-            said.add(ascii_uppercase.index(found[1]))
-    if not said and not named:
+            letters.add(ascii_uppercase.index(found[1]))
+    if not letters and not named:
         outside = {_bare(title) for title in known} - {_bare(title) for title in titles}
         return ParsedAnswer(Verdict.OUT_OF_LIST if bare and bare in outside else Verdict.UNPARSABLE)
-    places: set[int] = set(said)
+    places: set[int] = set(letters)
     for same in named:  # places that share a title: a letter may say which one is meant
-        places |= (same & said) or same
-    return _judged(places, len(titles))
+        places |= (same & letters) or same
+    return _in_list(places, len(titles))
 
 
-def _judged(places: set[int], length: int) -> ParsedAnswer:
+def _in_list(places: set[int], length: int) -> ParsedAnswer:
     if len(places) > 1:
         return ParsedAnswer(Verdict.AMBIGUOUS)
     (place,) = places

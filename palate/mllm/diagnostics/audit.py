@@ -1,4 +1,4 @@
-"""The audit: what a model says when it is asked in words, counted before it is trusted.
+"""The audit: the answers of a model in words, parsed and counted.
 
 A score read from logits always exists. A generated answer may be none: it may name no candidate, two, or one that was
 not offered. Such answers are misses here, never left out.
@@ -23,12 +23,12 @@ _EXAMPLES = 3
 
 @dataclass(frozen=True)
 class AuditCase:
-    """What one user's answers are about.
+    """One user's candidates and answers.
 
     Attributes:
         titles: of the candidates, as the prompts show them.
         targets: places of those that the user chose in truth.
-        answers: yes-no: one a candidate; choose: one. None where there was none.
+        answers: yes-no: one per candidate; choose: one. None where there was none.
     """
 
     titles: Sequence[str]
@@ -79,7 +79,7 @@ class Audit:
         }
 
 
-def audit(task: Task, asked: Sequence[AuditCase], known: Collection[str] = ()) -> Audit:
+def audit(task: Task, cases: Sequence[AuditCase], known: Collection[str] = ()) -> Audit:
     """Read and count the answers of every user.
 
     A user is hit where, of ``choose``, the answer is a target; of ``yes-no``, a target got a yes and every other
@@ -87,26 +87,26 @@ def audit(task: Task, asked: Sequence[AuditCase], known: Collection[str] = ()) -
     for the others.
 
     Args:
-        known: titles of the whole catalogue, which tell an item that was not offered from mere talk.
+        known: titles of the whole catalogue, by which an item that was not offered is recognised.
 
     Raises:
         PalateError: nobody was asked, or the number of answers does not fit.
     """
-    if not asked:
+    if not cases:
         raise PalateError("there are no answers to audit", "Ask about at least one user.")
     counts: Counter[Verdict] = Counter()
     examples: dict[Verdict, list[str]] = {}
     hits, right = [], 0
-    for one in asked:
+    for one in cases:
         expected = len(one.titles) if task == "yes-no" else 1
         if len(one.answers) != expected:
             raise PalateError(f"{len(one.answers)} answers of a user instead of {expected}", "Ask again.")
         read = [read_yes_no(text) if task == "yes-no" else read_choice(text, one.titles, known) for text in one.answers]
         for text, answer in zip(one.answers, read, strict=True):
             counts[answer.verdict] += 1
-            told = examples.setdefault(answer.verdict, [])
-            if answer.verdict is not Verdict.VALID and len(told) < _EXAMPLES and text is not None:
-                told.append(" ".join(text.split())[:120])
+            texts = examples.setdefault(answer.verdict, [])
+            if answer.verdict is not Verdict.VALID and len(texts) < _EXAMPLES and text is not None:
+                texts.append(" ".join(text.split())[:120])
         hit, good = _yes_no(read, one.targets) if task == "yes-no" else _choose(read, one.targets)
         hits.append(hit)
         right += good
@@ -115,7 +115,7 @@ def audit(task: Task, asked: Sequence[AuditCase], known: Collection[str] = ()) -
         {verdict: counts[verdict] for verdict in Verdict},
         tuple(hits),
         right,
-        {verdict: told for verdict, told in examples.items() if told},
+        {verdict: texts for verdict, texts in examples.items() if texts},
     )
 
 
@@ -134,7 +134,7 @@ def _choose(read: Sequence[ParsedAnswer], targets: Collection[int]) -> tuple[boo
 def generate_answers(
     backend: Backend, chats: Sequence[Chat], *, max_new_tokens: int = 24, description: str | None = None
 ) -> list[Reply]:
-    """One reply a chat, in their order, just as the model gave it: a bad answer is not asked for again.
+    """One reply per chat, in their order, as the model gave it: a bad answer is not asked for again.
 
     Raises:
         PalateError: what makes all further work useless; a single failure is in its reply.

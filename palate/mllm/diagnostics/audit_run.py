@@ -1,4 +1,4 @@
-"""The audit of a run: its model is asked in words about the very candidates that its scores rank."""
+"""The audit of a run: its model answers in words about the candidates that its scores rank."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
-from palate.evaluation.candidates import sample_candidates
+from palate.evaluation.candidates import Candidates, sample_candidates
 from palate.evaluation.evaluate import Split, cases_of
 from palate.evaluation.ranking import shuffled
 from palate.evaluation.statistics import Estimate, bootstrap
 from palate.evaluation.users import UserSample
 from palate.mllm.backends.base import Backend, Reply
-from palate.mllm.diagnostics.audit import Audit, AuditCase, audit, generate_answers
+from palate.mllm.diagnostics.audit import Audit, AuditCase, Task, audit, generate_answers
 from palate.mllm.prompts.chat import Chat
 from palate.mllm.prompts.prompter import LETTERS
 from palate.mllm.recommender import MLLMRecommender
@@ -73,12 +73,7 @@ def audit_run(
     cases = everyone if users is None else users.of(dataset, everyone)
     drawn = sample_candidates(dataset, split, negatives=negatives, kind=kind, seed=seed).of(cases)
     task, prompter = recommender.config.prompt.task, recommender.prompter
-    if task == "choose" and drawn.items.shape[1] > len(LETTERS):
-        raise PalateError(
-            f"'choose' has letters for {len(LETTERS)} candidates, not for {drawn.items.shape[1]}",
-            f"Give --negatives {len(LETTERS) - int(drawn.num_targets.max())} or fewer.",
-        )
-    shown, targets = as_shown(drawn.items, drawn.num_targets)
+    shown, targets = as_shown(drawn, task)
     histories = cases.histories.to_lists()
     if dataset.folder is not None:
         recommender.set_data_folder(dataset.folder)
@@ -94,11 +89,11 @@ def audit_run(
     )
     titles = [[prompter.items.title(item) for item in items] for items in shown]
     known = {prompter.items.title(item) for item in range(1, recommender.num_items + 1)}
-    asked, start = [], 0
+    audit_cases, start = [], 0
     for names, places, row in zip(titles, targets, chats, strict=True):
-        asked.append(AuditCase(names, places, [reply.text for reply in replies[start : start + len(row)]]))
+        audit_cases.append(AuditCase(names, places, [reply.text for reply in replies[start : start + len(row)]]))
         start += len(row)
-    counted = audit(task, asked, known)
+    counted = audit(task, audit_cases, known)
     by_score = _by_score(recommender, histories, shown, targets)
     answered = np.array([counted.hits], np.float64)
     figures = bootstrap({"answers": answered, "scores": by_score, "answers - scores": answered - by_score}, seed=seed)
@@ -112,14 +107,23 @@ def audit_run(
     return AuditReport(counted, figures, _cost(replies), facts)
 
 
-def as_shown(items: np.ndarray[Any, Any], num_targets: np.ndarray[Any, Any]) -> tuple[list[list[int]], list[set[int]]]:
-    """Each user's candidates in an order that hides the targets, and the places of these."""
-    ids = torch.from_numpy(items.astype(np.int64))
+def as_shown(drawn: Candidates, task: Task) -> tuple[list[list[int]], list[set[int]]]:
+    """Each user's candidates in an order that hides the targets, and the places of these.
+
+    Raises:
+        PalateError: more candidates than there are letters for ``choose``.
+    """
+    if task == "choose" and drawn.items.shape[1] > len(LETTERS):
+        raise PalateError(
+            f"'choose' has letters for {len(LETTERS)} candidates, not for {drawn.items.shape[1]}",
+            f"Give --negatives {len(LETTERS) - int(drawn.num_targets.max())} or fewer.",
+        )
+    ids = torch.from_numpy(drawn.items.astype(np.int64))
     shown, targets = [], []
-    for row, order, count in zip(ids, shuffled(ids), num_targets.tolist(), strict=True):
-        kept = [int(column) for column in order if row[column] > 0]
-        shown.append([int(row[column]) for column in kept])
-        targets.append({place for place, column in enumerate(kept) if column < count})
+    for row, order, count in zip(ids, shuffled(ids), drawn.num_targets.tolist(), strict=True):
+        columns = [int(column) for column in order if row[column] > 0]
+        shown.append([int(row[column]) for column in columns])
+        targets.append({place for place, column in enumerate(columns) if column < count})
     return shown, targets
 
 

@@ -1,7 +1,7 @@
-"""The modality probe in numbers: what the scores of candidates owe to their pictures.
+"""Figures of the modality probe: how much the scores of candidates depend on their pictures.
 
-HaNoRec (arXiv 2511.18740) speaks of a cross-modal bias: a policy that leans on one modality and is deaf to the other.
-Here the same candidates are scored with their own pictures, with each other's, and with none, so that it can be seen.
+HaNoRec (arXiv 2511.18740) describes a cross-modal bias: a policy that relies on one modality and ignores the other.
+Here the same candidates are scored with their own pictures, with each other's, and with none, which shows it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from palate.errors import PalateError
 from palate.evaluation.ranks import Floats
 from palate.evaluation.statistics import LEVEL, Estimate, bootstrap, pair_seeds
 
-# What a user's candidates are scored with.
+# The pictures with which a user's candidates are scored.
 CONDITIONS = ("right", "other", "missing")
 GAINS = ("auc_right_minus_other", "auc_right_minus_missing")
-# Figures of a run, and those whose differences between runs are told.
+# Figures of a run, and those whose differences between runs are reported.
 FIGURES = (
     *("shift_other", "shift_missing", "shift_other_sd", "shift_missing_sd"),
     *("auc_right", "auc_other", "auc_missing", *GAINS, "rank_correlation"),

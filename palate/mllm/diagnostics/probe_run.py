@@ -24,7 +24,7 @@ from palate.evaluation.users import UserSample
 from palate.mllm.diagnostics.audit_run import as_shown
 from palate.mllm.diagnostics.probe import CONDITIONS, GAINS, ProbeRow, ProbeScores, by_user, summarise
 from palate.mllm.prompts.items import Items
-from palate.mllm.prompts.prompter import LETTERS, Prompter
+from palate.mllm.prompts.prompter import Prompter
 from palate.mllm.recommender import MLLMConfig, MLLMRecommender, read_config
 from palate.progress import track
 from palate.recommender import Recommender
@@ -35,10 +35,10 @@ _SWAPS = 0x70726F62
 
 @dataclass(frozen=True)
 class ProbeReport:
-    """What the pictures of candidates matter to runs.
+    """How much runs depend on the pictures of candidates.
 
     Attributes:
-        rows: one a run (or runs of several seeds).
+        rows: one per run (or runs of several seeds).
         facts: dataset, users, candidates, pictures, and of every row its runs, prompts and cost.
     """
 
@@ -96,7 +96,7 @@ class ProbeReport:
         return made
 
     def notes(self) -> list[str]:
-        """What a reader needs to judge the tables."""
+        """Notes below the tables."""
         facts = self.facts
         data, pictures = facts["dataset"], facts["pictures"]
         notes = [
@@ -111,9 +111,9 @@ class ProbeReport:
             notes.append(f"{pictures['alike']:,} items got a picture that is the same file as their own.")
         if facts["left_out"]:
             notes.append(f"{facts['left_out']:,} users without a pictured candidate are left out.")
-        said = [row.label for row in self.rows if facts["rows"][row.label]["missing_image"] == "omit"]
-        if said:
-            notes.append(f"Missing pictures are said to be missing, in words, by {', '.join(said)}.")
+        omitting = [row.label for row in self.rows if facts["rows"][row.label]["missing_image"] == "omit"]
+        if omitting:
+            notes.append(f"Missing pictures are said to be missing, in words, by {', '.join(omitting)}.")
         notes += [
             f"{row.label} shares no seed with {self.rows[0].label}: their means over seeds are compared."
             for row in self.rows
@@ -174,16 +174,11 @@ def probe_runs(
     everyone = cases_of(dataset, split)
     cases = everyone if users is None else users.of(dataset, everyone)
     drawn = sample_candidates(dataset, split, negatives=negatives, kind=kind, seed=seed).of(cases)
-    if task == "choose" and drawn.items.shape[1] > len(LETTERS):
-        raise PalateError(
-            f"'choose' has letters for {len(LETTERS)} candidates, not for {drawn.items.shape[1]}",
-            f"Give --negatives {len(LETTERS) - int(drawn.num_targets.max())} or fewer.",
-        )
-    shown, targets = as_shown(drawn.items, drawn.num_targets)
+    shown, targets = as_shown(drawn, task)
     first: Swap | None = None
     values: dict[str, list[Mapping[str, Floats]]] = {}
     rows: dict[str, Any] = {}
-    kept: list[int] = []
+    selected: list[int] = []
     for group in groups:
         values[group.label], costs = [], []
         for run in group.runs:
@@ -193,7 +188,7 @@ def probe_runs(
             swap = Swap.of(recommender.prompter.items, shown, seed)
             if first is None:
                 first = swap
-                kept = [number for number, items in enumerate(shown) if not first.instead.keys().isdisjoint(items)]
+                selected = [number for number, items in enumerate(shown) if not first.instead.keys().isdisjoint(items)]
             elif swap.instead != first.instead:
                 raise PalateError(
                     f"{run.folder} cannot show the same pictures as {groups[0].runs[0].folder}",
@@ -201,21 +196,21 @@ def probe_runs(
                 )
             if dataset.folder is not None:
                 recommender.set_data_folder(dataset.folder)
-            asked = cases.histories.take(kept)
-            scored = _score(recommender, swap, asked, [(shown[one], targets[one]) for one in kept], group.label)
+            histories = cases.histories.take(selected)
+            scored = _score(recommender, swap, histories, [(shown[one], targets[one]) for one in selected], group.label)
             values[group.label].append(by_user(scored))
             costs.append(recommender.cost())
             del recommender
         rows[group.label] = _row_facts(group, configs[group.runs[0].folder], costs)
     assert first is not None
-    offered = [item for number in kept for item in shown[number]]
+    offered = [item for number in selected for item in shown[number]]
     facts = {
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
         "split": split,
         "task": task,
         "seed": seed,
-        "users": len(kept),
-        "left_out": len(cases) - len(kept),
+        "users": len(selected),
+        "left_out": len(cases) - len(selected),
         "drawn": None if users is None else {"drawn": len(cases), "of": len(everyone), "seed": users.seed},
         "candidates": {**drawn.facts, "fingerprint": drawn.fingerprint},
         "pictures": {
@@ -291,7 +286,7 @@ def derangement(items: Sequence[int], seed: int) -> dict[int, int]:
 def with_candidates(recommender: MLLMRecommender, items: Items) -> MLLMRecommender:
     """The same model, whose prompts show candidates (not the history) by other pictures.
 
-    Its scorer is shared: what it remembers of pictures goes by their pixels, whoever's they are.
+    Its scorer is shared: it keeps features of pictures by their pixels.
     """
     made = copy.copy(recommender)
     old = recommender.prompter

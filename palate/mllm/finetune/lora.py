@@ -13,9 +13,6 @@ from palate.errors import PalateError
 from palate.mllm.finetune.config import LoraConfig
 from palate.mllm.lm.chat_model import ChatModel
 
-# What the families call the layers between pictures and language.
-_PROJECTORS = ("multi_modal_projector", "connector", "merger", "deepstack_merger_list")
-
 
 def adapted_layers(model: ChatModel, projector: bool) -> list[str]:
     """Full names of the linear layers that get an adapter: all of the decoder, none of the vision tower or the head.
@@ -48,7 +45,7 @@ def adapted_layers(model: ChatModel, projector: bool) -> list[str]:
         between = [
             name
             for name, module in core.named_modules()
-            if isinstance(module, nn.Linear) and any(part in _PROJECTORS for part in name.split("."))
+            if isinstance(module, nn.Linear) and any(part in model.traits.projectors for part in name.split("."))
         ]
         if not between:
             raise PalateError(

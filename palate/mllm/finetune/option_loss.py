@@ -22,9 +22,8 @@ from torch.nn.functional import cross_entropy
 from palate.errors import PalateError
 from palate.mllm.finetune.examples import Examples
 from palate.mllm.finetune.trainer import LossSum, StepLoss
-from palate.mllm.lm.chat_model import ChatModel
-from palate.mllm.lm.failures import brief, in_one_sentence
-from palate.mllm.scoring.agreement import apart
+from palate.mllm.lm.chat_model import ChatModel, one_line
+from palate.mllm.scoring.agreement import disagreement
 from palate.mllm.scoring.head import option_logits
 from palate.mllm.scoring.image_cache import ImageFeatureCache
 from palate.mllm.scoring.packed import pack, takes_masks, unpacked
@@ -102,13 +101,13 @@ def can_pack(model: ChatModel, examples: Examples) -> bool:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # masks and positions of families that are not laid out for it raise what they like
-            why = f" ({brief(error)})"
+            why = f" ({one_line(error)})"
         else:
             if all(found <= allowed for found, allowed in compared):
                 return True
             why = f" ({max(found for found, _ in compared):.3g})"
     for case in cases:
-        with in_one_sentence(model):
+        with model.explained_errors():
             found, allowed = _apart(model, examples, case, packed=False)
         if not found <= allowed:  # nor if it is no number
             raise PalateError(
@@ -146,7 +145,7 @@ def _apart(model: ChatModel, examples: Examples, case: int, *, packed: bool) -> 
     model.model.eval()
     try:
         with torch.inference_mode():
-            return apart(model, plain=lambda: naive(32), short=found, again=lambda: naive(1))
+            return disagreement(model, plain=lambda: naive(32), short=found, again=lambda: naive(1))
     finally:
         model.model.train(training)
 
@@ -167,7 +166,7 @@ class AnswerLogits:
         """float32 ``[B, prompts, answers]`` of a batch of :class:`CaseCollator`; ``model``: see :func:`logits_of`."""
         inputs = arguments(batch, self.chat_model.device)
         if self.pictures is not None:
-            inputs = self.pictures.look(inputs)
+            inputs = self.pictures.encode_images(inputs)
         return logits_of(model, self.chat_model, inputs, batch["ends"], self.tokens)
 
 

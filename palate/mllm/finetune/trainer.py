@@ -36,8 +36,7 @@ from palate.mllm.finetune.config import LoraConfig, SFTTrainerConfig
 from palate.mllm.finetune.examples import PromptCases
 from palate.mllm.finetune.lora import peft_config
 from palate.mllm.finetune.validation import METRICS, Validator
-from palate.mllm.lm.chat_model import IGNORED, ChatModel
-from palate.mllm.lm.failures import brief
+from palate.mllm.lm.chat_model import IGNORED, ChatModel, one_line
 from palate.mllm.recommender import MLLMRecommender
 from palate.runs.log import Row
 from palate.runs.run import Run
@@ -241,7 +240,7 @@ def build_trainer(
             )
     except ValueError as error:  # PEFT's, of layers that it cannot adapt or not with dropout (experts)
         raise PalateError(
-            f"LoRA cannot be put on '{model.name}' ({model.family}) ({brief(error)})",
+            f"LoRA cannot be put on '{model.name}' ({model.family}) ({one_line(error)})",
             "Use --lora-dropout 0 where dropout is named, or another model.",
         ) from error
     trainer.processing_class = None  # checkpoints need no copy of it

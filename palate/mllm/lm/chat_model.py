@@ -1,26 +1,26 @@
-"""The ChatModel: a causal language model, with or without eyes, and the processor that speaks its dialect."""
+"""A causal language model, with or without an image encoder, and the processor that writes its prompts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from palate.errors import PalateError
-from palate.mllm.lm import image_tensors as pictured
-from palate.mllm.lm.chat_template import Dialect
+from palate.mllm.lm import image_tensors
+from palate.mllm.lm.chat_template import ChatTemplate
+from palate.mllm.lm.families import family_of
 from palate.mllm.prompts.chat import Chat, Picture
 from palate.mllm.prompts.sanitise import special_tokens
 
 IGNORED = -100  # the label of a token that is not learnt, in torch and transformers
-# Families whose processors take pictures as a list per chat.
-NESTED = ("idefics2", "idefics3", "smolvlm", "mllama", "llava_onevision")
-
-# What families call tokens of an answer where they are not 0: PaliGemma's prompt (0) sees all of itself, also forward.
-ANSWER_KINDS = {"paligemma": {"token_type_ids": 1}}
+# What processors and forwards raise for input that their family does not take.
+_MODEL_ERRORS = (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError, OSError)
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Encoded:
 
     Attributes:
         ids: int64 ``[tokens]``, placeholders of pictures included.
-        per_token: further tensors ``[tokens, ...]`` that some families want (``mm_token_type_ids``).
+        per_token: further tensors ``[tokens, ...]`` that some families take (``mm_token_type_ids``).
         pictures: what the processor made of the pictures (``pixel_values``, ``image_grid_thw`` ...); empty without any.
-        answer: how many tokens at the end are the answer; 0 for a question.
+        answer: number of tokens at the end that are the answer; 0 for a question.
     """
 
     ids: Tensor
@@ -49,13 +49,15 @@ class ChatModel:
     Args:
         name: what the user called it: ``embedded``, a hub name, a folder.
         model: a transformers model for causal or image-text-to-text generation, or a PEFT model around one.
-        processor: its processor, or its tokenizer where it has no eyes.
+        processor: its processor, or its tokenizer where it takes no pictures.
         fingerprint: hash of the weights that it was loaded with.
-        longest: pictures are shrunk to this many pixels a side before the processor sees them; None: never.
+        longest: pictures are shrunk to at most this many pixels per side before they are processed; None: never.
         chat_template_kwargs: further variables of the chat template, such as ``{"enable_thinking": False}``.
 
     Attributes:
-        dialect: its chat template.
+        chat_template: writes chats in its own format.
+        family: what its configuration calls ``model_type``.
+        traits: what is known of that family (:mod:`palate.mllm.lm.families`).
 
     Raises:
         PalateError: the chat template has no such variable.
@@ -73,16 +75,17 @@ class ChatModel:
     ) -> None:
         self.name, self.model, self.processor, self.fingerprint = name, model, processor, fingerprint
         self.longest = longest
+        self.family = str(self.core.config.model_type)
+        self.traits = family_of(self.family)
         # Whether the head may be computed for a few tokens only; :mod:`palate.mllm.scoring.head` finds out.
         self.short_head: bool | None = None
-        self._axes: dict[str, int | None] | None = None
         self.tokenizer = getattr(processor, "tokenizer", processor)
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        # No text of a chat may become one of the model's own tokens, whoever wrote it: those are the chat template's.
+        # No text of a chat may become one of the model's own tokens, whoever wrote it: only the template writes those.
         placeholders = (getattr(processor, f"{kind}_token", None) for kind in ("image", "video", "audio"))
         special = special_tokens(self.tokenizer) | {one for one in placeholders if isinstance(one, str)}
-        self.dialect = Dialect(name, processor, special, chat_template_kwargs)
+        self.chat_template = ChatTemplate(name, processor, special, chat_template_kwargs)
 
     @property
     def core(self) -> Any:
@@ -90,13 +93,8 @@ class ChatModel:
         return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
 
     @property
-    def family(self) -> str:
-        return str(self.core.config.model_type)
-
-    @property
-    def sees(self) -> bool:
-        """Whether it takes pictures."""
-        return self.dialect.sees
+    def takes_pictures(self) -> bool:
+        return self.chat_template.takes_pictures
 
     @property
     def device(self) -> torch.device:
@@ -104,7 +102,7 @@ class ChatModel:
         return device
 
     def check_length(self, tokens: int) -> None:
-        """Refuse a prompt of so many tokens if that is more than the model was made to read."""
+        """Refuse a prompt of ``tokens`` tokens if that is more than the model was made to read."""
         most = getattr(self.core.config.get_text_config(), "max_position_embeddings", None)
         if most and tokens > most:
             raise PalateError(
@@ -114,46 +112,49 @@ class ChatModel:
             )
 
     def render(self, chat: Chat, thinking: bool = False) -> str:
-        """The chat in the model's own template, ready for its answer: :meth:`.Dialect.render`."""
-        return self.dialect.render(chat, thinking)
+        """The chat in the model's own template, up to where its answer begins: :meth:`.ChatTemplate.render`."""
+        return self.chat_template.render(chat, thinking)
 
     def encode(self, chat: Chat, answer: str | None = None, thinking: bool = False) -> Encoded:
         """Tokens and pictures of a chat; with an answer, its tokens and the end of the turn follow.
 
         Training, generation and scoring all come through here, so they cannot disagree on a prompt. ``thinking`` is
-        for answers that are written: the template decides whether a thought comes first.
+        for generated answers: the template decides whether a thought comes first.
         """
         text = self.render(chat, thinking)
         options: dict[str, Any] = {"return_tensors": "pt"}
         bos = self.tokenizer.bos_token
         # As transformers' apply_chat_template(tokenize=True): tokenizers add nothing to what the template writes,
         # processors add what they always add, unless the template has begun with it.
-        if not self.sees or (bos is not None and text.startswith(bos)):
+        if not self.takes_pictures or (bos is not None and text.startswith(bos)):
             options["add_special_tokens"] = False
         if chat.pictures:
             images = [picture.open(self.longest) for picture in chat.pictures]
-            made = self.processor(images=[images] if self.family in NESTED else images, text=[text], **options)
+            nested = [images] if self.traits.nested_images else images
+            inputs = self.processor(images=nested, text=[text], **options)
         else:
-            made = self._words(text, options)
-        ids = made.pop("input_ids")
-        made.pop("attention_mask", None)
-        made.pop("labels", None)  # of PaliGemma's processor: of what a question would teach
-        per_token = {key: made.pop(key)[0] for key in list(made) if getattr(made[key], "shape", (0,))[:2] == ids.shape}
-        strange = [key for key in made if not isinstance(made[key], Tensor)]
-        if strange:
+            inputs = self._text_inputs(text, options)
+        ids = inputs.pop("input_ids")
+        inputs.pop("attention_mask", None)
+        inputs.pop("labels", None)  # of PaliGemma's processor: of what a question would teach
+        per_token = {
+            key: inputs.pop(key)[0] for key in list(inputs) if getattr(inputs[key], "shape", (0,))[:2] == ids.shape
+        }
+        unknown = [key for key in inputs if not isinstance(inputs[key], Tensor)]
+        if unknown:
             raise PalateError(
-                f"pictures of '{self.name}' ({self.family}) come with '{strange[0]}', which Palate cannot batch",
+                f"pictures of '{self.name}' ({self.family}) come with '{unknown[0]}', which Palate cannot batch",
                 "Use --images none, or a model of a family that is tested (docs/mllm-models.md).",
             )
-        for key in ANSWER_KINDS.get(self.family, {}):  # processors leave them out where there is no picture
+        for key in self.traits.answer_values:  # processors leave them out where there is no picture
             per_token.setdefault(key, torch.zeros_like(ids[0]))
-        encoded = Encoded(ids[0], per_token, dict(made))
+        encoded = Encoded(ids[0], per_token, dict(inputs))
         return encoded if answer is None else self._answered(encoded, text, answer)
 
-    def _words(self, text: str, options: dict[str, Any]) -> Any:
+    def _text_inputs(self, text: str, options: dict[str, Any]) -> Any:
         """Tokens of a text without pictures."""
-        if self.sees:
-            try:  # a processor may have its own habits
+        if self.takes_pictures:
+            try:  # the processor may tokenize in its own way
                 return {"input_ids": self.processor(text=[text], **options)["input_ids"]}
             except (TypeError, ValueError):  # one that insists on pictures
                 pass
@@ -165,9 +166,9 @@ class ChatModel:
         Tokenizers in the manner of SentencePiece (Llama 2, Mistral, LLaVA 1.5) put that space before every text
         themselves. A second one would be a piece of its own, with which all answers begin.
         """
-        lead = "" if not text or text[-1].isspace() else " "
-        ids: list[int] = self.tokenizer(lead + answer, add_special_tokens=False)["input_ids"]
-        if lead and not self.tokenizer.decode(ids[:1]).strip():
+        space = "" if not text or text[-1].isspace() else " "
+        ids: list[int] = self.tokenizer(space + answer, add_special_tokens=False)["input_ids"]
+        if space and not self.tokenizer.decode(ids[:1]).strip():
             ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
         return ids
 
@@ -189,11 +190,11 @@ class ChatModel:
         return torch.tensor(first)
 
     def _answered(self, question: Encoded, text: str, answer: str) -> Encoded:
-        end = [] if self.dialect.end_of_turn is None else [self.dialect.end_of_turn]
+        end = [] if self.chat_template.end_of_turn is None else [self.chat_template.end_of_turn]
         more = torch.tensor([*self.answer_ids(text, answer), *end], dtype=question.ids.dtype)
-        per_token = {key: torch.cat([value, _longer(value, len(more))]) for key, value in question.per_token.items()}
-        for key, kind in ANSWER_KINDS.get(self.family, {}).items():
-            per_token[key] = torch.cat([question.per_token[key], torch.full_like(more, kind)])
+        per_token = {key: torch.cat([rows, _for_answer(rows, len(more))]) for key, rows in question.per_token.items()}
+        for key, value in self.traits.answer_values.items():
+            per_token[key] = torch.cat([question.per_token[key], torch.full_like(more, value)])
         return Encoded(torch.cat([question.ids, more]), per_token, question.pictures, len(more))
 
     def collate(self, rows: Sequence[Encoded], side: str = "right", labels: bool = False) -> dict[str, Tensor]:
@@ -204,7 +205,7 @@ class ChatModel:
             labels: add ``labels``: the answer's tokens, and :data:`IGNORED` everywhere else.
 
         Returns:
-            ``input_ids`` and ``attention_mask`` int64 ``[B, longest]``, the pictures', and ``labels`` if asked for.
+            ``input_ids`` and ``attention_mask`` int64 ``[B, longest]``, the pictures', and ``labels`` on request.
         """
         pad = int(self.tokenizer.pad_token_id)
         batch = {
@@ -221,37 +222,61 @@ class ChatModel:
                     label[-row.answer :] = row.ids[-row.answer :]
                 learnt.append(label)
             batch["labels"] = padded(learnt, IGNORED, side)
-        return batch | pictured.stacked(*self._pictures(rows))
+        return batch | image_tensors.stacked(*self._pictures(rows))
 
     def joined(self, rows: Sequence[Encoded]) -> Encoded:
-        """Stretches of tokens one after another, as one."""
+        """Segments of a prompt joined, one after another."""
         keys = dict.fromkeys(key for row in rows for key in row.per_token)
         per_token = {key: torch.cat(_of_all(rows, key)) for key in keys}
-        return Encoded(torch.cat([row.ids for row in rows]), per_token, pictured.joined(*self._pictures(rows)))
+        return Encoded(torch.cat([row.ids for row in rows]), per_token, image_tensors.joined(*self._pictures(rows)))
 
     def _pictures(self, rows: Sequence[Encoded]) -> tuple[list[dict[str, Tensor]], dict[str, int | None]]:
         made = [row.pictures for row in rows]
         return made, self.axes if any(made) else {}
 
-    @property
+    @cached_property
     def axes(self) -> dict[str, int | None]:
-        """Along which axis each tensor of pictures counts them: :func:`palate.mllm.lm.image_tensors.axes`."""
-        if self._axes is None:
-            blank = Picture(None)
-            one, two = (self.encode(Chat((blank,) * count)).pictures for count in (1, 2))
-            self._axes = pictured.axes(one, two)
-        return self._axes
+        """The axis along which each tensor of pictures counts them: :func:`palate.mllm.lm.image_tensors.axes`."""
+        one, two = (self.encode(Chat((Picture(None),) * count)).pictures for count in (1, 2))
+        return image_tensors.axes(one, two)
+
+    @contextmanager
+    def explained_errors(self) -> Iterator[None]:
+        """Errors of the model's own code become a :class:`PalateError` that names the model."""
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise PalateError(
+                f"'{self.name}' does not fit into the device's memory with these prompts ({one_line(error)})",
+                "Read fewer at a time (--set scoring.rows=4), show less, or use --quantisation.",
+            ) from error
+        except _MODEL_ERRORS as error:
+            raise PalateError(
+                f"'{self.name}' ({self.family}) fails while it reads a prompt ({one_line(error)})",
+                "Use --images none, or a model of a family that is tested (docs/mllm-models.md).",
+            ) from error
 
 
 def _of_all(rows: Sequence[Encoded], key: str) -> list[Tensor]:
-    """A tensor per token of every row; zero (text) for chats that lack it, which have no pictures."""
+    """One tensor per token of every row; zero (text) for chats that lack it, which have no pictures."""
     shape = next(row.per_token[key].shape[1:] for row in rows if key in row.per_token)
-    return pictured.equalised([row.per_token.get(key, row.ids.new_zeros(len(row), *shape)) for row in rows])
+    return image_tensors.equalised([row.per_token.get(key, row.ids.new_zeros(len(row), *shape)) for row in rows])
 
 
-def _longer(value: Tensor, more: int) -> Tensor:
-    """What a tensor per token says of an answer: text (0); or, where it says which pictures are seen, as before it."""
-    return value.new_zeros(more) if value.ndim == 1 else value[-1:].expand(more, *value.shape[1:])
+def _for_answer(value: Tensor, tokens: int) -> Tensor:
+    """A per-token tensor's rows for an answer: text (0); of a mask over pictures, those of the last token before it."""
+    return value.new_zeros(tokens) if value.ndim == 1 else value[-1:].expand(tokens, *value.shape[1:])
+
+
+def one_line(error: Exception, longest: int = 200) -> str:
+    """The kind of an error and the first line of its message.
+
+    >>> one_line(ValueError("no such layer\\nsee above"))
+    'ValueError: no such layer'
+    """
+    lines = str(error).strip().splitlines() or [""]
+    text = f"{type(error).__name__}: {lines[0]}"
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def padded(rows: Sequence[Tensor], value: int, side: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""A model's chat template: what it writes around a question, for a picture, and before and after an answer."""
+"""A model's chat template: its text around a question, for a picture, and before and after an answer."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from palate.errors import PalateError
-from palate.mllm.lm.reasoning import MARKS, open_thought
+from palate.mllm.lm.families import thought_marks
+from palate.mllm.lm.reasoning import open_thought
 from palate.mllm.prompts.chat import Chat
 from palate.mllm.prompts.sanitise import for_model
 
-# Arguments of transformers' `apply_chat_template` that are Palate's to give.
+# Arguments of transformers' `apply_chat_template` that Palate sets itself.
 _OURS = (
     *("conversation", "messages", "tools", "documents", "chat_template", "add_generation_prompt"),
     *("continue_final_message", "tokenize", "padding", "truncation", "max_length", "return_tensors", "return_dict"),
     *("return_assistant_tokens_mask", "tokenizer_kwargs", "processor_kwargs", "sanitize_control_tokens"),
 )
 _THINKING = "enable_thinking"
-# Words that stand for text where a template is tried out.
+# Stand for text where a template is tried out.
 _PROBES = ("Palate one", "Palate two", "Palate three")
 
 
-class Dialect:
+class ChatTemplate:
     """Writes chats in a model's template.
 
     Args:
         name: the model's, for messages.
-        processor: its processor, or its tokenizer where it has no eyes.
+        processor: its processor, or its tokenizer where it takes no pictures.
         special: the model's own tokens, which no text of a chat may become.
         kwargs: further variables of the template, such as ``{"enable_thinking": False}``.
 
     Raises:
-        PalateError: a variable that the template does not use, or that is Palate's to give.
+        PalateError: a variable that the template does not use, or that Palate sets itself.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Dialect:
     ) -> None:
         self.name, self.processor, self.special = name, processor, special
         self.tokenizer = getattr(processor, "tokenizer", processor)
-        self.sees = processor is not self.tokenizer
+        self.takes_pictures = processor is not self.tokenizer
         self.kwargs = dict(kwargs or {})
         self._template = _template(processor)
         for key in self.kwargs:
@@ -62,9 +63,9 @@ class Dialect:
                 after an empty thought where the model would think.
 
         Raises:
-            PalateError: pictures for a model without eyes, no chat template, or one that fails.
+            PalateError: pictures for a model that takes none, no chat template, or one that fails.
         """
-        if chat.pictures and not self.sees:
+        if chat.pictures and not self.takes_pictures:
             raise PalateError(f"the model '{self.name}' takes no pictures", "Leave them out, or choose one that sees.")
         return self._render(chat, thinking) + ("" if thinking else self._lead)
 
@@ -75,12 +76,12 @@ class Dialect:
 
     @cached_property
     def end_of_turn(self) -> int | None:
-        """The special token that the template writes right after an assistant's words; else the tokenizer's own."""
+        """The special token that the template writes right after an assistant's message; else the tokenizer's own."""
         first, second, third = _PROBES
         talk = [("user", first), ("assistant", second), ("user", third)]
         # Some templates end a turn by opening the next one.
         for turns in (talk[:2], talk):
-            rest = self._tried(turns).partition(second)[2].partition(third)[0].lstrip()
+            rest = self._render_or_empty(turns).partition(second)[2].partition(third)[0].lstrip()
             ids: list[int] = self.tokenizer(rest, add_special_tokens=False)["input_ids"] if rest else []
             if ids and ids[0] in {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}:
                 return ids[0]
@@ -89,19 +90,19 @@ class Dialect:
 
     @cached_property
     def placeholder(self) -> str | None:
-        """What stands for a picture within text, for templates that move pictures away from where the chat has them;
-        None where the template leaves them in their places, or where Palate has no way to."""
-        if not self.sees:
+        """The text that stands for a picture, for templates that move pictures away from where the chat has them; None
+        where the template leaves them in their places, or where no text would."""
+        if not self.takes_pictures:
             return None
         one, two, three = _PROBES
         picture, words = {"type": "image"}, [{"type": "text", "text": text} for text in _PROBES]
-        shown = self._tried([("user", [words[0], picture, words[1], picture, words[2]])])
+        shown = self._render_or_empty([("user", [words[0], picture, words[1], picture, words[2]])])
         if not shown or (_between(shown, one, two).strip() and _between(shown, two, three).strip()):
             return None
         token = getattr(self.processor, "image_token", None)
         if isinstance(token, str) and shown.count(token) == 2:
             text = f"{one}{token}{two}{token}{three}"
-            found = self._tried([("user", [{"type": "text", "text": text}])])
+            found = self._render_or_empty([("user", [{"type": "text", "text": text}])])
             if text in found and found.count(token) == 2:
                 return token
         warnings.warn(
@@ -113,7 +114,7 @@ class Dialect:
 
     def _render(self, chat: Chat, thinking: bool) -> str:
         text = None if chat.system is None else for_model(chat.system, self.special)
-        if self.sees:
+        if self.takes_pictures:
             content: Any = self._parts(chat)
             system: Any = [{"type": "text", "text": text}]
         else:
@@ -141,28 +142,28 @@ class Dialect:
 
     @cached_property
     def _lead(self) -> str:
-        """What the template writes between its prompt and an answer that was not thought about: an empty thought."""
+        """The template's text between its prompt and an answer without a thought: an empty thought, or nothing."""
         question, answer = _PROBES[:2]
-        prompt = self._tried([("user", question)], add_generation_prompt=True)
-        said = self._tried([("user", question), ("assistant", answer)])
-        lead = said[len(prompt) :].partition(answer)[0] if said.startswith(prompt) and answer in said else ""
-        if any(mark in lead for pair in MARKS for mark in pair):
+        prompt = self._render_or_empty([("user", question)], add_generation_prompt=True)
+        text = self._render_or_empty([("user", question), ("assistant", answer)])
+        lead = text[len(prompt) :].partition(answer)[0] if text.startswith(prompt) and answer in text else ""
+        if any(mark in lead for pair in thought_marks() for mark in pair):
             return lead
         thought = open_thought(prompt)
         return "" if thought is None else f"{'' if prompt.endswith(thought[0]) else chr(10)}{thought[1]}\n\n"
 
-    def _tried(self, turns: Sequence[tuple[str, Any]], **options: Any) -> str:
-        """Turns without thoughts as the template writes them; nothing where it refuses them."""
+    def _render_or_empty(self, turns: Sequence[tuple[str, Any]], **options: Any) -> str:
+        """Turns without thoughts in the template; an empty text where it refuses them."""
         messages = [
             {
                 "role": role,
-                "content": [{"type": "text", "text": said}] if self.sees and isinstance(said, str) else said,
+                "content": [{"type": "text", "text": text}] if self.takes_pictures and isinstance(text, str) else text,
             }
-            for role, said in turns
+            for role, text in turns
         ]
         try:
             return self._apply(messages, False, **options)
-        except Exception:  # whatever the template's author raises: what is asked for is then not known
+        except Exception:  # whatever the template's author raises
             return ""
 
     def _apply(self, messages: list[dict[str, Any]], thinking: bool, **options: Any) -> str:
@@ -171,7 +172,7 @@ class Dialect:
         return str(self.processor.apply_chat_template(messages, tokenize=False, **options))
 
 
-def read_kwargs(given: Any) -> dict[str, Any]:
+def read_kwargs(value: Any) -> dict[str, Any]:
     """Variables of a chat template from a JSON object, or from its text.
 
     Raises:
@@ -180,15 +181,15 @@ def read_kwargs(given: Any) -> dict[str, Any]:
     >>> read_kwargs('{"enable_thinking": false}')
     {'enable_thinking': False}
     """
-    found = given
-    if isinstance(given, str):
+    found = value
+    if isinstance(value, str):
         try:
-            found = json.loads(given)
+            found = json.loads(value)
         except (ValueError, RecursionError):
             found = None
     if not isinstance(found, dict):
         raise PalateError(
-            f"--chat-template-kwargs {given!r} is not a JSON object", """Write it like '{"enable_thinking": false}'."""
+            f"--chat-template-kwargs {value!r} is not a JSON object", """Write it like '{"enable_thinking": false}'."""
         )
     return found
 
@@ -204,5 +205,5 @@ def _template(processor: Any) -> str:
 
 
 def _between(text: str, left: str, right: str) -> str:
-    """What stands between two parts of a text; nothing where they are not there in this order."""
+    """The text between two parts of a text; empty where they are not there in this order."""
     return text.partition(left)[2].partition(right)[0] if text.find(left) < text.find(right) else ""

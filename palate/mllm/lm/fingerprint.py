@@ -11,8 +11,8 @@ from typing import Any
 from palate.errors import PalateError
 from palate.storage.files import digest, file_digest, read_json
 
-# What turns chats and pictures into the model's arguments, and its answer into text.
-_SPEECH = (
+# Turn chats and pictures into the model's arguments, and its answer into text.
+_TEXT_FILES = (
     "tokenizer.json",
     "tokenizer.model",
     "vocab.json",
@@ -30,7 +30,7 @@ _SETTINGS = (
     "processor_config.json",
     "generation_config.json",
 )
-# What transformers writes of itself, and where the model lay: neither makes another model.
+# About transformers, and where the model was: neither makes another model.
 _INCIDENTAL = ("transformers_version", "_name_or_path", "name_or_path", "tokenizer_file", "is_local")
 
 
@@ -46,7 +46,7 @@ def weights_fingerprint(where: dict[str, Any]) -> str:
     if not weights:
         raise PalateError(f"{folder} holds no weights", "Get the model again.")
     parts = [_settings(folder / "config.json")]
-    for path in [*weights, *(path for pattern in _SPEECH for path in sorted(folder.glob(pattern)))]:
+    for path in [*weights, *(path for pattern in _TEXT_FILES for path in sorted(folder.glob(pattern)))]:
         parts += [path.name, _content(path)]
     for name in _SETTINGS:
         if (folder / name).is_file():
@@ -55,7 +55,7 @@ def weights_fingerprint(where: dict[str, Any]) -> str:
 
 
 def local_folder(where: dict[str, Any]) -> Path:
-    """Where the files of a model lie that was loaded with these arguments: its folder, or the hub's cache."""
+    """The folder of a model that was loaded with these arguments: its own, or that in the hub's cache."""
     name = where["pretrained_model_name_or_path"]
     if Path(name).is_dir():
         return Path(name)

@@ -1,8 +1,8 @@
-"""What a family's processor makes of pictures, joined and cut picture by picture whatever it is called.
+"""The tensors that a family's processor makes of pictures, joined and cut picture by picture whatever their names.
 
 Families lay pictures out as ``[pictures, ...]`` (LLaVA), ``[tiles or patches of all pictures, ...]`` (Qwen-VL),
-``[1, pictures, ...]`` (Idefics, Mllama), ``[1, ..., patches]`` (MiniCPM-V), or say a number per chat (LLaVA-OneVision).
-Which one a tensor is shows in its shape: the axis that is longer for two pictures than for one counts pictures.
+``[1, pictures, ...]`` (Idefics, Mllama), ``[1, ..., patches]`` (MiniCPM-V), or have one number per chat (OneVision).
+The layout shows in the shape: the axis that is longer for two pictures than for one counts pictures.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-# What a processor made of the pictures of one chat, by name.
-Made = Mapping[str, Tensor]
+# A processor's tensors of the pictures of one chat, by name.
+Tensors = Mapping[str, Tensor]
 
 
-def axes(one: Made, two: Made) -> dict[str, int | None]:
+def axes(one: Tensors, two: Tensors) -> dict[str, int | None]:
     """The axis along which each tensor counts pictures, from those of one picture and of the same one shown twice.
 
-    None is a tensor that has one row per chat.
+    None: the tensor has one row per chat.
 
     >>> some = {"pixels": (1, 4, 3, 8, 8), "grid": (1, 3), "count": (1,)}
     >>> more = {"pixels": (1, 8, 3, 8, 8), "grid": (2, 3), "count": (1,)}
@@ -32,13 +32,13 @@ def axes(one: Made, two: Made) -> dict[str, int | None]:
     }
 
 
-def joined(rows: Sequence[Made], along: Mapping[str, int | None]) -> dict[str, Tensor]:
-    """Pictures of several stretches of one chat as one."""
+def joined(rows: Sequence[Tensors], along: Mapping[str, int | None]) -> dict[str, Tensor]:
+    """Pictures of several segments of one chat as one."""
     some = [row for row in rows if row]
     return {key: _cat([row[key] for row in some], along[key] or 0) for key in (some[0] if some else ())}
 
 
-def stacked(rows: Sequence[Made], along: Mapping[str, int | None]) -> dict[str, Tensor]:
+def stacked(rows: Sequence[Tensors], along: Mapping[str, int | None]) -> dict[str, Tensor]:
     """Pictures of several chats as one batch."""
     some = [row for row in rows if row]
     out = {}
@@ -51,12 +51,12 @@ def stacked(rows: Sequence[Made], along: Mapping[str, int | None]) -> dict[str, 
     return out
 
 
-def sizes(made: Made, along: Mapping[str, int | None]) -> dict[str, int]:
+def sizes(made: Tensors, along: Mapping[str, int | None]) -> dict[str, int]:
     """How much of each tensor belongs to these pictures."""
     return {key: value.shape[axis] for key, value in made.items() if (axis := along[key]) is not None}
 
 
-def part(made: Made, along: Mapping[str, int | None], counts: Mapping[str, int], *, rest: bool) -> dict[str, Tensor]:
+def part(made: Tensors, along: Mapping[str, int | None], counts: Mapping[str, int], *, rest: bool) -> dict[str, Tensor]:
     """The first ``counts`` of the pictures, or the others; empty where there are none."""
     out, left = {}, False
     for key, value in made.items():

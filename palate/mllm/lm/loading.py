@@ -1,4 +1,4 @@
-"""Opening a language model, with or without eyes: embedded, from the hub, or from a folder."""
+"""Opening a language model, with or without an image encoder: embedded, from the hub, or from a folder."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from palate.storage.tensors import check_finite
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTISATIONS = ("4bit", "8bit")
-# Larger pictures are shrunk to this before a processor sees them: posters are not read for their small print, and
-# families that cut pictures up would spend thousands of tokens on one.
+# Larger pictures are shrunk to this before they are processed: posters are not read for their small print, and families
+# that cut pictures into tiles would spend thousands of tokens on one.
 LONGEST = 672
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ def open_model(
         trust_remote_code: run code that comes with a hub model. Only for models whose code you have read.
         adapter: folder of a PEFT adapter in safetensors, put on top.
         merged: folders of adapters that become part of the weights, one after another, below ``adapter``.
-        longest: larger pictures are shrunk to this many pixels a side; None: never.
+        longest: pictures are shrunk to at most this many pixels per side; None: never.
         chat_template_kwargs: further variables of the chat template, such as ``{"enable_thinking": False}``.
 
     Returns:
@@ -75,17 +75,17 @@ def open_model(
         _check_adapter(one)
     where = where_is(name, revision=revision, trust_remote_code=trust_remote_code)
     config = _fetch(name, "configuration", lambda: import_module("transformers").AutoConfig.from_pretrained(**where))
-    auto, sees = _auto_class(name, config)
+    auto, takes_pictures = _auto_class(name, config)
     model = _load(name, auto, where, precision, quantised, place)
     for one in merged:
         model = merge_adapter(_adapted(name, model, one, place), str(one))
     if adapter is not None:
         model = _adapted(name, model, adapter, place)
     tokenizer = import_module("transformers").AutoTokenizer
-    speaks: Callable[[], Any] = (
-        (lambda: open_processor(where, config)) if sees else (lambda: tokenizer.from_pretrained(**where))
-    )
-    processor = _fetch(name, "processor" if sees else "tokenizer", speaks)
+    if takes_pictures:
+        processor = _fetch(name, "processor", lambda: open_processor(where, config))
+    else:
+        processor = _fetch(name, "tokenizer", lambda: tokenizer.from_pretrained(**where))
     fingerprint = weights_fingerprint(where)
     if chat_template_kwargs:
         fingerprint = digest(fingerprint, json.dumps(chat_template_kwargs, sort_keys=True))
@@ -94,7 +94,7 @@ def open_model(
         model.eval(),
         processor,
         fingerprint=fingerprint,
-        longest=longest if sees else None,
+        longest=longest if takes_pictures else None,
         chat_template_kwargs=chat_template_kwargs,
     )
 
@@ -104,7 +104,7 @@ def where_is(name: str, *, revision: str | None = None, trust_remote_code: bool 
     folder = _embedded(name)
     options = EncoderOptions(
         name=name, modality="text", revision=revision, trust_remote_code=trust_remote_code
-    )  # what a loader of the hub wants to know, whatever it loads
+    )  # whatever is loaded
     return source(options, folder)
 
 
@@ -125,24 +125,24 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype | str:
 
 def _embedded(name: str) -> Path | None:
     """The folder of an embedded model, made if need be; None for other names."""
-    from palate.mllm.lm.embedded import NAMES, embedded_folder
+    from palate.mllm.lm.embedded import EMBEDDED_MODELS, embedded_folder
     from palate.mllm.lm.vision import register
 
     register()  # folders made from the embedded models hold its vision tower as well
-    return embedded_folder(name) if name in NAMES else None
+    return embedded_folder(name) if name in EMBEDDED_MODELS else None
 
 
 def _auto_class(name: str, config: Any) -> tuple[Any, bool]:
-    """The class that loads the model, and whether that model sees."""
+    """The class that loads the model, and whether that model takes pictures."""
     transformers: Any = import_module("transformers")
     known: Any = import_module("transformers.models.auto.modeling_auto")
     own = getattr(config, "auto_map", None) or {}
-    for auto, mapping, sees in (
+    for auto, mapping, takes_pictures in (
         ("AutoModelForImageTextToText", known.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, True),
         ("AutoModelForCausalLM", known.MODEL_FOR_CAUSAL_LM_MAPPING, False),
     ):
         if type(config) in mapping or auto in own:
-            return getattr(transformers, auto), sees
+            return getattr(transformers, auto), takes_pictures
     raise PalateError(
         f"'{name}' is a {config.model_type}, not a language model that chats",
         "Choose an image-text-to-text model or a text-generation model.",

@@ -1,7 +1,7 @@
 """The processor of a hub model, whether torchvision is installed or not.
 
 Families that take videos ask for a video processor, which exists with torchvision only, and of which folders that were
-saved without it have no settings. Palate shows pictures, never videos: these processors are put together from their
+saved without it have no settings. Palate shows pictures, never videos: these processors are assembled from their
 parts, with a stand-in that refuses videos.
 """
 
@@ -11,9 +11,11 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from palate.mllm.lm.families import family_of
+
 
 def open_processor(where: dict[str, Any], config: Any) -> Any:
-    """The processor of a model that sees.
+    """The processor of a model that takes pictures.
 
     Args:
         where: arguments of ``from_pretrained``: name or folder, revision, whether remote code is trusted ...
@@ -36,15 +38,16 @@ def open_processor(where: dict[str, Any], config: Any) -> Any:
         raise ImportError(f"it needs a {strange[0]} and a video processor: `pip install torchvision` may help")
     settings, _ = kind.get_processor_dict(**where)
     module: Any = import_module(kind.__module__)
-    if getattr(module, "num2words", True) is None:  # SmolVLM spells the length of videos with it, and wants it at once
-        module.num2words = str
+    for package in family_of(config.model_type).video_packages:
+        if getattr(module, package, True) is None:  # imported where it is installed, and needed for videos alone
+            setattr(module, package, str)
     made = _without_videos(kind).from_args_and_dict([parts[name]() for name in kind.get_attributes()], settings)
     made.chat_template = made.chat_template or made.tokenizer.chat_template
     return made
 
 
 class NoVideos:
-    """Stands where a processor wants a video processor; processes none, and knows no setting."""
+    """In place of a processor's video processor: refuses videos, and has no settings."""
 
     num_frames = fps = merge_size = temporal_patch_size = 1
     model_input_names: tuple[str, ...] = ()

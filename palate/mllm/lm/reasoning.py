@@ -1,4 +1,4 @@
-"""What a reasoning model thinks aloud: where it begins and ends, and the answer that follows."""
+"""A reasoning model's thoughts in its text: where they begin and end, and the answer that follows."""
 
 from __future__ import annotations
 
@@ -7,20 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from palate.errors import PalateError
-
-# How models mark a thought, as pairs of opening and closing marks: most of them; Magistral; Seed-OSS; Gemma 4; gpt-oss,
-# where the thought is one message and the answer another.
-MARKS = (
-    ("<think>", "</think>"),
-    ("<thinking>", "</thinking>"),
-    ("[THINK]", "[/THINK]"),
-    ("<seed:think>", "</seed:think>"),
-    ("<|channel>thought", "<channel|>"),
-    ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
-)
+from palate.mllm.lm.families import thought_marks
 
 
-def spoken(text: str, opened: bool = False) -> str | None:
+def answer_text(text: str, opened: bool = False) -> str | None:
     """The answer alone, stripped: without the thought before it; None where a thought was cut off.
 
     Args:
@@ -33,7 +23,7 @@ def spoken(text: str, opened: bool = False) -> str | None:
     """
     answer = text.strip()
     while True:
-        for start, close in MARKS:
+        for start, close in thought_marks():
             begun, end = answer.startswith(start), answer.find(close)
             if begun and end < 0:
                 return None
@@ -45,8 +35,8 @@ def spoken(text: str, opened: bool = False) -> str | None:
             return None if opened else answer
 
 
-def cut_off() -> PalateError:
-    """What to say of an answer that is but a thought without an end."""
+def thought_cut_off() -> PalateError:
+    """The error of an answer that is only a thought without an end."""
     return PalateError(
         "the model's thought was cut off before an answer",
         "Allow more with --max-new-tokens, or switch thinking off, for most models with --chat-template-kwargs "
@@ -60,7 +50,7 @@ def open_thought(text: str) -> tuple[str, str] | None:
     >>> open_thought("<|assistant|><think>\\n"), open_thought("<|assistant|><think></think>")
     (('<think>', '</think>'), None)
     """
-    for start, close in MARKS:
+    for start, close in thought_marks():
         place = text.rfind(start)
         if place >= 0 and close not in text[place:] and not re.search(r"\S", text[place + len(start) :]):
             return start, close
@@ -68,9 +58,9 @@ def open_thought(text: str) -> tuple[str, str] | None:
 
 
 class Thoughts:
-    """Takes thoughts off the tokens that a model writes.
+    """Removes thoughts from the tokens that a model writes.
 
-    Some tokenizers leave marks out of the text as special tokens, and a thought would look like the answer.
+    Some tokenizers leave the marks out of the text as special tokens, and a thought would pass for the answer.
 
     Args:
         opened: whether prompts end within a thought.
@@ -79,7 +69,7 @@ class Thoughts:
     def __init__(self, tokenizer: Any, opened: bool) -> None:
         self.tokenizer, self.opened = tokenizer, opened
         special = set(tokenizer.all_special_ids)
-        marks = [[tokenizer(mark, add_special_tokens=False)["input_ids"] for mark in pair] for pair in MARKS]
+        marks = [[tokenizer(mark, add_special_tokens=False)["input_ids"] for mark in pair] for pair in thought_marks()]
         self._hidden = [pair for pair in marks if all(special & set(ids) for ids in pair)]
 
     def answer(self, ids: Sequence[int]) -> str | None:
@@ -91,7 +81,7 @@ class Thoughts:
                 rest, opened = rest[place + len(close) :], False
             if _last(rest, start) is not None:
                 return None
-        return spoken(self.tokenizer.decode(rest, skip_special_tokens=True), opened)
+        return answer_text(self.tokenizer.decode(rest, skip_special_tokens=True), opened)
 
 
 def _last(ids: Sequence[int], part: Sequence[int]) -> int | None:

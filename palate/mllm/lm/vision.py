@@ -1,6 +1,6 @@
-"""The eyes of the embedded model: EfficientNet-Lite0 as a vision tower that transformers can load by name.
+"""The image encoder of the embedded model: EfficientNet-Lite0 as a vision tower that transformers loads by name.
 
-A picture becomes a grid of 4 x 4 places, each told by 1280 numbers, as a LLaVA model wants it of its tower.
+A picture becomes a grid of 4 x 4 places with 1280 features each, which is what a LLaVA model takes.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ MEAN, SPREAD = 127 / 255, 128 / 255
 
 class EfficientNetLite0Config(PreTrainedConfig):  # type: ignore[misc]
     """Attributes:
-    hidden_size: numbers a place.
-    image_size: pixels a side.
-    grid: places a side.
+    hidden_size: features per place.
+    image_size: pixels per side.
+    grid: places per side.
     """
 
     model_type = MODEL_TYPE

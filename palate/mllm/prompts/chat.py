@@ -1,4 +1,4 @@
-"""The Chat: one question to a language model, of text and of pictures where they are looked at."""
+"""One question to a language model, of text and pictures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 from palate.data.images import open_image
 from palate.storage.files import digest, file_digest
 
-# The picture that stands for a missing one under the policy "blank": plain, the same for every item, and no item's own.
+# The picture in place of a missing one under the policy "blank": the same plain grey for every item.
 _BLANK = (224, (127, 127, 127))
 
 
@@ -46,14 +46,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Chat:
-    """What a user says to the model; the answer is what the model says next.
+    """A user's message to the model, whose next message is the answer.
 
-    Text in ``parts`` has been made harmless (:mod:`palate.mllm.prompts.sanitise`) before it comes here; what a
-    template writes and what a catalogue wrote cannot be told apart any more.
+    Text in ``parts`` has been sanitised before (:mod:`palate.mllm.prompts.sanitise`): here, what a template writes and
+    what a catalogue wrote look alike.
 
     Attributes:
         parts: strings and pictures, in the order in which the model meets them.
-        system: what stands above the conversation, or None for the model's own default.
+        system: the system message, or None for the model's own default.
 
     >>> chat = Chat(("Look: ", Picture(None), "What is it?"))
     >>> chat.text, len(chat.pictures)

@@ -1,4 +1,4 @@
-"""Items: what prompts may say of each item, made harmless once and kept with a run."""
+"""Titles, texts, summaries and pictures of items for prompts, sanitised once and saved with a run."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Items:
     """Title, text, summary and picture of the items 1..num_items.
 
     Args:
-        frame: one row an item, in index order: the strings ``item_id``, ``title``, ``text``, ``summary`` and ``image``
+        frame: one row per item, in index order: the strings ``item_id``, ``title``, ``text``, ``summary`` and ``image``
             (a path relative to ``root``), each of them null where there is none.
         root: folder of the pictures.
 
     Attributes:
-        refused: item id -> why its picture is not shown (missing, broken, outside of ``root`` ...), of the items that
-            were asked for so far.
+        refused: item id -> why its picture is not shown (missing, broken, outside of ``root`` ...), of the items whose
+            pictures were requested so far.
     """
 
     def __init__(self, frame: pl.DataFrame, root: Path) -> None:
@@ -91,7 +91,7 @@ class Items:
         return self._texts[self._checked(item)]
 
     def summary(self, item: int) -> str:
-        """What a model wrote of the item; empty where nothing was written."""
+        """The item's written summary; empty where there is none."""
         return self._summaries[self._checked(item)]
 
     def picture(self, item: int) -> Picture | None:
@@ -157,7 +157,7 @@ class Items:
         return digest(*self.ids, *self._titles, *self._texts, *self._summaries, *images)
 
     def save(self, folder: Path) -> None:
-        """Write ``items.parquet`` and ``items.json`` (where the pictures lie) into ``folder``."""
+        """Write ``items.parquet`` and ``items.json`` (the folder of the pictures) into ``folder``."""
         frame = pl.DataFrame(
             [self.ids[1:], self._titles[1:], self._texts[1:], self._summaries[1:], self._images[1:]],
             schema=dict.fromkeys(_COLUMNS, pl.String),
@@ -171,7 +171,7 @@ class Items:
         """Read what :meth:`save` wrote.
 
         Args:
-            root: where the pictures lie now, if they have moved.
+            root: where the pictures are now, if they have moved.
 
         Raises:
             PalateError: a file is missing, cut off, or something else.

@@ -1,4 +1,4 @@
-"""The Prompter: a user's history and a candidate become the chat that a model is trained and scored on."""
+"""Chats that a model is trained and scored on, from a user's history and candidates."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class PromptOptions(Config):
 
     Attributes:
         task: one candidate to say yes or no to, or lettered candidates to choose from.
-        summary: which written preference stands for the history; ``none``: the history itself.
-        history_items: the last so many items are listed by title; None: 10 without a summary, 0 with one (and no fewer
-            than ``history_images`` where pictures of the history are shown).
+        summary: which written preference replaces the history; ``none``: the history itself.
+        history_items: how many of the last items are listed by title; None: 10 without a summary, 0 with one (and no
+            fewer than ``history_images`` where pictures of the history are shown).
         blind: neither history nor summary: the control that any use of the history must beat.
         images: whose pictures are shown.
-        history_images: so many of the last listed items come with their picture.
+        history_images: how many of the last listed items come with their picture.
         missing_image: an item without a picture, or with one that cannot be opened, is said to have none (``omit``), or
-            a grey square stands for it (``blank``). It is never another item's picture.
+            a grey square is shown (``blank``). It is never another item's picture.
         item_text: of a candidate, the title or all its text.
         history_text: the same of the listed items of the history.
-        item_summaries: add what a model wrote of the candidate.
+        item_summaries: add the candidate's written summary.
         fields: with ``full`` texts: these fields of the catalogue; None: all text.
     """
 
@@ -73,13 +73,13 @@ class Prompter:
     """Makes chats. Those of one user are the same up to the first word of the candidate.
 
     Args:
-        items: what may be said of items.
-        options: what is shown.
-        templates: in which words.
-        candidates: what may be said of candidates, where that is not what is said of the history's items.
+        items: texts and pictures of items.
+        options: which of them are shown.
+        templates: the wording.
+        candidates: texts and pictures of candidates, where they differ from those of the history's items.
 
     Raises:
-        PalateError: pictures are to be shown, and the folder that the items' pictures lay in is gone.
+        PalateError: pictures are to be shown, and the folder of the items' pictures is gone.
     """
 
     def __init__(
@@ -95,10 +95,10 @@ class Prompter:
 
         Args:
             history: item indices, oldest first, of items before the candidate only.
-            preference: the summary of that history, where the options want one.
+            preference: the summary of that history, where the options show one.
 
         Raises:
-            PalateError: an unknown item, a history without the summary that the options want, or one they do not want.
+            PalateError: an unknown item, a history without the summary that the options show, or one they do not show.
         """
         shown = self._candidate(candidate)
         if self.options.blind:
@@ -122,19 +122,19 @@ class Prompter:
 
     def _user(self, history: Sequence[int], preference: str | None) -> dict[str, str | list[Part]]:
         """The holes that depend on the user."""
-        wanted = self.options.summary != "none"
-        if wanted and history and not preference:
+        shows_summary = self.options.summary != "none"
+        if shows_summary and history and not preference:
             raise PalateError(
                 f"the prompt wants a {self.options.summary} summary of the history, and there is none",
                 "Write it with: palate summarise users.",
             )
-        if preference and not wanted:
+        if preference and not shows_summary:
             raise PalateError("a summary of the history is given, and the prompt shows none", "Set summary.")
         text = sanitise_summary(preference or "")
         return {"preference": quoted(text) if text else "", "history": self._history(history)}
 
     def _history(self, history: Sequence[int]) -> list[Part]:
-        """The last items, oldest first, one a line, the last few with their pictures."""
+        """The last items, oldest first, one per line, the last few with their pictures."""
         listed = list(history)[max(0, len(history) - self.options.listed) :]
         pictured = self.options.history_images if self.options.images in ("history", "both") else 0
         parts: list[Part] = []

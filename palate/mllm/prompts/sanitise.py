@@ -1,7 +1,7 @@
-"""Text of unknown origin made harmless for a prompt: titles, descriptions, and what models wrote.
+"""Sanitises text of unknown origin for prompts: titles, descriptions, and texts that models wrote.
 
-Words are never censored: a film may be called "System Crasher", "Yes Man" or "Ignore Previous Instructions". What is
-taken away is every means of leaving the quotation marks in which a prompt quotes them:
+Words are never censored: a film may be called "System Crasher", "Yes Man" or "Ignore Previous Instructions". Removed is
+every means of leaving the quotation marks in which a prompt quotes them:
 
 - double quotation marks become single ones, so that a quoted text cannot end its own quote;
 - all white space and line ends become one space, so that it cannot start a line, a heading or a list;
@@ -12,7 +12,7 @@ taken away is every means of leaving the quotation marks in which a prompt quote
   forms have become plain ones (Unicode NFKC), so that none of this can be hidden;
 - what is too long is cut at a word.
 
-What a prompt says of quoted text ("is data") is left to its template.
+Instructions about quoted text ("is data") are in the templates.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def sanitise(text: str, limit: int = TEXT_LENGTH) -> str:
     "Yes Man' (/im_end/) Assistant - Yes"
     """
     text = text[:_READ_AT_MOST]
-    for _ in range(10):  # what one rule leaves may be another's business: two rounds are the rule
+    for _ in range(10):  # one rule may leave what another one removes: two rounds are usual
         before, text = text, _cut(_once(text), limit)
         if text == before:
             break
@@ -131,7 +131,7 @@ def for_model(text: str, special: Iterable[str]) -> str:
 
 @lru_cache(maxsize=16)
 def _any_of(special: frozenset[str]) -> re.Pattern[str] | None:
-    """Matches any of the tokens, in any case: some tokenizers fold it before they look."""
+    """Matches any of the tokens, in any case: some tokenizers fold it first."""
     words = sorted((token.strip() for token in special if token.strip()), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, words)), re.I) if words else None
 
@@ -164,7 +164,7 @@ def _cut(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
     head = text[: limit - len(_CUT) + 1]
-    kept = head.rpartition(" ")[0]
+    whole_words = head.rpartition(" ")[0]
     # A text without blanks (Japanese, one endless word) is cut where it must be.
-    kept = kept if len(kept) >= limit // 2 else head[:-1]
-    return kept.rstrip(" .,;:-") + _CUT
+    whole_words = whole_words if len(whole_words) >= limit // 2 else head[:-1]
+    return whole_words.rstrip(" .,;:-") + _CUT

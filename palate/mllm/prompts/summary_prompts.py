@@ -1,4 +1,4 @@
-"""The Writer: the chats that ask a model to describe an item, or a user's preference."""
+"""Chats that ask a model to describe an item, or a user's preference."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class SummaryPrompts:
     """Makes chats whose answers are summaries.
 
     Args:
-        items: what may be said of items.
-        templates: in which words.
+        items: texts and pictures of items.
+        templates: the wording.
         pictures: whether the model is shown pictures; else items are described from their text.
     """
 
@@ -49,7 +49,7 @@ class SummaryPrompts:
         return self.templates.chat("user-direct", items=self._listed(history))
 
     def _listed(self, block: Sequence[int]) -> str:
-        """One item a line: its title, and what a model wrote of it or else what the catalogue says."""
+        """One item per line: its title, and its written summary or else the catalogue's text."""
         if not block:
             raise PalateError("there is no item to read a preference from", "Leave users without a history out.")
         lines = []

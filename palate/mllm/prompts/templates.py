@@ -1,4 +1,4 @@
-"""Prompt templates: plain text files with ``{{holes}}``, each of which a user may replace by one of their own.
+"""Prompt templates: plain text files with ``{{holes}}``; users may replace each by one of their own.
 
 Lines that start with ``#`` at the top of a file are comments. A paragraph (paragraphs are set apart by blank lines)
 whose holes are all empty is left out, with its words. Holes are filled in one pass: what fills a hole is never
@@ -31,7 +31,7 @@ HOLES: dict[str, tuple[str, ...]] = {
     "choose": ("preference", "history", "candidates"),
     "choose-blind": ("candidates",),
 }
-# Changes when the code that fills holes says the same things in other words: stored answers are then out of date.
+# Changes when the code that fills holes words them differently: stored answers are then out of date.
 FORMAT = 1
 _HOLE = re.compile(r"\{\{\s*([A-Za-z0-9_-]+)\s*\}\}")
 
@@ -46,7 +46,7 @@ class Template:
     Attributes:
         path: its file, for messages.
         text: all of the file.
-        body: what is sent: without the comments at the top.
+        body: the text without the comments at the top, which is what is sent.
     """
 
     path: Path
@@ -169,20 +169,20 @@ def _filled(paragraph: str, values: Mapping[str, Value]) -> list[Part] | None:
     return out
 
 
-def _check_holes(path: Path, body: str, wanted: tuple[str, ...]) -> None:
+def _check_holes(path: Path, body: str, required: tuple[str, ...]) -> None:
     found = _HOLE.findall(body)
-    list_of = ", ".join(f"{{{{{hole}}}}}" for hole in wanted)
+    list_of = ", ".join(f"{{{{{hole}}}}}" for hole in required)
     for hole in found:
-        if hole not in wanted:
+        if hole not in required:
             raise PalateError(f"the prompt {path} has an unknown hole '{{{{{hole}}}}}'", f"It may have: {list_of}.")
         if found.count(hole) > 1:
             raise PalateError(f"the prompt {path} has the hole '{{{{{hole}}}}}' twice", "Keep one of them.")
-    for hole in wanted:
+    for hole in required:
         if hole not in found:
             raise PalateError(f"the prompt {path} lacks the hole '{{{{{hole}}}}}'", f"It needs: {list_of}.")
     if "{{" in _HOLE.sub("", body):
         raise PalateError(f"the prompt {path} has braces that are no hole", f"A hole is one of: {list_of}.")
-    if found[-1] != wanted[-1]:
+    if found[-1] != required[-1]:
         raise PalateError(
-            f"the prompt {path} has '{{{{{wanted[-1]}}}}}' before '{{{{{found[-1]}}}}}'", "Put it behind all others."
+            f"the prompt {path} has '{{{{{required[-1]}}}}}' before '{{{{{found[-1]}}}}}'", "Put it behind all others."
         )

@@ -1,4 +1,4 @@
-"""A language model's head at the ends of prompts, for a few tokens, in fp32: what scoring and training compare.
+"""A language model's head at the ends of prompts, for a few tokens, in fp32: scoring and training compare its logits.
 
 Families differ in what they do to hidden states before the head and to logits after it (Gemma caps, Cohere multiplies,
 Granite divides, Aya leaves out what its configuration announces). All of that is the model's own forward here: only
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from palate.mllm.lm.chat_model import ChatModel
-from palate.mllm.scoring.fp32 import precisely
+from palate.mllm.scoring.agreement import in_float32
 
 # How far the short head may be from the whole one, per unit of the largest logit, or 1: in fp32, and where that could
 # not be had (a logit in bfloat16 is rounded by up to 2^-9 of its size).
@@ -54,13 +54,13 @@ def _short(
     head = model.core.get_output_embeddings()
     rows = torch.arange(len(ends))[:, None]
 
-    def few(hidden: Tensor) -> Tensor:
+    def few_logits(hidden: Tensor) -> Tensor:
         last = hidden[rows.to(hidden.device), ends.to(hidden.device)]
         chosen = tokens.to(head.weight.device)
         logits: Tensor = last.float() @ head.weight[chosen].float().T
         return logits if getattr(head, "bias", None) is None else logits + head.bias[chosen].float()
 
-    with _replaced(head, few):
+    with _replaced(head, few_logits):
         out = run(**inputs)
     return out.logits.float(), out
 
@@ -69,15 +69,13 @@ def _whole(
     model: ChatModel, run: Callable[..., Any], inputs: Mapping[str, Any], ends: Tensor, tokens: Tensor
 ) -> tuple[Tensor, Any]:
     """From the model's own logits of all tokens, at those positions where some prompt ends."""
-    kept, places = torch.unique(ends, return_inverse=True)
-    few = {}
+    positions = ends
     if "logits_to_keep" in inspect.signature(type(model.core).forward).parameters:
-        few["logits_to_keep"] = kept.to(model.device)
-    else:
-        places = ends
-    out = run(**inputs, **few)
+        selected, positions = torch.unique(ends, return_inverse=True)
+        inputs = {**inputs, "logits_to_keep": selected.to(model.device)}
+    out = run(**inputs)
     rows = torch.arange(len(ends), device=out.logits.device)[:, None]
-    logits: Tensor = out.logits[rows, places.to(out.logits.device)]
+    logits: Tensor = out.logits[rows, positions.to(out.logits.device)]
     return logits[..., tokens.to(logits.device)].float(), out
 
 
@@ -101,7 +99,7 @@ def _is_faithful(model: ChatModel, tokens: Tensor) -> bool:
     """
     weight = getattr(model.core.get_output_embeddings(), "weight", None)
     if weight is None or not weight.is_floating_point():
-        return False  # quantised: only the layer itself can read it
+        return False  # quantised: only the layer itself can use it
     ids = torch.cat([tokens, tokens.flip(0)])[None].to(model.device)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
     ends = torch.tensor([[len(tokens) - 1, ids.shape[1] - 1]])
@@ -113,17 +111,17 @@ def _is_faithful(model: ChatModel, tokens: Tensor) -> bool:
     model.model.eval()
     try:
         with torch.no_grad():
-            (whole, short), exact = precisely(model, both)
-        apart = float((whole - short).abs().max()) / max(1.0, float(whole.abs().max()))
+            (whole, short), exact = in_float32(model, both)
+        difference = float((whole - short).abs().max()) / max(1.0, float(whole.abs().max()))
     except Exception:  # families raise what they like; the whole head is left
-        apart, exact = float("nan"), True
+        difference, exact = float("nan"), True
     finally:
         model.model.train(training)
-    if apart <= (_CLOSE if exact else _ROUNDED):
+    if difference <= (_CLOSE if exact else _ROUNDED):
         return True
     warnings.warn(
-        f"'{model.name}' ({model.family}) makes its logits in a way of its own (off by {apart:.3g}); they are read as "
-        "it gives them, in its own precision, which is slower.",
+        f"'{model.name}' ({model.family}) makes its logits in a way of its own (off by {difference:.3g}); they are "
+        "read as it gives them, in its own precision, which is slower.",
         stacklevel=4,
     )
     return False

@@ -1,4 +1,4 @@
-"""What the prompts of one user share: how much of it, in tokens and in pictures, can be read once for all of them."""
+"""The shared prefix of one user's prompts: the tokens and pictures that can be read once for all of them."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from palate.mllm.lm import image_tensors as pictured
+from palate.mllm.lm import image_tensors
 from palate.mllm.lm.chat_model import ChatModel, Encoded
 from palate.mllm.prompts.chat import Chat, Picture
 
 
 @dataclass(frozen=True)
 class Shared:
-    """Prompts cut where they part.
+    """Prompts cut where they begin to differ.
 
     Attributes:
-        prefix: what all of them begin with; empty where they share nothing that is worth it.
-        rests: what is left of each; at least one token.
+        prefix: the tokens all of them begin with; may be empty.
+        rests: the rest of each; at least one token.
         wholes: the prompts, uncut.
     """
 
@@ -32,25 +32,25 @@ def share(model: ChatModel, chats: Sequence[Chat]) -> Shared:
     """Encode every chat as a whole, and cut all of them at the last token before they differ.
 
     Tokens are compared, not text, so that the two parts together are exactly what the model would read otherwise.
-    Placeholders of different pictures are the same tokens: where pictures differ, the cut lies before the first that
+    Placeholders of different pictures are the same tokens: where pictures differ, the cut is before the first that
     does, found by encoding what precedes it on its own.
     """
     wholes = [model.encode(chat) for chat in chats]
-    lead = _common_lead(chats)
-    before = model.encode(lead) if lead is not None else None
+    common = _common_parts(chats)
+    before = None if common is None else model.encode(common)
     rows = [whole.ids for whole in wholes] + ([before.ids] if before is not None else [])
     cut = min(_common_length(rows), min(len(whole) for whole in wholes) - 1)
     # The pictures that all chats show belong to the prefix, if they fit into it as a whole.
-    lead_row = wholes[0] if before is None else before
-    if _last_picture_token(model, lead_row) >= cut:
+    first = wholes[0] if before is None else before
+    if _last_picture_token(model, first) >= cut:
         cut, counts = 0, {}
     else:
-        counts = pictured.sizes(lead_row.pictures, model.axes if lead_row.pictures else {})
+        counts = image_tensors.sizes(first.pictures, model.axes if first.pictures else {})
     prefix, _ = _cut(model, wholes[0], cut, counts)
     return Shared(prefix, [_cut(model, whole, cut, counts)[1] for whole in wholes], wholes)
 
 
-def places_of(model: ChatModel, wholes: Sequence[Encoded]) -> list[Tensor] | None:
+def positions_of(model: ChatModel, wholes: Sequence[Encoded]) -> list[Tensor] | None:
     """Positions ``[3, tokens]`` of every prompt, on the CPU, for families that lay pictures out in two dimensions."""
     base = model.core.base_model
     if not hasattr(base, "get_rope_index") or not any(whole.pictures for whole in wholes):
@@ -68,7 +68,7 @@ def places_of(model: ChatModel, wholes: Sequence[Encoded]) -> list[Tensor] | Non
     return places
 
 
-def _common_lead(chats: Sequence[Chat]) -> Chat | None:
+def _common_parts(chats: Sequence[Chat]) -> Chat | None:
     """The parts before the first picture that the chats do not share; None where all pictures are shared.
 
     A picture is shared if the words before it are too: two items without a picture show the same blank one.
@@ -92,7 +92,7 @@ def _common_lead(chats: Sequence[Chat]) -> Chat | None:
 
 
 def _shown(chat: Chat) -> list[tuple[str, Picture]]:
-    """The pictures of a chat, each with the words since the one before."""
+    """The pictures of a chat, each with the text since the one before."""
     found, words = [], ""
     for part in chat.parts:
         if isinstance(part, Picture):
@@ -119,13 +119,13 @@ def _common_length(rows: Sequence[Tensor]) -> int:
 
 
 def _last_picture_token(model: ChatModel, row: Encoded) -> int:
-    """Place of the last placeholder of a picture, or -1; where nobody says which token that is, of the last token."""
+    """Place of a picture's last placeholder, or -1; that of the last token where the placeholder is not known."""
     if not row.pictures:
         return -1
     config = model.core.config
     names = ("image_token_id", "image_token_index")
-    told = [getattr(config, name, None) for name in names] + [getattr(model.processor, names[0], None)]
-    token = next((one for one in told if one is not None), None)
+    known = [getattr(config, name, None) for name in names] + [getattr(model.processor, names[0], None)]
+    token = next((one for one in known if one is not None), None)
     if token is None:
         return len(row) - 1
     places = (row.ids == token).nonzero()
@@ -139,7 +139,7 @@ def _cut(model: ChatModel, row: Encoded, at: int, counts: dict[str, int]) -> tup
         Encoded(
             row.ids[bounds],
             {key: value[bounds] for key, value in row.per_token.items()},
-            pictured.part(row.pictures, along, counts, rest=rest),
+            image_tensors.part(row.pictures, along, counts, rest=rest),
         )
         for bounds, rest in ((slice(0, at), False), (slice(at, None), True))
     )

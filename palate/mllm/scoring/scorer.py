@@ -1,9 +1,9 @@
-"""The Scorer: how likely a model finds each of a few answers, in fp32, with a user's prompts read only once.
+"""Scores of a few answers to a prompt, in fp32, with the shared prefix of a user's prompts read once.
 
 MLLM-MSR (arXiv 2408.09698) asks "yes or no?" for every candidate. The score here is the log-odds of the
 first answer token, ``logit_yes - logit_no``, computed in fp32 from the last hidden state: probabilities in half
-precision tie. All candidates of a user share the beginning of their prompts, which goes through the model once; its
-keys and values serve every candidate.
+precision tie. The prompts of a user's candidates share their beginning, which goes through the model once; its keys and
+values serve every candidate.
 """
 
 from __future__ import annotations
@@ -18,33 +18,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from palate.mllm.lm.chat_model import ChatModel, Encoded, padded
-from palate.mllm.lm.failures import brief, in_one_sentence
+from palate.mllm.lm.chat_model import ChatModel, Encoded, one_line, padded
 from palate.mllm.prompts.chat import Chat
-from palate.mllm.scoring.agreement import apart
+from palate.mllm.scoring.agreement import disagreement
 from palate.mllm.scoring.head import option_logits
 from palate.mllm.scoring.image_cache import ImageFeatureCache
-from palate.mllm.scoring.prefix import Shared, places_of, share
+from palate.mllm.scoring.prefix import Shared, positions_of, share
 
 # Below this many shared tokens a second forward costs more than it saves.
 _WORTH = 16
-# A prompt so much longer than those that were compared is compared again: some attention reaches only so far.
+# A prompt this much longer than those that were compared is compared again: some attention has a window.
 _LONGER = 1.25
 
 
 class Scorer:
-    """Logits of the first token of given answers.
+    """Logits of the first token of each answer.
 
     Args:
         model: in evaluation mode while it scores.
         rows: prompts that go through the model at a time.
-        reuse: read a shared beginning once. Off: every prompt is read as a whole (the naive way).
-        remember: look at a picture once, for as long as this object lives; its weights must not change meanwhile.
+        reuse: read a shared beginning once. Off: every prompt is read as a whole.
+        remember: encode each picture once for the life of this object; its weights must not change meanwhile.
     """
 
     def __init__(self, model: ChatModel, *, rows: int = 32, reuse: bool = True, remember: bool = False) -> None:
         self.model, self.rows, self.reuse = model, rows, reuse
-        self.eyes = ImageFeatureCache(model) if remember else None
+        self.image_features = ImageFeatureCache(model) if remember else None
         self.prompts = self.tokens = 0
         self.seconds = 0.0
         self._checked: dict[bool, int] = {}
@@ -63,7 +62,7 @@ class Scorer:
         was_training = self.model.model.training
         self.model.model.eval()
         try:
-            with torch.inference_mode(), in_one_sentence(self.model):
+            with torch.inference_mode(), self.model.explained_errors():
                 shared = share(self.model, chats)
                 self.model.check_length(max(map(len, shared.wholes)))
                 found = self._logits(shared, tokens)
@@ -86,19 +85,19 @@ class Scorer:
         try:
             found = self._reusing(shared, tokens)
             if longest > _LONGER * self._checked.get(kind, 0):
-                far, allowed = self._apart(shared, found, tokens)
-                if not far <= allowed:  # nor if it is no number
-                    return self._fall_back(shared, tokens, f"scores differently ({far:.3g})")
+                difference, allowed = self._disagreement(shared, found, tokens)
+                if not difference <= allowed:  # nor if it is NaN
+                    return self._fall_back(shared, tokens, f"scores differently ({difference:.3g})")
                 self._checked[kind] = longest
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # caches and positions of families that are not laid out for it raise what they like
-            return self._fall_back(shared, tokens, f"fails ({brief(error)})")
+            return self._fall_back(shared, tokens, f"fails ({one_line(error)})")
         return found
 
     def _fall_back(self, shared: Shared, tokens: Tensor, what: str) -> Tensor:
         self.reuse = False
-        found = self._naive(shared.wholes, tokens)  # what fails here as well is not the short way's fault
+        found = self._naive(shared.wholes, tokens)  # fails here too where the short way is not to blame
         warnings.warn(
             f"'{self.model.name}' ({self.model.family}) {what} where the shared part of prompts is read once; every "
             "prompt is read as a whole instead, which is slower.",
@@ -106,15 +105,15 @@ class Scorer:
         )
         return found
 
-    def _apart(self, shared: Shared, found: Tensor, tokens: Tensor) -> tuple[float, float]:
-        """How far the shortest and the longest prompt score from the plain way, and how far they may."""
+    def _disagreement(self, shared: Shared, found: Tensor, tokens: Tensor) -> tuple[float, float]:
+        """The difference of the shortest and the longest prompt from the plain way, and the one allowed."""
         lengths = [len(whole) for whole in shared.wholes]
         rows = sorted({lengths.index(min(lengths)), lengths.index(max(lengths))})
         wholes = [shared.wholes[row] for row in rows]
         if self.model.core.dtype == torch.float32 and self.model.device.type == "cpu":
-            return apart(self.model, lambda: self._naive(wholes, tokens), lambda: found[rows])
-        with self._forgetful():  # features of pictures in fp32 are for the comparison alone
-            return apart(
+            return disagreement(self.model, lambda: self._naive(wholes, tokens), lambda: found[rows])
+        with self._without_memory():  # features of pictures in fp32 are for the comparison alone
+            return disagreement(
                 self.model,
                 plain=lambda: self._naive(wholes, tokens),
                 short=lambda: self._reusing(shared, tokens)[rows],
@@ -122,13 +121,13 @@ class Scorer:
             )
 
     @contextmanager
-    def _forgetful(self) -> Iterator[None]:
-        """Without remembering pictures."""
-        eyes, self.eyes = self.eyes, None
+    def _without_memory(self) -> Iterator[None]:
+        """Without features kept from before."""
+        kept, self.image_features = self.image_features, None
         try:
             yield
         finally:
-            self.eyes = eyes
+            self.image_features = kept
 
     def _naive(self, rows: Sequence[Encoded], tokens: Tensor) -> Tensor:
         """Every prompt as a whole, in batches of similar length."""
@@ -142,12 +141,12 @@ class Scorer:
         return out
 
     def _reusing(self, shared: Shared, tokens: Tensor) -> Tensor:
-        """The shared beginning once, then what is left of every prompt on top of its keys and values."""
-        places = places_of(self.model, shared.wholes)
+        """The shared prefix once, then the rest of every prompt on top of its keys and values."""
+        positions = positions_of(self.model, shared.wholes)
         prefix = self.model.collate([shared.prefix])
         read = len(shared.prefix)
         self.tokens += read
-        more = _slice(places[0] if places else None, 0, read)
+        more = _slice(positions[0] if positions else None, 0, read)
         first = self._read(prefix, [read], tokens, use_cache=True, **more)[1]
         out = torch.empty(len(shared.rests), len(tokens))
         order = sorted(range(len(shared.rests)), key=lambda number: len(shared.rests[number]))
@@ -158,11 +157,11 @@ class Scorer:
             self.tokens += int(batch["attention_mask"].sum())
             ones = batch["attention_mask"].new_ones(len(some), read)
             batch["attention_mask"] = torch.cat([ones, batch["attention_mask"]], dim=1)
-            memory = copy.deepcopy(first.past_key_values)  # the forward appends to it
-            memory.batch_repeat_interleave(len(some))
-            more = _stack([places[number] for number in some], read, max(map(len, rests))) if places else {}
+            cache = copy.deepcopy(first.past_key_values)  # the forward appends to it
+            cache.batch_repeat_interleave(len(some))
+            more = _stack([positions[number] for number in some], read, max(map(len, rests))) if positions else {}
             lengths = [len(rest) for rest in rests]
-            out[some] = self._read(batch, lengths, tokens, use_cache=True, past_key_values=memory, **more)[0]
+            out[some] = self._read(batch, lengths, tokens, use_cache=True, past_key_values=cache, **more)[0]
         return out
 
     def _read(
@@ -170,24 +169,24 @@ class Scorer:
     ) -> tuple[Tensor, Any]:
         """Logits ``[B, answers]`` at the end of right-padded rows, on the CPU, and what the model returned."""
         core = self.model.core
-        there: dict[str, Any] = {key: value.to(core.device) for key, value in batch.items()}
-        for key, value in there.items():
+        inputs: dict[str, Any] = {key: value.to(core.device) for key, value in batch.items()}
+        for key, value in inputs.items():
             if value.is_floating_point():
-                there[key] = value.to(core.dtype)
-        if self.eyes is not None:
-            there = self.eyes.look(there)
+                inputs[key] = value.to(core.dtype)
+        if self.image_features is not None:
+            inputs = self.image_features.encode_images(inputs)
         more = {key: value.to(core.device) if isinstance(value, Tensor) else value for key, value in more.items()}
         ends = torch.tensor(lengths)[:, None] - 1
-        logits, made = option_logits(self.model, {**there, "use_cache": False, **more}, ends, tokens)
+        logits, made = option_logits(self.model, {**inputs, "use_cache": False, **more}, ends, tokens)
         return logits[:, 0].cpu(), made
 
 
-def _slice(places: Tensor | None, start: int, stop: int) -> dict[str, Tensor]:
-    return {} if places is None else {"position_ids": places[:, None, start:stop]}
+def _slice(positions: Tensor | None, start: int, stop: int) -> dict[str, Tensor]:
+    return {} if positions is None else {"position_ids": positions[:, None, start:stop]}
 
 
-def _stack(places: Sequence[Tensor], start: int, longest: int) -> dict[str, Tensor]:
-    """Positions of what is left of each row: ``[3, B, longest]``; those of padding do not matter."""
-    axes = [padded([row[axis, start:] for row in places], 0, "right") for axis in range(places[0].shape[0])]
+def _stack(positions: Sequence[Tensor], start: int, longest: int) -> dict[str, Tensor]:
+    """Positions of the rest of each row: ``[3, B, longest]``; those of padding do not matter."""
+    axes = [padded([row[axis, start:] for row in positions], 0, "right") for axis in range(positions[0].shape[0])]
     assert axes[0].shape[1] == longest
     return {"position_ids": torch.stack(axes)}

@@ -34,12 +34,12 @@ _TEMPLATES: dict[str, tuple[str, ...]] = {
 
 
 class ItemOptions(Config):
-    """What of items is summarised.
+    """How items are summarised.
 
     Attributes:
         source: ``picture``: items that have one, with their text beside it; ``text``: all items, no picture shown;
             ``either``: the picture where there is one, else the text.
-        max_new_tokens: how long a summary may be.
+        max_new_tokens: of a summary, at most.
         fields: of the catalogue, these are shown beside the title; None: all text.
     """
 
@@ -78,7 +78,7 @@ class ItemSummaries(Mapping[str, str]):
 
 
 class ItemWork:
-    """The item summaries that a catalogue wants.
+    """Writes the item summaries that a catalogue lacks.
 
     Args:
         items: the catalogue, without summaries.
@@ -87,7 +87,7 @@ class ItemWork:
 
     def __init__(self, items: Items, templates: Templates, options: ItemOptions, identity: dict[str, Any]) -> None:
         self.items, self.templates, self.options, self.identity = items, templates, options, identity
-        self.writer = SummaryPrompts(items, templates, pictures=options.source != "text")
+        self.prompts = SummaryPrompts(items, templates, pictures=options.source != "text")
         self.skipped: Counter[str] = Counter()
         self.refused: list[Missing] = []
         # Items of one content share a step, and so a request.
@@ -98,7 +98,7 @@ class ItemWork:
 
     @property
     def made(self) -> dict[str, Any]:
-        """How these summaries are made, as the store keeps it."""
+        """How these summaries are made, for the store."""
         names = _TEMPLATES[self.options.source]
         return {
             "kind": "items",
@@ -115,27 +115,27 @@ class ItemWork:
         if picture is None and self.options.source == "picture":
             self.skipped["whose picture cannot be shown" if name in self.items.refused else "without a picture"] += 1
             return
-        content = self.writer.item(item).fingerprint
+        content = self.prompts.item(item).fingerprint
         template = self.templates.fingerprint("item-text" if picture is None else "item")
         key = digest("item", as_text(self.identity), str(self.options.max_new_tokens), template, content)
         self.steps.setdefault(key, SummaryStep(key, None, (item,)))
         self.of_step.setdefault(key, []).append(item)
 
     def _ask(self, step: SummaryStep, so_far: str | None) -> Chat:
-        return self.writer.item(step.items[0])
+        return self.prompts.item(step.items[0])
 
     def estimate(self, texts: Mapping[str, str]) -> CostEstimate:
-        """What is to be done beyond ``texts`` (by key)."""
+        """The cost of all steps without a text in ``texts`` (by key)."""
         chats = [self._ask(step, None) for key, step in self.steps.items() if key not in texts]
         return CostEstimate.of(chats, self.options.max_new_tokens)
 
     def write(
         self, folder: Path, backend: Backend, *, limit: int | None = None, progress: bool = True
     ) -> SummaryReport:
-        """Write what is missing into the store in ``folder``.
+        """Write the missing summaries into the store in ``folder``.
 
         Args:
-            limit: at most so many new ones.
+            limit: of new ones.
 
         Raises:
             PalateError: the store is made in another way or is being written; the backend cannot work at all.
@@ -165,16 +165,16 @@ class ItemWork:
                     description="items" if progress else None,
                     outcome=outcome,
                 )
-            finally:  # what failed before the server went away, or before Ctrl-C, is told as well
+            finally:  # with what failed before the server went away, or before Ctrl-C
                 failed = self._failed(outcome)
                 save_missing(store, [*failed, *self.refused])
-            asked = sum(map(len, self.of_step.values()))
-            cost = per_thousand(store.total, len(store.texts), len(self.steps), asked)
+            requested = sum(map(len, self.of_step.values()))
+            cost = per_thousand(store.total, len(store.texts), len(self.steps), requested)
             report = SummaryReport(
                 folder=folder,
                 unit="items",
-                units=asked,
-                asked=asked,
+                units=requested,
+                requested=requested,
                 had=had,
                 written=outcome.written,
                 left=sum(len(self.of_step[key]) for key in outcome.left),
@@ -185,7 +185,7 @@ class ItemWork:
                 skipped=dict(self.skipped),
                 refused=self.refused,
             )
-            store.save_facts(items=asked, per_1000_items=cost)
+            store.save_facts(items=requested, per_1000_items=cost)
         return report
 
     def _failed(self, outcome: WorkOutcome) -> list[Missing]:
@@ -195,7 +195,7 @@ class ItemWork:
         ]
 
     def _add(self, store: SummaryStore, key: str, items: list[int], text: str, reply: Reply | None) -> None:
-        """A row for each item that does not have this text yet; the first carries what the request has cost."""
+        """One row for each item that does not have this text yet; the first has the cost of the request."""
         for item in items:
             name = self.items.ids[item]
             if store.of_item.get(name) == key:

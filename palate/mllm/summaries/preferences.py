@@ -1,4 +1,4 @@
-"""Preferences: the written preference for a history, looked up by what is in it, and written where it is missing."""
+"""Written preferences of histories: looked up by the content of the history, and written where they are missing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
 from palate.mllm.backends.base import Backend, Reply
 from palate.mllm.backends.local_spec import LocalModelSpec
-from palate.mllm.lm.embedded import NAMES
+from palate.mllm.lm.embedded import EMBEDDED_MODELS
 from palate.mllm.prompts.items import Items
 from palate.mllm.prompts.summary_prompts import SummaryPrompts
 from palate.mllm.prompts.templates import Templates
@@ -34,28 +34,28 @@ from palate.mllm.summaries.work import missing_steps, write_steps
 from palate.storage.files import atomic_file, write_json
 
 Opener = Callable[[], Backend]
-_NOT_KEPT = ("prompt_tokens", "new_tokens", "seconds")
+_NOT_SAVED = ("prompt_tokens", "new_tokens", "seconds")
 
 
 class Preferences:
     """Preferences that were written in one way; :meth:`open` and :meth:`load` make it.
 
-    A history is known by its content (titles and what else prompts say of its items, in order), not by whose it is:
+    A history is known by its content (titles and texts of its items, in order), not by its user:
     who has a history equal to another user's gets the same preference, and a history that grew does not get the old
     one.
 
     Args:
-        items: what the prompts said of items when the preferences were written, item summaries included.
-        templates: the words in which they were asked for.
+        items: texts of items in the prompts when the preferences were written, item summaries included.
+        templates: the wording of those prompts.
         made: how they were made (``made`` of ``summaries.json``).
-        rows: what there is, by key.
+        rows: of the store, by key.
         store: folder of a dataset's store, which may have grown since and where new ones are written.
-        origin: what opens the backend that wrote them, if it was kept.
+        spec: opens the backend that wrote them, if it was stored.
 
     Attributes:
         items: for the prompts that show these preferences.
-        most_written: of the texts that it wrote itself and that no store keeps, so many are remembered, the newest:
-            a service is asked by strangers for as long as it runs.
+        most_written: of the texts that it wrote itself and that are in no store, the newest ones are remembered, at
+            most this many: a service answers strangers for as long as it runs.
 
     Raises:
         PalateError: ``made`` is damaged, or ``templates`` are not those of ``made``.
@@ -68,17 +68,17 @@ class Preferences:
         made: dict[str, Any],
         rows: Mapping[str, Row],
         store: Path | None,
-        origin: Any = None,
+        spec: Any = None,
     ) -> None:
         if made.get("kind") != "users" or not isinstance(made.get("backend"), dict):
             raise PalateError("these summaries are not of users", "Give a folder of summaries/users.")
         known = {name: made[name] for name in UserOptions.model_fields if name in made}
         self.options = UserOptions.parse(known, where=FACTS)
         self.items, self.templates, self.made, self.store = items, templates, made, store
-        self.origin = None if origin is None else LocalModelSpec.parse(origin, where=f"{FACTS} [origin]")
+        self.spec = None if spec is None else LocalModelSpec.parse(spec, where=f"{FACTS} [origin]")
         self.rows: dict[str, Row] = {}
         self._texts: dict[str, str] = {}
-        self._know(rows)
+        self._add(rows)
         self.backend: Opener | None = None
         prints = {name: templates.fingerprint(name) for name in self.options.templates}
         for name, fingerprint in prints.items():
@@ -87,8 +87,8 @@ class Preferences:
                     f"the preferences were written with another prompt '{name}'",
                     "Give the --prompts that they were written with, or write them again under another --name.",
                 )
-        self._chains = SummarySteps(SummaryPrompts(items, templates), self.options, made["backend"])
-        self._asked: dict[str, SummaryStep] = {}
+        self._summary_steps = SummarySteps(SummaryPrompts(items, templates), self.options, made["backend"])
+        self._used: dict[str, SummaryStep] = {}
         self.most_written = 10_000
         self._written: dict[str, None] = {}  # by this process and into no store, the oldest first
 
@@ -150,7 +150,7 @@ class Preferences:
         Raises:
             PalateError: some are missing and may not be written, or could not be.
         """
-        chains = [self._chains.of(history) for history in histories]
+        chains = [self._summary_steps.of(history) for history in histories]
         steps = missing_steps(chains, self._texts)
         if steps:
             self.look_up()
@@ -161,7 +161,7 @@ class Preferences:
                 raise self._refusal(len(lacking), len(chains))
             self._write(steps)
         for chain in chains:
-            self._asked.update((step.key, step) for step in chain)
+            self._used.update((step.key, step) for step in chain)
         texts = [self._texts[chain[-1].key] if chain else "" for chain in chains]
         self._forget()
         return texts
@@ -170,45 +170,45 @@ class Preferences:
         """Drop what was written first, until no more than ``most_written`` are left."""
         while len(self._written) > self.most_written:
             key = next(iter(self._written))
-            for known in (self._written, self._asked, self._texts, self.rows):
+            for known in (self._written, self._used, self._texts, self.rows):
                 known.pop(key, None)
 
     def stored(self, history: Sequence[int]) -> list[tuple[tuple[int, ...], str | None]]:
         """The steps to the preference of a history, as far as they are written: the items that each one read, and its
-        text, or None. Nothing is asked of a model."""
-        return [(step.items, self._texts.get(step.key)) for step in self._chains.of(history)]
+        text, or None. No model is asked."""
+        return [(step.items, self._texts.get(step.key)) for step in self._summary_steps.of(history)]
 
     def look_up(self) -> None:
-        """Take in what the store has gained since, if there is one still."""
+        """Read what was added to the store since, if there is one still."""
         if self.store is not None and (self.store / FACTS).is_file():
             self._reread()
 
     def save(self, folder: Path) -> None:
-        """Write what was asked for, and the steps to it, into an existing folder."""
-        kept = [row for key in self._asked if (row := self.rows.get(key)) is not None]
+        """Write the preferences that were used, and the steps to them, into an existing folder."""
+        saved = [row for key in self._used if (row := self.rows.get(key)) is not None]
         with atomic_file(Path(folder) / ROWS) as part, part.open("wb") as file:
-            for row in kept:
-                file.write(as_line({name: value for name, value in row.items() if name not in _NOT_KEPT}))
-        facts: dict[str, Any] = {"format": FORMAT, "made": self.made, "summaries": len(kept)}
+            for row in saved:
+                file.write(as_line({name: value for name, value in row.items() if name not in _NOT_SAVED}))
+        facts: dict[str, Any] = {"format": FORMAT, "made": self.made, "summaries": len(saved)}
         if self.store is not None:
             facts["store"] = str(self.store.resolve())
-        if self.origin is not None:
-            facts["origin"] = self.origin.model_dump()
+        if self.spec is not None:
+            facts["origin"] = self.spec.model_dump()
         write_json(Path(folder) / FACTS, facts)
 
-    def _know(self, rows: Mapping[str, Row]) -> None:
+    def _add(self, rows: Mapping[str, Row]) -> None:
         self.rows.update(rows)
         self._texts.update((key, row["text"]) for key, row in rows.items())
 
     def _reread(self) -> None:
-        """What others have written into the store since, if it is still made as these are."""
+        """Read rows that others have written into the store since, if it is still made as these are."""
         assert self.store is not None
         if read_facts(self.store)["made"] == self.made:
-            self._know(rows_by_key(self.store))
+            self._add(rows_by_key(self.store))
 
-    def _refusal(self, lacking: int, asked: int) -> PalateError:
+    def _refusal(self, lacking: int, total: int) -> PalateError:
         options = self.options
-        words = [*self._writer(), "--strategy", options.strategy]
+        words = [*self._writer_options(), "--strategy", options.strategy]
         words += ["--block", options.block, "--max-items", options.max_items]
         words += ["--max-new-tokens", options.max_new_tokens]
         words += ["--name", self.store.name] if self.store is not None else []
@@ -216,26 +216,26 @@ class Preferences:
         words += ["--item-summaries", self.made["item_summaries"]] if self.made.get("item_summaries") else []
         command = f"palate summarise users DATASET {shlex.join(map(str, words))}"
         return PalateError(
-            f"{lacking} of {asked} histories have no written preference",
+            f"{lacking} of {total} histories have no written preference",
             f"Write them: {command} --as-of train,valid,test; for `palate recommend`, which reads all that a user did: "
             "--as-of now.",
         )
 
-    def _writer(self) -> list[Any]:
-        """The options that name who wrote."""
-        made, origin = self.made["backend"], self.origin
-        model = made["model"] if origin is None else origin.model
-        kind = "embedded" if made.get("backend") == "local" and model in NAMES else made.get("backend")
+    def _writer_options(self) -> list[Any]:
+        """The options of the command that name the model."""
+        made, spec = self.made["backend"], self.spec
+        model = made["model"] if spec is None else spec.model
+        kind = "embedded" if made.get("backend") == "local" and model in EMBEDDED_MODELS else made.get("backend")
         words = ["--backend", kind, "--model", model]
-        given = {
+        options = {
             "dtype": made.get("dtype"),
             "quantisation": made.get("quantisation"),
-            "revision": None if origin is None else origin.revision,
+            "revision": None if spec is None else spec.revision,
             "temperature": made.get("temperature") or None,
             "seed": made.get("seed"),
             "chat-template-kwargs": json.dumps(kwargs) if (kwargs := made.get("chat_template_kwargs")) else None,
         }
-        return words + [word for name, value in given.items() if value is not None for word in (f"--{name}", value)]
+        return words + [word for name, value in options.items() if value is not None for word in (f"--{name}", value)]
 
     def _write(self, steps: list[SummaryStep]) -> None:
         assert self.backend is not None
@@ -261,7 +261,7 @@ class Preferences:
                 store.spent(reply, text is not None)
             if text is not None:
                 row = row_of(step, self.items, text, reply)
-                self._know({step.key: row})
+                self._add({step.key: row})
                 if store is not None:
                     store.add(row)
                 else:
@@ -270,7 +270,7 @@ class Preferences:
         outcome = write_steps(
             steps,
             self._texts,
-            self._chains.ask,
+            self._summary_steps.ask,
             keep,
             backend,
             max_new_tokens=self.options.max_new_tokens,

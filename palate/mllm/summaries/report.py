@@ -1,4 +1,4 @@
-"""What a run of ``palate summarise`` says at its end, or before it starts."""
+"""The outcome of a run of ``palate summarise``, and the estimate before it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LETTERS_A_TOKEN = 4.0
 
 @dataclass(frozen=True)
 class Missing:
-    """Something that was asked for and could not be had.
+    """A summary that was requested and could not be had.
 
     Attributes:
         what: the id: ``{"item": ...}``, or ``{"user": ..., "as_of": ..., "items": ...}`` with the items of the history.
@@ -39,13 +39,13 @@ class Missing:
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """What is to be done yet.
+    """The cost of the missing summaries.
 
     Attributes:
-        requests: to be asked.
-        prompt_tokens: roughly, at four letters a token, pictures not counted.
+        requests: to be sent.
+        prompt_tokens: roughly, at four letters per token, pictures not counted.
         new_tokens: at most.
-        pictures: that will be looked at.
+        pictures: to be sent.
     """
 
     requests: int
@@ -67,15 +67,15 @@ class SummaryReport:
 
     Attributes:
         folder: of the store.
-        unit: ``items`` or ``users``: what costs are told for a thousand of.
-        units: how many of them were asked for.
-        asked: summaries asked for (for users: cut-offs).
-        skipped: why some were not asked for, with how many: no error.
+        unit: ``items`` or ``users``: costs are reported per thousand of them.
+        units: how many of them were requested.
+        requested: summaries (for users: cut-offs).
+        skipped: reasons why some were not requested, with their number: no error.
         refused: pictures that cannot be shown to a model, and why.
-        had: of those asked for, how many were there before.
+        had: of those requested, how many were there before.
         written: new texts (for users: steps).
         left: summaries that --limit left for later.
-        missing: what could not be had.
+        missing: those that could not be had.
         cost: of this run.
         total: of all runs of this store.
         per_thousand: of the unit, from ``total``: what a thousand of them cost that start from nothing.
@@ -84,7 +84,7 @@ class SummaryReport:
     folder: Path
     unit: str
     units: int
-    asked: int
+    requested: int
     had: int
     written: int
     left: int
@@ -104,7 +104,7 @@ class SummaryReport:
         return {
             "store": str(self.folder),
             self.unit: self.units,
-            "asked": self.asked,
+            "asked": self.requested,
             "skipped": self.skipped,
             "had": self.had,
             "written": self.written,
@@ -130,7 +130,7 @@ def save_missing(store: SummaryStore, missing: Sequence[Missing]) -> None:
 def per_thousand(total: Cost, summaries: int, needed: int, units: int) -> dict[str, float] | None:
     """Cost of a thousand units that each need ``needed / units`` texts, at the mean cost of a text so far.
 
-    Failed attempts are part of that cost. None while nothing was written or asked for.
+    Failed attempts are part of that cost. None while nothing was written or requested.
     """
     if not (summaries and needed and units):
         return None

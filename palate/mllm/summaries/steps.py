@@ -1,10 +1,10 @@
-"""Chains: the steps by which a history becomes a written preference, each with a key of its content.
+"""The steps by which a history becomes a written preference, each with a key of its content.
 
 Stage 2 of MLLM-MSR (arXiv 2408.09698): the history, oldest first, is cut into blocks; step t reads block t and the
 preference of step t-1, and writes the new one. ``direct`` reads all items at once, for comparison.
 
-The key of a step hashes the key of the step before and what this one is shown, so it says which items were read, in
-which order and in which words, and nothing of who read them: users with equal beginnings share their steps, and so do
+The key of a step hashes the key of the step before and what this one is shown, so it depends on the items, their order
+and their wording, and not on the user: users with equal beginnings share their steps, and so do
 the cut-offs of one user. It holds items before the cut-off alone, because it is made of nothing else.
 """
 
@@ -25,7 +25,7 @@ from palate.storage.files import digest
 
 Strategy = Literal["recurrent", "direct"]
 TEMPLATES: dict[str, tuple[str, ...]] = {"recurrent": ("user-first", "user-next"), "direct": ("user-direct",)}
-# Stands for the preference so far where a step's content is hashed: its text follows from the keys before.
+# In place of the preference so far where a step's content is hashed: its text follows from the keys before.
 _SO_FAR = "the preference so far"
 
 
@@ -34,9 +34,9 @@ class UserOptions(Config):
 
     Attributes:
         strategy: ``recurrent`` or ``direct``.
-        block: items a step.
-        max_items: at most so many of the last items are read; 0: all.
-        max_new_tokens: how long a preference may be.
+        block: items per step.
+        max_items: how many of the last items are read at most; 0: all.
+        max_new_tokens: of a preference, at most.
         fields: of an item without a written summary, these fields are read beside the title; None: all text.
     """
 
@@ -52,7 +52,7 @@ class UserOptions(Config):
         return TEMPLATES[self.strategy]
 
     def window(self, items: int) -> int:
-        """Where the items that are read begin in a history of so many.
+        """Where the items that are read begin in a history of ``items`` items.
 
         It moves by whole blocks, so that the blocks of a longer history are those of the shorter one as often as can
         be. Both strategies read the same items.
@@ -84,19 +84,19 @@ class SummarySteps:
     """Turns histories into steps, and steps into chats.
 
     Args:
-        writer: the words.
-        options: how long, in which blocks.
+        prompts: the wording.
+        options: length, blocks.
         identity: of the backend.
     """
 
-    def __init__(self, writer: SummaryPrompts, options: UserOptions, identity: dict[str, Any]) -> None:
-        self.writer, self.options, self.identity = writer, options, identity
+    def __init__(self, prompts: SummaryPrompts, options: UserOptions, identity: dict[str, Any]) -> None:
+        self.prompts, self.options, self.identity = prompts, options, identity
         self._keys: dict[tuple[str, tuple[int, ...]], str] = {}
 
     @cached_property
     def root(self) -> str:
         """Key before the first step: what all steps share."""
-        options, templates = self.options, self.writer.templates
+        options, templates = self.options, self.prompts.templates
         prints = [templates.fingerprint(name) for name in options.templates]
         numbers = f"{options.block if options.strategy == 'recurrent' else 0} {options.max_new_tokens}"
         return digest("preference", options.strategy, numbers, as_text(self.identity), *prints)
@@ -123,8 +123,8 @@ class SummarySteps:
             so_far: the text of the step before, where there is one.
         """
         if self.options.strategy == "direct":
-            return self.writer.direct(step.items)
-        return self.writer.first(step.items) if so_far is None else self.writer.next(step.items, so_far)
+            return self.prompts.direct(step.items)
+        return self.prompts.first(step.items) if so_far is None else self.prompts.next(step.items, so_far)
 
     def _key(self, previous: str | None, block: tuple[int, ...]) -> str:
         known = (previous or "", block)
@@ -136,5 +136,5 @@ class SummarySteps:
 
 
 def as_text(value: Any) -> str:
-    """A value of JSON in one way of writing it."""
+    """A value of JSON in its canonical form."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False)

@@ -1,14 +1,14 @@
-"""A store of summaries: a folder that grows by one line of JSON a summary and survives being killed.
+"""A store of summaries: a folder that grows by one line of JSON per summary and survives being killed.
 
 ::
 
     NAME/
       summaries.json   how all of them were made (model, prompts, options), and what they have cost
-      summaries.jsonl  one a line: its key, its text, what it is of, what it cost
-      missing.json     what could not be had in the last run, and why (only if there is something)
+      summaries.jsonl  one per line: key, text, item or items, cost
+      missing.json     what failed in the last run, and why (only if something did)
 
 A key is a hash of everything that decides the text: what is read, the prompt, the model, the length. What has changed
-is therefore written anew by itself, and what has not is never asked for again.
+is therefore written anew by itself, and what has not is never requested again.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from palate.storage.files import read_json, write_json
 FACTS, ROWS, MISSING, _LOCK = "summaries.json", "summaries.jsonl", "missing.json", ".lock"
 FORMAT = 1
 Row = dict[str, Any]
-# The facts are rewritten this often while work goes on; a killed run loses the cost of so much, and no summary.
+# The facts are rewritten this often while work goes on; a killed run loses the cost of that time, and no summary.
 _FACTS_EVERY_SECONDS = 5.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass
 class Cost:
-    """What summaries have cost.
+    """The cost of summaries.
 
     Attributes:
         requests: replies that were had, good or bad.
         failed: replies without a text.
-        attempts: how often a model was asked.
+        attempts: of all requests.
         prompt_tokens, new_tokens: read and written in all attempts, as far as the backend knows.
         seconds: wall-clock time of work, all requests side by side.
     """
@@ -174,18 +174,19 @@ class SummaryStore:
         self.of_item: dict[str, str] = {}
         self.cost = Cost()
         self._before = _cost_so_far(folder, facts)
-        self._began = self._said = time.monotonic()
+        self._began = self._saved_at = time.monotonic()
         for row in read_rows(folder / ROWS):
             self._remember(row)
 
     @classmethod
     @contextmanager
-    def open(cls, folder: Path, made: dict[str, Any], origin: dict[str, Any] | None = None) -> Iterator[SummaryStore]:
+    def open(cls, folder: Path, made: dict[str, Any], spec: dict[str, Any] | None = None) -> Iterator[SummaryStore]:
         """Open a store for writing, a new one if there is none.
 
         Args:
             made: how its summaries are made; ``kind`` is ``items`` or ``users``.
-            origin: what opens the backend again, kept beside ``made``: it decides no text, and a folder may move.
+            spec: opens the backend again; stored beside ``made``, as ``origin``: it decides no text, and a folder may
+                move.
 
         Raises:
             PalateError: somebody else is writing it, or it was made in another way.
@@ -204,7 +205,7 @@ class SummaryStore:
             ) from None
         try:
             facts = _facts_for(folder, made)
-            facts |= {} if origin is None else {"origin": origin}
+            facts |= {} if spec is None else {"origin": spec}
             _mend(folder / ROWS)
             with writing(folder), (folder / ROWS).open("ab") as file:
                 store = cls(folder, facts, file)
@@ -225,12 +226,12 @@ class SummaryStore:
         """Count what a reply has cost."""
         self.cost.count(reply, good)
         self.cost.seconds = round(time.monotonic() - self._began, 3)
-        if time.monotonic() - self._said > _FACTS_EVERY_SECONDS:
+        if time.monotonic() - self._saved_at > _FACTS_EVERY_SECONDS:
             self.save_facts()
 
     def save_facts(self, **more: Any) -> None:
         """Write ``summaries.json`` with the cost so far."""
-        self._said = time.monotonic()
+        self._saved_at = time.monotonic()
         self.facts = {**self.facts, **more, "cost": asdict(self.total), "summaries": len(self.texts)}
         write_json(self.folder / FACTS, self.facts)
 
@@ -267,13 +268,13 @@ def _facts_for(folder: Path, made: dict[str, Any]) -> dict[str, Any]:
         name = differing[0]
         raise PalateError(
             f"the summaries in {folder} were made with another {name.replace('_', ' ')} "
-            f"({_told(facts['made'].get(name))} instead of {_told(made.get(name))})",
+            f"({_as_words(facts['made'].get(name))} instead of {_as_words(made.get(name))})",
             "Choose another --name for these.",
         )
     return facts
 
 
-def _told(value: Any) -> str:
+def _as_words(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

@@ -1,8 +1,8 @@
-"""User preferences in writing: whose, up to where, and the work of having the missing ones written.
+"""Written preferences of users: the cut-offs of their histories, and the work of writing those that are missing.
 
 The as-of rule: a preference is written of the items before a cut-off alone. ``test`` is the cut-off of the test case,
 ``valid`` that of the validation case, ``train`` those before the last training positions of each user. ``now`` comes
-after all that a user did, for recommending what is next; no target lies beyond it.
+after all that a user did, for recommending the next item; no target is beyond it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def cut_offs(
     Args:
         as_of: of :data:`AS_OF`.
         users: rows of the user table; None: everybody.
-        positions: ``train``: so many of the last training positions.
+        positions: ``train``: how many of the last training positions.
 
     Raises:
         PalateError: an unknown name, or not one cut-off.
@@ -68,8 +68,9 @@ def cut_offs(
             CutOff(int(user), name, history) for user, history in zip(rows, histories, strict=True) if len(history)
         ]
     if not found:
-        told = ", ".join(as_of)
-        raise PalateError(f"no user has a history before a cut-off of {told}", "Choose another --as-of, or more users.")
+        raise PalateError(
+            f"no user has a history before a cut-off of {', '.join(as_of)}", "Choose another --as-of, or more users."
+        )
     order = {name: place for place, name in enumerate(AS_OF)}
     return sorted(found, key=lambda one: (one.user, order[one.as_of], len(one.history)))
 
@@ -89,20 +90,20 @@ def _histories(
     return cases.users, cases.histories
 
 
-def made_of(chains: SummarySteps, item_summaries: str | None) -> dict[str, Any]:
-    """How these preferences are made, as their store keeps it."""
-    templates = chains.writer.templates
+def made_of(summary_steps: SummarySteps, item_summaries: str | None) -> dict[str, Any]:
+    """How these preferences are made, for their store."""
+    templates = summary_steps.prompts.templates
     return {
         "kind": "users",
-        **chains.options.model_dump(mode="json"),
+        **summary_steps.options.model_dump(mode="json"),
         "item_summaries": item_summaries,
-        "prompts": {name: templates.fingerprint(name) for name in chains.options.templates},
-        "backend": chains.identity,
+        "prompts": {name: templates.fingerprint(name) for name in summary_steps.options.templates},
+        "backend": summary_steps.identity,
     }
 
 
 def row_of(step: SummaryStep, items: Items, text: str, reply: Reply) -> dict[str, Any]:
-    """A step as a store keeps it: with the ids of its items, for people to read."""
+    """A step's row in a store: with the ids of its items, for people to read."""
     return {
         "key": step.key,
         "after": step.previous,
@@ -115,43 +116,47 @@ def row_of(step: SummaryStep, items: Items, text: str, reply: Reply) -> dict[str
 
 
 class UserWork:
-    """The preferences that cut-offs want.
+    """Writes the preferences that cut-offs lack.
 
     Args:
-        ids: user ids by row, for what is told.
+        ids: user ids by row, for reports.
         item_summaries: name of the store of item summaries that ``chains`` shows, for the record.
     """
 
     def __init__(
-        self, chains: SummarySteps, asked: Sequence[CutOff], ids: Sequence[str], item_summaries: str | None = None
+        self,
+        summary_steps: SummarySteps,
+        requested: Sequence[CutOff],
+        ids: Sequence[str],
+        item_summaries: str | None = None,
     ) -> None:
-        self.chains, self.asked, self.ids = chains, asked, ids
+        self.summary_steps, self.requested, self.ids = summary_steps, requested, ids
         self.item_summaries = item_summaries
-        self._steps = [chains.of(one.history.tolist()) for one in asked]
+        self._steps = [summary_steps.of(one.history.tolist()) for one in requested]
 
     def estimate(self, texts: Mapping[str, str]) -> CostEstimate:
-        """What is to be done beyond ``texts`` (by key)."""
-        length = self.chains.options.max_new_tokens
+        """The cost of all steps without a text in ``texts`` (by key)."""
+        length = self.summary_steps.options.max_new_tokens
         so_far = "word " * length  # near enough, and on the safe side
         steps = missing_steps(self._steps, texts)
         return CostEstimate.of([self._ask(step, so_far) for step in steps], length)
 
     def _ask(self, step: SummaryStep, so_far: str) -> Chat:
-        return self.chains.ask(step, None if step.previous is None else so_far)
+        return self.summary_steps.ask(step, None if step.previous is None else so_far)
 
     def write(
         self, folder: Path, backend: Backend, *, limit: int | None = None, progress: bool = True
     ) -> SummaryReport:
-        """Write what is missing into the store in ``folder``.
+        """Write the missing preferences into the store in ``folder``.
 
         Args:
-            limit: at most so many new texts; early users are finished first.
+            limit: of new texts; early users are finished first.
 
         Raises:
             PalateError: the store is made in another way or is being written; the backend cannot work at all.
         """
-        options, items = self.chains.options, self.chains.writer.items
-        with SummaryStore.open(folder, made_of(self.chains, self.item_summaries), backend.origin) as store:
+        options, items = self.summary_steps.options, self.summary_steps.prompts.items
+        with SummaryStore.open(folder, made_of(self.summary_steps, self.item_summaries), backend.spec) as store:
             had = sum(steps[-1].key in store.texts for steps in self._steps)
 
             def keep(step: SummaryStep, text: str | None, reply: Reply) -> None:
@@ -164,7 +169,7 @@ class UserWork:
                 write_steps(
                     missing_steps(self._steps, store.texts),
                     store.texts,
-                    self.chains.ask,
+                    self.summary_steps.ask,
                     keep,
                     backend,
                     max_new_tokens=options.max_new_tokens,
@@ -172,17 +177,17 @@ class UserWork:
                     description="preferences" if progress else None,
                     outcome=outcome,
                 )
-            finally:  # what failed before the server went away, or before Ctrl-C, is told as well
+            finally:  # with what failed before the server went away, or before Ctrl-C
                 missing, left = self._missing(store.texts, outcome.failed)
                 save_missing(store, missing)
-            users = len({one.user for one in self.asked})
+            users = len({one.user for one in self.requested})
             needed = len({step.key for steps in self._steps for step in steps})
             cost = per_thousand(store.total, len(store.texts), needed, users)
             report = SummaryReport(
                 folder=folder,
                 unit="users",
                 units=users,
-                asked=len(self.asked),
+                requested=len(self.requested),
                 had=had,
                 written=outcome.written,
                 left=left,
@@ -191,14 +196,14 @@ class UserWork:
                 total=store.total,
                 per_thousand=cost,
             )
-            cut = dict(Counter(one.as_of for one in self.asked))
+            cut = dict(Counter(one.as_of for one in self.requested))
             store.save_facts(users=users, cut_offs=cut, per_1000_users=cost)
         return report
 
     def _missing(self, texts: Mapping[str, str], failed: Mapping[str, str]) -> tuple[list[Missing], int]:
         """Cut-offs without a preference, and how many more wait for a run without a limit."""
         missing, left = [], 0
-        for one, steps in zip(self.asked, self._steps, strict=True):
+        for one, steps in zip(self.requested, self._steps, strict=True):
             if steps[-1].key in texts:
                 continue
             error = next((failed[step.key] for step in steps if step.key in failed), None)

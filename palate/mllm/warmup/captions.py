@@ -1,8 +1,10 @@
-"""Captions to warm the projector up with: what the catalogue says of an item, and the colours of its picture."""
+"""Captions that the projector learns: what the catalogue says of an item, and the colours of its picture."""
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
+from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
@@ -11,23 +13,26 @@ from palate.data.catalogue import Catalogue
 from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.prompts.chat import Chat, Picture
 from palate.mllm.prompts.items import Items
-from palate.mllm.warmup.colours import colours
 from palate.names import field_names
 
 QUESTION = "\nWhat is this?"
-# A field tells kinds of items apart, not items, where a value belongs to so many of them on average.
+# A field distinguishes kinds of items rather than items where a value belongs to this many of them on average.
 _SHARED = 10
+_SIDE = 48
+# Names of the hues by the degree up to which each goes; what is above the last is red again.
+_HUES = ((15, "red"), (40, "orange"), (70, "yellow"), (165, "green"), (200, "cyan"), (255, "blue"), (290, "purple"))
+_LAST_HUES = ((335, "pink"), (361, "red"))
 
 
 class CaptionConfig(Config):
-    """What a caption says (``--set caption.KEY=VALUE``).
+    """What a caption consists of (``--set caption.KEY=VALUE``).
 
     Attributes:
         fields: fields of the catalogue, in order, separated by commas; None: those whose values many items share
-            (genres, categories), for only these can be told from the picture of an item never seen.
-        title: the title as well, last. It can seldom be told from a picture, and then its tokens drown the others.
-        colours: the colours of the picture, named by counting its pixels.
-        words: at most so many words of the fields.
+            (genres, categories), for only these show in the picture of an item never seen.
+        title: the title as well, last. A picture seldom shows it, and then its tokens drown the others.
+        colours: the colours of the picture, named by counting its pixels: true of any picture, whatever is on it.
+        words: of the fields, at most.
     """
 
     fields: str | None = None
@@ -74,6 +79,33 @@ def answer_parts(model: ChatModel, rendered: str, parts: dict[str, str]) -> dict
             made[name] = model.tokenizer(f" {text}", add_special_tokens=False)["input_ids"]
         else:
             made[name] = model.answer_ids(rendered, text)
-    if model.dialect.end_of_turn is not None:
-        made[name].append(model.dialect.end_of_turn)
+    if model.chat_template.end_of_turn is not None:
+        made[name].append(model.chat_template.end_of_turn)
     return made
+
+
+def colours(image: Image.Image, most: int = 3, least: float = 0.12) -> list[str]:
+    """Names of the colours that cover the picture, the largest share first.
+
+    Args:
+        most: colours named at most.
+        least: share of the pixels below which a colour is not named; the largest always is.
+
+    >>> colours(Image.new("RGB", (8, 8), (200, 20, 20)))
+    ['red']
+    """
+    # Shrunk while it is still red, green and blue: the mean of two hues on a circle is not between them.
+    small = image.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BOX).convert("HSV")
+    hue, saturation, value = (np.asarray(small)[..., channel].ravel() / 255 for channel in range(3))
+    names = np.full(hue.shape, "", dtype="<U8")
+    for end, name in reversed((*_HUES, *_LAST_HUES)):
+        names[hue * 360 <= end] = name
+    names[(names == "orange") & (value < 0.6)] = "brown"
+    faint = (saturation < 0.18) | (value * saturation < 0.12)
+    names[faint] = "grey"
+    names[faint & (value > 0.82)] = "white"
+    names[value < 0.22] = "black"
+    found, counts = np.unique(names, return_counts=True)
+    # By share, then by name, so that ties are resolved alike everywhere.
+    order = sorted(zip(-counts / counts.sum(), found.tolist(), strict=True))
+    return [name for place, (share, name) in enumerate(order[:most]) if place == 0 or -share >= least]

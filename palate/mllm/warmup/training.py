@@ -1,10 +1,11 @@
-"""Training a projector to caption pictures, on what a frozen tower made of them."""
+"""Training a projector to caption pictures, on the features of a frozen image encoder."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Collection, Iterator, Sized
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -19,12 +20,13 @@ from torch import Tensor, nn
 from palate.config import Config
 from palate.errors import PalateError
 from palate.mllm.lm.chat_model import IGNORED, ChatModel, padded
-from palate.mllm.warmup.projector import Standardised
 from palate.progress import track
 from palate.storage.files import atomic_file
 
 LEAST_ITEMS = 10  # with pictures: fewer can neither be learnt from nor held out
 CHECKPOINT_SECONDS = 60.0
+# Channels that hardly ever move would be blown up into noise: their spread is taken to be this share of the mean one.
+_FLOOR = 0.1
 
 
 class WarmUpConfig(Config):
@@ -32,13 +34,13 @@ class WarmUpConfig(Config):
 
     Attributes:
         epochs: passes over the items.
-        steps: stop after so many steps, whatever the epochs say.
-        batch_size: items a step.
+        steps: stop after this many steps, whatever ``epochs`` is.
+        batch_size: items per step.
         learning_rate: of AdamW, at its peak: it rises over the first twentieth of the steps, then falls as a cosine.
         weight_decay: of AdamW.
         clip_norm: largest norm of the gradient; 0 is off.
-        held_out: share of the items that are not learnt from: half of them choose the epoch, half tell the result.
-        max_items: a seeded sample of at most so many items.
+        held_out: share of the items that are not learnt from: half of them choose the epoch, half measure the result.
+        max_items: larger catalogues are sampled, by seed.
         device: auto, cpu, cuda ...
         dtype: of the frozen weights: auto, float32, bfloat16. The projector itself trains in float32.
     """
@@ -56,11 +58,11 @@ class WarmUpConfig(Config):
 
 
 @dataclass(frozen=True)
-class Shown:
-    """Items as the training sees them, one row each.
+class CaptionedFeatures:
+    """Items for training, one row each.
 
     Attributes:
-        features: what the tower made of their pictures, ``[items, places, width]``, float16 on the CPU.
+        features: of their pictures, from the image encoder, ``[items, places, width]``, float16 on the CPU.
         answers: tokens of their captions, by part.
     """
 
@@ -71,16 +73,59 @@ class Shown:
         return len(self.answers)
 
 
+class Standardised(nn.Module):
+    """A LLaVA projector behind ``(x - mean) / spread``, channel by channel.
+
+    Channels of a tower have very different scales and are never negative; standardised, the first layer learns many
+    times faster. The standardising is linear, so :meth:`folded` puts it into that layer's weights.
+
+    Args:
+        projector: with ``linear_1``, ``act``, ``linear_2``; a float32 copy of it is trained.
+        features: what it will see, ``[items, places, width]``.
+    """
+
+    def __init__(self, projector: Any, features: Tensor) -> None:
+        super().__init__()
+        self.inner = deepcopy(projector).float()
+        device = self.inner.linear_1.weight.device
+        flat = features.float().flatten(0, 1)
+        spread = flat.std(0)
+        mean: Tensor = flat.mean(0)
+        self.mean: Tensor
+        self.spread: Tensor
+        self.register_buffer("mean", mean.to(device))
+        self.register_buffer("spread", spread.clamp(min=float(_FLOOR * spread.mean()) or 1.0).to(device))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``[..., places, width]`` -> ``[..., places, dim]``."""
+        out: Tensor = self.inner((features - self.mean) / self.spread)
+        return out
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of the weights as they are now."""
+        return {name: value.clone() for name, value in self.state_dict().items()}
+
+    def folded(self) -> Any:
+        """The same function as a plain projector."""
+        plain = deepcopy(self.inner)
+        with torch.no_grad():
+            plain.linear_1.weight.div_(self.spread)
+            plain.linear_1.bias.sub_(plain.linear_1.weight @ self.mean)
+        return plain
+
+
 class ProjectorTraining:
     """Holds the model, with all but the projector frozen.
 
     Args:
         prompt: tokens of the question, ``[tokens]``, with the picture's placeholders.
-        shown: what is learnt from and compared with; rows below are rows of it.
+        data: to learn from and to compare with; rows below are rows of it.
     """
 
-    def __init__(self, chat: ChatModel, prompt: Tensor, shown: Shown, config: WarmUpConfig, seed: int) -> None:
-        self.chat, self.prompt, self.shown, self.config = chat, prompt.to(chat.device), shown, config
+    def __init__(
+        self, chat: ChatModel, prompt: Tensor, data: CaptionedFeatures, config: WarmUpConfig, seed: int
+    ) -> None:
+        self.chat, self.prompt, self.data, self.config = chat, prompt.to(chat.device), data, config
         self.core = chat.core.model
         self.seed = seed
         self.places = (prompt == chat.core.config.image_token_id).nonzero()[:, 0].to(chat.device)
@@ -91,21 +136,21 @@ class ProjectorTraining:
     def start(self, rows: np.ndarray[Any, Any]) -> None:
         """Standardise what goes into the projector, and make it trainable."""
         self.projector = Standardised(
-            self.core.multi_modal_projector.float(), self.shown.features[torch.as_tensor(rows)]
+            self.core.multi_modal_projector.float(), self.data.features[torch.as_tensor(rows)]
         )
         self.projector.requires_grad_(True)
 
     def run(
-        self, train: np.ndarray[Any, Any], chosen_by: np.ndarray[Any, Any], checkpoint: Path, identity: str
+        self, train: np.ndarray[Any, Any], valid: np.ndarray[Any, Any], checkpoint: Path, identity: str
     ) -> list[dict[str, float]]:
         """Train; the projector of the best epoch by the loss of ``chosen_by`` is in place afterwards.
 
         Args:
-            checkpoint: where the state is kept meanwhile; a state that is there already is gone on with.
-            identity: of all that decides the result; a checkpoint of another one is written over.
+            checkpoint: where the state is saved meanwhile; training continues from a state that is there.
+            identity: of all that decides the result; a checkpoint of another one is overwritten.
 
         Returns:
-            A row an epoch: step, loss, held-out loss.
+            One row per epoch: step, loss, held-out loss.
         """
         config = self.config
         per_epoch = math.ceil(len(train) / config.batch_size)
@@ -142,7 +187,7 @@ class ProjectorTraining:
             state["step"] = step
             state["losses"].append(loss.item())
             if step % per_epoch == 0 or step == total:
-                held_out = float(self._by_item(chosen_by, chosen_by)["all"].mean())
+                held_out = float(self._by_item(valid, valid)["all"].mean())
                 mean = float(np.mean(state["losses"]))
                 state["rows"].append({"step": step, "loss": round(mean, 4), "held_out": round(held_out, 4)})
                 state["losses"] = []
@@ -158,7 +203,7 @@ class ProjectorTraining:
         return rows
 
     def _batches(self, rows: np.ndarray[Any, Any], done: int, total: int) -> Iterator[np.ndarray[Any, Any]]:
-        """Batches number ``done`` to ``total``, the same whether the first ones are asked for or not."""
+        """Batches number ``done`` to ``total``, the same wherever training begins."""
         size = self.config.batch_size
         per_epoch = math.ceil(len(rows) / size)
         for step in range(done, total):
@@ -167,7 +212,7 @@ class ProjectorTraining:
             yield order[place * size : (place + 1) * size]
 
     def compare(self, rows: np.ndarray[Any, Any]) -> dict[str, Any]:
-        """Loss a token of held-out captions with their own pictures and with each other's, and by part."""
+        """Loss per token of held-out captions with their own pictures and with each other's, and by part."""
         own = self._by_item(rows, rows)
         others = self._by_item(rows, np.roll(rows, 1))  # in a random order: nobody's own
         gap = others["all"] - own["all"]
@@ -183,15 +228,15 @@ class ProjectorTraining:
         }
 
     def _by_item(self, rows: np.ndarray[Any, Any], pictures: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
-        """Mean loss a token by item ``[rows]``: of the whole caption (``all``) and of its parts (nan: it has none)."""
-        names = dict.fromkeys(name for row in rows for name in self.shown.answers[row])
+        """Mean loss per token by item ``[rows]``: of the whole caption (``all``) and of its parts (nan: none)."""
+        names = dict.fromkeys(name for row in rows for name in self.data.answers[row])
         out = {name: np.full(len(rows), np.nan) for name in ("all", *names)}
         size = 2 * self.config.batch_size
         with torch.no_grad():
             for start in range(0, len(rows), size):
                 batch = rows[start : start + size]
                 for place, loss in enumerate(self._losses(batch, pictures[start : start + size]), start=start):
-                    parts = self.shown.answers[rows[place]]
+                    parts = self.data.answers[rows[place]]
                     out["all"][place] = loss.mean().item()
                     for name, part in zip(parts, _split(loss, parts.values()), strict=True):
                         out[name][place] = part.mean().item()
@@ -200,9 +245,9 @@ class ProjectorTraining:
     def _losses(self, rows: np.ndarray[Any, Any], pictures: np.ndarray[Any, Any]) -> list[Tensor]:
         """Loss of every token of the captions of ``rows`` with the pictures of others, or their own."""
         device, core = self.chat.device, self.core
-        answers = [torch.tensor([*chain.from_iterable(self.shown.answers[row].values())]) for row in rows]
+        answers = [torch.tensor([*chain.from_iterable(self.data.answers[row].values())]) for row in rows]
         labels = padded(answers, IGNORED, "right").to(device)  # [B, longest]
-        visual = self.projector(self.shown.features[torch.as_tensor(pictures)].to(device).float())
+        visual = self.projector(self.data.features[torch.as_tensor(pictures)].to(device).float())
         head = self.embedded.expand(len(rows), -1, -1).clone()  # [B, prompt, dim]
         head[:, self.places] = visual.to(head.dtype)
         tail = core.get_input_embeddings()(labels.clamp(min=0))
@@ -211,8 +256,8 @@ class ProjectorTraining:
             inputs_embeds=torch.cat([head, tail], 1), attention_mask=mask, use_cache=False
         ).last_hidden_state
         # The state before a token predicts it; only answers go through the head, whose output is wide.
-        spoken = hidden[:, head.shape[1] - 1 : -1][labels != IGNORED]
-        logits = self.chat.core.lm_head(spoken).float()
+        answered = hidden[:, head.shape[1] - 1 : -1][labels != IGNORED]
+        logits = self.chat.core.lm_head(answered).float()
         losses = nn.functional.cross_entropy(logits, labels[labels != IGNORED], reduction="none")
         return _split(losses, answers)
 

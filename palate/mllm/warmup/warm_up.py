@@ -1,7 +1,7 @@
-"""Warm-up: the projector of a LLaVA model learns to caption the catalogue's own pictures, all else stays as it is.
+"""Warm-up: the projector of a LLaVA model learns to caption the catalogue's pictures; all other weights stay.
 
 The first stage of LLaVA's training (Liu et al. 2023, arXiv 2304.08485, section 4.2), on the catalogue at hand. The
-tower is frozen, so every picture is looked at once. Items that were held out tell whether the model looks: their
+image encoder is frozen, so every picture is encoded once. Held-out items show whether the model uses pictures: their
 captions must be likelier with their own pictures than with others'.
 """
 
@@ -24,9 +24,8 @@ from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.lm.loading import open_model
 from palate.mllm.prompts.chat import Picture
 from palate.mllm.prompts.items import Items
-from palate.mllm.scoring.image_cache import FAMILIES
 from palate.mllm.warmup.captions import CaptionConfig, answer_parts, caption, caption_fields, question
-from palate.mllm.warmup.training import LEAST_ITEMS, ProjectorTraining, Shown, WarmUpConfig
+from palate.mllm.warmup.training import LEAST_ITEMS, CaptionedFeatures, ProjectorTraining, WarmUpConfig
 from palate.progress import track
 from palate.runs.run import environment
 from palate.storage.files import atomic_folder, digest, write_json
@@ -57,50 +56,50 @@ def warm_up(
         model: ``embedded``, ``embedded-small``, or another model of the LLaVA family.
 
     Returns:
-        The facts in ``warm-up.json``: options, data, losses by epoch, what held-out items say.
+        The facts in ``warm-up.json``: options, data, losses by epoch, losses of held-out items.
 
     Raises:
         PalateError: ``out`` is no new folder, another family, too few pictures, a loss that is not finite.
     """
-    config, says = config or WarmUpConfig(), caption_config or CaptionConfig()
+    config, caption_config = config or WarmUpConfig(), caption_config or CaptionConfig()
     started = time.perf_counter()
     out = Path(out)
     if not out.name:  # "." or "/"
         raise PalateError(f"'{out}' is no name of a new folder", "Give one, such as --out models/shop.")
     with _checkpoint(out) as checkpoint, atomic_folder(out) as folder:
         chat = open_model(model, device=config.device, dtype=config.dtype)
-        if chat.family not in FAMILIES or not hasattr(chat.core.model, "multi_modal_projector"):
+        if not chat.traits.two_layer_projector or not hasattr(chat.core.model, "multi_modal_projector"):
             raise PalateError(
                 f"'{model}' ({chat.family}) has no projector to warm up", "Choose embedded or embedded-small."
             )
         rng = np.random.default_rng(seed)
-        fields = caption_fields(dataset.catalogue, says)
+        fields = caption_fields(dataset.catalogue, caption_config)
         items = Items.of(dataset.catalogue, fields=fields)
-        captions = _captions(items, says, config.max_items, rng)
+        captions = _captions(items, caption_config, config.max_items, rng)
         rendered, prompt = question(chat)
-        shown = _look(chat, rendered, captions, items)
-        held_out = max(4, round(config.held_out * len(shown)))
-        order = rng.permutation(len(shown))
-        chosen_by, told_by, train = order[: held_out // 2], order[held_out // 2 : held_out], order[held_out:]
+        data = _encode_pictures(chat, rendered, captions, items)
+        held_out = max(4, round(config.held_out * len(data)))
+        order = rng.permutation(len(data))
+        valid, test, train = order[: held_out // 2], order[held_out // 2 : held_out], order[held_out:]
         if not len(train):
             raise PalateError("every item is held out, none is left to learn from", "Lower trainer.held_out.")
         facts: dict[str, Any] = {
             "base": {"name": model, "fingerprint": chat.fingerprint},
             "seed": seed,
-            "options": {"caption": says.model_dump(), "trainer": config.model_dump()},
+            "options": {"caption": caption_config.model_dump(), "trainer": config.model_dump()},
             "fields": fields,
             "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
         }
-        training = ProjectorTraining(chat, prompt, shown, config, seed)
+        training = ProjectorTraining(chat, prompt, data, config, seed)
         training.start(train)
-        before = training.compare(told_by)
-        rows = training.run(train, chosen_by, checkpoint, digest(json.dumps(facts, sort_keys=True)))
+        before = training.compare(test)
+        rows = training.run(train, valid, checkpoint, digest(json.dumps(facts, sort_keys=True)))
         facts["dataset"]["path"] = str(Path(dataset_path).resolve()) if dataset_path else None
         facts |= {
-            "items": {"learnt": len(train), "choosing": len(chosen_by), "telling": len(told_by)},
-            "telling_items": [items.ids[item] for item in np.array(list(captions))[told_by].tolist()],
+            "items": {"learnt": len(train), "choosing": len(valid), "telling": len(test)},
+            "telling_items": [items.ids[item] for item in np.array(list(captions))[test].tolist()],
             "example": " ".join(next(iter(captions.values())).values()),
-            "held_out": {"before": before, "after": training.compare(told_by)},
+            "held_out": {"before": before, "after": training.compare(test)},
             "epochs": rows,
             "seconds": round(time.perf_counter() - started, 1),
             "environment": environment(),
@@ -114,7 +113,7 @@ def warm_up(
 
 @contextmanager
 def _checkpoint(out: Path) -> Iterator[Path]:
-    """The file to go on from, held by this process; it stays where the block is interrupted after the first one."""
+    """The checkpoint file, locked for this process; it stays if the block is interrupted after the first one."""
     folder = out.with_name(f".{out.name}.warm-up")
     file = folder / "checkpoint.pt"
     with alone(folder, f"another process is warming up {out}", "Wait for it, or choose another --out."):
@@ -126,7 +125,7 @@ def _checkpoint(out: Path) -> Iterator[Path]:
 
 
 def _captions(items: Items, config: CaptionConfig, most: int, rng: np.random.Generator) -> dict[int, dict[str, str]]:
-    """Captions by item, of items with pictures, of at most so many, in a seeded order."""
+    """Captions by item, of at most ``most`` items with pictures, in a seeded order."""
     made: dict[int, dict[str, str]] = {}
     order = rng.permutation(len(items)) + 1
     for item in track(order.tolist(), "captions"):
@@ -143,15 +142,17 @@ def _captions(items: Items, config: CaptionConfig, most: int, rng: np.random.Gen
     return made
 
 
-def _look(chat: ChatModel, rendered: str, captions: dict[int, dict[str, str]], items: Items) -> Shown:
-    """Every picture through the frozen tower, once."""
+def _encode_pictures(
+    chat: ChatModel, rendered: str, captions: dict[int, dict[str, str]], items: Items
+) -> CaptionedFeatures:
+    """Every picture through the frozen image encoder, once."""
     core = chat.core.model
-    kept: dict[str, Tensor] = {}
+    captured: dict[str, Tensor] = {}
 
-    def keep(_: nn.Module, given: tuple[Tensor, ...]) -> None:
-        kept["places"] = given[0].detach()
+    def capture(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        captured["places"] = inputs[0].detach()
 
-    hook = core.multi_modal_projector.register_forward_pre_hook(keep)
+    hook = core.multi_modal_projector.register_forward_pre_hook(capture)
     features = []
     try:
         for item in track(captions, "pictures", total=len(captions)):
@@ -160,7 +161,9 @@ def _look(chat: ChatModel, rendered: str, captions: dict[int, dict[str, str]], i
             pixels = chat.processor.image_processor(images=[picture.open(chat.longest)], return_tensors="pt")
             with torch.inference_mode():
                 core.get_image_features(pixel_values=pixels["pixel_values"].to(chat.device, chat.core.dtype))
-            features.append(kept["places"][0].to("cpu", torch.float16))
+            features.append(captured["places"][0].to("cpu", torch.float16))
     finally:
         hook.remove()
-    return Shown(torch.stack(features), [answer_parts(chat, rendered, parts) for parts in captions.values()])
+    return CaptionedFeatures(
+        torch.stack(features), [answer_parts(chat, rendered, parts) for parts in captions.values()]
+    )

@@ -1,4 +1,4 @@
-"""Modalities kept apart: each has a sequence encoder of its own, and their scores are added (as in HM4SR)."""
+"""Separate modalities: each has a sequence encoder of its own, and their scores are added (as in HM4SR)."""
 
 from __future__ import annotations
 

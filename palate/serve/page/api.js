@@ -1,10 +1,10 @@
-// Talking to the service: errors as it words them, its key if it wants one, and answers that come too late.
+// Talking to the service: errors as it words them, its key if it requires one, and answers that come too late.
 
-/** An error as the service tells it. `away` where nothing that speaks its language answered at all. */
+/** An error as the service words it. `unreachable` where nothing that speaks its language answered at all. */
 export class Failed extends Error {
-  constructor({ code, message, remedy = null, status = 0, away = false }) {
+  constructor({ code, message, remedy = null, status = 0, unreachable = false }) {
     super(message);
-    Object.assign(this, { code, remedy, status, away });
+    Object.assign(this, { code, remedy, status, unreachable });
   }
 }
 
@@ -12,19 +12,19 @@ export class Failed extends Error {
 export const BASE = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
 
 const STORE = "palate-key";
-const listeners = { away: () => {}, locked: () => {} };
+const listeners = { unreachable: () => {}, locked: () => {} };
 
-/** `away` hears that nobody answers, `locked` that the service wants a key (or another one). */
-export function listen(given) {
-  Object.assign(listeners, given);
+/** `unreachable` hears that nobody answers, `locked` that the service requires a key (or another one). */
+export function listen(hooks) {
+  Object.assign(listeners, hooks);
 }
 
-// Some browsers refuse storage to private pages: the key is then asked for again after a reload.
+// Some browsers refuse storage to private pages: the key is then requested again after a reload.
 let key = null;
 try {
   key = sessionStorage.getItem(STORE);
 } catch {
-  // nothing kept
+  // nothing stored
 }
 
 export function unlock(value) {
@@ -32,7 +32,7 @@ export function unlock(value) {
   try {
     sessionStorage.setItem(STORE, value);
   } catch {
-    // nothing kept
+    // nothing stored
   }
 }
 
@@ -42,7 +42,7 @@ const keyed = (headers) => (key === null ? headers : { ...headers, Authorization
 
 /** The answer of the service as JSON; a body makes it a POST. */
 export async function ask(path, body, signal) {
-  const asked = body === undefined ? { headers: keyed({}) } : {
+  const options = body === undefined ? { headers: keyed({}) } : {
     method: "POST",
     headers: keyed({ "Content-Type": "application/json" }),
     body: JSON.stringify(body),
@@ -51,28 +51,28 @@ export async function ask(path, body, signal) {
   let response;
   let answer = null;
   try {
-    response = await fetch(BASE + path, { ...asked, signal });
+    response = await fetch(BASE + path, { ...options, signal });
     answer = await response.json().catch(() => null);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    return nobody();
+    return unreachable();
   }
   signal?.throwIfAborted();
   if (response.ok && answer !== null) return answer;
-  const told = answer?.error;
-  if (!told || typeof told.message !== "string") {
+  const failure = answer?.error;
+  if (!failure || typeof failure.message !== "string") {
     // A proxy speaks in the service's place, or the connection broke in the middle of an answer.
-    if (response.ok || [502, 503, 504].includes(response.status)) return nobody();
+    if (response.ok || [502, 503, 504].includes(response.status)) return unreachable();
     throw new Failed({ code: "http", message: `The service answered ${response.status}.`, status: response.status });
   }
-  // A question that was still under way with the key of before says nothing about the one given since.
-  if (response.status === 401 && key === used) listeners.locked(told);
-  throw new Failed({ ...told, status: response.status });
+  // A question that was still under way with the key of before says nothing about the one entered since.
+  if (response.status === 401 && key === used) listeners.locked(failure);
+  throw new Failed({ ...failure, status: response.status });
 }
 
-function nobody() {
-  listeners.away();
-  throw new Failed({ code: "away", message: "The service does not answer.", away: true });
+function unreachable() {
+  listeners.unreachable();
+  throw new Failed({ code: "unreachable", message: "The service does not answer.", unreachable: true });
 }
 
 /** A place for one answer: whoever asks anew is no longer interested in the one before. */
@@ -104,7 +104,7 @@ export class Slot {
   }
 }
 
-/** A picture that only the key opens, as an address of this page; kept, since the same tiles come again and again. */
+/** A picture that only the key opens, as an address of this page; cached, since the same tiles come again and again. */
 const pictures = new Map();
 const MOST = 600;
 

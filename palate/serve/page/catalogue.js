@@ -1,9 +1,9 @@
 // The catalogue as pictures to press: the most popular, or those whose title has the words looked for.
 
 import { Slot } from "./api.js";
-import { after, button, byId, count, make, quoted, say, titled } from "./dom.js";
-import { learn } from "./items.js";
-import { picture } from "./tiles.js";
+import { after, announce, button, byId, count, make, quoted, titled } from "./dom.js";
+import { remember } from "./items.js";
+import { picture } from "./thumbnails.js";
 
 const PAGE = 24;
 const TYPING = 160;
@@ -13,7 +13,7 @@ export class Catalogue {
   #items = [];
   #total = 0;
   #words = null; // those of the items shown
-  #wanted = "";
+  #query = "";
   #tiles = new Map();
 
   /** `hooks`: `toggle(item)`, `history()`, `closed()`. */
@@ -21,7 +21,7 @@ export class Catalogue {
     this.element = element;
     this.input = input;
     this.hooks = hooks;
-    this.told = make("p", { class: "quiet" });
+    this.status = make("p", { class: "quiet" });
     this.grid = make("ul", { class: "grid" });
     this.more = button("More", () => this.#ask(this.#items.length), { class: "more-button" });
     element.append(
@@ -29,7 +29,7 @@ export class Catalogue {
         "div",
         { class: "section-head" },
         make("h2", { id: "catalogue-title" }, "Catalogue"),
-        this.told,
+        this.status,
         make("div", { class: "actions" }, button("Close", () => this.close(true))),
       ),
       this.grid,
@@ -60,33 +60,33 @@ export class Catalogue {
     this.search(this.input.value.trim());
   }
 
-  close(told = false) {
+  close(byHand = false) {
     if (!this.opened) return;
     const within = this.element.contains(document.activeElement);
     this.element.hidden = true;
     this.input.value = "";
-    if (told) this.hooks.closed(within);
+    if (byHand) this.hooks.closed(within);
   }
 
   search(words) {
     this.element.hidden = false;
-    this.#wanted = words;
+    this.#query = words;
     if (words !== this.#words) return this.#ask(0);
   }
 
   /** Asks again for what did not come. */
   recover() {
-    if (this.opened && this.#wanted !== this.#words) return this.#ask(0);
+    if (this.opened && this.#query !== this.#words) return this.#ask(0);
   }
 
   async #ask(offset) {
-    const words = this.#wanted;
+    const words = this.#query;
     this.element.setAttribute("aria-busy", "true");
     try {
-      const asked = new URLSearchParams({ q: words, limit: PAGE, offset });
-      const page = await this.#slot.ask(`/v1/items?${asked}`);
+      const query = new URLSearchParams({ q: words, limit: PAGE, offset });
+      const page = await this.#slot.ask(`/v1/items?${query}`);
       if (page === null) return;
-      learn(page.items);
+      remember(page.items);
       const next = offset ? this.#items.length : null;
       this.#items = offset ? [...this.#items, ...page.items] : page.items;
       this.#total = page.total;
@@ -94,7 +94,7 @@ export class Catalogue {
       this.draw();
       if (next !== null) this.grid.children[next]?.querySelector("button").focus();
     } catch (error) {
-      if (!error.away) this.told.textContent = error.message;
+      if (!error.unreachable) this.status.textContent = error.message;
     } finally {
       if (!this.#slot.busy) this.element.setAttribute("aria-busy", "false");
     }
@@ -111,10 +111,10 @@ export class Catalogue {
     for (const [id, tile] of this.#tiles) tile.querySelector("button").setAttribute("aria-pressed", had.has(id));
     const words = this.#words;
     const found = words ? `${count(this.#total, "title")} with “${quoted(words)}”` : `${count(this.#total, "item")}, most popular first`;
-    const told = this.#total ? `${found}. Press a picture to put it in your history.` : `Nothing with “${quoted(words ?? "")}”.`;
-    if (this.told.textContent !== told) {
-      this.told.textContent = told;
-      if (this.input === document.activeElement) say(told);
+    const text = this.#total ? `${found}. Press a picture to put it in your history.` : `Nothing with “${quoted(words ?? "")}”.`;
+    if (this.status.textContent !== text) {
+      this.status.textContent = text;
+      if (this.input === document.activeElement) announce(text);
     }
     this.more.hidden = this.#items.length >= this.#total;
   }
@@ -138,7 +138,7 @@ export class Catalogue {
 export function slashSearches(input) {
   document.addEventListener("keydown", (event) => {
     const writing = event.target.closest?.("input, textarea, select, [contenteditable]");
-    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || writing || byId("key")) return;
+    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || writing || byId("api-key")) return;
     event.preventDefault();
     input.focus();
     input.select();

@@ -1,13 +1,13 @@
-// A column: one model's list, what it becomes without an item, and the panel that says why.
+// A column: one model's list, what it becomes without an item, and the panel that explains an item.
 
 import { Failed, Slot } from "./api.js";
 import { compare, summed } from "./compare.js";
 import { button, count, figure, make, quoted, titled } from "./dom.js";
-import { learn } from "./items.js";
-import { picture } from "./tiles.js";
-import { Why } from "./why.js";
+import { remember } from "./items.js";
+import { picture } from "./thumbnails.js";
+import { Explanation } from "./explanation.js";
 
-// Waiting shows only when it lasts, and a cascade that needs this long is not asked by merely passing over a tile.
+// Waiting shows only when it lasts, and a cascade that needs this long is not called by merely passing over a tile.
 const SHOWN_AFTER = 250;
 const SLOW = 1500;
 const MOVING = 220;
@@ -16,19 +16,19 @@ export class Column {
   #rows = new Map();
   #main = new Slot();
   #other = new Slot();
-  #asked = null; // the body of the list shown, or being asked for
+  #body = null; // the body of the list shown, or being requested
   #stale = false;
   #base = null;
   #preview = null;
   #took = 0;
   #failure = null;
   #alike = null; // why this model cannot tell what is alike
-  #why = null;
+  #explanation = null;
 
   constructor(facts, colour, app) {
     this.facts = facts;
     this.app = app;
-    this.told = make("p", { class: "told quiet" });
+    this.status = make("p", { class: "status quiet" });
     this.list = make("ol", { class: "ranked", "aria-label": `Recommendations of ${facts.name}` });
     this.problem = make("div", { class: "problem", role: "alert", hidden: true });
     this.element = make(
@@ -40,7 +40,7 @@ export class Column {
         make("h3", {}, make("span", { class: "swatch", "aria-hidden": "true" }), make("bdi", {}, facts.name)),
         about(facts),
       ),
-      this.told,
+      this.status,
       this.problem,
       this.list,
     );
@@ -56,15 +56,15 @@ export class Column {
 
   /** Asks for a list, unless it is the one that is there. */
   async ask(body) {
-    const asked = JSON.stringify(body);
-    if (asked === this.#asked && !this.#stale) return;
-    this.#asked = asked;
+    const text = JSON.stringify(body);
+    if (text === this.#body && !this.#stale) return;
+    this.#body = text;
     this.#stale = false;
     this.endPreview();
     await this.#fetch(this.#main, body, (answer) => {
       this.#base = answer;
       this.#draw();
-      this.#why?.follow(this.#rows);
+      this.#explanation?.follow(this.#rows);
     });
   }
 
@@ -88,7 +88,7 @@ export class Column {
 
   /** Asks again for what did not come. */
   recover() {
-    if (this.#stale && this.#asked !== null) return this.ask(JSON.parse(this.#asked));
+    if (this.#stale && this.#body !== null) return this.ask(JSON.parse(this.#body));
   }
 
   async #fetch(slot, body, then) {
@@ -99,13 +99,13 @@ export class Column {
     try {
       const answer = await asking;
       if (answer === null) return;
-      learn(answer.items);
+      remember(answer.items);
       this.#took = performance.now() - started;
       then(answer);
     } catch (error) {
       if (!(error instanceof Failed)) throw error;
       if (slot === this.#main) this.#stale = true;
-      if (!error.away) this.#failure = error; // the banner tells of that, and the list stays
+      if (!error.unreachable) this.#failure = error; // the banner tells of that, and the list stays
     } finally {
       this.#wait();
     }
@@ -131,10 +131,10 @@ export class Column {
     clearTimeout(this.waiting);
     if (busy) this.waiting = setTimeout(() => this.element.classList.add("busy"), SHOWN_AFTER);
     else this.element.classList.remove("busy");
-    this.#tell();
+    this.#showState();
   }
 
-  #tell() {
+  #showState() {
     const failure = this.#failure;
     this.problem.hidden = failure === null;
     if (failure) {
@@ -145,8 +145,8 @@ export class Column {
       );
     }
     this.list.classList.toggle("old", failure !== null && this.#stale);
-    this.told.replaceChildren(...this.#state());
-    this.told.classList.toggle("preview", this.#preview !== null);
+    this.status.replaceChildren(...this.#state());
+    this.status.classList.toggle("preview", this.#preview !== null);
   }
 
   #state() {
@@ -159,8 +159,8 @@ export class Column {
     else if (next.size) parts.push(`took next: not among these ${this.#base.items.length}`);
     else parts.push(count(this.#base.items.length, "item"));
     if (this.slow) parts.push(make("span", {}, `took ${(this.#took / 1000).toFixed(1)} s`));
-    const diversity = this.#asked ? JSON.parse(this.#asked).diversity : 0;
-    if (this.#alike && diversity) parts.push(make("span", { class: "aside" }, `Not diversified: ${this.#alike}.`));
+    const diversity = this.#body ? JSON.parse(this.#body).diversity : 0;
+    if (this.#alike && diversity) parts.push(make("span", { class: "remark" }, `Not diversified: ${this.#alike}.`));
     return parts;
   }
 
@@ -180,10 +180,10 @@ export class Column {
       shown.update(row, scale(row.item.score), next.has(row.item.id), this.#preview !== null);
       this.#rows.set(row.item.id, shown);
     }
-    if (this.#why && !this.#rows.has(this.#why.item.id)) this.#closeWhy(false);
+    if (this.#explanation && !this.#rows.has(this.#explanation.item.id)) this.#closeExplanation(false);
     this.list.replaceChildren(...[...this.#rows.values()].map((row) => row.element));
     if (rows.length === 0) this.list.append(make("li", { class: "nothing quiet" }, "Nothing is left to recommend."));
-    this.#tell();
+    this.#showState();
 
     // Taking elements out and putting them back drops the focus: it stays on its row, or in its place.
     if (focused) {
@@ -205,7 +205,7 @@ export class Column {
     const score = make("span", { class: "number" });
     const marks = make("p", { class: "marks" });
     const name = quoted(item.title);
-    const why = button("Why?", () => this.#toggleWhy(item, element, why), {
+    const why = button("Why?", () => this.#toggleExplanation(item, element, why), {
       "aria-label": `Why ${name}?`,
       "aria-expanded": "false",
     });
@@ -226,10 +226,10 @@ export class Column {
       rank.textContent = row.change === "left" ? "–" : row.place + 1;
       fill.style.width = `${(100 * width).toFixed(1)}%`;
       score.replaceChildren(make("span", { class: "unseen" }, "score "), figure(row.item.score));
-      marks.replaceChildren(...told(row, previewing), took ? make("span", { class: "badge" }, "✓ took this next") : "");
+      marks.replaceChildren(...changeMarks(row, previewing), took ? make("span", { class: "badge" }, "✓ took this next") : "");
       element.classList.toggle("hit", took);
       for (const change of ["new", "up", "down", "left"]) element.classList.toggle(change, row.change === change);
-      // In the lists of today an item of the history can only be there because it was asked for.
+      // In the lists of today an item of the history can only be there because the filters allow it.
       const had = this.app.history().includes(item.id);
       add.disabled = had;
       add.textContent = had ? "Added" : "Add";
@@ -237,23 +237,23 @@ export class Column {
     return { element, update, why };
   }
 
-  #toggleWhy(item, element, opener) {
-    const same = this.#why?.item.id === item.id;
-    this.#closeWhy(false);
+  #toggleExplanation(item, element, opener) {
+    const same = this.#explanation?.item.id === item.id;
+    this.#closeExplanation(false);
     if (same) return;
-    this.#why = new Why(item, this.facts, this.app, () => this.#closeWhy(true));
-    this.#why.opener = opener;
+    this.#explanation = new Explanation(item, this.facts, this.app, () => this.#closeExplanation(true));
+    this.#explanation.opener = opener;
     opener.setAttribute("aria-expanded", "true");
-    opener.setAttribute("aria-controls", this.#why.element.id);
-    element.append(this.#why.element);
-    this.#why.ask();
+    opener.setAttribute("aria-controls", this.#explanation.element.id);
+    element.append(this.#explanation.element);
+    this.#explanation.ask();
   }
 
-  #closeWhy(back) {
-    if (!this.#why) return;
-    const { opener } = this.#why;
-    this.#why.close();
-    this.#why = null;
+  #closeExplanation(back) {
+    if (!this.#explanation) return;
+    const { opener } = this.#explanation;
+    this.#explanation.close();
+    this.#explanation = null;
     opener.setAttribute("aria-expanded", "false");
     opener.removeAttribute("aria-controls");
     if (back) opener.focus();
@@ -261,14 +261,14 @@ export class Column {
 
   /** Closes the panel, if one is open. */
   escape() {
-    this.#closeWhy(true);
+    this.#closeExplanation(true);
   }
 
   /** Stops asking: the column goes. */
   close() {
     this.#main.cancel();
     this.#other.cancel();
-    this.#closeWhy(false);
+    this.#closeExplanation(false);
     clearTimeout(this.waiting);
   }
 }
@@ -280,7 +280,7 @@ function scaled(scores) {
   return (score) => (high > floor ? (score - floor) / (high - floor) : Number(high !== 0));
 }
 
-function told({ change, by }, previewing) {
+function changeMarks({ change, by }, previewing) {
   if (!previewing || change === "same") return [];
   const words = { new: "new", up: `▲ ${by}`, down: `▼ ${by}`, left: "leaves" }[change];
   const spoken = { new: "enters the list", up: `up ${by}`, down: `down ${by}`, left: "leaves the list" }[change];

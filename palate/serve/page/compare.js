@@ -22,6 +22,6 @@ export function summed(rows) {
   const entered = rows.filter((row) => row.change === "new").length;
   const left = rows.filter((row) => row.change === "left").length;
   const moved = rows.filter((row) => row.change === "up" || row.change === "down").length;
-  const told = [entered && `${entered} new`, moved && `${moved} moved`, left && `${left} left`].filter(Boolean);
-  return told.length ? told.join(", ") : "no change";
+  const parts = [entered && `${entered} new`, moved && `${moved} moved`, left && `${left} left`].filter(Boolean);
+  return parts.length ? parts.join(", ") : "no change";
 }

@@ -1,8 +1,8 @@
 // The endpoints as the service describes them in /openapi.json: what goes in, what comes out, and a call to copy.
 
 import { BASE, ask, hasKey, listen } from "./api.js";
-import { button, byId, make, say } from "./dom.js";
-import { askForKey } from "./key.js";
+import { announce, button, byId, make } from "./dom.js";
+import { askForKey } from "./apiKey.js";
 
 const OPEN = ["/healthz", "/readyz"]; // without a key
 const nameOf = (reference) => reference.split("/").pop();
@@ -19,22 +19,22 @@ function typed(schema) {
 }
 
 function limits({ minimum, maximum, default: usual }) {
-  const told = [];
-  if (minimum !== undefined && maximum !== undefined) told.push(`${minimum} to ${maximum}`);
-  else if (minimum !== undefined) told.push(`at least ${minimum}`);
-  else if (maximum !== undefined) told.push(`at most ${maximum}`);
-  if (usual !== undefined && usual !== null && usual !== "") told.push(`usually ${JSON.stringify(usual)}`);
-  return told.length ? `, ${told.join(", ")}` : "";
+  const parts = [];
+  if (minimum !== undefined && maximum !== undefined) parts.push(`${minimum} to ${maximum}`);
+  else if (minimum !== undefined) parts.push(`at least ${minimum}`);
+  else if (maximum !== undefined) parts.push(`at most ${maximum}`);
+  if (usual !== undefined && usual !== null && usual !== "") parts.push(`usually ${JSON.stringify(usual)}`);
+  return parts.length ? `, ${parts.join(", ")}` : "";
 }
 
 function table(rows) {
-  const lines = rows.map(({ name, schema, required, told }) =>
+  const lines = rows.map(({ name, schema, required, text }) =>
     make(
       "tr",
       {},
       make("th", { scope: "row" }, make("code", {}, name), required ? make("small", { class: "needed" }, " needed") : ""),
       make("td", {}, ...typed(schema)),
-      make("td", {}, told ?? ""),
+      make("td", {}, text ?? ""),
     ),
   );
   return make("table", { class: "fields" }, make("tbody", {}, ...lines));
@@ -46,7 +46,7 @@ const properties = (schema) =>
     schema: one,
     // Answers always have all of their keys: only what one sends can lack some.
     required: schema.required?.includes(name) && schema.additionalProperties === false,
-    told: one.description,
+    text: one.description,
   }));
 
 const json = (content) => content?.["application/json"]?.schema;
@@ -77,25 +77,25 @@ function call(method, path, schema, ids) {
   return lines.join(" \\\n  ");
 }
 
-function endpoint(path, method, told, schemas, ids) {
-  const reference = json(told.requestBody?.content)?.$ref;
+function endpoint(path, method, operation, schemas, ids) {
+  const reference = json(operation.requestBody?.content)?.$ref;
   const body = reference && schemas[nameOf(reference)];
-  const answer = json(told.responses["200"]?.content);
+  const answer = json(operation.responses["200"]?.content);
   const text = call(method, path, body, ids);
-  const copy = button("Copy", () => navigator.clipboard?.writeText(text).then(() => say("Copied.")), { "aria-label": `Copy the call of ${path}` });
-  const parameters = (told.parameters ?? []).map(({ name, schema, required, description }) => ({ name, schema, required, told: description }));
-  const failures = Object.entries(told.responses).filter(([status]) => Number(status) >= 400);
+  const copy = button("Copy", () => navigator.clipboard?.writeText(text).then(() => announce("Copied.")), { "aria-label": `Copy the call of ${path}` });
+  const parameters = (operation.parameters ?? []).map(({ name, schema, required, description }) => ({ name, schema, required, text: description }));
+  const failures = Object.entries(operation.responses).filter(([status]) => Number(status) >= 400);
   return make(
     "section",
     { class: "endpoint", id: slug(`${method} ${path}`) },
     make("h2", {}, make("span", { class: `method ${method}` }, method.toUpperCase()), make("code", {}, path)),
-    make("p", {}, ...codes(told.description ?? told.summary)),
+    make("p", {}, ...codes(operation.description ?? operation.summary)),
     parameters.length ? [make("h3", {}, "Parameters"), table(parameters)] : null,
     body ? [make("h3", {}, "Body"), table(properties(body))] : null,
     answer ? make("h3", {}, "Answer: ", ...typed(answer)) : null,
     make("div", { class: "example" }, make("pre", { tabindex: "0" }, text), navigator.clipboard ? copy : null),
     failures.length
-      ? make("details", {}, make("summary", {}, "Failures"), table(failures.map(([name, one]) => ({ name, schema: json(one.content), told: one.description }))))
+      ? make("details", {}, make("summary", {}, "Failures"), table(failures.map(([name, one]) => ({ name, schema: json(one.content), text: one.description }))))
       : null,
   );
 }
@@ -114,18 +114,18 @@ async function draw() {
   const schemas = api.components.schemas;
   const groups = new Map();
   for (const [path, methods] of Object.entries(api.paths)) {
-    for (const [method, told] of Object.entries(methods)) {
-      const group = told.tags?.[0] ?? "other";
-      groups.set(group, [...(groups.get(group) ?? []), { path, method, told }]);
+    for (const [method, operation] of Object.entries(methods)) {
+      const group = operation.tags?.[0] ?? "other";
+      groups.set(group, [...(groups.get(group) ?? []), { path, method, operation }]);
     }
   }
   const contents = [];
   const sections = [];
   for (const [group, list] of groups) {
     contents.push(make("h2", {}, group));
-    for (const { path, method, told } of list) {
+    for (const { path, method, operation } of list) {
       contents.push(make("a", { href: `#${slug(`${method} ${path}`)}` }, make("code", {}, path)));
-      sections.push(endpoint(path, method, told, schemas, ids));
+      sections.push(endpoint(path, method, operation, schemas, ids));
     }
   }
   contents.push(make("h2", {}, "schemas"));
@@ -140,5 +140,5 @@ async function draw() {
   if (location.hash) byId(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView();
 }
 
-listen({ locked: (told) => askForKey(told, draw) });
+listen({ locked: (error) => askForKey(error, draw) });
 draw();

@@ -51,18 +51,18 @@ const minus = (text) => text.replace("-", "−");
 
 export const count = (number, one, many = `${one}s`) => `${WHOLE.format(number)} ${number === 1 ? one : many}`;
 
-/** Calls `act` once nobody has asked for `wait` milliseconds; `.stop()` forgets what was asked. */
+/** Calls `act` once there was no call for `wait` milliseconds; `.stop()` drops the pending one. */
 export function after(wait, act) {
   let timer = 0;
-  const later = (...given) => {
+  const later = (...values) => {
     clearTimeout(timer);
-    timer = setTimeout(act, wait, ...given);
+    timer = setTimeout(act, wait, ...values);
   };
   later.stop = () => clearTimeout(timer);
   return later;
 }
 
 /** Tells people who listen to the page rather than look at it. */
-export function say(text) {
-  byId("said").textContent = text;
+export function announce(text) {
+  byId("announcer").textContent = text;
 }

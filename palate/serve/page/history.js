@@ -2,9 +2,9 @@
 
 import { button, count, make, quoted, titled } from "./dom.js";
 import { itemOf } from "./items.js";
-import { picture } from "./tiles.js";
+import { picture } from "./thumbnails.js";
 
-const FIRST = 40; // tiles before the older ones are asked for
+const FIRST = 40; // tiles before the older ones are requested
 const REST = 300; // milliseconds on a tile before it counts as a question
 
 export class HistoryStrip {
@@ -24,8 +24,8 @@ export class HistoryStrip {
     });
   }
 
-  /** Newest first; `asked` is the item that a preview leaves out, or null. */
-  draw(ids, asked) {
+  /** Newest first; `without` is the item that a preview leaves out, or null. */
+  draw(ids, without) {
     const order = ids.slice().reverse();
     const shown = this.#all ? order : order.slice(0, FIRST);
     const focused = this.list.contains(document.activeElement) ? document.activeElement : null;
@@ -51,9 +51,9 @@ export class HistoryStrip {
       else this.list.children[Math.min(place, this.list.children.length - 1)]?.querySelector("button").focus();
     }
     for (const tile of this.#tiles.values()) {
-      const without = asked !== null && tile.dataset.id === asked.id;
-      tile.classList.toggle("without", without);
-      tile.querySelector(".ask").setAttribute("aria-pressed", without && asked.pinned);
+      const left = without !== null && tile.dataset.id === without.id;
+      tile.classList.toggle("without", left);
+      tile.querySelector(".what-if-button").setAttribute("aria-pressed", left && without.pinned);
     }
   }
 
@@ -72,7 +72,7 @@ export class HistoryStrip {
       item.unknown ? make("span", { class: "caption quiet" }, "not in the catalogue") : titled(item, "span", { class: "caption" }),
     );
     const question = button("What if?", () => this.hooks.preview(item, true), {
-      class: "ask",
+      class: "what-if-button",
       "aria-label": `What if ${name} were not in your history?`,
       "aria-pressed": "false",
     });

@@ -1,17 +1,17 @@
 // The page: one state, which stands in the address; whatever is pressed changes it, and everything is drawn from it.
 
 import { ask, Failed, listen } from "./api.js";
-import { Away } from "./away.js";
+import { Connection } from "./connection.js";
 import { Catalogue, slashSearches } from "./catalogue.js";
 import { Column } from "./columns.js";
-import { button, byId, count, make, quoted, say, titled } from "./dom.js";
+import { announce, button, byId, count, make, quoted, titled } from "./dom.js";
 import { buildFilters } from "./filters.js";
 import { HistoryStrip } from "./history.js";
-import { itemOf, learn, meet } from "./items.js";
-import { askForKey } from "./key.js";
+import { itemOf, remember, fetchUnknown } from "./items.js";
+import { askForKey } from "./apiKey.js";
 import { cards, drawNext, drawPreference, fillPicker } from "./people.js";
-import { asked, MOST_MODELS, read, write } from "./state.js";
-import { findLost } from "./tiles.js";
+import { MOST_MODELS, read, requestOptions, write } from "./state.js";
+import { retryMissing } from "./thumbnails.js";
 
 const NARROW = "(max-width: 720px)";
 const TOAST = 8000;
@@ -37,7 +37,7 @@ function chosen() {
   return known.length ? known : loaded.slice(0, matchMedia(NARROW).matches ? 1 : MOST_MODELS);
 }
 
-const wish = (name, items) => ({ model: name, history: items, ...asked(state) });
+const requestBody = (name, items) => ({ model: name, history: items, ...requestOptions(state) });
 
 // ---- changing it
 
@@ -53,7 +53,7 @@ function change(patch, quiet = false) {
 
 function add(item) {
   if (history().includes(item.id)) return;
-  learn([item]);
+  remember([item]);
   change({ history: [...history(), item.id] });
   toast(["Added ", titled(item)], null);
 }
@@ -79,8 +79,8 @@ function preview(item, pinned) {
   without = { id: item.id, item, pinned };
   drawWithout();
   const items = history().filter((id) => id !== item.id);
-  for (const column of columns.values()) column.preview(wish(column.facts.name, items), pinned);
-  if (pinned) say(`The lists without ${quoted(item.title)}. Your history is as it was.`);
+  for (const column of columns.values()) column.preview(requestBody(column.facts.name, items), pinned);
+  if (pinned) announce(`The lists without ${quoted(item.title)}. Your history is as it was.`);
 }
 
 function endPreview(pinned = false) {
@@ -102,10 +102,10 @@ function drawWithout() {
   }
   const { item, pinned } = without;
   const waiting = [...columns.values()].filter((column) => column.slow && !pinned).map((column) => column.facts.name);
-  const told = make("p", {}, "The lists without ", titled(item, "strong"), ".");
-  if (waiting.length) told.append(make("span", { class: "quiet" }, ` ${waiting.join(", ")} takes its time: press “What if?” to ask it too.`));
+  const text = make("p", {}, "The lists without ", titled(item, "strong"), ".");
+  if (waiting.length) text.append(make("span", { class: "quiet" }, ` ${waiting.join(", ")} takes its time: press “What if?” to ask it too.`));
   const keep = button("Remove it", () => remove(item), { class: "primary" });
-  place.replaceChildren(told, ...(pinned ? [keep, button("Keep it", () => endPreview(true))] : []));
+  place.replaceChildren(text, ...(pinned ? [keep, button("Keep it", () => endPreview(true))] : []));
 }
 
 // ---- drawing
@@ -120,18 +120,18 @@ async function draw() {
   catalogue.draw();
   byId("k").value = state.k;
   byId("person").value = person() ? state.user : "";
-  const asking = [...columns.values()].map((column) => column.ask(wish(column.facts.name, ids)).then(drawNotices));
-  await Promise.all([meet(ids).then(() => drawHistory(history())), ...asking]);
+  const asking = [...columns.values()].map((column) => column.ask(requestBody(column.facts.name, ids)).then(drawNotices));
+  await Promise.all([fetchUnknown(ids).then(() => drawHistory(history())), ...asking]);
   drawNotices();
-  if (asking.length && !away.down) say(`Recommendations of ${[...columns.keys()].join(", ")} are there.`);
+  if (asking.length && !connection.lost) announce(`Recommendations of ${[...columns.keys()].join(", ")} are there.`);
 }
 
 function drawHistory(ids) {
-  const told = person()
+  const facts = person()
     ? ["User ", make("bdi", {}, state.user), `, ${count(ids.length, "item")}${changed() ? ", changed by you" : ""}`]
     : [count(ids.length, "item")];
   byId("history").hidden = false;
-  byId("history-told").replaceChildren(...told);
+  byId("history-facts").replaceChildren(...facts);
   byId("history-restore").hidden = !person() || !changed();
   byId("history-clear").hidden = ids.length === 0;
   byId("history-title").textContent = person() && !changed() ? "History" : "Your history";
@@ -211,7 +211,7 @@ function drawNotices() {
     const drop = button(ids.length > 1 ? "Leave them out" : "Leave it out", () => change({ history: history().filter((id) => !ids.includes(id)) }));
     notices.push([`Not known to ${names}: ${ids.map((id) => quoted(itemOf(id).title)).join(", ")}.`, drop]);
   }
-  const made = notices.map(([told, ...more]) => make("div", { class: "notice" }, make("p", {}, told), ...more));
+  const made = notices.map(([text, ...more]) => make("div", { class: "notice" }, make("p", {}, text), ...more));
   const text = (nodes) => [...nodes].map((node) => node.textContent).join("\n");
   // Said again only when it is something else: it is read aloud.
   if (text(made) !== text(byId("notices").children)) byId("notices").replaceChildren(...made);
@@ -219,20 +219,20 @@ function drawNotices() {
 
 let fading = 0;
 
-function toast(told, undo) {
+function toast(content, undo) {
   const place = byId("toast");
   clearTimeout(fading);
   const hide = () => (place.hidden = true);
-  place.replaceChildren(make("p", {}, ...told), undo ? button("Undo", () => (hide(), undo())) : "");
+  place.replaceChildren(make("p", {}, ...content), undo ? button("Undo", () => (hide(), undo())) : "");
   place.hidden = false;
-  say(place.querySelector("p").textContent);
+  announce(place.querySelector("p").textContent);
   fading = setTimeout(hide, TOAST);
 }
 
 // ---- what the parts may do
 
 const app = { add, history, tookNext };
-const away = new Away(start);
+const connection = new Connection(start);
 const strip = new HistoryStrip(byId("history-strip"), { remove, preview, endPreview });
 const showFilters = buildFilters(byId("filters"), change);
 const catalogue = new Catalogue(byId("catalogue"), byId("query"), {
@@ -244,7 +244,7 @@ const catalogue = new Catalogue(byId("catalogue"), byId("query"), {
   },
 });
 
-listen({ away: () => away.noticed(), locked: (told) => askForKey(told, start) });
+listen({ unreachable: () => connection.noticeLoss(), locked: (error) => askForKey(error, start) });
 slashSearches(byId("query"));
 byId("k").addEventListener("change", (event) => change({ k: Number(event.target.value) }));
 byId("history-clear").addEventListener("click", () => {
@@ -274,21 +274,21 @@ addEventListener("popstate", () => {
 
 // ---- beginning, and beginning again
 
-/** Learns what is there and draws; again after the service was away, since it may have come back with other models. */
+/** Learns what is there and draws; again after the connection was lost, since it may have come back with other models. */
 async function start() {
   try {
-    const [told, users] = await Promise.all([ask("/v1/models"), ask("/v1/users")]);
-    models = told.models;
+    const [loaded, users] = await Promise.all([ask("/v1/models"), ask("/v1/users")]);
+    models = loaded.models;
     people = new Map(users.users.map((one) => [one.id, one]));
-    for (const one of people.values()) learn([...one.history, ...one.held_out, ...one.preference.flatMap((block) => block.items)]);
+    for (const one of people.values()) remember([...one.history, ...one.held_out, ...one.preference.flatMap((block) => block.items)]);
     fillPicker([...people.values()], choosePerson);
   } catch (error) {
     if (!(error instanceof Failed)) throw error;
-    if (error.status >= 500) away.noticed();
-    else if (!error.away && error.status !== 401) byId("notices").replaceChildren(make("p", { class: "notice" }, error.message));
+    if (error.status >= 500) connection.noticeLoss();
+    else if (!error.unreachable && error.status !== 401) byId("notices").replaceChildren(make("p", { class: "notice" }, error.message));
     return;
   }
-  findLost();
+  retryMissing();
   await Promise.all([...[...columns.values()].map((column) => column.recover()), catalogue.recover(), draw()]);
 }
 

@@ -1,8 +1,8 @@
 // Demo users: choosing one, what they took next, and the preference that was written of them.
 
 import { byId, count, make, quoted, titled } from "./dom.js";
-import { picture } from "./tiles.js";
-import { newWords } from "./words.js";
+import { picture } from "./thumbnails.js";
+import { newWords } from "./wordDiff.js";
 
 const CARDS = 8;
 
@@ -22,7 +22,7 @@ export function cards(people, choose) {
   if (people.length === 0) return [];
   const some = people.slice(0, CARDS).map((person) => {
     const newest = person.history.slice(-4).reverse();
-    const told = [count(person.history.length, "item"), person.preference.length ? "written preference" : null];
+    const facts = [count(person.history.length, "item"), person.preference.length ? "written preference" : null];
     return make(
       "li",
       {},
@@ -31,7 +31,7 @@ export function cards(people, choose) {
         { type: "button", class: "person", onclick: () => choose(person.id) },
         make("span", { class: "fan", "aria-hidden": "true" }, ...newest.map((item) => picture(item, 256, false))),
         make("span", { class: "who" }, "User ", make("bdi", {}, person.id)),
-        make("span", { class: "quiet" }, told.filter(Boolean).join(", ")),
+        make("span", { class: "quiet" }, facts.filter(Boolean).join(", ")),
       ),
     );
   });

@@ -4,43 +4,43 @@ const DEFAULTS = { user: null, history: null, models: [], k: 10, diversity: 0, o
 const LENGTHS = [5, 10, 20];
 export const MOST_MODELS = 3;
 
-/** The state that an address's fragment tells. `history` null means the demo user's own, or none. */
+/** The state in an address's fragment. `history` null means the demo user's own, or none. */
 export function read(fragment) {
-  const told = new URLSearchParams(fragment.replace(/^#/, ""));
-  const k = Number(told.get("k"));
-  const diversity = Number(told.get("diversity"));
-  const conditions = (name) => told.getAll(name).filter((one) => one.indexOf("=") > 0).slice(0, 20);
+  const parameters = new URLSearchParams(fragment.replace(/^#/, ""));
+  const k = Number(parameters.get("k"));
+  const diversity = Number(parameters.get("diversity"));
+  const conditions = (name) => parameters.getAll(name).filter((one) => one.indexOf("=") > 0).slice(0, 20);
   return {
     ...DEFAULTS,
-    user: told.get("user") || null,
+    user: parameters.get("user") || null,
     // One empty item is a history that was emptied on purpose.
-    history: told.has("item") ? told.getAll("item").filter(Boolean) : null,
-    models: [...new Set(told.getAll("model").filter(Boolean))],
+    history: parameters.has("item") ? parameters.getAll("item").filter(Boolean) : null,
+    models: [...new Set(parameters.getAll("model").filter(Boolean))],
     k: LENGTHS.includes(k) ? k : DEFAULTS.k,
     diversity: diversity > 0 && diversity <= 1 ? diversity : 0,
     only: conditions("only"),
     without: conditions("without"),
-    seen: told.get("seen") === "1",
+    seen: parameters.get("seen") === "1",
   };
 }
 
 /** The fragment for a state; what is as usual is left out. */
 export function write(state) {
-  const told = new URLSearchParams();
-  if (state.user !== null) told.append("user", state.user);
-  if (state.history !== null) for (const id of state.history.length ? state.history : [""]) told.append("item", id);
-  for (const name of state.models) told.append("model", name);
-  if (state.k !== DEFAULTS.k) told.append("k", state.k);
-  if (state.diversity > 0) told.append("diversity", state.diversity);
-  for (const one of state.only) told.append("only", one);
-  for (const one of state.without) told.append("without", one);
-  if (state.seen) told.append("seen", "1");
-  const text = told.toString();
+  const parameters = new URLSearchParams();
+  if (state.user !== null) parameters.append("user", state.user);
+  if (state.history !== null) for (const id of state.history.length ? state.history : [""]) parameters.append("item", id);
+  for (const name of state.models) parameters.append("model", name);
+  if (state.k !== DEFAULTS.k) parameters.append("k", state.k);
+  if (state.diversity > 0) parameters.append("diversity", state.diversity);
+  for (const one of state.only) parameters.append("only", one);
+  for (const one of state.without) parameters.append("without", one);
+  if (state.seen) parameters.append("seen", "1");
+  const text = parameters.toString();
   return text ? `#${text}` : "#";
 }
 
-/** What a recommendation is asked with, besides the history. */
-export const asked = (state) => ({
+/** Options of a recommendation, besides the history. */
+export const requestOptions = (state) => ({
   k: state.k,
   exclude_seen: !state.seen,
   diversity: state.diversity,

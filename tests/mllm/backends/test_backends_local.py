@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from palate.errors import PalateError
+from palate.mllm.backends import open_backend
 from palate.mllm.backends.base import ModelRequest, Reply
-from palate.mllm.backends.checks import check_summary
 from palate.mllm.backends.decoding import NoRepeatNgram, Sampling, end_tokens, generator
 from palate.mllm.backends.local import LocalBackend
-from palate.mllm.backends.open import open_backend
 from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.lm.loading import open_model
-from palate.mllm.lm.reasoning import spoken
+from palate.mllm.lm.reasoning import answer_text
 from palate.mllm.prompts.chat import Chat, Picture
+from palate.mllm.summaries.work import check_summary
 
 pytest.importorskip("transformers")
 Tiny = Callable[[str], Path]
@@ -113,7 +113,7 @@ def test_greedy_is_what_the_model_finds_likeliest_whatever_its_checkpoint_prefer
             ids = torch.cat([ids, model.core(input_ids=ids).logits[:, -1].argmax(-1, keepdim=True)], dim=1)
             if ids[0, -1] in end_tokens(model):
                 break
-    expected = spoken(model.tokenizer.decode(ids[0, start:], skip_special_tokens=True))
+    expected = answer_text(model.tokenizer.decode(ids[0, start:], skip_special_tokens=True))
     habits = model.core.generation_config
     habits.repetition_penalty, habits.no_repeat_ngram_size = 5.0, 1
     try:
@@ -458,5 +458,5 @@ def test_summaries_that_may_be_plain_but_are_summaries_pass(text: str) -> None:
 
 
 def test_thoughts_are_not_answers() -> None:
-    assert spoken("<think>\nHmm.\n</think>\n\n Likes tea. ") == "Likes tea."
-    assert spoken("Likes <think>tea</think>.") == "Likes <think>tea</think>."
+    assert answer_text("<think>\nHmm.\n</think>\n\n Likes tea. ") == "Likes tea."
+    assert answer_text("Likes <think>tea</think>.") == "Likes <think>tea</think>."

@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flaky_server import FAILURES, FlakyServer, Payload, completion, prompt_of, running
+from flaky_server import FAILURES, FlakyServer, Payload, completion, no_waits, prompt_of, running
 from PIL import Image
 
 from palate.errors import PalateError
+from palate.mllm.backends import open_backend
 from palate.mllm.backends.base import ModelRequest, Reply
-from palate.mllm.backends.checks import check_summary
-from palate.mllm.backends.errors import Backoff, retry_after
-from palate.mllm.backends.open import open_backend
+from palate.mllm.backends.errors import retry_after
 from palate.mllm.backends.openai import OpenAIBackend
 from palate.mllm.prompts.chat import Chat, Picture
+from palate.mllm.summaries.work import check_summary
 
 pytest.importorskip("openai")
 GOOD = "Likes warm colours and plain, hand-made things."
@@ -37,19 +37,14 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-class Naps:
-    """Sleeps in no time, and remembers."""
-
-    def __init__(self) -> None:
-        self.taken: list[float] = []
-
-    async def __call__(self, seconds: float) -> None:
-        self.taken.append(seconds)
-        await asyncio.sleep(0)
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the package openai would have waited between attempts, in seconds; none of it is waited for."""
+    return no_waits(monkeypatch)
 
 
-def backend(server: FlakyServer, naps: Naps | None = None, **options: Any) -> OpenAIBackend:
-    return OpenAIBackend("tiny", base_url=server.url, sleep=naps or Naps(), **{"timeout": 20.0, **options})
+def backend(server: FlakyServer, **options: Any) -> OpenAIBackend:
+    return OpenAIBackend("tiny", base_url=server.url, **{"timeout": 20.0, **options})
 
 
 def ask(texts: Iterable[str], max_new_tokens: int = 50) -> list[ModelRequest]:
@@ -72,7 +67,7 @@ def answers(server: FlakyServer, texts: Iterable[str], check: Any = None, **opti
     return found
 
 
-def test_chains_of_200_users_end_complete_while_30_percent_of_calls_fail() -> None:
+def test_chains_of_200_users_end_complete_while_30_percent_of_calls_fail(waits: list[float]) -> None:
     users, steps = 200, 3
 
     def answer(payload: Payload) -> str:
@@ -81,7 +76,6 @@ def test_chains_of_200_users_end_complete_while_30_percent_of_calls_fail() -> No
         return f"{before} and then liked step {before.count('step') + 1}"
 
     server = FlakyServer(answer, share=0.3, seed=7)
-    naps = Naps()
     replies: list[Reply] = []
 
     def done(reply: Reply) -> list[ModelRequest]:
@@ -93,7 +87,7 @@ def test_chains_of_200_users_end_complete_while_30_percent_of_calls_fail() -> No
 
     first = [ModelRequest(f"{user}/1", Chat((f"user {user}",)), 50) for user in range(users)]
     with running(server):
-        backend(server, naps, concurrency=12, timeout=2.0, attempts=12).work(iter(first), done, check_summary)
+        backend(server, concurrency=12, timeout=2.0, attempts=12).work(iter(first), done, check_summary)
 
     assert len(replies) == len({reply.key for reply in replies}) == users * steps
     texts = {reply.key: reply.text for reply in replies}
@@ -103,28 +97,25 @@ def test_chains_of_200_users_end_complete_while_30_percent_of_calls_fail() -> No
     assert server.most <= 12
     assert server.failed.total() > 150
     assert set(server.failed) == set(FAILURES)
-    assert len(naps.taken) == len(server.payloads) - users * steps  # one wait for every failed attempt
+    # One wait for every attempt that failed; an answer that cannot be used is asked for again at once.
+    useless = sum(server.failed[name] for name in ("empty", "null", "rubbish"))
+    assert len(waits) == len(server.payloads) - users * steps - useless
     assert sum(reply.attempts for reply in replies) == len(server.payloads)
     # No wave: somebody's last step is asked for long before the last user's first.
     order = [prompt_of(payload).count("step") for payload in server.payloads]
     assert order.index(2) < 50 < max(place for place, step in enumerate(order) if step == 0)
 
 
-def test_a_server_that_asks_for_patience_gets_it() -> None:
+def test_a_server_that_asks_for_patience_gets_it(waits: list[float]) -> None:
     calls: list[int] = []
 
     def answer(payload: Payload) -> Any:
         calls.append(1)
         return (429, {"retry-after": "17"}, b'{"error": {"message": "slow"}}') if len(calls) == 1 else GOOD
 
-    naps = Naps()
-    with running(FlakyServer(answer)) as server:
-        found: dict[str, Reply] = {}
-        backend(server, naps).work(ask(["a"]), collect(found))
-    assert found["a"].text == GOOD
-    assert found["a"].attempts == 2
-    assert len(naps.taken) == 1
-    assert 17 <= naps.taken[0] <= 18
+    found = answers(FlakyServer(answer), ["a"])
+    assert (found["a"].text, found["a"].attempts) == (GOOD, 2)
+    assert waits == [17]
 
 
 def test_a_server_that_asks_for_a_day_ends_the_work() -> None:
@@ -142,13 +133,13 @@ def test_retry_after_may_be_a_date() -> None:
     assert retry_after({"retry-after": "nan"}) is None
 
 
-def test_waits_grow_are_capped_and_come_from_the_seed() -> None:
-    backoff = Backoff(first=1, most=10, seed=3)
-    for attempt, ceiling in ((1, 1), (2, 2), (3, 4), (4, 8), (5, 10), (500, 10)):
-        drawn = [backoff.seconds(str(key), attempt) for key in range(300)]
-        assert 0.9 * ceiling < max(drawn) <= ceiling
-        assert min(drawn) < 0.1 * ceiling  # full jitter: from nothing up
-    assert backoff.seconds("a", 2) == Backoff(1, 10, 3).seconds("a", 2) != Backoff(1, 10, 4).seconds("a", 2)
+@pytest.mark.parametrize("failure", ["503", "drop", "truncated json"])
+def test_waits_grow_and_are_capped(waits: list[float], failure: str) -> None:
+    found = answers(FlakyServer(lambda _: GOOD, share=1.0, failures=(failure,)), ["a"], attempts=8)
+    assert (found["a"].text, found["a"].attempts) == (None, 8)
+    assert len(waits) == 7
+    for ceiling, wait in zip((0.5, 1, 2, 4, 8, 8, 8), waits, strict=True):
+        assert 0.7 * ceiling < wait <= ceiling  # a random part of it is left out, so that clients come back out of step
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
@@ -296,7 +287,7 @@ def _closed_port() -> int:
 
 
 def test_no_server_at_all_is_one_error_and_not_a_thousand() -> None:
-    it = OpenAIBackend("tiny", base_url=f"http://127.0.0.1:{_closed_port()}/v1", sleep=Naps(), attempts=2)
+    it = OpenAIBackend("tiny", base_url=f"http://127.0.0.1:{_closed_port()}/v1", attempts=2)
     found: dict[str, Reply] = {}
     with pytest.raises(PalateError, match=r"2\d requests in a row could not reach http://127\.0"):
         it.work(ask(map(str, range(1000))), collect(found))

@@ -18,7 +18,7 @@ from palate.errors import PalateError
 from palate.mllm.zero_shot import zero_shot
 from palate.serve.app import create_app
 from palate.serve.config import ServeConfig
-from palate.serve.loaded_models import parse_bundle_spec
+from palate.serve.loaded_models import parse_bundle_specs
 from palate.serve.service import Service
 
 HISTORY = ["space-1", "space-2"]
@@ -38,7 +38,7 @@ def bundles(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def client(bundles: dict[str, str]) -> TestClient:
-    service = Service(parse_bundle_spec([bundles["slow"]], bundles["fast"], 5, None), ServeConfig())
+    service = Service(parse_bundle_specs([bundles["slow"]], bundles["fast"], 5, None), ServeConfig())
     service.start()
     return TestClient(create_app(service))
 
@@ -78,6 +78,6 @@ def test_effects_are_differences_of_log_odds(client: TestClient, bundles: dict[s
 
 def test_a_language_model_alone_is_refused(bundles: dict[str, str]) -> None:
     with pytest.raises(PalateError, match="cannot afford the whole catalogue"):
-        parse_bundle_spec([bundles["slow"]], None, 20, None)
+        parse_bundle_specs([bundles["slow"]], None, 20, None)
     with pytest.raises(PalateError, match="cannot afford"):
-        parse_bundle_spec([bundles["fast"], bundles["slow"]], bundles["slow"], 20, None)
+        parse_bundle_specs([bundles["fast"], bundles["slow"]], bundles["slow"], 20, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import warnings
 from collections.abc import Callable, Iterable
@@ -10,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flaky_server import FlakyServer, Payload, completion, prompt_of, running
+from flaky_server import FlakyServer, Payload, completion, no_waits, prompt_of, running
 from PIL import Image
 from sft_helpers import small_dataset
 
 from palate.errors import PalateError
+from palate.mllm.backends import open_backend
 from palate.mllm.backends.base import ModelRequest, Reply
-from palate.mllm.backends.checks import check_summary
-from palate.mllm.backends.open import open_backend
 from palate.mllm.backends.openai import OpenAIBackend
-from palate.mllm.lm.reasoning import cut_off
+from palate.mllm.lm.reasoning import thought_cut_off
 from palate.mllm.prompts.chat import Chat, Picture
+from palate.mllm.summaries.work import check_summary
 
 pytest.importorskip("openai")
 GOOD = "Likes warm colours and plain, hand-made things."
@@ -33,10 +32,7 @@ Palate = Callable[..., tuple[int, str, str]]
 def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-
-
-async def no_nap(seconds: float) -> None:
-    await asyncio.sleep(0)
+    no_waits(monkeypatch)
 
 
 def replies(server: FlakyServer, requests: Iterable[ModelRequest], **options: Any) -> dict[str, Reply]:
@@ -47,7 +43,7 @@ def replies(server: FlakyServer, requests: Iterable[ModelRequest], **options: An
         return []
 
     with running(server):
-        backend = OpenAIBackend("tiny", base_url=server.url, sleep=no_nap, timeout=20.0, **options)
+        backend = OpenAIBackend("tiny", base_url=server.url, timeout=20.0, **options)
         backend.work(requests, done, check_summary)
     return found
 
@@ -80,7 +76,9 @@ def test_a_thought_that_is_cut_off_is_no_summary_and_is_said_once(first: Any, ea
     server = FlakyServer(lambda payload: easy if "sky" in prompt_of(payload) else first)
     with pytest.warns(UserWarning, match="thought was cut off before an answer") as warned:
         found = replies(server, ask("abcdef"))
-    assert {(reply.text, reply.error, reply.attempts) for reply in found.values()} == {(None, str(cut_off()), 1)}
+    assert {(reply.text, reply.error, reply.attempts) for reply in found.values()} == {
+        (None, str(thought_cut_off()), 1)
+    }
     assert len(warned) == 1
     assert len(server.payloads) == 6 + (easy is not None)  # the easy question is asked once
 

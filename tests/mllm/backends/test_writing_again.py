@@ -13,14 +13,14 @@ import torch
 pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
-from summary_helpers import Echo, chains_for, lines, shop
+from summary_helpers import Echo, lines, shop, steps_for
 
 from palate.cascade.cascade import Cascade
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.evaluation.evaluate import Protocol, evaluate
+from palate.mllm.backends import open_backend
 from palate.mllm.backends.base import Backend
-from palate.mllm.backends.open import open_backend
 from palate.mllm.lm.loading import open_model
 from palate.mllm.prompts.prompter import Prompter, PromptOptions
 from palate.mllm.recommender import BaseModel, MLLMConfig, MLLMRecommender
@@ -56,8 +56,8 @@ def saved(backend: Backend, tiny: Tiny, folder: Path, as_of: str = "test") -> Da
     """``folder/data`` with preferences of a shop, and ``folder/run``, made of them."""
     shop(users=3).save(folder / "data")
     data = Dataset.load(folder / "data")
-    chains = chains_for(data, backend, max_new_tokens=6)
-    work = UserWork(chains, cut_offs(data, [as_of]), data.user_ids.to_list())
+    summary_steps = steps_for(data, backend, max_new_tokens=6)
+    work = UserWork(summary_steps, cut_offs(data, [as_of]), data.user_ids.to_list())
     assert not work.write(folder / "data/summaries/users/mine", backend, progress=False).missing
     preferences = Preferences.open(folder / "data", "mine", data.catalogue)
     model = open_model(str(tiny("llama")))

@@ -17,7 +17,7 @@ pytest.importorskip("transformers")
 
 from palate.errors import PalateError
 from palate.mllm.lm import embedded
-from palate.mllm.lm.embedded import NAMES, SMALL_LAYERS, cache_folder, embedded_folder
+from palate.mllm.lm.embedded import EMBEDDED_MODELS, SMALL_LAYERS, cache_folder, embedded_folder
 from palate.mllm.lm.loading import open_model
 from palate.mllm.prompts.chat import Chat, Picture
 
@@ -101,7 +101,7 @@ def test_what_breaks_on_the_way_leaves_nothing(monkeypatch: pytest.MonkeyPatch, 
 @pytest.fixture(scope="module")
 def made() -> dict[str, Any]:
     """Both models, from the user's own cache: made there if need be, and slow only then."""
-    return {name: open_model(name, device="cpu", dtype="float32") for name in NAMES}
+    return {name: open_model(name, device="cpu", dtype="float32") for name in EMBEDDED_MODELS}
 
 
 @needs_weights
@@ -122,7 +122,7 @@ def test_the_whole_model_talks_and_the_small_one_is_cut(made: dict[str, Any]) ->
 
 @needs_weights
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EMBEDDED_MODELS)
 def test_its_eyes_are_those_of_the_feature_encoder(made: dict[str, Any], name: str, tmp_path: Path) -> None:
     """The same picture, the same 1280 numbers: the tower is EfficientNet-Lite0 as `palate encode` runs it."""
     from palate.features.efficientnet import EfficientNetLite0

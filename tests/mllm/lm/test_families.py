@@ -23,8 +23,7 @@ from palate.mllm.finetune.sft import fine_tune
 from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.lm.loading import open_model
 from palate.mllm.prompts.chat import Chat, Picture
-from palate.mllm.scoring.agreement import apart
-from palate.mllm.scoring.fp32 import Float32, precisely
+from palate.mllm.scoring.agreement import Float32, disagreement, in_float32
 from palate.mllm.scoring.scorer import Scorer
 from palate.mllm.zero_shot import zero_shot
 
@@ -142,7 +141,7 @@ def test_fp32_without_another_model(folder: Callable[[str], Path]) -> None:
     exact = copy.deepcopy(model.core).float()
     batch = model.collate([model.encode(CHATS[0])])
     with torch.inference_mode():
-        found, was = precisely(model, lambda: model.core(**batch).logits)
+        found, was = in_float32(model, lambda: model.core(**batch).logits)
         rounded = model.core(**batch).logits
         expected = exact(**batch).logits
     assert was
@@ -169,7 +168,7 @@ def test_where_fp32_cannot_be_had_rounding_is_measured(
                 raise error
             return plain
 
-        return apart(model, read, lambda: plain + shift, lambda: plain + noise * shift)
+        return disagreement(model, read, lambda: plain + shift, lambda: plain + noise * shift)
 
     far, allowed = compare(0.1)
     assert far == pytest.approx(0.03)
@@ -181,13 +180,13 @@ def test_where_fp32_cannot_be_had_rounding_is_measured(
 def test_longer_prompts_are_compared_again(folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = Scorer(open_model(str(folder("qwen3"))))
     compared = []
-    plain = scorer._apart
+    plain = scorer._disagreement
 
     def counted(shared: Any, found: Any, tokens: Any) -> Any:
         compared.append(max(map(len, shared.wholes)))
         return plain(shared, found, tokens)
 
-    monkeypatch.setattr(scorer, "_apart", counted)
+    monkeypatch.setattr(scorer, "_disagreement", counted)
     for words in (10, 10, 11, 40, 40, 10):
         scorer.logits([Chat((f"{'word ' * words}{one}?",)) for one in ("A", "B C")], ANSWERS)
     assert len(compared) == 2

@@ -38,9 +38,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Picture]:
     return made
 
 
-def chats(pictures: list[Picture], sees: bool) -> list[Chat]:
+def chats(pictures: list[Picture], takes_pictures: bool) -> list[Chat]:
     text = Chat(("A user liked: Toy Story. ", "Would the user take GoldenEye?"))
-    if not sees:
+    if not takes_pictures:
         return [text, Chat(("Yes?",)), Chat(("A much longer question of the user about films and posters?",))]
     return [
         text,
@@ -54,8 +54,8 @@ def chats(pictures: list[Picture], sees: bool) -> list[Chat]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_batch_says_what_its_rows_say_alone(tiny: Tiny, pictures: list[Picture], family: str, side: str) -> None:
     model = open_model(str(tiny(family)))
-    assert model.sees == (family in VISION_FAMILIES)
-    rows = [model.encode(chat, answer="Yes") for chat in chats(pictures, model.sees)]
+    assert model.takes_pictures == (family in VISION_FAMILIES)
+    rows = [model.encode(chat, answer="Yes") for chat in chats(pictures, model.takes_pictures)]
     assert len({len(row) for row in rows}) > 1
     with torch.inference_mode():
         batch = model.collate(rows, side=side)
@@ -82,7 +82,7 @@ def test_pictures_are_felt_each_in_its_place(tiny: Tiny, pictures: list[Picture]
 @pytest.mark.parametrize("family", FAMILIES)
 def test_labels_are_the_answer_and_the_end_of_the_turn(tiny: Tiny, pictures: list[Picture], family: str) -> None:
     model = open_model(str(tiny(family)))
-    rows = [model.encode(chat, answer="Yes") for chat in chats(pictures, model.sees)]
+    rows = [model.encode(chat, answer="Yes") for chat in chats(pictures, model.takes_pictures)]
     labels = model.collate(rows, labels=True)["labels"]
     for row in labels:
         assert model.tokenizer.decode(row[row != IGNORED]) == "Yes<|im_end|>"
@@ -91,7 +91,7 @@ def test_labels_are_the_answer_and_the_end_of_the_turn(tiny: Tiny, pictures: lis
 @pytest.mark.parametrize("family", FAMILIES)
 def test_generation_goes_on_from_left_padding(tiny: Tiny, pictures: list[Picture], family: str) -> None:
     model = open_model(str(tiny(family)))
-    rows = [model.encode(chat) for chat in chats(pictures, model.sees)]
+    rows = [model.encode(chat) for chat in chats(pictures, model.takes_pictures)]
     batch = model.collate(rows, side="left")
     options = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": None}
     together = model.core.generate(**batch, **options)[:, batch["input_ids"].shape[1] :]

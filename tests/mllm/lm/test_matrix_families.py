@@ -71,7 +71,7 @@ def model(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory)
 Model = Callable[[str], Path]
 
 
-def sees(family: str) -> bool:
+def takes_pictures(family: str) -> bool:
     return family in (*VISION_FAMILIES, *VISION)
 
 
@@ -90,7 +90,7 @@ def test_the_table_holds_the_tested_families() -> None:
     named = {OWN.get(family, family) for family in FAMILIES}
     assert set(table()) == named
     assert {family for family, cells in table().items() if cells[0] == "yes"} == {
-        OWN.get(family, family) for family in FAMILIES if sees(family)
+        OWN.get(family, family) for family in FAMILIES if takes_pictures(family)
     }
 
 
@@ -98,7 +98,7 @@ def test_the_table_holds_the_tested_families() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_scores_are_the_models_own(model: Model, tmp_path: Path, family: str, dtype: str) -> None:
     chat_model = open_model(str(model(family)), dtype=dtype)
-    prompts = chats(tmp_path, sees(family))
+    prompts = chats(tmp_path, takes_pictures(family))
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         scorer = Scorer(chat_model)
@@ -123,7 +123,7 @@ def test_scores_are_the_models_own(model: Model, tmp_path: Path, family: str, dt
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_packed_where_it_changes_nothing(dataset: Dataset, model: Model, family: str, dtype: str) -> None:
-    prompt = {"images": "both" if sees(family) else "none"}
+    prompt = {"images": "both" if takes_pictures(family) else "none"}
     plan = SFTPlan.of(tiny_settings(model(family), model={"dtype": dtype}, prompt=prompt))
     parts = load_components(dataset, plan.model, plan.prompt)
     examples = training_examples(dataset, parts.recommender(), plan.examples, seed=0)
@@ -146,7 +146,7 @@ def test_packed_where_it_changes_nothing(dataset: Dataset, model: Model, family:
 def test_two_steps_of_fine_tuning(dataset: Dataset, model: Model, tmp_path: Path, family: str, loss: str) -> None:
     settings = tiny_settings(
         model(family),
-        prompt={"images": "both" if sees(family) else "none"},
+        prompt={"images": "both" if takes_pictures(family) else "none"},
         trainer={"keep": "last", "loss": loss},
         lora={"dropout": 0.0} if family == "qwen3_next" else {},  # PEFT adapts its experts, without dropout only
     )
@@ -163,7 +163,9 @@ def test_it_writes(model: Model, tmp_path: Path, family: str) -> None:
         found.append(reply)
         return []
 
-    prompts = [ModelRequest(str(number), chat, 5) for number, chat in enumerate(chats(tmp_path, sees(family)))]
+    prompts = [
+        ModelRequest(str(number), chat, 5) for number, chat in enumerate(chats(tmp_path, takes_pictures(family)))
+    ]
     LocalBackend(open_model(str(model(family)))).work(prompts, done)
     assert len(found) == 4
     assert not [reply.error for reply in found if reply.text is None and "empty" not in str(reply.error)]

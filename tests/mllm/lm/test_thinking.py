@@ -17,14 +17,14 @@ from tiny_llms import tokenizer
 
 from palate.errors import PalateError
 from palate.mllm.backends.base import ModelRequest, Reply
-from palate.mllm.backends.checks import check_summary
 from palate.mllm.backends.local import LocalBackend
 from palate.mllm.backends.local_spec import LocalModelSpec
 from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.lm.loading import open_model
-from palate.mllm.lm.reasoning import Thoughts, cut_off, spoken
+from palate.mllm.lm.reasoning import Thoughts, answer_text, thought_cut_off
 from palate.mllm.prompts.chat import Chat
 from palate.mllm.recommender import open_saved, read_config
+from palate.mllm.summaries.work import check_summary
 from palate.mllm.zero_shot import zero_shot
 
 Tiny = Callable[[str], Path]
@@ -86,7 +86,7 @@ def test_an_answer_is_scored_after_an_empty_thought(
         assert text.endswith(end)
         assert text.count(end) == 1
         assert model.encode(CHAT, thinking=thinking).ids.tolist() == model.tokenizer(text)["input_ids"]
-    assert model.dialect.opens_thought == written.endswith("<think>\n")
+    assert model.chat_template.opens_thought == written.endswith("<think>\n")
     # An answer that is learnt follows the very prompt that is scored.
     learnt = model.encode(CHAT, "Yes")
     assert learnt.ids[: -learnt.answer].tolist() == model.encode(CHAT).ids.tolist()
@@ -110,7 +110,7 @@ def test_an_answer_is_scored_after_an_empty_thought(
     ],
 )
 def test_the_answer_after_a_thought(text: str, opened: bool, answer: str | None) -> None:
-    assert spoken(text, opened) == answer
+    assert answer_text(text, opened) == answer
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_thought_without_its_opening_mark_is_never_a_summary(
 ) -> None:
     with pytest.warns(UserWarning, match="thought was cut off before an answer"):
         reply = local(tiny, monkeypatch, template, "Okay, the user likes warm colours and simple shapes, so I")
-    assert (reply.text, reply.error, reply.attempts) == (None, str(cut_off()), 1)
+    assert (reply.text, reply.error, reply.attempts) == (None, str(thought_cut_off()), 1)
     assert local(tiny, monkeypatch, template, f"Okay.\n</think>\n\n{GOOD}").text == GOOD
     # Asked without a thought, the same words are an answer.
     assert local(tiny, monkeypatch, template, GOOD, thinking=False).text == GOOD

@@ -283,18 +283,18 @@ def _chats(items: Items, text: str, pictures: bool = True) -> list[Chat]:
         item_text="full",
         item_summaries=True,
     )
-    prompter, writer = Prompter(items, options, Templates.load()), SummaryPrompts(items, Templates.load(), pictures)
+    prompter, prompts = Prompter(items, options, Templates.load()), SummaryPrompts(items, Templates.load(), pictures)
     blind = Prompter(items, options.model_copy(update={"blind": True}), Templates.load())
     return [
         prompter.yes_no([1, 2, 3], 4, text or "x"),
         prompter.choose([1, 2], [3, 4], text or "x"),
         blind.yes_no([1], 2),
         blind.choose([1], [2, 3]),
-        writer.item(1),
-        writer.item(2),
-        writer.first([1, 2]),
-        writer.next([3], text if sanitise_summary(text) else "x"),
-        writer.direct([1, 2, 3, 4]),
+        prompts.item(1),
+        prompts.item(2),
+        prompts.first([1, 2]),
+        prompts.next([3], text if sanitise_summary(text) else "x"),
+        prompts.direct([1, 2, 3, 4]),
     ]
 
 
@@ -336,7 +336,7 @@ def test_models_see_the_same_turns_and_pictures(tiny: Callable[[str], Path], pic
 
     def turns(text: str) -> list[list[int]]:
         """The special tokens of every kind of prompt, in order: turns and placeholders."""
-        chats = _chats(_items(picture, text), text, pictures=model.sees)
+        chats = _chats(_items(picture, text), text, pictures=model.takes_pictures)
         return [[one for one in model.encode(chat).ids.tolist() if one in own] for chat in chats[::4]]
 
     expected = turns("Toy Story")

@@ -185,28 +185,28 @@ def test_pictures_that_are_gone_are_no_silent_loss(items: Items, tmp_path: Path)
 
 
 def test_an_item_is_described_from_its_picture_or_from_its_text(items: Items) -> None:
-    writer = SummaryPrompts(items, Templates.load())
-    assert 'Title: "Film 7."\nText: "Text 7."\nPicture: <7>\n\n' in _shown(writer.item(7))
-    assert "what it shows" in writer.item(7).text
-    assert "picture" not in writer.item(9).text.lower()
+    prompts = SummaryPrompts(items, Templates.load())
+    assert 'Title: "Film 7."\nText: "Text 7."\nPicture: <7>\n\n' in _shown(prompts.item(7))
+    assert "what it shows" in prompts.item(7).text
+    assert "picture" not in prompts.item(9).text.lower()
     assert SummaryPrompts(items, Templates.load(), pictures=False).item(7).pictures == []
 
 
 def test_blocks_are_listed_with_what_was_written_of_each_item(items: Items) -> None:
-    writer = SummaryPrompts(items, Templates.load())
+    prompts = SummaryPrompts(items, Templates.load())
     block = '- "Film 8.": "Text 8."\n- "Film 7.": "Look 7."\n\n'
-    for chat in (writer.first([8, 7]), writer.next([8, 7], "Likes mugs."), writer.direct([8, 7])):
+    for chat in (prompts.first([8, 7]), prompts.next([8, 7], "Likes mugs."), prompts.direct([8, 7])):
         assert block in chat.text
         assert "Film 6." not in chat.text
-    assert 'Taste so far: "Likes mugs."\n\n' in writer.next([8, 7], "Likes mugs.").text
+    assert 'Taste so far: "Likes mugs."\n\n' in prompts.next([8, 7], "Likes mugs.").text
 
 
 def test_nothing_to_write_from(items: Items) -> None:
-    writer = SummaryPrompts(items, Templates.load())
+    prompts = SummaryPrompts(items, Templates.load())
     with pytest.raises(PalateError, match="no item to read a preference from"):
-        writer.first([])
+        prompts.first([])
     with pytest.raises(PalateError, match="preference so far is empty"):
-        writer.next([1], " \n")
+        prompts.next([1], " \n")
 
 
 def test_the_history_may_show_its_texts(items: Items) -> None:

@@ -42,7 +42,7 @@ def lessons_of(dataset: Dataset, model: Path, **sections: dict[str, Any]) -> tup
 @pytest.mark.parametrize("family", FAMILIES)
 def test_packed_prompts_score_as_on_their_own(dataset: Dataset, tiny: Tiny, family: str, images: str) -> None:
     if family == "llama" and images != "none":
-        pytest.skip("it has no eyes")
+        pytest.skip("it takes no pictures")
     parts, examples = lessons_of(dataset, tiny(family), prompt={"images": images})
     rows = [{"row": row} for row in range(3)]  # of different lengths, with and without pictures
     batch = CaseCollator(parts.model, examples, packed=True)(rows)
@@ -144,10 +144,10 @@ def test_pictures_are_remembered_without_a_graph(dataset: Dataset, tiny: Tiny, t
 def test_remembered_features_survive_being_sent_to_a_device() -> None:
     from torch.distributed.utils import _recursive_to
 
-    from palate.mllm.scoring.image_cache import _Looked
+    from palate.mllm.scoring.image_cache import _EncoderOutput
 
-    (sent,) = _recursive_to(_Looked(pooler_output=[torch.ones(2)]), torch.device("cpu"), False)
-    assert isinstance(sent, _Looked)
+    (sent,) = _recursive_to(_EncoderOutput(pooler_output=[torch.ones(2)]), torch.device("cpu"), False)
+    assert isinstance(sent, _EncoderOutput)
     assert torch.equal(sent.pooler_output[0], torch.ones(2))
 
 

@@ -248,20 +248,20 @@ def test_what_is_remembered_of_pictures_is_bounded_in_bytes(tiny: Tiny) -> None:
     pixels = torch.rand(6, 3, 56, 56, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         every = ImageFeatureCache(model)
-        whole = every.look({"pixel_values": pixels})["mm_encoder_outputs"]["image"].pooler_output
-        eyes = ImageFeatureCache(model, most=3 * whole[0].nbytes)
+        whole = every.encode_images({"pixel_values": pixels})["mm_encoder_outputs"]["image"].pooler_output
+        cache = ImageFeatureCache(model, max_bytes=3 * whole[0].nbytes)
         for _ in range(2):
-            found = eyes.look({"pixel_values": pixels})["mm_encoder_outputs"]["image"].pooler_output
+            found = cache.encode_images({"pixel_values": pixels})["mm_encoder_outputs"]["image"].pooler_output
             for one, other in zip(found, whole, strict=True):
                 torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
-    assert len(every._kept) == 6
-    assert eyes.bytes == sum(one.untyped_storage().nbytes() for one in eyes._kept.values()) == 3 * whole[0].nbytes
+    assert len(every._features) == 6
+    assert cache.bytes == sum(one.untyped_storage().nbytes() for one in cache._features.values()) == 3 * whole[0].nbytes
 
 
 def test_pictures_with_sizes_of_their_own_are_not_remembered(tiny: Tiny) -> None:
     """Pixtral calls itself llava too; its tower wants to know how large each padded picture is."""
     batch = {"pixel_values": torch.rand(2, 3, 56, 56), "image_sizes": torch.tensor([[56, 28], [28, 56]])}
-    assert ImageFeatureCache(open_model(str(tiny("llava")))).look(batch) == batch
+    assert ImageFeatureCache(open_model(str(tiny("llava")))).encode_images(batch) == batch
 
 
 def test_prompts_longer_than_the_model_reads_are_refused(tiny: Tiny) -> None:

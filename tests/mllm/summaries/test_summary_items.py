@@ -43,12 +43,12 @@ def write(catalogue: Catalogue, folder: Path, backend: Echo | None = None, **opt
 def test_items_with_a_picture_get_a_summary_the_others_are_counted(catalogue: Catalogue, tmp_path: Path) -> None:
     backend = Echo()
     report = write(catalogue, tmp_path / "s", backend)
-    assert (report.asked, report.written, report.missing) == (2, 2, [])
+    assert (report.requested, report.written, report.missing) == (2, 2, [])
     assert report.skipped == {"without a picture": 2, "whose picture cannot be shown": 1}
     [told] = json.loads((tmp_path / "s/missing.json").read_text())["missing"]
     assert told["item"] == "i2"
     assert "gone.png does not exist" in told["error"]
-    assert [len(request.chat.pictures) for request in backend.asked] == [1, 1]
+    assert [len(request.chat.pictures) for request in backend.requested] == [1, 1]
     assert "Thing 0" in backend.prompts[0]
     assert dict(ItemSummaries.load(tmp_path / "s")) == {
         "i0": "Preference number 1: likes things.",
@@ -58,24 +58,24 @@ def test_items_with_a_picture_get_a_summary_the_others_are_counted(catalogue: Ca
     assert report.per_thousand["requests"] == 1000
     again = Echo()
     assert write(catalogue, tmp_path / "s", again).had == 2
-    assert not again.asked
+    assert not again.requested
 
 
-@pytest.mark.parametrize(("source", "asked", "pictures"), [("text", 5, 0), ("either", 5, 2)])
+@pytest.mark.parametrize(("source", "requested", "pictures"), [("text", 5, 0), ("either", 5, 2)])
 def test_items_can_be_described_from_their_text(
-    catalogue: Catalogue, tmp_path: Path, source: str, asked: int, pictures: int
+    catalogue: Catalogue, tmp_path: Path, source: str, requested: int, pictures: int
 ) -> None:
     backend = Echo()
     report = write(catalogue, tmp_path / "s", backend, source=source)
-    assert (report.asked, report.written, report.skipped) == (asked, asked, {})
-    assert sum(len(request.chat.pictures) for request in backend.asked) == pictures
+    assert (report.requested, report.written, report.skipped) == (requested, requested, {})
+    assert sum(len(request.chat.pictures) for request in backend.requested) == pictures
 
 
 def test_a_picture_of_new_content_is_described_anew_and_counts(catalogue: Catalogue, tmp_path: Path) -> None:
     write(catalogue, tmp_path / "s")
     Image.new("RGB", (20, 20), (0, 99, 0)).save(catalogue.root / "a.png")
     backend = Echo("echo")
-    backend.asked += [None] * 7  # type: ignore[list-item]  # so that its answers differ
+    backend.requested += [None] * 7  # type: ignore[list-item]  # so that its answers differ
     assert write(catalogue, tmp_path / "s", backend).written == 1
     assert ItemSummaries.load(tmp_path / "s")["i0"] == "Preference number 8: likes things."
     assert len(ItemSummaries.load(tmp_path / "s")) == 2
@@ -83,7 +83,7 @@ def test_a_picture_of_new_content_is_described_anew_and_counts(catalogue: Catalo
     Image.new("RGB", (20, 20), (200, 0, 0)).save(catalogue.root / "a.png")
     backend = Echo()
     report = write(catalogue, tmp_path / "s", backend)
-    assert (report.written, backend.asked) == (0, [])
+    assert (report.written, backend.requested) == (0, [])
     assert ItemSummaries.load(tmp_path / "s")["i0"] == "Preference number 1: likes things."
 
 
@@ -92,7 +92,7 @@ def test_items_of_one_content_share_a_request(catalogue: Catalogue, tmp_path: Pa
     frame = frame.with_columns(image=frame["image"].replace({"b.png": "a.png"}))
     backend = Echo()
     report = write(Catalogue(frame, catalogue.root), tmp_path / "s", backend)
-    assert (report.asked, len(backend.asked)) == (2, 1)
+    assert (report.requested, len(backend.requested)) == (2, 1)
     assert len(set(ItemSummaries.load(tmp_path / "s").values())) == 1
     assert len(ItemSummaries.load(tmp_path / "s")) == 2
     tokens = [json.loads(line).get("new_tokens") for line in lines(tmp_path / "s")]

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from summary_helpers import Echo, chains_for, lines, shop
+from summary_helpers import Echo, lines, shop, steps_for
 
 from palate.errors import PalateError
 from palate.mllm.prompts.items import Items
@@ -26,7 +26,7 @@ def dataset(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     DATA.save(folder)
     backend = Echo()
-    work = UserWork(chains_for(DATA, backend), cut_offs(DATA, ("test",)), DATA.user_ids.to_list())
+    work = UserWork(steps_for(DATA, backend), cut_offs(DATA, ("test",)), DATA.user_ids.to_list())
     work.write(folder / "summaries/users/mine", backend, progress=False)
     return folder
 
@@ -50,7 +50,7 @@ def test_a_history_is_found_by_its_content(dataset: Path) -> None:
     preferences = opened(dataset)
     texts = preferences.of(HISTORIES)
     last = {json.loads(line)["key"]: json.loads(line)["text"] for line in lines(dataset / "summaries/users/mine")}
-    keys = [chains_for(DATA, Echo()).of(history)[-1].key for history in HISTORIES]
+    keys = [steps_for(DATA, Echo()).of(history)[-1].key for history in HISTORIES]
     assert texts == [last[key] for key in keys]
     assert len(set(texts)) == len(HISTORIES)
     assert preferences.of([HISTORIES[2], [], HISTORIES[0]]) == [texts[2], "", texts[0]]
@@ -101,7 +101,7 @@ def test_a_run_finds_what_was_written_into_the_store_later(dataset: Path, tmp_pa
     helper = opened(dataset)
     helper.allow(lambda: backend)
     [text] = helper.of([longer])
-    assert len(backend.asked) == 1
+    assert len(backend.requested) == 1
     assert loaded.of([longer]) == [text]
     assert len(lines(dataset / "summaries/users/mine")) == 13, "what is written beside a dataset stays there"
 
@@ -120,7 +120,7 @@ def test_a_run_may_write_for_a_history_never_seen(dataset: Path, tmp_path: Path)
     assert len(set(loaded.of([[9, 8, 7, 6], [*HISTORIES[0], 9]]))) == 2
     loaded.of([[5, 5, 5]])
     assert len(backends) == 1
-    assert len(backends[0].asked) == 4
+    assert len(backends[0].requested) == 4
     run = tmp_path / "model"
     loaded.save(run)
     assert Preferences.load(run, Items.load(run)).of([[5, 5, 5], [9, 8, 7, 6]])
@@ -133,12 +133,12 @@ def test_of_what_it_wrote_for_strangers_the_newest_texts_are_remembered(dataset:
     loaded.most_written = 2
     first, second, third = [9, 8, 7], [5, 5, 5], [6, 7, 8]
     texts = [loaded.of([history])[0] for history in (first, second, third)]
-    assert len(backend.asked) == 3
+    assert len(backend.requested) == 3
     assert [loaded.stored(history)[-1][1] for history in (first, second, third)] == [None, *texts[1:]]
     assert loaded.of([first]) == ["Preference number 4: likes things."]  # written again
-    assert len(backend.asked) == 4
+    assert len(backend.requested) == 4
     loaded.of(HISTORIES)  # what was written before is never forgotten
-    assert len(backend.asked) == 4
+    assert len(backend.requested) == 4
     assert len(loaded.of([first, second, third])) == 3  # more at once than are remembered
 
 
@@ -176,7 +176,7 @@ def test_item_summaries_come_along(tmp_path: Path) -> None:
     from palate.mllm.summaries.items import ItemSummaries
 
     shown = Items.of(DATA.catalogue, ItemSummaries.load(folder / "summaries/items/words"))
-    work = UserWork(chains_for(DATA, backend, items=shown), cut_offs(DATA, ("test",)), DATA.user_ids.to_list(), "words")
+    work = UserWork(steps_for(DATA, backend, items=shown), cut_offs(DATA, ("test",)), DATA.user_ids.to_list(), "words")
     work.write(folder / "summaries/users/mine", backend, progress=False)
     assert any("Preference number 1: likes things." in prompt for prompt in backend.prompts[30:])
     preferences = Preferences.open(folder, "mine", DATA.catalogue)

@@ -65,9 +65,9 @@ def test_sigkill(tmp_path: Path) -> None:
         child.wait()
         written = keys_in(rows)
         assert kill <= len(written) < needed, "it was killed midway"
-        asked = log.read_text().split()
+        requested = log.read_text().split()
         log.unlink()
-        assert set(written) >= set(asked[:-1]), "what was answered is written, but for the last one at most"
+        assert set(written) >= set(requested[:-1]), "what was answered is written, but for the last one at most"
     with rows.open("ab") as file:
         file.write(b'{"key": "cut off')
     child = start(folder, log)

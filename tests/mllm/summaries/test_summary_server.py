@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from flaky_server import FAILURES, FlakyServer, Payload, prompt_of, running
+from flaky_server import FAILURES, FlakyServer, Payload, no_waits, prompt_of, running
 from summary_helpers import lines
 
 from palate.data.dataset import Dataset
@@ -30,6 +29,7 @@ pytest.importorskip("openai")
 def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
+    no_waits(monkeypatch)
 
 
 def people(number: int) -> Dataset:
@@ -48,27 +48,25 @@ def answer(payload: Payload) -> str:
     return f"Likes what {name} stands for."
 
 
-async def no_nap(seconds: float) -> None:
-    await asyncio.sleep(0)
-
-
 def summarise(data: Dataset, server: FlakyServer, folder: Path, **options: Any) -> SummaryReport:
     backend = OpenAIBackend(
-        "tiny", base_url=server.url, sleep=no_nap, **{"timeout": 4.0, "concurrency": 16, "attempts": 6, **options}
+        "tiny", base_url=server.url, **{"timeout": 4.0, "concurrency": 16, "attempts": 6, **options}
     )
-    chains = SummarySteps(SummaryPrompts(Items.of(data.catalogue), Templates.load()), UserOptions(), backend.identity)
-    work = UserWork(chains, cut_offs(data, ("test",)), data.user_ids.to_list())
+    summary_steps = SummarySteps(
+        SummaryPrompts(Items.of(data.catalogue), Templates.load()), UserOptions(), backend.identity
+    )
+    work = UserWork(summary_steps, cut_offs(data, ("test",)), data.user_ids.to_list())
     return work.write(folder, backend, progress=False)
 
 
 def check_texts(data: Dataset, folder: Path) -> None:
     """Every text is the answer to its own question, down its whole chain."""
     rows = {row["key"]: row for row in map(json.loads, lines(folder))}
-    writer = SummaryPrompts(Items.of(data.catalogue), Templates.load())
+    prompts = SummaryPrompts(Items.of(data.catalogue), Templates.load())
     index = data.catalogue.index
     for row in rows.values():
         block = [index[item] for item in row["items"]]
-        chat = writer.first(block) if row["after"] is None else writer.next(block, rows[row["after"]]["text"])
+        chat = prompts.first(block) if row["after"] is None else prompts.next(block, rows[row["after"]]["text"])
         assert row["text"] == answer({"messages": [{"content": chat.text}]})
 
 
@@ -81,7 +79,7 @@ def prove(users: int, folder: Path, seed: int) -> None:
         assert set(server.failed) == set(FAILURES), "the server has done its worst"
         # Three attempts at 30% leave a few chains broken, and each of them is named.
         assert report.missing
-        assert report.asked == users
+        assert report.requested == users
         done = {row["key"] for row in map(json.loads, lines(folder))}
         assert len(done) == report.written
         missing = json.loads((folder / "missing.json").read_text())
@@ -89,13 +87,13 @@ def prove(users: int, folder: Path, seed: int) -> None:
         assert report.cost.failed == report.cost.requests - report.written
         check_texts(data, folder)
         without = {row["user"] for row in missing["missing"]}
-        chains = SummarySteps(
+        summary_steps = SummarySteps(
             SummaryPrompts(Items.of(data.catalogue), Templates.load()), UserOptions(), report_identity(folder)
         )
         for one in cut_offs(data, ("test",)):
-            last = chains.of(one.history.tolist())[-1].key
+            last = summary_steps.of(one.history.tolist())[-1].key
             assert (last not in done) == (data.user_ids[one.user] in without)
-        before, asked = len(done), len(server.payloads)
+        before, requested = len(done), len(server.payloads)
         for _ in range(8):  # the same command again, until nothing is missing
             if not report.missing:
                 break
@@ -103,7 +101,7 @@ def prove(users: int, folder: Path, seed: int) -> None:
         assert not report.missing
         assert not (folder / "missing.json").exists()
         assert len(lines(folder)) == 2 * users
-        assert len(server.payloads) - asked < 6 * (2 * users - before), "what was there was not asked for again"
+        assert len(server.payloads) - requested < 6 * (2 * users - before), "what was there was not asked for again"
         check_texts(data, folder)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from summary_helpers import Echo, chains_for, lines, shop
+from summary_helpers import Echo, lines, shop, steps_for
 
 from palate.data.dataset import Dataset
 from palate.data.sample import sample_users
@@ -31,8 +31,8 @@ def write(
     **options: object,
 ) -> SummaryReport:
     backend = backend or Echo()
-    chains = chains_for(data, backend, **options)
-    work = UserWork(chains, cut_offs(data, as_of), data.user_ids.to_list())
+    summary_steps = steps_for(data, backend, **options)
+    work = UserWork(summary_steps, cut_offs(data, as_of), data.user_ids.to_list())
     return work.write(folder, backend, limit=limit, progress=False)
 
 
@@ -58,8 +58,8 @@ def test_canary(tmp_path: Path, strategy: str, from_end: int) -> None:
     assert [one.as_of for one in cuts] == ["train"] * 4 + ["valid", "test"]
     for one, target in zip(cuts, targets, strict=True):
         backend = Echo()
-        chains = chains_for(data, backend, strategy=strategy)
-        UserWork(chains, [one], data.user_ids.to_list()).write(tmp_path / f"{target}", backend, progress=False)
+        summary_steps = steps_for(data, backend, strategy=strategy)
+        UserWork(summary_steps, [one], data.user_ids.to_list()).write(tmp_path / f"{target}", backend, progress=False)
         seen = any("CANARY BIRD" in prompt for prompt in backend.prompts)
         assert seen == (target > position), f"target {target}, canary at {position}"
         rows = (tmp_path / f"{target}/summaries.jsonl").read_text()
@@ -71,8 +71,8 @@ def test_cut_offs_of_one_user_share_their_steps(tmp_path: Path) -> None:
     backend = Echo()
     report = write(data, tmp_path / "s", backend)
     # Histories of 4, 5, 6, 7 and 8 items in blocks of three: (012) (3) (34) (345) (6) (67).
-    assert report.asked == 5
-    assert report.written == len(backend.asked) == 6
+    assert report.requested == 5
+    assert report.written == len(backend.requested) == 6
     assert len(lines(tmp_path / "s")) == 6
     assert not report.missing
     row = json.loads(lines(tmp_path / "s")[0])
@@ -84,11 +84,11 @@ def test_a_second_run_asks_for_nothing_and_one_more_interaction_for_one(tmp_path
     write(shop(steps=8), tmp_path / "s", as_of=("test",))
     again = Echo()
     report = write(shop(steps=8), tmp_path / "s", again, as_of=("test",))
-    assert (len(again.asked), report.had, report.written) == (0, 6, 0)
+    assert (len(again.requested), report.had, report.written) == (0, 6, 0)
     # Each user did one thing more: the test history has one item more.
     more = Echo()
     report = write(shop(steps=9), tmp_path / "s", more, as_of=("test",))
-    assert len(more.asked) == report.written == 6
+    assert len(more.requested) == report.written == 6
 
 
 @pytest.mark.parametrize("end", [PalateError("the server is gone"), KeyboardInterrupt()])
@@ -114,7 +114,7 @@ def test_a_limit_finishes_early_users_first_and_is_no_error(tmp_path: Path) -> N
     while report.left:
         backend = Echo()
         report = write(data, tmp_path / "s", backend, as_of=("test",), limit=4)
-        assert len(backend.asked) == report.written <= 4
+        assert len(backend.requested) == report.written <= 4
         counts.append(report.written)
     assert counts == [4, 4, 4]
     keys = [json.loads(line)["key"] for line in lines(tmp_path / "s")]
@@ -133,7 +133,7 @@ def test_what_failed_is_told_and_asked_for_again(tmp_path: Path) -> None:
     assert report.cost.failed == 1
     backend = Echo()
     report = write(data, tmp_path / "s", backend, as_of=("test",))
-    assert (len(backend.asked), report.missing) == (3, [])
+    assert (len(backend.requested), report.missing) == (3, [])
     assert not (tmp_path / "s/missing.json").exists()
     facts = json.loads((tmp_path / "s/summaries.json").read_text())
     assert facts["cost"]["requests"] == 10
@@ -191,12 +191,12 @@ def test_users_without_a_history_have_no_cut_off() -> None:
 def test_an_estimate_counts_what_is_missing(tmp_path: Path) -> None:
     data = shop(users=3, steps=8)
     backend = Echo()
-    chains = chains_for(data, backend, max_new_tokens=50)
-    work = UserWork(chains, cut_offs(data, ("test",)), data.user_ids.to_list())
+    summary_steps = steps_for(data, backend, max_new_tokens=50)
+    work = UserWork(summary_steps, cut_offs(data, ("test",)), data.user_ids.to_list())
     plan = work.estimate({})
     assert (plan.requests, plan.new_tokens, plan.pictures) == (9, 450, 0)
     work.write(tmp_path / "s", backend, progress=False)
-    assert backend.asked
+    assert backend.requested
     real = sum(len(prompt) for prompt in backend.prompts) / 4
     assert real * 0.5 < plan.prompt_tokens < real * 3
     texts = {json.loads(line)["key"]: "" for line in lines(tmp_path / "s")}

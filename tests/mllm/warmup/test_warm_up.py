@@ -22,10 +22,16 @@ from palate.errors import PalateError
 from palate.mllm.lm.loading import open_model
 from palate.mllm.prompts.chat import Chat, Picture
 from palate.mllm.prompts.items import Items
-from palate.mllm.warmup.captions import QUESTION, CaptionConfig, answer_parts, caption, caption_fields, question
-from palate.mllm.warmup.colours import colours
-from palate.mllm.warmup.projector import Standardised
-from palate.mllm.warmup.training import ProjectorTraining, WarmUpConfig
+from palate.mllm.warmup.captions import (
+    QUESTION,
+    CaptionConfig,
+    answer_parts,
+    caption,
+    caption_fields,
+    colours,
+    question,
+)
+from palate.mllm.warmup.training import ProjectorTraining, Standardised, WarmUpConfig
 from palate.mllm.warmup.warm_up import warm_up
 
 Tiny = Callable[[str], Path]
@@ -84,7 +90,7 @@ def test_nothing_but_the_projector_changes(tiny: Tiny, tmp_path: Path) -> None:
     assert changed == {name for name in before if "multi_modal_projector" in name}
     assert len(changed) == 4
     model = open_model(str(tmp_path / "model"))
-    assert model.sees
+    assert model.takes_pictures
     assert model.fingerprint != facts["base"]["fingerprint"]
 
 

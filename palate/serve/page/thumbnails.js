@@ -30,8 +30,8 @@ function image(item, size, described) {
 function blank(item) {
   let hue = 0;
   for (const letter of item.id) hue = (hue * 31 + letter.codePointAt(0)) % 360;
-  const words = make("span", { dir: "auto" }, item.title);
-  const element = make("div", { class: "blank", role: "img", "aria-label": `No picture: ${quoted(item.title)}` }, words);
+  const title = make("span", { dir: "auto" }, item.title);
+  const element = make("div", { class: "blank", role: "img", "aria-label": `No picture: ${quoted(item.title)}` }, title);
   element.style.setProperty("--hue", hue);
   return element;
 }
@@ -52,23 +52,23 @@ function fit(element) {
   element.classList.toggle("fills", Math.abs(ratio / tile - 1) < 0.14);
 }
 
-const lost = new Map();
+const missingPictures = new Map();
 
 function missing(element, item, path) {
-  const stand = blank(item);
-  element.replaceWith(stand);
-  lost.set(stand, { element, path });
+  const substitute = blank(item);
+  element.replaceWith(substitute);
+  missingPictures.set(substitute, { element, path });
 }
 
-/** Tries pictures again that did not come while the service was away. */
-export function findLost() {
-  for (const [stand, { element, path }] of lost) {
-    if (!stand.isConnected) continue;
-    stand.replaceWith(element);
+/** Tries pictures again that did not come while the service did not answer. */
+export function retryMissing() {
+  for (const [substitute, { element, path }] of missingPictures) {
+    if (!substitute.isConnected) continue;
+    substitute.replaceWith(element);
     if (hasKey()) lockedPicture(path).then((url) => (element.src = url), () => {});
     else element.src = BASE + path;
   }
-  lost.clear();
+  missingPictures.clear();
 }
 
 // Browsers load lazily by themselves, but not what is fetched with a header.

@@ -69,7 +69,7 @@ def speaker(template: str) -> ChatModel:
 def by_transformers(model: ChatModel, chat: Chat) -> list[int]:
     """What `apply_chat_template(tokenize=True)` makes of a chat."""
     content: Any = chat.text
-    if model.sees:
+    if model.takes_pictures:
         content = [
             {"type": "text", "text": part} if isinstance(part, str) else {"type": "image", "image": part.open()}
             for part in chat.parts
@@ -97,7 +97,7 @@ def test_tokens_of_text_models_are_those_of_transformers(template: str) -> None:
 def test_tokens_of_every_family_are_those_of_transformers(tiny: Tiny, family: str) -> None:
     model = open_model(str(tiny(family)))
     chats = [Chat(("Would the user take it?",))]
-    if model.sees:
+    if model.takes_pictures:
         chats.append(Chat(("Look: ", Picture(None), " and ", Picture(None), " Yes or No?")))
     for chat in chats:
         assert model.encode(chat).ids.tolist() == by_transformers(model, chat)
@@ -113,7 +113,7 @@ def test_a_learnt_answer_ends_as_the_template_ends_a_turn(template: str, end: st
 
 def test_where_a_template_has_no_end_of_a_turn_the_tokenizer_has_one() -> None:
     model = speaker("{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:")
-    assert model.dialect.end_of_turn == model.tokenizer.eos_token_id
+    assert model.chat_template.end_of_turn == model.tokenizer.eos_token_id
 
 
 # Pictures.
@@ -177,7 +177,7 @@ def test_pictures_that_cannot_be_put_back_are_said_once(tiny: Tiny, pictures: li
 
 def test_families_that_keep_pictures_in_place_are_left_alone(tiny: Tiny) -> None:
     for family in VISION_FAMILIES:
-        assert open_model(str(tiny(family))).dialect.placeholder is None
+        assert open_model(str(tiny(family))).chat_template.placeholder is None
 
 
 # Variables of the template.
@@ -191,6 +191,6 @@ def test_variables_are_a_json_object(given: Any) -> None:
 
 @pytest.mark.parametrize("name", ["enable_thinkng", "add_generation_prompt"])
 def test_variables_that_would_do_nothing_or_harm_are_refused(name: str) -> None:
-    made = tokenizer("llama")
+    made, core = tokenizer("llama"), SimpleNamespace(config=SimpleNamespace(model_type="llama"))
     with pytest.raises(PalateError, match=f"has no variable '{name}' to set"):
-        ChatModel("m", SimpleNamespace(), made, fingerprint="", chat_template_kwargs={name: True})
+        ChatModel("m", core, made, fingerprint="", chat_template_kwargs={name: True})

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from summary_helpers import Echo, chains_for, shop
+from summary_helpers import Echo, shop, steps_for
 
 from palate.mllm.prompts.items import Items
 from palate.mllm.prompts.templates import BUILT_IN, Templates
@@ -19,35 +19,37 @@ DATA = shop()
 
 
 def keys(history: list[int], backend: Echo | None = None, **options: object) -> list[str]:
-    return [step.key for step in chains_for(DATA, backend or Echo(), **options).of(history)]
+    return [step.key for step in steps_for(DATA, backend or Echo(), **options).of(history)]
 
 
 def new_requests(before: list[int], after: list[int], **options: object) -> int:
     """How many requests the second history needs once the first one is written."""
     backend, texts = Echo(), {}
-    chains = chains_for(DATA, backend, **options)
+    summary_steps = steps_for(DATA, backend, **options)
 
     def keep(step, text, reply):  # type: ignore[no-untyped-def]
         texts[step.key] = text
 
     for history in (before, after):
-        backend.asked.clear()
-        write_steps(missing_steps([chains.of(history)], texts), texts, chains.ask, keep, backend, max_new_tokens=9)
-    return len(backend.asked)
+        backend.requested.clear()
+        write_steps(
+            missing_steps([summary_steps.of(history)], texts), texts, summary_steps.ask, keep, backend, max_new_tokens=9
+        )
+    return len(backend.requested)
 
 
 def test_a_history_is_cut_into_blocks_from_its_start() -> None:
-    steps = chains_for(DATA, Echo()).of([5, 6, 7, 8, 9, 10, 11])
+    steps = steps_for(DATA, Echo()).of([5, 6, 7, 8, 9, 10, 11])
     assert [step.items for step in steps] == [(5, 6, 7), (8, 9, 10), (11,)]
     assert [step.previous for step in steps] == [None, steps[0].key, steps[1].key]
-    assert chains_for(DATA, Echo()).of([]) == []
+    assert steps_for(DATA, Echo()).of([]) == []
 
 
 def test_the_window_moves_by_whole_blocks() -> None:
-    chains = chains_for(DATA, Echo(), block=3, max_items=6)
-    assert [step.items for step in chains.of([1, 2, 3, 4, 5, 6])] == [(1, 2, 3), (4, 5, 6)]
-    assert [step.items for step in chains.of([1, 2, 3, 4, 5, 6, 7])] == [(4, 5, 6), (7,)]
-    direct = chains_for(DATA, Echo(), strategy="direct", block=3, max_items=6)
+    summary_steps = steps_for(DATA, Echo(), block=3, max_items=6)
+    assert [step.items for step in summary_steps.of([1, 2, 3, 4, 5, 6])] == [(1, 2, 3), (4, 5, 6)]
+    assert [step.items for step in summary_steps.of([1, 2, 3, 4, 5, 6, 7])] == [(4, 5, 6), (7,)]
+    direct = steps_for(DATA, Echo(), strategy="direct", block=3, max_items=6)
     assert [step.items for step in direct.of([1, 2, 3, 4, 5, 6, 7])] == [(4, 5, 6, 7)]
     for block, most in ((3, 2), (5, 3), (1, 1), (7, 18)):
         options = UserOptions(block=block, max_items=most)
@@ -102,13 +104,13 @@ def test_the_key_knows_titles_texts_and_summaries() -> None:
 
     other = replace(DATA, catalogue=type(DATA.catalogue)(renamed))
     history = [1, 2, place - 1, place, 2]
-    was = [step.key for step in chains_for(DATA, Echo(), block=2).of(history)]
-    now = [step.key for step in chains_for(other, Echo(), block=2).of(history)]
+    was = [step.key for step in steps_for(DATA, Echo(), block=2).of(history)]
+    now = [step.key for step in steps_for(other, Echo(), block=2).of(history)]
     assert [a == b for a, b in zip(was, now, strict=True)] == [True, False, False], "only from the changed block on"
     described = Items.of(DATA.catalogue, {"i0": "A very red thing."})
     first = DATA.catalogue.index["i0"]
-    assert [s.key for s in chains_for(DATA, Echo(), items=described).of([first])] != keys([first])
-    assert [s.key for s in chains_for(DATA, Echo(), items=described).of([1 if first != 1 else 2])] == keys(
+    assert [s.key for s in steps_for(DATA, Echo(), items=described).of([first])] != keys([first])
+    assert [s.key for s in steps_for(DATA, Echo(), items=described).of([1 if first != 1 else 2])] == keys(
         [1 if first != 1 else 2]
     )
     assert one == keys([1, 2, 3, 4])
@@ -117,27 +119,27 @@ def test_the_key_knows_titles_texts_and_summaries() -> None:
 def test_the_key_knows_the_prompt_but_not_its_comments(tmp_path: Path) -> None:
     text = (BUILT_IN / "user-next.txt").read_text()
     (tmp_path / "user-next.txt").write_text(f"# another comment\n{text}")
-    same = chains_for(DATA, Echo(), Templates.load(tmp_path)).of([1, 2, 3, 4])
+    same = steps_for(DATA, Echo(), Templates.load(tmp_path)).of([1, 2, 3, 4])
     assert [step.key for step in same] == keys([1, 2, 3, 4])
     (tmp_path / "user-next.txt").write_text(text + "\nBe brief.")
-    other = chains_for(DATA, Echo(), Templates.load(tmp_path)).of([1, 2, 3, 4])
+    other = steps_for(DATA, Echo(), Templates.load(tmp_path)).of([1, 2, 3, 4])
     assert not {step.key for step in other} & set(keys([1, 2, 3, 4]))
 
 
 def test_numpy_histories_are_like_lists() -> None:
-    chains = chains_for(DATA, Echo())
-    assert chains.of(np.array([1, 2, 3, 4], np.int32)) == chains.of([1, 2, 3, 4])  # type: ignore[arg-type]
+    summary_steps = steps_for(DATA, Echo())
+    assert summary_steps.of(np.array([1, 2, 3, 4], np.int32)) == summary_steps.of([1, 2, 3, 4])  # type: ignore[arg-type]
 
 
 def test_a_later_step_is_told_the_text_of_the_one_before() -> None:
     backend, texts = Echo(), {}
-    chains = chains_for(DATA, backend)
+    summary_steps = steps_for(DATA, backend)
 
     def keep(step, text, reply):  # type: ignore[no-untyped-def]
         texts[step.key] = text
 
-    steps = missing_steps([chains.of([1, 2, 3, 4, 5])], texts)
-    outcome = write_steps(steps, texts, chains.ask, keep, backend, max_new_tokens=9)
+    steps = missing_steps([summary_steps.of([1, 2, 3, 4, 5])], texts)
+    outcome = write_steps(steps, texts, summary_steps.ask, keep, backend, max_new_tokens=9)
     assert outcome.written == 2
     assert "Preference number 1: likes things." in backend.prompts[1]
     titles = Items.of(DATA.catalogue)

@@ -1,86 +1,55 @@
-"""What a tuning recipe says: the model, what is fixed, what is searched, and that all of it exists.
+"""A search for the settings of one ranker: what is fixed, what is searched, and that all of it exists.
 
-::
+A recipe is that of a comparison with one arm; how it is searched may stand in ``[tune]``::
+
+    [arm.sasrec]
+    model = "sasrec"
+    epochs = 60
+    [arm.sasrec.ranker]                 # fixed
+    dim = 64
+    [arm.sasrec.search]                 # varied
+    "ranker.dropout" = { low = 0.1, high = 0.6, step = 0.1 }
+    "ranker.norm" = ["pre", "post"]
 
     [tune]
-    model = "sasrec"
-    modalities = ["id"]
-    metric = "NDCG@10"
-    epochs = 60
+    trials = 12
+    pruner = "median"
 
-    [tune.settings.ranker]              # fixed
-    dim = 64
-
-    [tune.search]                       # varied
-    "ranker.dropout" = { low = 0.1, high = 0.6, step = 0.1 }
-    "ranker.norm" = { choices = ["pre", "post"] }
-    "trainer.learning_rate" = { low = 1e-4, high = 3e-3, log = true }
+Without arms, the table ``[tune]`` holds all of it, as the fields of :class:`TuneRecipe`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Any, Literal, Self
+from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from palate.config import Config
 from palate.errors import PalateError, suggest
+from palate.experiments.recipe import Recipe, read_recipe
+from palate.experiments.space import Space, read_spaces
 from palate.objectives import OBJECTIVES
 from palate.rankers.registry import RANKERS
 from palate.rankers.sequential import SequentialRanker
+from palate.storage.toml import read_toml
 from palate.training.config import TrainerConfig
 
 Settings = dict[str, dict[str, Any]]
-
-
-class Choices(Config):
-    """One of a few values."""
-
-    choices: list[bool | int | float | str] = Field(min_length=1)
-
-    def ends(self) -> list[Any]:
-        return list(self.choices)
-
-
-class Interval(Config):
-    """Numbers from ``low`` to ``high`` (whole ones where both are whole), in steps, or evenly in their logarithm."""
-
-    low: int | float
-    high: int | float
-    step: int | float | None = None
-    log: bool = False
-
-    @model_validator(mode="after")
-    def _sensible(self) -> Self:
-        if self.low > self.high:
-            raise ValueError("low is above high")
-        if self.log and self.step is not None:
-            raise ValueError("log and step exclude each other")
-        if self.log and self.low <= 0:
-            raise ValueError("a logarithm needs low > 0")
-        if self.step is not None and self.step <= 0:
-            raise ValueError("step must be above 0")
-        return self
-
-    @property
-    def whole(self) -> bool:
-        numbers = [self.low, self.high, *([self.step] if self.step is not None else [])]
-        return all(isinstance(number, int) for number in numbers)
-
-    def ends(self) -> list[Any]:
-        return [self.low, self.high]
+# Settings of the trainer that are fields of a TuneRecipe.
+_TRAINER = ("epochs", "metric", "exclude_seen")
 
 
 class TuneRecipe(Config):
-    """The table ``[tune]``.
+    """What one search is made of.
 
     Attributes:
         model, objective, modalities, missing, store: as for ``palate train``.
         metric: of the validation split; the best epoch of a trial counts.
         exclude_seen: whether validation leaves out the history (product) or not (peer).
-        epochs: at most so many a trial.
+        epochs: at most, per trial.
         settings: fixed settings by section.
         search: ``"SECTION.KEY"`` -> what to try.
         sampler: ``tpe`` learns from the trials so far, ``random`` does not.
@@ -88,7 +57,7 @@ class TuneRecipe(Config):
             hands out epochs in brackets; ``none`` lets all run.
         prune_after: epochs that every trial may run.
         startup_trials: random trials before sampler and pruner begin.
-        trials, seed: what ``--trials`` and ``--seed`` say otherwise.
+        trials, seed: defaults of ``--trials`` and ``--seed``.
     """
 
     model: str
@@ -100,7 +69,7 @@ class TuneRecipe(Config):
     exclude_seen: bool = True
     epochs: int | None = Field(None, ge=1)
     settings: Settings = Field(default_factory=dict)
-    search: dict[str, Choices | Interval]
+    search: dict[str, Space]
     sampler: Literal["tpe", "random"] = "tpe"
     pruner: Literal["median", "hyperband", "none"] = "median"
     prune_after: int = Field(5, ge=0)
@@ -111,10 +80,7 @@ class TuneRecipe(Config):
     @field_validator("search", mode="before")
     @classmethod
     def _spaces(cls, value: Any) -> Any:
-        """Each entry by its own model, so that a mistake is told in its words; ``ranker.dropout`` may be unquoted."""
-        if not isinstance(value, Mapping):
-            return value
-        return {name: _space(name, entry) for name, entry in _flat(value).items()}
+        return read_spaces(value, "[tune.search]") if isinstance(value, Mapping) else value
 
     @property
     def neural(self) -> bool:
@@ -130,8 +96,7 @@ class TuneRecipe(Config):
                 trainer["epochs"] = self.epochs
         for name, value in params.items():
             section, _, key = name.partition(".")
-            # Steps of 0.1 add up to 0.30000000000000004.
-            settings.setdefault(section, {})[key] = round(value, 12) if isinstance(value, float) else value
+            settings.setdefault(section, {})[key] = value
         return settings
 
     def check(self, where: str) -> None:
@@ -150,7 +115,7 @@ class TuneRecipe(Config):
         for section in self.settings:
             if section not in models:
                 raise PalateError(f"{where}: unknown section 'settings.{section}'", suggest(section, models))
-        for key in ("epochs", "metric", "exclude_seen"):
+        for key in _TRAINER:
             if key in self.settings.get("trainer", {}):
                 raise PalateError(
                     f"{where}: settings.trainer.{key} is a key of [tune] itself", f"Write it as {key} = ..."
@@ -178,31 +143,50 @@ class TuneRecipe(Config):
             kinds |= {"objective": OBJECTIVES[self.objective].Config, "trainer": TrainerConfig}
         return kinds
 
-    def _parse(self, params: Mapping[str, Any], models: Mapping[str, type[BaseModel]], where: str) -> None:
+    def _parse(self, params: Mapping[str, Any], models: Mapping[str, type[Config]], where: str) -> None:
         settings = self.settings_of(params)
         for section, model in models.items():
             values = settings.get(section, {})
             if section == "ranker" and self.neural:
                 values = {"modalities": tuple(self.modalities), "missing": self.missing, **values}
-            assert issubclass(model, Config)
             model.parse(values, where=f"{where}: [{section}]")
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    rows: dict[str, Any] = {}
-    for key, value in table.items():
-        inner = isinstance(value, Mapping) and value and all(isinstance(one, Mapping) for one in value.values())
-        rows |= _flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
-    return rows
+def read_tune_recipe(path: Path, also: Sequence[str] = ()) -> TuneRecipe:
+    """The search of a file: its one searched arm, or all of its table ``[tune]``.
+
+    Args:
+        also: names of tables that belong to other commands and are left alone.
+
+    Raises:
+        PalateError: the file holds neither, or something unknown.
+    """
+    tables, where = read_toml(path), f"{path} [tune]"
+    table = tables.get("tune", {} if "arm" in tables else None)
+    if not isinstance(table, dict):
+        raise PalateError(f"{path} has no table [tune]", "Write one, or an arm: [arm.NAME] with [arm.NAME.search].")
+    values = {key.replace("-", "_"): value for key, value in table.items()}
+    if "arm" in tables:
+        values = {**_of_arm(read_recipe(path, ("tune", *also))), **values}
+    return TuneRecipe.parse(values, where)
 
 
-def _space(name: str, entry: Any) -> Any:
-    if isinstance(entry, Choices | Interval):
-        return entry
-    if not isinstance(entry, Mapping):
+def _of_arm(recipe: Recipe) -> dict[str, Any]:
+    """The searched arm of a comparison as fields of a :class:`TuneRecipe`."""
+    searched = [name for name, arm in recipe.arms.items() if arm.search]
+    if len(searched) != 1 or recipe.arms[searched[0]].command != "train":
         raise PalateError(
-            f"[tune.search] '{name}' is {entry!r}",
-            "Write {low=..., high=...} or {choices=[...]}; fixed values go elsewhere.",
+            f"{recipe.path} has {len(searched)} arms with a search; one that is trained from scratch can be tuned",
+            f"Search them all: palate compare {recipe.path} --until trials.",
         )
-    kind: type[Config] = Choices if "choices" in entry else Interval
-    return kind.parse(entry, where=f"[tune.search] '{name}'")
+    (name,) = searched
+    fields = {key.replace("-", "_"): value for key, value in recipe.options(name, {}).items()}
+    settings = {key: fields.pop(key) for key, value in list(fields.items()) if isinstance(value, dict)}
+    if "name" in settings.get("objective", {}):
+        fields["objective"] = settings["objective"].pop("name")
+    trainer = settings.get("trainer", {})
+    fields |= {key: trainer.pop(key) for key in _TRAINER if key in trainer}
+    if isinstance(fields.get("modalities"), str):
+        fields["modalities"] = [part.strip() for part in fields["modalities"].split(",")]
+    common = {"trials": recipe.compare.trials, "seed": recipe.compare.seeds[0]}
+    return {**common, **fields, "settings": settings, "search": recipe.arms[name].search}

@@ -2,16 +2,16 @@
 
 import { ask, Slot } from "./api.js";
 import { button, count, figure, make, quoted, signed, titled } from "./dom.js";
-import { itemOf, itemPath, learn } from "./items.js";
-import { picture } from "./tiles.js";
+import { itemOf, itemPath, remember } from "./items.js";
+import { picture } from "./thumbnails.js";
 
-const FIRST = 6; // effects shown before the rest is asked for
+const FIRST = 6; // effects shown before the rest is requested
 const ALIKE = 8;
 const SOURCES = { "co-occurrence": "often taken together", lexical: "alike in words", text: "alike in text", image: "alike in picture" };
 const LAGS = ["last", "second to last", "third to last", "fourth to last", "fifth to last"];
 let panels = 0;
 
-export class Why {
+export class Explanation {
   #explained = new Slot();
   #alike = new Slot();
   #history = null;
@@ -25,8 +25,8 @@ export class Why {
     const name = `Why ${quoted(item.title)}, by ${facts.name}`;
     this.element = make(
       "div",
-      { class: "why", id: `why-${++panels}`, role: "region", "aria-label": name },
-      make("div", { class: "why-head" }, make("h4", {}, "Why is this here?"), button("Close", close, { class: "plain" })),
+      { class: "explanation", id: `explanation-${++panels}`, role: "region", "aria-label": name },
+      make("div", { class: "explanation-head" }, make("h4", {}, "Why is this here?"), button("Close", close, { class: "plain" })),
       this.place,
       this.effects,
       this.similar,
@@ -42,10 +42,10 @@ export class Why {
   ask() {
     this.#explain();
     this.#likeness(["model", ...this.facts.features][0]);
-    this.#tellFields();
+    this.#showFields();
   }
 
-  /** The list was asked anew: so is the reason, if the history is another. */
+  /** The list was requested anew: so is the explanation, if the history is another. */
   follow(rows) {
     if (rows.has(this.item.id) && JSON.stringify(this.app.history()) !== this.#history) this.#explain();
   }
@@ -60,23 +60,23 @@ export class Why {
     const history = this.app.history();
     this.#history = JSON.stringify(history);
     if (!this.facts.explains) {
-      this.place.replaceChildren("This model does not say what moved a score.");
+      this.place.replaceChildren("This model does not announce what moved a score.");
       return;
     }
     try {
-      const told = await this.#explained.ask("/v1/explain", { model: this.facts.name, history, item: this.item.id });
-      if (told === null) return;
-      learn([...told.history, ...(told.neighbours ?? [])]);
-      const rank = told.rank === null ? null : `rank ${figure(told.rank)} among all items outside your history`;
-      const above = told.above_mean ?? null;
+      const answer = await this.#explained.ask("/v1/explain", { model: this.facts.name, history, item: this.item.id });
+      if (answer === null) return;
+      remember([...answer.history, ...(answer.neighbours ?? [])]);
+      const rank = answer.rank === null ? null : `rank ${figure(answer.rank)} among all items outside your history`;
+      const above = answer.above_mean ?? null;
       const mean = above === null ? "" : `, ${figure(Math.abs(above))} ${above < 0 ? "below" : "above"} the mean of all items`;
-      const sentence = [rank, `score ${figure(told.score)}${mean}`].filter(Boolean).join("; ");
+      const sentence = [rank, `score ${figure(answer.score)}${mean}`].filter(Boolean).join("; ");
       this.place.replaceChildren(`${sentence[0].toUpperCase()}${sentence.slice(1)}.`);
       this.effects.replaceChildren(
-        ...moved(told.history, told.rank),
-        ...near(told.neighbours),
-        ...parts(told.modalities),
-        ...notes(told.notes),
+        ...moved(answer.history, answer.rank),
+        ...near(answer.neighbours),
+        ...parts(answer.modalities),
+        ...notes(answer.notes),
       );
     } catch (error) {
       this.place.replaceChildren(...failure(error));
@@ -90,16 +90,16 @@ export class Why {
     for (const one of choices) {
       pick.append(button(names[one] ?? one, () => this.#likeness(one), { "aria-pressed": one === by }));
     }
-    const head = make("div", { class: "why-head" }, make("h5", {}, "Alike"), choices.length > 1 ? pick : "");
+    const head = make("div", { class: "explanation-head" }, make("h5", {}, "Alike"), choices.length > 1 ? pick : "");
     const again = this.similar.contains(document.activeElement);
     const body = this.similar.lastElementChild ?? make("div");
     this.similar.replaceChildren(head, body);
     if (again) pick.querySelector('[aria-pressed="true"]').focus();
     try {
-      const told = await this.#alike.ask("/v1/similar", { model: this.facts.name, item: this.item.id, k: ALIKE, by });
-      if (told === null) return;
-      learn(told.items);
-      const tiles = told.items.map((item) => this.#tile(item));
+      const answer = await this.#alike.ask("/v1/similar", { model: this.facts.name, item: this.item.id, k: ALIKE, by });
+      if (answer === null) return;
+      remember(answer.items);
+      const tiles = answer.items.map((item) => this.#tile(item));
       const none = make("p", { class: "quiet" }, "Nothing is known to be like it.");
       body.replaceChildren(tiles.length ? make("ol", { class: "strip small" }, ...tiles) : none);
     } catch (error) {
@@ -122,10 +122,10 @@ export class Why {
     );
   }
 
-  async #tellFields() {
+  async #showFields() {
     let { fields } = itemOf(this.item.id);
     try {
-      if (!fields) [{ fields }] = learn([await ask(itemPath(this.item.id))]);
+      if (!fields) [{ fields }] = remember([await ask(itemPath(this.item.id))]);
     } catch {
       return; // it is an extra
     }
@@ -217,11 +217,11 @@ function effect(thumb, name, value, most) {
     {},
     thumb,
     name,
-    make("span", { class: "both", "aria-hidden": "true" }, fill),
+    make("span", { class: "diverging", "aria-hidden": "true" }, fill),
     make("span", { class: "number" }, signed(value)),
   );
 }
 
-const notes = (told) => told.map((note) => make("p", { class: "quiet note" }, note));
+const notes = (sentences) => sentences.map((note) => make("p", { class: "quiet note" }, note));
 
 const failure = (error) => [error.message, error.remedy ? ` ${error.remedy}` : ""];

@@ -1,4 +1,4 @@
-"""The rows of a report: the runs that tables name, and how each answers in the gallery."""
+"""The models of a report: the runs that tables name, and which of them the gallery shows."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def named_as_in(tables: Sequence[SavedTable], groups: Sequence[RunGroup]) -> lis
 def gallery_models(
     groups: Sequence[RunGroup], retriever: str | None, depth: int = 20, exclude_seen: bool = True, device: str = "cpu"
 ) -> tuple[list[GalleryEntry], list[str], list[RunGroup]]:
-    """Who shows what: one run of each row, those that need a retriever behind one.
+    """The gallery's models: one run per row, behind a retriever where it needs one.
 
     Returns:
-        The models, what is to be said of them, and the rows with the retriever's, if it was not among them.
+        The models, notes on those that are not shown, and the rows with the retriever's, if it was not among them.
     """
 
     def slow(run: Run) -> bool:
@@ -86,8 +86,8 @@ def gallery_models(
         else:
             check_catalogues(run, fast)
             again = partial(open_cascade, run, fast, depth=depth, exclude_seen=exclude_seen, device=device)
-            told = f" re-ranking {name}"  # which a table of cascades says already
-            models.append(GalleryEntry(group.label.removesuffix(told) + told, again))
+            suffix = f" re-ranking {name}"  # which a table of cascades has already
+            models.append(GalleryEntry(group.label.removesuffix(suffix) + suffix, again))
     if any(len(group.runs) > 1 for group in groups):
         notes.append("Where a row has several seeds, the gallery shows the first.")
     return models, notes, groups

@@ -1,4 +1,4 @@
-"""Why an item has its score: what each item of the history adds to it, and what its text, picture and id do."""
+"""What a score is made of, as differences of scores: without each item of the history, without a modality."""
 
 from __future__ import annotations
 
@@ -13,20 +13,12 @@ from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender
+from palate.serve import schema
 
-# Scores are made for so many histories and items at a time (64 MiB of float32).
+# A dense score matrix of one pass is kept below this many numbers (64 MiB of float32).
 _SCORES = 2**24
 # Vectors [width] and whether the item has them, by modality.
 ItemFeatures = Mapping[str, tuple[Tensor, bool]]
-
-
-@dataclass(frozen=True)
-class PartEffect:
-    """What a score loses when the item is scored as if it did not have this modality."""
-
-    modality: str
-    present: bool
-    effect: float
 
 
 @dataclass(frozen=True)
@@ -74,7 +66,7 @@ def without_each(history: Sequence[int], most: int) -> tuple[list[list[int]], li
 @torch.no_grad()
 def modality_effects(
     model: SequentialRanker, history: Sequence[int], item: int, features: ItemFeatures
-) -> list[PartEffect]:
+) -> list[schema.ModalityEffect]:
     """What the item's own id, text and picture do to its score; the history stays as it is.
 
     An item without a modality is scored with what the model learnt to put in its place, so a modality's effect is the
@@ -99,10 +91,13 @@ def modality_effects(
     if "id" in model.config.modalities:
         here["id"] = bool(model.items.warm[item])
     names = [name for name in model.config.modalities if here[name]]
-    given = {name: features[name][0] for name in model.widths}
-    vectors = part_vectors(model, item, given, [here, *({**here, name: False} for name in names)])
+    vectors_of = {name: features[name][0] for name in model.widths}
+    vectors = part_vectors(model, item, vectors_of, [here, *({**here, name: False} for name in names)])
     if model.config.similarity == "cosine":
         vectors = nn.functional.normalize(vectors, dim=1)
     products = vectors @ query
     effects = dict(zip(names, (products[0] - products[1:]).tolist(), strict=True))
-    return [PartEffect(name, here[name], effects.get(name, 0.0)) for name in model.config.modalities]
+    return [
+        schema.ModalityEffect(modality=name, present=here[name], effect=effects.get(name, 0.0))
+        for name in model.config.modalities
+    ]
