@@ -54,7 +54,7 @@ def compare(
     import torch
 
     from palate.cli.commands import COMMANDS
-    from palate.cli.recipe_options import Commands
+    from palate.cli.recipe_words import RecipeWords
     from palate.data.dataset import Dataset
     from palate.evaluation.evaluate import cases_of
     from palate.evaluation.protocol import Measure
@@ -75,10 +75,10 @@ def compare(
         threads = max(1, (os.cpu_count() or 1) // jobs)
     selection = _selection(read, seeds, trials, only, [] if skip_curves else list(read.curves), until)
     data = Dataset.load(place)
-    commands = Commands(place, data, threads)
+    commands = RecipeWords(place, data, threads)
     for command, table in read.shared.items():
         if table:
-            commands.spelling(command, table, f"{recipe} [{command.replace(' ', '.')}]")
+            commands.read(command, table, f"{recipe} [{command.replace(' ', '.')}]")
     check_options(read, commands)
     where = f"{recipe} [evaluate]"
     try:
