@@ -14,6 +14,8 @@ import palate
 from palate.data.readers import READERS
 from palate.evaluation.metrics import METRICS
 from palate.features.encoders import ENCODERS
+from palate.mllm.backends import BACKENDS
+from palate.mllm.lm.families import FAMILIES
 from palate.objectives import OBJECTIVES, PREFERENCES
 from palate.rankers.fusions import FUSIONS
 from palate.rankers.registry import RANKERS
@@ -23,7 +25,8 @@ PAGES = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("recipes/*.toml"), *ROOT.glob("benchmarks/*.py")]
 )
 IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
-GROUPS = {f"palate.{one.kind}" for one in (READERS, METRICS, ENCODERS, OBJECTIVES, PREFERENCES, FUSIONS, RANKERS)}
+REGISTRIES = (READERS, METRICS, ENCODERS, OBJECTIVES, PREFERENCES, FUSIONS, RANKERS, BACKENDS, FAMILIES)
+GROUPS = {f"palate.{one.kind}" for one in REGISTRIES}
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 
 
