@@ -74,21 +74,17 @@ def _plugins(group: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:
 
 
 class NameIn:
-    """Marks a field of a :class:`~palate.config.Config` as the name of a part.
+    """Marks a field of a :class:`~palate.config.Config` as the name of a part:
+    ``fusion: Annotated[str, NameIn(FUSIONS)] = "sum"``.
 
     Args:
         registry: where the part is.
         fits: whether a part can be used here; None: every one can.
 
-    >>> from typing import Annotated
-    >>> from palate.config import Config
-    >>> METRICS = Registry("metrics", {"pi": "math:pi", "e": "math:e"})
-    >>> class Chosen(Config):
-    ...     metric: Annotated[str, NameIn(METRICS, lambda number: number > 3)] = "pi"
-    >>> Chosen.parse({"metric": "e"}, where="recipe.toml")
+    >>> NameIn(Registry("metrics", {"pi": "math:pi", "e": "math:e"}), lambda number: number > 3).check("e")
     Traceback (most recent call last):
         ...
-    palate.errors.PalateError: recipe.toml: the metric 'e' cannot be used here. Choose pi.
+    palate.errors.PalateError: the metric 'e' cannot be used here. Choose pi.
     """
 
     def __init__(self, registry: Registry, fits: Callable[[Any], bool] | None = None) -> None:
