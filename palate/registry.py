@@ -14,9 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from palate.errors import PalateError, suggest
+
+if TYPE_CHECKING:
+    from pydantic import ValidationInfo
 
 
 class Registry:
@@ -112,4 +115,10 @@ class NameIn:
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
         from pydantic_core import core_schema
 
-        return core_schema.no_info_after_validator_function(self.check, handler(source))
+        return core_schema.with_info_after_validator_function(self._check_field, handler(source))
+
+    def _check_field(self, name: str, info: ValidationInfo) -> str:
+        try:
+            return self.check(name)
+        except PalateError as error:
+            raise PalateError(f"'{info.field_name}': {error.message}", error.remedy) from None
