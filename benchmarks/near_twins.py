@@ -40,7 +40,7 @@ def main() -> None:
     )
     prepared = plan.prepare()
     counts = torch.from_numpy(plan.dataset.train_counts).float()
-    pairs = PairDrawer(plan.config, plan.negatives, Prefixes(prepared.data.sequences), counts)
+    pairs = PairDrawer(plan.settings.align, plan.settings.negatives, Prefixes(prepared.data.sequences), counts)
     found: dict[str, Twins] = {}
     for name in options.twins or TWINS:
         source, _, cosine = name.partition("=")

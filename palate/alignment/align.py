@@ -65,7 +65,7 @@ def align(
         PalateError: the run is no trained ranker, another dataset, a pool that is too large, unknown names or options,
             a folder that another process is at work in.
     """
-    asked = plan_alignment(
+    alignment = plan_alignment(
         run,
         objective=objective,
         negatives=negatives,
@@ -76,30 +76,30 @@ def align(
         dataset_path=dataset_path,
         features=features,
     )
-    config = asked.plan.trainer
+    config = alignment.plan.trainer
     assert config is not None
     accelerator = start_workers(config)
     identity: dict[str, Any] = {
-        "model": asked.start.info["model"],
-        "seed": asked.seed,
-        "options": {**asked.plan.options, "alignment": asked.options},
-        "features": {name: store.describe() for name, store in asked.stores.items()},
+        "model": alignment.start.info["model"],
+        "seed": alignment.seed,
+        "options": {**alignment.plan.options, "alignment": alignment.options},
+        "features": {name: store.describe() for name, store in alignment.stores.items()},
         "warm_start": None,
     }
-    origin = asked.origin
+    origin = alignment.origin
     with ExitStack() as held, torch.random.fork_rng():
-        torch.manual_seed(asked.seed)
-        prepared = asked.prepare()
+        torch.manual_seed(alignment.seed)
+        prepared = alignment.prepare()
 
         def make_step() -> AlignStep:
-            return asked.make_step(prepared, accelerator.device, gather_over(accelerator))
+            return alignment.make_step(prepared, accelerator.device, gather_over(accelerator))
 
         # A folder that is there already may be refused or finished; a new one is made when nothing can be refused.
         step = None if (Path(out) / "run.json").exists() else make_step()
         accelerator.wait_for_everyone()
         held.enter_context(one_writer(out, accelerator.is_main_process))
         if accelerator.is_main_process:
-            open_run(out, identity, asked.dataset, asked.path, resume, {"aligned_from": origin})
+            open_run(out, identity, alignment.dataset, alignment.path, resume, {"aligned_from": origin})
         accelerator.wait_for_everyone()
         aligned = Run.open(out)
         if aligned.info.get("finished"):
@@ -109,12 +109,12 @@ def align(
             prepared.model,
             step,
             prepared.data,
-            asked.dataset.train_counts,
+            alignment.dataset.train_counts,
             prepared.validation,
             config,
             accelerator,
             aligned.folder,
-            digest(json.dumps({**identity, "from": origin, "data": asked.dataset.fingerprint}, sort_keys=True)),
+            digest(json.dumps({**identity, "from": origin, "data": alignment.dataset.fingerprint}, sort_keys=True)),
             on_epoch,
             start=True,
         )
@@ -123,17 +123,17 @@ def align(
             return aligned
         facts = summary(rows, config, prepared.model)
         if prepared.model.neighbours is not None:  # they are those of the run that was aligned
-            told = asked.start.info.get("neighbours", {})
-            facts["neighbours"] = {name: told[name] for name in ("lists", "stores") if name in told}
+            recorded = alignment.start.info.get("neighbours", {})
+            facts["neighbours"] = {name: recorded[name] for name in ("lists", "stores") if name in recorded}
         if step.hardness is not None:
             facts["hardness"] = step.hardness.quantiles()
-        if asked.preference is not None:
+        if alignment.preference is not None:
             facts["alignment"] = report_alignment(
                 aligned.folder,
                 rows,
                 kept_row(rows, config),
                 step.pairs,
-                asked.dataset,
+                alignment.dataset,
                 load_recommender(aligned),
                 prepared,
             )

@@ -1,4 +1,4 @@
-"""A close look at the pairs of one step: where the negatives stand, what the policy forgets, what is no negative."""
+"""Diagnostics of the pairs of one step: ranks of the negatives, drift of the policy, suspected false negatives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from palate.objectives.preference import Pairs, Preference, pair_weights
 if TYPE_CHECKING:
     from palate.alignment.pairs import PairBatch
 
-# At most so many rows of a step are compared with the whole catalogue.
+# At most this many rows of a step are compared with the whole catalogue.
 _WATCHED = 1024
 # Upper ends of the bins of negatives' ranks; the last bin is open.
 RANK_EDGES = (1, 5, 10, 20, 50, 100, 500)
@@ -48,7 +48,7 @@ def watch_pairs(
       training.
     * ``rejected_later``: share of the negatives that the user takes later in training.
     * ``gradient_later``: the share of the preference gradient, ``sum |dL/dDelta|``, that such negatives carry.
-    * ``twins``, ``rows_without_twins``, ``pool_twins``: where near twins are looked at, see :func:`_twins`.
+    * ``twins``, ``rows_without_twins``, ``pool_twins``: where the settings use near twins, see :func:`_twins`.
 
     Args:
         later: what each row's user takes after the target, training split only.
@@ -62,10 +62,10 @@ def watch_pairs(
         facts["gradient_later"] = float((weights * is_later).sum() / weights.sum().clamp_min(1e-30))
         facts["rejected_later"] = float(is_later[valid].float().mean())
         facts |= _ranks(drawn)
-        looked, counted = rejected.classes, valid
+        compared, counted = rejected.classes, valid
         if rejected.pool is not None and rejected.pool_valid is not None:
-            looked, counted = rejected.pool, rejected.pool_valid
-        facts["pool_later"] = float(later.has(looked)[counted].float().mean())
+            compared, counted = rejected.pool, rejected.pool_valid
+        facts["pool_later"] = float(later.has(compared)[counted].float().mean())
     if situation.twins is not None and len(situation.targets):
         facts |= _twins(drawn, situation.twins)
     if reference is not None and len(situation.targets):

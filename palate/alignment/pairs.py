@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
+from palate.alignment.config import AlignConfig
 from palate.alignment.prefixes import Prefixes
 from palate.alignment.twins import Twins
-from palate.config import Config
 from palate.negatives.base import RejectedItems, SamplingContext
 from palate.negatives.config import NegativesConfig, draw_rejected
 from palate.negatives.row_sets import RowSets
@@ -32,31 +30,6 @@ _CONTEXT = 10
 _SAMPLE = 16
 
 
-class AlignConfig(Config):
-    """What is minimised: ``cross_entropy * CE + weight * preference`` (``--set align.KEY=VALUE``).
-
-    Attributes:
-        weight: of the preference loss, lambda.
-        cross_entropy: of the objective that the ranker was trained with.
-        positions: which targets give pairs: ``all``, or only each user's ``last`` one.
-        horizon: the chosen item is one of the user's next so many, drawn evenly; 1 is the very next, which
-            cross-entropy has seen at this place.
-        share: of the windows of a step, drawn anew each time, that give pairs.
-        dropout: ``off`` judges pairs by a second forward of the policy in eval mode, as the reference is; ``shared``
-            judges them by the very forward that cross-entropy sees, and the reference under the same dropout masks,
-            so that pairs are regularised as everything else is. Either way the difference starts at zero.
-        watch_every: of so many steps one is looked at closely for the diagnostics (ranks, drift, items taken later).
-    """
-
-    weight: float = Field(1.0, ge=0)
-    cross_entropy: float = Field(1.0, ge=0)
-    positions: Literal["all", "last"] = "all"
-    horizon: int = Field(1, ge=1)
-    share: float = Field(1.0, gt=0, le=1)
-    dropout: Literal["off", "shared"] = "off"
-    watch_every: int = Field(16, ge=1)
-
-
 @dataclass(frozen=True)
 class PairBatch:
     """The pairs of one step.
@@ -68,7 +41,7 @@ class PairBatch:
         row_places: int64 ``[P]``.
         policy: scores at ``rows``.
         items: int64 ``[P, 1 + N]``: chosen, then rejected (anything where not valid).
-        situation: what the draw looked at.
+        situation: what the draw depended on.
         rejected: what it gave.
     """
 
@@ -88,7 +61,7 @@ class PairDrawer:
     Args:
         counts: float ``[num_items + 1]``, training interactions, on the model's device.
         prefixes: what came before and comes after each place.
-        dislikes: what each user rated low, a row a user, for ``disliked`` negatives.
+        dislikes: what each user rated low, one row per user, for ``disliked`` negatives.
         joins: a batch without pairs still goes through the model: other workers wait for this one.
         twins: near twins of every item, for negatives that look at them.
     """
@@ -122,7 +95,7 @@ class PairDrawer:
 
         Args:
             scores: the policy's, of the whole batch and in training mode, if they were made.
-            shared: take them; else the policy is asked again, in eval mode.
+            shared: take them; else the policy scores again, in eval mode.
         """
         chosen = self._choose(packed, batch, places)
         if chosen is None:
@@ -162,30 +135,30 @@ class PairDrawer:
             device = packed.device
             dice = torch.rand(len(keep), generator=batch.generator, device=device) < self.config.share
             keep = dice.cpu().numpy()
-        wanted = self._wanted(packed, places)
-        keep &= np.logical_or.reduceat(wanted, packed.starts)
+        eligible = self._eligible(packed, places)
+        keep &= np.logical_or.reduceat(eligible, packed.starts)
         if not keep.any():
             if not self.joins:
                 return None
             keep[0] = True  # a worker among several joins in whatever the others compute together, with no pair
-            wanted[: packed.lengths[0]] = False
+            eligible[: packed.lengths[0]] = False
         tokens = np.flatnonzero(np.repeat(keep, packed.lengths))
         if not keep.all():
             index = torch.from_numpy(tokens).to(packed.device)
             packed = PackedBatch(packed.items[index], packed.lengths[keep], packed.width, packed.device)
-        rows = np.flatnonzero(wanted[tokens])
+        rows = np.flatnonzero(eligible[tokens])
         return packed, tokens, torch.from_numpy(rows).to(packed.device)
 
-    def _wanted(self, packed: PackedBatch, places: Places) -> npt.NDArray[np.bool_]:
+    def _eligible(self, packed: PackedBatch, places: Places) -> npt.NDArray[np.bool_]:
         """bool ``[T]``: the tokens whose targets may be chosen items."""
         if self.config.positions == "last":
             return self.prefixes.last(places)
-        # A later window of a long history begins with less context than the model will ever have when it is asked.
+        # A later window of a long history begins with less context than the model will ever have when it is queried.
         within = np.arange(len(places)) - np.repeat(packed.starts, packed.lengths)
-        wanted: npt.NDArray[np.bool_] = (within >= min(_CONTEXT, packed.width) - 1) | (
+        eligible: npt.NDArray[np.bool_] = (within >= min(_CONTEXT, packed.width) - 1) | (
             self.prefixes.before(places) == within
         )
-        return wanted
+        return eligible
 
     def _situation(self, policy: Scores, batch: Batch, targets: Tensor, places: Places) -> SamplingContext:
         count, width = len(targets), len(batch.classes)
@@ -205,8 +178,8 @@ class PairDrawer:
         bias = policy.bias
         if bias is not None:
             classes = self.class_of[bias.items]
-            kept = classes >= 0
-            bias = Bias(bias.rows[kept], classes[kept], bias.values.detach()[kept].to(dtype))
+            known = classes >= 0
+            bias = Bias(bias.rows[known], classes[known], bias.values.detach()[known].to(dtype))
 
         def scores(part: slice) -> Tensor:
             products = queries[part].to(dtype) @ table.T

@@ -1,4 +1,4 @@
-"""What an alignment asks for, checked before anything is made."""
+"""An alignment, checked before anything is made: its runs, data, features and settings."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 import torch
 
-from palate.alignment.hardness import fit_hardness
-from palate.alignment.pairs import AlignConfig, PairDrawer
+from palate.alignment.pairs import PairDrawer, sample_pairs
 from palate.alignment.prefixes import Prefixes
 from palate.alignment.reference import CachedReference, Reference, ReplayedReference
+from palate.alignment.settings import AlignmentSettings
 from palate.alignment.step import AlignStep
-from palate.alignment.twins import make_twins, twin_origin
+from palate.alignment.twins import make_twins
 from palate.data.dataset import Dataset
-from palate.errors import PalateError, suggest
+from palate.errors import PalateError
 from palate.features.fields import FIELDS, FieldStore
+from palate.features.hardness import Hardness
 from palate.features.store import FeatureStore
-from palate.negatives.config import NegativesConfig
-from palate.objectives import PREFERENCES, Preference
+from palate.objectives import Preference
 from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.rankers.sequential import SequentialRanker
@@ -31,23 +31,10 @@ from palate.training.attach import open_data
 from palate.training.plan import Plan, Prepared, Settings, make_plan, prepare_model
 from palate.training.warm_start import run_vocabulary
 
-SECTIONS = ("preference", "negatives", "align", "trainer")
-# Alignment starts from a trained model: small steps, few of them, looked at often. What is not named here is as the
-# run was trained.
-TRAINER = {
-    "epochs": 3,
-    "learning_rate": 1e-4,
-    "schedule": "constant",
-    "warmup_steps": 0,
-    "patience": 3,
-    "validate_every": 1,
-    "validations_per_epoch": 1,
-}
-
 
 @dataclass(frozen=True)
 class Alignment:
-    """A checked request.
+    """A checked alignment.
 
     Attributes:
         start: the run that alignment starts from.
@@ -66,10 +53,12 @@ class Alignment:
     stores: dict[str, FeatureStore]
     seed: int
     plan: Plan
-    config: AlignConfig
-    negatives: NegativesConfig
-    preference: Preference | None
+    settings: AlignmentSettings
     options: dict[str, Any]
+
+    @property
+    def preference(self) -> Preference | None:
+        return self.settings.preference
 
     @property
     def origin(self) -> dict[str, str]:
@@ -90,27 +79,28 @@ class Alignment:
         """The step, with the reference's states and the pairs' hardness made."""
         assert self.plan.objective is not None
         model = prepared.model.to(device)
+        config, negatives, preference = self.settings.align, self.settings.negatives, self.preference
         reference: Reference | None = None
-        if self.preference is not None and self.config.weight:  # those that need none are still measured against it
+        if preference is not None and config.weight:  # those that need none are still measured against it
             ranker = load_recommender(self.frozen)
             assert isinstance(ranker, SequentialRanker)
             ranker = ranker.to(device)
-            shared = self.config.dropout == "shared"
+            shared = config.dropout == "shared"
             reference = ReplayedReference(ranker, model) if shared else CachedReference(ranker, prepared.data)
         pairs = PairDrawer(
-            self.config,
-            self.negatives,
+            config,
+            negatives,
             Prefixes(prepared.data.sequences),
             torch.from_numpy(self.dataset.train_counts).float().to(device),
             None if self.dataset.dislikes is None else Prefixes(self.dataset.dislikes),
             joins=gather is not None,
-            twins=None if self.preference is None else make_twins(self.negatives, self.dataset, self.path),
+            twins=None if preference is None else make_twins(negatives, self.dataset, self.path),
         )
-        step = AlignStep(self.config, self.plan.objective, self.preference, pairs, reference, gather=gather)
-        if self.preference is not None and self.preference.needs_hardness:
+        step = AlignStep(config, self.plan.objective, preference, pairs, reference, gather=gather)
+        if preference is not None and preference.needs_hardness:
             # Codes of fields are no vectors to compare items by.
             vectors = {name: store for name, store in self.stores.items() if name != FIELDS}
-            step.hardness = fit_hardness(pairs, self.preference, model, prepared, vectors, self.dataset)
+            step.hardness = _fit_hardness(pairs, preference, model, prepared, vectors, self.dataset)
         return step
 
 
@@ -126,20 +116,19 @@ def plan_alignment(
     dataset_path: Path | str | None = None,
     features: Mapping[str, FeatureStore] | None = None,
 ) -> Alignment:
-    """Resolve and check what :func:`palate.alignment.align.align` was asked for; the arguments are the same."""
+    """Resolve and check the arguments of :func:`palate.alignment.align.align`."""
     start = run if isinstance(run, Run) else Run.open(run)
     frozen = start if reference is None else reference if isinstance(reference, Run) else Run.open(reference)
     _check_runs(start, frozen)
     data, path = open_data(start, dataset, dataset_path)
-    plan, config, pool, preference, told = _settings(start, objective, negatives, settings or {})
-    if preference is not None:
-        _check_negatives(pool, data)
-        told |= twin_origin(pool, data, path)
-        if config.dropout == "shared":
-            _check_shared(start, frozen)
+    checked = AlignmentSettings.parse(objective, negatives, settings or {})
+    plan = _ranker_plan(start, checked.trainer)
+    options = checked.check_dataset(data, path)
+    if checked.preference is not None and checked.align.dropout == "shared":
+        _check_shared(start, frozen)
     stores = _open_features(start, data, path, features)
     seed = start.seed if seed is None else seed
-    return Alignment(start, frozen, data, path, stores, seed, plan, config, pool, preference, told)
+    return Alignment(start, frozen, data, path, stores, seed, plan, checked, options)
 
 
 def _check_runs(start: Run, reference: Run) -> None:
@@ -198,16 +187,16 @@ def _check_shared(start: Run, reference: Run) -> None:
 
 
 def _open_features(
-    start: Run, dataset: Dataset, path: Path | None, given: Mapping[str, FeatureStore] | None
+    start: Run, dataset: Dataset, path: Path | None, features: Mapping[str, FeatureStore] | None
 ) -> dict[str, FeatureStore]:
     """The stores that the run was trained with, found by their fingerprint among the dataset's."""
-    wanted: dict[str, dict[str, Any]] = start.info["features"]
-    if not wanted:
+    required: dict[str, dict[str, Any]] = start.info["features"]
+    if not required:
         return {}
-    candidates = dict(given or {})
+    candidates = dict(features or {})
     found: dict[str, FeatureStore] = {}
-    folders = sorted(path.glob("features/*/")) if path is not None and not given else []
-    for name, facts in wanted.items():
+    folders = sorted(path.glob("features/*/")) if path is not None and not features else []
+    for name, facts in required.items():
         store = candidates.get(name)
         vocabulary = run_vocabulary(start) if name == FIELDS else None
         if vocabulary is not None:
@@ -234,67 +223,14 @@ def _readable(folder: Path, dataset: Dataset) -> FeatureStore | None:
         return None
 
 
-def _settings(
-    start: Run, objective: str, negatives: str, settings: Settings
-) -> tuple[Plan, AlignConfig, NegativesConfig, Preference | None, dict[str, Any]]:
-    """The ranker's plan with the alignment's trainer, the alignment's own settings, and all of them as plain values."""
-    for section in settings:
-        if section not in SECTIONS:
-            raise PalateError(f"unknown section '{section}' in the settings", suggest(section, SECTIONS))
+def _ranker_plan(start: Run, trainer: Mapping[str, Any]) -> Plan:
+    """The run's ranker, with settings of the trainer over those that it was trained with."""
     options = _options(start)
-    trained = {name: dict(values) for name, values in options["settings"].items()}
+    settings = {name: dict(values) for name, values in options["settings"].items()}
     for key in ("modalities", "missing"):
-        trained["ranker"].pop(key, None)
-    trained["trainer"] = {**trained["trainer"], **TRAINER, **settings.get("trainer", {})}
-    plan = make_plan(start.info["model"], options["modalities"], options["missing"], options["objective"], trained)
-    align_config = AlignConfig.parse(settings.get("align", {}), where="settings [align]")
-    given = dict(settings.get("negatives", {}))
-    if "strategy" in given:
-        raise PalateError("settings [negatives]: 'strategy' is an option of its own", "Give --negatives.")
-    negatives_config = NegativesConfig.parse({**given, "strategy": negatives}, where="settings [negatives]")
-    preference = None
-    told: dict[str, Any] = {"objective": objective, "align": align_config.model_dump(mode="json")}
-    if objective != "none":
-        kind = preference_for_rankers(objective)
-        config = kind.Config.parse(settings.get("preference", {}), where=f"settings [preference] of {objective}")
-        if getattr(config, "noise", None) == "lora":
-            raise PalateError(
-                "noise 'lora' perturbs the adapters of a language model, and this model has none",
-                "Use noise 'logits' or 'none'.",
-            )
-        preference = kind(config)
-        told |= {
-            "preference": config.model_dump(mode="json"),
-            "negatives": negatives_config.model_dump(mode="json"),
-        }
-    elif settings.get("preference") or settings.get("negatives"):
-        raise PalateError("--objective none has no pairs", "Leave out the settings of preference and negatives.")
-    if not align_config.cross_entropy and (preference is None or not align_config.weight):
-        raise PalateError("nothing is minimised", "Raise align.cross_entropy, or give an --objective and a --weight.")
-    return plan, align_config, negatives_config, preference, told
-
-
-def preference_for_rankers(objective: str) -> type[Preference]:
-    """The class of an objective.
-
-    Raises:
-        PalateError: there is none, or it is not for scores that only a softmax sees.
-    """
-    kind: type[Preference] = PREFERENCES[objective]
-    if kind.needs_zero:
-        raise PalateError(
-            f"{objective} judges each item by itself, and a ranker's scores have no zero to be judged by",
-            "Use bpr or softmax; for a language model `palate mllm align` has it.",
-        )
-    return kind
-
-
-def _check_negatives(negatives: NegativesConfig, dataset: Dataset) -> None:
-    negatives.check_catalogue(int((dataset.train_counts > 0).sum()))
-    if negatives.chosen.source == "dislikes" and dataset.dislikes is None:
-        raise PalateError(
-            "the dataset keeps no dislikes", "Prepare it with --min-rating and --disliked-at-most, from rated data."
-        )
+        settings["ranker"].pop(key, None)
+    settings["trainer"] |= trainer
+    return make_plan(start.info["model"], options["modalities"], options["missing"], options["objective"], settings)
 
 
 def _weights(run: Run) -> str:
@@ -302,3 +238,41 @@ def _weights(run: Run) -> str:
     if not path.is_file():
         raise PalateError(f"{run.folder} has no weights", "Train it again.")
     return digest(path.read_bytes())
+
+
+@torch.no_grad()
+def _fit_hardness(
+    pairs: PairDrawer,
+    preference: Preference,
+    model: SequentialRanker,
+    prepared: Prepared,
+    stores: Mapping[str, FeatureStore],
+    dataset: Dataset,
+) -> Hardness:
+    """Hardness by the preference's settings, fitted to the pairs that the start draws.
+
+    Raises:
+        PalateError: no pair can be drawn, or the run has no features to compare items by.
+    """
+    device = model.device
+    counts = torch.from_numpy(dataset.train_counts).float().to(device)
+    chosen, rejected, valid = [], [], []
+    for drawn in sample_pairs(pairs, model, prepared.data, counts):
+        chosen.append(drawn.items[:, 0])
+        rejected.append(drawn.items[:, 1:])
+        valid.append(drawn.rejected.valid)
+    if not chosen:
+        raise PalateError("no pair could be drawn to measure hardness with", "Choose other negatives or positions.")
+    config: Any = preference.config
+    return Hardness.fit(
+        stores.values(),
+        torch.cat(chosen),
+        torch.cat(rejected),
+        form=config.hardness,
+        valid=torch.cat(valid),
+        shuffle_of=config.shuffle_of,
+        neighbours=config.neighbours,
+        spread=config.spread,
+        seed=prepared.data.seed,
+        device=device,
+    )

@@ -15,7 +15,7 @@ Integers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Prefixes:
-    """Training sequences, asked by place: ``places`` are indices of ``sequences.values``.
+    """Training sequences, queried by place: ``places`` are indices of ``sequences.values``.
 
     The target at a place is the value after it.
     """
@@ -31,7 +31,7 @@ class Prefixes:
         return np.repeat(np.arange(len(self.sequences)), self.sequences.lengths)
 
     def before(self, places: Integers) -> Integers:
-        """int64 ``[P]``: how many values of its user stand before each place."""
+        """int64 ``[P]``: how many values of its user precede each place."""
         result: Integers = places - self.sequences.offsets[self.owners(places)]
         return result
 
@@ -41,7 +41,7 @@ class Prefixes:
         return result
 
     def ahead(self, places: Integers, steps: Integers) -> Integers:
-        """int64 ``[P]``: the item that stands ``steps`` after each place."""
+        """int64 ``[P]``: the item ``steps`` after each place."""
         items: Integers = self.sequences.values[places + steps].astype(np.int64)
         return items
 

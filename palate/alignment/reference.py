@@ -1,28 +1,64 @@
-"""The frozen reference: what the run that alignment starts from says about every training position."""
+"""The frozen reference: the scores of the run that alignment starts from."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from palate.alignment.random_state import RandomState
 from palate.objectives import Scores
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sequential import SequentialRanker
 from palate.training.batches import TrainingSequences
 
 
+@dataclass(frozen=True)
+class RandomState:
+    """The state of torch's global generators, which dropout draws from, on the CPU and on the device of the model.
+
+    >>> state = RandomState.of(torch.device("cpu"))
+    >>> first = torch.rand(3)
+    >>> with state.replayed():
+    ...     again = torch.rand(3)
+    >>> torch.equal(first, again)
+    True
+    """
+
+    cpu: Tensor
+    cuda: Tensor | None
+    device: torch.device
+
+    @classmethod
+    def of(cls, device: torch.device) -> RandomState:
+        """The state now."""
+        cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        return cls(torch.get_rng_state(), cuda, device)
+
+    @contextmanager
+    def replayed(self) -> Iterator[None]:
+        """Draw once more what was drawn after the state was taken; afterwards draws go on as if nothing had been."""
+        devices = [self.device] if self.cuda is not None else []
+        with torch.random.fork_rng(devices=devices):
+            torch.set_rng_state(self.cpu)
+            if self.cuda is not None:
+                torch.cuda.set_rng_state(self.cuda, self.device)
+            yield
+
+
 class Reference(Protocol):
-    """Answers for a frozen ranker."""
+    """Scores of a frozen ranker."""
 
     def scores(self, packed: PackedBatch, places: npt.NDArray[np.int64], state: RandomState | None) -> Scores:
         """Factored scores after each of the batch's tokens.
 
         Args:
-            places: int64 ``[T]``, where the tokens stand in the training log.
+            places: int64 ``[T]``, of the tokens in the training log.
             state: of the random draws of the policy's forward, where it had dropout.
         """
 
@@ -30,13 +66,13 @@ class Reference(Protocol):
 class CachedReference:
     """Scores of a frozen ranker, in eval mode, from hidden states that are computed once.
 
-    What it keeps is one hidden state a training position and one vector an item: no features, no second encoder at
-    work. The windows of ``data`` must be fixed, so that a position's context never changes.
+    What it keeps is one hidden state per training position and one vector per item: no features, no second
+    encoder at work. The windows of ``data`` must be fixed, so that a position's context never changes.
 
     Args:
         ranker: as trained; it is not changed.
         data: the fixed windows.
-        dtype: of the kept states; float16 halves the memory of very large logs.
+        dtype: of the stored states; float16 halves the memory of very large logs.
     """
 
     def __init__(self, ranker: SequentialRanker, data: TrainingSequences, dtype: torch.dtype = torch.float32) -> None:
@@ -62,7 +98,7 @@ class CachedReference:
 class ReplayedReference:
     """Scores of a frozen ranker under the very dropout masks that the policy's forward had.
 
-    Costs a forward of the encoder a step, without gradients. The features are the policy's own, held once.
+    Costs one forward of the encoder per step, without gradients. The features are the policy's own, held once.
 
     Args:
         ranker: as trained; it is not changed.

@@ -26,57 +26,57 @@ _FALL = 0.05
 def report_alignment(
     folder: Path,
     rows: list[Row],
-    kept: Row,
+    best: Row,
     pairs: PairDrawer,
     dataset: Dataset,
     aligned: Recommender,
     prepared: Prepared,
 ) -> dict[str, Any]:
-    """Write ``alignment.json`` and ``alignment.png``; returns what ``run.json`` keeps.
+    """Write ``alignment.json`` and ``alignment.png``; returns what ``run.json`` records.
 
     ``pool_held_out`` is the only number that looks at validation and test items; it is made when training is over and
     nothing can be chosen by it any more.
     """
     assert isinstance(aligned, SequentialRanker)
     held_out = held_out_share(pairs, dataset, aligned, prepared)
-    facts: dict[str, Any] = {"pool_held_out": held_out, "warnings": warnings(kept)}
+    facts: dict[str, Any] = {"pool_held_out": held_out, "warnings": warnings(best)}
     write_json(folder / "alignment.json", {"rows": rows, **facts})
     plot_alignment(rows, held_out, folder / "alignment.png")
     return facts
 
 
-def warnings(kept: Row) -> list[str]:
-    """What a user should know of the weights that were kept, by the row of their validation."""
-    told = []
-    drift = kept.get("chosen_drift")
+def warnings(best: Row) -> list[str]:
+    """What a user should know of the selected weights, by the row of their validation."""
+    found = []
+    drift = best.get("chosen_drift")
     if drift is not None and drift < -_FALL:
-        told.append(
+        found.append(
             f"the log-probability of chosen items fell by {-drift:.3f} on average: the policy pushes rejected items "
             "down without lifting the chosen ones. Raise align.cross_entropy, or lower --weight or the learning rate."
         )
-    return told
+    return found
 
 
 @torch.no_grad()
 def held_out_share(pairs: PairDrawer, dataset: Dataset, model: SequentialRanker, prepared: Prepared) -> float | None:
     """Share of pool items (or of negatives, where there is no pool) that the user takes in validation or test.
 
-    Looked at for each user's last training target, the one that is closest to the held-out items.
+    Measured at each user's last training target, the one that is closest to the held-out items.
     """
     device = pairs.class_of.device
     counts = torch.from_numpy(dataset.train_counts).float().to(device)
-    kept = (dataset.parts == Part.VALID) | (dataset.parts == Part.TEST)
-    lengths = np.bincount(dataset.rows_user[kept], minlength=dataset.num_users).astype(np.int64)
-    future = Prefixes(Sequences(dataset.items[kept], offsets_of(lengths)))
+    held_out = (dataset.parts == Part.VALID) | (dataset.parts == Part.TEST)
+    lengths = np.bincount(dataset.rows_user[held_out], minlength=dataset.num_users).astype(np.int64)
+    future = Prefixes(Sequences(dataset.items[held_out], offsets_of(lengths)))
     width = int((counts > 0).sum())
     hits, seen = 0.0, 0.0
     for drawn in sample_pairs(pairs, model.to(device), prepared.data, counts):
         last = pairs.prefixes.last(drawn.row_places)
         later = pairs.classes(*future.of_users(pairs.prefixes.owners(drawn.row_places)), len(drawn.items), width)
-        looked, counted = drawn.rejected.classes, drawn.rejected.valid
+        classes, counted = drawn.rejected.classes, drawn.rejected.valid
         if drawn.rejected.pool is not None and drawn.rejected.pool_valid is not None:
-            looked, counted = drawn.rejected.pool, drawn.rejected.pool_valid
+            classes, counted = drawn.rejected.pool, drawn.rejected.pool_valid
         mask = counted & torch.from_numpy(last).to(device).unsqueeze(1)
-        hits += float((later.has(looked) & mask).sum())
+        hits += float((later.has(classes) & mask).sum())
         seen += float(mask.sum())
     return hits / seen if seen else None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from palate.alignment.config import AlignConfig
 from palate.alignment.diagnostics import watch_pairs
-from palate.alignment.pairs import AlignConfig, PairBatch, PairDrawer, Places
-from palate.alignment.random_state import RandomState
-from palate.alignment.reference import Reference
+from palate.alignment.pairs import PairBatch, PairDrawer, Places
+from palate.alignment.reference import RandomState, Reference
 from palate.features.hardness import Hardness
 from palate.objectives import Batch, Loss, Objective, Scores
 from palate.objectives.preference import Pairs, Preference
@@ -27,8 +27,8 @@ class AlignStep:
         objective: the cross-entropy part.
         preference: the preference part; None leaves it out.
         pairs: draws them.
-        reference: frozen; objectives that need none are still watched against it.
-        hardness: a number a pair, for objectives that ask for it.
+        reference: frozen; objectives that need none are still measured against it.
+        hardness: one number per pair, for objectives that need it.
         gather: joins a tensor over workers.
     """
 
@@ -54,18 +54,18 @@ class AlignStep:
         state = RandomState.of(packed.device) if shared else None
         scores: Scores | None = model(packed) if shared or self.config.cross_entropy else None
         if scores is not None and self.config.cross_entropy:
-            usual = self.usual.judge(scores, batch)
+            usual = self.usual.loss(scores, batch)
             parts.append(self.config.cross_entropy * usual.value)
             facts |= {"cross_entropy": float(usual.value.detach()), **usual.diagnostics}
         if preference is not None:
             drawn = self.pairs.draw(model, packed, batch, places, scores, shared)
             if drawn is not None:
-                aligned = self._judge(preference, drawn, batch, state, number)
+                aligned = self._preference_loss(preference, drawn, batch, state, number)
                 parts.append(self.config.weight * aligned.value)
                 facts |= {"preference": float(aligned.value.detach()), **aligned.diagnostics}
         return Loss(torch.stack(parts).sum(), facts) if parts else None
 
-    def _judge(
+    def _preference_loss(
         self, preference: Preference, drawn: PairBatch, batch: Batch, state: RandomState | None, number: int
     ) -> Loss:
         scores = drawn.policy.at(drawn.items)

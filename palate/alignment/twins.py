@@ -26,7 +26,7 @@ class Twins:
         near: one row per item (row 0, padding, is empty): its twins.
         history: twins of this many of a history's newest items count as well.
         facts: ``source``; ``list``, its fingerprint; ``cosine``; ``per_item``, the mean number of twins; ``without``,
-            the share of items that have none; ``cut``, the share whose kept neighbours are all twins, so that there
+            the share of items that have none; ``cut``, the share whose listed neighbours are all twins, so that there
             may be more.
     """
 
@@ -72,7 +72,7 @@ class Twins:
 
 
 def twin_origin(negatives: NegativesConfig, dataset: Dataset, path: Path | None) -> dict[str, Any]:
-    """What twins are made from, for keys and ``run.json``; empty where the settings do not look at them.
+    """What twins are made from, for keys and ``run.json``; empty where the settings do not use them.
 
     Args:
         path: the folder of the feature stores; None is the one that the dataset was read from.
@@ -88,7 +88,7 @@ def twin_origin(negatives: NegativesConfig, dataset: Dataset, path: Path | None)
 
 
 def make_twins(negatives: NegativesConfig, dataset: Dataset, path: Path | None) -> Twins | None:
-    """The twins that the settings look at, or None; the list of neighbours is made where it is not kept."""
+    """The twins that the settings name, or None; the list of neighbours is made where it is not stored."""
     if not negatives.content_aware:
         return None
     assert negatives.twin_source is not None

@@ -7,12 +7,21 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.shared.options import ConfigFile, Set, parse_assignments
+from palate.cli.shared.options import (
+    ConfigFile,
+    NewRun,
+    RunDataset,
+    RunSeed,
+    Set,
+    Threads,
+    parse_assignments,
+    set_threads,
+)
 
 
 def attach(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run of sasrec or gru4rec.")],
-    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the new run.")],
+    out: NewRun,
     neighbours: Annotated[
         str,
         typer.Option(
@@ -20,12 +29,10 @@ def attach(
             help="By the log and by features: co-occurrence, lexical, text, image, or a store's name.",
         ),
     ],
-    dataset: Annotated[
-        Path | None, typer.Option(metavar="DATASET", help="What the run was trained on (default: where it met it).")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: torch's choice).")] = None,
+    dataset: RunDataset = None,
+    threads: Threads = None,
     resume: Annotated[bool, typer.Option("--resume", help="Make an interrupted run in --out again.")] = False,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of the sample of users (default: the run's own).")] = None,
+    seed: RunSeed = None,
     set_: Set = None,
     config: ConfigFile = None,
 ) -> None:
@@ -33,20 +40,16 @@ def attach(
 
     The ranker is not trained again: a few weights, one for each source and lag, are fitted on validation users.
     """
-    import torch
-
     from palate.cli.shared.content import listed
     from palate.console import open_console
     from palate.training.attach import attach as fit
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    settings = parse_assignments(list(set_ or []))
+    set_threads(threads)
     made = fit(
         run,
         out=out,
         neighbours=listed(neighbours),
-        settings=settings,
+        settings=parse_assignments(list(set_ or [])),
         seed=seed,
         dataset_path=dataset,
         resume=resume,

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from palate.cli.shared.options import ConfigFile, Seed
+from palate.cli.shared.options import ConfigFile, NewRun, Seed, Threads, set_threads
 
 
 def blend(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Finished runs of the same data.")],
-    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the new run.")],
+    out: NewRun,
     fit: Annotated[
         str,
         typer.Option(
@@ -27,7 +27,7 @@ def blend(
     ] = True,
     dataset: Annotated[Path | None, typer.Option(help="By default what the first run was trained on.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: torch's choice).")] = None,
+    threads: Threads = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep the run in --out where it is finished.")] = False,
     seed: Seed = 0,
     config: ConfigFile = None,
@@ -36,12 +36,9 @@ def blend(
 
     The result is an ordinary run: evaluate, recommend, report, bundle and serve take it.
     """
-    import torch
-
     from palate.training.blend import blend as make
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    set_threads(threads)
     run = make(
         runs,
         out=out,

@@ -7,7 +7,7 @@ from importlib import import_module
 import typer
 
 from palate import __version__
-from palate.cli.shared.paths import Command
+from palate.cli.shared.command import Command, deferred
 
 # One small file for each command: palate/cli/NAME.py with a function of the same name, or an application of commands,
 # unless a module is named here. A dash in the name is an underscore there.
@@ -60,8 +60,9 @@ def build() -> typer.Typer:
             command = getattr(import_module(f"palate.cli.{module or spelt}"), spelt)
             if isinstance(command, typer.Typer):
                 for one in command.registered_commands:
-                    one.cls = Command
+                    assert one.callback is not None
+                    one.cls, one.callback = Command, deferred(one.callback)
                 app.add_typer(command, name=name)
             else:
-                app.command(name, cls=Command)(command)
+                app.command(name, cls=Command)(deferred(command))
     return app

@@ -54,14 +54,14 @@ def compare(
     import torch
 
     from palate.cli.commands import COMMANDS
-    from palate.cli.recipe_options import Commands
+    from palate.cli.recipe_words import RecipeWords
     from palate.data.dataset import Dataset
     from palate.evaluation.evaluate import cases_of
     from palate.evaluation.protocol import Measure
     from palate.experiments.comparison import check_options
     from palate.experiments.curves import check_dataset
-    from palate.experiments.plan import STAGES, Plan
-    from palate.experiments.recipe import read_recipe
+    from palate.experiments.plan import STAGES, ComparisonPlan
+    from palate.experiments.read_recipe import read_recipe
     from palate.experiments.runner import ComparisonRunner, write_plan
     from palate.storage.lock import alone
 
@@ -75,10 +75,10 @@ def compare(
         threads = max(1, (os.cpu_count() or 1) // jobs)
     selection = _selection(read, seeds, trials, only, [] if skip_curves else list(read.curves), until)
     data = Dataset.load(place)
-    commands = Commands(place, data, threads)
+    commands = RecipeWords(place, data, threads)
     for command, table in read.shared.items():
         if table:
-            commands.spelling(command, table, f"{recipe} [{command.replace(' ', '.')}]")
+            commands.read(command, table, f"{recipe} [{command.replace(' ', '.')}]")
     check_options(read, commands)
     where = f"{recipe} [evaluate]"
     try:
@@ -88,7 +88,7 @@ def compare(
     check_dataset(data)
     cases_of(data, read.compare.split)
     folder = out or Path("runs") / f"{recipe.stem}-{place.resolve().name}"
-    plan = Plan(read, selection, folder, str(place), commands)
+    plan = ComparisonPlan(read, selection, folder, str(place), commands)
     if dry_run:
         _show_plan(plan.rows(), json_)
         return

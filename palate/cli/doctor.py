@@ -70,7 +70,7 @@ def table(report: DoctorReport) -> Table:
 def verdict(report: DoctorReport) -> str:
     """One line: how many of each level."""
     levels = report.to_dict()["levels"]
-    told = ", ".join(
+    counts = ", ".join(
         f"{levels[level]} {level}{'s' if levels[level] != 1 else ''}" for level in ("error", "warning", "note")
     )
-    return f"{told}. What each check means: docs/doctor.md"
+    return f"{counts}. What each check means: docs/doctor.md"

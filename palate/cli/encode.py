@@ -1,4 +1,4 @@
-"""``palate encode``: item texts and pictures to features, with what is missing told."""
+"""``palate encode``: item texts and pictures become features."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.shared.options import ConfigFile, JsonOutput, Seed
-from palate.names import field_names
+from palate.cli.shared.from_config import Fields, Settings, from_config
+from palate.cli.shared.options import ConfigFile, JsonOutput
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -19,37 +19,10 @@ if TYPE_CHECKING:
     Store = FeatureStore | LexicalStore
 
 
+@from_config(Fields("palate.features.request:EncodeRequest", spelled={"resume": "--resume/--anew"}))
 def encode(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder, as `palate prepare` makes it.")],
-    text: Annotated[
-        str | None, typer.Option(help="Text encoder: a name of `palate models`, a hub model, a folder.")
-    ] = None,
-    image: Annotated[str | None, typer.Option(help="Image encoder: likewise.")] = None,
-    lexical: Annotated[
-        bool, typer.Option("--lexical", help="The items' words and pairs of words, weighed by TF-IDF.")
-    ] = False,
-    analyzer: Annotated[
-        str | None, typer.Option(help="Of --lexical: word, or char for three to five characters.")
-    ] = None,
-    fields: Annotated[str | None, typer.Option(help="Catalogue fields that make the text, e.g. title,genres.")] = None,
-    without: Annotated[
-        str | None, typer.Option(help=r"Regular expression taken out of texts, e.g. '\(\d{4}\)'.")
-    ] = None,
-    matrix: Annotated[Path | None, typer.Option(help="Vectors made elsewhere: .npy, .safetensors or .parquet.")] = None,
-    ids: Annotated[Path | None, typer.Option(help="Item ids of a .npy matrix: .txt (one a line) or .json.")] = None,
-    modality: Annotated[str | None, typer.Option(help="What --matrix holds: text or image.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of what made the --matrix, for reports.")] = None,
-    of: Annotated[str | None, typer.Option(help="Store that the controls 'random' and 'permuted' are made of.")] = None,
-    width: Annotated[int | None, typer.Option(help="Width of 'random'; by default that of the store.")] = None,
-    store: Annotated[str | None, typer.Option(help="Folder name in DATASET/features; by default the modality.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
-    batch_size: Annotated[int | None, typer.Option(help="Contents at once; by default what suits the encoder.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None,
-    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code of a hub model.")] = False,
-    resume: Annotated[bool, typer.Option("--resume/--anew", help="Go on after an interrupted run.")] = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a store that is there.")] = False,
-    seed: Seed = 0,
+    settings: Settings,
     config: ConfigFile = None,
     json_: JsonOutput = False,
 ) -> None:
@@ -61,32 +34,7 @@ def encode(
     from palate.features.request import EncodeRequest
 
     opened = Dataset.load(dataset)
-    request = EncodeRequest.parse(
-        {
-            "text": text,
-            "image": image,
-            "lexical": lexical,
-            "analyzer": analyzer,
-            "fields": field_names(fields, "--fields") if fields is not None else None,
-            "without": without,
-            "matrix": matrix,
-            "ids": ids,
-            "modality": modality,
-            "name": name,
-            "of": of,
-            "width": width,
-            "store": store,
-            "device": device,
-            "dtype": dtype,
-            "batch_size": batch_size,
-            "revision": revision,
-            "trust_remote_code": trust_remote_code,
-            "resume": resume,
-            "overwrite": overwrite,
-            "seed": seed,
-        },
-        where="palate encode",
-    )
+    request = EncodeRequest.parse(settings, where="palate encode")
     stores = [task() for task in request.tasks(opened, dataset)]
     if json_:
         print(json.dumps([_facts(one) for one in stores], indent=2))

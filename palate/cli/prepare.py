@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from palate.cli.shared.from_config import Fields, Settings, from_config
 from palate.cli.shared.options import ConfigFile, JsonOutput, Seed
 from palate.errors import PalateError
-from palate.names import split_names, unquoted_name
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
 
-_READING, _FILTERS, _SPLIT = "Reading", "Filters", "Split"
 
-
+@from_config(
+    Fields("palate.data.readers.base:ReaderOptions", panel="Reading"),
+    Fields("palate.data.filters:Filters", panel="Filters"),
+    Fields("palate.data.splits:Split", panel="Split"),
+)
 def prepare(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder (or file) with the raw data.")],
     reader: Annotated[
@@ -28,137 +31,17 @@ def prepare(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the new dataset.")],
-    columns: Annotated[
-        str | None,
-        typer.Option(
-            metavar="OUR=THEIRS,...",
-            help="Names in the log: user=uid,item=sku,timestamp=ts,weight=stars. 'weight=' leaves a column out; a name "
-            'with a comma or outer blanks goes in double quotes: user="Customer, ID".',
-            rich_help_panel=_READING,
-        ),
-    ] = None,
-    catalogue: Annotated[Path | None, typer.Option(help="File with a row an item.", rich_help_panel=_READING)] = None,
-    item_columns: Annotated[
-        str | None,
-        typer.Option(
-            metavar="OUR=THEIRS,...",
-            help="Names in the catalogue: item_id=sku,title=name,image=picture; quoted and left out as in --columns.",
-            rich_help_panel=_READING,
-        ),
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option(help="Folder of pictures named ITEM_ID.jpg.", rich_help_panel=_READING)
-    ] = None,
-    quote: Annotated[
-        str | None,
-        typer.Option(
-            metavar="{auto,none,CHARACTER}",
-            help="What encloses cells of text files, the log and the catalogue; none: quotes are text. auto: double "
-            "quotes, if all of them enclose cells.",
-            rich_help_panel=_READING,
-        ),
-    ] = None,
-    no_header: Annotated[
-        bool,
-        typer.Option(
-            "--no-header",
-            help="The log has no header line; its columns are 1, 2, 3 ...: --columns user=1,item=2.",
-            rich_help_panel=_READING,
-        ),
-    ] = False,
-    time_unit: Annotated[
-        str | None,
-        typer.Option(metavar="{auto,s,ms,us,ns}", help="Unit of numeric times.", rich_help_panel=_READING),
-    ] = None,
-    time_format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FORMAT",
-            help="How times are written that are neither numbers nor ISO dates: '%d/%m/%Y %H:%M'.",
-            rich_help_panel=_READING,
-        ),
-    ] = None,
-    min_rating: Annotated[
-        float | None, typer.Option(help="Keep interactions rated at least this.", rich_help_panel=_FILTERS)
-    ] = None,
-    disliked_at_most: Annotated[
-        float | None,
-        typer.Option(
-            help="Keep interactions rated at most this apart, as dislikes to align on; needs --min-rating.",
-            rich_help_panel=_FILTERS,
-        ),
-    ] = None,
-    missing_items: Annotated[
-        str,
-        typer.Option(
-            metavar="{keep,drop}", help="Interactions with items outside the catalogue.", rich_help_panel=_FILTERS
-        ),
-    ] = "keep",
-    max_users: Annotated[
-        int | None,
-        typer.Option(help="Draw at most this many of the users that are left, by the seed.", rich_help_panel=_FILTERS),
-    ] = None,
-    ties: Annotated[
-        str,
-        typer.Option(
-            metavar="{file,seed}",
-            help="Order of a user's interactions at the same time: as in the file, or drawn by the seed.",
-            rich_help_panel=_FILTERS,
-        ),
-    ] = "file",
-    duplicates: Annotated[
-        str,
-        typer.Option(
-            metavar="{first,last,none}",
-            help="Which of a user's interactions with the same item stays; none removes none.",
-            rich_help_panel=_FILTERS,
-        ),
-    ] = "first",
-    k_core: Annotated[
-        int,
-        typer.Option(
-            help="Drop users and items with fewer interactions, until none is left; 0 is off.", rich_help_panel=_FILTERS
-        ),
-    ] = 0,
-    min_history: Annotated[int, typer.Option(help="Drop users with fewer interactions.", rich_help_panel=_FILTERS)] = 0,
+    settings: Settings,
     keep_unseen: Annotated[
         bool,
-        typer.Option("--keep-unseen", help="Keep catalogue items nobody has touched yet.", rich_help_panel=_FILTERS),
+        typer.Option("--keep-unseen", help="Keep catalogue items nobody has touched yet.", rich_help_panel="Filters"),
     ] = False,
     clean_text: Annotated[
         bool,
         typer.Option(
-            "--clean-text", help="Take HTML tags and entities out of titles and texts.", rich_help_panel=_FILTERS
+            "--clean-text", help="Take HTML tags and entities out of titles and texts.", rich_help_panel="Filters"
         ),
     ] = False,
-    split: Annotated[
-        str,
-        typer.Option(
-            metavar="{leave-last-out,leave-last-n,global-time,user}",
-            help="What validates and what tests.",
-            rich_help_panel=_SPLIT,
-        ),
-    ] = "leave-last-out",
-    last_n: Annotated[int | None, typer.Option(help="Targets a user of leave-last-n.", rich_help_panel=_SPLIT)] = None,
-    valid_from: Annotated[
-        str | None, typer.Option(metavar="ISO-DATE", help="global-time: validation begins.", rich_help_panel=_SPLIT)
-    ] = None,
-    test_from: Annotated[
-        str | None, typer.Option(metavar="ISO-DATE", help="global-time: test begins.", rich_help_panel=_SPLIT)
-    ] = None,
-    valid_quantile: Annotated[
-        float | None,
-        typer.Option(help="global-time: share of interactions before validation.", rich_help_panel=_SPLIT),
-    ] = None,
-    test_quantile: Annotated[
-        float | None, typer.Option(help="global-time: share of interactions before test.", rich_help_panel=_SPLIT)
-    ] = None,
-    valid_share: Annotated[
-        float | None, typer.Option(help="user: share of users to validate on.", rich_help_panel=_SPLIT)
-    ] = None,
-    test_share: Annotated[
-        float | None, typer.Option(help="user: share of users to test on.", rich_help_panel=_SPLIT)
-    ] = None,
     name: Annotated[str | None, typer.Option(help="Name in reports; by default the folder's.")] = None,
     seed: Seed = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing dataset.")] = False,
@@ -179,42 +62,11 @@ def prepare(
     from palate.data.unpacked import is_unpacked
 
     _check_target(out, overwrite)
-    dataset = make(
-        source,
-        reader,
-        name=name,
-        seed=seed,
-        keep_unseen=keep_unseen,
-        clean_text=clean_text,
-        columns=parse_mapping(columns, "--columns"),
-        catalogue=catalogue,
-        item_columns=parse_mapping(item_columns, "--item-columns"),
-        images=images,
-        quote=quote,
-        no_header=no_header or None,
-        time_unit=time_unit,
-        time_format=time_format,
-        min_rating=min_rating,
-        disliked_at_most=disliked_at_most,
-        missing_items=missing_items,
-        max_users=max_users,
-        ties=ties,
-        duplicates=duplicates,
-        k_core=k_core,
-        min_history=min_history,
-        split=split,
-        last_n=last_n,
-        valid_from=valid_from,
-        test_from=test_from,
-        valid_quantile=valid_quantile,
-        test_quantile=test_quantile,
-        valid_share=valid_share,
-        test_share=test_share,
-    )
-    kept = carried(out) if overwrite else []
+    dataset = make(source, reader, name=name, seed=seed, keep_unseen=keep_unseen, clean_text=clean_text, **settings)
+    carried_over = carried(out) if overwrite else []
     dataset.save(out, replace=overwrite)
     if is_unpacked(dataset.catalogue.root):  # the pictures are those of the new catalogue
-        kept = [name for name in kept if name != IMAGES]
+        carried_over = [name for name in carried_over if name != IMAGES]
     if json_:
         print(json.dumps({**dataset.manifest, "fingerprint": dataset.fingerprint}, indent=2, ensure_ascii=False))
     else:
@@ -223,30 +75,11 @@ def prepare(
         for finding in check(dataset):
             if finding.level in (Level.WARNING, Level.ERROR):
                 typer.echo(f"Warning: {finding.message} See `palate doctor`.", err=True)
-    if kept:
-        folders = " and ".join(f"{name}/" for name in kept)
+    if carried_over:
+        folders = " and ".join(f"{name}/" for name in carried_over)
         typer.echo(
             f"Kept {folders} of the dataset that was replaced; a feature store that no longer fits says so.", err=True
         )
-
-
-def parse_mapping(text: str | None, option: str) -> dict[str, str] | None:
-    """``"user=uid,item=sku"`` as a dict; a name may be empty, and in double quotes hold anything.
-
-    >>> parse_mapping('user="Customer, ID", item=sku, weight=', "--columns")
-    {'user': 'Customer, ID', 'item': 'sku', 'weight': ''}
-    """
-    if text is None:
-        return None
-    mapping: dict[str, str] = {}
-    for pair in split_names(text, option):
-        ours, equals, theirs = (unquoted_name(word.strip()) for word in pair.partition("="))
-        if not equals or not ours:
-            raise PalateError(f"{option} {text}: '{pair}' is not of the form OUR=THEIRS", "For example user=uid.")
-        if ours in mapping:
-            raise PalateError(f"{option} {text}: '{ours}' is given twice", "Name one column for it.")
-        mapping[ours] = theirs
-    return mapping
 
 
 def _check_target(out: Path, overwrite: bool) -> None:
@@ -274,8 +107,8 @@ def _show(dataset: Dataset, out: Path) -> None:
         table.add_column(word, justify="right")
     table.add_row("read", *_numbers(manifest["read"]))
     for record in manifest["filters"]:
-        told = ", ".join(f"{key}={value}" for key, value in record.items() if key not in ("step", "before", "after"))
-        table.add_row(f"{record['step']} ({told})", *_numbers(record["after"]))
+        options = ", ".join(f"{key}={value}" for key, value in record.items() if key not in ("step", "before", "after"))
+        table.add_row(f"{record['step']} ({options})", *_numbers(record["after"]))
     console.print(table)
     for key, value in manifest["reader_report"].items():
         console.print(f"{key.replace('_', ' ')}: {value}")
@@ -293,7 +126,7 @@ def _show(dataset: Dataset, out: Path) -> None:
         sizes.add_row(part, f"{counts[part]:,}", f"{counts[f'{part}_cases']:,}", f"{cold:,}")
     console.print(sizes)
     if "dislikes" in manifest:
-        console.print(_told_dislikes(manifest["dislikes"]), highlight=False)
+        console.print(_dislikes(manifest["dislikes"]), highlight=False)
     titles, images, items = (f"{counts[key]:,}" for key in ("items_with_title", "items_with_image", "items"))
     console.print(f"Of {items} items {titles} have a title and {images} a picture.", highlight=False)
     console.print(f"Written to {out} ({dataset.fingerprint}).", highlight=False)
@@ -308,12 +141,12 @@ def _order(manifest: dict[str, Any]) -> str:
     return "as in the file; no times are used" + (" (--columns timestamp=NAME names them)" if named else "")
 
 
-def _told_dislikes(told: dict[str, Any]) -> str:
+def _dislikes(facts: dict[str, Any]) -> str:
     from palate.data.dislikes import REASONS
 
-    left = "; ".join(f"{count:,} {REASONS[reason]}" for reason, count in told["left_out"].items() if count)
-    text = f"Dislikes (rated at most {told['at_most']:g}): {told['kept']:,} of {told['users']:,} users"
-    return f"{text}, out of {told['found']:,} low ratings; left out: {left or 'none'}."
+    left = "; ".join(f"{count:,} {REASONS[reason]}" for reason, count in facts["left_out"].items() if count)
+    text = f"Dislikes (rated at most {facts['at_most']:g}): {facts['kept']:,} of {facts['users']:,} users"
+    return f"{text}, out of {facts['found']:,} low ratings; left out: {left or 'none'}."
 
 
 def _numbers(counts: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from palate.cli.shared.from_config import Fields, Settings, from_config
 from palate.cli.shared.options import ConfigFile
 from palate.errors import PalateError
 from palate.storage.small_files import read_small
@@ -16,10 +17,18 @@ from palate.storage.small_files import read_small
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
+@from_config(
+    Fields(
+        "palate.serve.config:ServeConfig",
+        *("index", "max_history", "max_k", "max_body", "timeout", "root_path"),
+        *("max_connections", "head_timeout", "grace"),
+    )
+)
 def serve(
     bundles: Annotated[
         list[str], typer.Argument(metavar="[NAME=]BUNDLE...", help="Made by `palate bundle`; the first is the default.")
     ],
+    *,
     retriever: Annotated[
         str | None,
         typer.Option(metavar="NAME|BUNDLE0", help="A fast model that proposes what language models re-rank."),
@@ -34,47 +43,35 @@ def serve(
     num_users: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 12,
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 is the whole network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
-    index: Annotated[
-        str, typer.Option(help="exact, or faiss (approximate, for millions of items; an extra).")
-    ] = "exact",
+    settings: Settings,
     threads: Annotated[int, typer.Option(min=1, help="Of torch, for each pass through a model.")] = 1,
-    max_history: Annotated[int, typer.Option(min=1, help="Items of a history.")] = 1000,
-    max_k: Annotated[int, typer.Option("--max-k", min=1, help="Items of an answer.")] = 200,
-    max_body: Annotated[int, typer.Option(min=1024, help="Bytes of a request.")] = 256 * 1024,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds until a request is given up.")] = 60.0,
     api_key_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Holds the key that clients must send (or: PALATE_API_KEY)."),
     ] = None,
     outside_pictures: Annotated[
         bool,
-        typer.Option("--outside-pictures", help="With --host: also show pictures that lie where a bundle says, outside "
-                     "of it. Only for bundles of your own."),
+        typer.Option(
+            "--outside-pictures",
+            help="With --host: also show pictures that a bundle names outside of it. Only for bundles of your own.",
+        ),
     ] = False,
     allowed_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A name clients may use for this service, beside this machine's own when "
-                     "listening at it alone. Repeatable."),
+        typer.Option(
+            metavar="NAME",
+            help="A name clients may use for this service, beside this machine's own when "
+            "listening at it alone. Repeatable.",
+        ),
     ] = None,
-    root_path: Annotated[
-        str, typer.Option(metavar="PATH", help="Where a proxy shows the service, if below the root: /palate.")
-    ] = "",
-    max_connections: Annotated[
-        int | None,
-        typer.Option(min=1, help="Open at a time; usually 512, or fewer where the limit of open files is low."),
-    ] = None,
-    head_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for the head of a request.")] = 10.0,
-    grace: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="Accept requests for so long after SIGTERM.")
-    ] = 5.0,
     watch: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="Look for changed bundles so often; 0: on SIGHUP only.")
+        float, typer.Option(min=0, metavar="SECONDS", help="Between looks for changed bundles; 0: on SIGHUP only.")
     ] = 0.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "cpu",
     log: Annotated[str, typer.Option(help="debug, info (a line a request), warning, error.")] = "info",
     log_json: Annotated[bool, typer.Option("--log-json/--log-text", help="Lines for machines or for people.")] = True,
     config: ConfigFile = None,
-) -> None:  # fmt: skip
+) -> None:
     """Serve bundles: recommendations, likeness, explanations, pictures, a web page, metrics. Stops with Ctrl-C.
 
     A bundle that is put in another's place is taken over without a lost request: send SIGHUP, or give --watch. SIGTERM
@@ -102,21 +99,16 @@ def serve(
         raise PalateError(f"--blend {blend:g} mixes a retriever in, and there is none", "Give --retriever.")
     key = _key(api_key_file)
     names = _names(host, allowed_host or [])
-    settings = ServeConfig.parse(
-        {
-            "index": index, "max_history": max_history, "max_k": max_k, "max_body": max_body, "timeout": timeout,
-            "allowed_hosts": names, "outside_pictures": host in _LOCAL or outside_pictures, "root_path": root_path,
-            "max_connections": max_connections, "head_timeout": head_timeout, "grace": grace,
-        },
-        where="serve",
-    )  # fmt: skip
-    connection_limit(max_connections)
+    options = ServeConfig.parse(
+        {**settings, "allowed_hosts": names, "outside_pictures": host in _LOCAL or outside_pictures}, where="serve"
+    )
+    connection_limit(options.max_connections)
     specs = parse_bundle_specs(bundles, retriever, depth, blend)
     people = find_people(users, num_users) if users is not None else []
     taken = server.bind(host, port)
     configure_logs(log, json=log_json)
     torch.set_num_threads(threads)
-    service = Service(specs, settings, people=people, device=parse_device(device))
+    service = Service(specs, options, people=people, device=parse_device(device))
     service.start()
     if host not in _LOCAL and key is None:
         print(
@@ -124,7 +116,7 @@ def serve(
         )
     shown = f"[{host}]" if ":" in host else host
     models = ", ".join(f"{one.name} ({len(one.items):,} items)" for one in service.loaded.models.values())
-    home = f"http://{shown}:{port}{settings.root_path}"
+    home = f"http://{shown}:{port}{options.root_path}"
     print(f"Serving {models}\n  page: {home}/   API: {home}/docs", flush=True)
     server.run(service, taken, key, watch)
 

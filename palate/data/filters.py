@@ -16,29 +16,33 @@ from palate.errors import PalateError
 
 
 class Filters(Config):
-    """What to keep of a log. The steps run in the order of these options.
+    """What to keep of a log. The steps run in the order of these options."""
 
-    Attributes:
-        min_rating: interactions whose weight is below it leave (a rating of 4 and more as "liked").
-        disliked_at_most: interactions whose weight is no higher are set apart as dislikes
-            (see :mod:`palate.data.dislikes`); it must be below ``min_rating``.
-        missing_items: whether interactions leave whose item has no row in the catalogue.
-        ties: equal times of one user stay in the order of the file, or are put in an order drawn by the seed.
-        duplicates: of several interactions of one user with one item keep the first, the last or all of them.
-        k_core: users and items with fewer interactions leave, again and again until none is left; 0 is off.
-        min_history: users with fewer interactions leave (and with ``k_core`` the core still holds).
-        max_users: at most this many users, drawn by the seed from those that all other filters keep; their items may
-            have fewer than ``k_core`` interactions afterwards.
-    """
-
-    min_rating: float | None = None
-    disliked_at_most: float | None = None
-    missing_items: Literal["keep", "drop"] = "keep"
-    ties: Literal["file", "seed"] = "file"
-    duplicates: Literal["first", "last", "none"] = "first"
-    k_core: int = Field(default=0, ge=0)
-    min_history: int = Field(default=0, ge=0)
-    max_users: int | None = Field(default=None, ge=1)
+    min_rating: float | None = Field(None, description="Keep interactions rated at least this.")
+    disliked_at_most: float | None = Field(
+        None,
+        description="Keep interactions rated at most this apart, as dislikes to align on; needs a higher --min-rating.",
+    )
+    missing_items: Literal["keep", "drop"] = Field("keep", description="Interactions with items outside the catalogue.")
+    ties: Literal["file", "seed"] = Field(
+        "file",
+        description="Order of a user's interactions at the same time: as in the file, or drawn by the seed.",
+    )
+    duplicates: Literal["first", "last", "none"] = Field(
+        "first", description="Which of a user's interactions with the same item stays; none removes none."
+    )
+    k_core: int = Field(
+        0, ge=0, description="Drop users and items with fewer interactions, until none is left; 0 is off."
+    )
+    min_history: int = Field(
+        0, ge=0, description="Drop users with fewer interactions; with --k-core the core still holds."
+    )
+    max_users: int | None = Field(
+        None,
+        ge=1,
+        description="Draw at most this many of the users that are left, by the seed; "
+        "their items may have fewer than --k-core interactions afterwards.",
+    )
 
 
 def apply(

@@ -20,25 +20,23 @@ SplitName = Literal["leave-last-out", "leave-last-n", "global-time", "user"]
 class Split(Config):
     """The split and its options; an option of another split is refused.
 
-    Attributes:
-        split: ``leave-last-out``: a user's last item tests, the last but one validates.
-            ``leave-last-n``: the last ``last_n`` test, the ``last_n`` before them validate.
-            ``global-time``: what happened from one moment on validates, from a later one on tests.
-            ``user``: some users are held out altogether; their last item is the target.
-        last_n: targets a user of ``leave-last-n``.
-        valid_from, test_from: ISO dates of ``global-time`` (UTC where they name no zone).
-        valid_quantile, test_quantile: or the shares of all interactions that are before them.
-        valid_share, test_share: shares of the users held out by ``user``.
+    ``leave-last-out``: a user's last item tests, the last but one validates. ``leave-last-n``: the last ``last_n``
+    test, the ``last_n`` before them validate. ``global-time``: what happened from one moment on validates, from a later
+    one on tests. ``user``: some users are held out altogether; their last item is the target.
     """
 
-    split: SplitName = "leave-last-out"
-    last_n: int | None = Field(default=None, ge=1)
-    valid_from: str | None = None
-    test_from: str | None = None
-    valid_quantile: float | None = Field(default=None, gt=0, lt=1)
-    test_quantile: float | None = Field(default=None, gt=0, lt=1)
-    valid_share: float | None = Field(default=None, gt=0, lt=1)
-    test_share: float | None = Field(default=None, gt=0, lt=1)
+    split: SplitName = Field("leave-last-out", description="What validates and what tests.")
+    last_n: int | None = Field(None, ge=1, description="leave-last-n: targets per user.")
+    valid_from: str | None = Field(
+        None, description="global-time: validation begins (UTC where no zone is named).", examples=["ISO-DATE"]
+    )
+    test_from: str | None = Field(None, description="global-time: test begins.", examples=["ISO-DATE"])
+    valid_quantile: float | None = Field(
+        None, gt=0, lt=1, description="global-time: share of interactions before validation."
+    )
+    test_quantile: float | None = Field(None, gt=0, lt=1, description="global-time: share of interactions before test.")
+    valid_share: float | None = Field(None, gt=0, lt=1, description="user: share of users to validate on.")
+    test_share: float | None = Field(None, gt=0, lt=1, description="user: share of users to test on.")
 
 
 _OPTIONS: dict[str, set[str]] = {

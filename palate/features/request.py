@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from palate.config import Config
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
@@ -24,32 +26,36 @@ Task = Callable[[], FeatureStore | LexicalStore]
 
 
 class EncodeRequest(Config):
-    """The options of ``palate encode``; see its help."""
+    """The options of ``palate encode``."""
 
-    text: str | None = None
-    image: str | None = None
-    lexical: bool = False
-    analyzer: Literal["word", "char"] | None = None
-    fields: Sequence[str] | None = None
-    without: str | None = None
-    matrix: Path | None = None
-    ids: Path | None = None
-    modality: Modality | None = None
-    name: str | None = None
-    of: str | None = None
-    width: int | None = None
-    store: str | None = None
-    device: str = "auto"
-    dtype: Precision = "float32"
-    batch_size: int | None = None
-    revision: str | None = None
-    trust_remote_code: bool = False
-    resume: bool = True
-    overwrite: bool = False
-    seed: int = 0
+    text: str | None = Field(None, description="Text encoder: a name of `palate models`, a hub model, a folder.")
+    image: str | None = Field(None, description="Image encoder: likewise.")
+    lexical: bool = Field(False, description="The items' words and pairs of words, weighed by TF-IDF.")
+    analyzer: Literal["word", "char"] | None = Field(
+        None, description="Of --lexical: word, or char for three to five characters."
+    )
+    fields: Sequence[str] | None = Field(
+        None, description="Catalogue fields that make the text.", examples=["title,genres"]
+    )
+    without: str | None = Field(None, description=r"Regular expression taken out of texts, e.g. '\(\d{4}\)'.")
+    matrix: Path | None = Field(None, description="Vectors made elsewhere: .npy, .safetensors or .parquet.")
+    ids: Path | None = Field(None, description="Item ids of a .npy matrix: .txt (one per line) or .json.")
+    modality: Modality | None = Field(None, description="What --matrix holds.")
+    name: str | None = Field(None, description="Name of what made the --matrix, for reports.")
+    of: str | None = Field(None, description="Store that the controls 'random' and 'permuted' are made of.")
+    width: int | None = Field(None, description="Width of 'random'; by default that of the store.")
+    store: str | None = Field(None, description="Folder name in DATASET/features; by default the modality.")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
+    dtype: Precision = Field("float32", description="Precision of the encoder.")
+    batch_size: int | None = Field(None, description="Contents at once; by default what suits the encoder.")
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
+    trust_remote_code: bool = Field(False, description="Run code of a hub model.")
+    resume: bool = Field(True, description="Go on after an interrupted run.")
+    overwrite: bool = Field(False, description="Replace a store that is there.")
+    seed: int = Field(0, ge=0, description="Seed of everything random.")
 
     def tasks(self, dataset: Dataset, folder: Path) -> list[Task]:
-        """One piece of work a store."""
+        """One piece of work per store."""
         if self.matrix is not None:
             return [self._import(dataset, folder, self.matrix)]
         for option, value in (("--modality", self.modality), ("--ids", self.ids), ("--name", self.name)):

@@ -17,41 +17,42 @@ _TWIN_SETTINGS = ("twin_source", "twin_cosine", "twin_history")
 
 
 class NegativesConfig(Config):
-    """How rejected items are drawn (``--set negatives.KEY=VALUE``).
+    """How rejected items are drawn (``--set negatives.KEY=VALUE``)."""
 
-    Attributes:
-        strategy: ``uniform`` or ``popularity`` over the catalogue; ``in-batch``: other rows' targets; ``hard``: the
-            best-scored items; ``top-k``: uniformly from the ``pool_k`` best-scored (RoDPO's stochastic negatives);
-            ``mixed``: from that pool with probability ``mix``, else uniform; ``disliked``: what the user rated low; or
-            another name of :data:`palate.negatives.NEGATIVES`.
-        pool_k: size of the pool, or ``all`` for every item that may be drawn.
-        num_negatives: rejected items per pair; from a pool of ``pool_k`` they are all different.
-        temperature: draw inside the pool by ``softmax(score / temperature)`` instead of uniformly; 0 is uniformly.
-        mix: see ``mixed``.
-        power: ``popularity`` draws in proportion to the training count to this power.
-        mask_future: leave out what the user takes later in training as well.
-        precision: of the scores that rank the catalogue for a pool; bfloat16 is several times faster where the
-            processor multiplies it natively, and blurs the edge of the pool.
-        twins: ``out`` never rejects a near twin of the chosen item, ``only`` rejects nothing else (a row without one
-            has no pair); ``any`` does not look at content.
-        twin_source: whose neighbours are twins: ``lexical``, ``text``, ``image``, another feature store, or
-            ``co-occurrence``.
-        twin_cosine: the least cosine of twins.
-        twin_history: twins of this many of the newest items of the history count as well.
-    """
-
-    strategy: Annotated[str, NameIn(NEGATIVES)] = "top-k"
-    pool_k: int | Literal["all"] = 20
-    num_negatives: int = Field(1, ge=1)
-    temperature: float = Field(0.0, ge=0)
-    mix: float = Field(0.5, ge=0, le=1)
-    power: float = Field(1.0, ge=0)
-    mask_future: bool = False
-    precision: Literal["float32", "bfloat16"] = "float32"
-    twins: Literal["any", "out", "only"] = "any"
-    twin_source: str | None = Field(None, min_length=1)
-    twin_cosine: float = Field(0.5, gt=0, le=1)
-    twin_history: int = Field(0, ge=0)
+    strategy: Annotated[str, NameIn(NEGATIVES)] = Field(
+        "top-k",
+        description="Where rejected items come from. uniform, popularity: the catalogue; in-batch: other rows' "
+        "targets; hard: the best-scored items; top-k: uniformly from the pool_k best-scored (RoDPO's stochastic "
+        "negatives); mixed: from that pool with probability mix, else uniformly; disliked: what the user rated low; or "
+        "a plug-in's name.",
+    )
+    pool_k: int | Literal["all"] = Field(
+        20, description="Size of the pool of top-k and mixed, or all for every item that may be drawn."
+    )
+    num_negatives: int = Field(1, ge=1, description="Rejected items per pair; from a pool they are all different.")
+    temperature: float = Field(
+        0.0, ge=0, description="Draw inside the pool by softmax(score / temperature); 0: uniformly."
+    )
+    mix: float = Field(0.5, ge=0, le=1, description="See mixed.")
+    power: float = Field(1.0, ge=0, description="popularity draws in proportion to the training count to this power.")
+    mask_future: bool = Field(False, description="Never reject what the user takes later in training.")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="Of the scores that rank the catalogue for a pool; bfloat16 is several times faster where the "
+        "processor multiplies it natively, and blurs the edge of the pool.",
+    )
+    twins: Literal["any", "out", "only"] = Field(
+        "any",
+        description="out never rejects a near twin of the chosen item; only rejects nothing else (a row without one "
+        "has no pair); any does not look at content.",
+    )
+    twin_source: str | None = Field(
+        None,
+        min_length=1,
+        description="Whose neighbours are twins: lexical, text, image, another feature store, or co-occurrence.",
+    )
+    twin_cosine: float = Field(0.5, gt=0, le=1, description="The least cosine of twins.")
+    twin_history: int = Field(0, ge=0, description="Twins of this many of the history's newest items count as well.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

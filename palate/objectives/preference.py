@@ -126,12 +126,14 @@ class PreferenceLoss:
 
 
 class PreferenceConfig(Config):
-    """Attributes:
-    beta: what a difference of scores is multiplied by. It lives on the scale of the scores: 0.1 suits
-        log-probabilities of texts; read ``score_scale`` in the log before judging it.
-    """
+    """What every preference has."""
 
-    beta: float = Field(0.1, gt=0)
+    beta: float = Field(
+        0.1,
+        gt=0,
+        description="Scale of the preference logit: what a difference of scores is multiplied by. 0.1 suits "
+        "log-probabilities of texts; read score_scale in the log before changing it.",
+    )
 
 
 class Preference(ABC):

@@ -35,12 +35,9 @@ class SASRecConfig(SequentialConfig):
         positions: learned positions counted from the ``first`` or the ``last`` item read, or ``none``.
         input_norm: normalise the sum of item vector and position before the first block.
         scale_inputs: multiply the item vectors by ``sqrt(dim)`` before positions are added.
-        ffn: ``dense``, or ``moe``: several feed-forward networks in each block, of which a token passes through a few
-            (:class:`palate.rankers.moe.SparseFeedForward`). The next four are for ``moe`` alone.
-        experts: networks per block; 4 by default.
-        active: networks that a token passes through; 1 by default.
-        balance: coefficient of the load-balancing loss; 0.01 by default.
-        z_loss: coefficient of the router's z-loss; 0 by default.
+        ffn, experts, active: see the fields.
+        balance: coefficient of the load-balancing loss; with ``moe``, 0.01 by default.
+        z_loss: coefficient of the router's z-loss; with ``moe``, 0 by default.
     """
 
     layers: int = Field(2, ge=0)
@@ -53,9 +50,13 @@ class SASRecConfig(SequentialConfig):
     positions: Literal["first", "last", "none"] = "last"
     input_norm: bool = False
     scale_inputs: bool = False
-    ffn: Literal["dense", "moe"] = "dense"
-    experts: int | None = Field(None, ge=1)
-    active: int | None = Field(None, ge=1)
+    ffn: Literal["dense", "moe"] = Field(
+        "dense",
+        description="Feed-forward layers of the blocks: one network each, or a mixture of experts, of which an item "
+        "passes through a few.",
+    )
+    experts: int | None = Field(None, ge=1, description="With moe: networks in each block (4 by default).")
+    active: int | None = Field(None, ge=1, description="With moe: networks that an item passes through (1 by default).")
     balance: float | None = Field(None, ge=0)
     z_loss: float | None = Field(None, ge=0)
 

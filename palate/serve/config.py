@@ -16,43 +16,42 @@ OWN_PATHS = ("v1", "static", "docs", "openapi.json", "metrics", "healthz", "read
 
 
 class ServeConfig(Config):
-    """Options of the service.
+    """Options of the service."""
 
-    Attributes:
-        max_body: bytes of a request's body; more is refused before it is read.
-        max_history: items of a history.
-        max_k: items of an answer.
-        max_batch: histories that a model scores at once.
-        max_waiting: requests that may wait for a model; the next one is refused (503).
-        timeout: seconds after which a request that still waits for its model is given up (504).
-        index: how factored models look for their best items: ``exact``, or ``faiss`` (approximate, for millions).
-        image_side: longest side in pixels of a picture as it is served.
-        image_cache: bytes of pictures kept ready.
-        outside_pictures: also serve pictures outside of a bundle, from the folder that it names as theirs when it was
-            made: it may name any folder.
-        allowed_hosts: names by which clients may address the service; empty: any.
-        root_path: where a proxy shows the service, if not at the root of a host: ``/shop/palate``. Paths that arrive
-            with it and without it (as the proxy has it) both work.
-        max_connections: connections that may be open; None: 512, or as many as the limit of open files allows.
-        head_timeout: seconds for the first line and the headers of a request.
-        grace: seconds for which new connections are accepted after SIGTERM, until no more are sent here.
-    """
-
-    max_body: int = Field(256 * 1024, ge=1024)
-    max_history: int = Field(1000, ge=1)
-    max_k: int = Field(200, ge=1)
-    max_batch: int = Field(64, ge=1)
-    max_waiting: int = Field(1024, ge=1)
-    timeout: float = Field(60.0, gt=0)
-    index: IndexKind = "exact"
-    image_side: int = Field(512, ge=16, le=2048)
-    image_cache: int = Field(64 * 1024 * 1024, ge=0)
-    outside_pictures: bool = True
-    allowed_hosts: tuple[str, ...] = ()
-    root_path: str = ""
-    max_connections: int | None = Field(None, ge=1)
-    head_timeout: float = Field(10.0, gt=0)
-    grace: float = Field(5.0, ge=0)
+    max_body: int = Field(256 * 1024, ge=1024, description="Bytes of a request's body; more is refused unread.")
+    max_history: int = Field(1000, ge=1, description="Items of a history.")
+    max_k: int = Field(200, ge=1, description="Items of an answer.")
+    max_batch: int = Field(64, ge=1, description="Histories that a model scores at once.")
+    max_waiting: int = Field(
+        1024, ge=1, description="Requests that may wait for a model; the next one is refused (503)."
+    )
+    timeout: float = Field(
+        60.0, ge=0.1, description="Seconds until a request that waits for its model is given up (504)."
+    )
+    index: IndexKind = Field(
+        "exact",
+        description="How factored models find their best items: exact, or faiss (approximate, for millions; an extra).",
+    )
+    image_side: int = Field(512, ge=16, le=2048, description="Longest side in pixels of a picture as it is served.")
+    image_cache: int = Field(64 * 1024 * 1024, ge=0, description="Bytes of pictures kept ready.")
+    outside_pictures: bool = Field(
+        True,
+        description="Also serve pictures that are stored outside of a bundle, in the folder that it names (which may "
+        "be any).",
+    )
+    allowed_hosts: tuple[str, ...] = Field((), description="Names by which clients may address the service; none: any.")
+    root_path: str = Field(
+        "",
+        description="Where a proxy shows the service, if below the root: /palate. Paths work with it and without it.",
+        examples=["PATH"],
+    )
+    max_connections: int | None = Field(
+        None, ge=1, description="Open at a time; usually 512, or fewer where the limit of open files is low."
+    )
+    head_timeout: float = Field(10.0, ge=0.1, description="Seconds for the first line and the headers of a request.")
+    grace: float = Field(
+        5.0, ge=0, description="Seconds for which requests are accepted after SIGTERM.", examples=["SECONDS"]
+    )
 
     @field_validator("root_path")
     @classmethod

@@ -57,11 +57,11 @@ def attach(
         )
     if not start.finished:
         raise start.unfinished()
-    given = dict(settings or {})
-    unknown = sorted(set(given) - {"neighbours"})
+    sections = dict(settings or {})
+    unknown = sorted(set(sections) - {"neighbours"})
     if unknown:
         raise PalateError(f"settings [{unknown[0]}]: the ranker is not trained again", "Give [neighbours] only.")
-    config = neighbours_config(dict(given.get("neighbours", {})), neighbours)
+    config = neighbours_config(dict(sections.get("neighbours", {})), neighbours)
     if not config.sources:
         raise PalateError("no neighbours are named", "Give --neighbours co-occurrence,lexical, say.")
     data, path = open_data(start, dataset, dataset_path)

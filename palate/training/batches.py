@@ -19,7 +19,7 @@ class Windows(NamedTuple):
         inputs: the windows, oldest item first.
         targets: int64 ``[T]``, what came after each input.
         ages: int64 ``[T]``, training interactions that the user had after the target.
-        places: int64 ``[T]``, where each input stands among the values of all training sequences.
+        places: int64 ``[T]``, the place of each input among the values of all training sequences.
     """
 
     inputs: Sequences
@@ -32,15 +32,15 @@ class Windows(NamedTuple):
 class TrainingSequences:
     """Training sequences cut into windows and shuffled into batches, anew each epoch.
 
-    A user's ``n`` interactions give ``n - 1`` targets, and each is trained on exactly once an epoch. A sequence longer
+    A user's ``n`` interactions give ``n - 1`` targets, and each is trained on exactly once per epoch. A sequence longer
     than ``max_length + 1`` is cut into windows at a random place, so that a target's context differs between epochs.
 
     Attributes:
-        sequences: one row a user, oldest first.
+        sequences: one row per user, oldest first.
         max_length: inputs of one window.
         batch_size: windows of one batch.
-        fixed: cut the same windows every epoch, so that a target's context, and with it what a frozen model says of
-            it, stays what it was; a user's newest targets then stand in a full window.
+        fixed: cut the same windows every epoch, so that a target's context, and with it a frozen model's scores,
+            stay what they were; a user's newest targets are then in a full window.
     """
 
     sequences: Sequences

@@ -19,7 +19,7 @@ from palate.recommender import Recommender, mask_items
 
 Floats = npt.NDArray[np.float64]
 
-# Scores of one block, in numbers (64 MiB of float32), and of all blocks that may be kept (512 MiB): beyond that the
+# Scores of one block, in numbers (64 MiB of float32), and of all blocks that may be held (512 MiB): beyond that the
 # parts score again in each pass.
 _BLOCK, _KEPT = 2**24, 2**27
 # A weight below this share of all weights is 0: its part would cost time and move next to nothing.
@@ -64,7 +64,7 @@ class ScoredCases:
     Args:
         parts: ``M`` rankers.
         exclude_seen: the history's items cannot be recommended.
-        keep: numbers that may be kept in memory; above this the parts score every pass anew.
+        keep: numbers that may be held in memory; above this the parts score every pass anew.
 
     Attributes:
         scales: float64 ``[M]``: the spread of a part's scores within a row (the root of the mean variance); 1 where a
@@ -84,28 +84,28 @@ class ScoredCases:
             )
         self._rows = max(1, _BLOCK // (len(parts) * self.width))
         self.scales: Floats = np.ones(len(parts))
-        self._kept: list[ScoreBlock] | None = None
+        self._held: list[ScoreBlock] | None = None
         keeps = len(parts) * len(self.cases) * self.width <= keep
-        variance, kept = np.zeros(len(parts)), []
+        variance, blocks = np.zeros(len(parts)), []
         starts = range(0, len(self.cases), self._rows)
         for start in track(starts, "Scoring", total=len(self.cases), weight=self._rows):
             block = self._block(start)
             variance += block.scores[:, :, 1:].double().var(dim=2, correction=0).sum(1).numpy()
-            kept += [block] if keeps else []
+            blocks += [block] if keeps else []
         spread = np.sqrt(variance / len(self.cases))
         self.scales = np.where(spread > 1e-12, spread, 1.0)
         if keeps:
-            for block in kept:
+            for block in blocks:
                 block.scores.div_(torch.from_numpy(self.scales).float()[:, None, None])
-            self._kept = kept
+            self._held = blocks
 
     def __len__(self) -> int:
         """Number of cases."""
         return len(self.cases)
 
     def __iter__(self) -> Iterator[ScoreBlock]:
-        if self._kept is not None:
-            yield from self._kept
+        if self._held is not None:
+            yield from self._held
             return
         for start in range(0, len(self.cases), self._rows):
             yield self._block(start)
@@ -225,7 +225,7 @@ def search_ndcg(scored: ScoredCases, start: Floats) -> tuple[Floats, float]:
     """Weights of high NDCG@10, found one weight at a time, and that NDCG: never below that of a part alone.
 
     The search begins with the best of ``start``, equal weights and each part alone. A weight is multiplied by each of
-    a few factors, the best is kept, and the next weight's turn comes. Each target of a case is ranked without the
+    a few factors, the best stays, and the next weight's turn comes. Each target of a case is ranked without the
     case's other targets, ties against it.
 
     Returns:

@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, to be validated and kept in their place."""
+"""An exponential moving average of the weights, which is validated and saved in their place."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class WeightAverage:
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
         """The model with the averaged weights, for the length of the block."""
-        kept: dict[str, Tensor] = {}
+        originals: dict[str, Tensor] = {}
         parameters = dict(model.named_parameters())
         with torch.no_grad():
             for name, value in self.shadow.items():
-                kept[name] = parameters[name].detach().clone()
+                originals[name] = parameters[name].detach().clone()
                 parameters[name].copy_(value)
         try:
             yield
         finally:
             with torch.no_grad():
-                for name, value in kept.items():
+                for name, value in originals.items():
                     parameters[name].copy_(value)

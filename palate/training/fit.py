@@ -51,7 +51,7 @@ def train(
         model: a name of :data:`palate.rankers.registry.RANKERS`.
         out: the run folder; it must not hold a run yet, unless ``resume``.
         modalities: what makes an item's vector: ``id``, ``fields`` and names of ``features`` (neural rankers).
-        missing: what stands for an absent feature: ``learned``, ``mean`` or ``zeros``.
+        missing: what replaces an absent feature: ``learned``, ``mean`` or ``zeros``.
         objective: a name of :data:`palate.objectives.OBJECTIVES` (neural rankers).
         neighbours: sources by which the nearest of the newest items add to the scores: ``co-occurrence`` and names of
             feature stores (neural rankers); see :mod:`palate.rankers.neighbours`.
@@ -143,13 +143,13 @@ def _train(
 
 
 def kept_row(rows: list[Row], config: TrainerConfig) -> Row:
-    """The validation whose weights were kept."""
-    judged = [row for row in rows if config.metric in row]
-    return judged[-1] if config.keep == "last" else max(judged, key=lambda row: float(row[config.metric]))
+    """The validation whose weights were saved."""
+    validated = [row for row in rows if config.metric in row]
+    return validated[-1] if config.keep == "last" else max(validated, key=lambda row: float(row[config.metric]))
 
 
 def summary(rows: list[Row], config: TrainerConfig, model: SequentialRanker) -> dict[str, Any]:
-    """What ``run.json`` says of a finished training; ``best`` is the validation of the weights that were kept."""
+    """What ``run.json`` records of a finished training; ``best`` is the validation of the weights that were saved."""
     best = kept_row(rows, config)
     return {
         "seconds": round(sum(row["train_seconds"] + row["eval_seconds"] for row in rows), 3),

@@ -76,7 +76,7 @@ def fit_weights(
         recommender: trained, without neighbours.
         cases: of the validation split; never of test.
         lists: one for each source.
-        lags: how many of the newest items of a history speak.
+        lags: how many of the newest items of a history add.
         exclude_seen: leave the items of the history out of the softmax.
         users: at most this many cases, drawn by ``seed``; fewer where a catalogue's lists are long.
     """
@@ -96,7 +96,7 @@ class Problem:
     """The likelihood of the targets of ``R`` cases as a function of the scale and the weights.
 
     Attributes:
-        features: CSR ``[cells, sources * lags]``: what each source says at each lag of an item that neighbours touch.
+        features: CSR ``[cells, sources * lags]``: scores of each source at each lag of an item that neighbours touch.
         row: int64 ``[cells]``, ascending.
         score: float64 ``[cells]``, the ranker's.
         target_score: float64 ``[R]``.
@@ -147,10 +147,10 @@ class Problem:
 
     def solve(self, neighbours: bool = True) -> tuple[Floats, float]:
         """The likeliest ``[a, w...]`` and its loss; without neighbours all ``w`` stay 0."""
-        # A source that says nothing at a lag (no history is so long) has no weight there.
-        speaks = (np.diff(self.features.tocsc().indptr) > 0) & neighbours
-        start = np.concatenate([[0.7], np.where(speaks, 0.5, 0.0)])
-        bounds = [(_SCALES[0], _SCALES[-1]), *((0.0, 50.0 if one else 0.0) for one in speaks)]
+        # A source without a score at a lag (no history is so long) has no weight there.
+        active = (np.diff(self.features.tocsc().indptr) > 0) & neighbours
+        start = np.concatenate([[0.7], np.where(active, 0.5, 0.0)])
+        bounds = [(_SCALES[0], _SCALES[-1]), *((0.0, 50.0 if one else 0.0) for one in active)]
         found = minimize(self, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 200})
         return found.x, float(found.fun)
 
@@ -168,9 +168,9 @@ def _blocks(
         scores[:, 0] = -torch.inf
         if exclude_seen:
             mine = torch.from_numpy(targets)[:, None]
-            kept = scores.gather(1, mine)  # a target that stands in the history is no reason for an infinite loss
+            at_targets = scores.gather(1, mine)  # a target that is in the history is no reason for an infinite loss
             mask_items(scores, some.histories)
-            scores.scatter_(1, mine, kept)
+            scores.scatter_(1, mine, at_targets)
         normaliser = np.stack([torch.logsumexp(scores * float(a), 1).double().numpy() for a in _SCALES], axis=1)
         features, row, item = _cells(some.histories, matrices, lags, width)
         score = scores[torch.from_numpy(row), torch.from_numpy(item)].double().numpy()

@@ -1,4 +1,4 @@
-"""The last step of a training with neighbours: their lists are made, their weights fitted, and the model kept anew."""
+"""The last step of a training with neighbours: their lists are made, their weights fitted, and the model saved anew."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training call asks for, checked before anything is made."""
+"""A training, checked before anything is made: its names and settings, its model, data and validation."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A neural ranker with its features and first weights, its training sequences and its judge."""
+    """A neural ranker with its features and first weights, its training sequences and its validation."""
 
     model: SequentialRanker
     data: TrainingSequences
@@ -72,8 +72,8 @@ def make_plan(
         PalateError: an unknown name or setting, or one that this model does not have.
     """
     kind = RANKERS[model]
-    given = {name: dict(values) for name, values in settings.items()}
-    for name in given:
+    sections = {name: dict(values) for name, values in settings.items()}
+    for name in sections:
         if name not in SECTIONS:
             raise PalateError(f"unknown section '{name}' in the settings", suggest(name, SECTIONS))
     options: dict[str, Any] = {"modalities": list(modalities), "missing": missing, "objective": objective}
@@ -83,23 +83,23 @@ def make_plan(
     if not issubclass(kind, SequentialRanker) and not hasattr(kind, "fit"):
         raise PalateError(f"{model} is not trained like a ranker", "Fine-tune it: palate mllm sft.")
     if not issubclass(kind, SequentialRanker):
-        _refuse_neural(model, options, given, neighbours)
-        config = kind.Config.parse(given.get("ranker", {}), where=where)
+        _refuse_neural(model, options, sections, neighbours)
+        config = kind.Config.parse(sections.get("ranker", {}), where=where)
         return Plan(kind, config, None, None, {**options, "settings": {"ranker": config.model_dump(mode="json")}})
-    ranker_settings = given.get("ranker", {})
+    ranker_settings = sections.get("ranker", {})
     for key in ("modalities", "missing"):
         if key in ranker_settings:
             raise PalateError(f"{where}: '{key}' is an option of its own", f"Give --{key}.")
     ranker = kind.Config.parse({"modalities": tuple(modalities), "missing": missing, **ranker_settings}, where=where)
     objective_kind = OBJECTIVES[objective]
     objective_config = objective_kind.Config.parse(
-        given.get("objective", {}), where=f"settings [objective] of {objective}"
+        sections.get("objective", {}), where=f"settings [objective] of {objective}"
     )
-    trainer = TrainerConfig.parse(given.get("trainer", {}), where="settings [trainer]")
+    trainer = TrainerConfig.parse(sections.get("trainer", {}), where="settings [trainer]")
     trainer = trainer.model_copy(update={"metric": parse_metric(trainer.metric)[0]})
     resolved = {"ranker": ranker, "objective": objective_config, "trainer": trainer}
     options["settings"] = {name: config.model_dump(mode="json") for name, config in resolved.items()}
-    added = neighbours_config(given.get("neighbours", {}), neighbours)
+    added = neighbours_config(sections.get("neighbours", {}), neighbours)
     if added.sources:  # runs without them are recorded as they were before there were any
         options["settings"]["neighbours"] = added.model_dump(mode="json")
     return Plan(kind, ranker, objective_kind(objective_config), trainer, options, added)
@@ -117,9 +117,9 @@ def neighbours_config(settings: dict[str, Any], sources: Sequence[str]) -> Neigh
 
 
 def _refuse_neural(
-    model: str, options: dict[str, Any], given: dict[str, dict[str, Any]], neighbours: Sequence[str]
+    model: str, options: dict[str, Any], sections: dict[str, dict[str, Any]], neighbours: Sequence[str]
 ) -> None:
-    if neighbours or given.get("neighbours"):
+    if neighbours or sections.get("neighbours"):
         raise PalateError(
             f"--neighbours is a part of neural rankers, and {model} is none",
             "Leave it out, or choose sasrec or gru4rec.",
@@ -129,7 +129,7 @@ def _refuse_neural(
     if options["objective"] != "cross-entropy" or options["missing"] != "learned":
         raise PalateError(f"{model} has no objective and no features", "Leave out --objective and --missing.")
     for section in ("objective", "trainer"):
-        if given.get(section):
+        if sections.get(section):
             raise PalateError(f"{model} is not trained by gradient: it has no [{section}] settings", "Leave them out.")
 
 

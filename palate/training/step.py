@@ -30,7 +30,7 @@ class TrainingStep(Protocol):
 
 
 class ObjectiveStep:
-    """An objective on the scores of every position, and what the encoder itself wants minimised."""
+    """An objective on the scores of every position, and what the encoder itself adds to be minimised."""
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
@@ -38,10 +38,10 @@ class ObjectiveStep:
     def __call__(
         self, model: nn.Module, packed: PackedBatch, batch: Batch, places: npt.NDArray[np.int64], number: int
     ) -> Loss:
-        return self.judge(model(packed), batch)
+        return self.loss(model(packed), batch)
 
-    def judge(self, scores: Scores, batch: Batch) -> Loss:
+    def loss(self, scores: Scores, batch: Batch) -> Loss:
         """The loss of scores that were made already."""
-        loss = self.objective(scores, batch)
-        value = loss.value if scores.penalty is None else loss.value + scores.penalty
-        return Loss(value, {**scores.facts, **loss.diagnostics})
+        made = self.objective(scores, batch)
+        value = made.value if scores.penalty is None else made.value + scores.penalty
+        return Loss(value, {**scores.facts, **made.diagnostics})

@@ -37,7 +37,7 @@ class Validation:
     Args:
         metric: the one that decides, such as ``NDCG@10``.
         exclude_seen: leave out the history (product protocol) or not (peer protocol).
-        users: at most so many, a sample drawn by ``seed``; 0 means all.
+        users: at most this many, a sample drawn by ``seed``; 0 means all.
     """
 
     def __init__(self, dataset: Dataset, metric: str, exclude_seen: bool, users: int = 0, seed: int = 0) -> None:

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from palate.alignment.align import align
-from palate.alignment.pairs import AlignConfig, PairDrawer, sample_pairs
+from palate.alignment.config import AlignConfig
+from palate.alignment.pairs import PairDrawer, sample_pairs
 from palate.alignment.plan import plan_alignment
 from palate.alignment.prefixes import Prefixes
 from palate.alignment.reference import CachedReference, ReplayedReference

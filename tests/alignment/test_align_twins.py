@@ -14,10 +14,11 @@ import pytest
 import torch
 
 from palate.alignment.align import align
-from palate.alignment.pairs import AlignConfig, PairBatch, PairDrawer
+from palate.alignment.config import AlignConfig
+from palate.alignment.pairs import PairBatch, PairDrawer
 from palate.alignment.prefixes import Prefixes
 from palate.alignment.twins import Twins, make_twins, twin_origin
-from palate.cli.recipe_options import Commands
+from palate.cli.recipe_words import RecipeWords
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
@@ -216,7 +217,7 @@ def test_nonsense_is_refused_before_any_work(ring: Callable[..., Dataset], base:
 
 
 def test_a_comparison_knows_what_twins_are_made_of(data: Dataset, folder: Path) -> None:
-    read = Commands(folder, data)
+    read = RecipeWords(folder, data)
     near = {"name": "top-k", "twins": "out", "twin_source": "lexical"}
     given = read("align", {"objective": "dpo", "negatives": near, "pool-k": 5}, "arm")
     assert given.words.count("--set") == 2

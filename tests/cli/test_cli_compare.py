@@ -20,7 +20,7 @@ from PIL import Image
 from palate.alignment import report as align_report
 from palate.artefact import describe
 from palate.evaluation.protocol import Measure
-from palate.experiments import runner as campaign
+from palate.experiments import runner
 from palate.runs.run import Run
 from palate.storage.files import read_json
 from palate.training import loop
@@ -100,7 +100,7 @@ class Here:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     Here.calls = []
-    monkeypatch.setattr(campaign, "Processes", Here)
+    monkeypatch.setattr(runner, "Processes", Here)
     # The pictures of each run have tests of their own, and take longer than these trainings.
     monkeypatch.setattr(loop, "plot_learning_curve", lambda *_: None)
     monkeypatch.setattr(align_report, "plot_alignment", lambda *_: None)

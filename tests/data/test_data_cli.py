@@ -9,7 +9,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from palate.cli.prepare import parse_mapping, prepare
+from palate.cli.prepare import prepare
+from palate.cli.shared.options import parse_mapping
 from palate.data.dataset import Dataset
 from palate.data.folder import FILES
 from palate.errors import PalateError

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from palate.cli.commands import build
 from palate.errors import PalateError
-from palate.experiments.recipe import read_recipe
+from palate.experiments.read_recipe import read_recipe
 from palate.runs.run import Run
 
 pytest.importorskip("trl")

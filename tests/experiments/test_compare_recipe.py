@@ -8,7 +8,8 @@ import pytest
 
 from palate.errors import PalateError
 from palate.experiments.plan import Selection
-from palate.experiments.recipe import Recipe, merged, override, read_recipe
+from palate.experiments.read_recipe import read_recipe
+from palate.experiments.recipe import Recipe, merged, override
 
 RECIPE = """
 [compare]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import pytest
 
 from palate.cli.app import main
 
 
-@dataclass
-class Outcome:
+class Outcome(NamedTuple):
     code: int
     out: str
     err: str

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from palate.cli.shared.paths import empty_path, path_names
+from palate.cli.shared.command import empty_path, path_names
 from palate.errors import PalateError, suggest
-from palate.names import field_names
+from palate.names import field_names, split_names, unquoted_name
 from palate.storage.small_files import parse_toml
 from palate.storage.toml import read_toml, to_toml
 
@@ -75,10 +75,10 @@ def read_table(context: typer.Context, table: dict[str, Any], where: str) -> tup
     for key, value in table.items():
         name = key.replace("_", "-")
         if takes_settings and isinstance(value, dict) and (name not in known or "name" in value):
-            # A sub-table such as [train.ranker] stands for --set ranker.KEY=VALUE; where there is an option of that
+            # A sub-table such as [train.ranker] is --set ranker.KEY=VALUE; where there is an option of that
             # name as well, its "name" is the option's value: [train.objective] name = "gbce", num_negatives = 64.
             if name in known:
-                values[known[name].name] = _as_given(context, known[name], value["name"], f"{where}: '{key}.name'")
+                values[known[name].name] = _as_typed(context, known[name], value["name"], f"{where}: '{key}.name'")
                 value = {k: v for k, v in value.items() if k != "name"}
             settings += _assignments(key, value)
         elif name not in known:
@@ -86,15 +86,15 @@ def read_table(context: typer.Context, table: dict[str, Any], where: str) -> tup
         elif known[name].name in values:
             raise PalateError(f"{where}: '{key}' is an option that is given already", "Leave one of them out.")
         else:
-            given = _as_given(context, known[name], value, f"{where}: '{key}'")
+            typed = _as_typed(context, known[name], value, f"{where}: '{key}'")
             # A flag's own type reads what TOML may hold besides true and false, such as "yes".
-            values[known[name].name] = not known[name].process_value(context, given) if name in negated else given
+            values[known[name].name] = not known[name].process_value(context, typed) if name in negated else typed
     return values, settings
 
 
-def _after_recipe(context: typer.Context, given: list[str] | None) -> list[str] | None:
+def _after_recipe(context: typer.Context, assignments: list[str] | None) -> list[str] | None:
     """A recipe's settings first, then those of the command line, which win one by one."""
-    return [*context.meta.get(_SETTINGS, []), *(given or [])] or None
+    return [*context.meta.get(_SETTINGS, []), *(assignments or [])] or None
 
 
 def _assignments(prefix: str, table: dict[str, Any]) -> list[str]:
@@ -105,8 +105,8 @@ def _assignments(prefix: str, table: dict[str, Any]) -> list[str]:
     return rows
 
 
-def _as_given(context: typer.Context, parameter: Any, value: Any, where: str) -> Any:
-    """What the option would have been given on the command line, checked by the option's own type."""
+def _as_typed(context: typer.Context, parameter: Any, value: Any, where: str) -> Any:
+    """The option's value as the command line would have it, checked by the option's own type."""
     if parameter.multiple:
         value = value if isinstance(value, list) else [value]
     elif isinstance(value, list):
@@ -169,6 +169,12 @@ ConfigFile = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+RunSeed = Annotated[int | None, typer.Option(min=0, help="Seed of everything random (default: the run's).")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (default: torch's choice).")]
+NewRun = Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the new run.")]
+RunDataset = Annotated[
+    Path | None, typer.Option(metavar="DATASET", help="The dataset, if it is no longer where the run met it.")
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -179,6 +185,14 @@ Set = Annotated[
     ),
 ]
 JsonOutput = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def set_threads(threads: int | None) -> None:
+    """Limit torch to a number of CPU threads, if one is given."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
 
 
 def split_ids(text: str) -> list[str]:
@@ -201,3 +215,20 @@ def split_fields(text: str | None) -> tuple[str, ...] | None:
     ('genres', 'director')
     """
     return None if text is None else tuple(field_names(text, "--fields"))
+
+
+def parse_mapping(text: str, option: str) -> dict[str, str]:
+    """``"user=uid,item=sku"`` as a dict; a name may be empty, and in double quotes hold anything.
+
+    >>> parse_mapping('user="Customer, ID", item=sku, weight=', "--columns")
+    {'user': 'Customer, ID', 'item': 'sku', 'weight': ''}
+    """
+    mapping: dict[str, str] = {}
+    for pair in split_names(text, option):
+        ours, equals, theirs = (unquoted_name(word.strip()) for word in pair.partition("="))
+        if not equals or not ours:
+            raise PalateError(f"{option} {text}: '{pair}' is not of the form OUR=THEIRS", "For example user=uid.")
+        if ours in mapping:
+            raise PalateError(f"{option} {text}: '{ours}' is given twice", "Name one column for it.")
+        mapping[ours] = theirs
+    return mapping

@@ -18,29 +18,35 @@ TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
 
 
 class ReaderOptions(Config):
-    """What a user may set for a reader; each reader names in :attr:`Reader.takes` the options it understands.
+    """What a reader is told; each reader names in :attr:`Reader.takes` the options it understands."""
 
-    Attributes:
-        columns: our name (user, item, timestamp, weight) -> the column's name in the source; '' leaves a time or weight
-            out that would be taken by its usual name.
-        catalogue: a file with one row per item.
-        item_columns: our name (item_id, title, image or any field) -> the column's name in the catalogue file;
-            '' leaves the column out.
-        images: a folder of pictures named after the item ids; every reader takes it.
-        time_unit: unit of numeric times; ``auto`` decides by their size, for each file.
-        quote: the character that encloses cells of a text file, ``none``, or ``auto``.
-        no_header: whether the log has no header line; its columns are called 1, 2, 3 ...
-        time_format: how times are written that are neither numbers nor ISO dates, such as ``%d/%m/%Y %H:%M``.
-    """
-
-    columns: dict[str, str] = Field(default_factory=dict)
-    catalogue: Path | None = None
-    item_columns: dict[str, str] = Field(default_factory=dict)
-    images: Path | None = None
-    time_unit: TimeUnit = "auto"
-    time_format: str | None = None
-    quote: Annotated[str, AfterValidator(check_quote)] = AUTO
-    no_header: bool = False
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Names in the log: user=uid,item=sku,timestamp=ts,weight=stars. 'weight=' leaves a column out; a "
+        'name with a comma or outer blanks goes in double quotes: user="Customer, ID".',
+    )
+    catalogue: Path | None = Field(None, description="File with one row per item.")
+    item_columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Names in the catalogue: item_id=sku,title=name,image=picture; quoted and left out as in "
+        "--columns.",
+    )
+    images: Path | None = Field(None, description="Folder of pictures named ITEM_ID.jpg; every reader takes it.")
+    quote: Annotated[str, AfterValidator(check_quote)] = Field(
+        AUTO,
+        description="What encloses cells of text files, the log and the catalogue; none: quotes are text. auto: double "
+        "quotes, if all of them enclose cells.",
+        examples=["{auto,none,CHARACTER}"],
+    )
+    no_header: bool = Field(
+        False, description="The log has no header line; its columns are 1, 2, 3 ...: --columns user=1,item=2."
+    )
+    time_unit: TimeUnit = Field("auto", description="Unit of numeric times; auto decides by their size, per file.")
+    time_format: str | None = Field(
+        None,
+        description="How times are written that are neither numbers nor ISO dates: '%d/%m/%Y %H:%M'.",
+        examples=["FORMAT"],
+    )
 
 
 @dataclass(frozen=True)

@@ -83,10 +83,10 @@ def test_a_new_history_is_written_by_the_very_model_that_wrote_the_others(
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")  # "writer" means nothing here
     made = MLLMRecommender.load(tmp_path / "run/model")
-    with pytest.raises(PalateError, match=r"1 of 1 histories .* --as-of now") as told:
+    with pytest.raises(PalateError, match=r"1 of 1 histories .* --as-of now") as refused:
         made.score(NEW, PAIR)
     command = f"--backend local --model {tmp_path}/models/writer --dtype bfloat16 --temperature 0.7 --seed 3"
-    assert command in str(told.value)
+    assert command in str(refused.value)
     before = len(lines(tmp_path / "data/summaries/users/mine"))
     made.allow_generation()
     assert torch.isfinite(made.score(NEW, PAIR)).all()

@@ -128,12 +128,12 @@ def test_marks_that_are_no_text_are_found_as_tokens(text: str, answer: str | Non
     assert Thoughts(made, opened=False).answer(ids) == answer
 
 
-def local(tiny: Tiny, monkeypatch: pytest.MonkeyPatch, template: str, said: str, **options: Any) -> Reply:
+def local(tiny: Tiny, monkeypatch: pytest.MonkeyPatch, template: str, answer: str, **options: Any) -> Reply:
     """What a local model's words become when its template is another."""
     model = open_model(str(tiny("llama")))
     model.tokenizer.chat_template = template
     model = ChatModel(model.name, model.model, model.tokenizer, fingerprint="")
-    words = model.tokenizer(said, add_special_tokens=False)["input_ids"]
+    words = model.tokenizer(answer, add_special_tokens=False)["input_ids"]
 
     def generate(input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
         return torch.cat([input_ids, torch.tensor([words]).expand(len(input_ids), -1)], dim=1)
@@ -168,12 +168,12 @@ def test_runs_and_fingerprints_know_the_variables_of_the_template(tiny: Tiny, tm
     made.tokenizer.chat_template = SWITCHED
     made.tokenizer.save_pretrained(folder)
     kwargs = {"enable_thinking": False}
-    plain, told = open_model(str(folder)), open_model(str(folder), chat_template_kwargs=kwargs)
-    assert plain.fingerprint != told.fingerprint
-    backends = LocalBackend(plain), LocalBackend(told)
+    plain, switched = open_model(str(folder)), open_model(str(folder), chat_template_kwargs=kwargs)
+    assert plain.fingerprint != switched.fingerprint
+    backends = LocalBackend(plain), LocalBackend(switched)
     assert "chat_template_kwargs" not in backends[0].identity
     assert backends[1].identity["chat_template_kwargs"] == kwargs
-    again = LocalModelSpec.parse(LocalModelSpec.of(told).model_dump(mode="json"), where="test").open("cpu")
+    again = LocalModelSpec.parse(LocalModelSpec.of(switched).model_dump(mode="json"), where="test").open("cpu")
     assert again.identity == backends[1].identity
 
     settings = tiny_settings(folder, model={"chat_template_kwargs": '{"enable_thinking": false}'})

@@ -198,8 +198,8 @@ def test_a_killed_run_ends_with_the_same_numbers(dataset: Dataset, tiny: Tiny, t
         found.append([(row["step"], row["AUC"], row["valid_loss"], row.get("loss"), row.get("tokens")) for row in rows])
     assert found[0] == found[1]
     assert [row[0] for row in found[0]] == [0, 2, 4, 6, 8]
-    kept = [load_file(run.model_folder / "adapter" / "adapter_model.safetensors") for run in (whole, resumed)]
-    assert all(torch.equal(value, kept[1][name]) for name, value in kept[0].items())
+    weights = [load_file(run.model_folder / "adapter" / "adapter_model.safetensors") for run in (whole, resumed)]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
 def test_it_learns_what_there_is_to_learn(dataset: Dataset, tiny: Tiny, tmp_path: Path) -> None:

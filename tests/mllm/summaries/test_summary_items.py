@@ -45,9 +45,9 @@ def test_items_with_a_picture_get_a_summary_the_others_are_counted(catalogue: Ca
     report = write(catalogue, tmp_path / "s", backend)
     assert (report.requested, report.written, report.missing) == (2, 2, [])
     assert report.skipped == {"without a picture": 2, "whose picture cannot be shown": 1}
-    [told] = json.loads((tmp_path / "s/missing.json").read_text())["missing"]
-    assert told["item"] == "i2"
-    assert "gone.png does not exist" in told["error"]
+    [listed] = json.loads((tmp_path / "s/missing.json").read_text())["missing"]
+    assert listed["item"] == "i2"
+    assert "gone.png does not exist" in listed["error"]
     assert [len(request.chat.pictures) for request in backend.requested] == [1, 1]
     assert "Thing 0" in backend.prompts[0]
     assert dict(ItemSummaries.load(tmp_path / "s")) == {
@@ -155,6 +155,6 @@ def test_what_failed_before_a_sudden_end_is_listed(catalogue: Catalogue, tmp_pat
 
     with pytest.raises(KeyboardInterrupt):
         write(catalogue, tmp_path / "s", Dying(fail=[1]))
-    kept = json.loads((tmp_path / "s/missing.json").read_text())["missing"]
-    assert [row["item"] for row in kept] == ["i0", "i2"]
-    assert kept[0]["error"] == "the server is tired: request 1"
+    listed = json.loads((tmp_path / "s/missing.json").read_text())["missing"]
+    assert [row["item"] for row in listed] == ["i0", "i2"]
+    assert listed[0]["error"] == "the server is tired: request 1"

@@ -16,7 +16,7 @@ HERE = Path(__file__).parents[2] / "helpers"
 _RUN = """
 import sys, time
 from pathlib import Path
-from summary_helpers import Echo, chains_for, shop
+from summary_helpers import Echo, steps_for, shop
 from palate.mllm.summaries.users import UserWork, cut_offs
 
 class Slow(Echo):
@@ -30,7 +30,7 @@ class Slow(Echo):
 
 data = shop(users=40, steps=9, items=400)
 backend = Slow()
-work = UserWork(chains_for(data, backend), cut_offs(data, ("train", "valid", "test")), data.user_ids.to_list())
+work = UserWork(steps_for(data, backend), cut_offs(data, ("train", "valid", "test")), data.user_ids.to_list())
 print("ready", flush=True)
 report = work.write(Path(sys.argv[1]), backend, progress=False)
 print(report.written, len(report.missing), flush=True)

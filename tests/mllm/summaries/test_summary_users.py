@@ -101,9 +101,9 @@ def test_what_failed_before_a_sudden_end_is_listed(tmp_path: Path, end: BaseExce
     data = shop(users=3, steps=8)
     with pytest.raises(type(end)):
         write(data, tmp_path / "s", Dying(fail=[2]), as_of=("test",))
-    kept = json.loads((tmp_path / "s/missing.json").read_text())
-    assert kept["reasons"] == {"the server is tired": 1}
-    assert [row["user"] for row in kept["missing"]] == ["u1"]
+    listed = json.loads((tmp_path / "s/missing.json").read_text())
+    assert listed["reasons"] == {"the server is tired": 1}
+    assert [row["user"] for row in listed["missing"]] == ["u1"]
 
 
 def test_a_limit_finishes_early_users_first_and_is_no_error(tmp_path: Path) -> None:
@@ -127,9 +127,9 @@ def test_what_failed_is_told_and_asked_for_again(tmp_path: Path) -> None:
     report = write(data, tmp_path / "s", Echo(fail=[2]), as_of=("test",))
     assert report.reasons == {"the server is tired": 1}
     assert [one.what for one in report.missing] == [{"user": "u1", "as_of": "test", "items": 7}]
-    kept = json.loads((tmp_path / "s/missing.json").read_text())
-    assert kept["reasons"] == {"the server is tired": 1}
-    assert kept["missing"] == [{"user": "u1", "as_of": "test", "items": 7, "error": "the server is tired: request 2"}]
+    listed = json.loads((tmp_path / "s/missing.json").read_text())
+    assert listed["reasons"] == {"the server is tired": 1}
+    assert listed["missing"] == [{"user": "u1", "as_of": "test", "items": 7, "error": "the server is tired: request 2"}]
     assert report.cost.failed == 1
     backend = Echo()
     report = write(data, tmp_path / "s", backend, as_of=("test",))

@@ -1,0 +1,75 @@
+"""A command of Palate: its options are made when they are first needed, and none of its paths may be empty.
+
+``--out "$OUT"`` with an unset variable would otherwise mean the working folder.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import typer
+from typer.core import TyperCommand
+
+from palate.errors import PalateError
+
+
+def deferred(function: Callable[..., Any]) -> Callable[[], None]:
+    """What is registered in place of a command's function, for a :class:`Command` to replace.
+
+    Options that come from a Config import its module, and with it perhaps torch: ``palate --help`` needs none of it.
+    """
+
+    def command() -> None:
+        """Replaced before it is called."""
+
+    command.__name__, command.__doc__ = function.__name__, function.__doc__
+    command.function = function  # type: ignore[attr-defined]
+    return command
+
+
+class Command(TyperCommand):
+    """A command whose parameters are those of a :func:`deferred` function."""
+
+    _params: list[Any] | None = None
+
+    @property
+    def params(self) -> list[Any]:
+        if self._params is None:
+            app = typer.Typer(add_completion=False)
+            app.command()(self.callback.function)  # type: ignore[union-attr]
+            made = typer.main.get_command(app)
+            self._params, self.callback = made.params, made.callback
+        return self._params
+
+    @params.setter
+    def params(self, value: list[Any]) -> None:
+        """Ignores what typer makes of the deferred function: it has no parameters."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        params, names = self.params, path_names(self)
+        paths = {option for parameter in params if parameter.name in names for option in parameter.opts}
+        for before, word in zip(["", *args], args, strict=False):
+            option = word[:-1] if word[:2] == "--" and word[-1:] == "=" else before if word == "" else None
+            if option in paths:
+                raise empty_path(str(option))
+            if option is not None and option[:1] != "-":
+                raise empty_path("an argument")
+        return super().parse_args(ctx, args)
+
+
+def path_names(command: Any) -> set[str]:
+    """Names of a command's parameters that are paths, or lists of them."""
+    parameters = inspect.signature(inspect.unwrap(command.callback), eval_str=True).parameters.values()
+    return {parameter.name for parameter in parameters if _holds_path(parameter.annotation)}
+
+
+def _holds_path(annotation: Any) -> bool:
+    return annotation is Path or any(_holds_path(one) for one in get_args(annotation))
+
+
+def empty_path(where: str) -> PalateError:
+    """The error of a path without a letter."""
+    return PalateError(f"{where} is empty, where a path belongs", "Name a file or folder; '.' is the one you are in.")
