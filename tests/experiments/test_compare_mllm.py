@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sft_helpers import small_dataset
 from typer.testing import CliRunner
+from worlds import two_tastes
 
 from palate.cli.commands import build
 from palate.errors import PalateError
@@ -66,7 +66,7 @@ from = "dpo"
 
 @pytest.fixture
 def recipe(tmp_path: Path, tiny: Callable[[str], Path]) -> Path:
-    small_dataset(tmp_path)
+    two_tastes(tmp_path)
     path = tmp_path / "recipe.toml"
     path.write_text(RECIPE.format(dataset=tmp_path / "dataset", model=tiny("llama")))
     return path

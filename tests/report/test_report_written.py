@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cascade_helpers import Slow, Table
-from summary_helpers import Echo, shop, steps_for
+from summary_helpers import Echo, steps_for
+from worlds import walking_shop
 
 from palate.cascade.cascade import Cascade
 from palate.data.dataset import Dataset
@@ -21,7 +22,7 @@ from palate.report.written import stores_of
 
 def saved(folder: Path, backend: Echo, name: str = "tastes", users: int = 3, strategy: str = "recurrent") -> Dataset:
     """A shop of six, with the preferences of the first few before their test items."""
-    data = shop()
+    data = walking_shop()
     data.save(folder)
     data = Dataset.load(folder)
     chains = steps_for(data, backend, block=3, max_items=6, strategy=strategy)
@@ -81,7 +82,7 @@ def test_stores_that_cannot_be_read_are_told_or_refused(tmp_path: Path) -> None:
 
 
 def test_a_cascade_is_shown_with_the_second_stages_order(tmp_path: Path) -> None:
-    data = shop()
+    data = walking_shop()
     cases = data.cases("test").take([0, 1])
     slow = Slow([-item for item in range(31)])
     cascade = Cascade(Table(list(range(31))), slow, depth=4)

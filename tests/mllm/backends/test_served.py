@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bundle_helpers import make_dataset, make_run
+from bundle_helpers import encoded_films, make_run
 
 pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
 from fastapi.testclient import TestClient
@@ -27,7 +27,7 @@ HISTORY = ["space-1", "space-2"]
 @pytest.fixture(scope="module")
 def bundles(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("served-mllm")
-    data = make_dataset(folder)
+    data = encoded_films(folder)
     settings = {"model": {"name": str(tiny("llama"))}, "prompt": {"history_items": 3}}
     slow = zero_shot(Dataset.load(data), out=folder / "slow", settings=settings, dataset_path=data, device="cpu")
     fast = make_run(data, folder / "fast", "item-knn", "id")

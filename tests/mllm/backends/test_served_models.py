@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from flaky_server import FlakyServer, Payload, completion, no_waits, prompt_of, running
 from PIL import Image
-from sft_helpers import small_dataset
+from worlds import two_tastes
 
 from palate.errors import PalateError
 from palate.mllm.backends import open_backend
@@ -222,7 +222,7 @@ def test_what_is_wrong_with_one_request_is_its_own(body: str) -> None:
 
 
 def test_the_command_line_takes_variables_and_keeps_them(palate: Palate, tmp_path: Path) -> None:
-    small_dataset(tmp_path)
+    two_tastes(tmp_path)
     data = tmp_path / "dataset"
     words = ["summarise", "items", data, "--backend", "openai", "--model", "tiny", "--name", "a", "--source", "text"]
     with running(FlakyServer(lambda _: reply_of(GOOD))) as server:

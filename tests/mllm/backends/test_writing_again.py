@@ -13,7 +13,8 @@ import torch
 pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
-from summary_helpers import Echo, lines, shop, steps_for
+from summary_helpers import Echo, lines, steps_for
+from worlds import walking_shop
 
 from palate.cascade.cascade import Cascade
 from palate.data.dataset import Dataset
@@ -54,7 +55,7 @@ def writer(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Backe
 
 def saved(backend: Backend, tiny: Tiny, folder: Path, as_of: str = "test") -> Dataset:
     """``folder/data`` with preferences of a shop, and ``folder/run``, made of them."""
-    shop(users=3).save(folder / "data")
+    walking_shop(users=3).save(folder / "data")
     data = Dataset.load(folder / "data")
     summary_steps = steps_for(data, backend, max_new_tokens=6)
     work = UserWork(summary_steps, cut_offs(data, [as_of]), data.user_ids.to_list())

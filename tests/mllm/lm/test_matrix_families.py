@@ -16,9 +16,10 @@ from PIL import Image
 pytest.importorskip("transformers")
 pytest.importorskip("trl")
 
-from sft_helpers import option_logits_of, small_dataset, tiny_settings
+from sft_helpers import option_logits_of, tiny_settings
 from tiny_families import TEXT, VISION, tiny_family
 from tiny_llms import TEXT_FAMILIES, VISION_FAMILIES
+from worlds import two_tastes
 
 from palate.data.dataset import Dataset
 from palate.mllm.backends.base import ModelRequest, Reply
@@ -50,7 +51,7 @@ FAMILIES = (*TEXT_FAMILIES, *VISION_FAMILIES, *TEXT, *VISION)
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return small_dataset(tmp_path_factory.mktemp("tastes"))
+    return two_tastes(tmp_path_factory.mktemp("tastes"))
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,9 @@ import torch
 
 pytest.importorskip("transformers")
 
-from sft_helpers import small_dataset, tiny_settings
+from sft_helpers import tiny_settings
 from tiny_llms import tokenizer
+from worlds import two_tastes
 
 from palate.errors import PalateError
 from palate.mllm.backends.base import ModelRequest, Reply
@@ -178,11 +179,11 @@ def test_runs_and_fingerprints_know_the_variables_of_the_template(tiny: Tiny, tm
 
     settings = tiny_settings(folder, model={"chat_template_kwargs": '{"enable_thinking": false}'})
     settings = {name: settings[name] for name in ("model", "prompt")}
-    run = zero_shot(small_dataset(tmp_path / "data"), out=tmp_path / "run", settings=settings, device="cpu")
+    run = zero_shot(two_tastes(tmp_path / "data"), out=tmp_path / "run", settings=settings, device="cpu")
     config = read_config(run.model_folder)
     assert config.base.chat_template_kwargs == kwargs
     assert open_saved(run.model_folder, config).render(CHAT, thinking=True).endswith(_NOTHING)
 
     settings["model"]["chat_template_kwargs"] = "{enable_thinking: false}"
     with pytest.raises(PalateError, match="is not a JSON object"):
-        zero_shot(small_dataset(tmp_path / "more"), out=tmp_path / "other", settings=settings, device="cpu")
+        zero_shot(two_tastes(tmp_path / "more"), out=tmp_path / "other", settings=settings, device="cpu")

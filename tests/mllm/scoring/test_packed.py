@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from sft_helpers import option_logits_of, small_dataset, tiny_settings
+from sft_helpers import option_logits_of, tiny_settings
 from torch.nn.functional import softplus
+from worlds import two_tastes
 
 from palate.data.dataset import Dataset
 from palate.mllm.components import load_components
@@ -28,7 +29,7 @@ FAMILIES = ("llama", "llava", "qwen2.5-vl", "qwen3-vl", "smolvlm", "idefics3")
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return small_dataset(tmp_path_factory.mktemp("tastes"))
+    return two_tastes(tmp_path_factory.mktemp("tastes"))
 
 
 def lessons_of(dataset: Dataset, model: Path, **sections: dict[str, Any]) -> tuple[Any, Any]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from flaky_server import FlakyServer, running
 from PIL import Image
-from summary_helpers import lines, shop
+from summary_helpers import lines
+from worlds import walking_shop
 
 from palate.mllm.summaries.items import ItemSummaries
 
@@ -24,7 +25,7 @@ def data(tmp_path: Path) -> Path:
     (tmp_path / "pictures").mkdir()
     for name in ("a", "b"):
         Image.new("RGB", (20, 20), (200, 0, 9)).save(tmp_path / f"pictures/{name}.png")
-    dataset = shop(image=["a.png", "b.png", *[None] * 28])
+    dataset = walking_shop(image=["a.png", "b.png", *[None] * 28])
     object.__setattr__(dataset.catalogue, "root", tmp_path / "pictures")
     dataset.save(tmp_path / "data")
     return tmp_path / "data"

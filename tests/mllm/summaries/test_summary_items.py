@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from summary_helpers import Echo, lines, shop
+from summary_helpers import Echo, lines
+from worlds import walking_shop
 
 from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
@@ -27,7 +28,7 @@ def catalogue(tmp_path: Path) -> Catalogue:
     for name, colour in (("a", (200, 0, 0)), ("b", (0, 0, 200))):
         Image.new("RGB", (20, 20), colour).save(root / f"{name}.png")
     images = ["a.png", "b.png", "gone.png", None, None]
-    frame = shop(items=5, image=images).catalogue.frame
+    frame = walking_shop(items=5, image=images).catalogue.frame
     return Catalogue(frame.sort("item_id"), root)
 
 

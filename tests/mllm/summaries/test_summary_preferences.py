@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from summary_helpers import Echo, lines, shop, steps_for
+from summary_helpers import Echo, lines, steps_for
+from worlds import walking_shop
 
 from palate.errors import PalateError
 from palate.mllm.prompts.items import Items
@@ -16,7 +17,7 @@ from palate.mllm.summaries.preferences import Preferences
 from palate.mllm.summaries.steps import UserOptions
 from palate.mllm.summaries.users import UserWork, cut_offs
 
-DATA = shop(users=4, steps=8)
+DATA = walking_shop(users=4, steps=8)
 HISTORIES = [row.tolist() for row in DATA.cases("test").histories]
 
 
