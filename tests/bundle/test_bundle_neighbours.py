@@ -215,7 +215,7 @@ def test_a_damaged_matrix_is_refused_before_anything_is_written(bundle: Path, tm
 
 
 def test_words_of_another_version_are_refused(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("palate.features.lexical_store._TOKEN", r"\w")
+    monkeypatch.setattr("palate.features.lexical.TOKEN", r"\w")
     with pytest.raises(PalateError, match="makes other terms of words"):
         add_items(bundle, write(tmp_path / "new.csv", new_row()), tmp_path / "out")
 

@@ -266,7 +266,7 @@ def test_a_dry_run_makes_nothing(palate: Shell, shop: Path, recipe: Path, tmp_pa
         (
             "pool-k = 3",
             'negatives = "top-q"',
-            "[arm.dpo]: settings [negatives]: there is no negative strategy",
+            "[arm.dpo]: settings [negatives]: 'strategy': there is no negative strategy",
         ),
         ("pool-k = 3", 'negatives = "disliked"', "[arm.dpo]: the dataset keeps no dislikes"),
         ('objective = "dpo"', 'objective = "dop"', "Did you mean"),

@@ -191,7 +191,7 @@ def test_refusals(bad):
         wording = "shape"
     elif bad == "outside":
         table = table[:, :20]
-        wording = "outside the model's 19 items"
+        wording = "outside of the model's 19 items"
     elif bad == "none":
         cases = Cases(cases.users, cases.histories, Sequences.from_lists([[]] * len(cases)))
         wording = "case 0 has no target"

@@ -92,7 +92,7 @@ def test_a_pool_serves_rankers_and_language_models() -> None:
      (SampledSoftmaxConfig, "worst")],
 )  # fmt: skip
 def test_a_strategy_is_refused_where_it_cannot_draw(config: type, name: str) -> None:
-    with pytest.raises(PalateError, match=rf"^here: the negative strategy '{name}' cannot be used here"):
+    with pytest.raises(PalateError, match=rf"^here: 'negatives': the negative strategy '{name}' cannot be used here"):
         config.parse({"negatives": name}, where="here")
     with pytest.raises(PalateError, match="no negative strategy named 'fife'"):
         config.parse({"negatives": "fife"}, where="here")
