@@ -486,7 +486,7 @@ def test_kept_results_make_the_same_table(tmp_path: Path, slow: tuple[list[RunGr
         assert ("sft-0" in asked) == (not known)
         return to_json(compare(evaluated, base="sft"))
 
-    told, fresh = table(known), table({})
-    assert told["models"] == fresh["models"]
-    assert told["slices"] == fresh["slices"]
-    assert {key for key in told if told[key] != fresh[key]} <= {"environment"}
+    stored, fresh = table(known), table({})
+    assert stored["models"] == fresh["models"]
+    assert stored["slices"] == fresh["slices"]
+    assert {key for key in stored if stored[key] != fresh[key]} <= {"environment"}

@@ -74,8 +74,8 @@ def recipe(tmp_path: Path, tiny: Callable[[str], Path]) -> Path:
 
 def test_each_arm_has_its_command(recipe: Path) -> None:
     arms = read_recipe(recipe).arms
-    told = {name: arm.command for name, arm in arms.items()}
-    assert told == {
+    commands = {name: arm.command for name, arm in arms.items()}
+    assert commands == {
         "knn": "train",
         "sft": "mllm sft",
         "dpo": "mllm align",
