@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 import typer
 
 from palate.cli.shared.options import Set, parse_assignments, parse_mapping
-from palate.errors import PalateError
+from palate.errors import PalateError, suggest
 from palate.names import field_names
 
 if TYPE_CHECKING:
@@ -115,6 +115,8 @@ class ConfigOption:
         option = self.declared.partition("/")[0]
         if value is None or (value is False and "/" not in self.declared):
             return None
+        if self.choices and not self.types and value not in self.choices:
+            raise PalateError(f"{option} {value}: no such choice", suggest(str(value), self.choices))
         if int in self.types and self.choices and value not in self.choices:
             if not value.isdigit():
                 remedy = f"Give a whole number, or {' or '.join(self.choices)}."
