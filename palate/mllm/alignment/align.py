@@ -22,14 +22,8 @@ from palate.mllm.alignment.trainer import AlignmentLoss, CaseNumbers
 from palate.mllm.finetune.config import ExamplesConfig
 from palate.mllm.finetune.examples import sampled_users, validation_cases
 from palate.mllm.finetune.option_loss import AnswerLogits, can_pack
-from palate.mllm.finetune.trainer import (
-    build_trainer,
-    check_out,
-    random_state,
-    run_trainer,
-    training_device,
-    training_run,
-)
+from palate.mllm.finetune.run import check_out, random_state, run_trainer, training_device, training_run
+from palate.mllm.finetune.trainer import build_trainer
 from palate.mllm.recommender import MLLMRecommender
 from palate.runs.log import Row
 from palate.runs.run import Run
