@@ -115,11 +115,11 @@ class ConfigOption:
         option = self.declared.partition("/")[0]
         if value is None or (value is False and "/" not in self.declared):
             return None
-        if int in self.types and self.choices and value not in self.choices:
-            if not value.isdigit():
-                remedy = f"Give a whole number, or {' or '.join(self.choices)}."
-                raise PalateError(f"{option} {value}: not a number", remedy)
-            return int(value)
+        if self.choices and value not in self.choices:
+            if int in self.types and value.isdigit():
+                return int(value)
+            choices = ", ".join([*("a number" for _ in self.types), *self.choices])
+            raise PalateError(f"{option} {value}: not a choice of '{self.key}'", f"Choose one of: {choices}.")
         origin = get_origin(self.types[0]) if self.types else None
         if origin is dict:
             return parse_mapping(value, option)
