@@ -80,7 +80,7 @@ class Recommender(ABC):
             mask_items(scores, rows)
         return best_items(scores, k)
 
-    def set_data_folder(self, dataset: Path) -> None:  # noqa: B027
+    def set_data_folder(self, folder: Path) -> None:  # noqa: B027
         """Set the folder of the histories' dataset, for a model that reads more there than it holds itself."""
 
     def check_ready(self, histories: Histories) -> None:  # noqa: B027

@@ -14,9 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from palate.errors import PalateError, suggest
+
+if TYPE_CHECKING:
+    from pydantic import ValidationInfo
 
 
 class Registry:
@@ -74,21 +77,17 @@ def _plugins(group: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:
 
 
 class NameIn:
-    """Marks a field of a :class:`~palate.config.Config` as the name of a part.
+    """Marks a field of a :class:`~palate.config.Config` as the name of a part:
+    ``fusion: Annotated[str, NameIn(FUSIONS)] = "sum"``.
 
     Args:
         registry: where the part is.
         fits: whether a part can be used here; None: every one can.
 
-    >>> from typing import Annotated
-    >>> from palate.config import Config
-    >>> METRICS = Registry("metrics", {"pi": "math:pi", "e": "math:e"})
-    >>> class Chosen(Config):
-    ...     metric: Annotated[str, NameIn(METRICS, lambda number: number > 3)] = "pi"
-    >>> Chosen.parse({"metric": "e"}, where="recipe.toml")
+    >>> NameIn(Registry("metrics", {"pi": "math:pi", "e": "math:e"}), lambda number: number > 3).check("e")
     Traceback (most recent call last):
         ...
-    palate.errors.PalateError: recipe.toml: the metric 'e' cannot be used here. Choose pi.
+    palate.errors.PalateError: the metric 'e' cannot be used here. Choose pi.
     """
 
     def __init__(self, registry: Registry, fits: Callable[[Any], bool] | None = None) -> None:
@@ -116,4 +115,10 @@ class NameIn:
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
         from pydantic_core import core_schema
 
-        return core_schema.no_info_after_validator_function(self.check, handler(source))
+        return core_schema.with_info_after_validator_function(self._check_field, handler(source))
+
+    def _check_field(self, name: str, info: ValidationInfo) -> str:
+        try:
+            return self.check(name)
+        except PalateError as error:
+            raise PalateError(f"'{info.field_name}': {error.message}", error.remedy) from None

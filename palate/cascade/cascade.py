@@ -186,9 +186,9 @@ class Cascade(Recommender):
             out[row, where] = own
         return out
 
-    def set_data_folder(self, dataset: Path) -> None:
+    def set_data_folder(self, folder: Path) -> None:
         for one in (self.retriever, self.second):
-            one.set_data_folder(dataset)
+            one.set_data_folder(folder)
 
     def check_ready(self, histories: Histories) -> None:
         self.retriever.check_ready(histories)

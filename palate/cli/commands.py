@@ -7,7 +7,7 @@ from importlib import import_module
 import typer
 
 from palate import __version__
-from palate.cli.shared.command import Command, deferred
+from palate.cli.shared.command import PalateCommand, deferred
 
 # One small file for each command: palate/cli/NAME.py with a function of the same name, or an application of commands,
 # unless a module is named here. A dash in the name is an underscore there.
@@ -61,8 +61,8 @@ def build() -> typer.Typer:
             if isinstance(command, typer.Typer):
                 for one in command.registered_commands:
                     assert one.callback is not None
-                    one.cls, one.callback = Command, deferred(one.callback)
+                    one.cls, one.callback = PalateCommand, deferred(one.callback)
                 app.add_typer(command, name=name)
             else:
-                app.command(name, cls=Command)(deferred(command))
+                app.command(name, cls=PalateCommand)(deferred(command))
     return app

@@ -60,8 +60,8 @@ def compare(
     from palate.evaluation.protocol import Measure
     from palate.experiments.comparison import check_options
     from palate.experiments.curves import check_dataset
-    from palate.experiments.plan import STAGES, Plan
-    from palate.experiments.recipe import read_recipe
+    from palate.experiments.plan import STAGES, ComparisonPlan
+    from palate.experiments.read_recipe import read_recipe
     from palate.experiments.runner import ComparisonRunner, write_plan
     from palate.storage.lock import alone
 
@@ -88,7 +88,7 @@ def compare(
     check_dataset(data)
     cases_of(data, read.compare.split)
     folder = out or Path("runs") / f"{recipe.stem}-{place.resolve().name}"
-    plan = Plan(read, selection, folder, str(place), commands)
+    plan = ComparisonPlan(read, selection, folder, str(place), commands)
     if dry_run:
         _show_plan(plan.rows(), json_)
         return

@@ -12,7 +12,7 @@ from palate.demo.extras import missing_language_model
 from palate.demo.picture_questions import ask_about_pictures
 from palate.demo.pictures import SHOWN_USERS
 from palate.demo.preferences import STORE, drop_outdated_preferences, show_preferences
-from palate.demo.runner import Command, Demo, Function, Note, Stage, row_of
+from palate.demo.runner import Demo, DemoCommand, Function, Note, Stage, row_of
 from palate.evaluation.saved import load_table
 from palate.storage.files import atomic_folder
 
@@ -69,7 +69,7 @@ def language_stages(plan: Language, seed: int, rows: Sequence[str]) -> list[Stag
         Stage(
             "Teach a small multimodal language model what the pictures show",
             [
-                Command(
+                DemoCommand(
                     f"palate mllm warm-up $DEMO/dataset --model {base} --fields {FIELDS} {plan.warm_up} "
                     f"--dtype {dtype} --device cpu --seed {seed} --out $DEMO/mllm/model",
                     makes="mllm/model",
@@ -85,7 +85,7 @@ def language_stages(plan: Language, seed: int, rows: Sequence[str]) -> list[Stag
                     "(Python) remove preferences written in another way",
                     partial(drop_outdated_preferences, options=written),
                 ),
-                Command(
+                DemoCommand(
                     f"palate summarise users $DEMO/dataset {writer} --name {STORE} --as-of test --users {SHOWN_USERS} "
                     f"--max-items {plan.max_items} --max-new-tokens {NEW_TOKENS} --fields {FIELDS} --dtype {dtype} "
                     f"--batch-size {SHOWN_USERS} --seed {seed}"
@@ -97,14 +97,14 @@ def language_stages(plan: Language, seed: int, rows: Sequence[str]) -> list[Stag
             "Fine-tune it with the history, and without",
             [
                 Function("(Python) cut mllm/model to its first layers, for speed: mllm/small", cut_model),
-                Command(f"{fine_tune} --history-items {plan.history_items} --out $DEMO/mllm/runs/full"),
-                Command(f"{fine_tune} --blind --out $DEMO/mllm/runs/blind"),
+                DemoCommand(f"{fine_tune} --history-items {plan.history_items} --out $DEMO/mllm/runs/full"),
+                DemoCommand(f"{fine_tune} --blind --out $DEMO/mllm/runs/blind"),
             ],
         ),
         Stage(
             "Evaluate it beside the other models, on sampled candidates",
             [
-                Command(
+                DemoCommand(
                     f"palate evaluate {' '.join(table)} --base '{BLIND}' --protocol sampled --users {plan.users} "
                     f"--negatives {plan.negatives} --metrics auc,ndcg,hitrate --ks 5 --primary auc --seed {seed} "
                     "--out $DEMO/mllm/evaluation",

@@ -18,7 +18,7 @@ COMMANDS, FACTS = "commands.sh", "demo.json"
 
 
 @dataclass(frozen=True)
-class Command:
+class DemoCommand:
     """A command line, with ``$DEMO`` for the demo's folder.
 
     Attributes:
@@ -52,7 +52,7 @@ class Stage:
     """A title and its steps, in order."""
 
     title: str
-    steps: Sequence[Command | Function | Note]
+    steps: Sequence[DemoCommand | Function | Note]
 
 
 def row_of(label: str, folder: str) -> str:
@@ -93,7 +93,7 @@ class Demo:
         """The command line as a reader would type it."""
         return line.replace("$DEMO", shlex.quote(str(self.out)))
 
-    def run(self, step: Command | Function | Note) -> None:
+    def run(self, step: DemoCommand | Function | Note) -> None:
         """Run one step, unless it was finished before."""
         if isinstance(step, Note):
             self.console.print(step.text, style="yellow")
@@ -112,10 +112,10 @@ class Demo:
             self._print(step)
             self.run_command(shlex.split(self.typed(step.line))[1:])
 
-    def _is_made(self, step: Command, folder: Path) -> bool:
+    def _is_made(self, step: DemoCommand, folder: Path) -> bool:
         return folder.is_dir() and self.made.get(str(step.makes)) == step.line
 
-    def _print(self, step: Command, remark: str = "") -> None:
+    def _print(self, step: DemoCommand, remark: str = "") -> None:
         self.console.print(f"\n$ {self.typed(step.line)}{remark}", style="bold cyan", soft_wrap=True)
 
     def save(self) -> None:
@@ -131,5 +131,5 @@ class Demo:
         for number, stage in enumerate(stages, 1):
             lines += ["", f"# {number}. {stage.title}"]
             for step in stage.steps:
-                lines.append(self.typed(step.line) if isinstance(step, Command) else f"# {step.text}")
+                lines.append(self.typed(step.line) if isinstance(step, DemoCommand) else f"# {step.text}")
         write_text(self.out / COMMANDS, "\n".join([*lines, ""]))

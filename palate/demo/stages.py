@@ -18,7 +18,7 @@ from palate.demo.llm import Language, language_stages
 from palate.demo.models import IDS, MODELS
 from palate.demo.oracle import METRICS, K, add_oracle
 from palate.demo.pictures import PICTURES, draw_pictures
-from palate.demo.runner import COMMANDS, FACTS, Command, Demo, Function, Note, Stage, row_of
+from palate.demo.runner import COMMANDS, FACTS, Demo, DemoCommand, Function, Note, Stage, row_of
 from palate.demo.shop.build import ITEMS, USERS, build_demo
 from palate.errors import PalateError
 
@@ -49,18 +49,18 @@ def stages_of(options: DemoOptions) -> list[Stage]:
             "Draw a shop and let people buy",
             [Function("(Python) draw products, pictures and purchases", partial(draw_shop, options=options))],
         ),
-        Stage("Examine the data", [Command("palate doctor $DEMO/dataset")]),
+        Stage("Examine the data", [DemoCommand("palate doctor $DEMO/dataset")]),
         Stage(
             "Encode texts and pictures",
             [Note(missing)]
             if missing
-            else [Command("palate encode $DEMO/dataset"), Command("palate encode $DEMO/dataset --lexical")],
+            else [DemoCommand("palate encode $DEMO/dataset"), DemoCommand("palate encode $DEMO/dataset --lexical")],
         ),
-        Stage("Train", [Command(model.line(options.epochs, seed)) for model in models]),
+        Stage("Train", [DemoCommand(model.line(options.epochs, seed)) for model in models]),
         Stage(
             "Evaluate on the test split",
             [
-                Command(
+                DemoCommand(
                     f"palate evaluate {' '.join(rows)} --base '{IDS}' --metrics {','.join(METRICS)} --ks {K} "
                     f"--seed {seed} --out $DEMO/evaluation",
                     makes="evaluation",
@@ -74,13 +74,13 @@ def stages_of(options: DemoOptions) -> list[Stage]:
             "Bundle the models, and write the report",
             [
                 *(
-                    Command(
+                    DemoCommand(
                         f"palate bundle $DEMO/runs/{model.folder} --out $DEMO/bundles/{model.folder}",
                         makes=f"bundles/{model.folder}",
                     )
                     for model in models
                 ),
-                Command(
+                DemoCommand(
                     f"palate report {' '.join(f'--table $DEMO/{table}' for table in tables)} --seed {seed} "
                     "--out $DEMO --overwrite"
                 ),

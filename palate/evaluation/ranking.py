@@ -102,7 +102,7 @@ def _unique_targets(cases: Cases, num_items: int) -> Sequences:
         raise PalateError(f"evaluation case {int(np.argmin(targets.lengths))} has no target", "Leave such cases out.")
     if len(targets.values) and not (targets.values.min() >= 1 and targets.values.max() <= num_items):
         raise PalateError(
-            f"a target is outside of the model's {num_items} items", "Evaluate on the dataset it was trained on."
+            f"a target is outside the model's {num_items} items", "Evaluate on the dataset it was trained on."
         )
     if len(targets.values) == len(targets):
         return targets

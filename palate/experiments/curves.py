@@ -12,7 +12,7 @@ import numpy as np
 
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
-from palate.evaluation.compare import Group
+from palate.evaluation.compare import Group, primary_metric
 from palate.evaluation.groups import RunGroup
 from palate.evaluation.protocol import Measure, SlowModels
 from palate.evaluation.ranks import Floats
@@ -54,7 +54,7 @@ def save_curve(
     groups = [RunGroup(_base_label(recipe.base), tuple(base))]
     groups += [RunGroup(slug(value), tuple(group)) for value, group in points]
     evaluated = measure.evaluate(groups, dataset, "valid", slow(groups, "valid"))
-    metric = measure.primary or _primary(evaluated[0])
+    metric = measure.primary or primary_metric(evaluated[0].results[0].metrics)
     seeds = [run.seed for run in base]
     reference = _figures(evaluated[0], metric)
     rows = [
@@ -77,11 +77,6 @@ def save_curve(
     write_text(folder / f"{name}.csv", _csv(facts))
     write_json(folder / f"{name}.json", facts)
     return True
-
-
-def _primary(group: Group) -> str:
-    measured = group.results[0].metrics
-    return "ndcg@10" if "ndcg@10" in measured else measured[0]
 
 
 def _figures(group: Group, metric: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from palate.errors import PalateError
 from palate.experiments.marks import MARK, clear_other, read_mark, write_mark
-from palate.experiments.plan import Plan, PlannedRun
+from palate.experiments.plan import ComparisonPlan, PlannedRun
 from palate.experiments.processes import Execute
 from palate.experiments.search import Trial, TrialLog, best_of, key_of
 from palate.runs.run import Run
@@ -64,7 +64,7 @@ class JobRunner:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: ComparisonPlan,
         fingerprint: str,
         *,
         execute: Execute,

@@ -123,7 +123,7 @@ class PlannedRun:
     open: tuple[str, ...] = ()
 
 
-class Plan:
+class ComparisonPlan:
     """All runs of a comparison, by their place in it.
 
     Args:

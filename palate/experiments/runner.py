@@ -23,7 +23,7 @@ from palate.evaluation.result import Result
 from palate.experiments.comparison import cost_table, costs_of, judge
 from palate.experiments.curves import save_curve
 from palate.experiments.jobs import JobRunner, make_all
-from palate.experiments.plan import Plan
+from palate.experiments.plan import ComparisonPlan
 from palate.experiments.processes import Execute, Processes
 from palate.experiments.results import measured
 from palate.rankers.registry import load_recommender
@@ -79,7 +79,7 @@ class ComparisonRunner:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: ComparisonPlan,
         dataset: Dataset,
         measure: Measure,
         *,
@@ -224,7 +224,7 @@ async def final_groups(runner: JobRunner, names: Sequence[str], seeds: Sequence[
     ]
 
 
-def write_plan(plan: Plan) -> None:
+def write_plan(plan: ComparisonPlan) -> None:
     """``plan.json`` and a copy of the recipe: what is about to be done, by which code."""
     facts, recipe, selection = environment(), plan.recipe, plan.selection
     write_json(

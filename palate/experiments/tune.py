@@ -223,30 +223,47 @@ class _TrialRunner:
         Raises:
             PalateError: this was the last of the first trials, and all of them failed.
         """
-        label = parse_metric(self.recipe.metric)[0]
-        started, curve = time.monotonic(), _Curve(label, self.pruning)
-        if self.pruning:
+        label, started = parse_metric(self.recipe.metric)[0], time.monotonic()
+        curve: dict[int, float] = {}
+        best_so_far: dict[str, float | None] = {}
+
+        def watch(row: Mapping[str, Any]) -> None:
+            if label not in row:
+                return
+            epoch, value = int(row["epoch"]), float(row[label])
+            curve[epoch] = value if math.isfinite(value) else -math.inf
+            if self.pruning is None:
+                return
+            # A trial is judged by its best epoch, so a bad last one may not end it.
+            top = max(curve.values())
+            best_so_far[str(epoch)] = top if math.isfinite(top) else None
+            if self.pruning.prune(epoch, top):
+                raise _Pruned
+
+        if self.pruning is not None:
             self.pruning.begin(params, done)
-        value = error = None
-        pruned = False
+        value, error, pruned, epoch = None, None, False, None
         try:
-            value = self._train(self.folder / "trials" / f"{number:04d}", params, curve)
+            run = self._train(self.folder / "trials" / f"{number:04d}", params, watch)
+            if curve:
+                epoch = max(curve, key=lambda epoch: (curve[epoch], -epoch))
+                if not math.isfinite(curve[epoch]):
+                    raise PalateError(f"{label} was never a number", "The training diverged.")
+                value = curve[epoch]
+            else:  # a model without epochs is measured once, when it is done
+                validation = Validation(self.dataset, self.recipe.metric, self.recipe.exclude_seen)
+                value = validation(load_recommender(run))[label]
         except _Pruned:
             pruned = True
         except PalateError as refused:  # settings that do not go together
             error = str(refused)
             if number == _HOPELESS - 1 and all(trial.state == "failed" for trial in done):
                 raise
+        epoch = max(curve, default=None) if value is None else epoch
         seconds = round(time.monotonic() - started, 3)
-        epoch = curve.last if value is None else curve.best
-        return Trial(number, params, value, label, seconds, error, self.key, epoch, pruned, curve.so_far)
+        return Trial(number, params, value, label, seconds, error, self.key, epoch, pruned, best_so_far)
 
-    def _train(self, folder: Path, params: dict[str, Any], curve: _Curve) -> float:
-        """The best validation.
-
-        Raises:
-            _Pruned: the curve so far is not worth the rest.
-        """
+    def _train(self, folder: Path, params: dict[str, Any], watch: Callable[[Mapping[str, Any]], None]) -> Run:
         key = key_of(self.key, params)
         clear_other(folder, key)
         resume = (folder / "run.json").is_file()
@@ -255,8 +272,8 @@ class _TrialRunner:
         # A run that was killed has the curve up to there on disk; the callback only hears of what follows.
         log = folder / "metrics.jsonl"
         for row in json_rows(log) if log.is_file() else ():
-            curve.add(row)
-        run = self.train(
+            watch(row)
+        return self.train(
             self.dataset,
             model=self.recipe.model,
             out=folder,
@@ -268,57 +285,5 @@ class _TrialRunner:
             features=dict(self.features or {}),
             dataset_path=self.dataset_path,
             resume=resume,
-            on_epoch=curve.add,
+            on_epoch=watch,
         )
-        if curve.values:
-            return curve.top
-        # A model without epochs is measured once, when it is done.
-        validation = Validation(self.dataset, self.recipe.metric, self.recipe.exclude_seen)
-        return validation(load_recommender(run))[curve.label]
-
-
-class _Curve:
-    """The validation of one trial, epoch by epoch."""
-
-    def __init__(self, label: str, pruning: Pruning | None) -> None:
-        self.label, self.pruning = label, pruning
-        self.values: dict[int, float] = {}
-        self.so_far: dict[str, float | None] = {}
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """An epoch is over.
-
-        Raises:
-            _Pruned: the curve is not worth the rest.
-        """
-        if self.label not in row:
-            return
-        epoch, value = int(row["epoch"]), float(row[self.label])
-        self.values[epoch] = value if math.isfinite(value) else -math.inf
-        if self.pruning is None:
-            return
-        # A trial is judged by its best epoch, so a bad last one may not end it.
-        top = max(self.values.values())
-        self.so_far[str(epoch)] = top if math.isfinite(top) else None
-        if self.pruning.prune(epoch, top):
-            raise _Pruned
-
-    @property
-    def last(self) -> int | None:
-        return max(self.values, default=None)
-
-    @property
-    def best(self) -> int | None:
-        return max(self.values, key=lambda epoch: (self.values[epoch], -epoch), default=None)
-
-    @property
-    def top(self) -> float:
-        """The best value.
-
-        Raises:
-            PalateError: none of them is a number.
-        """
-        top = max(self.values.values())
-        if not math.isfinite(top):
-            raise PalateError(f"{self.label} was never a number", "The training diverged.")
-        return top

@@ -29,7 +29,8 @@ from pydantic import Field, field_validator
 
 from palate.config import Config
 from palate.errors import PalateError, suggest
-from palate.experiments.recipe import Recipe, read_recipe
+from palate.experiments.read_recipe import read_recipe
+from palate.experiments.recipe import Recipe
 from palate.experiments.space import Space, read_spaces
 from palate.objectives import OBJECTIVES
 from palate.rankers.registry import RANKERS

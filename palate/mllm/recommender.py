@@ -140,9 +140,9 @@ class MLLMRecommender(Recommender):
         """The summary of each history that its prompts show, or None where they show none."""
         return [None] * len(rows) if self.preferences is None else self.preferences.of(rows.to_lists())
 
-    def set_data_folder(self, dataset: Path) -> None:
+    def set_data_folder(self, folder: Path) -> None:
         if self.preferences is not None:
-            self.preferences.set_data_folder(dataset)
+            self.preferences.set_data_folder(folder)
 
     def check_ready(self, histories: Histories) -> None:
         """Look up all preferences that the prompts of these histories show.

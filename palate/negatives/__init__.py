@@ -13,7 +13,7 @@ NEGATIVES = Registry(
     "negatives",
     {
         "uniform": "palate.negatives.uniform:Uniform",
-        "popularity": "palate.negatives.popularity:Popularity",
+        "popularity": "palate.negatives.popularity:PopularityNegatives",
         "in-batch": "palate.negatives.in_batch:InBatch",
         "hard": "palate.negatives.hard:Hard",
         "top-k": "palate.negatives.top_k:TopK",

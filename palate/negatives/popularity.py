@@ -7,7 +7,7 @@ from torch import Tensor
 from palate.negatives.base import WeightedStrategy
 
 
-class Popularity(WeightedStrategy):
+class PopularityNegatives(WeightedStrategy):
     """``P(i) = c_i^power / sum_j c_j^power``, ``c`` the training interactions."""
 
     def weights(self, counts: Tensor, power: float) -> Tensor | None:

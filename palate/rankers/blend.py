@@ -89,9 +89,9 @@ class Blend(Recommender):
         sizes = [size for part in self.parts if (size := getattr(part, "batch_size", None))]
         return min(sizes, default=None)
 
-    def set_data_folder(self, dataset: Path) -> None:
+    def set_data_folder(self, folder: Path) -> None:
         for part in self.parts:
-            part.set_data_folder(dataset)
+            part.set_data_folder(folder)
 
     def check_ready(self, histories: Histories) -> None:
         for part in self.parts:

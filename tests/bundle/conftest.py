@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bundle_helpers import known_encoder, make_dataset, make_run
+from bundle_helpers import encoded_films, known_encoder, make_run
 
 from palate.bundle import make_bundle
 from palate.runs.run import Run
@@ -18,7 +18,7 @@ def _encoder() -> None:
 
 @pytest.fixture(scope="session")
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_dataset(tmp_path_factory.mktemp("films"))
+    return encoded_films(tmp_path_factory.mktemp("films"))
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from bundle_helpers import HELD_OUT, Words, catalogue, make_run
+from bundle_helpers import Words, make_run
 from safetensors.numpy import load_file
+from worlds import HELD_OUT_FILM, film_catalogue
 
 from palate.bundle import Bundle, add_items, make_bundle
 from palate.data.dataset import Dataset
@@ -30,7 +31,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def new_row(**changes: Any) -> dict[str, Any]:
-    return {"item_id": HELD_OUT, "title": "space story 7", "tags": "space|film", "year": 1997, **changes}
+    return {"item_id": HELD_OUT_FILM, "title": "space story 7", "tags": "space|film", "year": 1997, **changes}
 
 
 def scores(bundle: Bundle) -> torch.Tensor:
@@ -45,13 +46,13 @@ def pictures(films: Path) -> Path:
 def test_the_held_out_item_finds_its_people(text_bundle: Path, tmp_path: Path) -> None:
     """It was in no catalogue and no training; whoever likes space gets it, whoever likes love does not."""
     before = Bundle.load(text_bundle)
-    assert before.items.index_of(HELD_OUT) is None
+    assert before.items.index_of(HELD_OUT_FILM) is None
     made = add_items(text_bundle, write(tmp_path / "new.csv", [new_row()]), tmp_path / "out")
-    assert (made.ids, made.coverage, made.notes) == ([HELD_OUT], {"text": 1}, [])
+    assert (made.ids, made.coverage, made.notes) == ([HELD_OUT_FILM], {"text": 1}, [])
     after = Bundle.load(tmp_path / "out")
-    assert HELD_OUT in [item for item, _ in after.recommend(["space-1", "space-2", "space-3"], 5)]
-    assert HELD_OUT not in [item for item, _ in after.recommend(["love-1", "love-2", "love-3"], 8)]
-    assert after.recommend([HELD_OUT], 3)[0][0].startswith("space")  # and it may stand in a history
+    assert HELD_OUT_FILM in [item for item, _ in after.recommend(["space-1", "space-2", "space-3"], 5)]
+    assert HELD_OUT_FILM not in [item for item, _ in after.recommend(["love-1", "love-2", "love-3"], 8)]
+    assert after.recommend([HELD_OUT_FILM], 3)[0][0].startswith("space")  # and it may stand in a history
     old, new = scores(before), scores(after)
     assert new.shape[1] == old.shape[1] + 1
     torch.testing.assert_close(new[:, : old.shape[1]], old, atol=1e-6, rtol=0)
@@ -91,10 +92,10 @@ def test_new_vectors_are_those_of_training_them_cold(fusion: str, films: Path, p
 
 
 def test_pictures_features_and_facts_grow(full_bundle: Path, pictures: Path, tmp_path: Path) -> None:
-    row = new_row(image=f"{HELD_OUT}.png")
+    row = new_row(image=f"{HELD_OUT_FILM}.png")
     add_items(full_bundle, write(tmp_path / "new.csv", [row]), tmp_path / "out", images=pictures)
     before, after = Bundle.load(full_bundle), Bundle.load(tmp_path / "out")
-    place = after.items.index_of(HELD_OUT) or 0
+    place = after.items.index_of(HELD_OUT_FILM) or 0
     assert place == len(before.items) + 1
     path = after.picture(place)
     assert path is not None
@@ -124,11 +125,11 @@ def test_adding_twice_is_adding_together(text_bundle: Path, tmp_path: Path) -> N
 def test_pictures_named_by_item(full_bundle: Path, pictures: Path, tmp_path: Path) -> None:
     add_items(full_bundle, write(tmp_path / "new.csv", [new_row()]), tmp_path / "out", images=pictures)
     after = Bundle.load(tmp_path / "out")
-    assert after.picture(after.items.index_of(HELD_OUT) or 0) is not None
+    assert after.picture(after.items.index_of(HELD_OUT_FILM) or 0) is not None
 
 
 def test_a_parquet_table_has_lists_of_its_own(text_bundle: Path, tmp_path: Path) -> None:
-    catalogue().filter(pl.col("item_id") == HELD_OUT).drop("image").write_parquet(tmp_path / "new.parquet")
+    film_catalogue().filter(pl.col("item_id") == HELD_OUT_FILM).drop("image").write_parquet(tmp_path / "new.parquet")
     write(tmp_path / "new.csv", [new_row()])
     a = add_items(text_bundle, tmp_path / "new.parquet", tmp_path / "a").folder
     b = add_items(text_bundle, tmp_path / "new.csv", tmp_path / "b").folder
@@ -139,7 +140,7 @@ def test_a_parquet_table_has_lists_of_its_own(text_bundle: Path, tmp_path: Path)
     ("rows", "told"),
     [
         ([new_row(item_id="space-1")], r"row 2: item 'space-1' is in the bundle already"),
-        ([new_row(), new_row()], rf"row 3: item '{HELD_OUT}' is in row 2 already"),
+        ([new_row(), new_row()], rf"row 3: item '{HELD_OUT_FILM}' is in row 2 already"),
         ([new_row(), new_row(item_id="  ")], r"row 3 has no item_id"),
         ([new_row(year="soon")], r"row 2: 'soon' in column 'year' is no Int64"),
         ([new_row(title=None, tags=None)], r"nothing of the item that the model reads \(text\)"),

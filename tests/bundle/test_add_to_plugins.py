@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import polars as pl
 import pytest
 import torch
-from bundle_helpers import HELD_OUT, make_run
+from bundle_helpers import make_run
 from torch import Tensor, nn
+from worlds import HELD_OUT_FILM
 
 from palate.bundle import Bundle, add_items, make_bundle
 from palate.errors import PalateError
@@ -103,7 +104,7 @@ def _plugins() -> Iterator[None]:
 def grown(films: Path, folder: Path, model: str) -> tuple[Bundle, Bundle]:
     run = make_run(films, folder / "run", model=model, modalities="id,text")
     made = make_bundle(run, folder / "bundle").folder
-    row = {"item_id": HELD_OUT, "title": "space story 7", "tags": "space|film", "year": 1997}
+    row = {"item_id": HELD_OUT_FILM, "title": "space story 7", "tags": "space|film", "year": 1997}
     pl.DataFrame([row]).write_csv(folder / "new.csv")
     add_items(made, folder / "new.csv", folder / "out")
     return Bundle.load(made), Bundle.load(folder / "out")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bundle_helpers import HELD_OUT
+from worlds import HELD_OUT_FILM
 
 from palate.runs.run import Run
 
@@ -29,14 +29,16 @@ def test_bundle_recommend_add_items(palate: Callable[..., Outcome], full_run: Ru
     code, out, _ = palate("info", bundle, "--json")
     assert json.loads(out)["kind"] == "bundle"
     assert json.loads(out)["license"] == "mit"
-    (tmp_path / "new.csv").write_text(f"item_id,title,tags,image\n{HELD_OUT},space story 7,space|film,{HELD_OUT}.png\n")
+    (tmp_path / "new.csv").write_text(
+        f"item_id,title,tags,image\n{HELD_OUT_FILM},space story 7,space|film,{HELD_OUT_FILM}.png\n"
+    )
     larger = tmp_path / "larger"
     pictures = films.parent / "pictures"
     code, out, err = palate("add-items", bundle, tmp_path / "new.csv", "--images", pictures, "--out", larger)
     assert code == 0, err
     assert "1 items added: 1 with text, 1 with image" in out
     code, out, _ = palate("recommend", larger, "--history", "space-1,space-2,space-3", "--json")
-    assert HELD_OUT in [row["item"] for row in json.loads(out)["items"]]
+    assert HELD_OUT_FILM in [row["item"] for row in json.loads(out)["items"]]
 
 
 def test_users_need_a_dataset(palate: Callable[..., Outcome], text_bundle: Path, films: Path) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from bundle_helpers import HELD_OUT, KEEP, make_run
+from bundle_helpers import KEEP, make_run
 from safetensors.numpy import load_file, save_file
+from worlds import HELD_OUT_FILM
 
 from palate.bundle import Bundle, add_items, make_bundle
 from palate.bundle.manifest import write_manifest
@@ -48,7 +49,7 @@ def knn(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def new_row(**changes: Any) -> dict[str, Any]:
-    return {"item_id": HELD_OUT, "title": "space story 7", "tags": "space|film", "year": 1997, **changes}
+    return {"item_id": HELD_OUT_FILM, "title": "space story 7", "tags": "space|film", "year": 1997, **changes}
 
 
 def write(path: Path, *rows: dict[str, Any]) -> Path:
@@ -104,16 +105,16 @@ def test_a_new_item_is_recommended_by_its_neighbours_alone(bundle: Path, tmp_pat
     assert any("knows items by their ids alone" in note for note in made.notes)
     assert any("no neighbours by co-occurrence" in note for note in made.notes)
     after = Bundle.load(tmp_path / "out")
-    assert HELD_OUT in [item for item, _ in after.recommend(["space-1", "space-3", "space-2"], 5)]
-    assert HELD_OUT not in [item for item, _ in after.recommend(["love-1", "love-2", "love-3"], 5)]
-    assert after.recommend([HELD_OUT], 1)[0][0].startswith("space")  # and it may stand in a history
+    assert HELD_OUT_FILM in [item for item, _ in after.recommend(["space-1", "space-3", "space-2"], 5)]
+    assert HELD_OUT_FILM not in [item for item, _ in after.recommend(["love-1", "love-2", "love-3"], 5)]
+    assert after.recommend([HELD_OUT_FILM], 1)[0][0].startswith("space")  # and it may stand in a history
     old, new = scores(before), scores(after)
     torch.testing.assert_close(new[:, :-1], old, atol=1e-6, rtol=0)
     model = after.recommender
     assert isinstance(model, SequentialRanker)
     assert model.neighbours is not None
     by_words, by_log, by_text = model.neighbours.lists
-    place = after.items.index_of(HELD_OUT) or 0
+    place = after.items.index_of(HELD_OUT_FILM) or 0
     assert not (by_log.items == place).any()
     assert not by_log.items[place].any()
     assert (by_text.items[place] > 0).any()
@@ -215,7 +216,7 @@ def test_a_damaged_matrix_is_refused_before_anything_is_written(bundle: Path, tm
 
 
 def test_words_of_another_version_are_refused(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("palate.features.lexical_store._TOKEN", r"\w")
+    monkeypatch.setattr("palate.features.lexical.TOKEN", r"\w")
     with pytest.raises(PalateError, match="makes other terms of words"):
         add_items(bundle, write(tmp_path / "new.csv", new_row()), tmp_path / "out")
 
@@ -234,8 +235,8 @@ def test_content_knn_takes_new_items(knn: Run, tmp_path: Path) -> None:
     assert (added.coverage, added.notes) == ({"lexical": 1, "text": 1}, [])
     after = Bundle.load(tmp_path / "out")
     torch.testing.assert_close(scores(after)[:, :-1], scores(before), atol=0, rtol=0)
-    assert HELD_OUT in [item for item, _ in after.recommend(["space-1", "space-2"], 8)]
-    assert after.recommend([HELD_OUT], 1)[0][0].startswith("space")
+    assert HELD_OUT_FILM in [item for item, _ in after.recommend(["space-1", "space-2"], 8)]
+    assert after.recommend([HELD_OUT_FILM], 1)[0][0].startswith("space")
     again = add_items(tmp_path / "out", write(tmp_path / "2.csv", new_row(item_id="y")), tmp_path / "again")
     assert len(Bundle.load(again.folder).items) == len(before.items) + 2
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from bundle_helpers import HELD_OUT
+from worlds import HELD_OUT_FILM
 
 from palate.bundle import Bundle, add_items
 from palate.errors import PalateError
@@ -74,19 +74,19 @@ def test_html_goes_where_that_is_chosen(text_bundle: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_pictures_inside_the_table(full_bundle: Path, films: Path, tmp_path: Path, packed: bool) -> None:
-    data = (films.parent / "pictures" / f"{HELD_OUT}.png").read_bytes()
+    data = (films.parent / "pictures" / f"{HELD_OUT_FILM}.png").read_bytes()
     cells = [{"bytes": data, "path": "a.png"}, {"bytes": b"none", "path": None}] if packed else [data, b"none"]
-    new = table(tmp_path / "new.parquet", [HELD_OUT, "y"], image=cells)
+    new = table(tmp_path / "new.parquet", [HELD_OUT_FILM, "y"], image=cells)
     made = add_items(full_bundle, new, tmp_path / "out")
     assert made.coverage["image"] == 1
     assert "1 pictures unknown: left out" in made.notes
     named = add_items(
-        full_bundle, table(tmp_path / "b.parquet", [HELD_OUT], image=[f"{HELD_OUT}.png"]), tmp_path / "b",
+        full_bundle, table(tmp_path / "b.parquet", [HELD_OUT_FILM], image=[f"{HELD_OUT_FILM}.png"]), tmp_path / "b",
         images=films.parent / "pictures",
     )  # fmt: skip
     both = [Bundle.load(one.folder) for one in (made, named)]
-    place = both[0].items.index_of(HELD_OUT)
-    assert place == both[1].items.index_of(HELD_OUT)
+    place = both[0].items.index_of(HELD_OUT_FILM)
+    assert place == both[1].items.index_of(HELD_OUT_FILM)
     assert both[0].picture(place).read_bytes() == both[1].picture(place).read_bytes()
     with pytest.raises(PalateError, match="holds pictures itself"):
         add_items(full_bundle, new, tmp_path / "c", images=films.parent / "pictures")

@@ -188,15 +188,15 @@ def test_describe_and_cost() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "expected"),
     [
         ({"depth": 0}, "Give --depth of at least 1"),
         ({"mode": "blnd"}, "Did you mean 'blend'"),
         ({"mode": "blend", "weight": 1.5}, "a number from 0 to 1"),
     ],
 )
-def test_mistakes(options: dict[str, object], told: str) -> None:
-    with pytest.raises(PalateError, match=told):
+def test_mistakes(options: dict[str, object], expected: str) -> None:
+    with pytest.raises(PalateError, match=expected):
         Cascade(Table(RISING), Slow(FALLING), **options)  # type: ignore[arg-type]
 
 

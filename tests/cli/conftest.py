@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 from cli_helpers import Shell
+from worlds import walk
 
 from palate.data.dataset import Dataset
 from palate.data.frames import from_frames
@@ -23,11 +24,7 @@ def palate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """40 users walk round 12 things, each from another start; 'i12' is cold. Saved as a dataset."""
     rng = np.random.default_rng(0)
-    rows = [
-        (f"u{user}", f"i{(user + step) % 12}", step * 1000 + user)
-        for user in range(40)
-        for step in range(int(rng.integers(5, 9)))
-    ]
+    log = walk(40, 12, lambda user: int(rng.integers(5, 9)))
     items = pl.DataFrame(
         {
             "item_id": [f"i{n}" for n in range(13)],
@@ -36,7 +33,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "tags": [["new", "cheap"] if n == 12 else ["cheap"] for n in range(13)],
         }
     )
-    log = pl.DataFrame(rows, schema=["user", "item", "timestamp"], orient="row")
     dataset = from_frames(log, items, name="shop", keep_unseen=True)
     folder = tmp_path_factory.mktemp("shop") / "data"
     dataset.save(folder)

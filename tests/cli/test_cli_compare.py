@@ -20,7 +20,7 @@ from PIL import Image
 from palate.alignment import report as align_report
 from palate.artefact import describe
 from palate.evaluation.protocol import Measure
-from palate.experiments import runner as campaign
+from palate.experiments import runner
 from palate.runs.run import Run
 from palate.storage.files import read_json
 from palate.training import loop
@@ -100,7 +100,7 @@ class Here:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     Here.calls = []
-    monkeypatch.setattr(campaign, "Processes", Here)
+    monkeypatch.setattr(runner, "Processes", Here)
     # The pictures of each run have tests of their own, and take longer than these trainings.
     monkeypatch.setattr(loop, "plot_learning_curve", lambda *_: None)
     monkeypatch.setattr(align_report, "plot_alignment", lambda *_: None)
@@ -242,11 +242,11 @@ def test_a_model_without_epochs_is_searched_on_validation(
 
 def test_a_dry_run_makes_nothing(palate: Shell, shop: Path, recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    told = palate("compare", recipe, "--dataset", shop, "--out", out, "--dry-run")
-    assert told.code == 0, told.err
-    lines = told.out.splitlines()
-    assert f"palate align {out}/runs/base-1 --objective dpo --pool-k 3 --epochs 1 --seed 1" in told.out
-    assert "with what is chosen for dpo" in told.out
+    done = palate("compare", recipe, "--dataset", shop, "--out", out, "--dry-run")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert f"palate align {out}/runs/base-1 --objective dpo --pool-k 3 --epochs 1 --seed 1" in done.out
+    assert "with what is chosen for dpo" in done.out
     assert lines[-1] == "16 runs in all."
     assert len(lines) == 17
     assert not out.exists()
@@ -255,7 +255,7 @@ def test_a_dry_run_makes_nothing(palate: Shell, shop: Path, recipe: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "expected"),
     [
         ("dim = 8", "dmi = 8", "[arm.base]: settings [ranker] of sasrec: unknown option 'dmi'. Did you mean 'dim'?"),
         ('model = "sasrec"\nthreads', "threads", "[arm.base]: 'model' is missing"),
@@ -266,7 +266,7 @@ def test_a_dry_run_makes_nothing(palate: Shell, shop: Path, recipe: Path, tmp_pa
         (
             "pool-k = 3",
             'negatives = "top-q"',
-            "[arm.dpo]: settings [negatives]: there is no negative strategy",
+            "[arm.dpo]: settings [negatives]: 'strategy': there is no negative strategy",
         ),
         ("pool-k = 3", 'negatives = "disliked"', "[arm.dpo]: the dataset keeps no dislikes"),
         ('objective = "dpo"', 'objective = "dop"', "Did you mean"),
@@ -283,19 +283,19 @@ def test_a_dry_run_makes_nothing(palate: Shell, shop: Path, recipe: Path, tmp_pa
     ],
 )
 def test_mistakes_are_told_before_any_work(
-    palate: Shell, shop: Path, recipe: Path, tmp_path: Path, old: str, new: str, told: str
+    palate: Shell, shop: Path, recipe: Path, tmp_path: Path, old: str, new: str, expected: str
 ) -> None:
     assert old in RECIPE
     recipe.write_text(RECIPE.replace(old, new, 1))
     outcome = palate("compare", recipe, "--dataset", shop, "--out", tmp_path / "out")
     assert outcome.code == 2
-    assert told in outcome.err
+    assert expected in outcome.err
     assert "small.toml" in outcome.err
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["--only", "dop"], "there is no arm 'dop'. Did you mean 'dpo'?"),
         (["--seeds", "0,x"], "--seeds 0,x"),
@@ -304,11 +304,11 @@ def test_mistakes_are_told_before_any_work(
     ],
 )
 def test_mistakes_on_the_command_line(
-    palate: Shell, shop: Path, recipe: Path, tmp_path: Path, words: list[str], told: str
+    palate: Shell, shop: Path, recipe: Path, tmp_path: Path, words: list[str], expected: str
 ) -> None:
     outcome = palate("compare", recipe, "--dataset", shop, "--out", tmp_path / "out", *words)
     assert outcome.code == 2
-    assert told in outcome.err
+    assert expected in outcome.err
     assert "which dataset?" in palate("compare", recipe, "--out", tmp_path / "out").err
 
 
@@ -331,10 +331,10 @@ def test_interrupted_for_real_it_ends_its_runs_and_goes_on(shop: Path, tmp_path:
     assert second.returncode == 2
     assert "another comparison" in second.stderr
     going.send_signal(signal.SIGINT)
-    _, told = going.communicate(timeout=120)
-    assert going.returncode == 130, told
-    assert "a-0: started" in told
-    assert "the same command goes on" in told
+    _, errors = going.communicate(timeout=120)
+    assert going.returncode == 130, errors
+    assert "a-0: started" in errors
+    assert "the same command goes on" in errors
     log = (out / "logs/a-0.log").read_text()
     assert "Interrupted" in log, log  # the training was asked to end, and did
     rows = len(metrics.read_text().splitlines())

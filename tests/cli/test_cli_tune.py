@@ -57,7 +57,7 @@ def test_tune_resume_and_train_the_best(palate: Shell, shop: Path, recipe: Path,
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         (("trials = 1\n", ""), "how many trials?"),
         (("dropout =", "dropuot ="), "Did you mean 'dropout'?"),
@@ -66,11 +66,13 @@ def test_tune_resume_and_train_the_best(palate: Shell, shop: Path, recipe: Path,
         (('model = "sasrec"', ""), "[tune]: 'model' is missing"),
     ],
 )
-def test_mistakes_in_the_recipe(palate: Shell, shop: Path, recipe: Path, change: tuple[str, str], told: str) -> None:
+def test_mistakes_in_the_recipe(
+    palate: Shell, shop: Path, recipe: Path, change: tuple[str, str], expected: str
+) -> None:
     recipe.write_text(RECIPE.replace(*change))
     outcome = palate("tune", shop, "--config", recipe, "--out", recipe.parent / "study")
     assert outcome.code == 2
-    assert told in outcome.err
+    assert expected in outcome.err
     assert "small.toml" in outcome.err or "--trials" in outcome.err
     assert not (recipe.parent / "study").exists()
 
@@ -83,8 +85,8 @@ def test_the_best_recipe_keeps_the_objective_and_its_settings(
     )
     recipe.write_text(searched)
     out = tmp_path / "study[1]?a=%20"
-    told = palate("tune", shop, "--config", recipe, "--out", out)
-    assert told.code == 0, told.err
+    done = palate("tune", shop, "--config", recipe, "--out", out)
+    assert done.code == 0, done.err
     best = palate("train", shop, "--config", out / "best.toml", "--out", tmp_path / "best")
     assert best.code == 0, best.err
     options = describe(tmp_path / "best")["options"]

@@ -13,10 +13,11 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from worlds import ring_with_cold_items
 
 from palate.data.catalogue import Catalogue
-from palate.data.dataset import Dataset, Part
-from palate.data.sequences import Sequences, offsets_of
+from palate.data.dataset import Dataset
+from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.evaluation.ranking import rank_targets
 from palate.features.lexical import encode_lexical
@@ -24,29 +25,6 @@ from palate.rankers.registry import RANKERS
 from palate.recommender import Recommender
 
 USERS, ITEMS, COLD = 40, 25, 2
-
-
-def world(seed: int) -> Dataset:
-    """40 users who walk along a ring of items, with noise; the last two items of the catalogue are cold."""
-    rng = np.random.default_rng(seed)
-    rows = []
-    for _ in range(USERS):
-        steps = np.cumsum(rng.choice([1, 1, 1, 2], int(rng.integers(5, 12)))) + rng.integers(0, ITEMS)
-        rows.append(1 + steps % (ITEMS - COLD))
-    lengths = np.array([len(row) for row in rows], np.int64)
-    parts = np.concatenate([[Part.TRAIN] * (n - 2) + [Part.VALID, Part.TEST] for n in lengths]).astype(np.uint8)
-    frame = pl.DataFrame({"item_id": [f"i{n}" for n in range(1, ITEMS + 1)]})
-    frame = frame.with_columns(title=pl.col("item_id"), image=pl.lit(None, pl.String))
-    return Dataset(
-        catalogue=Catalogue(frame),
-        user_ids=pl.Series("user_id", [f"u{n}" for n in range(USERS)]),
-        offsets=offsets_of(lengths),
-        items=np.concatenate(rows).astype(np.int32),
-        parts=parts,
-        timestamps=np.arange(lengths.sum()) * 1000,
-        weights=None,
-        manifest={"name": "ring"},
-    )
 
 
 def fitted(name: str, **options: object) -> Callable[[Dataset], Recommender]:
@@ -124,7 +102,7 @@ FACTORIES: dict[str, Callable[[Dataset], Recommender]] = {
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    return world(0)
+    return ring_with_cold_items(0, USERS, ITEMS, COLD)
 
 
 @pytest.fixture(scope="module", params=list(FACTORIES))
@@ -255,7 +233,7 @@ def test_it_says_what_it_is(model):
 
 @pytest.mark.parametrize("name", [name for name, make in FACTORIES.items() if "fitted" in make.__qualname__])
 def test_a_second_fit_refits(name, histories):
-    first, other, again = (FACTORIES[name](world(seed)) for seed in (0, 1, 0))
+    first, other, again = (FACTORIES[name](ring_with_cold_items(seed, USERS, ITEMS, COLD)) for seed in (0, 1, 0))
     assert not torch.equal(first.score(histories), other.score(histories))
     assert torch.equal(first.score(histories), again.score(histories))
 

@@ -167,10 +167,10 @@ def test_no_dislike_is_late_or_liked_and_nothing_else_is_missing(
     split: str, rows: list[tuple[int, int, int, int]], timed: bool, ties: str, duplicates: str, core: int
 ) -> None:
     timed = timed or split == "global-time" or ties == "seed"
-    told = [(f"u{user}", f"i{item}", day, rating) for user, item, day, rating in [*SURE, *LONG, *rows]]
+    log = [(f"u{user}", f"i{item}", day, rating) for user, item, day, rating in [*SURE, *LONG, *rows]]
     options: dict[str, Any] = {"split": split, **SPLITS[split], "ties": ties, "duplicates": duplicates, "k_core": core}
-    dataset = made(told, timed, **options)
-    plain = made(told, timed, **options, disliked_at_most=None)
+    dataset = made(log, timed, **options)
+    plain = made(log, timed, **options, disliked_at_most=None)
     assert plain.dislikes is None
     for name in ("offsets", "items", "parts", "timestamps", "weights"):
         assert np.array_equal(getattr(dataset, name), getattr(plain, name)), name
@@ -178,7 +178,7 @@ def test_no_dislike_is_late_or_liked_and_nothing_else_is_missing(
 
     expected: dict[str, set[str]] = {}
     places: dict[tuple[str, str, int], list[int]] = {}
-    for place, (user, item, day, rating) in enumerate(told):
+    for place, (user, item, day, rating) in enumerate(log):
         if rating >= 4:
             places.setdefault((user, item, day if timed else 0), []).append(place)
     for user, index in dataset.user_index.items():
@@ -191,11 +191,11 @@ def test_no_dislike_is_late_or_liked_and_nothing_else_is_missing(
         day = int(dataset.timestamps[train[-1]]) // (DAY * 1000) if dataset.timestamps is not None else 0
         there = places[user, item, day]
         if len(there) > 1 and (ties == "seed" or duplicates == "none"):
-            return  # which of several equal rows trains last cannot be told from outside
+            return  # which of several equal rows trains last cannot be seen from outside
         last = (day, there[0 if duplicates == "first" else -1])
         found = {
             item
-            for place, (who, item, day, rating) in enumerate(told)
+            for place, (who, item, day, rating) in enumerate(log)
             if who == user
             and rating <= 2
             and item in dataset.catalogue.index
@@ -207,7 +207,7 @@ def test_no_dislike_is_late_or_liked_and_nothing_else_is_missing(
     assert dataset.dislikes is not None
     assert len(dataset.dislikes.values) == sum(map(len, expected.values())) == dataset.manifest["dislikes"]["kept"]
     record = dataset.manifest["dislikes"]
-    assert record["found"] == record["kept"] + sum(record["left_out"].values()) == sum(row[3] <= 2 for row in told)
+    assert record["found"] == record["kept"] + sum(record["left_out"].values()) == sum(row[3] <= 2 for row in log)
     assert examine(dataset, look_at_pictures=False)["dislikes"].level is not Level.ERROR
 
 
@@ -371,9 +371,9 @@ def test_the_command_tells_what_it_kept(tmp_path: Path) -> None:
     app = typer.Typer()
     app.callback()(lambda: None)  # so that `prepare` stays a command of its own
     app.command("prepare")(prepare_command)
-    told = ["prepare", str(tmp_path / "log.csv"), "--reader", "table", "--columns", "weight=stars"]
-    told += ["--out", str(tmp_path / "out"), "--min-rating", "4", "--disliked-at-most", "2"]
-    result = CliRunner().invoke(app, told)
+    words = ["prepare", str(tmp_path / "log.csv"), "--reader", "table", "--columns", "weight=stars"]
+    words += ["--out", str(tmp_path / "out"), "--min-rating", "4", "--disliked-at-most", "2"]
+    result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     text = " ".join(result.output.split())
     assert "Dislikes (rated at most 2): 1 of 1 users, out of 2 low ratings; left out: 1 after the user's last" in text

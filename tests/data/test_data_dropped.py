@@ -48,9 +48,9 @@ def dataset(tmp_path: Path) -> Dataset:
     ],
 )
 def test_the_step_that_dropped_an_item_is_told(dataset: Dataset, item: str, words: str) -> None:
-    told = did_you_mean(dataset.catalogue, item, "otherwise", dataset.dropped)
-    assert words in told
-    assert "Did you mean" not in told
+    sentence = did_you_mean(dataset.catalogue, item, "otherwise", dataset.dropped)
+    assert words in sentence
+    assert "Did you mean" not in sentence
 
 
 def test_every_item_of_the_source_is_kept_or_dropped_once(dataset: Dataset) -> None:
@@ -106,7 +106,7 @@ def test_a_dataset_of_another_fingerprint_says_nothing(dataset: Dataset, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("item", "told"),
+    ("item", "sentence"),
     [
         ("0895792002", "otherwise"),
         ("895792001", "Did you mean '0895792001' (Red shirt)?"),
@@ -115,12 +115,12 @@ def test_a_dataset_of_another_fingerprint_says_nothing(dataset: Dataset, tmp_pat
         ("9" * 5000, "otherwise"),
     ],
 )
-def test_a_number_is_no_misspelling_of_another(item: str, told: str) -> None:
+def test_a_number_is_no_misspelling_of_another(item: str, sentence: str) -> None:
     frame = pl.DataFrame(
         {"item_id": ["0895792001", "mug-12", "0895792003"], "title": ["Red shirt", None, None], "image": None},
         schema={"item_id": pl.String, "title": pl.String, "image": pl.String},
     )
-    assert did_you_mean(Catalogue(frame), item, "otherwise") == told
+    assert did_you_mean(Catalogue(frame), item, "otherwise") == sentence
 
 
 def test_max_users_draws_from_those_that_the_core_keeps() -> None:

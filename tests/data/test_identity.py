@@ -19,18 +19,18 @@ def log_of(items: list[str], users: list[str] | None = None) -> str:
 
 
 @pytest.mark.parametrize(
-    ("items", "told"),
+    ("items", "message"),
     [
         (["10.0", "11", "12"], "the item id '10.0' may mean the whole number"),
         (["10", "1.23457E+12", "12"], "'1.23457E\\+12' is a number that was rounded"),
     ],
 )
-def test_ids_of_a_log_that_may_be_another(tmp_path: Path, items: list[str], told: str) -> None:
+def test_ids_of_a_log_that_may_be_another(tmp_path: Path, items: list[str], message: str) -> None:
     (tmp_path / "log.csv").write_text(log_of(items))
-    with pytest.raises(PalateError, match=f"log.csv: .*{told}"):
+    with pytest.raises(PalateError, match=f"log.csv: .*{message}"):
         prepare(tmp_path / "log.csv", "table")
     (tmp_path / "log.csv").write_text(log_of(["a"] * 3, items))
-    with pytest.raises(PalateError, match=told.replace("item", "user")):
+    with pytest.raises(PalateError, match=message.replace("item", "user")):
         prepare(tmp_path / "log.csv", "table")
 
 

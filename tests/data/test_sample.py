@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import polars as pl
 import pytest
+from worlds import walk
 
 from palate.data.dataset import Dataset
 from palate.data.frames import from_frames
@@ -13,11 +13,7 @@ from palate.errors import PalateError
 
 
 def shop(split: str = "leave-last-out") -> Dataset:
-    log = pl.DataFrame(
-        [(f"u{u}", f"i{(u + s) % 9}", s * 100 + u) for u in range(50) for s in range(6)],
-        schema=["user", "item", "timestamp"],
-        orient="row",
-    )
+    log = walk(50, 9, lambda user: 6, time=lambda user, step: 100 * step + user)
     return from_frames(log, timestamp="timestamp", name="shop", split=split)
 
 

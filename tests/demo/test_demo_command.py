@@ -18,7 +18,7 @@ from palate.demo import llm, stages
 from palate.demo.extras import missing_encoders
 from palate.demo.llm import MADE as LANGUAGE_MADE
 from palate.demo.models import FULL, IDS, MODELS, NEAR
-from palate.demo.runner import Command
+from palate.demo.runner import DemoCommand
 from palate.demo.sheets import item_sheet, tile
 from palate.demo.shop import build_demo
 from palate.demo.stages import MADE, PICTURES, DemoOptions, run_demo, stages_of
@@ -114,7 +114,7 @@ def test_a_folder_that_is_no_demo_is_left_alone(tmp_path: Path, no_encoders: Non
 def test_every_line_is_a_command_with_options_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages, "missing_encoders", lambda: "")
     monkeypatch.setattr(llm, "missing_language_model", lambda base: "")
-    steps = [step for stage in stages_of(DemoOptions()) for step in stage.steps if isinstance(step, Command)]
+    steps = [step for stage in stages_of(DemoOptions()) for step in stage.steps if isinstance(step, DemoCommand)]
     assert len(steps) == 20
     for step in steps:
         palate, *words = shlex.split(step.line.replace("$DEMO", "runs/demo"))

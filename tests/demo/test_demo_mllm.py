@@ -19,7 +19,7 @@ from palate.demo.llm import BLIND, FULL, MADE, Language, language_stages, precis
 from palate.demo.pictures import shown_cases
 from palate.demo.runner import Demo, Note
 from palate.demo.shop import build_demo
-from palate.mllm.backends import open as backends
+from palate.mllm import backends
 from palate.mllm.prompts.templates import Templates
 from palate.runs.run import Run
 from palate.training.fit import train
@@ -82,7 +82,7 @@ def test_the_stages_make_everything_once(
     # Preferences: three purchases a step, all of them from before the target, and to be read again in a file.
     steps = sum(min(2, -(-length // 3)) for length in cases.histories.lengths)
     assert len(cases) == 4
-    assert len(echo.asked) == steps
+    assert len(echo.requested) == steps
     page = (shop / "preferences.md").read_text()
     for history, target in zip(cases.histories, cases.targets, strict=True):
         assert data.catalogue.titles[history[-1]] in page
@@ -107,7 +107,7 @@ def test_the_stages_make_everything_once(
     assert before
     assert run(shop, plan)["sampled"] == found
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert len(echo.asked) == steps
+    assert len(echo.requested) == steps
     again = capsys.readouterr().out
     assert again.splitlines()[-1] == printed.splitlines()[-1]
     assert "Cost of scoring, per 1,000 users" in again  # of the first time, when it was spent
@@ -116,7 +116,7 @@ def test_the_stages_make_everything_once(
     store = shop / "dataset" / "summaries" / "users" / "demo" / "summaries.json"
     store.write_text(store.read_text().replace(Templates.load().fingerprint("user-next"), "0" * 16))
     run(shop, plan, slice(1, 2))
-    assert len(echo.asked) == 2 * steps
+    assert len(echo.requested) == 2 * steps
 
     # Warmed up in another way, all that was made from it goes.
     run(shop, replace(plan, warm_up="--batch-size 8 --steps 1 --max-items 580"), slice(0, 1))

@@ -11,19 +11,18 @@ from pathlib import Path
 import pytest
 
 import palate
-from palate.data.readers import READERS
-from palate.evaluation.metrics import METRICS
-from palate.features.encoders import ENCODERS
-from palate.objectives import OBJECTIVES, PREFERENCES
-from palate.rankers.fusions import FUSIONS
-from palate.rankers.registry import RANKERS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("recipes/*.toml"), *ROOT.glob("benchmarks/*.py")]
 )
 IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
-GROUPS = {f"palate.{one.kind}" for one in (READERS, METRICS, ENCODERS, OBJECTIVES, PREFERENCES, FUSIONS, RANKERS)}
+# The entry-point groups: the kinds of the registries in the code.
+GROUPS = {
+    f"palate.{kind}"
+    for path in ROOT.glob("palate/**/*.py")
+    for kind in re.findall(r'^\w.* = Registry\(\s*"(\w+)"', path.read_text("utf-8"), re.M)
+}
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 
 
@@ -102,3 +101,12 @@ def test_links_to_headings_lead_somewhere(page: Path) -> None:
     for target, anchor in re.findall(r"\]\(([\w./-]*\.md|)#([^)\s]+)\)", page.read_text(encoding="utf-8")):
         linked = page.parent / target if target else page
         assert anchor in anchors(linked), f"{page.name} links to {target}#{anchor}, which is not there"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.suffix == ".md"], ids=lambda page: page.stem)
+def test_imports_of_the_code_on_the_page_exist(page: Path) -> None:
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+        for module, names in re.findall(r"^from (palate[\w.]*) import (.+)$", block, re.M):
+            for name in names.split(","):
+                dotted = f"{module}.{name.partition(' as ')[0].strip()}"
+                assert exists(dotted), f"{page.name} imports {dotted}, which is not there"

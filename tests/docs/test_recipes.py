@@ -11,7 +11,7 @@ import typer
 from palate.cli.commands import COMMANDS, build
 from palate.cli.llm.settings import ALIGN, SFT, settings_from
 from palate.cli.shared.options import _load, parse_assignments, read_table
-from palate.experiments.recipe import read_recipe
+from palate.experiments.read_recipe import read_recipe
 from palate.experiments.tune_recipe import read_tune_recipe
 from palate.mllm.alignment.config import check_alignment
 from palate.mllm.finetune.sft import SFTPlan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from evaluation_helpers import make_dataset
+from worlds import random_logs
 
 from palate.data.negatives import WeightedDraw
 from palate.errors import PalateError
@@ -14,7 +14,7 @@ from palate.evaluation.candidates import Candidates, sample_candidates
 @pytest.mark.parametrize("kind", ["uniform", "popularity"])
 @pytest.mark.parametrize("tests", [1, 3])
 def test_targets_come_first_and_negatives_are_new_and_different(kind, tests):
-    dataset = make_dataset(tests=tests, repeats=True)
+    dataset = random_logs(tests=tests, repeats=True)
     cases = dataset.cases("test")
     made = sample_candidates(dataset, "test", negatives=10, kind=kind, seed=1)
     assert made.items.dtype == np.int32
@@ -31,7 +31,7 @@ def test_targets_come_first_and_negatives_are_new_and_different(kind, tests):
 
 
 def test_seeded():
-    dataset = make_dataset()
+    dataset = random_logs()
     first, again, other = (sample_candidates(dataset, "test", negatives=8, seed=seed) for seed in (1, 1, 2))
     assert first.fingerprint == again.fingerprint != other.fingerprint
 
@@ -59,13 +59,13 @@ def test_who_has_seen_nearly_everything_gets_fewer():
 
 
 def test_nobody_may_have_seen_everything():
-    dataset = make_dataset(users=5, items=6, tests=1, cold=0, repeats=True, seed=3)
+    dataset = random_logs(users=5, items=6, tests=1, cold=0, repeats=True, seed=3)
     with pytest.raises(PalateError, match=r"user 'u\d' has seen every item"):
         sample_candidates(dataset, "test", negatives=5)
 
 
 def test_saved_whole_and_read_without_pickle(tmp_path):
-    made = sample_candidates(make_dataset(tests=2), "valid", negatives=8, kind="popularity", seed=5)
+    made = sample_candidates(random_logs(tests=2), "valid", negatives=8, kind="popularity", seed=5)
     path = tmp_path / "candidates.npz"
     made.save(path)
     assert [p.name for p in tmp_path.iterdir()] == ["candidates.npz"]
@@ -93,7 +93,7 @@ def test_other_files_are_refused(tmp_path):
 
 
 def test_candidates_of_other_cases_are_refused():
-    dataset = make_dataset()
+    dataset = random_logs()
     made = sample_candidates(dataset, "test", negatives=5)
     with pytest.raises(PalateError, match="other targets"):
         made.check(dataset.cases("valid"))
@@ -103,8 +103,8 @@ def test_candidates_of_other_cases_are_refused():
 
 def test_options_are_checked():
     with pytest.raises(PalateError, match="--candidates popular: no such way"):
-        sample_candidates(make_dataset(), "test", kind="popular")
+        sample_candidates(random_logs(), "test", kind="popular")
     with pytest.raises(PalateError, match="--candidates top-k: no such way"):
-        sample_candidates(make_dataset(), "test", kind="top-k")
+        sample_candidates(random_logs(), "test", kind="top-k")
     with pytest.raises(PalateError, match="--negatives 0"):
-        sample_candidates(make_dataset(), "test", negatives=0)
+        sample_candidates(random_logs(), "test", negatives=0)

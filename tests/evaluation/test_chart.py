@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from evaluation_helpers import Fixed, make_dataset
+from evaluation_helpers import Fixed
 from PIL import Image
+from worlds import random_logs
 
 from palate.evaluation.chart import draw, draw_panels
 from palate.evaluation.compare import Comparison, Group, compare
@@ -19,7 +20,7 @@ from palate.plots import picture
 @pytest.fixture(scope="module")
 def comparison() -> Comparison:
     """Eleven models of chance, one of them with two seeds, and one whose name is a formula and too long."""
-    dataset = make_dataset()
+    dataset = random_logs()
     tables = [torch.rand(9, dataset.num_items + 1, generator=torch.Generator().manual_seed(n)) for n in range(12)]
     results = [evaluate(Fixed(table), dataset, ks=[5]) for table in tables]
     groups = [Group(f"model {n}", (results[n],), (0,)) for n in range(1, 10)]

@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from evaluation_helpers import Fixed, make_dataset
+from evaluation_helpers import Fixed
+from worlds import random_logs
 
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
@@ -26,7 +27,7 @@ from palate.recommender import Recommender
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    return make_dataset(users=80, items=60, tests=2, cold=4)
+    return random_logs(users=80, items=60, tests=2, cold=4)
 
 
 def random_model(dataset: Dataset, seed: int, boost: float = 0.0) -> Recommender:
@@ -106,7 +107,7 @@ def test_sampled_protocol_measures_the_given_candidates(dataset):
 
 
 def test_a_short_draw_is_told():
-    small = make_dataset(users=30, items=24, cold=0)
+    small = random_logs(users=30, items=24, cold=0)
     cases = small.cases("test")
     unseen = np.array(
         [24 - len(set(h) | set(t)) for h, t in zip(cases.histories.to_lists(), cases.targets.to_lists(), strict=True)]

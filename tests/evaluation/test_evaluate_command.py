@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 import typer
-from evaluation_helpers import make_dataset
 from PIL import Image
 from typer.testing import CliRunner
+from worlds import random_logs
 
 from palate.cli.evaluate import evaluate
 from palate.console import Table, _fit
@@ -53,14 +53,14 @@ def save_run(folder: Path, model: Recommender, dataset: Dataset, path: Path | No
 def place(tmp_path_factory) -> Path:
     """A dataset and five runs: popularity, item-knn with three seeds, and item-knn with other options."""
     place = tmp_path_factory.mktemp("evaluate")
-    dataset = make_dataset(users=70, items=50, cold=3)
+    dataset = random_logs(users=70, items=50, cold=3)
     dataset.save(place / "data")
     dataset = Dataset.load(place / "data")
     save_run(place / "popularity", Popularity.fit(dataset), dataset, place / "data")
     config = ItemKNNConfig(neighbours=20)
     for seed in (0, 1, 2):
         # The seeds of something that knows no chance, so let the data differ: as much as another draw would.
-        other = make_dataset(users=70, items=50, cold=3, seed=100 + seed)
+        other = random_logs(users=70, items=50, cold=3, seed=100 + seed)
         knn = ItemKNN(ItemKNN.fit(other, config).similarity, config)
         save_run(place / f"knn-seed{seed}", knn, dataset, place / "data", seed)
     save_run(place / "knn-few", ItemKNN.fit(dataset, ItemKNNConfig(neighbours=2)), dataset, place / "data")
@@ -138,7 +138,7 @@ def test_options_from_a_file(place, tmp_path):
 
 
 def test_other_data_is_refused(place, tmp_path):
-    other = make_dataset(users=70, items=50, cold=3, seed=1)
+    other = random_logs(users=70, items=50, cold=3, seed=1)
     other.save(tmp_path / "other")
     with pytest.raises(PalateError, match="popularity was trained on other data than"):
         call(place / "popularity", "--dataset", tmp_path / "other")
@@ -158,7 +158,7 @@ def test_an_unfinished_run_is_refused_before_any_work(place, tmp_path, monkeypat
 
 
 def test_a_dataset_that_moved_is_asked_for(tmp_path):
-    dataset = make_dataset()
+    dataset = random_logs()
     save_run(tmp_path / "lost", Popularity.fit(dataset), dataset, tmp_path / "gone")
     with pytest.raises(PalateError, match=r"the dataset .*gone is not there. Give --dataset"):
         call(tmp_path / "lost")

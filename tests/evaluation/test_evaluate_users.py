@@ -12,8 +12,9 @@ import polars as pl
 import pytest
 import torch
 import typer
-from evaluation_helpers import Fixed, make_dataset
+from evaluation_helpers import Fixed
 from typer.testing import CliRunner
+from worlds import random_logs
 
 from palate.cascade.cascade import Cascade
 from palate.cascade.choose_weight import choose_blend
@@ -81,13 +82,13 @@ def save_run(folder: Path, model: Recommender, dataset: Dataset, path: Path, see
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("cascade")
-    make_dataset(users=90, items=50, cold=3).save(place / "data")
+    random_logs(users=90, items=50, cold=3).save(place / "data")
     dataset = Dataset.load(place / "data")
     save_run(place / "popular", Popularity.fit(dataset), dataset, place / "data")
     fitted = ItemKNN.fit(dataset, ItemKNNConfig(neighbours=20))
     save_run(place / "nearest", fitted, dataset, place / "data")
     for seed in (0, 1):
-        other = ItemKNN.fit(make_dataset(users=90, items=50, cold=3, seed=50 + seed), ItemKNNConfig(neighbours=20))
+        other = ItemKNN.fit(random_logs(users=90, items=50, cold=3, seed=50 + seed), ItemKNNConfig(neighbours=20))
         save_run(place / f"slow-{seed}", Slow(other.similarity, other.config), dataset, place / "data", seed)
     return place
 
@@ -109,7 +110,7 @@ def test_a_sample_keeps_every_users_own_result(place: Path) -> None:
 
 
 def test_a_sample_without_targets_is_refused() -> None:
-    dataset = make_dataset(users=30)
+    dataset = random_logs(users=30)
     parts = dataset.parts.copy()
     drawn = sample_users(dataset, 3, 0)
     parts[np.isin(dataset.rows_user, drawn)] = 0
@@ -170,7 +171,7 @@ def test_one_and_twenty(place: Path) -> None:
 
 
 def test_equal_scores_come_last_among_candidates() -> None:
-    dataset = make_dataset(users=40)
+    dataset = random_logs(users=40)
     flat = Fixed(torch.zeros(1, dataset.num_items + 1))
     summary = evaluate(flat, dataset, protocol="sampled", negatives=20, ks=[1, 10]).summary()
     assert summary["auc"] == summary["hitrate@10"] == 0
@@ -184,7 +185,7 @@ def test_a_list_does_not_begin_with_its_targets() -> None:
             assert candidates is not None
             return -torch.arange(candidates.shape[1], dtype=torch.float32).expand(candidates.shape)
 
-    dataset = make_dataset(users=400, items=60)
+    dataset = random_logs(users=400, items=60)
     summary = evaluate(First(torch.zeros(1, 61)), dataset, protocol="sampled", negatives=9, ks=[1]).summary()
     assert 0.02 < summary["hitrate@1"] < 0.2  # 0.1 by chance; 1 if targets came first
 
@@ -343,7 +344,7 @@ def test_retrievers_that_make_no_sense(place: Path, tmp_path: Path) -> None:
         call(place / "slow-0", "--blend", "0.5")
     with pytest.raises(PalateError, match=r"50 items would take a week. Give --retriever RUN0"):
         call(place / "slow-0")
-    other = make_dataset(users=90, items=51, cold=3)
+    other = random_logs(users=90, items=51, cold=3)
     save_run(tmp_path / "other", Popularity.fit(other), other, place / "data")
     with pytest.raises(PalateError, match="have different catalogues"):
         call(place / "slow-0", "--retriever", tmp_path / "other")

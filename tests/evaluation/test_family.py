@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from evaluation_helpers import Fixed, make_dataset
+from evaluation_helpers import Fixed
+from worlds import random_logs
 
 from palate.errors import PalateError
 from palate.evaluation.compare import Group, compare
@@ -17,7 +18,7 @@ from palate.evaluation.tables import footnotes, main_table
 @pytest.fixture(scope="module")
 def groups() -> list[Group]:
     """Four models of chance."""
-    dataset = make_dataset()
+    dataset = random_logs()
     tables = [torch.rand(9, dataset.num_items + 1, generator=torch.Generator().manual_seed(n)) for n in range(4)]
     return [
         Group(name, (evaluate(Fixed(table), dataset, ks=[5]),), (0,))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from evaluation_helpers import Fixed, make_dataset
+from evaluation_helpers import Fixed
+from worlds import random_logs
 
 from palate.errors import PalateError
 from palate.evaluation.evaluate import evaluate
@@ -43,7 +44,7 @@ def install(tmp_path: Path, monkeypatch):
 
 def test_it_is_measured_like_a_builtin(install):
     install("precision")
-    dataset = make_dataset(tests=3)
+    dataset = random_logs(tests=3)
     model = Fixed(torch.randn(20, dataset.num_items + 1, generator=torch.Generator().manual_seed(0)))
     result = evaluate(model, dataset, metrics=["recall", "precision"], ks=[5])
     assert "precision" in METRICS

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from evaluation_helpers import Fixed, make_dataset
+from evaluation_helpers import Fixed
+from worlds import random_logs
 
 from palate.data.dataset import Cases
 from palate.data.sequences import Sequences
@@ -45,7 +46,7 @@ def check(ranks, expected, sizes, items):
 @pytest.mark.parametrize("levels", [3, 10_000])  # 3 levels: nearly everything ties
 @pytest.mark.parametrize("batch_size", [7, 1024])
 def test_agrees_with_a_sort_per_user(exclude_seen, tests, levels, batch_size):
-    dataset = make_dataset(tests=tests, repeats=True)
+    dataset = random_logs(tests=tests, repeats=True)
     cases = dataset.cases("test")
     table = torch.randint(0, levels, (20, dataset.num_items + 1), generator=torch.Generator().manual_seed(1)).float()
     model = Fixed(table)
@@ -67,7 +68,7 @@ def test_ragged_numbers_of_targets_keep_their_cases():
 
 
 def test_a_block_smaller_than_the_batch_gives_the_same_ranks(monkeypatch):
-    dataset = make_dataset(tests=3)
+    dataset = random_logs(tests=3)
     model = Fixed(torch.randn(20, dataset.num_items + 1, generator=torch.Generator().manual_seed(2)))
     whole = rank_targets(model, dataset.cases("test"), exclude_seen=True)
     monkeypatch.setattr("palate.evaluation.ranking._BLOCK", 3 * (dataset.num_items + 1))
@@ -77,7 +78,7 @@ def test_a_block_smaller_than_the_batch_gives_the_same_ranks(monkeypatch):
 
 
 def test_a_constant_model_comes_last_not_first():
-    dataset = make_dataset(tests=1)
+    dataset = random_logs(tests=1)
     ranks = rank_targets(Fixed(torch.zeros(1, dataset.num_items + 1)), dataset.cases("test"), exclude_seen=False)
     assert (ranks.values == dataset.num_items).all()
 
@@ -112,7 +113,7 @@ def test_several_seen_targets_take_the_last_places_even_behind_minus_infinity():
 
 
 def test_pool_ranks_among_its_items_only():
-    dataset = make_dataset(tests=3)
+    dataset = random_logs(tests=3)
     model = Fixed(torch.randint(0, 9, (20, dataset.num_items + 1), generator=torch.Generator().manual_seed(5)).float())
     pool = np.zeros(dataset.num_items + 1, bool)
     pool[1::2] = True
@@ -127,7 +128,7 @@ def test_pool_ranks_among_its_items_only():
 
 
 def test_candidates_agree_with_a_sort():
-    dataset = make_dataset(tests=3)
+    dataset = random_logs(tests=3)
     model = Fixed(torch.randint(0, 9, (20, dataset.num_items + 1), generator=torch.Generator().manual_seed(5)).float())
     cases = dataset.cases("test")
     candidates = sample_candidates(dataset, "test", negatives=12, seed=4)
@@ -148,7 +149,7 @@ def test_candidates_agree_with_a_sort():
 @pytest.mark.parametrize("repeats", [False, True])
 @pytest.mark.parametrize("tests", [1, 3])
 def test_lists_are_what_recommend_gives(repeats, tests):
-    dataset = make_dataset(repeats=repeats, tests=tests)
+    dataset = random_logs(repeats=repeats, tests=tests)
     model = Fixed(torch.randn(20, dataset.num_items + 1, generator=torch.Generator().manual_seed(5)))
     cases = dataset.cases("test")
     for exclude_seen in (True, False):
@@ -158,7 +159,7 @@ def test_lists_are_what_recommend_gives(repeats, tests):
 
 
 def test_no_hit_that_no_list_shows():
-    dataset = make_dataset(repeats=True, tests=2)
+    dataset = random_logs(repeats=True, tests=2)
     cases = dataset.cases("test")
     model = Fixed(torch.randn(20, dataset.num_items + 1, generator=torch.Generator().manual_seed(6)))
     for exclude_seen in (True, False):
@@ -178,7 +179,7 @@ def test_lists_are_padded_where_the_catalogue_is_short():
 
 @pytest.mark.parametrize("bad", ["nan", "shape", "outside", "none", "batch"])
 def test_refusals(bad):
-    dataset = make_dataset()
+    dataset = random_logs()
     cases = dataset.cases("test")
     table = torch.randn(20, dataset.num_items + 1, generator=torch.Generator().manual_seed(5))
     batch_size = 64

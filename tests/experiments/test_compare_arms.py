@@ -21,8 +21,9 @@ from palate.evaluation.result import Result
 from palate.evaluation.tables import to_json
 from palate.experiments.comparison import costs_of
 from palate.experiments.jobs import JobRunner, make_all
-from palate.experiments.plan import CheckedOptions, Plan, Selection
-from palate.experiments.recipe import Recipe, Table, read_recipe
+from palate.experiments.plan import CheckedOptions, ComparisonPlan, Selection
+from palate.experiments.read_recipe import read_recipe
+from palate.experiments.recipe import Recipe, Table
 from palate.experiments.results import measured
 from palate.experiments.runner import final_groups
 from palate.rankers.popularity import Popularity
@@ -142,9 +143,9 @@ def work(
     return asyncio.run(main())
 
 
-def planned(recipe: Recipe, out: Path) -> Plan:
+def planned(recipe: Recipe, out: Path) -> ComparisonPlan:
     selection = Selection(list(recipe.arms), recipe.compare.seeds, recipe.compare.trials, list(recipe.curves))
-    return Plan(recipe, selection, out, "data", read)
+    return ComparisonPlan(recipe, selection, out, "data", read)
 
 
 FINALS = {"base-0", "base-1", "dpo-1", "uniform-0", "uniform-1", "wide-0", "wide-1"}
@@ -152,21 +153,21 @@ TRIALS = {"trial-dpo-0000", "trial-dpo-0001", "trial-dpo-0002"}
 
 
 def test_every_run_is_made_once_and_found_again(recipe: Recipe, palate: FakePalate, tmp_path: Path) -> None:
-    arms, failures = work(recipe, palate, tmp_path, jobs=3)
+    runner, failures = work(recipe, palate, tmp_path, jobs=3)
     assert failures == []
     # The best trial is the final run of its seed: dpo-0 is not trained again.
     assert sorted(palate.calls) == sorted(FINALS | TRIALS)
     assert 1 < palate.most_busy <= 3
-    assert arms.chosen["dpo"]["settings"] == {"preference.beta": 2}
-    assert arms.chosen["dpo"]["trials"] == 3
-    assert read_json(tmp_path / "out" / "chosen.json") == arms.chosen
+    assert runner.chosen["dpo"]["settings"] == {"preference.beta": 2}
+    assert runner.chosen["dpo"]["trials"] == 3
+    assert read_json(tmp_path / "out" / "chosen.json") == runner.chosen
     table = Run.open(tmp_path / "out/runs/uniform-1").info["options"]["table"]
     assert table == {"negatives": "uniform", "objective": "dpo", "preference": {"beta": 2}}
     assert Run.open(tmp_path / "out/runs/dpo-0").info["options"]["table"]["preference"] == {"beta": 2}
     palate.calls.clear()
-    arms, failures = work(recipe, palate, tmp_path)
+    runner, failures = work(recipe, palate, tmp_path)
     assert (palate.calls, failures) == ([], [])
-    assert arms.chosen["dpo"]["settings"] == {"preference.beta": 2}
+    assert runner.chosen["dpo"]["settings"] == {"preference.beta": 2}
 
 
 def test_one_at_a_time_unless_told_otherwise(recipe: Recipe, palate: FakePalate, tmp_path: Path) -> None:
@@ -183,10 +184,10 @@ def test_killed_anywhere_it_goes_on_and_ends_the_same(
         work(recipe, palate, tmp_path)
     assert len(palate.calls) == after
     palate.kill_at = None
-    arms, failures = work(recipe, palate, tmp_path)
+    runner, failures = work(recipe, palate, tmp_path)
     assert failures == []
     assert sorted(palate.calls) == sorted(FINALS | TRIALS)  # and none of them twice
-    assert arms.chosen["dpo"]["settings"] == {"preference.beta": 2}
+    assert runner.chosen["dpo"]["settings"] == {"preference.beta": 2}
 
 
 def test_a_failed_run_names_its_log_and_does_not_stop_the_others(
@@ -209,9 +210,9 @@ def test_a_refused_trial_counts_and_a_crashed_one_is_made_again(
     recipe: Recipe, palate: FakePalate, tmp_path: Path
 ) -> None:
     palate.fails = {"trial-dpo-0001": 2}
-    arms, failures = work(recipe, palate, tmp_path)
+    runner, failures = work(recipe, palate, tmp_path)
     assert failures == []
-    assert arms.chosen["dpo"] | {"seconds": 0} == {
+    assert runner.chosen["dpo"] | {"seconds": 0} == {
         "settings": {"preference.beta": 1},
         "metric": "NDCG@5",
         "value": 0.9,
@@ -229,9 +230,9 @@ def test_a_refused_trial_counts_and_a_crashed_one_is_made_again(
     assert not (other / "out/chosen.json").exists()
     assert not (other / "out/trials/dpo/0001.json").exists()
     palate.fails, palate.calls = {}, []
-    arms, failures = work(recipe, palate, other)
+    runner, failures = work(recipe, palate, other)
     assert failures == []
-    assert arms.chosen["dpo"]["settings"] == {"preference.beta": 2}
+    assert runner.chosen["dpo"]["settings"] == {"preference.beta": 2}
     assert {name for name in palate.calls if "trial" in name} == {"trial-dpo-0001"}
 
 
@@ -299,7 +300,7 @@ def test_blends_are_made_of_finished_runs(palate: FakePalate, tmp_path: Path) ->
     runs = tmp_path / "out/runs"
     command = read_json(runs / "seeds-1" / "compare.json")["command"]
     assert command[:4] == ["palate", "blend", str(runs / "one-1"), str(runs / "one-0")]
-    plan = Plan(recipe, Selection(["both"], [1], 4, []), tmp_path, "data", read)
+    plan = ComparisonPlan(recipe, Selection(["both"], [1], 4, []), tmp_path, "data", read)
     rows = {row["name"]: row["command"] for row in plan.rows()}
     assert rows["both-1"][:4] == ["palate", "blend", str(tmp_path / "runs/one-1"), str(tmp_path / "runs/two-1")]
     palate.calls.clear()
@@ -316,15 +317,15 @@ def test_a_continuum_is_searched_with_as_many_trials(palate: FakePalate, tmp_pat
     with pytest.raises(Killed):
         work(written(tmp_path, text), palate, tmp_path)
     palate.kill_at = None
-    arms, failures = work(written(tmp_path, text), palate, tmp_path)
+    runner, failures = work(written(tmp_path, text), palate, tmp_path)
     assert failures == []
     rows = [read_json(path) for path in sorted((tmp_path / "out/trials/dpo").glob("*.json"))]
     assert len(rows) == 4
     best = max(rows, key=lambda row: row["value"])
-    assert arms.chosen["dpo"]["settings"] == best["params"]
+    assert runner.chosen["dpo"]["settings"] == best["params"]
     unbroken = tmp_path / "unbroken"
     again, _ = work(written(tmp_path, text), palate, unbroken)
-    assert again.chosen == arms.chosen
+    assert again.chosen == runner.chosen
 
 
 def test_curves_take_the_chosen_run_where_it_is_a_point(recipe: Recipe, palate: FakePalate, tmp_path: Path) -> None:
@@ -345,7 +346,7 @@ def test_the_plan_names_every_run(recipe: Recipe, palate: FakePalate, tmp_path: 
     assert by_name["uniform-1"]["command"][:3] == ["palate", "align", str(tmp_path / "runs/base-1")]
     assert by_name["uniform-1"]["and"] == ["what is chosen for dpo"]
     assert '"beta": 2' in by_name["trial-dpo-0001"]["command"][3]
-    assert Plan(recipe, Selection(["base"], [1], 4, []), tmp_path, "data", read).rows()[0]["name"] == "base-1"
+    assert ComparisonPlan(recipe, Selection(["base"], [1], 4, []), tmp_path, "data", read).rows()[0]["name"] == "base-1"
 
 
 def test_what_is_made_is_what_was_planned(recipe: Recipe, palate: FakePalate, tmp_path: Path) -> None:
@@ -360,13 +361,13 @@ def test_what_is_made_is_what_was_planned(recipe: Recipe, palate: FakePalate, tm
 
 
 def test_costs(recipe: Recipe, palate: FakePalate, tmp_path: Path) -> None:
-    arms, _ = work(recipe, palate, tmp_path)
+    runner, _ = work(recipe, palate, tmp_path)
 
     async def groups() -> Any:
-        again = JobRunner(arms.plan, arms.fingerprint, execute=palate, value=value)
+        again = JobRunner(runner.plan, runner.fingerprint, execute=palate, value=value)
         return await final_groups(again, ["dpo", "uniform"], [1, 0])
 
-    rows = costs_of(recipe, asyncio.run(groups()), arms.chosen)
+    rows = costs_of(recipe, asyncio.run(groups()), runner.chosen)
     assert rows["dpo"] == {
         "from": "base",
         "like": None,
@@ -485,7 +486,7 @@ def test_kept_results_make_the_same_table(tmp_path: Path, slow: tuple[list[RunGr
         assert ("sft-0" in asked) == (not known)
         return to_json(compare(evaluated, base="sft"))
 
-    told, fresh = table(known), table({})
-    assert told["models"] == fresh["models"]
-    assert told["slices"] == fresh["slices"]
-    assert {key for key in told if told[key] != fresh[key]} <= {"environment"}
+    stored, fresh = table(known), table({})
+    assert stored["models"] == fresh["models"]
+    assert stored["slices"] == fresh["slices"]
+    assert {key for key in stored if stored[key] != fresh[key]} <= {"environment"}

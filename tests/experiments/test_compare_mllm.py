@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sft_helpers import small_dataset
 from typer.testing import CliRunner
+from worlds import two_tastes
 
 from palate.cli.commands import build
 from palate.errors import PalateError
-from palate.experiments.recipe import read_recipe
+from palate.experiments.read_recipe import read_recipe
 from palate.runs.run import Run
 
 pytest.importorskip("trl")
@@ -66,7 +66,7 @@ from = "dpo"
 
 @pytest.fixture
 def recipe(tmp_path: Path, tiny: Callable[[str], Path]) -> Path:
-    small_dataset(tmp_path)
+    two_tastes(tmp_path)
     path = tmp_path / "recipe.toml"
     path.write_text(RECIPE.format(dataset=tmp_path / "dataset", model=tiny("llama")))
     return path
@@ -74,8 +74,8 @@ def recipe(tmp_path: Path, tiny: Callable[[str], Path]) -> Path:
 
 def test_each_arm_has_its_command(recipe: Path) -> None:
     arms = read_recipe(recipe).arms
-    told = {name: arm.command for name, arm in arms.items()}
-    assert told == {
+    commands = {name: arm.command for name, arm in arms.items()}
+    assert commands == {
         "knn": "train",
         "sft": "mllm sft",
         "dpo": "mllm align",

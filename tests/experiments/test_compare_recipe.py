@@ -8,7 +8,8 @@ import pytest
 
 from palate.errors import PalateError
 from palate.experiments.plan import Selection
-from palate.experiments.recipe import Recipe, merged, override, read_recipe
+from palate.experiments.read_recipe import read_recipe
+from palate.experiments.recipe import Recipe, merged, override
 
 RECIPE = """
 [compare]
@@ -115,7 +116,7 @@ def test_merging() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "expected"),
     [
         ("[compare]", "[compar]", "unknown table [compar]. Did you mean 'compare'?"),
         ("trials = 4", "trails = 4", "[compare]: unknown option 'trails'. Did you mean 'trials'?"),
@@ -152,11 +153,11 @@ def test_merging() -> None:
         (RECIPE[RECIPE.index("[arm.base]") :], "", "has no arms"),
     ],
 )
-def test_mistakes(tmp_path: Path, old: str, new: str, told: str) -> None:
+def test_mistakes(tmp_path: Path, old: str, new: str, expected: str) -> None:
     assert old in RECIPE
     with pytest.raises(PalateError) as refusal:
         reading(tmp_path, RECIPE.replace(old, new, 1))
-    assert told in str(refusal.value)
+    assert expected in str(refusal.value)
     assert "r.toml" in str(refusal.value)
 
 

@@ -32,8 +32,8 @@ SEARCH = {
 
 
 def recipe(**changes: Any) -> TuneRecipe:
-    told = {"model": "sasrec", "epochs": 4, "startup_trials": 3, "prune_after": 1, "search": SEARCH, **changes}
-    return TuneRecipe.parse(told, where="test.toml [tune]")
+    table = {"model": "sasrec", "epochs": 4, "startup_trials": 3, "prune_after": 1, "search": SEARCH, **changes}
+    return TuneRecipe.parse(table, where="test.toml [tune]")
 
 
 @pytest.fixture(scope="module")
@@ -208,8 +208,8 @@ metric = "ndcg@5"
 [arm.small.search]
 ranker.norm = ["pre", "post"]
 """)
-    told = read_tune_recipe(path)
-    assert told == TuneRecipe(
+    found = read_tune_recipe(path)
+    assert found == TuneRecipe(
         model="sasrec",
         objective="sampled-softmax",
         epochs=3,
@@ -220,7 +220,7 @@ ranker.norm = ["pre", "post"]
         trials=12,
         seed=0,
     )
-    told.check("test")
+    found.check("test")
     path.write_text(path.read_text() + "[arm.other]\nlike = 'small'\n[arm.other.search]\nranker.heads = [1, 2]\n")
     with pytest.raises(PalateError, match="2 arms with a search"):
         read_tune_recipe(path)
@@ -269,7 +269,7 @@ def test_two_searches_in_one_folder_are_refused(walks: Dataset, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "expected"),
     [
         (
             {"search": {"ranker.dropuot": {"low": 0.1, "high": 0.2}}},
@@ -301,12 +301,12 @@ def test_two_searches_in_one_folder_are_refused(walks: Dataset, tmp_path: Path) 
     ],
 )
 def test_mistakes_are_refused_before_the_first_trial(
-    walks: Dataset, tmp_path: Path, changes: dict[str, Any], told: str
+    walks: Dataset, tmp_path: Path, changes: dict[str, Any], expected: str
 ) -> None:
     fake = FakeTraining()
     with pytest.raises(PalateError) as error:
         search(walks, tmp_path / "out", fake, 3, **changes)
-    assert told in str(error.value)
+    assert expected in str(error.value)
     assert fake.calls == []
     assert not (tmp_path / "out").exists()
 
@@ -318,9 +318,9 @@ def test_quotes_round_a_searched_name_are_optional() -> None:
 
 
 def test_the_report_can_be_read_and_trained_again(walks: Dataset, tmp_path: Path) -> None:
-    told = recipe(settings={"ranker": {"dim": 16}})
-    study = tune(walks, told, trials=6, out=tmp_path, seed=1, train=FakeTraining())
-    save_report(study, told, seed=1)
+    searched = recipe(settings={"ranker": {"dim": 16}})
+    study = tune(walks, searched, trials=6, out=tmp_path, seed=1, train=FakeTraining())
+    save_report(study, searched, seed=1)
     rows = list(csv.DictReader((tmp_path / "trials.csv").open()))
     assert [row["state"] for row in rows] == [row["state"] for row in study.trials]
     assert [row["ranker.norm"] for row in rows] == [row["params"]["ranker.norm"] for row in study.trials]
@@ -340,12 +340,12 @@ def test_the_report_can_be_read_and_trained_again(walks: Dataset, tmp_path: Path
 
 
 def test_real_training_end_to_end(walks: Dataset, tmp_path: Path) -> None:
-    told = recipe(
+    searched = recipe(
         epochs=2,
         settings={"ranker": {"dim": 8, "heads": 1}, "trainer": {"tensorboard": False}},
         search={"ranker.dropout": SEARCH["ranker.dropout"]},
     )
-    study = tune(walks, told, trials=2, out=tmp_path, train=real_train)
+    study = tune(walks, searched, trials=2, out=tmp_path, train=real_train)
     assert study.best is not None
     rows = [json.loads(line) for line in (tmp_path / study.best["run"] / "metrics.jsonl").read_text().splitlines()]
     assert study.best["value"] == max(row["NDCG@10"] for row in rows)
@@ -353,13 +353,13 @@ def test_real_training_end_to_end(walks: Dataset, tmp_path: Path) -> None:
 
 
 def test_a_model_without_epochs_is_measured_on_validation(walks: Dataset, tmp_path: Path) -> None:
-    told = recipe(
+    searched = recipe(
         model="item-knn", epochs=None, metric="hitrate@3", search={"ranker.neighbours": {"choices": [1, 5, 50]}}
     )
-    study = tune(walks, told, trials=4, out=tmp_path)
+    study = tune(walks, searched, trials=4, out=tmp_path)
     assert study.metric.endswith("@3")
     assert study.best is not None
     assert 0 < study.best["value"] <= 1
     assert study.best["epoch"] is None
-    save_report(study, told, seed=0)
+    save_report(study, searched, seed=0)
     assert "objective" not in read_toml(tmp_path / "best.toml")["train"]

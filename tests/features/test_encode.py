@@ -1,4 +1,4 @@
-"""Encoding: what is missing is marked and told, equal contents are encoded once, a killed job goes on."""
+"""Encoding: what is missing is marked and reported, equal contents are encoded once, a killed job goes on."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def test_pictures_that_cannot_be_had_are_masked_and_told(tmp_path: Path) -> None
     assert np.allclose(store.vectors[1], [10, 245, 5])
     assert store.vectors[1].tolist() == store.vectors[4].tolist()
     assert not store.vectors[~store.present].any()
-    told = {reason["reason"]: reason["examples"] for reason in store.info["missing"]}
-    assert told == {
+    reasons = {reason["reason"]: reason["examples"] for reason in store.info["missing"]}
+    assert reasons == {
         "the file is a broken picture": ["i5"],
         "no picture in the catalogue": ["i3"],
         "the path leads out of the image folder": ["i6"],
@@ -66,12 +66,12 @@ def test_odd_files_are_masked(tmp_path: Path) -> None:
     (root / "pics/link.png").symlink_to(tmp_path / "secret.png")
     store = encode(dataset, tmp_path / "data", "image", encoder=foretold("image"))
     assert store.present.tolist() == [False, True, False, False, False, False, False]
-    told = {reason["examples"][0]: reason["reason"] for reason in store.info["missing"]}
-    assert told["i2"] == "the file does not exist"
-    assert told["i3"] == "not a regular file"
-    assert told["i4"] == "the picture is too long and thin"
-    assert told["i5"] == "the path leads out of the image folder"
-    assert told["i6"].startswith("the file ")
+    reasons = {reason["examples"][0]: reason["reason"] for reason in store.info["missing"]}
+    assert reasons["i2"] == "the file does not exist"
+    assert reasons["i3"] == "not a regular file"
+    assert reasons["i4"] == "the picture is too long and thin"
+    assert reasons["i5"] == "the path leads out of the image folder"
+    assert reasons["i6"].startswith("the file ")
 
 
 def test_nothing_to_encode_is_an_error_that_leaves_no_store(tmp_path: Path) -> None:

@@ -123,6 +123,7 @@ def test_models_lists_every_kind_with_a_line_each() -> None:
     listed = json.loads(run("models", "--json").stdout)
     kinds = {
         "rankers",
+        "backends",
         "fusions",
         "negatives",
         "objectives",

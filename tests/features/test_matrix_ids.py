@@ -32,7 +32,7 @@ def test_a_number_of_the_row_does_not_beat_the_items(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ids", "told"),
+    ("ids", "message"),
     [
         ([1.0, 2.0], "holds Float64. Ids must be text or whole numbers"),
         ([True, False], "holds Boolean"),
@@ -41,8 +41,8 @@ def test_a_number_of_the_row_does_not_beat_the_items(tmp_path: Path) -> None:
         (["a", ""], "row 2 has no item id"),
     ],
 )
-def test_ids_of_a_parquet_file(tmp_path: Path, ids: list[Any], told: str) -> None:
-    with pytest.raises(PalateError, match=told):
+def test_ids_of_a_parquet_file(tmp_path: Path, ids: list[Any], message: str) -> None:
+    with pytest.raises(PalateError, match=message):
         read_matrix(parquet(tmp_path / "v.parquet", item_id=ids), None)
 
 
@@ -55,14 +55,14 @@ def test_ids_of_a_list(tmp_path: Path, ids: list[Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tensors", "told"),
+    ("tensors", "message"),
     [
         ({"ids": torch.tensor([1.0, 2.0])}, "the tensor 'ids' holds torch.float32"),
         ({"ids": torch.tensor([True, False])}, "the tensor 'ids' holds torch.bool"),
         ({"ids": torch.tensor([1, 2]), "item_ids": torch.tensor([3, 4])}, "'ids' and 'item_ids'"),
     ],
 )
-def test_ids_of_a_tensor(tmp_path: Path, tensors: dict[str, torch.Tensor], told: str) -> None:
+def test_ids_of_a_tensor(tmp_path: Path, tensors: dict[str, torch.Tensor], message: str) -> None:
     save_file({"v": torch.tensor(VECTORS), **tensors}, tmp_path / "v.safetensors")
-    with pytest.raises(PalateError, match=told):
+    with pytest.raises(PalateError, match=message):
         read_matrix(tmp_path / "v.safetensors", None)

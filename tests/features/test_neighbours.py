@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from evaluation_helpers import make_dataset
 from scipy import sparse
+from worlds import random_logs
 
 from palate.artefact import describe
 from palate.data.catalogue import Catalogue
@@ -31,7 +31,7 @@ WORDS = ["red", "blue", "green", "silk", "wool", "cotton", "shirt", "dress", "so
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
     """Forty items with a few words each; item 7 has no text, items 3 and 4 have the same."""
-    made = make_dataset(users=60, items=ITEMS, repeats=True)
+    made = random_logs(users=60, items=ITEMS, repeats=True)
     rng = np.random.default_rng(5)
     titles: list[str | None] = [" ".join(rng.choice(WORDS, 3, replace=False)) for _ in range(ITEMS)]
     titles[6], titles[3] = None, titles[2]

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import polars as pl
-from PIL import Image
+from worlds import FILM_WORDS, film_shop
 
-from palate.data.frames import from_frames
 from palate.features.content import Modality
 from palate.features.encode import encode
 from palate.features.encoders import ENCODERS, Encoder, EncoderOptions, Vectors
@@ -19,10 +17,7 @@ from palate.runs.run import Run
 from palate.storage.files import digest
 from palate.training.fit import train
 
-WORDS = ("space", "love", "crime")
-EACH = 8  # films a word
 KEEP = 4  # neighbours of a film
-HELD_OUT = "space-7"
 
 
 class Words(Encoder):
@@ -42,7 +37,7 @@ class Words(Encoder):
         if not isinstance(content, str):
             return [*np.asarray(content).mean((0, 1)).tolist(), *[1.0] * 9]
         words = content.lower().split()
-        seen = [float(word in words) * 4 for word in WORDS]
+        seen = [float(word in words) * 4 for word in FILM_WORDS]
         return [*seen, *(float(digest(content, str(place))[0] in "01234567") for place in range(9))]
 
 
@@ -52,45 +47,9 @@ def known_encoder() -> None:
         ENCODERS.register("words", Words)
 
 
-def catalogue(with_held_out: bool = True) -> pl.DataFrame:
-    rows = [
-        {
-            "item_id": f"{word}-{number}",
-            "title": f"{word} story {number}",
-            "tags": [word, "film"],
-            "year": 1990 + number,
-            "image": f"{word}-{number}.png" if number else None,
-        }
-        for word in WORDS
-        for number in range(EACH)
-    ]
-    frame = pl.DataFrame(rows)
-    return frame if with_held_out else frame.filter(pl.col("item_id") != HELD_OUT)
-
-
-def draw_pictures(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for place, word in enumerate(WORDS):
-        for number in range(1, EACH):
-            colour = [20 * number, 40, 40]
-            colour[place] = 220
-            Image.new("RGB", (700, 400), tuple(colour)).save(folder / f"{word}-{number}.png")
-    return folder
-
-
-def make_dataset(folder: Path) -> Path:
-    """90 people, each fond of one word; one film of the catalogue is not there yet."""
-    rng = np.random.default_rng(0)
-    rows = []
-    items = catalogue(with_held_out=False)
-    for user in range(90):
-        word = WORDS[user % 3]
-        mine = items.filter(pl.col("item_id").str.starts_with(word))["item_id"].to_list()
-        for step, item in enumerate(rng.permutation(mine)[:6]):
-            rows.append((f"u{user}", str(item), step))
-    log = pl.DataFrame(rows, schema=["user", "item", "step"], orient="row").drop("step")
-    dataset = from_frames(log, items, name="films", images=draw_pictures(folder / "pictures"), keep_unseen=True)
-    dataset.save(folder / "data")
+def encoded_films(folder: Path) -> Path:
+    """:func:`worlds.film_shop` with its texts and pictures encoded: the dataset's folder."""
+    dataset = film_shop(folder)
     known_encoder()
     for modality in ("text", "image"):
         encode(dataset, folder / "data", modality, encoder="words")

@@ -6,32 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from palate.data.dataset import Dataset
-from palate.data.frames import from_frames
 from palate.mllm.backends.base import Backend, Check, Done, ModelRequest, Reply
 from palate.mllm.prompts.items import Items
 from palate.mllm.prompts.summary_prompts import SummaryPrompts
 from palate.mllm.prompts.templates import Templates
 from palate.mllm.summaries.steps import SummarySteps, UserOptions
-
-
-def shop(users: int = 6, steps: int = 8, items: int = 30, **columns: Any) -> Dataset:
-    """Users who walk through the shop, each from a start of its own; titles are ``Thing 1`` and so on."""
-    log = pl.DataFrame(
-        [
-            (f"u{user}", f"i{(3 * user + step) % items}", 1000 * step + user)
-            for user in range(users)
-            for step in range(steps)
-        ],
-        schema=["user", "item", "timestamp"],
-        orient="row",
-    )
-    catalogue = pl.DataFrame(
-        {"item_id": [f"i{n}" for n in range(items)], "title": [f"Thing {n}" for n in range(items)], **columns}
-    )
-    return from_frames(log, catalogue, timestamp="timestamp", name="shop", keep_unseen=True)
 
 
 class Echo(Backend):

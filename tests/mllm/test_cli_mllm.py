@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from flaky_server import FlakyServer, Payload, prompt_of, running
-from sft_helpers import small_dataset
+from worlds import two_tastes
 
 from palate.runs.run import Run
 
@@ -21,7 +21,7 @@ FEW = ["--users", 4, "--cutoffs", 1, "--batch-size", 4, "--device", "cpu", "--se
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tastes")
-    small_dataset(folder)
+    two_tastes(folder)
     return folder / "dataset"
 
 

@@ -14,8 +14,8 @@ import torch
 pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
-from sft_helpers import ITEMS, small_dataset
-from summary_helpers import Echo, shop
+from summary_helpers import Echo
+from worlds import TASTE_ITEMS, two_tastes, walking_shop
 
 import palate.mllm.recommender as recommender_module
 from palate.data.dataset import Dataset
@@ -38,7 +38,7 @@ CANDIDATES = torch.tensor([[9, 2, 4, 11], [6, 8, 0, 0], [5, 3, 1, 0]])
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return small_dataset(tmp_path_factory.mktemp("tastes"))
+    return two_tastes(tmp_path_factory.mktemp("tastes"))
 
 
 def _make(folder: Path, dataset: Dataset, **prompt: object) -> MLLMRecommender:
@@ -211,14 +211,16 @@ def test_prompts_hold_no_more_than_the_history_given(tiny: Tiny, dataset: Datase
     """The score of a candidate does not change with what the dataset knows of the user's future."""
     made = _make(tiny("llama"), dataset)
     chat = made.prompter.yes_no([1, 3], 9)
-    named = {item for item in range(1, ITEMS + 1) if f'thing {item}"' in chat.text or f"thing {item}”" in chat.text}
+    named = {
+        item for item in range(1, TASTE_ITEMS + 1) if f'thing {item}"' in chat.text or f"thing {item}”" in chat.text
+    }
     assert named <= {1, 3, 9}
 
 
 @pytest.fixture
 def written(tmp_path: Path, tiny: Tiny) -> tuple[Dataset, MLLMRecommender, Echo]:
     """A recommender whose prompts show preferences, written for the test cases of a shop."""
-    data = shop()
+    data = walking_shop()
     data.save(tmp_path / "data")
     echo, templates = Echo(), Templates.load()
     summary_steps = SummarySteps(SummaryPrompts(Items.of(data.catalogue), templates), UserOptions(), echo.identity)

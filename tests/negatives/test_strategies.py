@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from evaluation_helpers import make_dataset
 from torch import Tensor
+from worlds import random_logs
 
 from palate.data.positions import training_positions
 from palate.errors import PalateError
@@ -64,7 +64,7 @@ def context() -> SamplingContext:
 
 
 def test_weights_serve_losses_alignment_language_models_and_evaluation() -> None:
-    dataset = make_dataset(users=30, items=60, tests=1)
+    dataset = random_logs(users=30, items=60, tests=1)
     assert sample_candidates(dataset, "test", negatives=2, kind="five").items[:, 1:].max() <= FIVE
     cases = training_positions(dataset, None, 1)
     prompts = PromptCases.draw(dataset, cases, source=ExamplesConfig(negatives="five").negatives, negatives=1, seed=0)
@@ -78,7 +78,7 @@ def test_weights_serve_losses_alignment_language_models_and_evaluation() -> None
 
 def test_a_pool_serves_rankers_and_language_models() -> None:
     assert draw_rejected(NegativesConfig(strategy="worst", pool_k=4), context()).classes.flatten().tolist() == [26] * 4
-    dataset = make_dataset(users=30, items=60, tests=1)
+    dataset = random_logs(users=30, items=60, tests=1)
     cases = training_positions(dataset, None, 1)
     config = PairsConfig(negatives="worst", pool_k=3)
     assert config.pooled
@@ -92,7 +92,7 @@ def test_a_pool_serves_rankers_and_language_models() -> None:
      (SampledSoftmaxConfig, "worst")],
 )  # fmt: skip
 def test_a_strategy_is_refused_where_it_cannot_draw(config: type, name: str) -> None:
-    with pytest.raises(PalateError, match=rf"^here: the negative strategy '{name}' cannot be used here"):
+    with pytest.raises(PalateError, match=rf"^here: 'negatives': the negative strategy '{name}' cannot be used here"):
         config.parse({"negatives": name}, where="here")
     with pytest.raises(PalateError, match="no negative strategy named 'fife'"):
         config.parse({"negatives": "fife"}, where="here")

@@ -49,8 +49,8 @@ def test_linear_cross_entropy_equals_torch(spread: float, block: int) -> None:
     mine = linear_cross_entropy(queries, items, targets, dtype=torch.float64, block_elements=block)
     torch.testing.assert_close(mine, expected, rtol=1e-6, atol=1e-6)
     grads = torch.autograd.grad(3 * mine, (queries, items))
-    wanted = torch.autograd.grad(3 * expected, (queries, items))
-    for got, want in zip(grads, wanted, strict=True):
+    expected_grads = torch.autograd.grad(3 * expected, (queries, items))
+    for got, want in zip(grads, expected_grads, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-8)
 
 
@@ -218,8 +218,8 @@ def test_draws_follow_popularity_and_skip_cold_items() -> None:
     _, batch = problem()
     drawn = draw_negatives(batch, Popularity(), 200_000, shared=True).items
     share = torch.bincount(drawn, minlength=41).double() / len(drawn)
-    wanted = batch.counts[1:40].double() / batch.counts[1:40].sum()
-    torch.testing.assert_close(share[1:40], wanted, atol=0.004, rtol=0)
+    shares = batch.counts[1:40].double() / batch.counts[1:40].sum()
+    torch.testing.assert_close(share[1:40], shares, atol=0.004, rtol=0)
     assert share[0] == 0
     assert share[40] == 0
 

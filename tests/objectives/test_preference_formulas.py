@@ -66,7 +66,7 @@ def test_the_numbers_in_the_log(name: str) -> None:
     batch = pairs(seed=3)
     preference = make(name, **SETTINGS[name])
     beta = SETTINGS[name]["beta"]
-    told = preference(batch).diagnostics
+    facts = preference(batch).diagnostics
     deltas, margins, wins, losers = [], [], [], []
     for chosen, rejected, ref, refs, _ in rows_of(batch):
         ref, refs = (ref, refs) if preference.needs_reference else (0.0, [0.0] * len(refs))
@@ -74,11 +74,11 @@ def test_the_numbers_in_the_log(name: str) -> None:
         losers += [beta * (y - r) for y, r in zip(rejected, refs, strict=True)]
         deltas += [(chosen - ref) - (y - r) for y, r in zip(rejected, refs, strict=True)]
         margins += [chosen - y for y in rejected]
-    assert told["reward_accuracy"] == pytest.approx(sum(d > 0 for d in deltas) / len(deltas))
-    assert told["reward_margin"] == pytest.approx(beta * sum(deltas) / len(deltas))
-    assert told["chosen_reward"] == pytest.approx(sum(wins) / len(wins))
-    assert told["rejected_reward"] == pytest.approx(sum(losers) / len(losers))
-    assert told["score_scale"] == pytest.approx(math.sqrt(sum(m * m for m in margins) / len(margins)))
+    assert facts["reward_accuracy"] == pytest.approx(sum(d > 0 for d in deltas) / len(deltas))
+    assert facts["reward_margin"] == pytest.approx(beta * sum(deltas) / len(deltas))
+    assert facts["chosen_reward"] == pytest.approx(sum(wins) / len(wins))
+    assert facts["rejected_reward"] == pytest.approx(sum(losers) / len(losers))
+    assert facts["score_scale"] == pytest.approx(math.sqrt(sum(m * m for m in margins) / len(margins)))
 
 
 def test_the_slopes_of_s_dpo_add_up_to_n_over_n_plus_1() -> None:

@@ -135,12 +135,12 @@ def test_a_fusion_of_a_plug_in_makes_a_run_and_a_bundle(site: Path, shop: Path, 
     best = json.loads(palate(site, "recommend", run, "--history", "i2,i3", "--k", 3, "--json").stdout)
     assert len(best["items"]) == 3
     palate(site, "bundle", run, "--out", bundle)
-    told = palate(site, "train", data, *words, "--set", "ranker.fusion=produkt", "--out", larger, check=False)
-    assert told.returncode == 2
-    assert "there is no fusion named 'produkt'. Did you mean 'product'?" in told.stderr
-    told = palate(tmp_path, "recommend", bundle, "--history", "i2,i3", check=False)  # the package is not there
-    assert told.returncode == 2
-    assert "there is no fusion named 'product'" in told.stderr
+    outcome = palate(site, "train", data, *words, "--set", "ranker.fusion=produkt", "--out", larger, check=False)
+    assert outcome.returncode == 2
+    assert "there is no fusion named 'produkt'. Did you mean 'product'?" in outcome.stderr
+    outcome = palate(tmp_path, "recommend", bundle, "--history", "i2,i3", check=False)  # the package is not there
+    assert outcome.returncode == 2
+    assert "there is no fusion named 'product'" in outcome.stderr
 
 
 def test_a_backend_of_a_plug_in_writes_summaries(site: Path, shop: Path, tmp_path: Path) -> None:
@@ -213,18 +213,18 @@ def test_a_negative_strategy_of_a_plug_in_draws_in_losses_and_candidates(
     assert "Did you mean 'long-tail'?" in info.stderr
 
 
-def test_a_wrong_option_of_a_plug_in_is_told_like_any_other(site: Path, shop: Path, tmp_path: Path) -> None:
+def test_a_wrong_option_of_a_plug_in_is_reported_like_any_other(site: Path, shop: Path, tmp_path: Path) -> None:
     palate(site, "prepare", shop, "--reader", "baskets", "--out", tmp_path / "data")
     words = ("--model", "sasrec", "--objective", "hardest", "--set", "objective.margn=2", "--out", tmp_path / "run")
-    told = palate(site, "train", tmp_path / "data", *words, check=False)
-    assert told.returncode == 2
-    assert "Did you mean 'margin'?" in told.stderr
+    outcome = palate(site, "train", tmp_path / "data", *words, check=False)
+    assert outcome.returncode == 2
+    assert "Did you mean 'margin'?" in outcome.stderr
 
 
 def test_without_the_package_the_names_are_unknown(shop: Path, tmp_path: Path) -> None:
-    told = palate(tmp_path, "prepare", shop, "--reader", "baskets", "--out", tmp_path / "data", check=False)
-    assert told.returncode == 2
-    assert "there is no reader named 'baskets'" in told.stderr
+    outcome = palate(tmp_path, "prepare", shop, "--reader", "baskets", "--out", tmp_path / "data", check=False)
+    assert outcome.returncode == 2
+    assert "there is no reader named 'baskets'" in outcome.stderr
 
 
 def test_a_plug_in_may_not_take_a_built_in_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

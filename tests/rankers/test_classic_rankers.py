@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from evaluation_helpers import make_dataset
 from safetensors.torch import load_file, save_file
+from worlds import random_logs
 
 from palate.errors import PalateError
 from palate.rankers.item_knn import ItemKNN, ItemKNNConfig
@@ -15,7 +15,7 @@ from palate.rankers.popularity import Popularity, PopularityConfig
 
 @pytest.fixture(scope="module")
 def dataset():
-    return make_dataset(users=50, items=30, repeats=True, timestamps=True)
+    return random_logs(users=50, items=30, repeats=True, timestamps=True)
 
 
 def test_popularity_counts_training_only(dataset):
@@ -36,7 +36,7 @@ def test_recent_interactions_count_more(dataset):
 
 def test_recency_without_times_is_refused():
     with pytest.raises(PalateError, match="has no timestamps"):
-        Popularity.fit(make_dataset(), PopularityConfig(half_life_days=3))
+        Popularity.fit(random_logs(), PopularityConfig(half_life_days=3))
 
 
 def naive_similarity(dataset, shrinkage, neighbours):

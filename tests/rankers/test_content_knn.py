@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from evaluation_helpers import make_dataset
 from safetensors.torch import load_file, save_file
+from worlds import random_logs
 
 from palate.bundle.add import add_items
 from palate.bundle.load import Bundle
@@ -32,7 +32,7 @@ ITEMS = 30
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
     """Thirty items of a few words; item 30 has none, and items without a word in common are no neighbours."""
-    made = make_dataset(users=50, items=ITEMS, repeats=True)
+    made = random_logs(users=50, items=ITEMS, repeats=True)
     rng = np.random.default_rng(3)
     titles: list[str | None] = [" ".join(rng.choice(["red", "blue", "silk", "wool", "sock"], 2)) for _ in range(ITEMS)]
     titles[ITEMS - 1] = None

@@ -145,7 +145,7 @@ def test_what_earlier_runs_hold_is_still_called_so(fusion: str) -> None:
 
 
 def test_an_unknown_fusion_is_refused_with_the_closest_name() -> None:
-    with pytest.raises(PalateError, match=r"here: there is no fusion named 'gait'\. Did you mean 'gate'\?"):
+    with pytest.raises(PalateError, match=r"here: 'fusion': there is no fusion named 'gait'\. Did you mean 'gate'\?"):
         SASRec.Config.parse({"fusion": "gait"}, where="here")
 
 

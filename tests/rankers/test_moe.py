@@ -163,11 +163,11 @@ def use_after_training(balance: float) -> list[float]:
         sparse.router[0] += 1.0
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(256, 6, generator=generator) + 0.7
-    wanted = torch.sin(2 * x)
+    expected = torch.sin(2 * x)
     optimizer = torch.optim.Adam(sparse.parameters(), lr=0.01)
     for _ in range(150):
         aux = AuxiliaryLosses()
-        loss = (sparse(x, aux) - wanted).square().mean() + aux.penalties[0]
+        loss = (sparse(x, aux) - expected).square().mean() + aux.penalties[0]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -268,8 +268,8 @@ def test_a_run_of_before_there_were_experts_still_loads(tmp_path: Path) -> None:
 
 
 def test_settings_left_out_are_filled_and_recorded() -> None:
-    kept = SASRec.Config.parse({"ffn": "moe", "experts": 8}, where="test").model_dump()
-    assert {name: kept[name] for name in ("experts", "active", "balance", "z_loss")} == {
+    values = SASRec.Config.parse({"ffn": "moe", "experts": 8}, where="test").model_dump()
+    assert {name: values[name] for name in ("experts", "active", "balance", "z_loss")} == {
         "experts": 8,
         "active": 1,
         "balance": 0.01,

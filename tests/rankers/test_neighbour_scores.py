@@ -126,9 +126,9 @@ def test_lists_of_another_catalogue_are_refused(tmp_path: Path, neighbours: Neig
 def test_what_neighbours_say_of_an_item_adds_up(neighbours: NeighbourScores) -> None:
     for history in HISTORIES:
         for item in range(1, ITEMS + 1):
-            said = neighbours.effects(history, item)
-            assert sum(one.effect for one in said) == pytest.approx(by_hand(neighbours, history)[item], abs=1e-5)
-            assert [one.effect for one in said] == sorted((one.effect for one in said), reverse=True)
+            effects = neighbours.effects(history, item)
+            assert sum(one.effect for one in effects) == pytest.approx(by_hand(neighbours, history)[item], abs=1e-5)
+            assert [one.effect for one in effects] == sorted((one.effect for one in effects), reverse=True)
 
 
 def test_the_newest_come_first() -> None:

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from PIL import Image
 from report_helpers import HOSTILE
+from worlds import walk
 
 from palate.data.dataset import Dataset
 from palate.data.frames import from_frames
@@ -34,11 +35,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (pictures / "8.png").write_bytes((pictures / "9.png").read_bytes() + b"<script>alert('polyglot')</script>")
     images[0] = None
     Image.new("RGB", (30, 30), "red").save(folder / "outside.png")
-    rows = [
-        (f"u{user}", f"i{(user + step) % 12}", step * 1000 + user)
-        for user in range(40)
-        for step in range(int(rng.integers(5, 12)))
-    ]
+    log = walk(40, 12, lambda user: int(rng.integers(5, 12)))
     items = pl.DataFrame(
         {
             "item_id": [f"i{n}" for n in range(13)],
@@ -46,7 +43,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "image": images,
         }
     )
-    log = pl.DataFrame(rows, schema=["user", "item", "timestamp"], orient="row")
     dataset = from_frames(log, items, name="<i>shop</i>", keep_unseen=True, images=pictures)
     # A dataset from elsewhere may hold what `palate prepare` refuses.
     out = pl.when(pl.col("item_id") == "i10").then(pl.lit("../outside.png")).otherwise(pl.col("image")).alias("image")

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cascade_helpers import Slow, Table
-from summary_helpers import Echo, shop, steps_for
+from summary_helpers import Echo, steps_for
+from worlds import walking_shop
 
 from palate.cascade.cascade import Cascade
 from palate.data.dataset import Dataset
@@ -21,12 +22,12 @@ from palate.report.written import stores_of
 
 def saved(folder: Path, backend: Echo, name: str = "tastes", users: int = 3, strategy: str = "recurrent") -> Dataset:
     """A shop of six, with the preferences of the first few before their test items."""
-    data = shop()
+    data = walking_shop()
     data.save(folder)
     data = Dataset.load(folder)
     chains = steps_for(data, backend, block=3, max_items=6, strategy=strategy)
-    asked = cut_offs(data, ["test"], np.arange(users))
-    UserWork(chains, asked, data.user_ids.to_list()).write(store_folder(folder, "users", name), backend, progress=False)
+    due = cut_offs(data, ["test"], np.arange(users))
+    UserWork(chains, due, data.user_ids.to_list()).write(store_folder(folder, "users", name), backend, progress=False)
     return data
 
 
@@ -34,7 +35,7 @@ def saved(folder: Path, backend: Echo, name: str = "tastes", users: int = 3, str
 def test_stored_preferences_are_found_block_by_block_and_never_written(tmp_path: Path, strategy: str) -> None:
     backend = Echo()
     data = saved(tmp_path / "data", backend, strategy=strategy)
-    asked = len(backend.asked)
+    requests = len(backend.requested)
     (one,), notes = stores_of([], data, None)
     assert notes == []
     assert (one.name, one.model) == ("tastes", "echo")
@@ -47,7 +48,7 @@ def test_stored_preferences_are_found_block_by_block_and_never_written(tmp_path:
     assert [len(block) for block in blocks] == ([3, 1] if strategy == "recurrent" else [4])
     assert all(text.startswith("Preference number") for _, text in steps)
     assert one.of(cases.histories[5].tolist()) == []
-    assert len(backend.asked) == asked
+    assert len(backend.requested) == requests
 
 
 def test_the_gallery_shows_them_as_text_with_what_is_new_marked(tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ def test_stores_that_cannot_be_read_are_told_or_refused(tmp_path: Path) -> None:
 
 
 def test_a_cascade_is_shown_with_the_second_stages_order(tmp_path: Path) -> None:
-    data = shop()
+    data = walking_shop()
     cases = data.cases("test").take([0, 1])
     slow = Slow([-item for item in range(31)])
     cascade = Cascade(Table(list(range(31))), slow, depth=4)

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from bundle_helpers import draw_pictures, known_encoder, make_dataset, make_run
+from bundle_helpers import encoded_films, known_encoder, make_run
+from worlds import film_pictures
 
 structlog = pytest.importorskip("structlog", reason="the extra 'serve' is not installed")
 pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
@@ -46,7 +47,7 @@ def _logs() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_dataset(tmp_path_factory.mktemp("served-films"))
+    return encoded_films(tmp_path_factory.mktemp("served-films"))
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +79,7 @@ def _bomb() -> bytes:
 def hostile_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A catalogue whose titles and ids mean harm; its first pictures are broken or something else."""
     folder = tmp_path_factory.mktemp("served-hostile")
-    pictures = draw_pictures(folder / "pictures")
+    pictures = film_pictures(folder / "pictures")
     ids = [*HOSTILE, *(f"plain-{n}" for n in range(6))]
     names = sorted(path.name for path in pictures.iterdir())[: len(ids)]
     items = pl.DataFrame({"item_id": ids, "title": [HOSTILE.get(one, one) for one in ids], "image": names})

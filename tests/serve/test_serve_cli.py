@@ -102,7 +102,7 @@ def test_an_address_in_use_is_told(bundles: dict[str, Path]) -> None:
         (["{popularity}", "{popularity}"], "two models are called 'popularity'"),
         (["{popularity}", "--retriever", "{sasrec}"], "every model here ranks the whole catalogue"),
         (["{popularity}", "--blend", "0.5"], "there is none"),
-        (["{popularity}", "--index", "annoy"], "'index'"),
+        (["{popularity}", "--index", "annoy"], "--index annoy"),
         (["{popularity}", "--log", "loud"], "there is no log level 'loud'"),
         (["{popularity}", "--api-key-file", "{key}"], "holds no key"),
         (["{popularity}", "--users", "nowhere"], "nowhere"),

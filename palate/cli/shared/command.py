@@ -17,7 +17,7 @@ from palate.errors import PalateError
 
 
 def deferred(function: Callable[..., Any]) -> Callable[[], None]:
-    """What is registered in place of a command's function, for a :class:`Command` to replace.
+    """What is registered in place of a command's function, for a :class:`PalateCommand` to replace.
 
     Options that come from a Config import its module, and with it perhaps torch: ``palate --help`` needs none of it.
     """
@@ -30,7 +30,7 @@ def deferred(function: Callable[..., Any]) -> Callable[[], None]:
     return command
 
 
-class Command(TyperCommand):
+class PalateCommand(TyperCommand):
     """A command whose parameters are those of a :func:`deferred` function."""
 
     _params: list[Any] | None = None

@@ -11,7 +11,7 @@ from palate.data.positions import training_positions
 from palate.errors import PalateError
 from palate.evaluation.groups import RunGroup, open_dataset
 from palate.features.store import FeatureStore
-from palate.mllm.alignment.config import AlignmentSettings, PairsConfig, check_alignment, examples_of
+from palate.mllm.alignment.config import MLLMAlignmentSettings, PairsConfig, check_alignment, examples_of
 from palate.mllm.alignment.draw import NegativeSampler, open_retriever, with_dislikes
 from palate.mllm.alignment.loss import PairLoss, fit_hardness, hardness_stores
 from palate.mllm.alignment.noise import adapter_noise
@@ -22,14 +22,8 @@ from palate.mllm.alignment.trainer import AlignmentLoss, CaseNumbers
 from palate.mllm.finetune.config import ExamplesConfig
 from palate.mllm.finetune.examples import sampled_users, validation_cases
 from palate.mllm.finetune.option_loss import AnswerLogits, can_pack
-from palate.mllm.finetune.trainer import (
-    build_trainer,
-    check_out,
-    random_state,
-    run_trainer,
-    training_device,
-    training_run,
-)
+from palate.mllm.finetune.run import check_out, random_state, run_trainer, training_device, training_run
+from palate.mllm.finetune.trainer import build_trainer
 from palate.mllm.recommender import MLLMRecommender
 from palate.runs.log import Row
 from palate.runs.run import Run
@@ -184,7 +178,7 @@ def _positions(start: Run, learnt: ExamplesConfig, pairs: PairsConfig) -> dict[s
     return {name: before[name] if value is None else value for name, value in own.items()}
 
 
-def _cases(dataset: Dataset, positions: Mapping[str, Any], settings: AlignmentSettings) -> Cases:
+def _cases(dataset: Dataset, positions: Mapping[str, Any], settings: MLLMAlignmentSettings) -> Cases:
     """The positions as cases: history and chosen item.
 
     Raises:

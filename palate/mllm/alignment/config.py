@@ -101,7 +101,7 @@ class AlignTrainerConfig(SFTTrainerConfig):
 
 
 @dataclass(frozen=True)
-class AlignmentSettings:
+class MLLMAlignmentSettings:
     """Checked settings of an alignment.
 
     Attributes:
@@ -137,7 +137,7 @@ def check_alignment(
     *,
     retriever: object | None = None,
     run: Run | None = None,
-) -> AlignmentSettings:
+) -> MLLMAlignmentSettings:
     """Parse and check the settings of an alignment.
 
     Args:
@@ -188,7 +188,7 @@ def check_alignment(
             f"{objective} judges each item by itself, and the logits of {what} have no zero to be judged by",
             f"Use {other}, or item pairs of a run of the task yes-no.",
         )
-    checked = AlignmentSettings(objective, preference, **parsed, kind=pairs.kind, rejected=pairs.num_negatives)
+    checked = MLLMAlignmentSettings(objective, preference, **parsed, kind=pairs.kind, rejected=pairs.num_negatives)
     if run is None:
         return checked
     if task == "choose":
@@ -219,7 +219,7 @@ def _listed(pairs: PairsConfig, learnt: ExamplesConfig) -> int:
     return choices
 
 
-def _check_batch(settings: AlignmentSettings) -> None:
+def _check_batch(settings: MLLMAlignmentSettings) -> None:
     """Refuse forwards of so few pairs that their responsiveness is 1 whatever they hold."""
     workers = int(os.environ.get("WORLD_SIZE", "1"))
     each = 1 + settings.rejected if settings.kind == "answer" else settings.rejected

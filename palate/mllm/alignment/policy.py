@@ -11,7 +11,7 @@ from torch import Tensor
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.mllm.alignment.reference import ReferenceAnswers, references_folder
-from palate.mllm.finetune.trainer import check_precision
+from palate.mllm.finetune.run import check_precision
 from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.lm.loading import merge_adapter
 from palate.mllm.recommender import MLLMRecommender

@@ -144,7 +144,7 @@ class OpenAIBackend(Backend):
         httpx = import_module(type(http).__mro__[1].__module__.partition(".")[0])
         send = http.send
 
-        async def send_and_judge(request: Any, **options: Any) -> Any:
+        async def send_once(request: Any, **options: Any) -> Any:
             """One attempt. The package decides by status alone whether another one follows, has no limit for a whole
             attempt (its own is for each read; a server that sends one byte at a time never meets it), and takes every
             200 for an answer. Its header ``x-should-retry`` and httpx's errors make it decide as promised."""
@@ -162,7 +162,7 @@ class OpenAIBackend(Backend):
                 response.headers["x-should-retry"] = str(self._may_pass(response)).lower()
             return response
 
-        http.send = send_and_judge
+        http.send = send_once
         return openai.AsyncOpenAI(
             base_url=self.base_url,
             api_key=self._api_key or "none",  # servers of one's own ask for none, but the package insists

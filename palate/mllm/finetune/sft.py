@@ -22,10 +22,7 @@ from palate.mllm.finetune.collate import Collator
 from palate.mllm.finetune.config import ExamplesConfig, LoraConfig, SFTConfig
 from palate.mllm.finetune.examples import Examples, PromptCases, sampled_users, validation_cases
 from palate.mllm.finetune.option_loss import AnswerLogits, CaseCollator, OptionLoss, can_pack
-from palate.mllm.finetune.token_loss import TokenLoss
-from palate.mllm.finetune.trainer import (
-    StepLoss,
-    build_trainer,
+from palate.mllm.finetune.run import (
     check_out,
     check_precision,
     random_state,
@@ -33,6 +30,8 @@ from palate.mllm.finetune.trainer import (
     training_device,
     training_run,
 )
+from palate.mllm.finetune.token_loss import TokenLoss
+from palate.mllm.finetune.trainer import StepLoss, build_trainer
 from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.prompts.prompter import PromptOptions
 from palate.mllm.recommender import MLLMRecommender

@@ -19,6 +19,7 @@ from palate.mllm.lm.chat_model import IGNORED
 def answer_positions(labels: Tensor) -> Tensor:
     """Positions whose next token is learnt in some row: int64 ``[P]`` for labels ``[B, tokens]``.
 
+    >>> import torch
     >>> answer_positions(torch.tensor([[-100, -100, 5, 6], [-100, 7, 8, -100]])).tolist()
     [0, 1, 2]
     """

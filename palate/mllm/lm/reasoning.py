@@ -16,9 +16,11 @@ def answer_text(text: str, opened: bool = False) -> str | None:
     Args:
         opened: whether the prompt ends within a thought, so that the text begins in it.
 
-    >>> spoken("<think>The user likes red.</think> Warm colours. "), spoken("The user likes red.</think> Warm colours.")
-    ('Warm colours.', 'Warm colours.')
-    >>> spoken("<think>The user likes"), spoken("The user likes", opened=True)
+    >>> answer_text("<think>The user likes red.</think> Warm colours. ")
+    'Warm colours.'
+    >>> answer_text("The user likes red.</think> Warm colours.")
+    'Warm colours.'
+    >>> answer_text("<think>The user likes"), answer_text("The user likes", opened=True)
     (None, None)
     """
     answer = text.strip()

@@ -126,13 +126,13 @@ class Preferences:
         store = Path(facts["store"]) if isinstance(facts.get("store"), str) else None
         return cls(items, templates, facts["made"], rows_by_key(folder), store, facts.get("origin"))
 
-    def set_data_folder(self, dataset: Path) -> None:
+    def set_data_folder(self, folder: Path) -> None:
         """Look further preferences up in this dataset's store of the same name, if it has one made in the same way.
 
         A dataset that was moved takes its summaries along.
         """
         if self.store is not None:
-            moved = store_folder(dataset, "users", self.store.name)
+            moved = store_folder(folder, "users", self.store.name)
             if (moved / FACTS).is_file() and read_facts(moved)["made"] == self.made:
                 self.store = moved
 

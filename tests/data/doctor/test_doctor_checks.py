@@ -101,8 +101,8 @@ def test_ids_that_match_no_catalogue_row(healthy: Dataset) -> None:
 def test_what_reading_left_out(healthy: Dataset) -> None:
     sizes = {"users": 1, "items": 1, "interactions": 200}
     step = {"step": "missing-items", "before": sizes, "after": {**sizes, "interactions": 150}}
-    told = {**healthy.manifest, "filters": [step], "reader_report": {"malformed_lines": 3, "none": 0, "name": "x"}}
-    found = [f for f in examine(replace(healthy, manifest=told)).findings if f.check == "left-out"]
+    manifest = {**healthy.manifest, "filters": [step], "reader_report": {"malformed_lines": 3, "none": 0, "name": "x"}}
+    found = [f for f in examine(replace(healthy, manifest=manifest)).findings if f.check == "left-out"]
     assert [(f.level, f.count) for f in found] == [(Level.WARNING, 50), (Level.NOTE, 3)]
     assert "malformed lines: 3" in found[1].message
 

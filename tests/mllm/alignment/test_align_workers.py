@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sft_helpers import small_dataset, tiny_settings
+from sft_helpers import tiny_settings
+from worlds import two_tastes
 
 from palate.mllm.alignment.align import align_mllm
 from palate.mllm.finetune.sft import fine_tune
@@ -63,7 +64,7 @@ def test_two_workers_reject_the_same_items(
     tiny: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PALATE_CACHE", str(tmp_path / "cache"))
-    dataset = small_dataset(tmp_path)
+    dataset = two_tastes(tmp_path)
     where = {"dataset_path": tmp_path / "dataset"}
     tuned = tiny_settings(
         tiny("llama"), examples={"users": 8, "cutoffs": 2, "validate_users": 5}, trainer={"loss": "options"}

@@ -13,7 +13,8 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
-from sft_helpers import small_dataset, tiny_settings
+from sft_helpers import tiny_settings
+from worlds import two_tastes
 
 from palate.data.dataset import Dataset
 from palate.data.positions import training_positions
@@ -48,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def dataset(folder: Path) -> Dataset:
-    small_dataset(folder)
+    two_tastes(folder)
     return Dataset.load(folder / "dataset")
 
 

@@ -308,9 +308,9 @@ def test_memory_that_runs_out_halves_the_batches_and_says_so(models: Models, mon
     expected = texts(run(LocalBackend(model), some))
     spy = Spy(monkeypatch, model, room=2)
     backend = LocalBackend(model, batch_size=8)
-    with pytest.warns(UserWarning, match="Memory ran out") as told:
+    with pytest.warns(UserWarning, match="Memory ran out") as warned:
         found = run(backend, some)
-    assert [str(one.message).partition(" with ")[2] for one in told] == [
+    assert [str(one.message).partition(" with ")[2] for one in warned] == [
         "8 prompts at a time; going on with 4.", "4 prompts at a time; going on with 2.",
     ]  # fmt: skip
     assert texts(found) == expected
@@ -409,7 +409,7 @@ def test_open_backend_opens_a_folder(tiny: Tiny) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reason"),
     [
         ("", "empty"),
         (" \n\t", "empty"),
@@ -431,10 +431,10 @@ def test_open_backend_opens_a_folder(tiny: Tiny) -> None:
         ("likes \ufffd\ufffd red \ufffd\ufffd mugs \ufffd and tea", "broken"),
     ],
 )  # fmt: skip
-def test_useless_summaries_are_refused(text: str, told: str) -> None:
+def test_useless_summaries_are_refused(text: str, reason: str) -> None:
     found = check_summary(text)
     assert found is not None
-    assert told in found
+    assert reason in found
     assert len(found) < 100
 
 

@@ -171,7 +171,7 @@ def test_passing_trouble_is_tried_again_and_named_in_the_end(status: int) -> Non
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "told"),
+    ("status", "body", "expected"),
     [
         (401, '{"error": {"message": "Incorrect key sk-geheim-1"}}', "refused the credentials"),
         (403, "{}", "refused the credentials"),
@@ -184,9 +184,9 @@ def test_passing_trouble_is_tried_again_and_named_in_the_end(status: int) -> Non
         (402, "{}", "used up"),
     ],
 )
-def test_what_dooms_all_requests_stops_at_once_and_tells_no_key(status: int, body: str, told: str) -> None:
+def test_what_dooms_all_requests_stops_at_once_and_tells_no_key(status: int, body: str, expected: str) -> None:
     server = FlakyServer(lambda _: (status, {}, body.encode()))
-    with pytest.raises(PalateError, match=told) as caught:
+    with pytest.raises(PalateError, match=expected) as caught:
         answers(server, map(str, range(100)), concurrency=4, api_key="sk-geheim-1")
     assert len(server.payloads) <= 4
     assert server.headers[0]["authorization"] == "Bearer sk-geheim-1"

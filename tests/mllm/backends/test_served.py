@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bundle_helpers import make_dataset, make_run
+from bundle_helpers import encoded_films, make_run
 
 pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
 from fastapi.testclient import TestClient
@@ -27,7 +27,7 @@ HISTORY = ["space-1", "space-2"]
 @pytest.fixture(scope="module")
 def bundles(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("served-mllm")
-    data = make_dataset(folder)
+    data = encoded_films(folder)
     settings = {"model": {"name": str(tiny("llama"))}, "prompt": {"history_items": 3}}
     slow = zero_shot(Dataset.load(data), out=folder / "slow", settings=settings, dataset_path=data, device="cpu")
     fast = make_run(data, folder / "fast", "item-knn", "id")
@@ -68,12 +68,12 @@ def test_effects_are_differences_of_log_odds(client: TestClient, bundles: dict[s
     slow = Bundle.load(bundles["slow"])
     known = slow.known(HISTORY)[0]
     item = slow.items.index_of("crime-3") or 0
-    told = client.post("/v1/explain", json={"model": "slow", "history": HISTORY, "item": "crime-3"}).json()
+    explanation = client.post("/v1/explain", json={"model": "slow", "history": HISTORY, "item": "crime-3"}).json()
     scores = slow.recommender.score([known, known[1:], known[:1]], torch.full((3, 1), item))[:, 0].tolist()
-    assert told["score"] == pytest.approx(scores[0], abs=1e-4)
-    effects = [one["effect"] for one in told["history"]]
+    assert explanation["score"] == pytest.approx(scores[0], abs=1e-4)
+    effects = [one["effect"] for one in explanation["history"]]
     assert effects == pytest.approx([scores[0] - scores[1], scores[0] - scores[2]], abs=1e-4)
-    assert (told["rank"], told["modalities"]) == (None, None)
+    assert (explanation["rank"], explanation["modalities"]) == (None, None)
 
 
 def test_a_language_model_alone_is_refused(bundles: dict[str, str]) -> None:

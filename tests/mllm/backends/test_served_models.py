@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from flaky_server import FlakyServer, Payload, completion, no_waits, prompt_of, running
 from PIL import Image
-from sft_helpers import small_dataset
+from worlds import two_tastes
 
 from palate.errors import PalateError
 from palate.mllm.backends import open_backend
@@ -52,7 +52,7 @@ def ask(texts: Iterable[str]) -> list[ModelRequest]:
     return [ModelRequest(text, Chat((text,)), 50) for text in texts]
 
 
-def said(text: Any, *, cut: bool = False, usage: dict[str, Any] | None = None, **message: Any) -> Any:
+def reply_of(text: Any, *, cut: bool = False, usage: dict[str, Any] | None = None, **message: Any) -> Any:
     """A completion with its finish reason and its usage."""
     made = json.loads(completion(text, **message))
     made["choices"][0]["finish_reason"] = "length" if cut else "stop"
@@ -63,13 +63,13 @@ def said(text: Any, *, cut: bool = False, usage: dict[str, Any] | None = None, *
 @pytest.mark.parametrize(
     ("first", "easy"),
     [
-        (said(f"<think>{THOUGHT}", cut=True), None),  # its own mark
-        (said(None, cut=True, reasoning_content=THOUGHT), None),  # set apart by the server
-        (said("", cut=True, reasoning=THOUGHT), None),
-        (said(None, cut=True, usage={"completion_tokens_details": {"reasoning_tokens": 50}}), None),
-        (said(THOUGHT, cut=True), said(THOUGHT, cut=True)),  # no mark at all: an easy question tells
-        (said(THOUGHT, cut=True), said("Easy.\n</think>\n\nBlue")),
-        (said(THOUGHT, cut=True), said("Blue", reasoning_content="Easy.")),
+        (reply_of(f"<think>{THOUGHT}", cut=True), None),  # its own mark
+        (reply_of(None, cut=True, reasoning_content=THOUGHT), None),  # set apart by the server
+        (reply_of("", cut=True, reasoning=THOUGHT), None),
+        (reply_of(None, cut=True, usage={"completion_tokens_details": {"reasoning_tokens": 50}}), None),
+        (reply_of(THOUGHT, cut=True), reply_of(THOUGHT, cut=True)),  # no mark at all: an easy question tells
+        (reply_of(THOUGHT, cut=True), reply_of("Easy.\n</think>\n\nBlue")),
+        (reply_of(THOUGHT, cut=True), reply_of("Blue", reasoning_content="Easy.")),
     ],
 )
 def test_a_thought_that_is_cut_off_is_no_summary_and_is_said_once(first: Any, easy: Any) -> None:
@@ -86,14 +86,14 @@ def test_a_thought_that_is_cut_off_is_no_summary_and_is_said_once(first: Any, ea
 @pytest.mark.parametrize(
     ("answer", "asked"),
     [
-        (said(GOOD), 3),
-        (said(GOOD, cut=True), 4),
-        (said(f"Hm.\n</think>\n\n{GOOD}", cut=True), 3),
-        (said(GOOD, cut=True, reasoning_content="Hm."), 3),
+        (reply_of(GOOD), 3),
+        (reply_of(GOOD, cut=True), 4),
+        (reply_of(f"Hm.\n</think>\n\n{GOOD}", cut=True), 3),
+        (reply_of(GOOD, cut=True, reasoning_content="Hm."), 3),
     ],
 )
 def test_an_answer_that_is_cut_off_is_one(answer: Any, asked: int) -> None:
-    server = FlakyServer(lambda payload: said("Blue") if "sky" in prompt_of(payload) else answer)
+    server = FlakyServer(lambda payload: reply_of("Blue") if "sky" in prompt_of(payload) else answer)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = replies(server, ask("abc"))
@@ -102,7 +102,7 @@ def test_an_answer_that_is_cut_off_is_one(answer: Any, asked: int) -> None:
 
 
 def test_a_cut_answer_after_one_that_came_whole_is_no_thought() -> None:
-    server = FlakyServer(lambda payload: said(THOUGHT, cut=prompt_of(payload) == "b"))
+    server = FlakyServer(lambda payload: reply_of(THOUGHT, cut=prompt_of(payload) == "b"))
     found = replies(server, ask("ab"), concurrency=1)
     assert len(server.payloads) == 2
     assert all("thought" not in str(reply.error) or reply.text for reply in found.values())
@@ -111,7 +111,7 @@ def test_a_cut_answer_after_one_that_came_whole_is_no_thought() -> None:
 
 def test_a_model_that_was_seen_to_think_is_not_believed_when_it_is_cut() -> None:
     def answer(payload: Payload) -> Any:
-        return said(f"Hm.\n</think>\n\n{GOOD}") if prompt_of(payload) == "a" else said(THOUGHT, cut=True)
+        return reply_of(f"Hm.\n</think>\n\n{GOOD}") if prompt_of(payload) == "a" else reply_of(THOUGHT, cut=True)
 
     with pytest.warns(UserWarning, match="cut off"):
         found = replies(FlakyServer(answer), ask("ab"), concurrency=1)
@@ -120,14 +120,14 @@ def test_a_model_that_was_seen_to_think_is_not_believed_when_it_is_cut() -> None
 
 def test_variables_of_the_template_are_sent_and_count() -> None:
     kwargs = {"enable_thinking": False}
-    server = FlakyServer(lambda _: said(GOOD))
+    server = FlakyServer(lambda _: reply_of(GOOD))
     replies(server, ask("a"), chat_template_kwargs=kwargs)
     replies(server, ask("a"))
     assert server.payloads[0]["chat_template_kwargs"] == kwargs
     assert "chat_template_kwargs" not in server.payloads[1]
     url = "http://localhost:1/v1"
-    plain, told = (open_backend("openai", "tiny", base_url=url, chat_template_kwargs=one) for one in (None, kwargs))
-    assert told.identity == {**plain.identity, "chat_template_kwargs": kwargs}
+    plain, switched = (open_backend("openai", "tiny", base_url=url, chat_template_kwargs=one) for one in (None, kwargs))
+    assert switched.identity == {**plain.identity, "chat_template_kwargs": kwargs}
 
 
 # Pictures.
@@ -142,7 +142,7 @@ def pictured(tmp_path: Path, number: int = 4) -> list[ModelRequest]:
 def counted(payload: Payload, per_picture: int) -> Any:
     content = payload["messages"][-1]["content"]
     pictures = sum(part["type"] == "image_url" for part in content if isinstance(part, dict))
-    return said(GOOD, usage={"prompt_tokens": 40 + per_picture * pictures})
+    return reply_of(GOOD, usage={"prompt_tokens": 40 + per_picture * pictures})
 
 
 @pytest.mark.parametrize("per_picture", [0, 3])
@@ -161,7 +161,7 @@ def test_pictures_that_cost_no_tokens_are_not_looked_at_and_that_is_said_once(tm
 
 @pytest.mark.parametrize("usage", [{}, {"prompt_tokens": 0}])
 def test_a_server_that_looks_or_does_not_count_is_left_in_peace(tmp_path: Path, usage: dict[str, int]) -> None:
-    server = FlakyServer(lambda payload: said(GOOD, usage=usage) if usage else counted(payload, 64))
+    server = FlakyServer(lambda payload: reply_of(GOOD, usage=usage) if usage else counted(payload, 64))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         replies(server, pictured(tmp_path))
@@ -172,7 +172,7 @@ def test_a_server_that_looks_or_does_not_count_is_left_in_peace(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "told"),
+    ("status", "body", "expected"),
     [
         (400, "Model Not Exist", "the server has no model 'tiny'"),
         (400, "The model `tiny` does not exist.", "the server has no model 'tiny'"),
@@ -190,9 +190,9 @@ def test_a_server_that_looks_or_does_not_count_is_left_in_peace(tmp_path: Path, 
         (400, "Unrecognized request argument supplied: chat_template_kwargs", "Leave out --chat-template-kwargs"),
     ],
 )
-def test_what_is_wrong_for_all_stops_at_the_first(status: int, body: str, told: str) -> None:
+def test_what_is_wrong_for_all_stops_at_the_first(status: int, body: str, expected: str) -> None:
     server = FlakyServer(lambda _: (status, {}, json.dumps({"error": {"message": body}}).encode()))
-    with pytest.raises(PalateError, match=told):
+    with pytest.raises(PalateError, match=expected):
         replies(server, ask(map(str, range(100))), concurrency=1)
     assert len(server.payloads) == 1
 
@@ -215,17 +215,17 @@ def test_a_refusal_in_the_same_words_again_and_again_stops() -> None:
 def test_what_is_wrong_with_one_request_is_its_own(body: str) -> None:
     def answer(payload: Payload) -> Any:
         refused = prompt_of(payload) in "01"
-        return (400, {}, json.dumps({"error": {"message": body}}).encode()) if refused else said(GOOD)
+        return (400, {}, json.dumps({"error": {"message": body}}).encode()) if refused else reply_of(GOOD)
 
     found = replies(FlakyServer(answer), ask(map(str, range(20))), concurrency=1)
     assert [key for key, reply in found.items() if reply.text is None] == ["0", "1"]
 
 
 def test_the_command_line_takes_variables_and_keeps_them(palate: Palate, tmp_path: Path) -> None:
-    small_dataset(tmp_path)
+    two_tastes(tmp_path)
     data = tmp_path / "dataset"
     words = ["summarise", "items", data, "--backend", "openai", "--model", "tiny", "--name", "a", "--source", "text"]
-    with running(FlakyServer(lambda _: said(GOOD))) as server:
+    with running(FlakyServer(lambda _: reply_of(GOOD))) as server:
         words += ["--base-url", server.url, "--chat-template-kwargs"]
         code, _, err = palate(*words, "{enable_thinking: false}")
         assert code == 2

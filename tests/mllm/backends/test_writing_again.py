@@ -13,7 +13,8 @@ import torch
 pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
-from summary_helpers import Echo, lines, shop, steps_for
+from summary_helpers import Echo, lines, steps_for
+from worlds import walking_shop
 
 from palate.cascade.cascade import Cascade
 from palate.data.dataset import Dataset
@@ -54,7 +55,7 @@ def writer(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Backe
 
 def saved(backend: Backend, tiny: Tiny, folder: Path, as_of: str = "test") -> Dataset:
     """``folder/data`` with preferences of a shop, and ``folder/run``, made of them."""
-    shop(users=3).save(folder / "data")
+    walking_shop(users=3).save(folder / "data")
     data = Dataset.load(folder / "data")
     summary_steps = steps_for(data, backend, max_new_tokens=6)
     work = UserWork(summary_steps, cut_offs(data, [as_of]), data.user_ids.to_list())
@@ -83,10 +84,10 @@ def test_a_new_history_is_written_by_the_very_model_that_wrote_the_others(
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")  # "writer" means nothing here
     made = MLLMRecommender.load(tmp_path / "run/model")
-    with pytest.raises(PalateError, match=r"1 of 1 histories .* --as-of now") as told:
+    with pytest.raises(PalateError, match=r"1 of 1 histories .* --as-of now") as refused:
         made.score(NEW, PAIR)
     command = f"--backend local --model {tmp_path}/models/writer --dtype bfloat16 --temperature 0.7 --seed 3"
-    assert command in str(told.value)
+    assert command in str(refused.value)
     before = len(lines(tmp_path / "data/summaries/users/mine"))
     made.allow_generation()
     assert torch.isfinite(made.score(NEW, PAIR)).all()

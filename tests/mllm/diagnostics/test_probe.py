@@ -17,8 +17,8 @@ import typer
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from scipy.stats import spearmanr
-from sft_helpers import small_dataset
 from typer.testing import CliRunner
+from worlds import two_tastes
 
 from palate.cli.llm.probe import probe as probe_command
 from palate.data.dataset import Dataset
@@ -48,7 +48,7 @@ NEITHER, BROKEN = 5, 8  # items of the dataset whose picture is missing, or none
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """As for fine-tuning, but no picture is like another; items 1 and 2 share theirs."""
     folder = tmp_path_factory.mktemp("noise")
-    made = small_dataset(folder)
+    made = two_tastes(folder)
     rng = np.random.default_rng(0)
     for path in sorted((folder / "images").iterdir()):
         if path.stem != str(BROKEN):

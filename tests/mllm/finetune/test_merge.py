@@ -14,8 +14,9 @@ import pytest
 import torch
 import typer
 from safetensors.torch import load_file
-from sft_helpers import small_dataset, tiny_settings
+from sft_helpers import tiny_settings
 from typer.testing import CliRunner
+from worlds import two_tastes
 
 from palate.cli.llm.merge import merge as merge_command
 from palate.data.dataset import Dataset
@@ -39,7 +40,7 @@ CLOSE = 1e-4
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return small_dataset(tmp_path_factory.mktemp("tastes"))
+    return two_tastes(tmp_path_factory.mktemp("tastes"))
 
 
 @pytest.fixture(scope="module", autouse=True)

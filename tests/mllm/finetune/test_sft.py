@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from sft_helpers import small_dataset, tiny_settings
+from sft_helpers import tiny_settings
+from worlds import two_tastes
 
 from palate.data.dataset import Dataset
 from palate.data.positions import training_positions
@@ -36,7 +37,7 @@ FAMILIES = ("llama", "llava", "qwen2.5-vl", "smolvlm")
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return small_dataset(tmp_path_factory.mktemp("tastes"))
+    return two_tastes(tmp_path_factory.mktemp("tastes"))
 
 
 @pytest.fixture(scope="module")
@@ -353,7 +354,7 @@ def test_killed_behind_the_last_step(go: Go, whole: Run, tmp_path: Path, monkeyp
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("palate.mllm.finetune.trainer.summary", die)
+        patch.setattr("palate.mllm.finetune.run.summary", die)
         patch.setattr("palate.mllm.finetune.trainer.shutil.rmtree", lambda *_, **__: None)
         with pytest.raises(Killed):
             go(tmp_path / "cut")

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sft_helpers import small_dataset, tiny_settings
+from sft_helpers import tiny_settings
+from worlds import two_tastes
 
 from palate.errors import PalateError
 from palate.mllm.finetune.sft import fine_tune
@@ -45,7 +46,7 @@ def two_workers(script: Path, *words: object) -> int:
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("loss", ["tokens", "options"])
 def test_two_workers_resume_together(tiny: Callable[[str], Path], tmp_path: Path, loss: str) -> None:
-    dataset = small_dataset(tmp_path)
+    dataset = two_tastes(tmp_path)
     settings = tiny_settings(
         tiny("llama"),
         examples={"users": 8, "cutoffs": 2, "validate_users": 5},

@@ -169,9 +169,9 @@ def test_a_text_cannot_forge_a_placeholder(tiny: Tiny, pictures: list[Picture]) 
 def test_pictures_that_cannot_be_put_back_are_said_once(tiny: Tiny, pictures: list[Picture]) -> None:
     model = retold(open_model(str(tiny("llava"))), FRONT.replace("<image>", "<picture>"))
     chat = Chat(("a", pictures[0], "b"))
-    with pytest.warns(UserWarning, match="moves pictures away from their place") as said:
+    with pytest.warns(UserWarning, match="moves pictures away from their place") as warned:
         texts = [model.render(chat) for _ in range(3)]
-    assert len(said) == 1
+    assert len(warned) == 1
     assert texts == ["USER: <picture>\na b ASSISTANT:"] * 3
 
 
@@ -183,10 +183,10 @@ def test_families_that_keep_pictures_in_place_are_left_alone(tiny: Tiny) -> None
 # Variables of the template.
 
 
-@pytest.mark.parametrize("given", ["{", "[1]", '"x"', 7])
-def test_variables_are_a_json_object(given: Any) -> None:
+@pytest.mark.parametrize("text", ["{", "[1]", '"x"', 7])
+def test_variables_are_a_json_object(text: Any) -> None:
     with pytest.raises(PalateError, match=r"is not a JSON object. Write it like '\{\"enable_thinking\": false\}'"):
-        read_kwargs(given)
+        read_kwargs(text)
 
 
 @pytest.mark.parametrize("name", ["enable_thinkng", "add_generation_prompt"])

@@ -116,8 +116,8 @@ def test_the_whole_model_talks_and_the_small_one_is_cut(made: dict[str, Any]) ->
         assert torch.equal(here.self_attn.q_proj.weight, there.self_attn.q_proj.weight)
     assert "system" not in whole.render(Chat(("Hello",)))
     batch = whole.collate([whole.encode(Chat(("What is the capital of France?",)))])
-    said = whole.core.generate(**batch, max_new_tokens=12, do_sample=False)[0, batch["input_ids"].shape[1] :]
-    assert "Paris" in whole.tokenizer.decode(said)
+    generated = whole.core.generate(**batch, max_new_tokens=12, do_sample=False)[0, batch["input_ids"].shape[1] :]
+    assert "Paris" in whole.tokenizer.decode(generated)
 
 
 @needs_weights

@@ -13,8 +13,9 @@ import torch
 pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
-from sft_helpers import small_dataset, tiny_settings
+from sft_helpers import tiny_settings
 from tiny_families import blind_model, tiny_family
+from worlds import two_tastes
 
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
@@ -46,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return small_dataset(tmp_path_factory.mktemp("tastes"))
+    return two_tastes(tmp_path_factory.mktemp("tastes"))
 
 
 def own_logits(model: ChatModel, chats: list[Chat], answers: tuple[str, ...] = ANSWERS) -> torch.Tensor:

@@ -16,9 +16,10 @@ from PIL import Image
 pytest.importorskip("transformers")
 pytest.importorskip("trl")
 
-from sft_helpers import option_logits_of, small_dataset, tiny_settings
+from sft_helpers import option_logits_of, tiny_settings
 from tiny_families import TEXT, VISION, tiny_family
 from tiny_llms import TEXT_FAMILIES, VISION_FAMILIES
+from worlds import two_tastes
 
 from palate.data.dataset import Dataset
 from palate.mllm.backends.base import ModelRequest, Reply
@@ -50,7 +51,7 @@ FAMILIES = (*TEXT_FAMILIES, *VISION_FAMILIES, *TEXT, *VISION)
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return small_dataset(tmp_path_factory.mktemp("tastes"))
+    return two_tastes(tmp_path_factory.mktemp("tastes"))
 
 
 @pytest.fixture(scope="module")
@@ -99,12 +100,12 @@ def test_the_table_holds_the_tested_families() -> None:
 def test_scores_are_the_models_own(model: Model, tmp_path: Path, family: str, dtype: str) -> None:
     chat_model = open_model(str(model(family)), dtype=dtype)
     prompts = chats(tmp_path, takes_pictures(family))
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         scorer = Scorer(chat_model)
         short = scorer.logits(prompts, ANSWERS)
     assert scorer.reuse == (table()[OWN.get(family, family)][1] == "yes")
-    assert scorer.reuse != any("read as a whole instead" in str(one.message) for one in said)
+    assert scorer.reuse != any("read as a whole instead" in str(one.message) for one in warned)
     assert chat_model.short_head
     tokens = chat_model.first_tokens(prompts[0], ANSWERS)
     core = chat_model.core

@@ -12,8 +12,9 @@ import torch
 
 pytest.importorskip("transformers")
 
-from sft_helpers import small_dataset, tiny_settings
+from sft_helpers import tiny_settings
 from tiny_llms import tokenizer
+from worlds import two_tastes
 
 from palate.errors import PalateError
 from palate.mllm.backends.base import ModelRequest, Reply
@@ -128,12 +129,12 @@ def test_marks_that_are_no_text_are_found_as_tokens(text: str, answer: str | Non
     assert Thoughts(made, opened=False).answer(ids) == answer
 
 
-def local(tiny: Tiny, monkeypatch: pytest.MonkeyPatch, template: str, said: str, **options: Any) -> Reply:
+def local(tiny: Tiny, monkeypatch: pytest.MonkeyPatch, template: str, answer: str, **options: Any) -> Reply:
     """What a local model's words become when its template is another."""
     model = open_model(str(tiny("llama")))
     model.tokenizer.chat_template = template
     model = ChatModel(model.name, model.model, model.tokenizer, fingerprint="")
-    words = model.tokenizer(said, add_special_tokens=False)["input_ids"]
+    words = model.tokenizer(answer, add_special_tokens=False)["input_ids"]
 
     def generate(input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
         return torch.cat([input_ids, torch.tensor([words]).expand(len(input_ids), -1)], dim=1)
@@ -168,21 +169,21 @@ def test_runs_and_fingerprints_know_the_variables_of_the_template(tiny: Tiny, tm
     made.tokenizer.chat_template = SWITCHED
     made.tokenizer.save_pretrained(folder)
     kwargs = {"enable_thinking": False}
-    plain, told = open_model(str(folder)), open_model(str(folder), chat_template_kwargs=kwargs)
-    assert plain.fingerprint != told.fingerprint
-    backends = LocalBackend(plain), LocalBackend(told)
+    plain, switched = open_model(str(folder)), open_model(str(folder), chat_template_kwargs=kwargs)
+    assert plain.fingerprint != switched.fingerprint
+    backends = LocalBackend(plain), LocalBackend(switched)
     assert "chat_template_kwargs" not in backends[0].identity
     assert backends[1].identity["chat_template_kwargs"] == kwargs
-    again = LocalModelSpec.parse(LocalModelSpec.of(told).model_dump(mode="json"), where="test").open("cpu")
+    again = LocalModelSpec.parse(LocalModelSpec.of(switched).model_dump(mode="json"), where="test").open("cpu")
     assert again.identity == backends[1].identity
 
     settings = tiny_settings(folder, model={"chat_template_kwargs": '{"enable_thinking": false}'})
     settings = {name: settings[name] for name in ("model", "prompt")}
-    run = zero_shot(small_dataset(tmp_path / "data"), out=tmp_path / "run", settings=settings, device="cpu")
+    run = zero_shot(two_tastes(tmp_path / "data"), out=tmp_path / "run", settings=settings, device="cpu")
     config = read_config(run.model_folder)
     assert config.base.chat_template_kwargs == kwargs
     assert open_saved(run.model_folder, config).render(CHAT, thinking=True).endswith(_NOTHING)
 
     settings["model"]["chat_template_kwargs"] = "{enable_thinking: false}"
     with pytest.raises(PalateError, match="is not a JSON object"):
-        zero_shot(small_dataset(tmp_path / "more"), out=tmp_path / "other", settings=settings, device="cpu")
+        zero_shot(two_tastes(tmp_path / "more"), out=tmp_path / "other", settings=settings, device="cpu")

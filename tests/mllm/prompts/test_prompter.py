@@ -126,8 +126,8 @@ def test_prompts_of_a_user_are_the_same_up_to_the_candidate(items: Items, task: 
     one, other = _shown(ask(5)), _shown(ask(8))
     shared = next(place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
     assert one[:shared].endswith('The candidate:\n"Film ' if task == "yes-no" else 'Candidates:\nA. "Film ')
-    for said in ("Likes films.", "Film 1.", "Film 4."):
-        assert said in one[:shared]
+    for shared_text in ("Likes films.", "Film 1.", "Film 4."):
+        assert shared_text in one[:shared]
 
 
 def test_blind_prompts_say_nothing_of_the_user(items: Items) -> None:

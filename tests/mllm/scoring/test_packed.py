@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from sft_helpers import option_logits_of, small_dataset, tiny_settings
+from sft_helpers import option_logits_of, tiny_settings
 from torch.nn.functional import softplus
+from worlds import two_tastes
 
 from palate.data.dataset import Dataset
 from palate.mllm.components import load_components
@@ -28,7 +29,7 @@ FAMILIES = ("llama", "llava", "qwen2.5-vl", "qwen3-vl", "smolvlm", "idefics3")
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return small_dataset(tmp_path_factory.mktemp("tastes"))
+    return two_tastes(tmp_path_factory.mktemp("tastes"))
 
 
 def lessons_of(dataset: Dataset, model: Path, **sections: dict[str, Any]) -> tuple[Any, Any]:
@@ -198,8 +199,8 @@ def test_a_killed_run_ends_with_the_same_numbers(dataset: Dataset, tiny: Tiny, t
         found.append([(row["step"], row["AUC"], row["valid_loss"], row.get("loss"), row.get("tokens")) for row in rows])
     assert found[0] == found[1]
     assert [row[0] for row in found[0]] == [0, 2, 4, 6, 8]
-    kept = [load_file(run.model_folder / "adapter" / "adapter_model.safetensors") for run in (whole, resumed)]
-    assert all(torch.equal(value, kept[1][name]) for name, value in kept[0].items())
+    weights = [load_file(run.model_folder / "adapter" / "adapter_model.safetensors") for run in (whole, resumed)]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
 def test_it_learns_what_there_is_to_learn(dataset: Dataset, tiny: Tiny, tmp_path: Path) -> None:

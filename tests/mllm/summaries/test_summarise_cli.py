@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from flaky_server import FlakyServer, running
 from PIL import Image
-from summary_helpers import lines, shop
+from summary_helpers import lines
+from worlds import walking_shop
 
 from palate.mllm.summaries.items import ItemSummaries
 
@@ -24,7 +25,7 @@ def data(tmp_path: Path) -> Path:
     (tmp_path / "pictures").mkdir()
     for name in ("a", "b"):
         Image.new("RGB", (20, 20), (200, 0, 9)).save(tmp_path / f"pictures/{name}.png")
-    dataset = shop(image=["a.png", "b.png", *[None] * 28])
+    dataset = walking_shop(image=["a.png", "b.png", *[None] * 28])
     object.__setattr__(dataset.catalogue, "root", tmp_path / "pictures")
     dataset.save(tmp_path / "data")
     return tmp_path / "data"
@@ -50,9 +51,9 @@ def test_users(palate: Palate, data: Path) -> None:
         folder = data / "summaries/users/org-tiny-recurrent"
         assert len(lines(folder)) == len(server.payloads) == 18
         code, out, _ = palate(*words, "--json")
-        told = json.loads(out)
+        report = json.loads(out)
         assert code == 0
-        assert (told["had"], told["written"], told["missing"], told["users"]) == (12, 0, 0, 6)
+        assert (report["had"], report["written"], report["missing"], report["users"]) == (12, 0, 0, 6)
         code, out, _ = palate("info", folder)
         assert "summaries of users" in out
         assert GOOD in " ".join(out.split())
@@ -78,8 +79,8 @@ def test_what_is_missing_is_told_and_the_exit_code_is_1(palate: Palate, data: Pa
         assert code == 1
         assert "6 could not be had" in out
         assert "6 x the server answered 422" in out
-        told = json.loads((data / "summaries/users/org-tiny-direct/missing.json").read_text())
-        assert [row["user"] for row in told["missing"]] == [f"u{n}" for n in range(6)]
+        report = json.loads((data / "summaries/users/org-tiny-direct/missing.json").read_text())
+        assert [row["user"] for row in report["missing"]] == [f"u{n}" for n in range(6)]
         code, out, _ = palate(*words, "--json")
         assert code == 1
         assert json.loads(out)["reasons"] == {"the server answered 422": 6}
@@ -118,15 +119,15 @@ def test_a_local_model_writes(palate: Palate, data: Path, tiny: Callable[[str], 
     """A random model writes nonsense; what of it is refused is told, and what is not is kept."""
     words = ["summarise", "users", data, "--backend", "local", "--model", tiny("llama"), "--as-of", "test"]
     code, out, _ = palate(*words, "--users", 2, "--max-new-tokens", 6, "--json")
-    told = json.loads(out)
-    assert code == (1 if told["missing"] else 0)
-    assert told["cost"]["requests"] == told["written"] + told["cost"]["failed"] > 0
-    assert told["cost"]["prompt_tokens"] > 0
-    assert len(lines(data / "summaries/users/llama-recurrent")) == told["written"]
+    report = json.loads(out)
+    assert code == (1 if report["missing"] else 0)
+    assert report["cost"]["requests"] == report["written"] + report["cost"]["failed"] > 0
+    assert report["cost"]["prompt_tokens"] > 0
+    assert len(lines(data / "summaries/users/llama-recurrent")) == report["written"]
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["users", "--as-of", "tset"], "Did you mean 'test'"),
         (["users", "--as-of", ","], "no user has a history before a cut-off"),
@@ -140,11 +141,11 @@ def test_a_local_model_writes(palate: Palate, data: Path, tiny: Callable[[str], 
         (["items", "--prompts", "gone"], "the folder of prompts gone does not exist"),
     ],
 )
-def test_mistakes_are_told_before_any_work(palate: Palate, data: Path, words: list[str], told: str) -> None:
+def test_mistakes_are_told_before_any_work(palate: Palate, data: Path, words: list[str], expected: str) -> None:
     backend = (
         [] if "--backend" in words else ["--backend", "openai", "--model", "m", "--base-url", "http://127.0.0.1:9/v1"]
     )
     code, _, err = palate("summarise", words[0], data, *backend, *words[1:])
     assert code == 2
-    assert told in err
+    assert expected in err
     assert not (data / "summaries").exists()

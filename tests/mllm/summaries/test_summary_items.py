@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from summary_helpers import Echo, lines, shop
+from summary_helpers import Echo, lines
+from worlds import walking_shop
 
 from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
@@ -27,7 +28,7 @@ def catalogue(tmp_path: Path) -> Catalogue:
     for name, colour in (("a", (200, 0, 0)), ("b", (0, 0, 200))):
         Image.new("RGB", (20, 20), colour).save(root / f"{name}.png")
     images = ["a.png", "b.png", "gone.png", None, None]
-    frame = shop(items=5, image=images).catalogue.frame
+    frame = walking_shop(items=5, image=images).catalogue.frame
     return Catalogue(frame.sort("item_id"), root)
 
 
@@ -45,9 +46,9 @@ def test_items_with_a_picture_get_a_summary_the_others_are_counted(catalogue: Ca
     report = write(catalogue, tmp_path / "s", backend)
     assert (report.requested, report.written, report.missing) == (2, 2, [])
     assert report.skipped == {"without a picture": 2, "whose picture cannot be shown": 1}
-    [told] = json.loads((tmp_path / "s/missing.json").read_text())["missing"]
-    assert told["item"] == "i2"
-    assert "gone.png does not exist" in told["error"]
+    [listed] = json.loads((tmp_path / "s/missing.json").read_text())["missing"]
+    assert listed["item"] == "i2"
+    assert "gone.png does not exist" in listed["error"]
     assert [len(request.chat.pictures) for request in backend.requested] == [1, 1]
     assert "Thing 0" in backend.prompts[0]
     assert dict(ItemSummaries.load(tmp_path / "s")) == {
@@ -155,6 +156,6 @@ def test_what_failed_before_a_sudden_end_is_listed(catalogue: Catalogue, tmp_pat
 
     with pytest.raises(KeyboardInterrupt):
         write(catalogue, tmp_path / "s", Dying(fail=[1]))
-    kept = json.loads((tmp_path / "s/missing.json").read_text())["missing"]
-    assert [row["item"] for row in kept] == ["i0", "i2"]
-    assert kept[0]["error"] == "the server is tired: request 1"
+    listed = json.loads((tmp_path / "s/missing.json").read_text())["missing"]
+    assert [row["item"] for row in listed] == ["i0", "i2"]
+    assert listed[0]["error"] == "the server is tired: request 1"

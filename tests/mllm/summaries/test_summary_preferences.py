@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from summary_helpers import Echo, lines, shop, steps_for
+from summary_helpers import Echo, lines, steps_for
+from worlds import walking_shop
 
 from palate.errors import PalateError
 from palate.mllm.prompts.items import Items
@@ -16,7 +17,7 @@ from palate.mllm.summaries.preferences import Preferences
 from palate.mllm.summaries.steps import UserOptions
 from palate.mllm.summaries.users import UserWork, cut_offs
 
-DATA = shop(users=4, steps=8)
+DATA = walking_shop(users=4, steps=8)
 HISTORIES = [row.tolist() for row in DATA.cases("test").histories]
 
 
@@ -60,14 +61,14 @@ def test_a_history_is_found_by_its_content(dataset: Path) -> None:
 def test_a_history_that_grew_has_no_preference_yet(dataset: Path) -> None:
     with pytest.raises(
         PalateError, match=r"1 of 2 histories have no written preference.*palate summarise users"
-    ) as told:
+    ) as refused:
         opened(dataset).of([HISTORIES[0], [*HISTORIES[1], 1]])
-    assert "--block 3 --max-items 18 --max-new-tokens 120 --name mine" in str(told.value)
+    assert "--block 3 --max-items 18 --max-new-tokens 120 --name mine" in str(refused.value)
 
 
 def test_a_run_keeps_what_it_asked_for_and_no_more(dataset: Path, tmp_path: Path) -> None:
     preferences = opened(dataset)
-    wanted = preferences.of(HISTORIES[:2])
+    first = preferences.of(HISTORIES[:2])
     run = tmp_path / "model"
     run.mkdir()
     preferences.items.save(run)
@@ -76,7 +77,7 @@ def test_a_run_keeps_what_it_asked_for_and_no_more(dataset: Path, tmp_path: Path
     assert len(lines(run)) == 6
     (dataset / "summaries/users/mine/summaries.json").unlink()  # the dataset is gone
     again = Preferences.load(run, Items.load(run))
-    assert again.of(HISTORIES[:2]) == wanted
+    assert again.of(HISTORIES[:2]) == first
     assert again.options == preferences.options
     with pytest.raises(PalateError, match="1 of 1 histories"):
         again.of([HISTORIES[2]])

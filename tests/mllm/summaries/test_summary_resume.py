@@ -10,13 +10,14 @@ import sys
 import time
 from pathlib import Path
 
-from summary_helpers import shop
+from worlds import walking_shop
 
 HERE = Path(__file__).parents[2] / "helpers"
 _RUN = """
 import sys, time
 from pathlib import Path
-from summary_helpers import Echo, chains_for, shop
+from summary_helpers import Echo, steps_for
+from worlds import walking_shop
 from palate.mllm.summaries.users import UserWork, cut_offs
 
 class Slow(Echo):
@@ -28,9 +29,9 @@ class Slow(Echo):
             return done(reply)
         super().work(requests, later, check)
 
-data = shop(users=40, steps=9, items=400)
+data = walking_shop(users=40, steps=9, items=400)
 backend = Slow()
-work = UserWork(chains_for(data, backend), cut_offs(data, ("train", "valid", "test")), data.user_ids.to_list())
+work = UserWork(steps_for(data, backend), cut_offs(data, ("train", "valid", "test")), data.user_ids.to_list())
 print("ready", flush=True)
 report = work.write(Path(sys.argv[1]), backend, progress=False)
 print(report.written, len(report.missing), flush=True)
@@ -74,4 +75,4 @@ def test_sigkill(tmp_path: Path) -> None:
     assert child.communicate(timeout=60)[0].split() == [str(needed - len(written)), "0"]
     assert not set(log.read_text().split()) & set(written), "nothing is asked for twice"
     assert len(keys_in(rows)) == len(set(keys_in(rows))) == needed
-    assert len(shop(users=40, steps=9, items=400).user_ids) == 40
+    assert len(walking_shop(users=40, steps=9, items=400).user_ids) == 40

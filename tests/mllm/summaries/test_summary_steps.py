@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from summary_helpers import Echo, shop, steps_for
+from summary_helpers import Echo, steps_for
+from worlds import walking_shop
 
 from palate.mllm.prompts.items import Items
 from palate.mllm.prompts.templates import BUILT_IN, Templates
 from palate.mllm.summaries.steps import UserOptions
 from palate.mllm.summaries.work import missing_steps, write_steps
 
-DATA = shop()
+DATA = walking_shop()
 
 
 def keys(history: list[int], backend: Echo | None = None, **options: object) -> list[str]:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from summary_helpers import Echo, lines, shop, steps_for
+from summary_helpers import Echo, lines, steps_for
+from worlds import walking_shop
 
 from palate.data.dataset import Dataset
 from palate.data.sample import sample_users
@@ -47,7 +48,7 @@ def with_title(data: Dataset, item: int, title: str) -> Dataset:
 @pytest.mark.parametrize("from_end", [1, 2, 3, 4, 5])
 def test_canary(tmp_path: Path, strategy: str, from_end: int) -> None:
     """A title at position t is in no prompt for a target at t or before, and it is in those after it."""
-    data = shop(users=1, steps=9, items=9)
+    data = walking_shop(users=1, steps=9, items=9)
     position = 9 - from_end
     canary = int(data.items[position])
     data = with_title(data, canary, "CANARY BIRD")
@@ -67,7 +68,7 @@ def test_canary(tmp_path: Path, strategy: str, from_end: int) -> None:
 
 
 def test_cut_offs_of_one_user_share_their_steps(tmp_path: Path) -> None:
-    data = shop(users=1, steps=9, items=9)
+    data = walking_shop(users=1, steps=9, items=9)
     backend = Echo()
     report = write(data, tmp_path / "s", backend)
     # Histories of 4, 5, 6, 7 and 8 items in blocks of three: (012) (3) (34) (345) (6) (67).
@@ -81,13 +82,13 @@ def test_cut_offs_of_one_user_share_their_steps(tmp_path: Path) -> None:
 
 
 def test_a_second_run_asks_for_nothing_and_one_more_interaction_for_one(tmp_path: Path) -> None:
-    write(shop(steps=8), tmp_path / "s", as_of=("test",))
+    write(walking_shop(steps=8), tmp_path / "s", as_of=("test",))
     again = Echo()
-    report = write(shop(steps=8), tmp_path / "s", again, as_of=("test",))
+    report = write(walking_shop(steps=8), tmp_path / "s", again, as_of=("test",))
     assert (len(again.requested), report.had, report.written) == (0, 6, 0)
     # Each user did one thing more: the test history has one item more.
     more = Echo()
-    report = write(shop(steps=9), tmp_path / "s", more, as_of=("test",))
+    report = write(walking_shop(steps=9), tmp_path / "s", more, as_of=("test",))
     assert len(more.requested) == report.written == 6
 
 
@@ -98,16 +99,16 @@ def test_what_failed_before_a_sudden_end_is_listed(tmp_path: Path, end: BaseExce
             super().work(list(requests)[:2], done, check)
             raise end
 
-    data = shop(users=3, steps=8)
+    data = walking_shop(users=3, steps=8)
     with pytest.raises(type(end)):
         write(data, tmp_path / "s", Dying(fail=[2]), as_of=("test",))
-    kept = json.loads((tmp_path / "s/missing.json").read_text())
-    assert kept["reasons"] == {"the server is tired": 1}
-    assert [row["user"] for row in kept["missing"]] == ["u1"]
+    listed = json.loads((tmp_path / "s/missing.json").read_text())
+    assert listed["reasons"] == {"the server is tired": 1}
+    assert [row["user"] for row in listed["missing"]] == ["u1"]
 
 
 def test_a_limit_finishes_early_users_first_and_is_no_error(tmp_path: Path) -> None:
-    data = shop(users=4, steps=8)
+    data = walking_shop(users=4, steps=8)
     report = write(data, tmp_path / "s", as_of=("test",), limit=4)
     assert (report.written, report.left, report.missing) == (4, 3, [])
     counts = [report.written]
@@ -122,14 +123,14 @@ def test_a_limit_finishes_early_users_first_and_is_no_error(tmp_path: Path) -> N
 
 
 def test_what_failed_is_told_and_asked_for_again(tmp_path: Path) -> None:
-    data = shop(users=3, steps=8)
+    data = walking_shop(users=3, steps=8)
     # Of the first three requests (one a user), the second fails, and with it all that follows for that user.
     report = write(data, tmp_path / "s", Echo(fail=[2]), as_of=("test",))
     assert report.reasons == {"the server is tired": 1}
     assert [one.what for one in report.missing] == [{"user": "u1", "as_of": "test", "items": 7}]
-    kept = json.loads((tmp_path / "s/missing.json").read_text())
-    assert kept["reasons"] == {"the server is tired": 1}
-    assert kept["missing"] == [{"user": "u1", "as_of": "test", "items": 7, "error": "the server is tired: request 2"}]
+    listed = json.loads((tmp_path / "s/missing.json").read_text())
+    assert listed["reasons"] == {"the server is tired": 1}
+    assert listed["missing"] == [{"user": "u1", "as_of": "test", "items": 7, "error": "the server is tired: request 2"}]
     assert report.cost.failed == 1
     backend = Echo()
     report = write(data, tmp_path / "s", backend, as_of=("test",))
@@ -148,7 +149,7 @@ def test_a_backend_that_forgets_a_request_is_caught(tmp_path: Path) -> None:
         def work(self, requests, done, check=None):  # type: ignore[no-untyped-def]
             super().work(list(requests)[1:], done, check)
 
-    report = write(shop(users=3), tmp_path / "s", Lazy(), as_of=("test",))
+    report = write(walking_shop(users=3), tmp_path / "s", Lazy(), as_of=("test",))
     assert report.reasons == {"the backend gave no answer": 1}
 
 
@@ -163,7 +164,7 @@ def test_what_a_model_says_is_made_harmless_before_it_is_kept_or_passed_on(tmp_p
             super().work(requests, evil, check)
 
     backend = Hostile()
-    write(shop(users=1, steps=8), tmp_path / "s", backend, as_of=("test",))
+    write(walking_shop(users=1, steps=8), tmp_path / "s", backend, as_of=("test",))
     everything = "\n".join([*backend.prompts, *(json.loads(line)["text"] for line in lines(tmp_path / "s"))])
     assert "Likes 'red'." in everything
     for bad in ("<|", "|>", "{{", 'Likes "red"', "User:"):
@@ -171,7 +172,7 @@ def test_what_a_model_says_is_made_harmless_before_it_is_kept_or_passed_on(tmp_p
 
 
 def test_a_sample_of_users_is_the_sample_of_everybody_else() -> None:
-    data = shop(users=20)
+    data = walking_shop(users=20)
     rows = sample_users(data, 5, seed=3)
     assert sorted({one.user for one in cut_offs(data, ALL, rows)}) == rows.tolist()
     for one in cut_offs(data, ("test",), rows):
@@ -180,7 +181,7 @@ def test_a_sample_of_users_is_the_sample_of_everybody_else() -> None:
 
 
 def test_users_without_a_history_have_no_cut_off() -> None:
-    data = shop(users=2, steps=3, items=9)
+    data = walking_shop(users=2, steps=3, items=9)
     assert [len(one.history) for one in cut_offs(data, ("valid", "train"))] == [1, 1]
     with pytest.raises(PalateError, match="no user has a history before a cut-off of train"):
         cut_offs(data, ("train",))
@@ -189,7 +190,7 @@ def test_users_without_a_history_have_no_cut_off() -> None:
 
 
 def test_an_estimate_counts_what_is_missing(tmp_path: Path) -> None:
-    data = shop(users=3, steps=8)
+    data = walking_shop(users=3, steps=8)
     backend = Echo()
     summary_steps = steps_for(data, backend, max_new_tokens=50)
     work = UserWork(summary_steps, cut_offs(data, ("test",)), data.user_ids.to_list())
