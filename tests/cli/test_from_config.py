@@ -104,7 +104,8 @@ def test_a_recipe_gives_the_same_settings(app: typer.Typer, seen: list[Any], tmp
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--portions", "few"), "--portions few: not a number. Give a whole number, or all."),
+        (("--portions", "few"), "--portions few: not a choice of 'portions'. Choose one of: a number, all."),
+        (("--method", "bake"), "--method bake: not a choice of 'method'. Choose one of: boil, fry."),
         (("--renamed", "pan"), "--renamed pan: 'pan' is not of the form OUR=THEIRS"),
         (("--set", "stove=3"), "not of the form SECTION.KEY=VALUE"),
     ],

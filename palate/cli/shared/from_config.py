@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 import typer
 
 from palate.cli.shared.options import Set, parse_assignments, parse_mapping
-from palate.errors import PalateError, suggest
+from palate.errors import PalateError
 from palate.names import field_names
 
 if TYPE_CHECKING:
@@ -115,13 +115,11 @@ class ConfigOption:
         option = self.declared.partition("/")[0]
         if value is None or (value is False and "/" not in self.declared):
             return None
-        if self.choices and not self.types and value not in self.choices:
-            raise PalateError(f"{option} {value}: no such choice", suggest(str(value), self.choices))
-        if int in self.types and self.choices and value not in self.choices:
-            if not value.isdigit():
-                remedy = f"Give a whole number, or {' or '.join(self.choices)}."
-                raise PalateError(f"{option} {value}: not a number", remedy)
-            return int(value)
+        if self.choices and value not in self.choices:
+            if int in self.types and value.isdigit():
+                return int(value)
+            choices = ", ".join([*("a number" for _ in self.types), *self.choices])
+            raise PalateError(f"{option} {value}: not a choice of '{self.key}'", f"Choose one of: {choices}.")
         origin = get_origin(self.types[0]) if self.types else None
         if origin is dict:
             return parse_mapping(value, option)
