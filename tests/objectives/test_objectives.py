@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from palate.errors import PalateError
-from palate.negatives.popularity import Popularity
+from palate.negatives.popularity import PopularityNegatives
 from palate.negatives.uniform import Uniform
 from palate.objectives import OBJECTIVES, Batch, Scores
 from palate.objectives.base import Bias
@@ -177,7 +177,7 @@ def test_gbce_equals_the_formula_in_plain_python() -> None:
 
 def test_bpr_equals_the_formula_in_plain_python() -> None:
     scores, batch = problem()
-    drawn = draw_negatives(batch, Popularity(), 3, shared=False)
+    drawn = draw_negatives(batch, PopularityNegatives(), 3, shared=False)
     batch.generator.manual_seed(0)  # type: ignore[union-attr]
     loss = BPR(BPRConfig(negatives="popularity", num_negatives=3))(scores, batch)
     s = (scores.queries @ scores.items.T).detach().tolist()
@@ -216,7 +216,7 @@ def test_in_batch_negatives_are_the_other_targets() -> None:
 
 def test_draws_follow_popularity_and_skip_cold_items() -> None:
     _, batch = problem()
-    drawn = draw_negatives(batch, Popularity(), 200_000, shared=True).items
+    drawn = draw_negatives(batch, PopularityNegatives(), 200_000, shared=True).items
     share = torch.bincount(drawn, minlength=41).double() / len(drawn)
     shares = batch.counts[1:40].double() / batch.counts[1:40].sum()
     torch.testing.assert_close(share[1:40], shares, atol=0.004, rtol=0)
