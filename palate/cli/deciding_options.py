@@ -90,11 +90,10 @@ def _blend(context: Any, values: Values, assignments: Sequence[str], recipe: Rec
 
 def _mllm_sft(context: Any, values: Values, assignments: Sequence[str], recipe: RecipeWords) -> Values:
     """All options of a fine-tuning."""
-    from palate.cli.llm.settings import SFT, settings_from
     from palate.mllm.finetune.sft import SFTPlan
 
     _required(values, "model")
-    plan = SFTPlan.of(settings_from(values, assignments, SFT))
+    plan = SFTPlan.of(settings_of(context.command.callback.groups, values, assignments))
     return {
         "model": plan.model.model_dump(mode="json"),
         "prompt": plan.prompt.model_dump(mode="json"),
@@ -106,13 +105,12 @@ def _mllm_sft(context: Any, values: Values, assignments: Sequence[str], recipe: 
 
 def _mllm_align(context: Any, values: Values, assignments: Sequence[str], recipe: RecipeWords) -> Values:
     """All options of an alignment of a language model but those that it takes over from its run."""
-    from palate.cli.llm.settings import ALIGN, settings_from
     from palate.mllm.alignment.config import check_alignment
     from palate.mllm.alignment.loss import hardness_stores
     from palate.storage.files import file_digest
 
     retriever = values.get("retriever")
-    settings = settings_from(values, assignments, ALIGN)
+    settings = settings_of(context.command.callback.groups, values, assignments)
     checked = check_alignment(values.get("objective", "dpo"), settings, retriever=retriever)
     decides = checked.options
     if retriever and (Path(retriever) / "run.json").is_file():  # an arm that proposes is part of the key already

@@ -27,23 +27,24 @@ from palate.mllm.summaries.store import store_folder
 
 
 class ModelOptions(Config):
-    """Which language model, and how it is held in memory.
+    """Which language model, and how it is held in memory."""
 
-    Attributes:
-        name: ``embedded``, ``embedded-small``, a hub name or a folder.
-        dtype: of its weights, as :func:`palate.mllm.lm.loading.open_model` reads it.
-        quantisation: None, ``8bit`` or ``4bit``.
-        revision: of the hub.
-        trust_remote_code: run code that comes with the model.
-        chat_template_kwargs: further variables of its chat template, such as ``{"enable_thinking": False}``.
-    """
-
-    name: str
-    dtype: str = "auto"
-    quantisation: str | None = None
-    revision: str | None = None
-    trust_remote_code: bool = False
-    chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
+    name: str = Field(
+        description="embedded, embedded-small, the name of a model on the hub, or a folder that holds one."
+    )
+    dtype: str = Field(
+        "auto", description="Precision of the model's weights.", examples=["{auto,float32,bfloat16,float16}"]
+    )
+    quantisation: str | None = Field(
+        None, description="Load the model quantised (CUDA only, by bitsandbytes).", examples=["{8bit,4bit}"]
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit of a model on the hub.")
+    trust_remote_code: bool = Field(False, description="Run code that the model brings along. Read it first.")
+    chat_template_kwargs: TemplateKwargs = Field(
+        default_factory=dict,
+        description="""Variables of the chat template: '{"enable_thinking": false}'.""",
+        examples=["JSON"],
+    )
 
 
 @dataclass(frozen=True)

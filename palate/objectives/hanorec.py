@@ -18,31 +18,33 @@ MIN_BETA = 1e-6
 
 
 class HaNoRecConfig(PreferenceConfig):
-    """The ``beta`` of DPO, which hardness and responsiveness then scale, and:
+    """The ``beta`` of DPO, which hardness and responsiveness then scale, and these.
 
-    Attributes:
-        hardness: which number a pair carries, see :class:`palate.features.hardness.Hardness`; the caller supplies it.
-            ``calibrated`` by default: ``as-written`` hardly differs from 1 on real features.
-        neighbours: items in the neighbourhood that ``as-written`` compares.
-        spread: how far ``calibrated`` goes from 1 in either direction.
-        shuffle_of: which of the two ``shuffled`` deals out anew.
-        responsiveness: the scale of the reward gaps, see :func:`palate.objectives.responsiveness.responsiveness`.
-        noise: ``logits`` perturbs the policy's scores, here. ``lora`` perturbs adapter weights, which only a language
-            model has: its trainer does that (:class:`palate.mllm.alignment.noise.AdapterNoise`), and the scores that
-            come here are noisy already.
-        sigma: standard deviation of the noise, on the scale of the scores or of the adapter's weights; to be chosen on
-            validation.
-        consistency: weight of ``KL(clean || perturbed)`` between the policy's two distributions over a row's items.
+    ``hardness`` is the number that a pair carries (:class:`palate.features.hardness.Hardness`); the caller supplies it.
+    ``calibrated`` by default: ``as-written`` hardly differs from 1 on real features. The scale of the reward gaps is
+    :func:`palate.objectives.responsiveness.responsiveness`.
+
+    ``logits`` perturbs the policy's scores, here. ``lora`` perturbs adapter weights, which only a language model has:
+    its trainer does that (:class:`palate.mllm.alignment.noise.AdapterNoise`), and the scores that come here are noisy
+    already. ``sigma`` is to be chosen on validation.
     """
 
-    hardness: Literal["as-written", "calibrated", "shuffled", "one"] = "calibrated"
-    neighbours: int = Field(10, ge=1)
-    spread: float = Field(0.5, ge=0, lt=1)
-    shuffle_of: Literal["calibrated", "as-written"] = "calibrated"
-    responsiveness: Responsiveness = "stable"
-    noise: Literal["none", "logits", "lora"] = "logits"
-    sigma: float = Field(0.05, ge=0)
-    consistency: float = Field(0.0, ge=0)
+    hardness: Literal["as-written", "calibrated", "shuffled", "one"] = Field(
+        "calibrated", description="How hard a pair is to tell apart (hanorec)."
+    )
+    neighbours: int = Field(10, ge=1, description="Items in the neighbourhood of hardness as-written.")
+    spread: float = Field(0.5, ge=0, lt=1, description="How far calibrated hardness goes from 1 in either direction.")
+    shuffle_of: Literal["calibrated", "as-written"] = Field(
+        "calibrated", description="Which of the two shuffled hardness deals out anew."
+    )
+    responsiveness: Responsiveness = Field("stable", description="The batch's factor on beta (hanorec).")
+    noise: Literal["none", "logits", "lora"] = Field("logits", description="What of the policy is perturbed (hanorec).")
+    sigma: float = Field(
+        0.05, ge=0, description="Standard deviation of the noise, on the scale of scores or adapter weights (hanorec)."
+    )
+    consistency: float = Field(
+        0.0, ge=0, description="Weight of KL(clean || perturbed), with noise on logits (hanorec)."
+    )
 
     @model_validator(mode="after")
     def _consistency_needs_noise(self) -> Self:

@@ -9,7 +9,8 @@ import pytest
 import typer
 
 from palate.cli.commands import COMMANDS, build
-from palate.cli.llm.settings import ALIGN, SFT, settings_from
+from palate.cli.llm.settings import ALIGN, SFT
+from palate.cli.shared.from_config import settings_of
 from palate.cli.shared.options import _load, parse_assignments, read_table
 from palate.experiments.read_recipe import read_recipe
 from palate.experiments.tune_recipe import read_tune_recipe
@@ -66,11 +67,11 @@ def test_every_arm_of_a_comparison_is_sound(path: Path) -> None:
             one.name: one.process_value(context, values[one.name]) for one in command.params if one.name in values
         }
         if arm.command == "mllm sft":
-            SFTPlan.of(settings_from(values, settings, SFT))
+            SFTPlan.of(settings_of(SFT, values, settings))
         if arm.command == "mllm align":
             check_alignment(
                 values.get("objective", "dpo"),
-                settings_from(values, settings, ALIGN),
+                settings_of(ALIGN, values, settings),
                 retriever=values.get("retriever"),
             )
         if arm.command == "train":

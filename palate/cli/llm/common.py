@@ -19,13 +19,6 @@ def need_extra() -> None:
             raise PalateError(f"language models need the package '{package}'", "pip install 'palate[mllm]'")
 
 
-def set_threads(threads: int | None) -> None:
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
-
-
 def log_row(row: dict[str, Any]) -> None:
     """One line per validation, on standard error."""
     metric = next(name for name in ("AUC", "accuracy") if name in row)

@@ -28,37 +28,41 @@ _FEWEST = 3  # pairs of a forward below which responsiveness is 1 whatever they 
 class PairsConfig(Config):
     """Which pairs are learnt from (``--set pairs.KEY=VALUE``).
 
-    Attributes:
-        kind: ``item``: the target against another item, by their scores ``s = logit_yes - logit_no`` (two prompts);
-            ``answer``: the right answer to a prompt against the wrong one, for every item that is shown (HaNoRec's own
-            pairs). A run of the task ``choose`` has one kind only: the target's letter against others of its list.
-        users: size of a sample of users; None takes those that the run learnt from.
-        users_seed: of that sample; None: the run's.
-        cutoffs: how many of the last training positions of each user; None: the run's.
-        negatives: how rejected items are chosen. ``uniform`` and ``popularity``: from the catalogue, without what the
-            user had in training. ``top-k``: uniformly from a pool (RoDPO's stochastic negatives); ``hard``: the best
-            of the pool. ``disliked``: what the user rated low; positions of users without such items are left out.
-        num_negatives: rejected items per position.
-        pool_k: size of the pool.
-        depth: ``None``: the pool is the retriever's ``pool_k`` best items. A number of at least ``pool_k``: the policy
-            scores that many of the retriever's best, and its own ``pool_k`` best are the pool, each time it is
-            refreshed.
-        mask_future: a pool leaves out what the user takes later in training, as well as the history and the target.
-        choices: ``choose``: how many candidates a list has; None: as the run was trained.
-        refresh_steps: draw (and with ``depth`` score) again every N steps; 0: never.
+    Pairs of ``kind`` ``item`` compare two prompts by their scores ``s = logit_yes - logit_no``; those of ``answer`` are
+    HaNoRec's own, for every item that is shown. A run of the task ``choose`` has one kind only: the target's letter
+    against others of its list.
+
+    With ``depth`` the policy scores N of the retriever's best, and its own ``pool_k`` best are the pool, each time it
+    is refreshed; without, the pool is the retriever's ``pool_k`` best items.
     """
 
-    kind: Literal["item", "answer"] = "item"
-    users: int | None = Field(None, ge=1)
-    users_seed: int | None = Field(None, ge=0)
-    cutoffs: int | None = Field(None, ge=1)
-    negatives: Annotated[str, NameIn(NEGATIVES, lambda one: one.for_cases)] = "uniform"
-    num_negatives: int = Field(1, ge=1)
-    pool_k: int = Field(20, ge=1)
-    depth: int | None = Field(None, ge=1)
-    mask_future: bool = False
-    choices: int | None = Field(None, ge=2, le=26)
-    refresh_steps: int = Field(0, ge=0)
+    kind: Literal["item", "answer"] = Field(
+        "item",
+        description="The target against another item, by their scores, or the right answer to a prompt against the "
+        "wrong one.",
+    )
+    users: int | None = Field(None, ge=1, description="A sample of N users (default: those that the run learnt from).")
+    users_seed: int | None = Field(None, ge=0, description="Seed of that sample (default: the run's).")
+    cutoffs: int | None = Field(
+        None, ge=1, description="The last N training positions of each user (default: the run's)."
+    )
+    negatives: Annotated[str, NameIn(NEGATIVES, lambda one: one.for_cases)] = Field(
+        "uniform",
+        description="How rejected items are chosen: uniform, popularity (without what the user had in training), top-k "
+        "(from a pool), hard (its best), disliked (what the user rated low); or a plug-in's name.",
+    )
+    num_negatives: int = Field(1, ge=1, description="Rejected items per position.")
+    pool_k: int = Field(20, ge=1, description="Size of the pool.")
+    depth: int | None = Field(
+        None, ge=1, description="The pool is the policy's own best of N that the retriever proposes."
+    )
+    mask_future: bool = Field(False, description="A pool leaves out what the user takes later in training, too.")
+    choices: int | None = Field(
+        None, ge=2, le=26, description="With choose: candidates in a list (default: as the run was trained)."
+    )
+    refresh_steps: int = Field(
+        0, ge=0, description="Draw (and with depth score) rejected items again every N steps; 0: never."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -84,20 +88,16 @@ class PairsConfig(Config):
 class AlignLoraConfig(LoraConfig):
     """The fresh adapter, by default that of HaNoRec's authors (``--set lora.KEY=VALUE``)."""
 
-    alpha: float = Field(32, gt=0)
+    alpha: float = Field(32, gt=0, description="The adapter's output is multiplied by alpha / rank.")
 
 
 class AlignTrainerConfig(SFTTrainerConfig):
-    """How it is trained (``--set trainer.KEY=VALUE``), as for fine-tuning, but ``batch_size`` counts positions.
+    """How it is trained (``--set trainer.KEY=VALUE``), as for fine-tuning, but ``batch_size`` counts positions."""
 
-    Attributes:
-        watch_every: diagnostics that cost another forward are computed at every N-th.
-    """
-
-    batch_size: int = Field(4, ge=1)
-    accumulation: int = Field(8, ge=1)
-    learning_rate: float = Field(1e-4, gt=0)
-    watch_every: int = Field(10, ge=1)
+    batch_size: int = Field(4, ge=1, description="Positions that go through the model at a time, on each device.")
+    accumulation: int = Field(8, ge=1, description="Batches per step of the optimiser.")
+    learning_rate: float = Field(1e-4, gt=0, description="Learning rate at its peak.")
+    watch_every: int = Field(10, ge=1, description="Diagnostics that cost another forward are computed at every N-th.")
 
 
 @dataclass(frozen=True)

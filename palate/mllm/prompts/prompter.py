@@ -22,35 +22,38 @@ _LISTED = 10
 
 
 class PromptOptions(Config):
-    """What a prompt shows.
+    """What a prompt shows."""
 
-    Attributes:
-        task: one candidate to say yes or no to, or lettered candidates to choose from.
-        summary: which written preference replaces the history; ``none``: the history itself.
-        history_items: how many of the last items are listed by title; None: 10 without a summary, 0 with one (and no
-            fewer than ``history_images`` where pictures of the history are shown).
-        blind: neither history nor summary: the control that any use of the history must beat.
-        images: whose pictures are shown.
-        history_images: how many of the last listed items come with their picture.
-        missing_image: an item without a picture, or with one that cannot be opened, is said to have none (``omit``), or
-            a grey square is shown (``blank``). It is never another item's picture.
-        item_text: of a candidate, the title or all its text.
-        history_text: the same of the listed items of the history.
-        item_summaries: add the candidate's written summary.
-        fields: with ``full`` texts: these fields of the catalogue; None: all text.
-    """
-
-    task: Literal["yes-no", "choose"] = "yes-no"
-    summary: Literal["none", "direct", "recurrent"] = "none"
-    history_items: int | None = Field(default=None, ge=0)
-    blind: bool = False
-    images: Literal["none", "candidate", "history", "both"] = "none"
-    history_images: int = Field(default=3, ge=1)
-    missing_image: Literal["omit", "blank"] = "omit"
-    item_text: Literal["title", "full"] = "title"
-    history_text: Literal["title", "full"] = "title"
-    item_summaries: bool = False
-    fields: tuple[str, ...] | None = None
+    task: Literal["yes-no", "choose"] = Field(
+        "yes-no", description="Ask about one candidate, or show lettered ones to choose from."
+    )
+    summary: Literal["none", "direct", "recurrent"] = Field(
+        "none", description="Show the history itself, or a preference written from it."
+    )
+    history_items: int | None = Field(
+        None,
+        ge=0,
+        description="List the last N items by title (default: 10, or 0 with a summary, and no fewer than "
+        "prompt.history_images where pictures of the history are shown).",
+    )
+    blind: bool = Field(
+        False, description="Show nothing of the user: the control that any use of the history must beat."
+    )
+    images: Literal["none", "candidate", "history", "both"] = Field("none", description="Whose pictures are shown.")
+    history_images: int = Field(3, ge=1, description="The last N listed items come with their picture.")
+    missing_image: Literal["omit", "blank"] = Field(
+        "omit",
+        description="An item without a picture, or with one that cannot be opened: say that it has none, or show a "
+        "grey square. It is never another item's picture.",
+    )
+    item_text: Literal["title", "full"] = Field("title", description="Of a candidate, its title or all its text.")
+    history_text: Literal["title", "full"] = Field(
+        "title", description="Of the listed items of the history, the title or all text."
+    )
+    item_summaries: bool = Field(False, description="Add the candidate's written summary.")
+    fields: tuple[str, ...] | None = Field(
+        None, description="With full texts: these fields (default: all).", examples=["genres,director"]
+    )
 
     @model_validator(mode="after")
     def _room_for_pictures(self) -> PromptOptions:
