@@ -1,6 +1,6 @@
 """``python -m palate`` is the ``palate`` command."""
 
-from palate.cli.app import main
+from palate.cli.app import run
 
 if __name__ == "__main__":
-    main()
+    run()

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
+from contextlib import suppress
 
 from palate.cli.commands import build
-from palate.cli.shared.ending import command_of, end_like_ctrl_c, exit_code_of, last_words
+from palate.cli.shared.ending import INTERRUPTED, TERMINATED, command_of, end_like_ctrl_c, exit_code_of, last_words
 from palate.console import open_console
 from palate.errors import PalateError
 from palate.storage.exhausted import disk_full, full, out_of_memory
 
 
+def run() -> None:
+    """Entry point of the ``palate`` command: :func:`main`; a command that was interrupted then ends at once.
+
+    Threads of libraries that an interruption leaves at work can abort an interpreter that tidies itself up, and the
+    exit code would be that of a crash. By then files are closed and what was half-written is removed.
+    """
+    try:
+        main()
+    except SystemExit as end:
+        if end.code not in (INTERRUPTED, TERMINATED):
+            raise
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(end.code)
+
+
 def main() -> None:
-    """Entry point of the ``palate`` command. ``PALATE_TRACEBACK=1`` shows tracebacks for debugging."""
+    """Run the command of ``sys.argv``. ``PALATE_TRACEBACK=1`` shows tracebacks for debugging."""
     command = command_of(sys.argv[1:])
     end_like_ctrl_c(command)
     try:

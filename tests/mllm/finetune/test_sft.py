@@ -355,7 +355,7 @@ def test_killed_behind_the_last_step(go: Go, whole: Run, tmp_path: Path, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr("palate.mllm.finetune.run.summary", die)
-        patch.setattr("palate.mllm.finetune.trainer.shutil.rmtree", lambda *_, **__: None)
+        patch.setattr("palate.mllm.finetune.run.shutil.rmtree", lambda *_, **__: None)
         with pytest.raises(Killed):
             go(tmp_path / "cut")
     assert not Run.open(tmp_path / "cut").finished
