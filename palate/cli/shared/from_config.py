@@ -121,9 +121,9 @@ class ConfigOption:
             choices = ", ".join([*("a number" for _ in self.types), *self.choices])
             raise PalateError(f"{option} {value}: not a choice of '{self.key}'", f"Choose one of: {choices}.")
         origin = get_origin(self.types[0]) if self.types else None
-        if origin is dict and self.field.examples != ["JSON"]:
-            return parse_mapping(value, option)
-        return tuple(field_names(value, option)) if origin is tuple else value
+        if origin is dict:
+            return value if self.field.examples == ["JSON"] else parse_mapping(value, option)
+        return value if origin is None else tuple(field_names(value, option))
 
 
 def _alternatives(annotation: Any) -> list[Any]:
