@@ -11,7 +11,7 @@ from palate.config import Config
 from palate.errors import PalateError
 
 IndexKind = Literal["exact", "faiss"]
-# What the service's own paths begin with: no proxy shows it below one of these, as its paths could not be told apart.
+# What the service's own paths begin with: no proxy shows it below one of these, as its paths would be ambiguous.
 OWN_PATHS = ("v1", "static", "docs", "openapi.json", "metrics", "healthz", "readyz")
 
 

@@ -117,10 +117,10 @@ def test_mistakes_name_the_option(app: typer.Typer, words: tuple[str, ...], mess
 
 
 def test_help_says_what_the_config_says(app: typer.Typer) -> None:
-    told = CliRunner(env={"COLUMNS": "160"}).invoke(app, ["cook", "--help"]).output
+    output = CliRunner(env={"COLUMNS": "160"}).invoke(app, ["cook", "--help"]).output
     for text in (
         *("--cooking-minutes", "How long (default: 20).", "[1<=x<=90]", "{boil,fry}", "{N,all}", "OUR=THEIRS,..."),
         *("--no-warm", "Without meat.", "FILE", "--set", "SECTION.KEY=VALUE", "Cook a dish."),
     ):
-        assert text in told
-    assert "--no-vegan" not in told
+        assert text in output
+    assert "--no-vegan" not in output

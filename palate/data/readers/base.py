@@ -18,7 +18,7 @@ TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
 
 
 class ReaderOptions(Config):
-    """What a reader is told; each reader names in :attr:`Reader.takes` the options it understands."""
+    """The options of readers; each reader names in :attr:`Reader.takes` the options it understands."""
 
     columns: dict[str, str] = Field(
         default_factory=dict,
