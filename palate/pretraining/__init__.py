@@ -1,0 +1,1 @@
+"""Pretraining of the embedded language models on generated catalogues, whose truth is known."""
