@@ -35,6 +35,7 @@ class Product:
     brand: int
     line: int
     look: Look
+    material: str
     words: Words
     pictured: bool
 
@@ -59,7 +60,7 @@ def draw_assortment(items: int, rng: np.random.Generator) -> list[Product]:
             look = draw_colour(first, str(scheme), rng)
             words = write_words(said, BRANDS[brand], category, look, rng)
             pictured = bool(rng.random() >= NO_PICTURE)
-            drawn.append(Product(f"p{len(drawn) + 1:04d}", category, brand, line, look, words, pictured))
+            drawn.append(Product(f"p{len(drawn) + 1:04d}", category, brand, line, look, said.material, words, pictured))
         line += 1
     return drawn
 
