@@ -9,10 +9,10 @@ import numpy as np
 
 from palate.demo.shop.assortment import Product, draw_assortment, draw_shop
 from palate.demo.shop.build import FIELDS
-from palate.demo.shop.choice import STRENGTH, Shop
+from palate.demo.shop.choice import Shop
 from palate.demo.shop.people import PurchaseLog, simulate
 from palate.demo.shop.products import render
-from palate.demo.shop.words import BRANDS, COLOURS
+from palate.demo.shop.vocabulary import BRANDS, COLOURS
 from palate.pretraining.world import Floats, Ints, Item, Person, World
 
 # The order in which a preference names what is liked.
@@ -87,7 +87,7 @@ class _Worth:
     times: Ints
 
     def __call__(self, step: int) -> Floats:
-        worth = self.always + STRENGTH * self.shop.looks @ self.taste[step]
+        worth = self.always + 0.8 * self.shop.looks @ self.taste[step]
         worth[self.shop.released > self.times[step]] = -np.inf
         return np.concatenate([[-np.inf], worth])
 
