@@ -91,8 +91,10 @@ class Truth:
 
     def save(self, folder: Path) -> None:
         with atomic_file(Path(folder) / FILE) as part, part.open("wb") as file:
-            usual = self.strength == DEMO.strength
-            np.savez_compressed(file, **{k: v for k, v in vars(self).items() if not (usual and k == "strength")})
+            arrays = dict(vars(self))
+            if self.strength == DEMO.strength:
+                del arrays["strength"]
+            np.savez_compressed(file, **arrays)
 
 
 def load_truth(folder: Path | str) -> Truth:
@@ -101,5 +103,6 @@ def load_truth(folder: Path | str) -> Truth:
     if not path.is_file():
         raise PalateError(f"{path} does not exist", "Only a dataset made by `palate demo` has a known truth.")
     with np.load(path, allow_pickle=False) as arrays:
-        kept = {name: arrays[name] for name in arrays.files}
-    return Truth(**{**kept, "strength": float(kept.get("strength", DEMO.strength))})
+        stored = {name: arrays[name] for name in arrays.files}
+    strength = float(stored.pop("strength", DEMO.strength))
+    return Truth(**stored, strength=strength)
