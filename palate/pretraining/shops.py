@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from palate.demo.shop.assortment import Product, draw_assortment, draw_shop
-from palate.demo.shop.build import FIELDS
-from palate.demo.shop.choice import STRENGTH, Shop
+from palate.demo.shop.build import FIELDS, MIN_ITEMS
+from palate.demo.shop.choice import Shop
 from palate.demo.shop.people import PurchaseLog, simulate
 from palate.demo.shop.products import render
-from palate.demo.shop.words import BRANDS, COLOURS
+from palate.demo.shop.style import ShopStyle
+from palate.demo.shop.vocabulary import COLOURS
+from palate.errors import PalateError
+from palate.pretraining.shop_style import draw_style
 from palate.pretraining.world import Floats, Ints, Item, Person, World
 
 # The order in which a preference names what is liked.
@@ -28,24 +31,34 @@ WORDING = {
 def draw_shop_world(
     seed: int, *, items: int = 300, people: int = 100, kinds: Sequence[str] | None = None, pictures: int = 112
 ) -> World:
-    """A shop with pictures and people in it; the same arguments give the same world.
+    """A shop in a style of its own, with pictures and people in it; the same arguments give the same world.
 
     Traits of an item are the plain truth, whatever the shop writes: ``kind`` (plural), ``product`` (the same in the
     singular), ``colour``, ``pattern``, ``shape`` ("round" or "angular"), ``material`` and ``brand``.
 
     Args:
-        items, people: how many; the shop has at least 24 items.
-        kinds: what it may sell; None: whatever pretraining draws.
+        items: at least 24.
+        people: at least one.
+        kinds: what the shop may sell; None: every kind but the ``HELD_OUT_KINDS``.
         pictures: side in pixels; 0: none are drawn.
+
+    Raises:
+        PalateError: too few items or people, or a kind that cannot be drawn.
     """
-    streams = [np.random.default_rng([seed, task]) for task in range(4)]
-    goods = draw_assortment(items, streams[0])
-    shop = draw_shop(goods, streams[1])
-    log = simulate(shop, people, streams[2])
+    if items < MIN_ITEMS or people < 1:
+        raise PalateError(
+            f"a world of {items} items and {people} people is too small",
+            f"Ask for at least {MIN_ITEMS} items and one person.",
+        )
+    streams = [np.random.default_rng([seed, task]) for task in range(5)]
+    style = draw_style(streams[4], kinds)
+    goods = draw_assortment(items, streams[0], style)
+    shop = draw_shop(goods, streams[1], style)
+    log = simulate(shop, people, streams[2], style)
     return World(
-        name=f"shop {seed}",
-        items=[_item(product, pictures, streams[3]) for product in goods],
-        people=[_person(shop, log, user) for user in range(people)],
+        name=f"shop {seed}" if kinds is None else f"shop {seed} of {', '.join(kinds)}",
+        items=[_item(product, style, pictures, streams[3]) for product in goods],
+        people=[_person(shop, log, user, style.strength) for user in range(people)],
         wording=WORDING,
     )
 
@@ -53,13 +66,15 @@ def draw_shop_world(
 def plural(kind: str) -> str:
     """A kind of product in the plural.
 
-    >>> plural("mug"), plural("phone case"), plural("box")
-    ('mugs', 'phone cases', 'boxes')
+    >>> plural("mug"), plural("phone case"), plural("box"), plural("scarf")
+    ('mugs', 'phone cases', 'boxes', 'scarves')
     """
+    if kind.endswith("f"):
+        return kind[:-1] + "ves"
     return kind + ("es" if kind.endswith(("s", "x", "ch", "sh")) else "s")
 
 
-def _item(product: Product, side: int, rng: np.random.Generator) -> Item:
+def _item(product: Product, style: ShopStyle, side: int, rng: np.random.Generator) -> Item:
     look = product.look
     return Item(
         title=product.words.title,
@@ -71,7 +86,7 @@ def _item(product: Product, side: int, rng: np.random.Generator) -> Item:
             "pattern": (look.pattern,),
             "shape": ("round" if look.round else "angular",),
             "material": (product.material,),
-            "brand": (BRANDS[product.brand],),
+            "brand": (style.brands[product.brand],),
         },
         picture=render(product.category, look, side, rng) if side and product.pictured else None,
     )
@@ -83,18 +98,19 @@ class _Worth:
 
     shop: Shop
     always: Floats
+    strength: float
     taste: Floats
     times: Ints
 
     def __call__(self, step: int) -> Floats:
-        worth = self.always + STRENGTH * self.shop.looks @ self.taste[step]
+        worth = self.always + self.strength * self.shop.looks @ self.taste[step]
         worth[self.shop.released > self.times[step]] = -np.inf
         return np.concatenate([[-np.inf], worth])
 
 
-def _person(shop: Shop, log: PurchaseLog, user: int) -> Person:
+def _person(shop: Shop, log: PurchaseLog, user: int, strength: float) -> Person:
     steps = slice(log.offsets[user], log.offsets[user + 1])
     liked = log.likings
     always = liked.category[user, shop.category] + liked.brand[user, shop.brand] + liked.natural[user] * shop.natural
-    worth: Callable[[int], Floats] = _Worth(shop, always, log.taste[steps], log.times[steps])
+    worth: Callable[[int], Floats] = _Worth(shop, always, strength, log.taste[steps], log.times[steps])
     return Person(history=log.items[steps] + 1, utility=worth)

@@ -22,7 +22,7 @@ from palate.demo.shop.choice import DAY
 from palate.demo.shop.looks import FACTORS, PATTERNS, draw_look
 from palate.demo.shop.people import END, simulate
 from palate.demo.shop.products import CATEGORIES, render
-from palate.demo.shop.words import BRANDS, COLOURS
+from palate.demo.shop.vocabulary import BRANDS, COLOURS
 from palate.errors import PalateError
 
 

@@ -145,11 +145,9 @@ def _hat(c: Canvas, round_: bool) -> None:
         c.clad(c.polygon([(3, 70), (16, 62), (84, 62), (97, 70), (84, 80), (16, 80)]))
         crown = c.polygon([(28, 16), (72, 16), (76, 70), (24, 70)])
     c.clad(crown)
-    band = (
-        c.box((20, 55, 80, 67))
-        if not round_
-        else ImageChops.subtract(c.oval((10, 40, 90, 76)), c.oval((10, 26, 90, 64)))
-    )
+    band = c.box((20, 55, 80, 67))
+    if round_:
+        band = ImageChops.subtract(c.oval((10, 40, 90, 76)), c.oval((10, 26, 90, 64)))
     c.solid(ImageChops.multiply(crown, band), c.first)
     if not round_:
         c.solid(c.oval((28, 12, 72, 20)), c.ground)

@@ -59,12 +59,14 @@ def _bowl(c: Canvas, round_: bool) -> None:
         c.clad(ImageChops.multiply(c.oval((8, -16, 92, 86)), c.box((0, 36, 100, 100))))
     else:
         c.clad(c.polygon([(8, 38), (92, 38), (66, 84), (34, 84)]))
-    rim = c.oval((8, 24, 92, 50)) if round_ else c.polygon([(8, 38), (26, 25), (74, 25), (92, 38), (74, 50), (26, 50)])
-    c.solid(rim, c.second)
-    inside = (
-        c.oval((13, 27, 87, 47)) if round_ else c.polygon([(15, 38), (29, 28), (71, 28), (85, 38), (71, 47), (29, 47)])
-    )
-    c.fill(inside, DARK)
+    for inset, colour in ((0.0, c.second), (4.5, DARK)):
+        left, right, top, bottom = 8 + inset, 92 - inset, 24 + 0.7 * inset, 50 - 0.7 * inset
+        if round_:
+            rim = c.oval((left, top, right, bottom))
+        else:
+            rim = c.polygon([(left, 37), (26, top), (74, top), (right, 37), (74, bottom), (26, bottom)])
+        c.fill(rim, colour)
+        c.outline(rim)
 
 
 def _candle(c: Canvas, round_: bool) -> None:
@@ -78,19 +80,12 @@ def _candle(c: Canvas, round_: bool) -> None:
         c.clad(c.polygon([(41, 38), (59, 38), (68, 88), (32, 88)]))
     c.fill(c.line([(50, 28), (50, 41)], 1.8), DARK)
     for size, colour in ((1.0, FLAME), (0.5, WHITE)):
-        tip, wide = 30 - 24 * size, 8 * size
+        wide, high = 8 * size, 24 * size
+        drop: Points = [(50, 30 - high), (50 + wide, 30 - high / 3), (50, 31), (50 - wide, 30 - high / 3)]
         if round_:
-            drop: Points = [
-                (50 + wide * sin(t) * (1 - cos(t)) / 1.3, 30 + (tip - 30) * (1 + cos(t)) / 2) for t in _turn(40)
-            ]
-        else:
-            drop = [(50, tip), (50 + wide, 30 - 8 * size), (50, 31), (50 - wide, 30 - 8 * size)]
+            turns = (2 * pi * step / 40 for step in range(40))
+            drop = [(50 + wide * sin(t) * (1 - cos(t)) / 1.3, 30 - high * (1 + cos(t)) / 2) for t in turns]
         c.fill(c.polygon(drop), colour)
-
-
-def _turn(steps: int) -> list[float]:
-    """Angles once around."""
-    return [2 * pi * step / steps for step in range(steps)]
 
 
 def _curtain(c: Canvas, round_: bool) -> None:
