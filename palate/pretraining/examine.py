@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.prompts.prompter import PromptOptions
@@ -20,7 +21,9 @@ FIRST_SEED = 1_000_000
 CASES, OTHERS = 60, 12
 
 HOW = {
-    "auc": PromptOptions(history_items=6, images="both", history_images=6, fields=("brand",), item_text="full", history_text="full"),
+    "auc": PromptOptions(
+        history_items=6, images="both", history_images=6, fields=("brand",), item_text="full", history_text="full"
+    ),
     "auc_words": PromptOptions(history_items=6, fields=("brand",), item_text="full", history_text="full"),
     "auc_blind": PromptOptions(blind=True, images="candidate", fields=("brand",), item_text="full"),
 }
@@ -45,15 +48,17 @@ class Examination:
         """AUC of the next purchase against items drawn at random, with pictures, without, and without the history."""
         out = {}
         for name, options in HOW.items():
-            out[name] = round(float(np.mean(self.areas(model, self.shop, options, CASES if name == "auc" else CASES // 2))), 4)
+            out[name] = round(
+                float(np.mean(self.areas(model, self.shop, options, CASES if name == "auc" else CASES // 2))), 4
+            )
         rng = np.random.default_rng(FIRST_SEED)
-        out["seen"] = round(float(np.mean([model.losses(see(self.shop, rng), self.shop.features).named["see"] for _ in range(2)])), 4)
+        out["seen"] = round(
+            float(np.mean([model.losses(see(self.shop, rng), self.shop.features).named["see"] for _ in range(2)])), 4
+        )
         return out
 
     def areas(self, model: RowModel, world: SeenWorld, options: PromptOptions, cases: int) -> list[float]:
         """Area under the curve of each person's last purchase."""
-        import torch
-
         out = []
         with torch.no_grad():
             for number, person in enumerate(world.world.people[:cases]):

@@ -38,10 +38,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Losses:
-    """Mean losses of a row, in nats: what is minimised, and by name for the log."""
+    """Mean losses of a row, in nats.
+
+    Attributes:
+        total: what is minimised.
+        named: for the log.
+        tokens: how many went through the model.
+    """
 
     total: Tensor
     named: dict[str, float]
+    tokens: int
 
 
 def item_picture(item: int) -> Picture:
@@ -78,8 +85,8 @@ class RowModel:
         return Encoded(torch.tensor(ids + more), answer=len(more))
 
     def _shared(self, row: Row) -> tuple[Shared, list[int]]:
-        """The questions cut where they begin to differ, and the items of the pictures in the order of the packed row."""
-        answers = row.answers or [None] * len(row.chats)
+        """The questions cut where they begin to differ, and the items of pictures in the packed order."""
+        answers: Sequence[str | None] = row.answers or [None] * len(row.chats)
         wholes = [self.encode(chat, answer) for chat, answer in zip(row.chats, answers, strict=True)]
         pictures = [[int(str(one.path)) for one in chat.pictures] for chat in row.chats]
         both = min(len(pictured) for pictured in pictures)
@@ -93,7 +100,7 @@ class RowModel:
         return Shared(prefix, rests, wholes), order
 
     def _start_of_picture(self, wholes: Sequence[Encoded], pictures: Sequence[Sequence[int]], number: int) -> int:
-        """Where picture ``number`` begins in the question in which it comes first; the shortest length where none has it."""
+        """Where picture ``number`` begins at the earliest; the shortest length where no question has it."""
         starts = [min(map(len, wholes))]
         for whole, pictured in zip(wholes, pictures, strict=True):
             if len(pictured) > number:
@@ -109,7 +116,7 @@ class RowModel:
         shared, pictured = self._shared(row)
         hidden, ends = self._hidden(shared, pictured, features)
         if row.task == "recommend":
-            return self._of_options(self.log_odds(hidden, ends), row)
+            return self._of_options(self.log_odds(hidden, ends), row, len(hidden))
         return self._of_answers(hidden, ends, shared, row.task)
 
     @torch.no_grad()
@@ -140,9 +147,10 @@ class RowModel:
     def log_odds(self, hidden: Tensor, ends: Tensor) -> Tensor:
         head = self.core.get_output_embeddings().weight[self.yes_no].float()
         both = hidden[ends].float() @ head.T
-        return both[:, 0] - both[:, 1]
+        odds: Tensor = both[:, 0] - both[:, 1]
+        return odds
 
-    def _of_options(self, odds: Tensor, row: Row) -> Losses:
+    def _of_options(self, odds: Tensor, row: Row, tokens: int) -> Losses:
         """Cross-entropy of every answer, and of the candidates against each other.
 
         The second is against what was taken and, in equal parts, against the distribution by which a person whose
@@ -155,16 +163,17 @@ class RowModel:
         if row.worth is not None:
             aim = (aim + torch.softmax(row.worth, 0)) / 2
         order = -(aim * torch.log_softmax(odds, 0)).sum()
-        return Losses(answers + order, {"answers": float(answers.detach()), "order": float(order.detach())})
+        named = {"answers": float(answers.detach()), "order": float(order.detach())}
+        return Losses(answers + order, named, tokens)
 
     def _of_answers(self, hidden: Tensor, ends: Tensor, shared: Shared, task: str) -> Losses:
         """Cross-entropy of the answers' tokens."""
-        places = torch.cat([
-            torch.arange(int(end) - rest.answer, int(end)) for end, rest in zip(ends, shared.rests, strict=True)
-        ])
+        places = torch.cat(
+            [torch.arange(int(end) - rest.answer, int(end)) for end, rest in zip(ends, shared.rests, strict=True)]
+        )
         right = torch.cat([rest.ids[-rest.answer :] for rest in shared.rests])
         loss = cross_entropy((hidden[places] @ self.core.get_output_embeddings().weight.T).float(), right)
-        return Losses(loss, {task: float(loss.detach())})
+        return Losses(loss, {task: float(loss.detach())}, len(hidden))
 
 
 def _common_length(rows: Sequence[Tensor], most: int) -> int:

@@ -175,9 +175,7 @@ def recommend_at(
     return Row("recommend", chats, liked=liked, worth=of_candidates)
 
 
-def _candidates(
-    world: SeenWorld, person: Person, step: int, worth: np.ndarray, rng: np.random.Generator
-) -> list[int]:
+def _candidates(world: SeenWorld, person: Person, step: int, worth: np.ndarray, rng: np.random.Generator) -> list[int]:
     """What was taken, then others: half at random, the rest of the same kind, and one that is liked nearly as much."""
     target = int(person.history[step])
     taken = set(person.history[: step + 1].tolist())

@@ -109,8 +109,8 @@ class Pretraining:
             self.optimiser, lambda step: rate(step, trainer.steps, trainer.warmup_ratio)
         )
         self.model = RowModel(chat, self.projector)
-        self.step, self.rows = 0, []
-        self.seconds = 0.0
+        self.rows: list[dict[str, Any]] = []
+        self.step, self.tokens, self.seconds = 0, 0, 0.0
 
     def row(self, step: int, number: int) -> tuple[Row, Tensor | None]:
         """Row ``number`` of a step, and the features of its world: the same whenever it is asked for."""
@@ -127,7 +127,8 @@ class Pretraining:
         found: dict[str, list[float]] = {}
         for number in range(count):
             losses = self.model.losses(*self.row(self.step, number))
-            (losses.total / count).backward()
+            self.tokens += losses.tokens
+            (losses.total / count).backward()  # type: ignore[no-untyped-call]
             for name, value in losses.named.items():
                 found.setdefault(name, []).append(value)
         norm = torch.nn.utils.clip_grad_norm_(self.moving, self.config.trainer.clip_norm)
@@ -156,6 +157,7 @@ class Pretraining:
             "step": self.step,
             "rows": self.rows,
             "seconds": self.seconds,
+            "tokens": self.tokens,
             "moving": [value.detach() for value in self.moving],
             "averaged": self.averaged,
             "standard": {"mean": self.projector.mean, "spread": self.projector.spread},
@@ -185,7 +187,8 @@ class Pretraining:
         self.projector.spread.copy_(state["standard"]["spread"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
-        self.step, self.rows, self.seconds = state["step"], state["rows"], state["seconds"]
+        self.step, self.rows = state["step"], state["rows"]
+        self.seconds, self.tokens = state["seconds"], state["tokens"]
         return True
 
     def run(self, identity: str, on_row: Callable[[dict[str, Any]], None] | None = None) -> None:
@@ -206,7 +209,7 @@ class Pretraining:
                     **{name: round(float(np.mean(values)), 4) for name, values in losses.items()},
                     **examination.quick(self.model),
                     "seconds": round(self.seconds, 1),
-                    "peak_memory_mb": round(peak_memory_mb("cpu"), 1),
+                    "peak_memory_mb": round(peak_memory_mb(self.chat.device), 1),
                 }
                 self.swap()
                 losses, began = {}, time.monotonic()

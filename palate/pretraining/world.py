@@ -89,4 +89,3 @@ class World:
     def pictured(self, item: int) -> bool:
         """Whether an item has a picture."""
         return self.items[item - 1].picture is not None
-

@@ -41,11 +41,15 @@ def checked_folder(name: str) -> Path:
 
 
 def put_on(name: str, raw: Path, folder: Path) -> None:
-    """Save in ``folder`` the model of ``raw`` with what ``name`` has learnt."""
+    """Save in ``folder`` the model in ``raw`` with what the one called ``name`` has learnt."""
+    merged(checked_folder(name), raw, folder)
+
+
+def merged(learnt: Path, raw: Path, folder: Path) -> None:
+    """Save in ``folder`` the model in ``raw`` with the adapter and the projector in ``learnt``."""
     from palate.mllm.lm.vision import register
 
     register()
-    learnt = checked_folder(name)
     transformers: Any = import_module("transformers")
     peft: Any = import_module("peft")
     model = transformers.LlavaForConditionalGeneration.from_pretrained(raw, dtype=torch.float32)
