@@ -15,5 +15,4 @@ def caption(traits: Mapping[str, tuple[str, ...]]) -> str:
         return ""
     kind, colour, pattern, shape = (traits[name][0] for name in ("product", "colour", "pattern", "shape"))
     article = "An" if shape[0] in "aeiou" else "A"
-    end = ", without a pattern" if pattern == "plain" else f" with {pattern}"
-    return f"{article} {shape} {kind} in {colour}{end}."
+    return f"{article} {shape} {kind} in {colour} with {pattern}."

@@ -83,7 +83,7 @@ def _item(product: Product, style: ShopStyle, side: int, rng: np.random.Generato
             "kind": (plural(product.category),),
             "product": (product.category,),
             "colour": (COLOURS[look.scheme],),
-            "pattern": (look.pattern,),
+            "pattern": (look.pattern if look.pattern != "plain" else "no pattern",),
             "shape": ("round" if look.round else "angular",),
             "material": (product.material,),
             "brand": (style.brands[product.brand],),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from palate.mllm.warmup.captions import QUESTION
 from palate.pretraining import preferences
 from palate.pretraining.captions import caption
 from palate.pretraining.rows import Row, item_picture
-from palate.pretraining.world import Person, World
+from palate.pretraining.world import Item, Person, World
 
 # Items in a row of captions, and people in a row of written preferences.
 SEEN, WRITTEN = 10, 3
@@ -41,6 +41,26 @@ class WorldItems(Items):
     def __init__(self, frame: pl.DataFrame, shown: frozenset[int]) -> None:
         super().__init__(frame, Path())
         self.shown = shown
+        self._legible: dict[int, Item] = {}
+
+    def legible(self, world: World, item: int) -> Item:
+        """An item with those of its traits that its texts in prompts of summaries name."""
+        if item not in self._legible:
+            words = preferences.named(world, f"{self.title(item)}: {self.summary(item) or self.text(item)}")
+            whole = world.items[item - 1]
+            traits = {
+                aspect: tuple(value for value in values if value in words.get(aspect, ()))
+                for aspect, values in whole.traits.items()
+            }
+            self._legible[item] = replace(whole, traits=traits)
+        return self._legible[item]
+
+    def legible_world(self, world: World, items: Sequence[int]) -> World:
+        """The world with what prompts of summaries say of these items: what a preference of them can name."""
+        known = list(world.items)
+        for item in items:
+            known[item - 1] = self.legible(world, item)
+        return replace(world, items=known)
 
     def picture(self, item: int) -> Picture | None:
         return item_picture(item) if item in self.shown else None
@@ -125,18 +145,19 @@ def write(world: SeenWorld, rng: np.random.Generator) -> Row:
         person = _person(world.world, rng)
         size = int(rng.integers(*BLOCK))
         history = person.history.tolist()
+        legible = items.legible_world(world.world, history)
         blocks = [history[start : start + size] for start in range(0, len(history), size)]
         place = int(rng.integers(1, len(blocks))) if recurrent and len(blocks) > 1 else 0
-        state = preferences.first(world.world, blocks[0])
+        state = preferences.first(legible, blocks[0])
         if place == 0:
             chats.append(prompts.first(blocks[0]) if rng.random() < 0.7 else prompts.direct(blocks[0]))
         else:
             for block in blocks[1:place]:
-                state = preferences.next(world.world, block, state)
-            before = preferences.sentence(world.world, state, rng)
+                state = preferences.next(legible, block, state)
+            before = preferences.sentence(legible, state, rng)
             chats.append(prompts.next(blocks[place], before))
-            state = preferences.next(world.world, blocks[place], state)
-        answers.append(preferences.sentence(world.world, state, rng))
+            state = preferences.next(legible, blocks[place], state)
+        answers.append(preferences.sentence(legible, state, rng))
     return Row("write", chats, answers=answers)
 
 
