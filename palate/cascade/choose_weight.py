@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
+from palate.evaluation.candidates import Candidates
 from palate.evaluation.evaluate import BATCH, cases_of, choose_metrics
 from palate.evaluation.ranking import rank_targets
 from palate.evaluation.users import UserSample
@@ -52,10 +53,14 @@ def choose_blend(
     grid: Sequence[float] = GRID,
     users: UserSample | None = None,
     description: str | None = None,
+    candidates: Candidates | None = None,
 ) -> BlendWeight:
     """The weight with the best ``metric`` on the validation split; among equals the smallest.
 
     Every list is scored by the second stage once; the weights only mix what is there.
+
+    Args:
+        candidates: rank the targets among these, drawn for the validation split, and not in the whole catalogue.
 
     Raises:
         PalateError: an empty grid, a metric that does not exist or is none of users, a dataset without validation,
@@ -66,11 +71,12 @@ def choose_blend(
         raise PalateError("there is no weight to choose from", "Give a grid of numbers from 0 to 1.")
     if k and not k.isdigit():
         raise PalateError(f"'{metric}' is no metric", "Name one such as ndcg@10.")
-    one = choose_metrics([name], "full")[name]
+    one = choose_metrics([name], "full" if candidates is None else "sampled")[name]
     if bool(k) != one.at_k:
         raise PalateError(f"'{metric}' is no metric", "Name one such as ndcg@10.")
     cases = cases_of(dataset, "valid")
     cases = cases if users is None else users.of(dataset, cases)
+    candidates = candidates and candidates.of(cases)
     if dataset.folder is not None:
         cascade.set_data_folder(dataset.folder)
     cascade.check_ready(cases.histories)
@@ -81,6 +87,7 @@ def choose_blend(
             cascade.variant("blend", weight),
             cases,
             exclude_seen=cascade.exclude_seen,
+            candidates=candidates,
             # The first one scores the lists, a few at a time; the others find them scored.
             batch_size=BATCH if number else cascade.batch_size or BATCH,
             depth=cut if one.of_lists else 0,

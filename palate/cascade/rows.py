@@ -12,6 +12,7 @@ from palate.cascade.cascade import Cascade, check_catalogues
 from palate.cascade.choose_weight import choose_blend
 from palate.data.dataset import Dataset
 from palate.errors import PalateError, suggest
+from palate.evaluation.candidates import Candidates, sample_candidates
 from palate.evaluation.compare import Group, primary_metric
 from palate.evaluation.evaluate import Split, cases_of
 from palate.evaluation.groups import RunGroup, find_group, group_runs
@@ -52,12 +53,14 @@ class CascadeTable:
         retriever: the group of the retriever alone.
         depth: how many items it proposes.
         blend: weight of the blended rows, ``valid`` to choose it, None for no such rows.
+        sampled: candidates are sampled, so nothing is proposed: both stages score all of them, and are blended.
     """
 
     groups: tuple[RunGroup, ...]
     retriever: RunGroup
     depth: int
     blend: float | Literal["valid"] | None
+    sampled: bool = False
 
     @classmethod
     def plan(
@@ -66,19 +69,25 @@ class CascadeTable:
         """Check the options.
 
         Raises:
-            PalateError: candidates are given anyway, no run needs a retriever, the retriever needs one itself, a weight
-                that would be chosen on the cases it is judged by.
+            PalateError: candidates are given anyway and nothing is blended, no run needs a retriever, the retriever
+                needs one itself, a weight that would be chosen on the cases it is judged by.
         """
-        if measure.protocol != "full":
+        weight = parse_blend(blend)
+        sampled = measure.protocol == "sampled"
+        if sampled and weight is None:
             raise PalateError(
                 "--retriever proposes from the whole catalogue, and sampled candidates need nobody to propose them",
-                "Use --protocol full, or leave --retriever out.",
+                "Mix its scores in with --blend W, use --protocol full, or leave --retriever out.",
             )
-        weight = parse_blend(blend)
         if weight == "valid" and split == "valid":
             raise PalateError(
                 "--blend valid would choose the weight on the cases that it is judged by",
                 "Give a weight, or evaluate --split test.",
+            )
+        if sampled and weight == "valid" and isinstance(measure.candidates, Candidates):
+            raise PalateError(
+                "--blend valid needs candidates of the validation split, and a file has those of one split",
+                "Give a weight, or a way of drawing candidates.",
             )
         (alone,) = group_runs([retriever])
         if not _ranks_all(alone):
@@ -98,20 +107,23 @@ class CascadeTable:
         for group in groups:
             for run in group.runs:
                 check_catalogues(run, alone.runs[0])
-        return cls(tuple(groups), same[0], depth, weight)
+        return cls(tuple(groups), same[0], depth, weight, sampled)
 
     @property
     def random(self) -> str:
         return f"random re-rank of {self.retriever.label}"
 
     def reranked(self, group: RunGroup) -> str:
-        return f"{group.label} re-ranking {self.retriever.label}"
+        return group.label if self.sampled else f"{group.label} re-ranking {self.retriever.label}"
 
     def blended(self, group: RunGroup) -> str:
         return f"{group.label} blended"
 
     def labels(self) -> list[str]:
-        """The rows in order: the retriever and its control, then the runs as given."""
+        """The rows in order: the retriever and its control, then the runs as given; sampled, all runs as given."""
+        if self.sampled:
+            slow = [group for group in self.groups if not _ranks_all(group)]
+            return [*(group.label for group in self.groups), *map(self.blended, slow)]
         rows = [self.retriever.label, self.random]
         for group in self.groups:
             if group == self.retriever:
@@ -136,7 +148,6 @@ class CascadeTable:
     def evaluate(self, dataset: Dataset, measure: Measure, split: Split) -> tuple[list[Group], dict[str, Any]]:
         """All rows on identical cases, and notes about them: ``remarks`` and ``cascade``."""
         retriever = load_recommender(self.retriever.runs[0], device=measure.device)
-        ceiling = self._ceiling(retriever, dataset, measure, split)
         fast = [group for group in self.groups if _ranks_all(group)]
         rows = {group.label: group for group in measure.evaluate(fast, dataset, split)}
         weights: dict[str, Any] = {}
@@ -150,15 +161,17 @@ class CascadeTable:
                 label = self.blended(group)
                 rows[label] = Group(label, tuple(one[1] for one in by_run if one[1]), seeds)
                 weights[label] = [one[2] for one in by_run]
+        facts: dict[str, Any] = {"retriever": str(self.retriever.runs[0].folder), "blends": weights}
+        if self.sampled:
+            return [rows[label] for label in self.labels()], {"cascade": facts, "remarks": self._weights(weights)}
+        ceiling = self._ceiling(retriever, dataset, measure, split)
         # The second stage scores nothing here, so any recommender may stand in for it.
         control = self._make(retriever, retriever, measure).variant("random")
         shuffled = measure.one(control, dataset, split, run=self.retriever.runs[0])
         rows[self.random] = Group(self.random, (shuffled,), (measure.seed,))
-        facts = {
-            "retriever": str(self.retriever.runs[0].folder),
+        facts |= {
             "depth": self.depth,
             "ceiling": {name: {"mean": one.mean, "low": one.low, "high": one.high} for name, one in ceiling.items()},
-            "blends": weights,
         }
         return [rows[label] for label in self.labels()], {
             "cascade": facts,
@@ -166,7 +179,8 @@ class CascadeTable:
         }
 
     def _make(self, retriever: Recommender, second: Recommender, measure: Measure) -> Cascade:
-        return Cascade(retriever, second, depth=self.depth, exclude_seen=measure.exclude_seen, seed=measure.seed)
+        depth = retriever.num_items if self.sampled else self.depth  # both score every sampled candidate
+        return Cascade(retriever, second, depth=depth, exclude_seen=measure.exclude_seen, seed=measure.seed)
 
     def _cascade(
         self, group: RunGroup, run: Run, retriever: Recommender, dataset: Dataset, measure: Measure, split: Split
@@ -177,7 +191,10 @@ class CascadeTable:
         if weight == "valid":
             metric = measure.primary or primary_metric(measure.measured())
             text = f"{group.label}, seed {run.seed}, validation"
-            chosen = choose_blend(cascade, dataset, metric=metric, users=measure.users, description=text)
+            drawn = _validation_candidates(measure, dataset) if self.sampled else None
+            chosen = choose_blend(
+                cascade, dataset, metric=metric, users=measure.users, description=text, candidates=drawn
+            )
             weight, how = chosen.weight, chosen.facts()
         text = f"{self.reranked(group)}, seed {run.seed}"
         reranked = measure.one(cascade, dataset, split, run=run, description=text)
@@ -213,11 +230,20 @@ class CascadeTable:
             "nothing would do.",
             f"All cascades re-rank one run of {name} (seed {run.seed}); how its seeds differ is in no interval.",
         ]
+        return notes + self._weights(weights)
+
+    def _weights(self, weights: dict[str, Any]) -> list[str]:
+        notes = []
         for label, chosen in weights.items():
             parts = ", ".join(f"{one['weight']:g}" for one in chosen)
             how = f"chosen by {chosen[0]['metric']} on validation" if "metric" in chosen[0] else "given"
-            notes.append(f"{label}: weight {parts} of the re-ranking run against {name}, {how}.")
+            notes.append(f"{label}: weight {parts} of the re-ranking run against {self.retriever.label}, {how}.")
         return notes
+
+
+def _validation_candidates(measure: Measure, dataset: Dataset) -> Candidates:
+    assert isinstance(measure.candidates, str)
+    return sample_candidates(dataset, "valid", negatives=measure.negatives, kind=measure.candidates, seed=measure.seed)
 
 
 def _ranks_all(group: RunGroup) -> bool:

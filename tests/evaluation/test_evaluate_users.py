@@ -288,6 +288,38 @@ def test_the_weight_is_chosen_on_validation(place: Path) -> None:
     assert blend.values[1.0] == pytest.approx(alone)
 
 
+def test_sampled_candidates_are_blended_without_being_proposed(place: Path) -> None:
+    words = (place / "slow-0", "--retriever", place / "popular", "--protocol", "sampled", "--negatives", 60, "--json")
+    facts = json.loads(call(*words, "--blend", 0.3))
+    rows = {row["label"]: row["metrics"]["ndcg@10"]["mean"] for row in facts["models"]}
+    assert list(rows) == ["slow-0", "popular", "slow-0 blended"]
+    assert facts["base"] == "popular"
+    assert len(Slow.asked) == 90  # the blended row finds every list scored
+    dataset = Dataset.load(place / "data")
+    cascade = Cascade(Popularity.fit(dataset), Slow.load(place / "slow-0" / "model"), depth=60)
+    options = {"protocol": "sampled", "negatives": 60}
+    for label, model in (
+        ("slow-0", cascade.second),
+        ("popular", cascade.retriever),
+        ("slow-0 blended", cascade.variant("blend", 0.3)),
+    ):
+        assert rows[label] == pytest.approx(evaluate(model, dataset, **options).summary()["ndcg@10"])  # type: ignore[arg-type]
+    assert any(note.startswith("slow-0 blended: weight 0.3 of") for note in facts["notes"])
+
+    Slow.asked.clear()
+    facts = json.loads(call(*words, "--blend", "valid", "--metrics", "auc"))
+    (chosen,) = facts["cascade"]["blends"]["slow-0 blended"]
+    assert chosen["metric"] == "auc"
+    assert len(Slow.asked) == len(set(Slow.asked)) == 180
+    drawn = sample_candidates(dataset, "valid", negatives=60)
+    alone = evaluate(cascade.second, dataset, split="valid", protocol="sampled", candidates=drawn).summary()["auc"]
+    assert chosen["grid"]["1"] == pytest.approx(alone)
+
+    drawn.save(place / "drawn.npz")
+    with pytest.raises(PalateError, match="a file has those of one split"):
+        call(*words, "--blend", "valid", "--candidates", place / "drawn.npz")
+
+
 def test_a_useful_second_stage_is_given_weight(place: Path) -> None:
     """One that knows the validation targets gets all of it, one that knows nothing but noise gets none."""
     dataset = Dataset.load(place / "data")
