@@ -69,6 +69,9 @@ def items(
     source: Annotated[
         str, typer.Option(metavar="{picture,text,either}", help="What of an item is described; see the documentation.")
     ] = "picture",
+    sample: Annotated[
+        int | None, typer.Option("--users", min=1, help="Only items that a sample of this many users took.")
+    ] = None,
     fields: Fields = None,
     prompts: Prompts = None,
     max_new_tokens: NewTokens = 120,
@@ -96,6 +99,8 @@ def items(
     Killed and started again it goes on where it was. Exit code 1: some summaries could not be had; it lists them.
     """
     from palate.data.dataset import Dataset
+    from palate.data.sample import sample_users
+    from palate.data.sequences import Sequences
     from palate.mllm.prompts.items import Items
     from palate.mllm.prompts.templates import Templates
     from palate.mllm.summaries.items import ItemOptions, ItemWork
@@ -109,7 +114,16 @@ def items(
     templates = Templates.load(prompts)
     folder = store_folder(dataset, "items", name or f"{slug(_model_name(backend, model))}-{source}")
     opened = _open(locals())
-    work = ItemWork(Items.of(data.catalogue, fields=options.fields), templates, options, opened.identity)
+    taken = (
+        None if sample is None else Sequences(data.items, data.offsets).take(sample_users(data, sample, seed)).values
+    )
+    work = ItemWork(
+        Items.of(data.catalogue, fields=options.fields),
+        templates,
+        options,
+        opened.identity,
+        None if taken is None else taken.tolist(),
+    )
     if dry_run:
         texts = {key: row["text"] for key, row in rows_by_key(folder).items()}
         _show_estimate(work.estimate(texts), folder, json_)

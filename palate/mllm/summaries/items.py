@@ -6,7 +6,7 @@ Stage 1 of MLLM-MSR (arXiv 2408.09698): image -> text on what it shows and on it
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,9 +83,17 @@ class ItemWork:
     Args:
         items: the catalogue, without summaries.
         identity: of the backend that is to write them.
+        only: indices of the items that are summarised; None: all of them.
     """
 
-    def __init__(self, items: Items, templates: Templates, options: ItemOptions, identity: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        items: Items,
+        templates: Templates,
+        options: ItemOptions,
+        identity: dict[str, Any],
+        only: Iterable[int] | None = None,
+    ) -> None:
         self.items, self.templates, self.options, self.identity = items, templates, options, identity
         self.prompts = SummaryPrompts(items, templates, pictures=options.source != "text")
         self.skipped: Counter[str] = Counter()
@@ -93,7 +101,7 @@ class ItemWork:
         # Items of one content share a step, and so a request.
         self.steps: dict[str, SummaryStep] = {}
         self.of_step: dict[str, list[int]] = {}
-        for item in range(1, len(items) + 1):
+        for item in range(1, len(items) + 1) if only is None else sorted(set(only)):
             self._plan(item)
 
     @property

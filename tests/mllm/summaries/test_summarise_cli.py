@@ -12,6 +12,9 @@ from PIL import Image
 from summary_helpers import lines
 from worlds import walking_shop
 
+from palate.data.dataset import Dataset
+from palate.data.sample import sample_users
+from palate.data.sequences import Sequences
 from palate.mllm.summaries.items import ItemSummaries
 
 pytest.importorskip("openai")
@@ -67,6 +70,20 @@ def test_a_limit_and_a_sample(palate: Palate, data: Path) -> None:
         assert "1 are left for another run (--limit)." in out
         assert palate(*words)[0] == 0
         assert len(server.payloads) == 6
+
+
+def test_items_that_a_sample_of_users_took(palate: Palate, data: Path) -> None:
+    words = ["summarise", "items", data, "--source", "text", "--name", "few", "--users", 2, "--seed", 5]
+    with running(FlakyServer(lambda _: GOOD)) as server:
+        assert palate(*words, *server_words(server))[0] == 0
+    dataset = Dataset.load(data)
+    taken = {
+        item
+        for user in sample_users(dataset, 2, 5)
+        for item in Sequences(dataset.items, dataset.offsets)[int(user)].tolist()
+    }
+    assert 0 < len(taken) < 30
+    assert set(ItemSummaries.load(data / "summaries/items/few")) == {dataset.catalogue.ids[item] for item in taken}
 
 
 def test_what_is_missing_is_told_and_the_exit_code_is_1(palate: Palate, data: Path) -> None:
