@@ -29,9 +29,9 @@ def demo(
     """Draw a shop, let people buy by taste, and see what popularity, neighbours, ids, texts and pictures make of it.
 
     Every stage prints the command lines that it runs, and DIR/commands.sh has them all: make the dataset, examine it,
-    encode texts and pictures, train, evaluate in one table, draw what is recommended; then a small multimodal language
-    model learns what pictures show, writes of users and is fine-tuned. Interrupted, the same command goes on; repeated,
-    it only shows the results again.
+    encode texts and pictures, train, align on preferences, evaluate in one table, draw what is recommended; then a
+    small multimodal language model says what pictures show, writes of users, is fine-tuned and aligned, and recommends
+    beside the others. Interrupted, the same command goes on; repeated, it only shows the results again.
     """
     import torch
 

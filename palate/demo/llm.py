@@ -1,4 +1,4 @@
-"""The demo's stages of a small multimodal language model: warmed up, writing, fine-tuned, evaluated with the others."""
+"""The demo's stages of a small multimodal language model: it sees, writes and recommends beside the other models."""
 
 from __future__ import annotations
 
@@ -9,108 +9,163 @@ from functools import partial
 from typing import Any
 
 from palate.demo.extras import missing_language_model
+from palate.demo.models import DemoModel
 from palate.demo.picture_questions import ask_about_pictures
 from palate.demo.pictures import SHOWN_USERS
-from palate.demo.preferences import STORE, drop_outdated_preferences, show_preferences
-from palate.demo.runner import Demo, DemoCommand, Function, Note, Stage, row_of
-from palate.evaluation.saved import load_table
-from palate.storage.files import atomic_folder
+from palate.demo.preferences import STORE, drop_outdated_summaries, show_preferences
+from palate.demo.runner import DemoCommand, Function, Note, Stage, row_of
+from palate.demo.verdicts import BLIND, FULL, HANOREC, ZERO_SHOT, show_use_of_pictures, show_verdicts
 
-FULL, BLIND = "mllm (history + picture)", "mllm, history-blind"
 MADE = {
-    "preferences.md": "what a language model wrote of the same users, purchase by purchase",
-    "mllm": "the warmed-up model, its runs, and their table",
+    "preferences.md": "what a language model wrote of the same users, purchase by purchase, beside their true tastes",
+    "mllm": "what it saw in pictures, its runs, and their table",
 }
-FIELDS, NEW_TOKENS = "category,material", 80
+FIELDS, NEW_TOKENS, ITEM_TOKENS = "brand", 60, 24
 
 
 @dataclass(frozen=True)
 class Language:
-    """What decides the numbers of these stages: the model, and how much of everything.
+    """What decides the numbers of these stages: the models, and how much of everything.
 
     Attributes:
-        base: writes preferences and is warmed up; cut down after that, it is fine-tuned and scored. ``embedded``, or a
-            folder of the LLaVA family.
-        warm_up: options of ``palate mllm warm-up``.
+        writer: says what pictures show and writes preferences: an embedded model, or a folder of the LLaVA family.
+        scorer: answers Yes or No about candidates, likewise.
+        pictures: how many it is asked about.
         max_items: at most this many items of a history are read for its preference.
+        history_items: how many items of a history are shown with a candidate, with their pictures.
         fine_tuning: options of ``palate mllm sft``.
-        history_items: titles of a history that are shown with a candidate.
+        alignment: options of ``palate mllm align``.
+        probe: options of ``palate mllm probe``.
         users, negatives: of the table: how many users, and candidates beside the target.
+        blend: weight of the language model in the blended rows.
     """
 
-    base: str = "embedded"
-    warm_up: str = "--batch-size 4 --steps 120 --learning-rate 2e-3 --max-items 580"
+    writer: str = "embedded"
+    scorer: str = "embedded-small"
+    pictures: int = 40
     max_items: int = 9
-    fine_tuning: str = "--users 75 --cutoffs 2 --learning-rate 1e-3 --set trainer.keep=last"
     history_items: int = 6
+    fine_tuning: str = (
+        "--users 36 --cutoffs 1 --negatives-per-positive 7 --batch-size 8 --accumulation 2 --learning-rate 3e-4 "
+        "--set trainer.keep=last --set examples.validate_users=12 --set examples.validate_negatives=3"
+    )
+    alignment: str = (
+        "--users 12 --cutoffs 1 --num-negatives 3 --batch-size 2 --accumulation 1 --learning-rate 1e-4 "
+        "--noise lora --sigma 0.02 --set trainer.keep=last"
+    )
+    probe: str = "--users 24 --negatives 6"
     users: int = 60
-    negatives: int = 20
+    negatives: int = 8
+    blend: float = 0.3
 
 
-def language_stages(plan: Language, seed: int, rows: Sequence[str]) -> list[Stage]:
+def language_stages(plan: Language, seed: int, models: Sequence[DemoModel]) -> list[Stage]:
     """The stages; one with a note where something that they need is not installed.
 
     Args:
-        rows: the other models, as ``palate evaluate`` takes them.
+        models: the rankers of the table; the last one that is not aligned is the one that the language model is blended
+            with, and where it reads encoded texts and pictures, HaNoRec does so too.
     """
-    missing = missing_language_model(plan.base)
+    missing = missing_language_model(plan.writer) or missing_language_model(plan.scorer)
     if missing:
         return [Stage("Let a small multimodal language model take part", [Note(missing)])]
-    base, dtype = shlex.quote(plan.base), precision()
-    writer = "--backend embedded" if plan.base == "embedded" else f"--backend local --model {base}"
-    written = {"max_items": plan.max_items, "max_new_tokens": NEW_TOKENS, "fields": FIELDS.split(",")}
-    fine_tune = (
-        f"palate mllm sft $DEMO/dataset --model $DEMO/mllm/small --images candidate {plan.fine_tuning} "
-        f"--set examples.validate_users=30 --set examples.users_seed={seed} --set trainer.validations_per_epoch=1 "
-        f"--dtype {dtype} --device cpu --seed {seed} --resume"
-    )
-    table = [*rows, row_of(FULL, "mllm/runs/full"), row_of(BLIND, "mllm/runs/blind")]
+    retriever = [model for model in models if not model.aligned][-1]
     return [
         Stage(
-            "Teach a small multimodal language model what the pictures show",
-            [
-                DemoCommand(
-                    f"palate mllm warm-up $DEMO/dataset --model {base} --fields {FIELDS} {plan.warm_up} "
-                    f"--dtype {dtype} --device cpu --seed {seed} --out $DEMO/mllm/model",
-                    makes="mllm/model",
-                    removes="mllm",
-                ),
-                Function("(Python) ask about pictures of held-out items", partial(ask_about_pictures, dtype=dtype)),
-            ],
-        ),
-        Stage(
-            "Write down what a few users prefer",
+            "Ask a small multimodal language model what pictures show",
             [
                 Function(
-                    "(Python) remove preferences written in another way",
-                    partial(drop_outdated_preferences, options=written),
-                ),
-                DemoCommand(
-                    f"palate summarise users $DEMO/dataset {writer} --name {STORE} --as-of test --users {SHOWN_USERS} "
-                    f"--max-items {plan.max_items} --max-new-tokens {NEW_TOKENS} --fields {FIELDS} --dtype {dtype} "
-                    f"--batch-size {SHOWN_USERS} --seed {seed}"
-                ),
-                Function("(Python) print them, and write preferences.md", show_preferences),
+                    "(Python) ask it about pictures, and compare the answers with the truth",
+                    partial(ask_about_pictures, model=plan.writer, dtype=precision(), count=plan.pictures),
+                )
+            ],
+        ),
+        _writing(plan, seed),
+        *_recommending(plan, seed, models, retriever),
+    ]
+
+
+def _writing(plan: Language, seed: int) -> Stage:
+    embedded = plan.writer.startswith("embedded")
+    writer = f"--backend {'embedded' if embedded else 'local'} --model {shlex.quote(plan.writer)} --dtype {precision()}"
+    both = f"{writer} --name {STORE} --users {SHOWN_USERS} --fields {FIELDS} --seed {seed}"
+    written = {"max_items": plan.max_items, "max_new_tokens": NEW_TOKENS, "fields": FIELDS.split(",")}
+    described = {"max_new_tokens": ITEM_TOKENS, "fields": FIELDS.split(",")}
+    return Stage(
+        "Write down what a few users prefer",
+        [
+            Function(
+                "(Python) remove summaries written in another way",
+                partial(drop_outdated_summaries, model=plan.writer, users=written, items=described),
+            ),
+            DemoCommand(f"palate summarise items $DEMO/dataset {both} --max-new-tokens {ITEM_TOKENS} --batch-size 8"),
+            DemoCommand(
+                f"palate summarise users $DEMO/dataset {both} --item-summaries {STORE} --as-of test "
+                f"--max-items {plan.max_items} --max-new-tokens {NEW_TOKENS} --batch-size {SHOWN_USERS}"
+            ),
+            Function("(Python) print them beside the true tastes, and write preferences.md", show_preferences),
+        ],
+    )
+
+
+def _recommending(plan: Language, seed: int, models: Sequence[DemoModel], retriever: DemoModel) -> list[Stage]:
+    prompt = f"--images both --item-text full --history-text full --fields {FIELDS} "
+    shown = f"--history-items {plan.history_items} --set prompt.history_images={plan.history_items}"
+    model = f"$DEMO/dataset --model {shlex.quote(plan.scorer)} --dtype {precision()} --device cpu {prompt}"
+    fine_tune = (
+        f"palate mllm sft {model}--loss options {plan.fine_tuning} --set examples.users_seed={seed} "
+        f"--set trainer.validations_per_epoch=1 --seed {seed} --resume"
+    )
+    zero_shot = DemoCommand(
+        f"palate mllm zero-shot {model}{shown} --out $DEMO/mllm/runs/zero-shot", makes="mllm/runs/zero-shot"
+    )
+    full = DemoCommand(f"{fine_tune} {shown} --out $DEMO/mllm/runs/full", makes="mllm/runs/full", goes_on=True)
+    blind = DemoCommand(f"{fine_tune} --blind --out $DEMO/mllm/runs/blind", makes="mllm/runs/blind", goes_on=True)
+    hardness = "" if retriever.encoded else "--hardness one "
+    hanorec = DemoCommand(
+        f"palate mllm align $DEMO/mllm/runs/full --objective hanorec {hardness}{plan.alignment} "
+        f"--set trainer.validations_per_epoch=1 --device cpu --seed {seed} --resume --out $DEMO/mllm/runs/hanorec",
+        makes="mllm/runs/hanorec",
+        goes_on=True,
+        after=(full,),
+    )
+    probe = DemoCommand(
+        f"palate mllm probe {row_of(FULL, 'mllm/runs/full')} {plan.probe} --seed {seed} --out $DEMO/mllm/probe",
+        makes="mllm/probe",
+        after=(full,),
+    )
+    runs = {ZERO_SHOT: "zero-shot", BLIND: "blind", FULL: "full", HANOREC: "hanorec"}
+    table = [
+        *(row_of(model.label, f"runs/{model.folder}") for model in models),
+        *(row_of(label, f"mllm/runs/{folder}") for label, folder in runs.items()),
+    ]
+    evaluate = DemoCommand(
+        f"palate evaluate {' '.join(table)} --base {shlex.quote(BLIND)} --protocol sampled --users {plan.users} "
+        f"--negatives {plan.negatives} --retriever $DEMO/runs/{retriever.folder} --blend {plan.blend} "
+        f"--metrics auc,ndcg,hitrate --ks 5 --primary auc --seed {seed} --out $DEMO/mllm/evaluation",
+        makes="mllm/evaluation",
+        after=(zero_shot, full, blind, hanorec),
+    )
+    return [
+        Stage(
+            "Let it recommend: as it is, fine-tuned, fine-tuned without the history, and aligned by HaNoRec",
+            [
+                zero_shot,
+                full,
+                blind,
+                hanorec,
+                probe,
+                Function("(Python) say whether pictures mattered", show_use_of_pictures),
             ],
         ),
         Stage(
-            "Fine-tune it with the history, and without",
+            "Evaluate all models on sampled candidates, the language model alone and blended with a ranker",
             [
-                Function("(Python) cut mllm/model to its first layers, for speed: mllm/small", cut_model),
-                DemoCommand(f"{fine_tune} --history-items {plan.history_items} --out $DEMO/mllm/runs/full"),
-                DemoCommand(f"{fine_tune} --blind --out $DEMO/mllm/runs/blind"),
-            ],
-        ),
-        Stage(
-            "Evaluate it beside the other models, on sampled candidates",
-            [
-                DemoCommand(
-                    f"palate evaluate {' '.join(table)} --base '{BLIND}' --protocol sampled --users {plan.users} "
-                    f"--negatives {plan.negatives} --metrics auc,ndcg,hitrate --ks 5 --primary auc --seed {seed} "
-                    "--out $DEMO/mllm/evaluation",
-                    makes="mllm/evaluation",
+                evaluate,
+                Function(
+                    "(Python) add the oracles' rows; say whether history, pictures and the blend helped",
+                    partial(show_verdicts, retriever=retriever.label),
                 ),
-                Function("(Python) say whether the history helped", show_use_of_history),
             ],
         ),
     ]
@@ -122,36 +177,3 @@ def precision() -> str:
 
     can: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return "bfloat16" if can.get("avx512_bf16") or can.get("amx_bf16") else "float32"
-
-
-def cut_model(demo: Demo) -> None:
-    """Make ``mllm/small`` of the warmed-up model, unless it is there."""
-    from palate.features.hub import quiet
-    from palate.mllm.lm.embedded import cut
-
-    small = demo.out / "mllm" / "small"
-    if not small.exists():
-        with quiet(), atomic_folder(small) as part:
-            cut(demo.out / "mllm" / "model", part)
-
-
-def show_use_of_history(demo: Demo) -> None:
-    """Print one sentence on the model with the history against the one without, whichever way it went."""
-    table = load_table(demo.out / "mllm" / "evaluation")
-    rows = {row["label"]: row for row in table.facts["models"]}
-    demo.facts["sampled"] = {
-        label: {name: one["mean"] for name, one in row["metrics"].items()} for label, row in rows.items()
-    }
-    demo.console.print(
-        use_of_history(**{name: rows[FULL]["differences"]["auc"][name] for name in ("mean", "low", "high")})
-    )
-
-
-def use_of_history(mean: float, low: float, high: float) -> str:
-    """What an AUC with the history, minus that without, shows; ``low`` and ``high`` are its 95% interval."""
-    figures = f"history minus no history: AUC {mean:+.3f} [{low:+.3f}, {high:+.3f}]"
-    if low > 0:
-        return f"The fine-tuned model uses the history ({figures}). The other rows show what that is worth."
-    if high < 0:
-        return f"With the history the fine-tuned model is worse ({figures})."
-    return f"So few examples and users show no use of the history ({figures}): the interval holds 0."

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+KNN = "item-knn"
 IDS, FULL = "sasrec (ids)", "sasrec (ids + text + pictures)"
 NEAR = "sasrec (+ neighbours)"
+CONTINUED, DPO, RODPO = "cross-entropy continued", "DPO (uniform)", "RoDPO"
 # How all trained models are trained: of eight settings the best on validation, by the mean of ids and content.
 _SETTINGS = (
     "--set ranker.dropout=0.3 --set trainer.learning_rate=1e-3 --set trainer.batch_size=128 --set trainer.patience=5 "
@@ -22,22 +24,29 @@ class DemoModel:
         folder: of its run, in ``runs/``, and of its bundle.
         command: makes the run; ``{epochs}`` and ``{seed}`` are filled in, and ``--out`` and ``--resume`` added.
         encoded: whether it reads encoded texts and pictures: without encoders it is left out.
+        aligned: whether it goes on from another model, which it resembles: it is in tables alone, not in pictures and
+            bundles.
     """
 
     label: str
     folder: str
     command: str
     encoded: bool = False
+    aligned: bool = False
 
     def line(self, epochs: int, seed: int) -> str:
         """The command line."""
         return f"{self.command.format(epochs=epochs, seed=seed)} --out $DEMO/runs/{self.folder} --resume"
 
 
-# The last model is the one in question: it is compared with ids and with item-knn.
+# An alignment goes on from the content ranker; the best validation's weights are kept, those of the start included.
+_ALIGN = "palate align $DEMO/runs/sasrec-near --epochs 3 --seed {seed}"
+_PAIRS = "--set align.share=0.5"
+
+# The ranker of content and neighbours is the one in question; what is aligned is compared with as much more training.
 MODELS = (
     DemoModel("popularity", "popularity", "palate train $DEMO/dataset --model popularity --seed {seed}"),
-    DemoModel("item-knn", "item-knn", "palate train $DEMO/dataset --model item-knn --seed {seed}"),
+    DemoModel(KNN, "item-knn", "palate train $DEMO/dataset --model item-knn --seed {seed}"),
     DemoModel(
         IDS, "sasrec-ids", f"palate train $DEMO/dataset --model sasrec --modalities id --neighbours none {_SETTINGS}"
     ),
@@ -54,4 +63,7 @@ MODELS = (
         "palate attach $DEMO/runs/sasrec-full --neighbours co-occurrence,lexical,text,image",
         encoded=True,
     ),
+    DemoModel(CONTINUED, "continued", f"{_ALIGN} --objective none", encoded=True, aligned=True),
+    DemoModel(DPO, "dpo", f"{_ALIGN} --objective dpo --negatives uniform {_PAIRS}", encoded=True, aligned=True),
+    DemoModel(RODPO, "rodpo", f"{_ALIGN} --objective dpo --negatives top-k {_PAIRS}", encoded=True, aligned=True),
 )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 import torch
@@ -15,22 +15,25 @@ from torch import Tensor
 
 from palate.console import print_table
 from palate.data.dataset import Dataset, Part
-from palate.demo.models import IDS
+from palate.demo.models import CONTINUED, DPO, IDS, KNN, NEAR, RODPO
 from palate.demo.runner import Demo
 from palate.demo.shop.truth import Truth, load_truth
 from palate.errors import PalateError
-from palate.evaluation.compare import Group, compare
+from palate.evaluation.compare import Comparison, Group, compare
 from palate.evaluation.evaluate import evaluate
 from palate.evaluation.outputs import load_groups, save_comparison
+from palate.evaluation.saved import load_table
 from palate.evaluation.tables import footnotes, main_table
+from palate.evaluation.users import UserSample
 from palate.recommender import Histories, Recommender, as_sequences
 
-LABEL, KNN = "oracle", "item-knn"
+LABEL, TASTE = "oracle", "oracle without popularity"
 METRICS, K = ("ndcg", "recall", "coverage"), 10
 NOTE = (
     "The oracle is no model: it ranks by the probabilities that the purchases were drawn with (taste, likings, the "
     "moment), which no model learns from. What lies between it and 1 is chance."
 )
+TASTE_NOTE = f"'{TASTE}' knows the same, but not how liked an item is by everybody."
 
 
 class Oracle(Recommender):
@@ -113,39 +116,66 @@ def add_oracle(demo: Demo) -> None:
     The models' figures stay as they are. In ``demo.json`` are afterwards ``test``, the metrics by row, and ``gains``.
     """
     folder = demo.out / "evaluation"
+    models = [row.label for row in load_table(folder).models if row.label != LABEL]
+    best = NEAR if NEAR in models else models[-1]
     groups = load_groups(folder)
-    models = [group.label for group in groups if group.label != LABEL]
-    gains = gains_of(groups, models[-1], demo.seed)
-    joined = len(groups) > len(models)  # by an earlier call
-    if not joined:
-        data = demo.data()
-        oracle = Oracle(data, load_truth(demo.dataset))
-        result = evaluate(oracle, data, seed=demo.seed, description=LABEL, metrics=METRICS, ks=(K,))
-        groups.append(Group(LABEL, (result,), (demo.seed,)))
+    gains = gains_of(groups, ((best, IDS), (best, KNN), (RODPO, CONTINUED), (DPO, CONTINUED)), demo.seed)
     family = [label for label in models if label != IDS]
-    comparison = compare(groups, base=IDS, seed=demo.seed, family=family)
-    if not joined:
-        notes = [*footnotes(comparison), NOTE, *map(str, gains)]  # which the report shows below the table
-        save_comparison(folder, comparison, groups, facts={"notes": notes}, replace=True)
-        print_table(main_table(comparison))
+    comparison = join_oracles(demo, folder, {LABEL: {}}, [NOTE, *map(str, gains)], family)
     shutil.copyfile(folder / "chart.png", demo.out / "comparison.png")
     demo.console.print(f"- {NOTE}")
     for gain in gains:
         demo.console.print(str(gain), style="bold")
-    last, most = (comparison.row(label).estimates[comparison.primary].mean for label in (models[-1], LABEL))
-    demo.console.print(f"{models[-1]} reaches {last:.4f}, {last / most:.0%} of the oracle's {most:.4f}.")
+    last, most = (comparison.row(label).estimates[comparison.primary].mean for label in (best, LABEL))
+    demo.console.print(f"{best} reaches {last:.4f}, {last / most:.0%} of the oracle's {most:.4f}.")
     demo.facts["test"] = {row.label: {name: one.mean for name, one in row.estimates.items()} for row in comparison.rows}
     demo.facts["gains"] = [vars(gain) for gain in gains]
 
 
-def gains_of(groups: Sequence[Group], label: str, seed: int) -> list[Gain]:
-    """The row ``label`` against ids and against item-knn; none where it is one of them."""
+def join_oracles(
+    demo: Demo, folder: Path, oracles: Mapping[str, Mapping[str, Any]], notes: Sequence[str], family: Sequence[str]
+) -> Comparison:
+    """A saved table with the rows of oracles, which are added and printed once, under the table's own protocol.
+
+    Args:
+        oracles: label -> what such an oracle does not know, as attributes of :class:`Truth` with other values.
+        notes: below the table, behind its own.
+        family: rows whose p-values are adjusted together.
+    """
+    table, groups = load_table(folder), load_groups(folder)
+    missing = [label for label in oracles if label not in table.labels]
+    protocol = table.facts["protocol"]
+    for label in missing:
+        data, truth = demo.data(), load_truth(demo.dataset)
+        result = evaluate(
+            Oracle(data, replace(truth, **oracles[label])),
+            data,
+            protocol=protocol,
+            candidates=groups[0].results[0].candidates or "uniform",
+            seed=demo.seed,
+            users=None if table.users is None else UserSample(table.users.drawn, table.users.seed),
+            description=label,
+            metrics=list(dict.fromkeys(name.partition("@")[0] for name in table.models[0].metrics)),
+            ks=sorted({int(k) for name in table.models[0].metrics if (k := name.partition("@")[2])}),
+        )
+        groups.append(Group(label, (result,), (demo.seed,)))
+    comparison = compare(groups, base=table.base, primary=table.primary, seed=demo.seed, family=family)
+    more = {name: table.facts[name] for name in ("remarks", "cascade") if name in table.facts}
+    comparison = replace(comparison, facts={**comparison.facts, **more})
+    if missing:
+        below = {"notes": [*footnotes(comparison), *notes]}  # which the report shows below the table
+        save_comparison(folder, comparison, groups, facts=below, replace=True)
+        print_table(main_table(comparison))
+    return comparison
+
+
+def gains_of(groups: Sequence[Group], pairs: Sequence[tuple[str, str]], seed: int) -> list[Gain]:
+    """The primary metric of the first of each pair minus the second; without pairs whose rows are not there."""
     by_label = {group.label: group for group in groups}
     gains = []
-    for base in (IDS, KNN):
-        if label == base:
-            return []
-        pair = compare([by_label[base], by_label[label]], base=base, seed=seed)
-        one = pair.row(label).differences[pair.primary].estimate
-        gains.append(Gain(label, base, one.mean, one.low, one.high))
+    for label, base in pairs:
+        if label != base and label in by_label and base in by_label:
+            pair = compare([by_label[base], by_label[label]], base=base, seed=seed)
+            one = pair.row(label).differences[pair.primary].estimate
+            gains.append(Gain(label, base, one.mean, one.low, one.high))
     return gains

@@ -1,73 +1,82 @@
-"""Questions about pictures that the warm-up held out: the language model's answers, counted right or wrong."""
+"""Questions about pictures: the language model's answers, counted right or wrong against the generator's truth."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from palate.data.dataset import Dataset
 from palate.demo.runner import Demo
+from palate.demo.shop.traits import WORDS, item_traits, named
+from palate.demo.shop.truth import load_truth
 from palate.storage.files import read_json, write_json
 
-QUESTIONS, SHOWN = 24, 4
 ANSWERS = "answers.json"
-_KIND = "category"
+SHOWN, NEW_TOKENS = 4, 24
+ASPECTS = ("kind", "colour", "pattern")
 
 
-def ask_about_pictures(demo: Demo, dtype: str) -> None:
-    """Print answers about pictures of held-out items, and how many are right; the answers are saved in ``mllm/``."""
-    from palate.mllm.warmup.warm_up import FACTS
+def ask_about_pictures(demo: Demo, model: str, dtype: str, count: int) -> None:
+    """Print answers about pictures of items drawn at random, and how many are right.
 
-    data, model = demo.data(), demo.out / "mllm" / "model"
+    The answers are saved in ``mllm/answers.json``, and not asked for again.
+
+    Args:
+        model: an embedded model, or a folder.
+        count: how many pictures.
+    """
     file = demo.out / "mllm" / ANSWERS
-    if not file.is_file():
-        write_json(file, _answers(data, model, read_json(model / FACTS)["telling_items"][:QUESTIONS], dtype))
-    answers = read_json(file)
+    asked = {"model": model, "dtype": dtype, "seed": demo.seed, "count": count}
+    saved = read_json(file) if file.is_file() else None
+    if not isinstance(saved, dict) or saved.get("asked") != asked:
+        data = demo.data()
+        saved = {"asked": asked, "answers": _answers(demo, data, _drawn(data, count, demo.seed), model, dtype)}
+        write_json(file, saved)
+    answers = saved["answers"]
     for one in answers[:SHOWN]:
-        demo.console.print(f"  {one['item']} is {one['truth']!r}; the model answers {one['answer']!r}")
-    kinds = [one["kind"] for one in answers if one["kind"] is not None]
+        truth = ", ".join(one["truth"][aspect] for aspect in ASPECTS)
+        demo.console.print(f"  {one['item']} ({truth}): {one['answer']!r}")
+    right = {aspect: sum(one["right"][aspect] for one in answers) for aspect in ASPECTS}
+    counts = [f"the {aspect} of {right[aspect]} (of {len(WORDS[aspect])} there are)" for aspect in ASPECTS]
     demo.console.print(
-        f"It names the kind of product of {sum(kinds)} of {len(kinds)} such pictures rightly (there are "
-        f"{data.catalogue.frame[_KIND].drop_nulls().n_unique()} kinds), and the main colour of "
-        f"{sum(one['colour'] for one in answers)} of {len(answers)}."
+        f"Of {len(answers)} pictures it names {', '.join(counts[:-1])} and {counts[-1]} rightly.", style="bold"
     )
+    demo.facts["pictures"] = {"asked": len(answers), **right}
 
 
-def _answers(data: Dataset, model: Path, ids: Sequence[str], dtype: str) -> list[dict[str, Any]]:
-    """For each item: what it is, what the model answers, and whether kind and main colour are right.
+def _drawn(data: Dataset, count: int, seed: int) -> list[int]:
+    """Items with a picture, drawn by the seed."""
+    pictured = np.flatnonzero(data.catalogue.frame["image"].is_not_null().to_numpy()) + 1
+    return np.random.default_rng([seed, 0x736565]).permutation(pictured)[:count].tolist()
 
-    ``kind`` is None where the catalogue does not know it.
+
+def _answers(demo: Demo, data: Dataset, items: Sequence[int], model: str, dtype: str) -> list[dict[str, Any]]:
+    """For each item: what it is in truth, what the model answers, and which aspects are right.
+
+    An aspect is right if the answer names the true word of it and no other.
     """
     from palate.mllm.backends.base import ModelRequest, Reply
     from palate.mllm.backends.local import LocalBackend
     from palate.mllm.lm.loading import open_model
     from palate.mllm.prompts.chat import Chat, Picture
-    from palate.mllm.warmup.captions import QUESTION, colours
+    from palate.mllm.warmup.captions import QUESTION
 
-    index = data.catalogue.index
-    pictures = {item: Picture(data.catalogue.image_path(index[item])) for item in ids}
     texts: dict[str, str] = {}
 
     def done(reply: Reply) -> tuple[()]:
         texts[reply.key] = reply.text or ""
         return ()
 
-    backend = LocalBackend(open_model(str(model), dtype=dtype), batch_size=8)
-    backend.work((ModelRequest(item, Chat((picture, QUESTION)), 24) for item, picture in pictures.items()), done)
+    ids, truth = data.catalogue.ids, load_truth(demo.dataset)
+    backend = LocalBackend(open_model(model, dtype=dtype), batch_size=8)
+    chats = {ids[item]: Chat((Picture(data.catalogue.image_path(item)), QUESTION)) for item in items}
+    backend.work((ModelRequest(item, chat, NEW_TOKENS) for item, chat in chats.items()), done)
     answers = []
-    for item, picture in pictures.items():
-        row, answer = data.catalogue.frame.row(index[item] - 1, named=True), texts[item]
-        shades = colours(picture.open())
-        main = next((shade for shade in shades if shade != "white"), shades[0])
-        answers.append(
-            {
-                "item": item,
-                "truth": ", ".join([*filter(None, (row[_KIND], row["material"])), *shades]),
-                "answer": answer,
-                "kind": row[_KIND].lower() in answer.lower() if row[_KIND] else None,
-                "colour": main in re.findall(r"\w+", answer.lower()),
-            }
-        )
+    for item in items:
+        traits, answer = item_traits(truth, item), texts[ids[item]]
+        said = named(answer, ASPECTS)
+        right = {aspect: said[aspect] == [traits[aspect]] for aspect in ASPECTS}
+        answers.append({"item": ids[item], "truth": traits, "answer": answer, "right": right})
     return answers

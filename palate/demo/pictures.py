@@ -32,7 +32,8 @@ def shown_cases(data: Dataset, seed: int) -> Cases:
 def draw_pictures(demo: Demo) -> None:
     """Draw everything but the table's chart."""
     data = demo.data()
-    runs = {model.label: Run.open(folder) for model in MODELS if (folder := demo.out / "runs" / model.folder).is_dir()}
+    folders = {model.label: demo.out / "runs" / model.folder for model in MODELS if not model.aligned}
+    runs = {label: Run.open(folder) for label, folder in folders.items() if folder.is_dir()}
     cases = shown_cases(data, demo.seed)
     item_sheet(data.catalogue, demo.out / "demo-items.png", seed=demo.seed)
     recommendation_sheet(

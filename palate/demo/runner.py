@@ -22,14 +22,22 @@ class DemoCommand:
     """A command line, with ``$DEMO`` for the demo's folder.
 
     Attributes:
-        makes: a folder in ``$DEMO`` that the command makes, all or nothing, and refuses to replace: where this very
-            line made it, it is left as it is. Other commands go on by themselves with what they find.
-        removes: what another line made and this one makes anew; by default ``makes`` alone.
+        makes: a folder in ``$DEMO`` that the command makes and refuses to replace: where this very line made it, it is
+            left as it is; what another line made is removed. Commands without it go on by themselves with what they
+            find.
+        goes_on: the command itself goes on with what this very line has begun to make.
+        after: commands whose folders this one reads: where they are made anew, so is its own.
     """
 
     line: str
     makes: str | None = None
-    removes: str | None = None
+    goes_on: bool = False
+    after: tuple[DemoCommand, ...] = ()
+
+    @property
+    def recipe(self) -> str:
+        """The line, and those that it builds on."""
+        return "\n".join([self.line, *(one.recipe for one in self.after)])
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ class Demo:
     Attributes:
         run_command: runs the words of a command line after ``palate`` in this process.
         facts: what ``demo.json`` holds in the end.
-        made: which line made a folder, of this call and of earlier ones.
+        made: which lines made a folder, of this call and of earlier ones.
     """
 
     out: Path
@@ -105,15 +113,15 @@ class Demo:
             if table.is_file():
                 self.console.print(table.read_text("utf-8"), soft_wrap=True)
         else:
-            if step.makes is not None and self.made.get(step.makes) != step.line:
-                shutil.rmtree(self.out / (step.removes or step.makes), ignore_errors=True)
-                self.made[step.makes] = step.line
+            if step.makes is not None and self.made.get(step.makes) != step.recipe:
+                shutil.rmtree(self.out / step.makes, ignore_errors=True)
+                self.made[step.makes] = step.recipe
                 self.save()
             self._print(step)
             self.run_command(shlex.split(self.typed(step.line))[1:])
 
     def _is_made(self, step: DemoCommand, folder: Path) -> bool:
-        return folder.is_dir() and self.made.get(str(step.makes)) == step.line
+        return not step.goes_on and folder.is_dir() and self.made.get(str(step.makes)) == step.recipe
 
     def _print(self, step: DemoCommand, remark: str = "") -> None:
         self.console.print(f"\n$ {self.typed(step.line)}{remark}", style="bold cyan", soft_wrap=True)

@@ -42,7 +42,7 @@ def stages_of(options: DemoOptions) -> list[Stage]:
     seed, missing = options.seed, missing_encoders()
     models = [model for model in MODELS if not (missing and model.encoded)]
     rows = [row_of(model.label, f"runs/{model.folder}") for model in models]
-    language = [] if options.language is None else language_stages(options.language, seed, rows)
+    language = [] if options.language is None else language_stages(options.language, seed, models)
     tables = ["evaluation", *(["mllm/evaluation"] if len(language) > 1 else [])]
     return [
         Stage(
@@ -56,7 +56,7 @@ def stages_of(options: DemoOptions) -> list[Stage]:
             if missing
             else [DemoCommand("palate encode $DEMO/dataset"), DemoCommand("palate encode $DEMO/dataset --lexical")],
         ),
-        Stage("Train", [DemoCommand(model.line(options.epochs, seed)) for model in models]),
+        Stage("Train, and align", [DemoCommand(model.line(options.epochs, seed)) for model in models]),
         Stage(
             "Evaluate on the test split",
             [
@@ -79,6 +79,7 @@ def stages_of(options: DemoOptions) -> list[Stage]:
                         makes=f"bundles/{model.folder}",
                     )
                     for model in models
+                    if not model.aligned
                 ),
                 DemoCommand(
                     f"palate report {' '.join(f'--table $DEMO/{table}' for table in tables)} --seed {seed} "

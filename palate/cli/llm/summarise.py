@@ -114,16 +114,10 @@ def items(
     templates = Templates.load(prompts)
     folder = store_folder(dataset, "items", name or f"{slug(_model_name(backend, model))}-{source}")
     opened = _open(locals())
-    taken = (
-        None if sample is None else Sequences(data.items, data.offsets).take(sample_users(data, sample, seed)).values
-    )
-    work = ItemWork(
-        Items.of(data.catalogue, fields=options.fields),
-        templates,
-        options,
-        opened.identity,
-        None if taken is None else taken.tolist(),
-    )
+    only: list[int] | None = None
+    if sample is not None:
+        only = Sequences(data.items, data.offsets).take(sample_users(data, sample, seed)).values.tolist()
+    work = ItemWork(Items.of(data.catalogue, fields=options.fields), templates, options, opened.identity, only)
     if dry_run:
         texts = {key: row["text"] for key, row in rows_by_key(folder).items()}
         _show_estimate(work.estimate(texts), folder, json_)

@@ -77,11 +77,7 @@ def test_items_that_a_sample_of_users_took(palate: Palate, data: Path) -> None:
     with running(FlakyServer(lambda _: GOOD)) as server:
         assert palate(*words, *server_words(server))[0] == 0
     dataset = Dataset.load(data)
-    taken = {
-        item
-        for user in sample_users(dataset, 2, 5)
-        for item in Sequences(dataset.items, dataset.offsets)[int(user)].tolist()
-    }
+    taken = set(Sequences(dataset.items, dataset.offsets).take(sample_users(dataset, 2, 5)).values.tolist())
     assert 0 < len(taken) < 30
     assert set(ItemSummaries.load(data / "summaries/items/few")) == {dataset.catalogue.ids[item] for item in taken}
 
