@@ -122,8 +122,8 @@ class CascadeTable:
     def labels(self) -> list[str]:
         """The rows in order: the retriever and its control, then the runs as given; sampled, all runs as given."""
         if self.sampled:
-            slow = [group for group in self.groups if not _ranks_all(group)]
-            return [*(group.label for group in self.groups), *map(self.blended, slow)]
+            blended = [self.blended(group) for group in self.groups if not _ranks_all(group)]
+            return [*(group.label for group in self.groups), *blended]
         rows = [self.retriever.label, self.random]
         for group in self.groups:
             if group == self.retriever:

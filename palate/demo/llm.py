@@ -109,18 +109,23 @@ def _writing(plan: Language, seed: int) -> Stage:
 
 
 def _recommending(plan: Language, seed: int, models: Sequence[DemoModel], retriever: DemoModel) -> list[Stage]:
-    prompt = f"--images both --item-text full --history-text full --fields {FIELDS} "
-    shown = f"--history-items {plan.history_items} --set prompt.history_images={plan.history_items}"
-    model = f"$DEMO/dataset --model {shlex.quote(plan.scorer)} --dtype {precision()} --device cpu {prompt}"
+    listed = plan.history_items
+    shown = f"--images both --history-text full --history-items {listed} --set prompt.history_images={listed}"
+    model = (
+        f"$DEMO/dataset --model {shlex.quote(plan.scorer)} --dtype {precision()} --device cpu "
+        f"--item-text full --fields {FIELDS}"
+    )
     fine_tune = (
-        f"palate mllm sft {model}--loss options {plan.fine_tuning} --set examples.users_seed={seed} "
+        f"palate mllm sft {model} --loss options {plan.fine_tuning} --set examples.users_seed={seed} "
         f"--set trainer.validations_per_epoch=1 --seed {seed} --resume"
     )
     zero_shot = DemoCommand(
-        f"palate mllm zero-shot {model}{shown} --out $DEMO/mllm/runs/zero-shot", makes="mllm/runs/zero-shot"
+        f"palate mllm zero-shot {model} {shown} --out $DEMO/mllm/runs/zero-shot", makes="mllm/runs/zero-shot"
     )
     full = DemoCommand(f"{fine_tune} {shown} --out $DEMO/mllm/runs/full", makes="mllm/runs/full", goes_on=True)
-    blind = DemoCommand(f"{fine_tune} --blind --out $DEMO/mllm/runs/blind", makes="mllm/runs/blind", goes_on=True)
+    blind = DemoCommand(
+        f"{fine_tune} --blind --images candidate --out $DEMO/mllm/runs/blind", makes="mllm/runs/blind", goes_on=True
+    )
     hardness = "" if retriever.encoded else "--hardness one "
     hanorec = DemoCommand(
         f"palate mllm align $DEMO/mllm/runs/full --objective hanorec {hardness}{plan.alignment} "

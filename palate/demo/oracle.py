@@ -33,6 +33,7 @@ NOTE = (
     "The oracle is no model: it ranks by the probabilities that the purchases were drawn with (taste, likings, the "
     "moment), which no model learns from. What lies between it and 1 is chance."
 )
+_KEPT = ("remarks", "cascade")  # what a table says of itself beyond its figures
 TASTE_NOTE = f"'{TASTE}' knows the same, but not how liked an item is by everybody."
 
 
@@ -160,7 +161,7 @@ def join_oracles(
         )
         groups.append(Group(label, (result,), (demo.seed,)))
     comparison = compare(groups, base=table.base, primary=table.primary, seed=demo.seed, family=family)
-    more = {name: table.facts[name] for name in ("remarks", "cascade") if name in table.facts}
+    more: dict[str, Any] = {name: table.facts[name] for name in _KEPT if name in table.facts}
     comparison = replace(comparison, facts={**comparison.facts, **more})
     if missing:
         below = {"notes": [*footnotes(comparison), *notes]}  # which the report shows below the table

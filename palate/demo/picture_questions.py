@@ -49,7 +49,8 @@ def ask_about_pictures(demo: Demo, model: str, dtype: str, count: int) -> None:
 def _drawn(data: Dataset, count: int, seed: int) -> list[int]:
     """Items with a picture, drawn by the seed."""
     pictured = np.flatnonzero(data.catalogue.frame["image"].is_not_null().to_numpy()) + 1
-    return np.random.default_rng([seed, 0x736565]).permutation(pictured)[:count].tolist()
+    drawn: list[int] = np.random.default_rng([seed, 0x736565]).permutation(pictured)[:count].tolist()
+    return drawn
 
 
 def _answers(demo: Demo, data: Dataset, items: Sequence[int], model: str, dtype: str) -> list[dict[str, Any]]:

@@ -18,10 +18,10 @@ Counts = dict[str, float]
 STORE = "demo"
 TOP = 3
 INTRODUCTION = (
-    "A language model of 135 million parameters read the titles of a few purchases at a time, with its own descriptions "
-    "of their pictures, and wrote the preference anew from the one before. In truth is what the user liked most at that "
-    "moment (kinds; colours; patterns; brands, best first), by the generator of the shop, which no model has seen: "
-    "colours and patterns drift, kinds and brands stay."
+    "A language model of 135 million parameters read the titles of a few purchases at a time, with its own "
+    "descriptions of their pictures, and wrote the preference anew from the one before. In truth is what the user "
+    "liked most at that moment (kinds; colours; patterns; brands, best first), by the generator of the shop, which no "
+    "model has seen: colours and patterns drift, kinds and brands stay."
 )
 
 
@@ -97,7 +97,7 @@ def show_preferences(demo: Demo) -> None:
 
 
 def _count(counts: Counts, text: str, bought: Sequence[Mapping[str, str]], tastes: Mapping[str, Sequence[str]]) -> None:
-    """Count what a preference says is liked: the words, those that were bought, and those that are liked most in truth."""
+    """Count the words for what is liked, those of them that were bought, and those that are liked most in truth."""
     for aspect, words in named(liked(text)).items():
         counts["named"] += len(words)
         counts["bought"] += sum(word in {item[aspect] for item in bought} for word in words)
@@ -109,8 +109,8 @@ def _counted(counts: Counts) -> str:
     if not counts["named"]:
         return "These texts name no kind, colour or pattern that the shop has."
     return (
-        f"As liked they name {counts['named']:.0f} kinds, colours and patterns: {counts['bought']:.0f} of them were among the "
-        f"purchases so far, and {counts['liked']:.0f} among the user's true best {TOP} of their sort "
+        f"As liked they name {counts['named']:.0f} kinds, colours and patterns: {counts['bought']:.0f} of them were "
+        f"among the purchases so far, and {counts['liked']:.0f} among the user's true best {TOP} of their sort "
         f"({counts['by_chance']:.0f} would be by chance)."
     )
 

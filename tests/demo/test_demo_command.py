@@ -17,7 +17,7 @@ from palate.data.dataset import Dataset
 from palate.demo import llm, stages
 from palate.demo.extras import missing_encoders
 from palate.demo.llm import MADE as LANGUAGE_MADE
-from palate.demo.models import FULL, IDS, MODELS, NEAR
+from palate.demo.models import CONTINUED, DPO, FULL, IDS, MODELS, NEAR, RODPO
 from palate.demo.runner import DemoCommand
 from palate.demo.sheets import item_sheet, tile
 from palate.demo.shop import build_demo
@@ -92,10 +92,15 @@ def test_with_the_embedded_encoders(tmp_path: Path) -> None:
     assert FULL in table
     assert "oracle" in table
     gains = json.loads((tmp_path / "demo" / "demo.json").read_text())["gains"]
-    assert [(gain["label"], gain["base"]) for gain in gains] == [(NEAR, IDS), (NEAR, "item-knn")]
+    assert [(gain["label"], gain["base"]) for gain in gains] == [
+        (NEAR, IDS),
+        (NEAR, "item-knn"),
+        (RODPO, CONTINUED),
+        (DPO, CONTINUED),
+    ]
     for gain in gains:
         assert gain["low"] <= gain["mean"] <= gain["high"]
-        assert gain["mean"] == pytest.approx(test[NEAR]["ndcg@10"] - test[gain["base"]]["ndcg@10"])
+        assert gain["mean"] == pytest.approx(test[gain["label"]]["ndcg@10"] - test[gain["base"]]["ndcg@10"])
     # The report compares models; the oracle is in its tables and never in its headline.
     page = (tmp_path / "demo" / "report.html").read_text()
     assert "The oracle is no model" in page
@@ -115,7 +120,7 @@ def test_every_line_is_a_command_with_options_that_it_has(monkeypatch: pytest.Mo
     monkeypatch.setattr(stages, "missing_encoders", lambda: "")
     monkeypatch.setattr(llm, "missing_language_model", lambda base: "")
     steps = [step for stage in stages_of(DemoOptions()) for step in stage.steps if isinstance(step, DemoCommand)]
-    assert len(steps) == 20
+    assert len(steps) == 25
     for step in steps:
         palate, *words = shlex.split(step.line.replace("$DEMO", "runs/demo"))
         assert palate == "palate"

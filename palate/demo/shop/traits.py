@@ -45,7 +45,7 @@ def item_traits(truth: Truth, item: int) -> dict[str, str]:
 
 
 def top_tastes(truth: Truth, user: int, row: int, count: int = 2) -> dict[str, list[str]]:
-    """What a person likes most of every aspect at the moment of an interaction, best first.
+    """What a person likes most of every aspect that the shop has, at the moment of an interaction, best first.
 
     Args:
         user: row of the user table.
@@ -59,8 +59,12 @@ def top_tastes(truth: Truth, user: int, row: int, count: int = 2) -> dict[str, l
         "pattern": _patterns() @ taste[_PATTERN],
         "brand": truth.brand_liking[user],
     }
+    everything = {"colour": range(len(COLOURS)), "pattern": range(len(PATTERNS))}
+    sold = {"kind": set(truth.category[1:].tolist()), "brand": set(truth.brand[1:].tolist()), **everything}
     return {
-        aspect: [WORDS[aspect][int(index)] for index in np.argsort(-values, kind="stable")[:count]]
+        aspect: [WORDS[aspect][int(index)] for index in np.argsort(-values, kind="stable") if index in sold[aspect]][
+            :count
+        ]
         for aspect, values in liking.items()
     }
 
