@@ -39,8 +39,11 @@ class DemoModel:
         return f"{self.command.format(epochs=epochs, seed=seed)} --out $DEMO/runs/{self.folder} --resume"
 
 
-# An alignment goes on from the content ranker; the best validation's weights are kept, those of the start included.
-_ALIGN = "palate align $DEMO/runs/sasrec-near --epochs 3 --seed {seed}"
+# An alignment goes on from the content ranker, and its last weights are kept, so that each shows what it did.
+_ALIGN = (
+    "palate align $DEMO/runs/sasrec-near --epochs 3 --set trainer.learning_rate=3e-4 --set trainer.keep=last "
+    "--set trainer.patience=0 --seed {seed}"
+)
 _PAIRS = "--set align.share=0.5"
 
 # The ranker of content and neighbours is the one in question; what is aligned is compared with as much more training.
