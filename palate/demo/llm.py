@@ -59,17 +59,19 @@ class Language:
     blend: float = 0.3
 
 
-def language_stages(plan: Language, seed: int, models: Sequence[DemoModel]) -> list[Stage]:
+def language_stages(
+    plan: Language, seed: int, models: Sequence[DemoModel], made: tuple[DemoCommand, ...] = ()
+) -> list[Stage]:
     """The stages; one with a note where something that they need is not installed.
 
     Args:
         models: the rankers of the table; the last one that is not aligned is the one that the language model is blended
             with, and where it reads encoded texts and pictures, HaNoRec does so too.
+        made: the commands that made their runs.
     """
     missing = missing_language_model(plan.writer) or missing_language_model(plan.scorer)
     if missing:
         return [Stage("Let a small multimodal language model take part", [Note(missing)])]
-    retriever = [model for model in models if not model.aligned][-1]
     return [
         Stage(
             "Ask a small multimodal language model what pictures show",
@@ -81,7 +83,7 @@ def language_stages(plan: Language, seed: int, models: Sequence[DemoModel]) -> l
             ],
         ),
         _writing(plan, seed),
-        *_recommending(plan, seed, models, retriever),
+        *_recommending(plan, seed, models, made),
     ]
 
 
@@ -108,7 +110,8 @@ def _writing(plan: Language, seed: int) -> Stage:
     )
 
 
-def _recommending(plan: Language, seed: int, models: Sequence[DemoModel], retriever: DemoModel) -> list[Stage]:
+def _recommending(plan: Language, seed: int, models: Sequence[DemoModel], made: tuple[DemoCommand, ...]) -> list[Stage]:
+    retriever = [model for model in models if not model.aligned][-1]
     listed = plan.history_items
     shown = f"--images both --history-text full --history-items {listed} --set prompt.history_images={listed}"
     model = (
@@ -149,7 +152,7 @@ def _recommending(plan: Language, seed: int, models: Sequence[DemoModel], retrie
         f"--negatives {plan.negatives} --retriever $DEMO/runs/{retriever.folder} --blend {plan.blend} "
         f"--metrics auc,ndcg,hitrate --ks 5 --primary auc --seed {seed} --out $DEMO/mllm/evaluation",
         makes="mllm/evaluation",
-        after=(zero_shot, full, blind, hanorec),
+        after=(*made, zero_shot, full, blind, hanorec),
     )
     return [
         Stage(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from palate.demo.runner import DemoCommand
 
 KNN = "item-knn"
 IDS, FULL = "sasrec (ids)", "sasrec (ids + text + pictures)"
@@ -24,27 +28,39 @@ class DemoModel:
         folder: of its run, in ``runs/``, and of its bundle.
         command: makes the run; ``{epochs}`` and ``{seed}`` are filled in, and ``--out`` and ``--resume`` added.
         encoded: whether it reads encoded texts and pictures: without encoders it is left out.
-        aligned: whether it goes on from another model, which it resembles: it is in tables alone, not in pictures and
-            bundles.
+        start: folder of the model that it goes on from, which comes before it in :data:`MODELS`.
+        aligned: whether it is much like the one it goes on from: it is in tables alone, not in pictures and bundles.
     """
 
     label: str
     folder: str
     command: str
     encoded: bool = False
+    start: str = ""
     aligned: bool = False
 
-    def line(self, epochs: int, seed: int) -> str:
-        """The command line."""
-        return f"{self.command.format(epochs=epochs, seed=seed)} --out $DEMO/runs/{self.folder} --resume"
+
+def model_commands(models: Sequence[DemoModel], epochs: int, seed: int) -> dict[str, DemoCommand]:
+    """The commands that make the runs of models, by folder, in order."""
+    made: dict[str, DemoCommand] = {}
+    for model in models:
+        folder = f"runs/{model.folder}"
+        made[model.folder] = DemoCommand(
+            f"{model.command.format(epochs=epochs, seed=seed)} --out $DEMO/{folder} --resume",
+            makes=folder,
+            goes_on=True,
+            after=(made[model.start],) if model.start else (),
+        )
+    return made
 
 
 # An alignment goes on from the content ranker, and its last weights are kept, so that each shows what it did.
 _ALIGN = (
-    "palate align $DEMO/runs/sasrec-near --epochs 3 --set trainer.learning_rate=3e-4 --set trainer.keep=last "
+    "palate align $DEMO/runs/sasrec-near --epochs 2 --set trainer.learning_rate=3e-4 --set trainer.keep=last "
     "--set trainer.patience=0 --seed {seed}"
 )
 _PAIRS = "--set align.share=0.5"
+_ALIGNED: dict[str, Any] = {"encoded": True, "start": "sasrec-near", "aligned": True}
 
 # The ranker of content and neighbours is the one in question; what is aligned is compared with as much more training.
 MODELS = (
@@ -65,8 +81,9 @@ MODELS = (
         "sasrec-near",
         "palate attach $DEMO/runs/sasrec-full --neighbours co-occurrence,lexical,text,image",
         encoded=True,
+        start="sasrec-full",
     ),
-    DemoModel(CONTINUED, "continued", f"{_ALIGN} --objective none", encoded=True, aligned=True),
-    DemoModel(DPO, "dpo", f"{_ALIGN} --objective dpo --negatives uniform {_PAIRS}", encoded=True, aligned=True),
-    DemoModel(RODPO, "rodpo", f"{_ALIGN} --objective dpo --negatives top-k {_PAIRS}", encoded=True, aligned=True),
+    DemoModel(CONTINUED, "continued", f"{_ALIGN} --objective none", **_ALIGNED),
+    DemoModel(DPO, "dpo", f"{_ALIGN} --objective dpo --negatives uniform {_PAIRS}", **_ALIGNED),
+    DemoModel(RODPO, "rodpo", f"{_ALIGN} --objective dpo --negatives top-k {_PAIRS}", **_ALIGNED),
 )

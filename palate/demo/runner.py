@@ -36,8 +36,9 @@ class DemoCommand:
 
     @property
     def recipe(self) -> str:
-        """The line, and those that it builds on."""
-        return "\n".join([self.line, *(one.recipe for one in self.after)])
+        """The line, and those that it builds on, each once."""
+        lines = [self.line, *(line for one in self.after for line in one.recipe.splitlines())]
+        return "\n".join(dict.fromkeys(lines))
 
 
 @dataclass(frozen=True)

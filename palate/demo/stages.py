@@ -15,7 +15,7 @@ from palate.data.dataset import Dataset
 from palate.demo.extras import missing_encoders
 from palate.demo.llm import MADE as LANGUAGE_MADE
 from palate.demo.llm import Language, language_stages
-from palate.demo.models import IDS, MODELS
+from palate.demo.models import IDS, MODELS, model_commands
 from palate.demo.oracle import METRICS, K, add_oracle
 from palate.demo.pictures import PICTURES, draw_pictures
 from palate.demo.runner import COMMANDS, FACTS, Demo, DemoCommand, Function, Note, Stage, row_of
@@ -41,8 +41,11 @@ def stages_of(options: DemoOptions) -> list[Stage]:
     """All stages; what is not installed is left out, with a note in its place."""
     seed, missing = options.seed, missing_encoders()
     models = [model for model in MODELS if not (missing and model.encoded)]
+    commands = model_commands(models, options.epochs, seed)
     rows = [row_of(model.label, f"runs/{model.folder}") for model in models]
-    language = [] if options.language is None else language_stages(options.language, seed, models)
+    language = (
+        [] if options.language is None else language_stages(options.language, seed, models, tuple(commands.values()))
+    )
     tables = ["evaluation", *(["mllm/evaluation"] if len(language) > 1 else [])]
     return [
         Stage(
@@ -56,7 +59,7 @@ def stages_of(options: DemoOptions) -> list[Stage]:
             if missing
             else [DemoCommand("palate encode $DEMO/dataset"), DemoCommand("palate encode $DEMO/dataset --lexical")],
         ),
-        Stage("Train, and align", [DemoCommand(model.line(options.epochs, seed)) for model in models]),
+        Stage("Train, and align", list(commands.values())),
         Stage(
             "Evaluate on the test split",
             [
@@ -64,6 +67,7 @@ def stages_of(options: DemoOptions) -> list[Stage]:
                     f"palate evaluate {' '.join(rows)} --base '{IDS}' --metrics {','.join(METRICS)} --ks {K} "
                     f"--seed {seed} --out $DEMO/evaluation",
                     makes="evaluation",
+                    after=tuple(commands.values()),
                 ),
                 Function("(Python) add the oracle's row to the table", add_oracle),
             ],
@@ -77,6 +81,7 @@ def stages_of(options: DemoOptions) -> list[Stage]:
                     DemoCommand(
                         f"palate bundle $DEMO/runs/{model.folder} --out $DEMO/bundles/{model.folder}",
                         makes=f"bundles/{model.folder}",
+                        after=(commands[model.folder],),
                     )
                     for model in models
                     if not model.aligned

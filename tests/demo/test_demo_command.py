@@ -57,6 +57,7 @@ def test_without_encoders_it_says_so_and_goes_on(
     before = [path.stat().st_mtime_ns for path in unchanged]
     first = json.loads((out / "demo.json").read_text())
     changed = {**first["made"], "bundles/popularity": "palate bundle of something else"}
+    assert first["made"]["evaluation"].count("palate train") == 3  # another model would make it anew
     (out / "demo.json").write_text(json.dumps({**first, "made": changed}))
     (out / "bundles" / "popularity" / "old").touch()
     run_demo(out, SMALL, run_command)
@@ -120,7 +121,7 @@ def test_every_line_is_a_command_with_options_that_it_has(monkeypatch: pytest.Mo
     monkeypatch.setattr(stages, "missing_encoders", lambda: "")
     monkeypatch.setattr(llm, "missing_language_model", lambda base: "")
     steps = [step for stage in stages_of(DemoOptions()) for step in stage.steps if isinstance(step, DemoCommand)]
-    assert len(steps) == 25
+    assert len(steps) == 26
     for step in steps:
         palate, *words = shlex.split(step.line.replace("$DEMO", "runs/demo"))
         assert palate == "palate"
