@@ -46,16 +46,16 @@ class Language:
     max_items: int = 9
     history_items: int = 6
     fine_tuning: str = (
-        "--users 36 --cutoffs 1 --negatives-per-positive 7 --batch-size 8 --accumulation 2 --learning-rate 3e-4 "
+        "--users 32 --cutoffs 1 --negatives-per-positive 7 --batch-size 8 --accumulation 2 --learning-rate 3e-4 "
         "--set trainer.keep=last --set examples.validate_users=12 --set examples.validate_negatives=3"
     )
     alignment: str = (
-        "--users 12 --cutoffs 1 --num-negatives 3 --batch-size 2 --accumulation 1 --learning-rate 1e-4 "
+        "--users 8 --cutoffs 1 --num-negatives 3 --batch-size 2 --accumulation 1 --learning-rate 1e-4 "
         "--noise lora --sigma 0.02 --set trainer.keep=last"
     )
-    probe: str = "--users 24 --negatives 6"
+    probe: str = "--users 20 --negatives 5"
     users: int = 60
-    negatives: int = 8
+    negatives: int = 7
     blend: float = 0.3
 
 

@@ -10,7 +10,7 @@ from palate.evaluation.outputs import load_groups
 from palate.evaluation.saved import load_table
 from palate.storage.files import read_json
 
-ZERO_SHOT, FULL = "mllm, not fine-tuned", "mllm (history + pictures)"
+ZERO_SHOT, FULL = "mllm, zero-shot", "mllm (history + pictures)"
 BLIND, HANOREC = "mllm, history-blind", "mllm + HaNoRec"
 Interval = tuple[float, float, float]  # mean, low, high: 95%
 
@@ -29,16 +29,17 @@ def show_verdicts(demo: Demo, retriever: str) -> None:
     folder = demo.out / "mllm" / "evaluation"
     truth = load_truth(demo.dataset)
     models = [label for label in load_table(folder).labels if label not in (LABEL, TASTE)]
-    oracles = {LABEL: {}, TASTE: {"popularity": 0 * truth.popularity}}
-    comparison = join_oracles(demo, folder, oracles, [NOTE, TASTE_NOTE], [label for label in models if label != BLIND])
-    demo.facts["sampled"] = {
-        row.label: {name: one.mean for name, one in row.estimates.items()} for row in comparison.rows
-    }
     verdicts = {
         "history": use_of_history(*_difference(demo, FULL, BLIND)),
         "pictures": _pictures(demo),
         "hanorec": use_of_hanorec(*_difference(demo, HANOREC, FULL)),
         "blend": use_of_blend(*_difference(demo, f"{FULL} blended", retriever)),
+    }
+    oracles = {LABEL: {}, TASTE: {"popularity": 0 * truth.popularity}}
+    notes = [NOTE, TASTE_NOTE, *verdicts.values()]
+    comparison = join_oracles(demo, folder, oracles, notes, [label for label in models if label != BLIND])
+    demo.facts["sampled"] = {
+        row.label: {name: one.mean for name, one in row.estimates.items()} for row in comparison.rows
     }
     demo.facts["verdicts"] = verdicts
     for sentence in verdicts.values():
