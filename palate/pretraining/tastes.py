@@ -43,8 +43,8 @@ def draw_people(values: Floats, aspects: Sequence[range], people: int, rng: np.r
         values: float64 ``[items, values]``: how much of each value an item has.
         aspects: the columns of each aspect; likings for the first are the most common.
     """
-    strength, drift = rng.uniform(2.0, 4.0), rng.uniform(0.01, 0.08)
-    popularity = rng.normal(0, rng.uniform(0.2, 1.2), len(values))
+    strength, drift = rng.uniform(2.5, 5.5), rng.uniform(0.01, 0.08)
+    popularity = rng.normal(0, rng.uniform(0.1, 1.0), len(values))
     return [_person(values, aspects, popularity, strength, drift, rng) for _ in range(people)]
 
 
