@@ -26,15 +26,13 @@ def world_dataset(world: World, folder: Path) -> Dataset:
         if item.picture is not None:
             item.picture.save(folder / "images" / f"{name}.png")
     fields = list(world.items[0].fields)
+    files = [None if item.picture is None else f"{name}.png" for name, item in zip(names, world.items, strict=True)]
     catalogue = Catalogue(
         pl.DataFrame(
             {
                 "item_id": names,
                 "title": [item.title for item in world.items],
-                "image": [
-                    None if item.picture is None else f"{name}.png"
-                    for name, item in zip(names, world.items, strict=True)
-                ],
+                "image": files,
                 **{field: [item.fields.get(field) for item in world.items] for field in fields},
             },
             schema_overrides=dict.fromkeys(("title", "image", *fields), pl.String),
