@@ -10,6 +10,7 @@ import polars as pl
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset, Part
 from palate.pretraining.world import World
+from palate.storage.files import atomic_folder
 
 _SECOND = 1000  # between two things that somebody takes, in milliseconds: a world knows their order only
 
@@ -19,22 +20,15 @@ def world_dataset(world: World, folder: Path) -> Dataset:
 
     Users keep the order of ``world.people``, and items their numbers. Everybody must have taken three things.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "images").mkdir(exist_ok=True)
     names = [f"{number:04d}" for number in range(1, len(world.items) + 1)]
-    for name, item in zip(names, world.items, strict=True):
-        if item.picture is not None:
-            item.picture.save(folder / "images" / f"{name}.png")
     fields = list(world.items[0].fields)
+    files = [None if item.picture is None else f"{name}.png" for name, item in zip(names, world.items, strict=True)]
     catalogue = Catalogue(
         pl.DataFrame(
             {
                 "item_id": names,
                 "title": [item.title for item in world.items],
-                "image": [
-                    None if item.picture is None else f"{name}.png"
-                    for name, item in zip(names, world.items, strict=True)
-                ],
+                "image": files,
                 **{field: [item.fields.get(field) for item in world.items] for field in fields},
             },
             schema_overrides=dict.fromkeys(("title", "image", *fields), pl.String),
@@ -61,5 +55,10 @@ def world_dataset(world: World, folder: Path) -> Dataset:
             "split": {"name": "leave-last-out"},
         },
     )
-    dataset.save(folder)
+    with atomic_folder(folder) as part:
+        dataset.save(part)
+        (part / "images").mkdir()
+        for name, item in zip(names, world.items, strict=True):
+            if item.picture is not None:
+                item.picture.save(part / "images" / f"{name}.png")
     return Dataset.load(folder)

@@ -16,6 +16,7 @@ from torch import Tensor
 from palate.errors import PalateError
 from palate.mllm.finetune.config import LoraConfig
 from palate.mllm.finetune.lora import peft_config
+from palate.mllm.finetune.trainer import hushed
 from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.warmup.training import Standardised
 from palate.pretraining import tasks
@@ -93,7 +94,8 @@ class Pretraining:
         self.projector = Standardised(chat.core.model.multi_modal_projector, features[1:])
         scale_output(self.projector, features[1:], chat.core.get_input_embeddings().weight)
         self.projector.requires_grad_(True)
-        self.peft = get_peft_model(chat.core, adapter)
+        with hushed():
+            self.peft = get_peft_model(chat.core, adapter)
         chat.model = self.peft
         self.adapter = [value for value in self.peft.parameters() if value.requires_grad]
         self.moving = [*self.adapter, *self.projector.inner.parameters()]
