@@ -22,7 +22,7 @@ from palate.pretraining import tasks
 from palate.pretraining.catalogues import draw_word_world
 from palate.pretraining.datasets import world_dataset
 from palate.pretraining.features import kept_features, picture_features
-from palate.pretraining.rows import RowModel, item_picture
+from palate.pretraining.rows import TAKEN, RowModel, item_picture
 from palate.pretraining.shops import draw_shop_world
 from palate.pretraining.tasks import SeenWorld, recommend_at
 
@@ -109,12 +109,12 @@ def test_a_task_is_learnt(chat: ChatModel, seen: SeenWorld, task: str, tiny: Tin
         assert projector.linear_1.weight.grad.abs().sum() > 0
 
 
-def test_the_aim_is_what_was_taken_and_what_is_worth_most(chat: ChatModel, seen: SeenWorld) -> None:
+def test_the_aim_is_what_the_history_speaks_for_and_what_was_taken(chat: ChatModel, seen: SeenWorld) -> None:
     row = tasks.recommend(seen, np.random.default_rng(1))
     assert row.worth is not None
     assert row.liked == [True] + [False] * (len(row.liked) - 1)
     model = reader(chat)
-    aim = (torch.tensor(row.liked, dtype=torch.float32) + torch.softmax(row.worth, 0)) / 2
+    aim = TAKEN * torch.tensor(row.liked, dtype=torch.float32) + (1 - TAKEN) * torch.softmax(row.worth, 0)
     least = -(aim * aim.log()).sum()  # cross-entropy is least where odds are those of the aim
     assert model._of_options(aim.log(), row, 1).named["order"] == pytest.approx(float(least), abs=1e-5)
     assert model._of_options(aim.log().flip(0), row, 1).named["order"] > float(least)
