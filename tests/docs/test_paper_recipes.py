@@ -89,8 +89,9 @@ def test_msr(palate: Palate, tiny: Callable[[str], Path]) -> None:
     )
     assert "24 of 24 items have a summary" in printed
     assert printed.count("20 of 20 cut-offs of 20 users have a summary") == 2
-    run = Run.load("runs/msr-paper/recurrent").info["options"]
-    assert (run["prompt"]["summary"], run["prompt"]["images"]) == ("recurrent", "candidate")
+    run = Run.open("runs/msr-paper/recurrent").info["options"]
+    prompt = run["mllm"]["prompt"]
+    assert (prompt["summary"], prompt["images"]) == ("recurrent", "candidate")
     assert (run["lora"]["r"], run["lora"]["alpha"], run["trainer"]["schedule"]) == (16, 32, "constant")
 
 
@@ -109,8 +110,10 @@ def test_hanorec(palate: Palate, tiny: Callable[[str], Path]) -> None:
             "evaluate.negatives": 4,
         },
     )
-    rows = [row["model"] for row in read_json(Path("runs/hanorec-paper/test/table.json"))["rows"]]
+    rows = [row["label"] for row in read_json(Path("runs/hanorec-paper/test/table.json"))["models"]]
     assert rows == list(read_toml(RECIPES / "hanorec-paper.toml")["arm"])
-    run = Run.load("runs/hanorec-paper/runs/hanorec-0").info["options"]
-    assert (run["pairs"]["kind"], run["preference"]["noise"], run["preference"]["sigma"]) == ("answer", "lora", 0.1)
-    assert (run["preference"]["hardness"], run["preference"]["responsiveness"]) == ("as-written", "as-released")
+    run = Run.open("runs/hanorec-paper/runs/hanorec-0").info["options"]
+    prompt, preference = run["mllm"]["prompt"], run["alignment"]["preference"]
+    assert (prompt["images"], prompt["history_images"], run["alignment"]["pairs"]["kind"]) == ("history", 5, "answer")
+    assert (preference["noise"], preference["sigma"], preference["beta"]) == ("lora", 0.1, 0.1)
+    assert (preference["hardness"], preference["responsiveness"]) == ("as-written", "as-released")
