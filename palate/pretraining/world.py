@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import torch
 from PIL import Image
-from torch import Tensor
-
-from palate.mllm.prompts.items import Items
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -67,12 +62,11 @@ class World:
     items: Sequence[Item]
     people: Sequence[Person]
     wording: Mapping[str, str]
-    features: Tensor | None = field(default=None, compare=False)
 
-    def prompt_items(
+    def frame(
         self, fields: Sequence[str] | None = None, summaries: Sequence[str | None] | None = None, titles: bool = True
-    ) -> Items:
-        """Texts as prompts show them, pictures left out.
+    ) -> pl.DataFrame:
+        """Texts as :class:`palate.mllm.prompts.items.Items` takes them, pictures left out.
 
         Args:
             fields: those that make an item's text, in order; None: all.
@@ -81,7 +75,7 @@ class World:
         """
         names = list(self.items[0].fields) if fields is None else fields
         texts = [". ".join(filter(None, (item.fields.get(name) for name in names))) for item in self.items]
-        frame = pl.DataFrame(
+        return pl.DataFrame(
             {
                 "item_id": [f"{number:04d}" for number in range(1, len(self.items) + 1)],
                 "title": [item.title if titles else None for item in self.items],
@@ -91,13 +85,7 @@ class World:
             },
             schema=dict.fromkeys(("item_id", "title", "text", "summary", "image"), pl.String),
         )
-        return Items(frame, Path())
 
     def pictured(self, item: int) -> bool:
         """Whether an item has a picture."""
         return self.items[item - 1].picture is not None
-
-
-def no_features(width: int, places: int) -> Tensor:
-    """What stands for the picture of an item without one."""
-    return torch.zeros(places, width, dtype=torch.float16)

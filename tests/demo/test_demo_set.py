@@ -21,8 +21,9 @@ from palate.demo.shop.build import FIELDS
 from palate.demo.shop.choice import DAY
 from palate.demo.shop.looks import FACTORS, PATTERNS, draw_look
 from palate.demo.shop.people import END, simulate
-from palate.demo.shop.products import CATEGORIES, render
-from palate.demo.shop.words import BRANDS, COLOURS
+from palate.demo.shop.products import CATEGORIES, KINDS, render
+from palate.demo.shop.style import ShopStyle
+from palate.demo.shop.vocabulary import BRANDS, COLOURS
 from palate.errors import PalateError
 
 
@@ -88,6 +89,29 @@ def test_same_seed_same_bytes_and_pixels(tmp_path: Path) -> None:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     one, other = Dataset.load(tmp_path / "a"), Dataset.load(tmp_path / "c")
     assert one.fingerprint != other.fingerprint
+
+
+def test_the_shop_is_what_it_always_was(tmp_path: Path) -> None:
+    """Whatever else can be drawn: published figures are of this shop."""
+    assert build_demo(tmp_path / "demo", seed=3, items=40, users=30).fingerprint == "55660eb56fce4f0a"
+    truth = load_truth(tmp_path / "demo")
+    assert np.abs(truth.taste).sum() == pytest.approx(1323.70, abs=0.01)
+    assert np.abs(truth.popularity).sum() == pytest.approx(35.2577, abs=0.001)
+    pictures = [np.asarray(open_image(path)).mean() for path in sorted((tmp_path / "demo" / "images").iterdir())]
+    assert np.mean(pictures) == pytest.approx(194.851, abs=0.02)
+
+
+def test_a_shop_of_another_style_has_its_own_truth(tmp_path: Path) -> None:
+    style = ShopStyle(strength=2.0, shortest=9, title="{colour} {kind} by {brand}", no_text=0.0)
+    demo = build_demo(tmp_path / "other", items=60, users=20, style=style)
+    assert np.diff(demo.offsets).min() >= 9
+    row = demo.catalogue.frame.row(0, named=True)
+    assert row["title"] == f"{row['colour'].capitalize()} {row['category']} by {row['brand']}"
+    truth = load_truth(tmp_path / "other")
+    assert truth.strength == 2.0
+    usual = dataclasses.replace(truth, strength=0.8)
+    assert np.allclose(truth.affinity([0])[:, 1:], 2.5 * usual.affinity([0])[:, 1:])
+    assert not np.allclose(truth.utility([0], [0])[0, 1:13], usual.utility([0], [0])[0, 1:13])
 
 
 def test_it_is_a_normal_dataset(demo: Dataset) -> None:
@@ -288,14 +312,14 @@ def test_every_product_in_every_pattern_can_be_drawn_and_differs() -> None:
     rng = np.random.default_rng(0)
     look = draw_look(rng)
     seen = set()
-    for category in CATEGORIES:
+    for category in KINDS:
         for pattern in PATTERNS:
             for round_ in (True, False):
                 drawn = type(look)(look.scheme, pattern, round_, 0.5, look.ground, look.turn)
                 image = render(category, drawn, 48, np.random.default_rng(0))
                 assert isinstance(image, Image.Image)
                 seen.add(image.tobytes())
-    assert len(seen) == len(CATEGORIES) * len(PATTERNS) * 2
+    assert len(seen) == len(KINDS) * len(PATTERNS) * 2
 
 
 def test_too_small_and_existing_are_refused(tmp_path: Path) -> None:

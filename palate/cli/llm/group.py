@@ -11,6 +11,7 @@ from palate.cli.llm.align import align
 from palate.cli.llm.audit import audit
 from palate.cli.llm.common import log_row, need_extra, report
 from palate.cli.llm.merge import merge
+from palate.cli.llm.pretrain import pretrain
 from palate.cli.llm.probe import probe
 from palate.cli.llm.settings import SFT, ZERO_SHOT
 from palate.cli.llm.warm_up import warm_up
@@ -24,6 +25,7 @@ mllm.command("warm-up")(warm_up)
 mllm.command("audit")(audit)
 mllm.command("align")(align)
 mllm.command("merge")(merge)
+mllm.command("pretrain")(pretrain)
 mllm.command("probe")(probe)
 
 DatasetFolder = Annotated[Path, typer.Argument(metavar="DATASET", help="Folder made by `palate prepare`.")]

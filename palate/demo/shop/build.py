@@ -16,6 +16,7 @@ from palate.demo.shop.choice import Shop
 from palate.demo.shop.looks import FACTORS
 from palate.demo.shop.people import PurchaseLog, simulate
 from palate.demo.shop.products import render
+from palate.demo.shop.style import DEMO, ShopStyle
 from palate.demo.shop.truth import Truth
 from palate.errors import PalateError
 from palate.progress import track
@@ -29,7 +30,13 @@ FIELDS = ("brand", "category", "material", "colour", "description")
 
 
 def build_demo(
-    folder: Path | str, seed: int = 0, items: int = ITEMS, users: int = USERS, *, replace: bool = False
+    folder: Path | str,
+    seed: int = 0,
+    items: int = ITEMS,
+    users: int = USERS,
+    *,
+    style: ShopStyle = DEMO,
+    replace: bool = False,
 ) -> Dataset:
     """Make the demo set in ``folder``: a normal dataset, its pictures in ``images/``, its truth in ``truth.npz``.
 
@@ -38,6 +45,7 @@ def build_demo(
     Args:
         items: Number of products, at least 24.
         users: Number of people, at least 10.
+        style: What the shop sells, how it writes and how its people choose.
         replace: Whether an existing folder may be replaced.
 
     Returns:
@@ -51,9 +59,9 @@ def build_demo(
     folder = Path(folder)
     # One stream of random numbers per task, so that changing one leaves the others as they were.
     streams = [np.random.default_rng([seed, task]) for task in range(4)]
-    goods = draw_assortment(items, streams[0])
-    shop = draw_shop(goods, streams[1])
-    log = simulate(shop, users, streams[2])
+    goods = draw_assortment(items, streams[0], style)
+    shop = draw_shop(goods, streams[1], style)
+    log = simulate(shop, users, streams[2], style)
     with atomic_folder(folder, replace=replace) as part:
         _dataset(goods, log, part, seed).save(part)
         (part / "images").mkdir()
@@ -61,7 +69,7 @@ def build_demo(
             picture = render(item.category, item.look, PICTURE_SIDE, streams[3])
             if item.pictured:
                 picture.save(part / "images" / f"{item.name}.png")
-        _truth(shop, log).save(part)
+        _truth(shop, log, style).save(part)
     return Dataset.load(folder)
 
 
@@ -99,7 +107,7 @@ def _dataset(goods: list[Product], log: PurchaseLog, folder: Path, seed: int) ->
     )
 
 
-def _truth(shop: Shop, log: PurchaseLog) -> Truth:
+def _truth(shop: Shop, log: PurchaseLog, style: ShopStyle) -> Truth:
     """The arrays with a row for padding in front, small enough to keep."""
     zero = np.zeros((1, shop.looks.shape[1]))
 
@@ -120,4 +128,5 @@ def _truth(shop: Shop, log: PurchaseLog) -> Truth:
         category_liking=log.likings.category.astype(np.float32),
         brand_liking=log.likings.brand.astype(np.float32),
         natural_liking=log.likings.natural.astype(np.float32),
+        strength=style.strength,
     )

@@ -11,6 +11,10 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from palate.demo.shop.looks import RGB
 
 PAPER: RGB = (247, 245, 241)
+WOOD: RGB = (176, 134, 92)
+METAL: RGB = (150, 150, 156)
+DARK: RGB = (58, 54, 60)
+WHITE: RGB = (252, 251, 248)
 Box = tuple[float, float, float, float]
 Points = list[tuple[float, float]]
 

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from palate.demo.shop.style import DEMO
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 DAY = 86_400_000
-# Set so that purchases repeat kind, brand, line, colour and pattern about as often as in real shops: docs/demo.md has
-# the statistics. No model was looked at.
-STRENGTH = 0.8
+# As in real shops: see palate.demo.shop.style.
 NOVELTY, NOVELTY_DAYS = 1.5, 21
 VISIT_KIND, VISIT_BRAND, VISIT_LINE = 0.3, 0.6, 1.5
 
@@ -63,7 +63,9 @@ def steady(shop: Shop, likings: Likings) -> Floats:
     return worth
 
 
-def utility(shop: Shop, always: Floats, taste: Floats, times: Ints, previous: Ints) -> Floats:
+def utility(
+    shop: Shop, always: Floats, taste: Floats, times: Ints, previous: Ints, strength: float = DEMO.strength
+) -> Floats:
     """float64 ``[rows, items]``: what each item is worth, ``-inf`` before it is on sale.
 
     Args:
@@ -71,8 +73,9 @@ def utility(shop: Shop, always: Floats, taste: Floats, times: Ints, previous: In
         taste: ``[rows, factors]`` at the moment of the choice.
         times: ``[rows]``, Unix milliseconds.
         previous: ``[rows]``, the item bought just before in the same visit, -1 where the visit begins.
+        strength: how much the look weighs.
     """
-    worth: Floats = always + STRENGTH * taste @ shop.looks.T
+    worth: Floats = always + strength * taste @ shop.looks.T
     new = np.flatnonzero(shop.released)
     age = (times[:, None] - shop.released[new]) / DAY
     worth[:, new] += np.where(age < 0, -np.inf, NOVELTY * np.exp(-np.maximum(age, 0) / NOVELTY_DAYS))

@@ -14,14 +14,12 @@ import numpy.typing as npt
 
 from palate.demo.shop.choice import DAY, Floats, Ints, Likings, Shop, steady, utility
 from palate.demo.shop.looks import FACTORS
+from palate.demo.shop.style import DEMO, ShopStyle
 from palate.progress import track
 
 END = 1_767_225_600_000  # the log ends with 2025 (Unix milliseconds)
 WEEKS = 52
-DRIFT = 0.98
 SAME_VISIT = 0.45
-KIND_SPREAD, BRAND_SPREAD, NATURAL_SPREAD = 1.1, 0.9, 0.5
-SHORTEST, LONGEST = 5, 60
 _AT_A_TIME = 250  # users: their choices are independent, and a matrix of [users, items] stays small
 
 
@@ -46,9 +44,10 @@ class PurchaseLog:
     likings: Likings
 
 
-def history_lengths(users: int, most: int, rng: np.random.Generator) -> Ints:
-    """int64 ``[users]``: half of the people buy five or six things, a few buy dozens, as in shops."""
-    return np.minimum(SHORTEST + rng.lognormal(np.log(1.8), 1.05, users), min(LONGEST, most)).astype(np.int64)
+def history_lengths(users: int, most: int, rng: np.random.Generator, style: ShopStyle = DEMO) -> Ints:
+    """int64 ``[users]``: in the demo, half of the people buy five or six things, a few buy dozens, as in shops."""
+    further = rng.lognormal(np.log(style.typical_further), style.further_spread, users)
+    return np.minimum(style.shortest + further, min(style.longest, most)).astype(np.int64)
 
 
 def visit_times(lengths: Ints, rng: np.random.Generator) -> tuple[Ints, npt.NDArray[np.bool_]]:
@@ -72,19 +71,19 @@ def visit_times(lengths: Ints, rng: np.random.Generator) -> tuple[Ints, npt.NDAr
     return start[:, None] + elapsed, same_visit
 
 
-def simulate(shop: Shop, users: int, rng: np.random.Generator) -> PurchaseLog:
-    """Let ``users`` people shop; each takes 5 to 60 different items (fewer where the shop is small)."""
+def simulate(shop: Shop, users: int, rng: np.random.Generator, style: ShopStyle = DEMO) -> PurchaseLog:
+    """Let ``users`` people shop; each takes different items, fewer where the shop is small."""
     always = int((shop.released == 0).sum())  # on sale whenever somebody comes: nobody runs out of choice
-    lengths = history_lengths(users, min(always - 1, len(shop.category) // 2), rng)
+    lengths = history_lengths(users, min(always - 1, len(shop.category) // 2), rng, style)
     times, same_visit = visit_times(lengths, rng)
     likings = Likings(
-        rng.normal(0, KIND_SPREAD, (users, int(shop.category.max()) + 1)),
-        rng.normal(0, BRAND_SPREAD, (users, int(shop.brand.max()) + 1)),
-        rng.normal(0, NATURAL_SPREAD, users),
+        rng.normal(0, style.kind_liking, (users, int(shop.category.max()) + 1)),
+        rng.normal(0, style.brand_liking, (users, int(shop.brand.max()) + 1)),
+        rng.normal(0, style.natural_liking, users),
     )
     blocks = [np.arange(start, min(start + _AT_A_TIME, users)) for start in range(0, users, _AT_A_TIME)]
     parts = [
-        _shop_for(shop, _of(likings, some), lengths[some], times[some], same_visit[some], rng)
+        _shop_for(shop, _of(likings, some), lengths[some], times[some], same_visit[some], rng, style)
         for some in track(blocks, "People buying")
     ]
     items, previous, taste = (np.concatenate(columns) for columns in zip(*parts, strict=True))
@@ -109,6 +108,7 @@ def _shop_for(
     times: Ints,
     same_visit: npt.NDArray[np.bool_],
     rng: np.random.Generator,
+    style: ShopStyle,
 ) -> tuple[Ints, Ints, Floats]:
     """Items, previous items and tastes of some users, each user's steps together."""
     users, longest = len(lengths), int(lengths.max())
@@ -124,11 +124,11 @@ def _shop_for(
         path[:, step] = taste
         if step:
             before[here, step] = np.where(same_visit[here, step], chosen[here, step - 1], -1)
-        worth = utility(shop, always[here], taste[here], times[here, step], before[here, step])
+        worth = utility(shop, always[here], taste[here], times[here, step], before[here, step], style.strength)
         worth += rng.gumbel(size=worth.shape)
         worth[taken[here]] = -np.inf
         chosen[here, step] = worth.argmax(axis=1)
         taken[here, chosen[here, step]] = True
-        taste = DRIFT * taste + np.sqrt(1 - DRIFT**2) * noise
+        taste = style.drift * taste + np.sqrt(1 - style.drift**2) * noise
     done = np.arange(longest) < lengths[:, None]
     return chosen[done], before[done], path[done]

@@ -1,4 +1,4 @@
-"""Twelve kinds of product, each in a round and in an angular make, drawn from a look."""
+"""The twelve kinds of product of the demo's shop, each in a round and in an angular make, drawn from a look."""
 
 from __future__ import annotations
 
@@ -8,20 +8,17 @@ from math import cos, pi, sin
 import numpy as np
 from PIL import Image, ImageChops
 
-from palate.demo.shop.canvas import PAPER, Canvas, Points, ring
-from palate.demo.shop.looks import RGB, Look
+from palate.demo.shop.canvas import DARK, METAL, PAPER, WHITE, WOOD, Canvas, Points, ring
+from palate.demo.shop.clothes import CLOTHES
+from palate.demo.shop.household import HOUSEHOLD
+from palate.demo.shop.looks import Look
 from palate.demo.shop.patterns import texture
-
-WOOD: RGB = (176, 134, 92)
-METAL: RGB = (150, 150, 156)
-DARK: RGB = (58, 54, 60)
-WHITE: RGB = (252, 251, 248)
 
 
 def render(category: str, look: Look, size: int, rng: np.random.Generator) -> Image.Image:
-    """RGB ``size x size``: a product of the category with this look, on light paper."""
+    """RGB ``size x size``: a product of the category (one of ``KINDS``) with this look, on light paper."""
     canvas = Canvas(size, texture(look, 2 * size, rng), look.colours())
-    _DRAW[category](canvas, look.round)
+    _ALL[category](canvas, look.round)
     return canvas.finish()
 
 
@@ -187,3 +184,5 @@ _DRAW: dict[str, Callable[[Canvas, bool], None]] = {
     "umbrella": _umbrella,
 }
 CATEGORIES = tuple(_DRAW)
+_ALL = {**_DRAW, **CLOTHES, **HOUSEHOLD}
+KINDS = tuple(_ALL)  # the demo's, and those that only pretraining draws

