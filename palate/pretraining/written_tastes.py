@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from palate.pretraining.words.times import spellings
 from palate.pretraining.world import Person, World
 
 LEAST_ITEMS = 3  # fewer items say little about how much a value is liked
@@ -16,7 +17,8 @@ def named(world: World, text: str) -> dict[str, set[str]]:
     """The trait values of a world that a text names, by the aspects of ``World.wording``.
 
     Whole words, singular or plural, in any case; of values within one another ("science fiction", "fiction") only the
-    longest counts. What a text says has faded is named too: see :func:`~palate.pretraining.preferences.split_faded`.
+    longest counts. A year names its decade or century. What a text says has faded is named too: see
+    :func:`~palate.pretraining.preferences.split_faded`.
     """
     spelt: dict[str, set[tuple[str, str]]] = {}
     for aspect, values in _values(world).items():
@@ -68,9 +70,9 @@ def _values(world: World) -> dict[str, dict[str, list[int]]]:
 
 @lru_cache(maxsize=10_000)
 def _forms(value: str) -> frozenset[str]:
-    """Spellings of a value in lower case: with its article and without, singular and plural."""
+    """Spellings of a value in lower case: with its article and without, singular and plural, periods in figures."""
     word = re.sub(r"^(the|a|an) ", "", value.lower())
-    return frozenset((value.lower(), word, _plural(word), _singular(word)))
+    return spellings(value) | {value.lower(), word, _plural(word), *_singulars(word)}
 
 
 def _plural(word: str) -> str:
@@ -79,9 +81,11 @@ def _plural(word: str) -> str:
     return word + ("es" if word.endswith(("s", "x", "z", "ch", "sh")) else "s")
 
 
-def _singular(word: str) -> str:
+def _singulars(word: str) -> set[str]:
     if word.endswith("ies") and len(word) > 4:
-        return word[:-3] + "y"
+        return {word[:-3] + "y"}
+    if word.endswith("ves"):
+        return {word[:-3] + "f", word[:-3] + "fe", word[:-1]}
     if word.endswith(("sses", "xes", "ches", "shes")):
-        return word[:-2]
-    return word[:-1] if re.search(r"[^s]s$", word) and len(word) > 3 else word
+        return {word[:-2]}
+    return {word[:-1]} if re.search(r"[^s]s$", word) and len(word) > 3 else set()

@@ -124,6 +124,14 @@ def test_whole_words_in_any_number_and_case():
     assert named(world, "dark\nTEAL, smug, tealish") == {**nothing, "colour": {"dark teal"}}
     assert named(world, "orange") == {**nothing, "colour": {"orange"}, "brand": {"orange"}}
     assert named(shop({}), "anything") == nothing
+    assert named(shop({"kind": ("scarves", "vases")}), "a scarf, a vase")["kind"] == {"scarves", "vases"}
+
+
+@pytest.mark.parametrize("text", ["Harbor (1987)", "films of the 1980s", "of the '80s", "Eighties films"])
+def test_a_year_names_its_decade(text):
+    world = shop({"kind": ("the eighties", "the nineties", "the two-thousands", "the nineteenth century")})
+    assert named(world, text)["kind"] == {"the eighties"}
+    assert named(world, "1850, the 19th century")["kind"] == {"the nineteenth century"}
 
 
 def test_true_tastes_are_those_of_the_utility_then():

@@ -30,3 +30,20 @@ def year_in(period: str, rng: np.random.Generator) -> str:
     if period in _CENTURIES:
         return str(_CENTURIES[period] + int(rng.integers(100)))
     return str(_DECADES[period] + int(rng.integers(10)))
+
+
+def spellings(period: str) -> frozenset[str]:
+    """Figures that name a decade or a century, its years among them; none for any other word.
+
+    >>> sorted(spellings("the eighties"))[:3], "1850" in spellings("the nineteenth century"), spellings("teal")
+    (['1980', '1980s', '1981'], True, frozenset())
+    """
+    if period in _DECADES:
+        start, length = _DECADES[period], 10
+        short = f"{start % 100:02d}s"
+    elif period in _CENTURIES:
+        start, length = _CENTURIES[period], 100
+        short = f"{start // 100 + 1}th century"
+    else:
+        return frozenset()
+    return frozenset((short, f"{start}s", *(str(start + year) for year in range(length))))
