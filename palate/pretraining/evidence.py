@@ -17,7 +17,7 @@ Traits = Mapping[str, tuple[str, ...]]
 
 SEEN_IN_PICTURES = ("kind", "colour", "pattern", "shape")
 # In nats, where the whole history has the candidate's value: of the first aspect, of others, of what is hardly noticed.
-FIRST, OTHER, FAINT = 4.0, 3.0, 1.5
+FIRST, OTHER, FAINT = 8.0, 6.0, 3.0
 _FAINT = ("shape", "material", "decade", "country")
 OLDER = 0.9  # an item counts this much of the next newer one
 PREFERENCE = 3.0  # a value that a written preference names counts as this many items

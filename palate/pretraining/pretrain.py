@@ -63,7 +63,8 @@ def pretrain(
                 return found
         write_json(out / FACTS, {**facts, "identity": identity})
         training = Pretraining(chat, config, seed, out)
-        training.load_checkpoint(identity)
+        if not training.load_checkpoint(identity) and config.start is not None:
+            training.begin_with(Path(config.start))
         training.run(identity, on_row)
         training.swap()
         with atomic_folder(out / LEARNT, replace=True) as folder:

@@ -24,7 +24,7 @@ class Row:
     """Questions about one world.
 
     Attributes:
-        task: ``see``, ``write`` or ``recommend``.
+        task: ``see``, ``write`` or ``recommend`` (of which ``match`` is a form).
         chats: the questions. The path of a :class:`Picture` in them is the number of an item.
         answers: of ``see`` and ``write``, the right answer of each.
         liked: of ``recommend``, whether each candidate was taken.
@@ -165,7 +165,9 @@ class RowModel:
         if row.worth is not None:
             aim = TAKEN * aim + (1 - TAKEN) * torch.softmax(row.worth, 0)
         order = -(aim * torch.log_softmax(odds, 0)).sum()
-        named = {"answers": float(answers.detach()), "order": float(order.detach())}
+        # What could still be learnt of the order: the aim itself is spread over several candidates.
+        beyond = float(order.detach()) + float(torch.special.entr(aim).sum().neg())
+        named = {"answers": float(answers.detach()), "order": beyond}
         return Losses(answers + order, named, tokens)
 
     def _of_answers(self, hidden: Tensor, ends: Tensor, shared: Shared, task: str) -> Losses:

@@ -28,7 +28,7 @@ SEEN, WRITTEN = 10, 3
 CANDIDATES = 8
 FIRST_STEP = 2  # items in a history at least
 BLOCK = (3, 9)  # items in a block of a history
-TELLING, TRIES = 1.5, 4  # nats between the best and the worst candidate that make a row worth reading
+TELLING, TRIES = 3.0, 4  # nats between the best and the worst candidate that make a row worth reading
 
 
 class WorldItems(Items):
@@ -184,6 +184,39 @@ def recommend(world: SeenWorld, rng: np.random.Generator, options: PromptOptions
     return row
 
 
+def match(world: SeenWorld, rng: np.random.Generator) -> Row:
+    """A history of one fancy, and candidates that suit it or do not: the easiest form of recommending.
+
+    Four of five items of the history have one value, say teal; half of the candidates have it. What else the items have
+    is up to chance.
+    """
+    for _ in range(TRIES):
+        options = _prompt_options(world, rng)
+        aspect = str(rng.choice([*world.world.wording, *(["shape"] if world.pictured else [])]))
+        holders: dict[str, list[int]] = {}
+        for number, item in enumerate(world.world.items, 1):
+            for value in item.traits.get(aspect, ()):
+                holders.setdefault(value, []).append(number)
+        fancies = [value for value, items in holders.items() if len(items) >= 2 * CANDIDATES]
+        if not fancies:
+            continue
+        having = holders[str(rng.choice(fancies))]
+        others = sorted(set(range(1, len(world.world.items) + 1)) - set(having))
+        size = int(rng.integers(3, 9))
+        of_fancy = max(2, int(rng.binomial(size, 0.8)))
+        drawn = rng.permutation(having).tolist()
+        rest = rng.permutation(others).tolist()
+        history = rng.permutation(drawn[:of_fancy] + rest[: size - of_fancy]).tolist()
+        suiting = int(rng.integers(1, CANDIDATES // 2 + 1))
+        left = max(0, size - of_fancy)
+        chosen = drawn[of_fancy : of_fancy + suiting] + rest[left : left + CANDIDATES - suiting]
+        row = _row(world, history, chosen, [number < suiting for number in range(len(chosen))], options, rng)
+        assert row.worth is not None
+        if len(chosen) == CANDIDATES and float(row.worth.max() - row.worth.min()) >= TELLING:
+            return row
+    return recommend(world, rng)
+
+
 def recommend_at(
     world: SeenWorld,
     person: Person,
@@ -199,6 +232,18 @@ def recommend_at(
     """
     history = person.history[:step].tolist()
     chosen = list(candidates) if candidates else _candidates(world, person, step, rng)
+    return _row(world, history, chosen, [item == chosen[0] for item in chosen], options, rng)
+
+
+def _row(
+    world: SeenWorld,
+    history: Sequence[int],
+    chosen: Sequence[int],
+    liked: Sequence[bool],
+    options: PromptOptions,
+    rng: np.random.Generator,
+) -> Row:
+    """The question about each candidate after a history."""
     items = world.shown(options.fields, options.item_summaries)
     prompter = Prompter(items, options, TEMPLATES)
     preference = None
@@ -206,7 +251,6 @@ def recommend_at(
         state = preferences.first(world.world, history[-8:])
         preference = preferences.sentence(world.world, state, rng)
     chats = [prompter.yes_no(history, item, preference) for item in chosen]
-    liked = [item == chosen[0] for item in chosen]
     worth = _evidence(world, items, history, chosen, preference, options)
     return Row("recommend", chats, liked=liked, worth=torch.tensor(worth, dtype=torch.float32))
 

@@ -32,7 +32,7 @@ from palate.runs.log import RunLog, peak_memory_mb
 from palate.storage.files import atomic_file, digest
 
 _LEAST_RATE = 0.05  # share of the peak learning rate at the end
-_DRAW = {"see": tasks.see, "write": tasks.write, "recommend": tasks.recommend}
+_DRAW = {"see": tasks.see, "write": tasks.write, "match": tasks.match, "recommend": tasks.recommend}
 # Worlds are drawn when they are needed, and more of them the longer training lasts: it begins at once.
 _AT_FIRST, _STEPS_PER_WORLD = 4, 6
 _FEW = 16  # worlds whose features standardise the projector's input at most
@@ -169,6 +169,28 @@ class Pretraining:
         with atomic_file(self.folder / "checkpoint.pt") as part:
             torch.save(state, part)
 
+    def begin_with(self, folder: Path) -> None:
+        """Take the averaged weights of another run for the first ones.
+
+        Raises:
+            PalateError: there are none, or they are of another model or rank.
+        """
+        path = folder / "checkpoint.pt"
+        if not path.is_file():
+            raise PalateError(f"{folder} has no checkpoint of a pretraining", "Name the --out of an earlier run.")
+        state = torch.load(path, weights_only=True)
+        if [value.shape for value in state["averaged"]] != [value.shape for value in self.moving]:
+            raise PalateError(f"{folder} was pretrained from another model, or with another rank", "Use its options.")
+        self._take(state, state["averaged"])
+        self.averaged = [value.clone() for value in state["averaged"]]
+
+    def _take(self, state: dict[str, Any], weights: list[Tensor]) -> None:
+        with torch.no_grad():
+            for value, kept in zip(self.moving, weights, strict=True):
+                value.copy_(kept)
+        self.projector.mean.copy_(state["standard"]["mean"])
+        self.projector.spread.copy_(state["standard"]["spread"])
+
     def load_checkpoint(self, identity: str) -> bool:
         """Go on from the checkpoint in the folder, if there is one.
 
@@ -181,12 +203,8 @@ class Pretraining:
         state = torch.load(path, weights_only=True)
         if state["identity"] != identity:
             raise PalateError(f"{self.folder} holds another pretraining", "Choose another --out, or the same options.")
-        with torch.no_grad():
-            for value, kept in zip(self.moving, state["moving"], strict=True):
-                value.copy_(kept)
+        self._take(state, state["moving"])
         self.averaged = state["averaged"]
-        self.projector.mean.copy_(state["standard"]["mean"])
-        self.projector.spread.copy_(state["standard"]["spread"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
         self.step, self.rows = state["step"], state["rows"]
