@@ -169,18 +169,15 @@ class Pretraining:
         with atomic_file(self.folder / "checkpoint.pt") as part:
             torch.save(state, part)
 
-    def begin_with(self, folder: Path) -> None:
+    def begin_with(self, checkpoint: Path) -> None:
         """Take the averaged weights of another run for the first ones.
 
         Raises:
-            PalateError: there are none, or they are of another model or rank.
+            PalateError: they are of another model or rank.
         """
-        path = folder / "checkpoint.pt"
-        if not path.is_file():
-            raise PalateError(f"{folder} has no checkpoint of a pretraining", "Name the --out of an earlier run.")
-        state = torch.load(path, weights_only=True)
+        state = torch.load(checkpoint, weights_only=True)
         if [value.shape for value in state["averaged"]] != [value.shape for value in self.moving]:
-            raise PalateError(f"{folder} was pretrained from another model, or with another rank", "Use its options.")
+            raise PalateError(f"{checkpoint} is of another model, or of another rank", "Use the options of its run.")
         self._take(state, state["averaged"])
         self.averaged = [value.clone() for value in state["averaged"]]
 
@@ -267,6 +264,18 @@ def rate(step: int, steps: int, warmup_ratio: float) -> float:
         return (step + 1) / rise
     part = (step - rise) / max(1, steps - rise)
     return _LEAST_RATE + (1 - _LEAST_RATE) * 0.5 * (1 + math.cos(math.pi * min(part, 1)))
+
+
+def checkpoint_of(folder: Path | str) -> Path:
+    """The checkpoint of a run.
+
+    Raises:
+        PalateError: it has none.
+    """
+    path = Path(folder) / "checkpoint.pt"
+    if not path.is_file():
+        raise PalateError(f"{folder} has no checkpoint of a pretraining", "Name the --out of an earlier run.")
+    return path
 
 
 def identity_of(chat: ChatModel, config: PretrainConfig, seed: int) -> str:

@@ -113,3 +113,19 @@ def test_the_model_is_that_of_training(tiny: Tiny, tmp_path: Path, monkeypatch: 
 def test_a_model_without_a_projector_is_refused(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(PalateError, match="has no projector to teach"):
         pretrain(tmp_path / "run", config(tiny("llama")))
+    assert not (tmp_path / "run").exists()
+
+
+def test_it_begins_with_the_weights_of_another_run(tiny: Tiny, tmp_path: Path) -> None:
+    pretrain(tmp_path / "first", config(tiny("llava")))
+    still = config(tiny("llava"), steps=1, learning_rate=1e-12, projector_learning_rate=1e-12, average=0)
+    pretrain(tmp_path / "second", still.model_copy(update={"start": str(tmp_path / "first")}))
+    first, second = learnt(tmp_path / "first"), learnt(tmp_path / "second")
+    assert all(torch.allclose(first[name], second[name], atol=1e-3) for name in first)
+    other = config(tiny("llava"), r=4).model_copy(update={"start": str(tmp_path / "first")})
+    with pytest.raises(PalateError, match="another rank"):
+        pretrain(tmp_path / "third", other)
+    nowhere = config(tiny("llava")).model_copy(update={"start": str(tmp_path / "nowhere")})
+    with pytest.raises(PalateError, match="has no checkpoint of a pretraining"):
+        pretrain(tmp_path / "fourth", nowhere)
+    assert not (tmp_path / "fourth").exists()

@@ -145,9 +145,7 @@ def test_its_eyes_are_those_of_the_feature_encoder(made: dict[str, Any], name: s
     encoder = EfficientNetLite0(EncoderOptions(name="efficientnet-lite0", modality="image", device="cpu"))
     whole = encoder.encode([encoder.prepare(image)])[0]
     # Places overlap, and weights are kept in bfloat16.
-    assert (
-        np.corrcoef(places[:, :FEATURES].mean(0).numpy(), whole)[0, 1] > 0.97
-    )
+    assert np.corrcoef(places[:, :FEATURES].mean(0).numpy(), whole)[0, 1] > 0.97
     assert np.isfinite(places.numpy()).all()
     shares = places[:, FEATURES:].square().sum(1)
     assert torch.allclose(shares, torch.ones(GRID**2), atol=1e-3)
