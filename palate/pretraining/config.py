@@ -22,7 +22,8 @@ class TasksConfig(Config):
 
     see: float = Field(0.2, ge=0)
     write: float = Field(0.2, ge=0)
-    recommend: float = Field(0.6, ge=0)
+    match: float = Field(0.3, ge=0)
+    recommend: float = Field(0.3, ge=0)
 
 
 class PretrainTrainerConfig(Config):
@@ -48,6 +49,9 @@ class PretrainConfig(Config):
     """All of it."""
 
     model: str = Field("embedded-small-raw", description="The model that is taught.")
+    start: str | None = Field(
+        None, description="Folder of an earlier run of the same model and rank, whose weights this one begins with."
+    )
     worlds: WorldsConfig = WorldsConfig()
     tasks: TasksConfig = TasksConfig()
     trainer: PretrainTrainerConfig = PretrainTrainerConfig()

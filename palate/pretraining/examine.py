@@ -18,7 +18,7 @@ from palate.pretraining.tasks import SeenWorld, recommend_at, see
 
 # Far from the seeds of training.
 FIRST_SEED = 1_000_000
-CASES, OTHERS = 60, 12
+CASES, OTHERS = 24, 10
 
 HOW = {
     "auc": PromptOptions(

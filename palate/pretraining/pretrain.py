@@ -11,7 +11,7 @@ from palate.mllm.lm.loading import open_model, where_is
 from palate.mllm.lm.pretrained import merged
 from palate.pretraining.config import PretrainConfig
 from palate.pretraining.learnt import save_learnt
-from palate.pretraining.training import Pretraining, identity_of
+from palate.pretraining.training import Pretraining, checkpoint_of, identity_of
 from palate.runs.run import environment
 from palate.storage.files import atomic_folder, read_json, write_json
 from palate.storage.lock import one_writer
@@ -39,14 +39,15 @@ def pretrain(
         PalateError: the folder holds another run, another family of models, a loss that is not finite.
     """
     out = Path(out)
+    if config.start is not None:
+        checkpoint_of(config.start)
+    chat = open_model(config.model)
+    if not chat.traits.two_layer_projector or not hasattr(chat.core.model, "multi_modal_projector"):
+        raise PalateError(
+            f"'{config.model}' ({chat.family}) has no projector to teach", "Choose embedded-raw or embedded-small-raw."
+        )
     out.mkdir(parents=True, exist_ok=True)
     with one_writer(out, True):
-        chat = open_model(config.model)
-        if not chat.traits.two_layer_projector or not hasattr(chat.core.model, "multi_modal_projector"):
-            raise PalateError(
-                f"'{config.model}' ({chat.family}) has no projector to teach",
-                "Choose embedded-raw or embedded-small-raw.",
-            )
         facts = {
             "model": config.model,
             "fingerprint": chat.fingerprint,
@@ -63,7 +64,8 @@ def pretrain(
                 return found
         write_json(out / FACTS, {**facts, "identity": identity})
         training = Pretraining(chat, config, seed, out)
-        training.load_checkpoint(identity)
+        if not training.load_checkpoint(identity) and config.start is not None:
+            training.begin_with(checkpoint_of(config.start))
         training.run(identity, on_row)
         training.swap()
         with atomic_folder(out / LEARNT, replace=True) as folder:

@@ -16,17 +16,20 @@ from palate.mllm.prompts.prompter import NO, YES
 from palate.mllm.scoring.packed import pack
 from palate.mllm.scoring.prefix import Shared
 
+TAKEN = 0.2  # share of the aim that is what was taken; the rest is what the history shown speaks for
+
 
 @dataclass(frozen=True)
 class Row:
     """Questions about one world.
 
     Attributes:
-        task: ``see``, ``write`` or ``recommend``.
+        task: ``see``, ``write`` or ``recommend`` (of which ``match`` is a form).
         chats: the questions. The path of a :class:`Picture` in them is the number of an item.
         answers: of ``see`` and ``write``, the right answer of each.
         liked: of ``recommend``, whether each candidate was taken.
-        worth: of ``recommend``, float32 ``[questions]``: the true utility of each candidate.
+        worth: of ``recommend``, float32 ``[questions]``: what speaks for each candidate in what the prompts show
+            (:mod:`palate.pretraining.evidence`), in nats.
     """
 
     task: str
@@ -153,17 +156,18 @@ class RowModel:
     def _of_options(self, odds: Tensor, row: Row, tokens: int) -> Losses:
         """Cross-entropy of every answer, and of the candidates against each other.
 
-        The second is against what was taken and, in equal parts, against the distribution by which a person whose
-        utilities these are chooses: the truth of a generated world has no noise.
+        The second is against the distribution that the history shown speaks for, and a little against what was taken.
         """
         taken = torch.tensor(row.liked, dtype=torch.float32)
         answers = torch.nn.functional.binary_cross_entropy_with_logits(odds, taken)
         chance = torch.full_like(taken, 1 / len(taken))
         aim = taken / taken.sum() if taken.sum() else chance
         if row.worth is not None:
-            aim = (aim + torch.softmax(row.worth, 0)) / 2
+            aim = TAKEN * aim + (1 - TAKEN) * torch.softmax(row.worth, 0)
         order = -(aim * torch.log_softmax(odds, 0)).sum()
-        named = {"answers": float(answers.detach()), "order": float(order.detach())}
+        # What could still be learnt of the order: the aim itself is spread over several candidates.
+        beyond = float(order.detach()) + float(torch.special.entr(aim).sum().neg())
+        named = {"answers": float(answers.detach()), "order": beyond}
         return Losses(answers + order, named, tokens)
 
     def _of_answers(self, hidden: Tensor, ends: Tensor, shared: Shared, task: str) -> Losses:

@@ -18,16 +18,17 @@ from palate.mllm.prompts.prompter import Prompter, PromptOptions
 from palate.mllm.prompts.summary_prompts import SummaryPrompts
 from palate.mllm.prompts.templates import Templates
 from palate.mllm.warmup.captions import QUESTION
-from palate.pretraining import preferences
+from palate.pretraining import evidence, preferences
 from palate.pretraining.captions import caption
 from palate.pretraining.rows import Row, item_picture
-from palate.pretraining.world import Item, Person, World
+from palate.pretraining.world import Floats, Item, Person, World
 
 # Items in a row of captions, and people in a row of written preferences.
 SEEN, WRITTEN = 10, 3
 CANDIDATES = 8
 FIRST_STEP = 2  # items in a history at least
 BLOCK = (3, 9)  # items in a block of a history
+TELLING, TRIES = 3.0, 4  # nats between the best and the worst candidate that make a row worth reading
 
 
 class WorldItems(Items):
@@ -42,11 +43,20 @@ class WorldItems(Items):
         super().__init__(frame, Path())
         self.shown = shown
         self._legible: dict[int, Item] = {}
+        self._words: dict[tuple[int, bool, bool], dict[str, set[str]]] = {}
+
+    def words(self, world: World, item: int, full: bool, described: bool) -> dict[str, set[str]]:
+        """Values of traits that an item's texts name, by aspect: its title, with all text, with its summary."""
+        key = (item, full, described)
+        if key not in self._words:
+            parts = [self.title(item), self.text(item) if full else "", self.summary(item) if described else ""]
+            self._words[key] = preferences.named(world, ". ".join(parts))
+        return self._words[key]
 
     def legible(self, world: World, item: int) -> Item:
         """An item with those of its traits that its texts in prompts of summaries name."""
         if item not in self._legible:
-            words = preferences.named(world, f"{self.title(item)}: {self.summary(item) or self.text(item)}")
+            words = self.words(world, item, not self.summary(item), True)
             whole = world.items[item - 1]
             traits = {
                 aspect: tuple(value for value in values if value in words.get(aspect, ()))
@@ -163,10 +173,48 @@ def write(world: SeenWorld, rng: np.random.Generator) -> Row:
 
 def recommend(world: SeenWorld, rng: np.random.Generator, options: PromptOptions | None = None) -> Row:
     """One person at one step: what was taken then among candidates that were not."""
-    drawn = options or _prompt_options(world, rng)
-    person = _person(world.world, rng)
-    step = int(rng.integers(min(FIRST_STEP, len(person.history) - 1), len(person.history)))
-    return recommend_at(world, person, step, drawn, rng)
+    for _ in range(TRIES):  # prompts that show little of use teach little
+        drawn = options or _prompt_options(world, rng)
+        person = _person(world.world, rng)
+        step = int(rng.integers(min(FIRST_STEP, len(person.history) - 1), len(person.history)))
+        row = recommend_at(world, person, step, drawn, rng)
+        assert row.worth is not None
+        if float(row.worth.max() - row.worth.min()) >= TELLING:
+            break
+    return row
+
+
+def match(world: SeenWorld, rng: np.random.Generator) -> Row:
+    """A history of one fancy, and candidates that suit it or do not: the easiest form of recommending.
+
+    Four of five items of the history have one value, say teal; half of the candidates have it. What else the items have
+    is up to chance.
+    """
+    for _ in range(TRIES):
+        options = _prompt_options(world, rng)
+        aspect = str(rng.choice([*world.world.wording, *(["shape"] if world.pictured else [])]))
+        holders: dict[str, list[int]] = {}
+        for number, item in enumerate(world.world.items, 1):
+            for value in item.traits.get(aspect, ()):
+                holders.setdefault(value, []).append(number)
+        fancies = [value for value, items in holders.items() if len(items) >= 2 * CANDIDATES]
+        if not fancies:
+            continue
+        having = holders[str(rng.choice(fancies))]
+        others = sorted(set(range(1, len(world.world.items) + 1)) - set(having))
+        size = int(rng.integers(3, 9))
+        of_fancy = max(2, int(rng.binomial(size, 0.8)))
+        drawn = rng.permutation(having).tolist()
+        rest = rng.permutation(others).tolist()
+        history = rng.permutation(drawn[:of_fancy] + rest[: size - of_fancy]).tolist()
+        suiting = int(rng.integers(1, CANDIDATES // 2 + 1))
+        left = max(0, size - of_fancy)
+        chosen = drawn[of_fancy : of_fancy + suiting] + rest[left : left + CANDIDATES - suiting]
+        row = _row(world, history, chosen, [number < suiting for number in range(len(chosen))], options, rng)
+        assert row.worth is not None
+        if len(chosen) == CANDIDATES and float(row.worth.max() - row.worth.min()) >= TELLING:
+            return row
+    return recommend(world, rng)
 
 
 def recommend_at(
@@ -183,29 +231,64 @@ def recommend_at(
         candidates: in place of drawn ones.
     """
     history = person.history[:step].tolist()
-    worth = person.utility(step)
-    chosen = list(candidates) if candidates else _candidates(world, person, step, worth, rng)
-    prompter = Prompter(world.shown(options.fields, options.item_summaries), options, TEMPLATES)
+    chosen = list(candidates) if candidates else _candidates(world, person, step, rng)
+    return _row(world, history, chosen, [item == chosen[0] for item in chosen], options, rng)
+
+
+def _row(
+    world: SeenWorld,
+    history: Sequence[int],
+    chosen: Sequence[int],
+    liked: Sequence[bool],
+    options: PromptOptions,
+    rng: np.random.Generator,
+) -> Row:
+    """The question about each candidate after a history."""
+    items = world.shown(options.fields, options.item_summaries)
+    prompter = Prompter(items, options, TEMPLATES)
     preference = None
     if options.summary != "none":
         state = preferences.first(world.world, history[-8:])
         preference = preferences.sentence(world.world, state, rng)
     chats = [prompter.yes_no(history, item, preference) for item in chosen]
-    liked = [item == chosen[0] for item in chosen]
-    of_candidates = torch.tensor(np.maximum(worth[chosen], -20.0), dtype=torch.float32)
-    return Row("recommend", chats, liked=liked, worth=of_candidates)
+    worth = _evidence(world, items, history, chosen, preference, options)
+    return Row("recommend", chats, liked=liked, worth=torch.tensor(worth, dtype=torch.float32))
 
 
-def _candidates(world: SeenWorld, person: Person, step: int, worth: np.ndarray, rng: np.random.Generator) -> list[int]:
-    """What was taken, then others: half at random, the rest of the same kind, and one that is liked nearly as much."""
+def _evidence(
+    world: SeenWorld,
+    items: WorldItems,
+    history: Sequence[int],
+    candidates: Sequence[int],
+    preference: str | None,
+    options: PromptOptions,
+) -> Floats:
+    """What the prompts show that speaks for each candidate."""
+    listed = history[max(0, len(history) - options.listed) :]
+    of_history, of_candidates = options.images in ("history", "both"), options.images in ("candidate", "both")
+
+    def seen(item: int, picture: bool, full: bool, described: bool) -> dict[str, tuple[str, ...]]:
+        words = items.words(world.world, item, full, described)
+        return evidence.visible(world.world, item, words, picture and item in world.pictured)
+
+    return evidence.evidence(
+        world.world,
+        [seen(item, of_history, options.history_text == "full", False) for item in listed],
+        [seen(item, of_candidates, options.item_text == "full", options.item_summaries) for item in candidates],
+        preferences.named(world.world, preference) if preference else {},
+    )
+
+
+def _candidates(world: SeenWorld, person: Person, step: int, rng: np.random.Generator) -> list[int]:
+    """What was taken, then two of its kind, two that are liked as much or more, and others at random."""
+    worth = person.utility(step)
     target = int(person.history[step])
     taken = set(person.history[: step + 1].tolist())
-    count = len(world.world.items)
-    on_sale = [item for item in range(1, count + 1) if item not in taken and np.isfinite(worth[item])]
+    on_sale = [item for item in range(1, len(worth)) if item not in taken and np.isfinite(worth[item])]
     mates = [item for item in world.blocks[target] if item not in taken and np.isfinite(worth[item])]
-    near = sorted(on_sale, key=lambda item: abs(worth[item] - worth[target]))[: max(8, count // 20)]
+    best = sorted(on_sale, key=lambda item: -worth[item])[: max(6, len(on_sale) // 20)]
     drawn: list[int] = []
-    for source, number in ((mates, 2), (near, 1), (on_sale, CANDIDATES - 1)):
+    for source, number in ((mates, 2), (best, 2), (on_sale, CANDIDATES - 1)):
         free = [item for item in source if item not in drawn]
         take = min(number, len(free), CANDIDATES - 1 - len(drawn))
         drawn += rng.choice(free, take, replace=False).tolist()

@@ -16,6 +16,7 @@ from torch import Tensor
 from palate.errors import PalateError
 from palate.mllm.finetune.config import LoraConfig
 from palate.mllm.finetune.lora import peft_config
+from palate.mllm.finetune.trainer import hushed
 from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.warmup.training import Standardised
 from palate.pretraining import tasks
@@ -31,7 +32,7 @@ from palate.runs.log import RunLog, peak_memory_mb
 from palate.storage.files import atomic_file, digest
 
 _LEAST_RATE = 0.05  # share of the peak learning rate at the end
-_DRAW = {"see": tasks.see, "write": tasks.write, "recommend": tasks.recommend}
+_DRAW = {"see": tasks.see, "write": tasks.write, "match": tasks.match, "recommend": tasks.recommend}
 # Worlds are drawn when they are needed, and more of them the longer training lasts: it begins at once.
 _AT_FIRST, _STEPS_PER_WORLD = 4, 6
 _FEW = 16  # worlds whose features standardise the projector's input at most
@@ -93,7 +94,8 @@ class Pretraining:
         self.projector = Standardised(chat.core.model.multi_modal_projector, features[1:])
         scale_output(self.projector, features[1:], chat.core.get_input_embeddings().weight)
         self.projector.requires_grad_(True)
-        self.peft = get_peft_model(chat.core, adapter)
+        with hushed():
+            self.peft = get_peft_model(chat.core, adapter)
         chat.model = self.peft
         self.adapter = [value for value in self.peft.parameters() if value.requires_grad]
         self.moving = [*self.adapter, *self.projector.inner.parameters()]
@@ -167,6 +169,25 @@ class Pretraining:
         with atomic_file(self.folder / "checkpoint.pt") as part:
             torch.save(state, part)
 
+    def begin_with(self, checkpoint: Path) -> None:
+        """Take the averaged weights of another run for the first ones.
+
+        Raises:
+            PalateError: they are of another model or rank.
+        """
+        state = torch.load(checkpoint, weights_only=True)
+        if [value.shape for value in state["averaged"]] != [value.shape for value in self.moving]:
+            raise PalateError(f"{checkpoint} is of another model, or of another rank", "Use the options of its run.")
+        self._take(state, state["averaged"])
+        self.averaged = [value.clone() for value in state["averaged"]]
+
+    def _take(self, state: dict[str, Any], weights: list[Tensor]) -> None:
+        with torch.no_grad():
+            for value, kept in zip(self.moving, weights, strict=True):
+                value.copy_(kept)
+        self.projector.mean.copy_(state["standard"]["mean"])
+        self.projector.spread.copy_(state["standard"]["spread"])
+
     def load_checkpoint(self, identity: str) -> bool:
         """Go on from the checkpoint in the folder, if there is one.
 
@@ -179,12 +200,8 @@ class Pretraining:
         state = torch.load(path, weights_only=True)
         if state["identity"] != identity:
             raise PalateError(f"{self.folder} holds another pretraining", "Choose another --out, or the same options.")
-        with torch.no_grad():
-            for value, kept in zip(self.moving, state["moving"], strict=True):
-                value.copy_(kept)
+        self._take(state, state["moving"])
         self.averaged = state["averaged"]
-        self.projector.mean.copy_(state["standard"]["mean"])
-        self.projector.spread.copy_(state["standard"]["spread"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
         self.step, self.rows = state["step"], state["rows"]
@@ -247,6 +264,18 @@ def rate(step: int, steps: int, warmup_ratio: float) -> float:
         return (step + 1) / rise
     part = (step - rise) / max(1, steps - rise)
     return _LEAST_RATE + (1 - _LEAST_RATE) * 0.5 * (1 + math.cos(math.pi * min(part, 1)))
+
+
+def checkpoint_of(folder: Path | str) -> Path:
+    """The checkpoint of a run.
+
+    Raises:
+        PalateError: it has none.
+    """
+    path = Path(folder) / "checkpoint.pt"
+    if not path.is_file():
+        raise PalateError(f"{folder} has no checkpoint of a pretraining", "Name the --out of an earlier run.")
+    return path
 
 
 def identity_of(chat: ChatModel, config: PretrainConfig, seed: int) -> str:

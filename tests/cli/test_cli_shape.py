@@ -59,6 +59,7 @@ CONTRACT = {
     },
     "mllm": set(),
     "mllm warm-up": {"--out", "--model", "--seed"},
+    "mllm pretrain": {"--out", "--model", "--start", "--steps", "--learning-rate", "--seed", "--set"},
     "mllm sft": {
         *("--model", "--task", "--summary", "--summaries", "--images", "--missing-image", "--blind", "--users"),
         *("--lora-r", "--gradient-checkpointing", "--quantisation", "--out", "--resume", "--seed"),

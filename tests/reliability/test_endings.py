@@ -34,6 +34,7 @@ ANEW = "Nothing is left half-written: the same command starts again."
         ("tune data", AGAIN),
         ("compare x.toml", AGAIN),
         ("mllm warm-up data", AGAIN),
+        ("mllm pretrain", AGAIN),
         ("prepare x", ANEW),
         ("bundle run", ANEW),
         ("serve bundle", ""),

@@ -1,4 +1,4 @@
-"""``palate mllm audit``: whether a model's answers in words agree with its scores."""
+"""``palate mllm audit``: whether a model's answers agree with its scores, and what is wrong with written summaries."""
 
 from __future__ import annotations
 
@@ -10,9 +10,24 @@ import typer
 from palate.cli.shared.options import ConfigFile, JsonOutput, Seed
 from palate.errors import PalateError, suggest
 
+# Options of the audit of a run alone.
+_OF_RUNS = (
+    *("dataset", "split", "users", "users_seed", "negatives", "candidates", "max_new_tokens", "batch_size", "device"),
+    "seed",
+)
+
 
 def audit(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run of a multimodal model.")],
+    context: typer.Context,
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN|DATASET", help="A run of a multimodal model; or a dataset with summaries.")
+    ],
+    summaries: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Audit these written preferences of the dataset instead.")
+    ] = None,
+    item_summaries: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Audit these written item summaries of the dataset instead.")
+    ] = None,
     dataset: Annotated[
         Path | None, typer.Option(metavar="DATASET", help="The dataset, if it is no longer where the run met it.")
     ] = None,
@@ -34,8 +49,14 @@ def audit(
 ) -> None:
     """Ask a run's model in words, read its answers, and count those that cannot be used.
 
-    An answer that names nothing, two things, or something that was not offered is a miss.
+    An answer that names nothing, two things, or something that was not offered is a miss. With --summaries or
+    --item-summaries, read the texts of a store, and count those that repeat themselves, copy their prompt or name what
+    it did not show.
     """
+    if summaries is not None or item_summaries is not None:
+        _refuse_options_of_runs(context)
+        _audit_summaries(run, summaries, item_summaries, json_)
+        return
     import json
 
     from palate.device import parse_device
@@ -52,6 +73,10 @@ def audit(
         raise PalateError(f"there is no split '{split}' to audit", suggest(split, ["valid", "test"]))
     check_kind(candidates)
     device = parse_device(device)
+    if (run / "manifest.json").is_file():
+        raise PalateError(
+            f"{run} is a dataset", "Give --summaries NAME or --item-summaries NAME as well, or a run of `palate mllm`."
+        )
     opened = Run.open(run)
     if opened.info["model"] != MLLMRecommender.name:
         raise PalateError(
@@ -77,6 +102,36 @@ def audit(
         print(json.dumps(facts, indent=2, ensure_ascii=False))
         return
     _show(opened.name, report)
+
+
+def _refuse_options_of_runs(context: typer.Context) -> None:
+    for name in _OF_RUNS:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise PalateError(
+                f"--{name.replace('_', '-')} is an option of the audit of a run, not of summaries", "Leave it out."
+            )
+
+
+def _audit_summaries(dataset: Path, users: str | None, items: str | None, as_json: bool) -> None:
+    import json
+
+    from palate.console import plain, print_table
+    from palate.data.dataset import Dataset
+    from palate.mllm.diagnostics.audit_writing import audit_summaries
+    from palate.mllm.summaries.store import store_folder
+
+    if users is not None and items is not None:
+        raise PalateError("--summaries and --item-summaries name two stores", "Audit one at a time.")
+    kind, name = ("users", users) if users is not None else ("items", items)
+    data = Dataset.load(dataset)
+    report = audit_summaries(data, store_folder(dataset, kind, str(name)), kind)
+    if as_json:
+        print(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
+        return
+    print_table(report.table())
+    for note in report.notes():
+        typer.echo(f"- {plain(note)}")
 
 
 def _show(name: str, report: object) -> None:

@@ -12,7 +12,7 @@ from palate.cli.shared.from_config import Fields, Settings, from_config
 from palate.cli.shared.options import ConfigFile, Seed, Threads, set_threads
 
 _PRETRAIN = (
-    Fields("palate.pretraining.config:PretrainConfig", "model"),
+    Fields("palate.pretraining.config:PretrainConfig", "model", "start"),
     Fields("palate.pretraining.config:WorldsConfig", "shops", "catalogues", section="worlds"),
     Fields(
         "palate.pretraining.config:PretrainTrainerConfig",

@@ -23,7 +23,7 @@ _REASONS_SHOWN = 10
 # Options of the commands that are the backend's, as far as it has them.
 _BACKEND_OPTIONS = (
     *("temperature", "seed", "attempts", "longest", "device", "dtype", "quantisation", "revision", "trust_remote_code"),
-    *("chat_template_kwargs", "batch_size", "base_url", "concurrency", "timeout"),
+    *("chat_template_kwargs", "no_repeat_ngram_size", "batch_size", "base_url", "concurrency", "timeout"),
 )
 
 summarise = typer.Typer(
@@ -54,6 +54,10 @@ Dtype = Annotated[str | None, typer.Option(help="embedded, local: auto, float32,
 Quantisation = Annotated[str | None, typer.Option(metavar="{8bit,4bit}", help="local: weights in fewer bits.")]
 Revision = Annotated[str | None, typer.Option(help="local: branch, tag or commit of a hub model.")]
 RemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="local: run code of a hub model.")]
+NoRepeat = Annotated[
+    int | None,
+    typer.Option(min=0, metavar="N", help="embedded, local: no N tokens in a row come twice; 0: they may."),
+]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="embedded, local: prompts at a time.")]
 BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="openai: the server, with its /v1.")]
 Concurrency = Annotated[int | None, typer.Option(min=1, help="openai: requests under way at a time.")]
@@ -86,6 +90,7 @@ def items(
     revision: Revision = None,
     trust_remote_code: RemoteCode = False,
     chat_template_kwargs: TemplateKwargs = None,
+    no_repeat_ngram_size: NoRepeat = None,
     batch_size: BatchSize = None,
     base_url: BaseUrl = None,
     concurrency: Concurrency = None,
@@ -105,6 +110,7 @@ def items(
     from palate.mllm.prompts.templates import Templates
     from palate.mllm.summaries.items import ItemOptions, ItemWork
     from palate.mllm.summaries.store import rows_by_key, slug, store_folder
+    from palate.mllm.summaries.vocabulary import Vocabulary
 
     options = ItemOptions.parse(
         {"source": source, "max_new_tokens": max_new_tokens, "fields": split_fields(fields)},
@@ -117,7 +123,8 @@ def items(
     only: list[int] | None = None
     if sample is not None:
         only = Sequences(data.items, data.offsets).take(sample_users(data, sample, seed)).values.tolist()
-    work = ItemWork(Items.of(data.catalogue, fields=options.fields), templates, options, opened.identity, only)
+    items = Items.of(data.catalogue, fields=options.fields)
+    work = ItemWork(items, templates, options, opened.identity, Vocabulary(data.catalogue), only)
     if dry_run:
         texts = {key: row["text"] for key, row in rows_by_key(folder).items()}
         _show_estimate(work.estimate(texts), folder, json_)
@@ -157,6 +164,7 @@ def users(
     revision: Revision = None,
     trust_remote_code: RemoteCode = False,
     chat_template_kwargs: TemplateKwargs = None,
+    no_repeat_ngram_size: NoRepeat = None,
     batch_size: BatchSize = None,
     base_url: BaseUrl = None,
     concurrency: Concurrency = None,
@@ -178,6 +186,7 @@ def users(
     from palate.mllm.summaries.steps import SummarySteps, UserOptions
     from palate.mllm.summaries.store import rows_by_key, slug, store_folder
     from palate.mllm.summaries.users import UserWork, cut_offs
+    from palate.mllm.summaries.vocabulary import Vocabulary
 
     if strategy == "none":
         raise PalateError("--strategy none writes nothing", "Train with --summary none; no summaries are needed.")
@@ -193,7 +202,8 @@ def users(
     summary_steps = SummarySteps(
         SummaryPrompts(Items.of(data.catalogue, written, options.fields), templates), options, opened.identity
     )
-    work = UserWork(summary_steps, requested, data.user_ids.cast(str).to_list(), item_summaries)
+    ids = data.user_ids.cast(str).to_list()
+    work = UserWork(summary_steps, requested, ids, item_summaries, Vocabulary(data.catalogue))
     if dry_run:
         texts = {key: row["text"] for key, row in rows_by_key(folder).items()}
         _show_estimate(work.estimate(texts), folder, json_)
@@ -252,6 +262,7 @@ def _print(report: SummaryReport) -> None:
         print(f"Why pictures cannot be shown is in {report.folder / 'missing.json'}, e.g. {report.refused[0].error}")
     if report.left:
         print(f"{report.left:,} are left for another run (--limit).")
+    print(report.writing)
     cost = report.cost
     if cost.requests:
         failed = f", {cost.failed:,} in vain" if cost.failed else ""

@@ -11,7 +11,7 @@ from types import FrameType
 INTERRUPTED, TERMINATED = 130, 128 + signal.SIGTERM
 
 _WITH_RESUME = ("train", "align", "attach", "blend", "mllm sft", "mllm align")
-_AGAIN = ("encode", "summarise items", "summarise users", "tune", "compare", "demo", "mllm warm-up")
+_AGAIN = ("encode", "summarise items", "summarise users", "tune", "compare", "demo", "mllm warm-up", "mllm pretrain")
 
 _received = threading.Event()
 

@@ -12,9 +12,6 @@ from torch import Tensor
 
 from palate.mllm.lm.chat_model import ChatModel
 
-_SPAN = 3  # tokens in a row that a second attempt may not repeat
-_AT_LEAST = 4  # tokens of a second attempt before it may end
-
 
 def generator(seed: int, *what: str) -> torch.Generator:
     """A generator that depends on the seed and ``what`` it is for, and on nothing else."""
@@ -41,24 +38,30 @@ class Sampling:
 
 
 class NoRepeatNgram:
-    """Keeps a second attempt from looping and from ending at once: no three tokens that it wrote come a second time,
-    and it has at least four tokens. The prompt may be quoted."""
+    """Keeps an answer from looping, and from ending at once. The prompt may be quoted.
 
-    def __init__(self, prompt: int, ends: Sequence[int]) -> None:
-        self.prompt, self.ends = prompt, list(ends)
+    Args:
+        prompt: its length in tokens, padding included.
+        ends: tokens that end an answer.
+        size: the number of tokens in a row that may not come a second time; 2 or more.
+        shortest: tokens of an answer before it may end.
+    """
+
+    def __init__(self, prompt: int, ends: Sequence[int], size: int = 3, shortest: int = 0) -> None:
+        self.prompt, self.ends, self.size, self.shortest = prompt, list(ends), size, shortest
 
     def __call__(self, ids: Tensor, logits: Tensor) -> Tensor:
         """Token ids int64 ``[B, so far]`` and logits ``[B, vocabulary]`` -> logits with forbidden tokens at -inf."""
         logits = logits.clone()
         written = ids[:, self.prompt :].tolist()
-        if len(written[0]) < _AT_LEAST:
+        if len(written[0]) < self.shortest:
             logits[:, self.ends] = -torch.inf
         for number, row in enumerate(written):
-            lead = row[len(row) - _SPAN + 1 :]
+            lead = row[len(row) - self.size + 1 :]
             again = [
-                row[start + _SPAN - 1]
-                for start in range(len(row) - _SPAN + 1)
-                if row[start : start + _SPAN - 1] == lead and row[start + _SPAN - 1] not in self.ends
+                row[start + self.size - 1]
+                for start in range(len(row) - self.size + 1)
+                if row[start : start + self.size - 1] == lead and row[start + self.size - 1] not in self.ends
             ]
             logits[number, again] = -torch.inf
         return logits

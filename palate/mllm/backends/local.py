@@ -22,6 +22,8 @@ from palate.storage.files import digest
 
 # Encoded prompts that wait, in batches: enough to find neighbours in length, few enough for their pictures in memory.
 _WINDOW = 8
+# A second attempt does not write this many tokens in a row twice, and has at least that many.
+_SECOND_SIZE, _SECOND_SHORTEST = 3, 4
 
 
 @dataclass
@@ -53,6 +55,7 @@ class LocalBackend(Backend):
         temperature: 0 takes the likeliest token; above, tokens are drawn, for every request from a generator made of
             ``seed`` and its key, so that neighbours in a batch do not matter.
         attempts: how often one request is tried.
+        no_repeat_ngram_size: an answer has no run of this many tokens twice; 0: it may.
         thinking: whether the model may think first, where its template lets it. Off: it answers the prompts that
             scoring reads, after an empty thought.
 
@@ -68,12 +71,19 @@ class LocalBackend(Backend):
         temperature: float = 0.0,
         seed: int = 0,
         attempts: int = 2,
+        no_repeat_ngram_size: int = 0,
         thinking: bool = True,
     ) -> None:
         if batch_size < 1:
             raise PalateError(f"the batch size is {batch_size}", "Give 1 or more.")
         if not 0 <= temperature <= 5:
             raise PalateError(f"the temperature is {temperature}", "Give 0 (the likeliest token) to 5.")
+        if no_repeat_ngram_size < 0 or no_repeat_ngram_size == 1:
+            raise PalateError(
+                f"the size of runs that may not be repeated is {no_repeat_ngram_size}",
+                "Give 0 (they may) or 2 or more tokens.",
+            )
+        self.no_repeat_ngram_size = no_repeat_ngram_size
         self.model, self.batch_size, self.temperature, self.seed = model, batch_size, temperature, seed
         self.attempts = max(1, attempts)
         model.render(Chat(("Hello.",)))  # no chat template: refused now, not a thousand times later
@@ -99,6 +109,7 @@ class LocalBackend(Backend):
             ),
             "longest": self.model.longest,
             "seed": self.seed if self.temperature else None,
+            "no_repeat_ngram_size": self.no_repeat_ngram_size or None,
             "chat_template_kwargs": self.model.chat_template.kwargs or None,
             # Where the template would move pictures to the front, prompts differed before pictures stayed in place.
             "pictures": "in place" if self.model.chat_template.placeholder else None,
@@ -231,10 +242,15 @@ class LocalBackend(Backend):
         return texts
 
     def _rules(self, batch: Sequence[_Job], prompt: int) -> list[Any]:
+        size, rules = self.no_repeat_ngram_size, list[Any]()
+        if size:
+            rules.append(NoRepeatNgram(prompt, self._ends, size))
         if self.temperature:
             own = [generator(self.seed, job.request.key, str(job.attempt)) for job in batch]
-            return [Sampling(self.temperature, own)]
-        return [NoRepeatNgram(prompt, self._ends)] if batch[0].attempt > 1 else []
+            return [*rules, Sampling(self.temperature, own)]
+        if batch[0].attempt > 1:
+            rules.append(NoRepeatNgram(prompt, self._ends, _SECOND_SIZE, _SECOND_SHORTEST))
+        return rules
 
 
 def _neighbours(pool: Sequence[_Job], size: int) -> list[_Job]:

@@ -33,13 +33,14 @@ def open_local(
     attempts: int = 2,
     temperature: float = 0.0,
     seed: int = 0,
+    no_repeat_ngram_size: int = 0,
 ) -> LocalBackend:
     """Open a model of a hub or a folder as a backend that knows what opens it again (:attr:`.Backend.spec`).
 
     Args:
         device, dtype, quantisation, revision, trust_remote_code, adapter, longest, chat_template_kwargs: of the model
             (:func:`palate.mllm.lm.loading.open_model`).
-        batch_size, attempts, temperature, seed: of :class:`.LocalBackend`.
+        batch_size, attempts, temperature, seed, no_repeat_ngram_size: of :class:`.LocalBackend`.
     """
     if model is None:
         raise PalateError("the backend 'local' needs a model", "Give --model: a hub name or a folder.")
@@ -54,9 +55,22 @@ def open_local(
         longest=longest,
         chat_template_kwargs=chat_template_kwargs,
     )
-    backend = LocalBackend(opened, batch_size=batch_size, attempts=attempts, temperature=temperature, seed=seed)
+    backend = LocalBackend(
+        opened,
+        batch_size=batch_size,
+        attempts=attempts,
+        temperature=temperature,
+        seed=seed,
+        no_repeat_ngram_size=no_repeat_ngram_size,
+    )
     spec = LocalModelSpec.of(
-        opened, quantisation=quantisation, revision=revision, adapter=adapter, temperature=temperature, seed=seed
+        opened,
+        quantisation=quantisation,
+        revision=revision,
+        adapter=adapter,
+        temperature=temperature,
+        seed=seed,
+        no_repeat_ngram_size=no_repeat_ngram_size,
     )
     backend.spec = spec.model_dump()
     return backend
@@ -73,7 +87,7 @@ class LocalModelSpec(Config):
         dtype: of its weights, as they were in memory.
         revision: commit of the hub, if it is known, else the revision that was requested.
         adapter: whole path of the adapter's folder.
-        longest, temperature, seed, chat_template_kwargs: as the backend had them.
+        longest, temperature, seed, no_repeat_ngram_size, chat_template_kwargs: as the backend had them.
     """
 
     kind: Literal["embedded", "folder", "hub"]
@@ -85,6 +99,7 @@ class LocalModelSpec(Config):
     longest: int | None = None
     temperature: float = 0.0
     seed: int = 0
+    no_repeat_ngram_size: int = 0
     chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
 
     @classmethod
@@ -97,6 +112,7 @@ class LocalModelSpec(Config):
         adapter: Path | None = None,
         temperature: float = 0.0,
         seed: int = 0,
+        no_repeat_ngram_size: int = 0,
     ) -> Self:
         """Of an open model and the options it was opened with."""
         core, folder = model.core, Path(model.name).expanduser()
@@ -111,6 +127,7 @@ class LocalModelSpec(Config):
             longest=model.longest,
             temperature=temperature,
             seed=seed,
+            no_repeat_ngram_size=no_repeat_ngram_size,
             chat_template_kwargs=model.chat_template.kwargs,
         )
 

@@ -19,9 +19,11 @@ from palate.mllm.prompts.chat import Chat
 from palate.mllm.prompts.items import Items
 from palate.mllm.prompts.summary_prompts import SummaryPrompts
 from palate.mllm.prompts.templates import Templates
+from palate.mllm.summaries.faults import TextCheck
 from palate.mllm.summaries.report import CostEstimate, Missing, SummaryReport, per_thousand, save_missing
 from palate.mllm.summaries.steps import SummaryStep, as_text
 from palate.mllm.summaries.store import ROWS, SummaryStore, read_facts, read_rows
+from palate.mllm.summaries.vocabulary import Vocabulary
 from palate.mllm.summaries.work import WorkOutcome, missing_steps, write_steps
 from palate.storage.files import digest
 
@@ -83,6 +85,7 @@ class ItemWork:
     Args:
         items: the catalogue, without summaries.
         identity: of the backend that is to write them.
+        vocabulary: of the catalogue; None: texts are not checked for faults.
         only: indices of the items that are summarised; None: all of them.
     """
 
@@ -92,10 +95,12 @@ class ItemWork:
         templates: Templates,
         options: ItemOptions,
         identity: dict[str, Any],
+        vocabulary: Vocabulary | None = None,
         only: Iterable[int] | None = None,
     ) -> None:
         self.items, self.templates, self.options, self.identity = items, templates, options, identity
         self.prompts = SummaryPrompts(items, templates, pictures=options.source != "text")
+        self.check = None if vocabulary is None else TextCheck(items, vocabulary)
         self.skipped: Counter[str] = Counter()
         self.refused: list[Missing] = []
         # Items of one content share a step, and so a request.
@@ -189,6 +194,7 @@ class ItemWork:
                 missing=failed,
                 cost=store.cost,
                 total=store.total,
+                writing=store.writing,
                 per_thousand=cost,
                 skipped=dict(self.skipped),
                 refused=self.refused,
@@ -209,6 +215,8 @@ class ItemWork:
             if store.of_item.get(name) == key:
                 continue
             row: dict[str, Any] = {"key": key, "item": name, "text": text}
+            if self.check is not None:
+                row["faults"] = list(self.check.item(text, item).names)
             if reply is not None:
                 row |= {"prompt_tokens": reply.prompt_tokens, "new_tokens": reply.new_tokens, "seconds": reply.seconds}
                 reply = None

@@ -34,7 +34,7 @@ from palate.mllm.summaries.work import missing_steps, write_steps
 from palate.storage.files import atomic_file, write_json
 
 Opener = Callable[[], Backend]
-_NOT_SAVED = ("prompt_tokens", "new_tokens", "seconds")
+_NOT_SAVED = ("prompt_tokens", "new_tokens", "seconds", "faults")
 
 
 class Preferences:
@@ -233,6 +233,7 @@ class Preferences:
             "revision": None if spec is None else spec.revision,
             "temperature": made.get("temperature") or None,
             "seed": made.get("seed"),
+            "no-repeat-ngram-size": made.get("no_repeat_ngram_size"),
             "chat-template-kwargs": json.dumps(kwargs) if (kwargs := made.get("chat_template_kwargs")) else None,
         }
         return words + [word for name, value in options.items() if value is not None for word in (f"--{name}", value)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from palate.mllm.prompts.chat import Chat
+from palate.mllm.summaries.counts import WritingCounts
 from palate.mllm.summaries.store import Cost, SummaryStore
 
 # English in the tokenizers in use; a guess for a plan, never a figure of a report.
@@ -78,6 +79,7 @@ class SummaryReport:
         missing: those that could not be had.
         cost: of this run.
         total: of all runs of this store.
+        writing: how many texts of the store are distinct, and how many have which fault.
         per_thousand: of the unit, from ``total``: what a thousand of them cost that start from nothing.
     """
 
@@ -91,6 +93,7 @@ class SummaryReport:
     missing: list[Missing]
     cost: Cost
     total: Cost
+    writing: WritingCounts
     per_thousand: dict[str, float] | None
     skipped: dict[str, int] = field(default_factory=dict)
     refused: list[Missing] = field(default_factory=list)
@@ -113,6 +116,7 @@ class SummaryReport:
             "reasons": self.reasons,
             "cost": asdict(self.cost),
             "total": asdict(self.total),
+            "writing": self.writing.as_json(),
             f"per_1000_{self.unit}": self.per_thousand,
         }
 

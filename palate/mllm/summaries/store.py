@@ -3,8 +3,8 @@
 ::
 
     NAME/
-      summaries.json   how all of them were made (model, prompts, options), and what they have cost
-      summaries.jsonl  one per line: key, text, item or items, cost
+      summaries.json   how all of them were made (model, prompts, options), their cost, counts of their faults
+      summaries.jsonl  one per line: key, text, item or items, cost, faults
       missing.json     what failed in the last run, and why (only if something did)
 
 A key is a hash of everything that decides the text: what is read, the prompt, the model, the length. What has changed
@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 
 from palate.errors import PalateError
 from palate.mllm.backends.base import Reply
+from palate.mllm.summaries.counts import WritingCounts
 from palate.storage.exhausted import writing
 from palate.storage.files import read_json, write_json
 
@@ -165,6 +166,7 @@ class SummaryStore:
     Attributes:
         texts: summary by key.
         of_item: key of the newest summary by item id, for the rows that are of an item.
+        faults: names of a text's faults by key, of the texts that were checked when they were written.
         cost: of this run alone.
     """
 
@@ -172,6 +174,7 @@ class SummaryStore:
         self.folder, self.facts, self._file = folder, facts, file
         self.texts: dict[str, str] = {}
         self.of_item: dict[str, str] = {}
+        self.faults: dict[str, list[str]] = {}
         self.cost = Cost()
         self._before = _cost_so_far(folder, facts)
         self._began = self._saved_at = time.monotonic()
@@ -230,10 +233,16 @@ class SummaryStore:
             self.save_facts()
 
     def save_facts(self, **more: Any) -> None:
-        """Write ``summaries.json`` with the cost so far."""
+        """Write ``summaries.json`` with the cost and the counts so far."""
         self._saved_at = time.monotonic()
         self.facts = {**self.facts, **more, "cost": asdict(self.total), "summaries": len(self.texts)}
+        self.facts["writing"] = self.writing.as_json()
         write_json(self.folder / FACTS, self.facts)
+
+    @property
+    def writing(self) -> WritingCounts:
+        """How many texts are distinct, and how many have which fault."""
+        return WritingCounts.of(self.texts, self.faults)
 
     @property
     def total(self) -> Cost:
@@ -250,6 +259,8 @@ class SummaryStore:
 
     def _remember(self, row: Row) -> None:
         self.texts[row["key"]] = row["text"]
+        if isinstance(faults := row.get("faults"), list):  # stores of earlier versions have none
+            self.faults[row["key"]] = faults
         if "item" in row:
             self.of_item[str(row["item"])] = row["key"]
 

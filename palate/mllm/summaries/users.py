@@ -23,9 +23,11 @@ from palate.errors import PalateError, suggest
 from palate.mllm.backends.base import Backend, Reply
 from palate.mllm.prompts.chat import Chat
 from palate.mllm.prompts.items import Items
+from palate.mllm.summaries.faults import TextCheck, TextFaults
 from palate.mllm.summaries.report import CostEstimate, Missing, SummaryReport, per_thousand, save_missing
 from palate.mllm.summaries.steps import SummaryStep, SummarySteps
 from palate.mllm.summaries.store import SummaryStore
+from palate.mllm.summaries.vocabulary import Vocabulary
 from palate.mllm.summaries.work import WorkOutcome, missing_steps, write_steps
 
 AS_OF = ("train", "valid", "test", "now")
@@ -102,8 +104,14 @@ def made_of(summary_steps: SummarySteps, item_summaries: str | None) -> dict[str
     }
 
 
-def row_of(step: SummaryStep, items: Items, text: str, reply: Reply) -> dict[str, Any]:
-    """A step's row in a store: with the ids of its items, for people to read."""
+def row_of(
+    step: SummaryStep, items: Items, text: str, reply: Reply, faults: TextFaults | None = None
+) -> dict[str, Any]:
+    """A step's row in a store: with the ids of its items, for people to read.
+
+    Args:
+        faults: of the text; None: it was not checked.
+    """
     return {
         "key": step.key,
         "after": step.previous,
@@ -112,6 +120,7 @@ def row_of(step: SummaryStep, items: Items, text: str, reply: Reply) -> dict[str
         "prompt_tokens": reply.prompt_tokens,
         "new_tokens": reply.new_tokens,
         "seconds": reply.seconds,
+        **({} if faults is None else {"faults": list(faults.names)}),
     }
 
 
@@ -120,7 +129,8 @@ class UserWork:
 
     Args:
         ids: user ids by row, for reports.
-        item_summaries: name of the store of item summaries that ``chains`` shows, for the record.
+        item_summaries: name of the store of item summaries that ``summary_steps`` shows, for the record.
+        vocabulary: of the catalogue; None: texts are not checked for faults.
     """
 
     def __init__(
@@ -129,9 +139,11 @@ class UserWork:
         requested: Sequence[CutOff],
         ids: Sequence[str],
         item_summaries: str | None = None,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         self.summary_steps, self.requested, self.ids = summary_steps, requested, ids
         self.item_summaries = item_summaries
+        self.check = None if vocabulary is None else TextCheck(summary_steps.prompts.items, vocabulary)
         self._steps = [summary_steps.of(one.history.tolist()) for one in requested]
 
     def estimate(self, texts: Mapping[str, str]) -> CostEstimate:
@@ -162,7 +174,9 @@ class UserWork:
             def keep(step: SummaryStep, text: str | None, reply: Reply) -> None:
                 store.spent(reply, text is not None)
                 if text is not None:
-                    store.add(row_of(step, items, text, reply))
+                    so_far = None if step.previous is None else store.texts[step.previous]
+                    faults = None if self.check is None else self.check.preference(text, step.items, so_far)
+                    store.add(row_of(step, items, text, reply, faults))
 
             outcome = WorkOutcome()
             try:
@@ -194,6 +208,7 @@ class UserWork:
                 missing=missing,
                 cost=store.cost,
                 total=store.total,
+                writing=store.writing,
                 per_thousand=cost,
             )
             cut = dict(Counter(one.as_of for one in self.requested))

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.lm.loading import open_model
+from palate.mllm.lm.projector_inputs import projector_inputs
 from palate.mllm.prompts.chat import Picture
 from palate.mllm.prompts.items import Items
 from palate.mllm.warmup.captions import CaptionConfig, answer_parts, caption, caption_fields, question
@@ -146,24 +146,12 @@ def _encode_pictures(
     chat: ChatModel, rendered: str, captions: dict[int, dict[str, str]], items: Items
 ) -> CaptionedFeatures:
     """Every picture through the frozen image encoder, once."""
-    core = chat.core.model
-    captured: dict[str, Tensor] = {}
-
-    def capture(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        captured["places"] = inputs[0].detach()
-
-    hook = core.multi_modal_projector.register_forward_pre_hook(capture)
     features = []
-    try:
+    with projector_inputs(chat) as encode:
         for item in track(captions, "pictures", total=len(captions)):
             picture = items.picture(item)
             assert isinstance(picture, Picture)
-            pixels = chat.processor.image_processor(images=[picture.open(chat.longest)], return_tensors="pt")
-            with torch.inference_mode():
-                core.get_image_features(pixel_values=pixels["pixel_values"].to(chat.device, chat.core.dtype))
-            features.append(captured["places"][0].to("cpu", torch.float16))
-    finally:
-        hook.remove()
+            features.append(encode(picture.open(chat.longest)))
     return CaptionedFeatures(
         torch.stack(features), [answer_parts(chat, rendered, parts) for parts in captions.values()]
     )

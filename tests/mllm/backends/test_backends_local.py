@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -297,9 +298,39 @@ def test_the_brake_forbids_repeating_oneself_but_not_the_prompt() -> None:
     out = brake(torch.tensor([[7, 8, 9, 1, 2, 3, 1, 2], [7, 8, 9, 4, 5, 6, 7, 8]]), logits)
     assert out[0].isinf().nonzero().flatten().tolist() == [3]
     assert not out[1].isinf().any()
-    early = brake(torch.tensor([[7, 8, 9, 1]]), torch.zeros(1, 10))
+    early = NoRepeatNgram(prompt=3, ends=[0], shortest=4)(torch.tensor([[7, 8, 9, 1]]), torch.zeros(1, 10))
     assert early[0].isinf().nonzero().flatten().tolist() == [0]
     assert not logits.isinf().any()
+
+
+def test_no_run_of_tokens_comes_twice_on_request_and_the_answers_are_known_by_it(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = models("llama")
+    written: list[list[int]] = []
+    real = model.core.generate
+
+    def generate(**inputs: Any) -> Any:
+        out = real(**inputs)
+        written.extend(out[:, inputs["input_ids"].shape[1] :].tolist())
+        return out
+
+    def repeats(backend: LocalBackend) -> int:
+        written.clear()
+        run(backend, requests(4, new=40))
+        ends = end_tokens(model)
+        answers = [[token for token in row if token not in ends] for row in written]
+        return sum(len(list(pairwise(row))) - len(set(pairwise(row))) for row in answers)
+
+    monkeypatch.setattr(model.core, "generate", generate)
+    assert repeats(LocalBackend(model)) > 0
+    assert repeats(LocalBackend(model, no_repeat_ngram_size=2)) == 0
+    assert repeats(LocalBackend(model, no_repeat_ngram_size=2, temperature=0.2)) == 0
+    assert LocalBackend(model, no_repeat_ngram_size=2).identity["no_repeat_ngram_size"] == 2
+    assert "no_repeat_ngram_size" not in LocalBackend(model).identity, "stores made before it stay valid"
+    for wrong in (1, -2):
+        with pytest.raises(PalateError, match=f"may not be repeated is {wrong}"):
+            LocalBackend(model, no_repeat_ngram_size=wrong)
 
 
 def test_memory_that_runs_out_halves_the_batches_and_says_so(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:

