@@ -14,23 +14,22 @@ from palate.pretraining.config import WorldsConfig
 from palate.pretraining.features import kept_features
 from palate.pretraining.rows import RowModel
 from palate.pretraining.shops import draw_shop_world
-from palate.pretraining.tasks import SeenWorld, recommend_at, see
+from palate.pretraining.tasks import SeenWorld, match, recommend_at, see
 
 # Far from the seeds of training.
 FIRST_SEED = 1_000_000
-CASES, OTHERS = 24, 10
+SHOPS, CASES, OTHERS = 3, 8, 10  # new shops, people of each, items beside the one that was taken
 
+_TEXTS: dict[str, Any] = {"fields": ("brand",), "item_text": "full", "history_text": "full"}
 HOW = {
-    "auc": PromptOptions(
-        history_items=6, images="both", history_images=6, fields=("brand",), item_text="full", history_text="full"
-    ),
-    "auc_words": PromptOptions(history_items=6, fields=("brand",), item_text="full", history_text="full"),
-    "auc_blind": PromptOptions(blind=True, images="candidate", fields=("brand",), item_text="full"),
+    "auc": PromptOptions(history_items=6, images="both", history_images=6, **_TEXTS),
+    "auc_words": PromptOptions(history_items=6, **_TEXTS),
+    "auc_blind": PromptOptions(blind=True, images="candidate", **_TEXTS),
 }
 
 
 class Examination:
-    """A quick examination of a model: one new shop, the last purchases of some people.
+    """A quick examination of a model on a few new shops.
 
     Args:
         folder: where features of pictures are kept.
@@ -40,22 +39,28 @@ class Examination:
         self.chat, self.config, self.folder = chat, config, folder
 
     @cached_property
-    def shop(self) -> SeenWorld:
-        world = draw_shop_world(FIRST_SEED, items=self.config.items, people=self.config.people)
-        return SeenWorld(world, kept_features(self.chat, world, self.folder))
+    def shops(self) -> list[SeenWorld]:
+        seeds = range(FIRST_SEED + 1, FIRST_SEED + 1 + SHOPS)
+        worlds = [draw_shop_world(seed, items=self.config.items, people=self.config.people) for seed in seeds]
+        return [SeenWorld(world, kept_features(self.chat, world, self.folder)) for world in worlds]
 
     def quick(self, model: RowModel) -> dict[str, float]:
-        """AUC of the next purchase against items drawn at random, with pictures, without, and without the history."""
-        out = {}
-        for name, options in HOW.items():
-            out[name] = round(
-                float(np.mean(self.areas(model, self.shop, options, CASES if name == "auc" else CASES // 2))), 4
-            )
-        rng = np.random.default_rng(FIRST_SEED)
-        out["seen"] = round(
-            float(np.mean([model.losses(see(self.shop, rng), self.shop.features).named["see"] for _ in range(2)])), 4
-        )
-        return out
+        """How well the model does.
+
+        Returns:
+            ``auc``: of the last purchases of some people against items drawn at random; ``auc_blind``: without their
+            histories; ``order`` (of :func:`~palate.pretraining.tasks.match`) and ``see``: losses per question.
+        """
+        found: dict[str, list[float]] = {}
+        for number, shop in enumerate(self.shops):
+            for name in ("auc", "auc_blind"):
+                found.setdefault(name, []).extend(self.areas(model, shop, HOW[name], CASES))
+            rng = np.random.default_rng([FIRST_SEED, number])
+            with torch.no_grad():
+                for row in (*(match(shop, rng) for _ in range(4)), see(shop, rng)):
+                    name = "order" if row.task == "recommend" else row.task
+                    found.setdefault(f"new_{name}", []).append(model.losses(row, shop.features).named[name])
+        return {name: round(float(np.mean(values)), 4) for name, values in found.items()}
 
     def areas(self, model: RowModel, world: SeenWorld, options: PromptOptions, cases: int) -> list[float]:
         """Area under the curve of each person's last purchase."""
