@@ -14,8 +14,9 @@ from palate.mllm.prompts.prompter import PromptOptions
 from palate.pretraining.config import WorldsConfig
 from palate.pretraining.features import kept_features
 from palate.pretraining.rows import RowModel
+from palate.pretraining.seen_world import SeenWorld
 from palate.pretraining.shops import draw_shop_world
-from palate.pretraining.tasks import SeenWorld, match, recommend_at, see
+from palate.pretraining.tasks import match, recommend_at, see
 
 # Far from the seeds of training.
 FIRST_SEED = 1_000_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -56,8 +57,6 @@ class Losses:
 
 def item_picture(item: int) -> Picture:
     """What stands for the picture of an item of a world in a chat."""
-    from pathlib import Path
-
     return Picture(Path(str(item)))
 
 

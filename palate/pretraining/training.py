@@ -25,8 +25,8 @@ from palate.pretraining.config import PretrainConfig, WorldsConfig
 from palate.pretraining.examine import Examination
 from palate.pretraining.features import kept_features
 from palate.pretraining.rows import Row, RowModel
+from palate.pretraining.seen_world import SeenWorld
 from palate.pretraining.shops import draw_shop_world
-from palate.pretraining.tasks import SeenWorld
 from palate.progress import track
 from palate.runs.log import RunLog, peak_memory_mb
 from palate.storage.files import atomic_file, digest

@@ -23,8 +23,9 @@ from palate.pretraining.catalogues import draw_word_world
 from palate.pretraining.datasets import world_dataset
 from palate.pretraining.features import kept_features, picture_features
 from palate.pretraining.rows import TAKEN, RowModel, item_picture
+from palate.pretraining.seen_world import SeenWorld
 from palate.pretraining.shops import draw_shop_world
-from palate.pretraining.tasks import SeenWorld, recommend_at
+from palate.pretraining.tasks import recommend_at
 
 Tiny = Callable[[str], Path]
 
