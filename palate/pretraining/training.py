@@ -170,16 +170,18 @@ class Pretraining:
             torch.save(state, part)
 
     def begin_with(self, checkpoint: Path) -> None:
-        """Take the averaged weights of another run for the first ones.
+        """Take the averaged weights of another run for the first ones; of a deeper model, those of its first layers.
 
         Raises:
             PalateError: they are of another model or rank.
         """
         state = torch.load(checkpoint, weights_only=True)
-        if [value.shape for value in state["averaged"]] != [value.shape for value in self.moving]:
+        weights: list[Tensor] = state["averaged"]
+        weights = weights[: len(self.adapter)] + weights[len(self.adapter) - len(self.moving) :]
+        if [value.shape for value in weights] != [value.shape for value in self.moving]:
             raise PalateError(f"{checkpoint} is of another model, or of another rank", "Use the options of its run.")
-        self._take(state, state["averaged"])
-        self.averaged = [value.clone() for value in state["averaged"]]
+        self._take(state, weights)
+        self.averaged = [value.clone() for value in weights]
 
     def _take(self, state: dict[str, Any], weights: list[Tensor]) -> None:
         with torch.no_grad():

@@ -29,7 +29,7 @@ def test_items_have_words_pictures_and_the_plain_truth(world: World) -> None:
         assert kind in PRETRAINING_KINDS
         assert item.traits["kind"] == (plural(kind),)
         assert item.traits["colour"][0] in COLOURS.values()
-        assert item.traits["pattern"][0] in PATTERNS
+        assert item.traits["pattern"][0] in {*PATTERNS, "no pattern"} - {"plain"}
         assert item.traits["shape"][0] in {"round", "angular"}
         if item.title is not None:
             assert item.fields["category"] == kind
