@@ -6,6 +6,7 @@ per model holds a LoRA adapter as PEFT saves it and the projector between pictur
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ def merged(learnt: Path, raw: Path, folder: Path) -> None:
     transformers: Any = import_module("transformers")
     peft: Any = import_module("peft")
     model = transformers.LlavaForConditionalGeneration.from_pretrained(raw, dtype=torch.float32)
-    model = peft.PeftModel.from_pretrained(model, str(learnt)).merge_and_unload(safe_merge=True)
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # what PEFT calls by older names
+        model = peft.PeftModel.from_pretrained(model, str(learnt)).merge_and_unload(safe_merge=True)
     projector = load_file(learnt / PROJECTOR)
     model.model.multi_modal_projector.load_state_dict({key: value.float() for key, value in projector.items()})
     model.to(torch.bfloat16).save_pretrained(folder)

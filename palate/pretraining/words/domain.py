@@ -34,7 +34,7 @@ class Aspect:
     Attributes:
         wording: how a preference names it, with one ``{}``.
         values: its words, or what draws names of people, bands and brands.
-        least, most: an item has at least and at most so many values of it.
+        least, most: an item has at least and at most this many values of it.
         field: whether it is a field too, or is shown by the title only.
         shown: how a field or a title writes a value.
     """
