@@ -93,7 +93,7 @@ def right_captions(shop: Shop, texts: dict[int, str]) -> dict[str, float]:
     return {aspect: right[aspect] / len(texts) for aspect in ASPECTS}
 
 
-def preferences(shop: Shop, backend: LocalBackend, people: int, most: int) -> tuple[dict[str, str], list[Any]]:
+def preferences(shop: Shop, backend: LocalBackend, people: int, most: int) -> tuple[list[str], list[Any]]:
     """Preferences of some people, block by block, and what is right about the last one of each."""
     some = shop.world.people[:people]
     histories = [person.history[:-1][-most:].tolist() for person in some]
@@ -121,7 +121,7 @@ def preferences(shop: Shop, backend: LocalBackend, people: int, most: int) -> tu
             values = sorted({item.traits[aspect][0] for item in shop.world.items})
             chance = set(rng.choice(values, min(len(found[aspect]), len(values)), replace=False).tolist())
             rows.append((aspect, found[aspect], set(truth[aspect]), bought, chance))
-    return {f"{number}: {text}": "" for number, text in texts.items()}, rows
+    return [texts[str(number)] for number in range(len(some))], rows
 
 
 def shares(rows: list[Any]) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def main() -> None:
                 row["examples"] = [(texts[item], world.items[item - 1].traits) for item in some[:4]]
                 written, found = preferences(shop, backend, options.written, 10)
                 row["preferences"] = shares(found)
-                row["written"] = list(written)[:6]
+                row["written"] = written[:6]
             if scorer is not None:
                 area = {name: areas(shop, scorer, how, options.people) for name, how in HOW.items()}
                 row["auc"] = {name: interval(values) for name, values in area.items()}

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 pytest.importorskip("peft")
 
 from palate.errors import PalateError
+from palate.mllm.lm import embedded
 from palate.mllm.lm.loading import open_model
 from palate.mllm.prompts.chat import Chat
 from palate.pretraining import training
@@ -130,3 +131,18 @@ def test_it_begins_with_the_weights_of_another_run(tiny: Tiny, tmp_path: Path) -
     with pytest.raises(PalateError, match="has no checkpoint of a pretraining"):
         pretrain(tmp_path / "fourth", nowhere)
     assert not (tmp_path / "fourth").exists()
+
+
+def test_a_shallower_model_begins_with_the_first_layers_of_a_deeper_one(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "SMALL_LAYERS", 1)
+    pretrain(tmp_path / "whole", config(tiny("llava")))
+    (tmp_path / "cut").mkdir()
+    embedded.cut(tiny("llava"), tmp_path / "cut")
+    still = config(tmp_path / "cut", steps=1, learning_rate=1e-12, projector_learning_rate=1e-12, average=0)
+    pretrain(tmp_path / "small", still.model_copy(update={"start": str(tmp_path / "whole")}))
+    whole, small = learnt(tmp_path / "whole"), learnt(tmp_path / "small")
+    assert small.keys() < whole.keys()
+    assert not any(".layers.1." in name for name in small)
+    assert all(torch.allclose(whole[name], small[name], atol=1e-3) for name in small)

@@ -9,7 +9,6 @@ import torch
 pytest.importorskip("transformers")
 
 from palate.mllm.prompts.prompter import PromptOptions
-from palate.pretraining import tasks
 from palate.pretraining.catalogues import draw_word_world
 from palate.pretraining.evidence import evidence, visible
 from palate.pretraining.preferences import split_faded
@@ -78,8 +77,6 @@ def test_what_no_prompt_shows_speaks_for_nobody(films: SeenWorld) -> None:
     )
     assert shown.worth is not None
     assert full.worth is not None
-    genres = [film.traits["genre"] for film in films.world.items]
-    assert any(genres)
     assert float(shown.worth.max() - shown.worth.min()) < float(full.worth.max() - full.worth.min())
 
 
@@ -106,4 +103,3 @@ def test_the_same_draw_is_the_same_row(shop: SeenWorld) -> None:
         first, second = (task(shop, np.random.default_rng(9)) for _ in range(2))
         assert [chat.text for chat in first.chats] == [chat.text for chat in second.chats]
         assert list(first.answers) == list(second.answers)
-    assert tasks.SEEN > 0
