@@ -29,6 +29,8 @@ HOW = {
     "auc_blind": PromptOptions(blind=True, images="candidate", **_TEXTS),
 }
 
+SEEN = PromptOptions(history_items=6, images="both", history_images=6)
+
 
 class Examination:
     """A quick examination of a model on a few new shops.
@@ -51,7 +53,8 @@ class Examination:
 
         Returns:
             ``auc``: of the last purchases of some people against items drawn at random; ``auc_blind``: without their
-            histories; ``order`` (of :func:`~palate.pretraining.tasks.match`) and ``see``: losses per question.
+            histories; ``new_order`` (of :func:`~palate.pretraining.tasks.match`), ``new_order_seen`` (where nothing
+            but pictures tells items apart) and ``new_see``: losses per question.
         """
         found: dict[str, list[float]] = {}
         for number, shop in enumerate(self.shops):
@@ -59,9 +62,14 @@ class Examination:
                 found.setdefault(name, []).extend(self.areas(model, shop, HOW[name], CASES))
             rng = np.random.default_rng([FIRST_SEED, number])
             with torch.no_grad():
-                for row in (*(match(shop, rng) for _ in range(4)), see(shop, rng)):
-                    name = "order" if row.task == "recommend" else row.task
-                    found.setdefault(f"new_{name}", []).append(model.losses(row, shop.features).named[name])
+                for _ in range(4):
+                    for name, row in (
+                        ("order", match(shop, rng)),
+                        ("order_seen", match(shop, rng, SEEN, titles=False)),
+                    ):
+                        found.setdefault(f"new_{name}", []).append(model.losses(row, shop.features).named["order"])
+                losses = model.losses(see(shop, rng), shop.features)
+                found.setdefault("new_see", []).append(losses.named["see"])
         return {name: round(float(np.mean(values)), 4) for name, values in found.items()}
 
     def areas(self, model: RowModel, world: SeenWorld, options: PromptOptions, cases: int) -> list[float]:

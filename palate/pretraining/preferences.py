@@ -19,6 +19,7 @@ __all__ = ["State", "first", "named", "next", "sentence", "split_faded", "true_t
 FIRST_NAMED, OTHERS_NAMED, FADED = 3, 2, 2  # at most this many values of the first aspect, of another, and faded ones
 NEWEST = 1.5  # what the newest item of a block counts; the oldest counts 1
 ENOUGH = 2.0  # a value is named from this weight on: seen twice
+ENOUGH_AT_FIRST = {1: 1.0, 2: NEWEST}  # by items, where so few are all that is known
 KEPT = (2.0, 1.5, 1.0)  # what the named values count in the next block, strongest first
 
 _LIKES = ("Likes", "Prefers", "Enjoys", "Is drawn to", "Mostly picks")
@@ -46,7 +47,8 @@ class State:
 def first(world: World, block: Sequence[int]) -> State:
     """What a first block of items, oldest first, shows of a taste.
 
-    A value is named that was seen twice. Where none of the first aspect was, its two newest are named.
+    A value is named that was seen twice. Where none of the first aspect was, its two newest are named. Of one item
+    everything is named, and of two what the newer one has.
     """
     return next(world, block, State({}))
 
@@ -56,7 +58,9 @@ def next(world: World, block: Sequence[int], state: State) -> State:
 
     A value counts 1 in the oldest item of the block, rising to 1.5 in the newest, and 2, 1.5 or 1 where it was named
     first, second or third. From 2 on it is named. A value fades that was named, was not seen and is named no longer.
+    Where one value alone would be named, what else the newest item has is named too: one word is no preference.
     """
+    enough = ENOUGH if state.named else ENOUGH_AT_FIRST.get(len(block), ENOUGH)
     named: dict[str, tuple[str, ...]] = {}
     faded: list[tuple[str, str]] = []
     for place, aspect in enumerate(world.wording):
@@ -66,12 +70,16 @@ def next(world: World, block: Sequence[int], state: State) -> State:
         for value, kept in zip(before, KEPT, strict=False):
             weights[value] = weights.get(value, 0.0) + kept
         order = sorted(weights, key=lambda value: -round(weights[value], 6))  # equal ones: newest first
-        chosen = [value for value in order if weights[value] >= ENOUGH][: OTHERS_NAMED if place else FIRST_NAMED]
+        chosen = [value for value in order if weights[value] >= enough][: OTHERS_NAMED if place else FIRST_NAMED]
         if not chosen and not place:
             chosen = order[:2]
         if chosen:
             named[aspect] = tuple(chosen)
         faded += [(aspect, value) for value in before if value not in seen and value not in chosen]
+    if sum(map(len, named.values())) == 1:
+        newest = world.items[block[-1] - 1].traits
+        others = {aspect: newest[aspect][:1] for aspect in world.wording if aspect not in named and newest.get(aspect)}
+        named = {aspect: (named | others)[aspect] for aspect in world.wording if aspect in named or aspect in others}
     return State(named, tuple(faded[:FADED]))
 
 

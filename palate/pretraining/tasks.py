@@ -21,7 +21,9 @@ from palate.pretraining.world import Floats, Person, World
 SEEN, WRITTEN = 10, 3
 CANDIDATES = 8
 FIRST_STEP = 2  # items in a history at least
-BLOCK = (3, 9)  # items in a block of a history
+BLOCK, SHORT = (3, 9), (1, 3)  # items in a block of a history, and in a short one
+SHORT_BLOCKS = 0.2  # share of people whose blocks are short
+NO_WORDS = 0.4  # share of the rows with pictures in which nothing but pictures tells items apart
 TELLING, TRIES = 3.0, 4  # nats between the best and the worst candidate that make a row worth reading
 
 
@@ -49,7 +51,7 @@ def write(world: SeenWorld, rng: np.random.Generator) -> Row:
     recurrent = rng.random() < 0.6
     for _ in range(WRITTEN):
         person = _person(world.world, rng)
-        size = int(rng.integers(*BLOCK))
+        size = int(rng.integers(*(SHORT if rng.random() < SHORT_BLOCKS else BLOCK)))
         history = person.history.tolist()
         legible = items.legible_world(world.world, history)
         blocks = [history[start : start + size] for start in range(0, len(history), size)]
@@ -70,24 +72,27 @@ def write(world: SeenWorld, rng: np.random.Generator) -> Row:
 def recommend(world: SeenWorld, rng: np.random.Generator, options: PromptOptions | None = None) -> Row:
     """One person at one step: what was taken then among candidates that were not."""
     for _ in range(TRIES):  # prompts that show little of use teach little
-        drawn = options or _prompt_options(world, rng)
+        drawn, titles = (options, True) if options else _prompt_options(world, rng)
         person = _person(world.world, rng)
         step = int(rng.integers(min(FIRST_STEP, len(person.history) - 1), len(person.history)))
-        row = recommend_at(world, person, step, drawn, rng)
+        row = recommend_at(world, person, step, drawn, rng, titles=titles)
         assert row.worth is not None
         if float(row.worth.max() - row.worth.min()) >= TELLING:
             break
     return row
 
 
-def match(world: SeenWorld, rng: np.random.Generator) -> Row:
+def match(world: SeenWorld, rng: np.random.Generator, options: PromptOptions | None = None, titles: bool = True) -> Row:
     """A history of one fancy, and candidates that suit it or do not: the easiest form of recommending.
 
     Four of five items of the history have one value, say teal; half of the candidates have it. What else the items have
     is up to chance.
+
+    Args:
+        options, titles: in place of drawn ones; without titles, numbers stand for items.
     """
     for _ in range(TRIES):
-        options = _prompt_options(world, rng)
+        drawn_options, drawn_titles = (options, titles) if options else _prompt_options(world, rng)
         aspect = str(rng.choice([*world.world.wording, *(["shape"] if world.pictured else [])]))
         holders: dict[str, list[int]] = {}
         for number, item in enumerate(world.world.items, 1):
@@ -106,7 +111,8 @@ def match(world: SeenWorld, rng: np.random.Generator) -> Row:
         suiting = int(rng.integers(1, CANDIDATES // 2 + 1))
         left = max(0, size - of_fancy)
         chosen = drawn[of_fancy : of_fancy + suiting] + rest[left : left + CANDIDATES - suiting]
-        row = _row(world, history, chosen, [number < suiting for number in range(len(chosen))], options, rng)
+        liked = [number < suiting for number in range(len(chosen))]
+        row = _row(world, history, chosen, liked, drawn_options, rng, drawn_titles)
         assert row.worth is not None
         if len(chosen) == CANDIDATES and float(row.worth.max() - row.worth.min()) >= TELLING:
             return row
@@ -120,15 +126,17 @@ def recommend_at(
     options: PromptOptions,
     rng: np.random.Generator,
     candidates: Sequence[int] | None = None,
+    titles: bool = True,
 ) -> Row:
     """The question of one person at one step; the first candidate is what was taken.
 
     Args:
         candidates: in place of drawn ones.
+        titles: whether prompts show titles; else the numbers of items stand for them.
     """
     history = person.history[:step].tolist()
     chosen = list(candidates) if candidates else _candidates(world, person, step, rng)
-    return _row(world, history, chosen, [item == chosen[0] for item in chosen], options, rng)
+    return _row(world, history, chosen, [item == chosen[0] for item in chosen], options, rng, titles)
 
 
 def _row(
@@ -138,9 +146,10 @@ def _row(
     liked: Sequence[bool],
     options: PromptOptions,
     rng: np.random.Generator,
+    titles: bool,
 ) -> Row:
     """The question about each candidate after a history."""
-    items = world.shown(options.fields, options.item_summaries)
+    items = world.shown(options.fields, options.item_summaries, titles)
     prompter = Prompter(items, options, TEMPLATES)
     preference = None
     if options.summary != "none":
@@ -201,15 +210,21 @@ def _some_fields(world: SeenWorld, rng: np.random.Generator) -> list[str]:
     return [name for name in names if rng.random() < 0.6]
 
 
-def _prompt_options(world: SeenWorld, rng: np.random.Generator) -> PromptOptions:
-    """How the question is put: with which pictures, texts and preferences."""
+def _prompt_options(world: SeenWorld, rng: np.random.Generator) -> tuple[PromptOptions, bool]:
+    """How the question is put: with which pictures, texts and preferences, and whether with titles.
+
+    Where words say as much as pictures do, a model learns to read and not to look: so that some rows have no words.
+    """
     images = str(rng.choice(["both", "candidate", "none"], p=(0.6, 0.15, 0.25))) if world.pictured else "none"
+    if images == "both" and rng.random() < NO_WORDS:
+        listed = int(rng.integers(3, 9))
+        return PromptOptions(history_items=listed, images="both", history_images=listed), False
     summary = "recurrent" if rng.random() < 0.2 else "none"
     listed = int(rng.integers(3, 9)) if summary == "none" or rng.random() < 0.5 else 0
     if images == "both" and listed == 0:
         images = "candidate"
     full = bool(rng.random() < 0.7)
-    return PromptOptions(
+    options = PromptOptions(
         summary=summary,
         history_items=listed,
         images=images,
@@ -219,3 +234,4 @@ def _prompt_options(world: SeenWorld, rng: np.random.Generator) -> PromptOptions
         item_summaries=bool(world.pictured) and bool(rng.random() < 0.15),
         fields=tuple(_some_fields(world, rng)),
     )
+    return options, True

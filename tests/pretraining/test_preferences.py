@@ -37,7 +37,16 @@ def test_what_was_seen_twice_is_named_newer_first():
 def test_where_nothing_repeats_the_two_newest_of_the_first_aspect_are_named():
     kinds = [{"kind": (kind,), "colour": (kind[0],)} for kind in ("mugs", "bags", "vases")]
     assert preferences.first(shop(*kinds), [1, 2, 3]) == State({"kind": ("vases", "bags")})
-    assert preferences.first(shop(*kinds), [2]) == State({"kind": ("bags",)})
+
+
+def test_few_items_still_make_more_than_one_word():
+    vase = {"kind": ("vases",), "colour": ("navy",)}
+    assert preferences.first(shop(MUG, vase), [2]) == State({"kind": ("vases",), "colour": ("navy",)})
+    assert preferences.first(shop(MUG, vase), [1, 2]) == State({"kind": ("vases",), "colour": ("navy",)})
+    rust, teal = ({"kind": ("mugs",), "colour": (colour,)} for colour in ("rust", "teal"))
+    assert preferences.first(shop(rust, vase | rust, teal), [1, 2, 3]).named["colour"] == ("rust",)
+    white = {"kind": ("mugs",), "colour": ("white",)}
+    assert preferences.first(shop(rust, teal, white), [1, 2, 3]) == State({"kind": ("mugs",), "colour": ("white",)})
 
 
 def test_no_more_values_are_named_than_a_sentence_carries():

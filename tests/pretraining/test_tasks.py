@@ -103,3 +103,13 @@ def test_the_same_draw_is_the_same_row(shop: SeenWorld) -> None:
         first, second = (task(shop, np.random.default_rng(9)) for _ in range(2))
         assert [chat.text for chat in first.chats] == [chat.text for chat in second.chats]
         assert list(first.answers) == list(second.answers)
+
+
+def test_without_titles_only_pictures_tell_candidates_apart(shop: SeenWorld) -> None:
+    options = PromptOptions(history_items=4, images="both", history_images=4)
+    for seed in range(4):
+        row = match(shop, np.random.default_rng(seed), options, titles=False)
+        assert row.worth is not None
+        assert len(set(row.worth.tolist())) > 1
+        for chat in row.chats:
+            assert not any(named(shop.world, chat.text).values()), chat.text
