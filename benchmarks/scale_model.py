@@ -5,9 +5,9 @@
 *Shuffle*: rows of a log (user, item, time: 16 bytes) go to the process that holds their user, and are sorted there.
 *Sharded step*: a table of items is split over the processes; each reads the vectors of its batch's items from all of
 them and sends the gradients back. Processes talk by gloo over sockets of this machine, so that seconds of processor
-time, of all threads and of the kernel, are measured and not waiting. The model is linear in what is moved and in what
-is worked on, ``seconds = fixed + rows * per_row + bytes * per_byte``, non-negative, fitted over all sizes and numbers
-of processes; its residuals are printed beside the figures.
+time, of all threads and of the kernel, are measured and not waiting. The model is ``seconds = fixed + work * per_row +
+bytes * per_byte``, non-negative, where work is the number of rows, times ``log2`` of it over that of a million where
+they are sorted. It is fitted over all sizes and numbers of processes; its residuals are printed beside the figures.
 """
 
 from __future__ import annotations
@@ -180,9 +180,8 @@ def main() -> None:
     measured = [one for count in options.processes for one in measure(count)]
     facts: dict[str, Any] = {"measured": [asdict(one) for one in measured], "models": {}}
     for one in measured:
-        print(
-            f"{one.step}, {one.processes} processes: {one.rows:,} rows, {one.sent:,} bytes sent: {one.seconds:.4f} s each"
-        )
+        size = f"{one.rows:,} rows, {one.sent:,} bytes sent"
+        print(f"{one.step}, {one.processes} processes: {size}: {one.seconds:.4f} s each")
     for name in STEPS:
         facts["models"][name] = model = fit([one for one in measured if one.step == name])
         print(name, json.dumps({key: float(f"{value:.3g}") for key, value in model.items()}))
