@@ -29,8 +29,10 @@ from palate.storage.files import atomic_file, atomic_folder
 from palate.training.batches import TrainingSequences, Windows
 from palate.training.config import TrainerConfig
 from palate.training.ema import WeightAverage
+from palate.training.item_rows import sparse_embeddings
 from palate.training.plan import check_validations
 from palate.training.progress import EpochProgress
+from palate.training.row_adamw import RowAdamW, clip_sparse_norm
 from palate.training.step import TrainingStep
 
 _CHECKPOINT = "checkpoints/last.pt"
@@ -79,14 +81,20 @@ class Trainer:
         self.device = self.accelerator.device
         self.ranker = model.to(self.device)
         self.make_loss, self.data, self.validate, self.start = step, data, validate, start
-        self.optimizer = torch.optim.AdamW(
-            _parameter_groups(model, config), lr=config.learning_rate, betas=config.betas, fused=True
+        groups, tables = _parameter_groups(model, config), sparse_embeddings(model)
+        optimizer = (
+            RowAdamW(groups, tables, lr=config.learning_rate, betas=config.betas)
+            if tables
+            else torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
         )
-        self.model, self.optimizer = self.accelerator.prepare(model, self.optimizer)
-        self.average = WeightAverage(model, config.ema, forget=not start) if config.ema else None
+        self.by_rows = optimizer if isinstance(optimizer, RowAdamW) else None
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        row_tables = self.by_rows.tables if self.by_rows else ()
+        self.average = WeightAverage(model, config.ema, not start, row_tables) if config.ema else None
         self.counts = torch.from_numpy(counts).float().to(self.device)
         self.classes = torch.from_numpy(np.flatnonzero(counts)).to(self.device)
         self.generator = torch.Generator(self.device).manual_seed(data.seed)
+        self.memo: dict[tuple[object, ...], Tensor | None] = {}
         self.step = 0
         self.epoch = 1
         self.part = 0
@@ -170,14 +178,14 @@ class Trainer:
     def _train_step(self, windows: Windows, number: int) -> None:
         packed = PackedBatch.of(windows.inputs, self.data.max_length, self.device)
         targets = torch.from_numpy(windows.targets).to(self.device)
-        batch = Batch(targets, self.classes, self.counts, self._weights(windows.ages), self.generator)
+        batch = Batch(targets, self.classes, self.counts, self._weights(windows.ages), self.generator, self.memo)
         loss = self.make_loss(self.model, packed, batch, windows.places, number)
         if loss is None:
             return
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss.value)
         if self.config.clip_norm:
-            self.accelerator.clip_grad_norm_(self.ranker.parameters(), self.config.clip_norm)
+            self._clip()
         self.optimizer.step()
         self.step += 1
         if self.device.type == "cpu" and self.step % _RELEASE_EVERY == 0 and (trim := _malloc_trim()):
@@ -195,6 +203,14 @@ class Trainer:
             self.sums[name] += count * fact
             self.weights[name] += count
 
+    def _clip(self) -> None:
+        parameters = list(self.ranker.parameters())
+        if not self.by_rows:
+            self.accelerator.clip_grad_norm_(parameters, self.config.clip_norm)
+            return
+        self.accelerator.unscale_gradients()
+        clip_sparse_norm(parameters, self.config.clip_norm)
+
     def _first_row(self) -> Row:
         """The validation of what training starts from."""
         row: Row = {"epoch": 0, "step": 0, "train_seconds": 0.0, "eval_seconds": 0.0, "targets_per_second": 0.0}
@@ -202,6 +218,8 @@ class Trainer:
         return row
 
     def _close_part(self) -> Row:
+        if self.by_rows:
+            self.by_rows.settle()
         parts = self.config.validations_per_epoch
         done = self.epoch if parts == 1 else round(self.epoch - 1 + (self.part + 1) / parts, 4)
         count = self.weights["loss"]
@@ -297,8 +315,7 @@ class Trainer:
         self.ranker.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average and state["average"]:
-            self.average.steps = state["average"]["steps"]
-            self.average.shadow = {k: v.to(self.device) for k, v in state["average"]["shadow"].items()}
+            self.average.load(**state["average"])
         torch.set_rng_state(state["random"])
         if state["cuda_random"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_random"], self.device)
