@@ -12,6 +12,10 @@ from torch import Tensor
 
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
+from palate.topk import best_items
+
+# Scores held at a time when items are recommended (256 MiB of float32), whatever the number of histories.
+_SCORES = 2**26
 
 Histories = Sequences | Sequence[Sequence[int]]
 
@@ -72,13 +76,19 @@ class Recommender(ABC):
         if k < 1:
             raise PalateError(f"k is {k}", "Ask for at least one item.")
         rows = as_sequences(histories)
-        scores = self.score(rows)
-        scores[:, 0] = -torch.inf
-        if allowed is not None:
-            scores[:, ~allowed] = -torch.inf
-        if exclude_seen:
-            mask_items(scores, rows)
-        return best_items(scores, k)
+        batch = max(1, _SCORES // (self.num_items + 1))
+        parts = []
+        for start in range(0, max(len(rows), 1), batch):
+            some = rows[start : min(start + batch, len(rows))]
+            scores = self.score(some)
+            scores[:, 0] = -torch.inf
+            if allowed is not None:
+                scores[:, ~allowed] = -torch.inf
+            if exclude_seen:
+                mask_items(scores, some)
+            parts.append(best_items(scores, k))
+        items, values = zip(*parts, strict=True)
+        return torch.cat(items), torch.cat(values)
 
     def set_data_folder(self, folder: Path) -> None:  # noqa: B027
         """Set the folder of the histories' dataset, for a model that reads more there than it holds itself."""
@@ -105,34 +115,6 @@ class Recommender(ABC):
     def describe(self) -> dict[str, Any]:
         """Facts for reports and model cards (number of parameters, modalities, coverage ...)."""
         return {"name": self.name, "num_items": self.num_items}
-
-
-def best_items(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The ``k`` best columns of every row, best first; equal scores are ordered by column.
-
-    Returns:
-        columns int64 ``[B, k]`` and scores ``[B, k]``; where fewer than ``k`` are above ``-inf``, the rest is padding:
-        column 0 with score ``-inf``.
-    """
-    k_here = min(k, scores.shape[1])
-    values, items = torch.topk(scores, k_here, dim=1)
-    # Of several columns that share the last place, topk takes any; those rows are looked at again.
-    last = values[:, -1:]
-    shared = (scores == last).sum(1) > (values == last).sum(1)
-    for row in (shared & (last[:, 0] > -torch.inf)).nonzero()[:, 0].tolist():
-        places = values[row] == last[row]
-        items[row, places] = (scores[row] == last[row]).nonzero()[: int(places.sum()), 0]
-    # A stable sort of the few best makes ties deterministic without sorting the catalogue.
-    order = torch.argsort(items, dim=1)
-    items, values = items.gather(1, order), values.gather(1, order)
-    order = torch.argsort(values, dim=1, descending=True, stable=True)
-    items, values = items.gather(1, order), values.gather(1, order)
-    items = items.masked_fill(values == -torch.inf, 0)
-    if k_here < k:
-        pad = (0, k - k_here)
-        items = torch.nn.functional.pad(items, pad)
-        values = torch.nn.functional.pad(values, pad, value=-torch.inf)
-    return items, values
 
 
 def mask_items(scores: Tensor, rows: Sequences, value: float = -torch.inf) -> None:

@@ -20,7 +20,8 @@ from palate.errors import PalateError
 from palate.evaluation.candidates import Candidates
 from palate.evaluation.ranks import Ints, Ranks
 from palate.progress import track
-from palate.recommender import Recommender, best_items
+from palate.recommender import Recommender
+from palate.topk import best_items
 
 # Floats counted at a time: 64 rows of 12,000 items are 3 MB, which stays in the cache between the two passes.
 _BLOCK = 1 << 20
