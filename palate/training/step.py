@@ -20,6 +20,8 @@ class TrainingStep(Protocol):
     ) -> Loss | None:
         """The loss to minimise, or None where there is nothing to learn from (a lone worker only).
 
+        Of several workers, each gives a loss whose mean over them is that of the whole batch: see ``batch.share``.
+
         Args:
             model: maps a packed batch to :class:`Scores`; in training mode, and left in it.
             packed: the inputs, ``T`` tokens.
@@ -38,7 +40,8 @@ class ObjectiveStep:
     def __call__(
         self, model: nn.Module, packed: PackedBatch, batch: Batch, places: npt.NDArray[np.int64], number: int
     ) -> Loss:
-        return self.loss(model(packed), batch)
+        loss = self.loss(model(packed), batch)
+        return loss if batch.share == 1 else Loss(loss.value * batch.share, loss.diagnostics)
 
     def loss(self, scores: Scores, batch: Batch) -> Loss:
         """The loss of scores that were made already."""
