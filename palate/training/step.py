@@ -22,6 +22,8 @@ class TrainingStep(Protocol):
     ) -> Loss | None:
         """The loss to minimise, or None where there is nothing to learn from (a lone worker only).
 
+        Of several workers, each gives a loss whose mean over them is that of the whole batch: see ``batch.share``.
+
         Args:
             model: maps a packed batch to :class:`Scores`; in training mode, and left in it.
             packed: the inputs, ``T`` tokens.
@@ -44,6 +46,10 @@ class ObjectiveStep:
     def __call__(
         self, model: nn.Module, packed: PackedBatch, batch: Batch, places: npt.NDArray[np.int64], number: int
     ) -> Loss:
+        loss = self._loss(model, packed, batch)
+        return loss if batch.share == 1 else Loss(loss.value * batch.share, loss.diagnostics)
+
+    def _loss(self, model: nn.Module, packed: PackedBatch, batch: Batch) -> Loss:
         if self.rows:
             assert isinstance(self.objective, SampledObjective)
             drawn = self.objective.draw(batch)
