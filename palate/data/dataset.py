@@ -118,6 +118,10 @@ class Dataset:
     def _row_users(self) -> npt.NDArray[np.uint32]:
         return np.repeat(np.arange(self.num_users, dtype=np.uint32), np.diff(self.offsets))
 
+    def users_at(self, rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """int64: the user index of some rows, without that of all as :attr:`rows_user` has it."""
+        return np.searchsorted(self.offsets, rows, side="right").astype(np.int64) - 1
+
     @cached_property
     def rows_user(self) -> npt.NDArray[np.int64]:
         """int64 ``[interactions]``: the user index of every row."""
