@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -52,28 +54,37 @@ def connect(address: str | None, cpus: int) -> Callable[[], None]:
     address = address or os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": False}
     folder: str | None = None
-    if address is None:
-        folder = tempfile.mkdtemp(prefix="palate-ray-")
-        options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False, "_temp_dir": folder}
-        options["object_store_memory"] = _OBJECT_STORE
-    else:
-        _check(address)
-        options["address"] = address
-    on_terminate = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(**options)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        ray.shutdown()
-        raise _refusal(address, error) from None
-    finally:
-        # Ray ends a process that is terminated by a handler of its own.
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, on_terminate)
+    before = {name: os.environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")}
 
     def end() -> None:
         ray.shutdown()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+    if address is None:
+        folder = tempfile.mkdtemp(prefix="palate-ray-")
+        # A token of its own for this one; Ray would write one into the home folder.
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False, "_temp_dir": folder}
+        options["object_store_memory"] = _OBJECT_STORE
+    else:
+        _check(address)
+        options["address"] = address
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    on_terminate = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(**options)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        end()
+        raise _refusal(address, error) from None
+    finally:
+        # Ray ends a process that is terminated by a handler of its own.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_terminate)
 
     return end
 
