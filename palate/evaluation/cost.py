@@ -17,7 +17,7 @@ _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 def counters(recommender: object) -> dict[str, float]:
-    """The counters of a recommender or ranking so far (``prompts``, ``tokens``, ``seconds``); empty where it has none."""
+    """The counters of a recommender or a ranking (``prompts``, ``tokens``, ``seconds``); empty if it has none."""
     counted = getattr(recommender, "cost", None)
     return dict(counted()) if callable(counted) else {}
 
