@@ -73,6 +73,7 @@ class BatchRanking:
         return counts, items, best
 
     def _blocks(self, scorer: ItemScorer, width: int, block: int) -> Iterator[tuple[int, Tensor]]:
+        block = -(-width // -(-width // block))  # as many blocks, but none much narrower than the others
         for start in range(0, width, block):
             stop = min(start + block, width)
             if self._pool is None or self._pool[start:stop].any():

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from palate.data.sequences import Sequences
 from palate.objectives.base import Bias
 from palate.rankers.append import overridden
-from palate.rankers.sequential import SequentialRanker
+
+if TYPE_CHECKING:
+    from palate.rankers.sequential import SequentialRanker
 
 # Histories encoded at a time.
 _HISTORIES = 256
+# A product with fewer columns is computed in another way on many processors, and rounded in another way.
+_COLUMNS = 4
 
 
 class BlockScorer:
@@ -46,7 +52,9 @@ class BlockScorer:
         index = items if isinstance(items, Tensor) else torch.arange(items.start, items.stop)
         index = index.to(self._queries.device)
         vectors = self._made(index) if self._by_rows else self._vectors[items if isinstance(items, slice) else index]
-        scores = self._queries @ vectors.T
+        if len(vectors) < _COLUMNS:
+            vectors = torch.nn.functional.pad(vectors, (0, 0, 0, _COLUMNS - len(vectors)))
+        scores = (self._queries @ vectors.T)[:, : len(index)]
         for bias in self._biases:
             places = torch.searchsorted(index, bias.items).clamp_max(len(index) - 1)
             here = index[places] == bias.items
