@@ -26,7 +26,7 @@ def train(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder made by `palate prepare`.")],
     *,
     model: Annotated[
-        str, typer.Option(help="popularity, item-knn, content-knn, gru4rec, sasrec, or a plug-in's name.")
+        str, typer.Option(help="popularity, item-knn, ease, ials, content-knn, gru4rec, sasrec, or a plug-in's name.")
     ],
     out: NewRun,
     modalities: Annotated[

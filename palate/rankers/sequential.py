@@ -115,19 +115,25 @@ class SequentialRanker(nn.Module, Recommender):
         if not keep_statistics:
             self.items.initialise()
 
-    def forward(self, batch: PackedBatch, table: Tensor | None = None) -> Scores:
+    def forward(self, batch: PackedBatch, table: Tensor | None = None, index: Tensor | None = None) -> Scores:
         """Factored scores of every item after each of the batch's ``T`` tokens.
 
         Args:
             table: the items' vectors, if they were made already (see :attr:`fixed_items`).
+            index: int64 ``[n]``, ascending and none twice: make the vectors and scores of these items only. All items
+                of the batch are among them.
         """
-        if table is None:
+        places = batch.items
+        if index is not None:
+            table, places = self.items.rows(index), torch.searchsorted(index, batch.items)
+        elif table is None:
             table = self.items() if self.training or torch.is_grad_enabled() else self.table()
-        inputs = table.index_select(0, batch.items)
+        inputs = table.index_select(0, places)
         if self.training and self.config.token_dropout:
             inputs = inputs * (torch.rand(len(inputs), 1, device=inputs.device) >= self.config.token_dropout)
         aux = AuxiliaryLosses()
-        return aux.attach(self.scores_of(self.encode_with_aux(inputs, batch, aux), table, batch))
+        scores = self.scores_of(self.encode_with_aux(inputs, batch, aux), table, batch)
+        return aux.attach(scores if index is None else replace(scores, index=index))
 
     @property
     def fixed_items(self) -> bool:

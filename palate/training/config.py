@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from palate.config import Config
 
@@ -58,11 +58,22 @@ class TrainerConfig(Config):
     precision: Literal["no", "bf16", "fp16"] = Field(
         "no", description="Automatic mixed precision of the encoder, by accelerate."
     )
+    item_rows: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Whether a step with drawn negatives makes and updates the items that it reads (rows) or all of "
+        "them; auto: rows from 50,000 items on. Rows get the updates of AdamW on the whole table, up to rounding.",
+    )
     checkpoint_minutes: float = Field(
         10.0, gt=0, description="A checkpoint is written after each epoch and, in long ones, every N minutes."
     )
     device: str = Field("auto", description="auto (a GPU where there is one), cpu or cuda.")
     tensorboard: bool = Field(True, description="Write TensorBoard events where the package is installed.")
+
+    @model_serializer(mode="wrap")
+    def _without_usual_rows(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Settings of runs from before there was a choice stay what they were."""
+        values: dict[str, Any] = handler(self)
+        return {name: one for name, one in values.items() if name != "item_rows" or one != "auto"}
 
 
 class NeighboursConfig(Config):

@@ -127,7 +127,7 @@ def _train(
     assert plan.objective is not None
     trainer = Trainer(
         prepared.model,
-        ObjectiveStep(plan.objective),
+        ObjectiveStep(plan.objective, prepared.rows),
         prepared.data,
         dataset.train_counts,
         prepared.validation,

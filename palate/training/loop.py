@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from palate.errors import PalateError
 from palate.objectives import Batch
@@ -28,9 +28,11 @@ from palate.training.batches import TrainingSequences, Windows
 from palate.training.checkpoint import WorkerState, read_checkpoint, write_checkpoint
 from palate.training.config import TrainerConfig
 from palate.training.ema import WeightAverage
+from palate.training.item_rows import sparse_embeddings
 from palate.training.means import RunningMeans
 from palate.training.plan import check_validations
 from palate.training.progress import EpochProgress
+from palate.training.row_adamw import RowAdamW, clip_sparse_norm
 from palate.training.step import TrainingStep
 
 # Steps between two releases of freed memory on a CPU.
@@ -102,14 +104,20 @@ class Trainer:
         self.device = self.accelerator.device
         self.ranker = model.to(self.device)
         self.make_loss, self.data, self.validate, self.start = step, data, validate, start
-        self.optimizer = torch.optim.AdamW(
-            _parameter_groups(model, config), lr=config.learning_rate, betas=config.betas, fused=True
+        groups, tables = _parameter_groups(model, config), sparse_embeddings(model)
+        optimizer = (
+            RowAdamW(groups, tables, lr=config.learning_rate, betas=config.betas)
+            if tables
+            else torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
         )
-        self.model, self.optimizer = self.accelerator.prepare(model, self.optimizer)
-        self.average = WeightAverage(model, config.ema, forget=not start) if config.ema else None
+        self.by_rows = optimizer if isinstance(optimizer, RowAdamW) else None
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        row_tables = self.by_rows.tables if self.by_rows else ()
+        self.average = WeightAverage(model, config.ema, not start, row_tables) if config.ema else None
         self.counts = torch.from_numpy(counts).float().to(self.device)
         self.classes = torch.from_numpy(np.flatnonzero(counts)).to(self.device)
         self.own = WorkerState.start(data.seed, self.workers)
+        self.memo: dict[tuple[object, ...], Tensor | None] = {}
         self.step = 0
         self.epoch = 1
         self.part = 0
@@ -197,16 +205,15 @@ class Trainer:
         packed = PackedBatch.of(windows.inputs, self.data.max_length, self.device)
         targets = torch.from_numpy(windows.targets).to(self.device)
         weights = None if whole.weights is None else torch.from_numpy(whole.weights.astype(np.float32)).to(self.device)
-        batch = Batch(
-            *(targets, self.classes, self.counts, weights, self.own.generator), whole.share, self.workers.gather
-        )
+        shared = self.classes, self.counts, weights, self.own.generator, self.memo
+        batch = Batch(targets, *shared, whole.share, self.workers.gather)
         loss = self.make_loss(self.model, packed, batch, windows.places, number)
         if loss is None:
             return
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss.value)
         if self.config.clip_norm:
-            self.accelerator.clip_grad_norm_(self.ranker.parameters(), self.config.clip_norm)
+            self._clip()
         self.optimizer.step()
         self.step += 1
         if self.device.type == "cpu" and self.step % _RELEASE_EVERY == 0 and (trim := _malloc_trim()):
@@ -224,6 +231,14 @@ class Trainer:
         if windows.counted:
             self.own.means.add(loss.diagnostics, float(len(targets)))
 
+    def _clip(self) -> None:
+        parameters = list(self.ranker.parameters())
+        if not self.by_rows:
+            self.accelerator.clip_grad_norm_(parameters, self.config.clip_norm)
+            return
+        self.accelerator.unscale_gradients()
+        clip_sparse_norm(parameters, self.config.clip_norm)
+
     def _first_row(self) -> Row:
         """The validation of what training starts from."""
         row: Row = {"epoch": 0, "step": 0, "train_seconds": 0.0, "eval_seconds": 0.0, "targets_per_second": 0.0}
@@ -231,6 +246,8 @@ class Trainer:
         return row
 
     def _close_part(self) -> Row:
+        if self.by_rows:
+            self.by_rows.settle()
         parts = self.config.validations_per_epoch
         done = self.epoch if parts == 1 else round(self.epoch - 1 + (self.part + 1) / parts, 4)
         means = RunningMeans.merged(self.workers.each(self.own.means))
@@ -319,8 +336,7 @@ class Trainer:
         self.ranker.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average and state["average"]:
-            self.average.steps = state["average"]["steps"]
-            self.average.shadow = {k: v.to(self.device) for k, v in state["average"]["shadow"].items()}
+            self.average.load(**state["average"])
         self.own.load(workers, state["step"])
         self.rows = state["rows"]
         for name in _COUNTERS:
