@@ -205,16 +205,8 @@ class Trainer:
         packed = PackedBatch.of(windows.inputs, self.data.max_length, self.device)
         targets = torch.from_numpy(windows.targets).to(self.device)
         weights = None if whole.weights is None else torch.from_numpy(whole.weights.astype(np.float32)).to(self.device)
-        batch = Batch(
-            targets,
-            self.classes,
-            self.counts,
-            weights,
-            self.own.generator,
-            share=whole.share,
-            gather=self.workers.gather,
-            memo=self.memo,
-        )
+        shared = self.classes, self.counts, weights, self.own.generator, self.memo
+        batch = Batch(targets, *shared, whole.share, self.workers.gather)
         loss = self.make_loss(self.model, packed, batch, windows.places, number)
         if loss is None:
             return

@@ -46,17 +46,15 @@ class ObjectiveStep:
     def __call__(
         self, model: nn.Module, packed: PackedBatch, batch: Batch, places: npt.NDArray[np.int64], number: int
     ) -> Loss:
-        loss = self._loss(model, packed, batch)
-        return loss if batch.share == 1 else Loss(loss.value * batch.share, loss.diagnostics)
-
-    def _loss(self, model: nn.Module, packed: PackedBatch, batch: Batch) -> Loss:
         if self.rows:
             assert isinstance(self.objective, SampledObjective)
             drawn = self.objective.draw(batch)
             index = torch.unique(torch.cat([packed.items, batch.targets, drawn.items.flatten()]))
             scores = model(packed, index=index)
-            return self._with_penalty(scores, self.objective.loss(scores, batch, drawn))
-        return self.loss(model(packed), batch)
+            loss = self._with_penalty(scores, self.objective.loss(scores, batch, drawn))
+        else:
+            loss = self.loss(model(packed), batch)
+        return loss if batch.share == 1 else Loss(loss.value * batch.share, loss.diagnostics)
 
     def loss(self, scores: Scores, batch: Batch) -> Loss:
         """The loss of scores that were made already."""

@@ -31,7 +31,7 @@ JOBS: dict[str, dict[str, Any]] = {
         "objective": "sampled-softmax",
         "settings": {
             "ranker": RANKER,
-            "trainer": {**TRAINER, "batch_size": 16, "recency_half_life": 3.0, "clip_norm": 1.0},
+            "trainer": {**TRAINER, "batch_size": 16, "recency_half_life": 3.0, "clip_norm": 1.0, "item_rows": "always"},
             "objective": {"negatives": "in-batch"},
         },
     },
