@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -18,6 +18,10 @@ from palate.topk import best_items
 _SCORES = 2**26
 
 Histories = Sequences | Sequence[Sequence[int]]
+
+# Scores of some items for the histories that the scorer was made for: a range of item indices, or int64 [n], ascending
+# and none twice, to a float32 matrix [B, n] that may be written to.
+ItemScorer = Callable[[slice | Tensor], Tensor]
 
 
 def as_sequences(histories: Histories) -> Sequences:
@@ -89,6 +93,19 @@ class Recommender(ABC):
             parts.append(best_items(scores, k))
         items, values = zip(*parts, strict=True)
         return torch.cat(items), torch.cat(values)
+
+    @property
+    def scores_in_blocks(self) -> bool:
+        """Whether :meth:`item_scorer` is there: the scores of a few items cost less than those of all."""
+        return False
+
+    def item_scorer(self, histories: Histories, memory: int) -> ItemScorer:
+        """What scores one block of items after the other for the same histories, as :meth:`score` would at once.
+
+        Args:
+            memory: bytes that may be kept, beside the model, from one block to the next.
+        """
+        raise NotImplementedError(f"'{self.name}' scores whole rows only")
 
     def set_data_folder(self, folder: Path) -> None:  # noqa: B027
         """Set the folder of the histories' dataset, for a model that reads more there than it holds itself."""

@@ -34,7 +34,7 @@ def best_items(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     block = _block(len(scores), width, k)
     if block:
         whole = width // block * block
-        blocks = scores[:, :whole].unflatten(1, (-1, block))
+        blocks = scores[:, :whole].view(len(scores), whole // block, block)
         chosen = _largest(blocks.amax(2), k).sort(1).values
         some = blocks.gather(1, chosen.unsqueeze(2).expand(-1, -1, block)).flatten(1)
         some = torch.cat([some, scores[:, whole:]], dim=1)
@@ -67,7 +67,7 @@ def _largest(scores: Tensor, k: int) -> Tensor:
     clear = (values[:, 1:] < values[:, :-1]).all(1)
     if not bool(clear.all()):
         rows = (~clear).nonzero()[:, 0]
-        for some in rows.split(max(1, _KEYS // scores.shape[1])):
+        for some in torch.split(rows, max(1, _KEYS // scores.shape[1])):
             columns[some] = _in_order(scores[some], k)
     return columns
 

@@ -115,7 +115,10 @@ def check_layers(model: str, settings: Settings) -> None:
 
 def _report(info: dict[str, Any], out: Path) -> None:
     from palate.console import open_console
+    from palate.runs.launch import is_first_worker
 
+    if not is_first_worker():  # which prints for all
+        return
     console = open_console()
     best = info.get("best")
     if best:

@@ -13,7 +13,9 @@ class TrainerConfig(Config):
     """Settings of the training loop (``[train.trainer]`` in a recipe, ``--set trainer.KEY=VALUE``)."""
 
     epochs: int = Field(100, ge=1, description="At most N passes over the training targets.")
-    batch_size: int = Field(256, ge=1, description="Sequences per step; all their positions are targets.")
+    batch_size: int = Field(
+        256, ge=1, description="Sequences per step, of all workers together; all their positions are targets."
+    )
     learning_rate: float = Field(1e-3, gt=0, description="Of AdamW, at its peak.")
     weight_decay: float = Field(
         0.0, ge=0, description="Of AdamW, on matrices: not on biases, norms and (see decay_embeddings) embeddings."

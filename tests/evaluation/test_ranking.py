@@ -70,9 +70,9 @@ def test_a_block_smaller_than_the_batch_gives_the_same_ranks(monkeypatch):
     dataset = random_logs(tests=3)
     model = Fixed(torch.randn(20, dataset.num_items + 1, generator=torch.Generator().manual_seed(2)))
     whole = rank_targets(model, dataset.cases("test"), exclude_seen=True)
-    monkeypatch.setattr("palate.evaluation.ranking._BLOCK", 3 * (dataset.num_items + 1))
+    monkeypatch.setattr("palate.evaluation.counting._BLOCK", 3 * (dataset.num_items + 1))
     assert np.array_equal(rank_targets(model, dataset.cases("test"), exclude_seen=True).values, whole.values)
-    monkeypatch.setattr("palate.evaluation.ranking._EXACT_FLOAT32", 1)
+    monkeypatch.setattr("palate.evaluation.counting._EXACT_FLOAT32", 1)
     assert np.array_equal(rank_targets(model, dataset.cases("test"), exclude_seen=True).values, whole.values)
 
 
