@@ -16,6 +16,7 @@ from palate.evaluation.candidates import Candidates, sample_candidates
 from palate.evaluation.cost import meter
 from palate.evaluation.metrics import METRICS, Metric, measure
 from palate.evaluation.ranking import rank_targets
+from palate.evaluation.ranking_task import RankTargets
 from palate.evaluation.ranks import Floats, Ints, Ranks
 from palate.evaluation.result import Result
 from palate.evaluation.slices import ALL, COLD_AMONG_COLD, cold_cases, slices_of
@@ -49,6 +50,7 @@ def evaluate(
     memory_mb: int = MEMORY_MB,
     run: Run | None = None,
     description: str | None = None,
+    rank: RankTargets = rank_targets,
 ) -> Result:
     """Rank every case's targets and measure the ranks, for all cases and for each slice of them.
 
@@ -68,6 +70,7 @@ def evaluate(
             (:func:`palate.evaluation.budget.plan`). Results do not depend on it.
         run: Where the recommender came from, for the record.
         description: Report progress under this name.
+        rank: Ranks the targets, perhaps elsewhere; see :func:`palate.evaluation.ranking_task.ranking_by`.
 
     Raises:
         PalateError: no cases in the split, unknown or unfit metrics, a recommender of another catalogue, or one that
@@ -95,14 +98,14 @@ def evaluate(
     recommender.check_ready(cases.histories)
     depth = max(cutoffs) if any(one.of_lists for one in chosen.values()) else 0
     options: dict[str, Any] = {"exclude_seen": exclude_seen, "batch_size": batch_size, "memory_mb": memory_mb}
-    with meter(recommender, len(cases)) as cost:
-        ranks = rank_targets(recommender, cases, candidates=drawn, depth=depth, description=description, **options)
+    with meter(rank if hasattr(rank, "cost") else recommender, len(cases)) as cost:
+        ranks = rank(recommender, cases, candidates=drawn, depth=depth, description=description, **options)
     ranks = replace(ranks, train_counts=dataset.train_counts)
     parts = list(slices_of(ranks, cases, dataset.train_counts))
     if protocol == "full":
         cold, rows, pool = cold_cases(cases, dataset.train_counts)
         if len(cold):
-            among = rank_targets(recommender, cold, pool=pool, depth=depth, **options)
+            among = rank(recommender, cold, pool=pool, depth=depth, **options)
             parts.append((COLD_AMONG_COLD, replace(among, train_counts=dataset.train_counts), rows))
     of_users = {name: one for name, one in chosen.items() if not one.whole_set}
     of_all = {name: one for name, one in chosen.items() if one.whole_set}

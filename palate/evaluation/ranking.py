@@ -62,9 +62,7 @@ def rank_targets(
     """
     at_once = plan(recommender, batch_size, memory_mb)
     targets = _unique_targets(cases, recommender.num_items)
-    # Cases with many targets first: those that still have a j-th target are then the first rows of every batch. Long
-    # histories next to each other: models that pad lose less. Their order is restored at the end.
-    order = np.lexsort((-cases.histories.lengths, -targets.lengths))
+    order = _order(cases.histories, targets)
     histories, targets = cases.histories.take(order), targets.take(order)
     if candidates is not None:
         candidates.check(cases)
@@ -88,6 +86,21 @@ def rank_targets(
         lists=lists,
     )
     return ranks.take(np.argsort(order))
+
+
+def ranking_order(cases: Cases, num_items: int) -> Ints:
+    """The order in which :func:`rank_targets` takes cases into batches; consecutive batches of it can be ranked apart.
+
+    Raises:
+        PalateError: targets outside the catalogue.
+    """
+    return _order(cases.histories, _unique_targets(cases, num_items))
+
+
+def _order(histories: Sequences, targets: Sequences) -> Ints:
+    """Cases with many targets first: those that still have a j-th target are then the first rows of every batch. Long
+    histories next to each other: models that pad lose less."""
+    return np.lexsort((-histories.lengths, -targets.lengths))
 
 
 class _Part(NamedTuple):

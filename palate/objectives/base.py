@@ -108,6 +108,9 @@ class Batch:
         weights: float ``[T]`` of mean 1, how much each target counts, or None for all alike.
         generator: where random draws come from, on the device of ``targets``.
         memo: what was computed of ``classes`` and ``counts``, which are the same in all steps of a training.
+        share: what this worker's mean is multiplied by, so that the mean over all workers is the mean over all their
+            targets: 1 for a lone worker, 0 where none of the targets is this worker's own.
+        gather: joins a 1-d tensor over all workers, whose lengths may differ; None for a lone worker.
     """
 
     targets: Tensor
@@ -116,6 +119,14 @@ class Batch:
     weights: Tensor | None = None
     generator: torch.Generator | None = None
     memo: dict[tuple[object, ...], Tensor | None] = field(default_factory=dict, compare=False)
+    share: float = 1.0
+    gather: Callable[[Tensor], Tensor] | None = None
+
+    def step_targets(self) -> Tensor:
+        """int64, the targets of all workers; all of them call it together."""
+        if self.gather is None:
+            return self.targets
+        return self.gather(self.targets if self.share else self.targets[:0])
 
     def once(self, key: tuple[object, ...], make: Callable[[], Tensor | None]) -> Tensor | None:
         """What ``make`` computes of ``classes`` and ``counts``, once for all batches that share the memo."""

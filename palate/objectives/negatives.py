@@ -39,6 +39,10 @@ class SampledObjective(Objective):
         """The negatives of one step."""
 
     @abstractmethod
+    def num_drawn(self, targets: int) -> int:
+        """How many items :meth:`draw` draws for this many targets, beside the targets themselves."""
+
+    @abstractmethod
     def loss(self, scores: Scores, batch: Batch, drawn: Negatives) -> Loss:
         """The loss of one step with these negatives."""
 
@@ -49,7 +53,8 @@ class SampledObjective(Objective):
 def draw_negatives(
     batch: Batch, strategy: WeightedStrategy | InBatch, count: int, *, shared: bool, power: float = 1.0
 ) -> Negatives:
-    """Draw ``count`` negatives with replacement among the trained items (``InBatch``: the batch's own targets).
+    """Draw ``count`` negatives with replacement among the trained items (``InBatch``: the targets of the
+    whole batch, those of the other workers included).
 
     Args:
         shared: One set for all targets (cheap, for softmax), or a set of its own for each.
@@ -58,7 +63,7 @@ def draw_negatives(
     targets = batch.targets
     if isinstance(strategy, InBatch):
         # Targets arrive with the frequency of the items in the log.
-        items = targets
+        items = batch.step_targets()
         log_q = _log_frequency(batch, items)
         return Negatives(items, items.unsqueeze(0) != targets.unsqueeze(1), log_q)
     size = count if shared else count * len(targets)

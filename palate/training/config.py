@@ -13,7 +13,9 @@ class TrainerConfig(Config):
     """Settings of the training loop (``[train.trainer]`` in a recipe, ``--set trainer.KEY=VALUE``)."""
 
     epochs: int = Field(100, ge=1, description="At most N passes over the training targets.")
-    batch_size: int = Field(256, ge=1, description="Sequences per step; all their positions are targets.")
+    batch_size: int = Field(
+        256, ge=1, description="Sequences per step, of all workers together; all their positions are targets."
+    )
     learning_rate: float = Field(1e-3, gt=0, description="Of AdamW, at its peak.")
     weight_decay: float = Field(
         0.0, ge=0, description="Of AdamW, on matrices: not on biases, norms and (see decay_embeddings) embeddings."
@@ -59,7 +61,8 @@ class TrainerConfig(Config):
     item_rows: Literal["auto", "always", "never"] = Field(
         "auto",
         description="Whether a step with drawn negatives makes and updates the items that it reads (rows) or all of "
-        "them; auto: rows from 50,000 items on. Rows get the updates of AdamW on the whole table, up to rounding.",
+        "them; auto: rows from 50,000 items on, if a step reads less than a fifth of them. Rows get the updates of "
+        "AdamW on the whole table, up to rounding.",
     )
     checkpoint_minutes: float = Field(
         10.0, gt=0, description="A checkpoint is written after each epoch and, in long ones, every N minutes."

@@ -197,7 +197,7 @@ def prepare_model(
     data = TrainingSequences(sequences, config.max_length, trainer.batch_size, seed)
     check_validations(data.num_batches(1), trainer)
     assert plan.objective is not None
-    rows = read_by_rows(model, plan.objective, trainer)
+    rows = read_by_rows(model, plan.objective, trainer, data.num_targets // data.num_batches(1))
     return Prepared(
         model,
         data,

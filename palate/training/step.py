@@ -22,6 +22,8 @@ class TrainingStep(Protocol):
     ) -> Loss | None:
         """The loss to minimise, or None where there is nothing to learn from (a lone worker only).
 
+        Of several workers, each gives a loss whose mean over them is that of the whole batch: see ``batch.share``.
+
         Args:
             model: maps a packed batch to :class:`Scores`; in training mode, and left in it.
             packed: the inputs, ``T`` tokens.
@@ -49,8 +51,10 @@ class ObjectiveStep:
             drawn = self.objective.draw(batch)
             index = torch.unique(torch.cat([packed.items, batch.targets, drawn.items.flatten()]))
             scores = model(packed, index=index)
-            return self._with_penalty(scores, self.objective.loss(scores, batch, drawn))
-        return self.loss(model(packed), batch)
+            loss = self._with_penalty(scores, self.objective.loss(scores, batch, drawn))
+        else:
+            loss = self.loss(model(packed), batch)
+        return loss if batch.share == 1 else Loss(loss.value * batch.share, loss.diagnostics)
 
     def loss(self, scores: Scores, batch: Batch) -> Loss:
         """The loss of scores that were made already."""
