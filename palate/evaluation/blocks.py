@@ -17,7 +17,7 @@ from palate.recommender import ItemScorer
 from palate.topk import best_items
 
 Bools = npt.NDArray[np.bool_]
-# Items and scores, best first.
+# Columns and scores, best first.
 Found = tuple[Tensor, Tensor]
 
 
@@ -28,7 +28,7 @@ class BatchRanking:
         targets: of each user, users with more targets first.
         missed: bool ``[targets]``: which cannot be recommended, the last ones of their row; None: all can.
         removed: items of each row that compete with nobody, ascending.
-        pool: bool ``[width]``: the only items that are ranked; None: all.
+        pool: int64, ascending: the only items that are ranked, targets and ``removed`` among them; None: all.
         depth: how many of the best items to keep.
         check: called with every block of scores and its width; returns them as float32.
     """
@@ -38,18 +38,26 @@ class BatchRanking:
         targets: Sequences,
         missed: Bools | None,
         removed: Sequences,
-        pool: Bools | None,
+        pool: Ints | None,
         depth: int,
         check: Callable[[Tensor, int], Tensor],
     ) -> None:
-        self._targets, self._removed, self._pool, self._depth, self._check = targets, removed, pool, depth, check
+        self._targets, self._depth, self._check = targets, depth, check
         self._missed = np.zeros(len(targets.values), np.bool_) if missed is None else missed
-        self._target_rows = np.repeat(np.arange(len(targets)), targets.lengths)
+        self._pool = None if pool is None else torch.from_numpy(pool)
+        # From here on a column is a place in the pool; without one, columns are items.
+        self._columns, columns = targets.values, removed.values
+        if pool is not None:
+            self._columns, columns = (np.searchsorted(pool, one).astype(np.int32) for one in (self._columns, columns))
+        self._removed = Sequences(columns, removed.offsets)
+        self._rows = np.repeat(np.arange(len(targets)), targets.lengths)
         self._removed_rows = np.repeat(np.arange(len(removed)), removed.lengths)
 
     def whole(self, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of whole rows of scores ``[B, width]``, which were checked and are written to: see :meth:`in_blocks`."""
-        values = scores[self._cells(self._target_rows, self._targets.values, scores)]
+        if self._pool is not None:
+            scores = scores[:, self._pool.to(scores.device)]
+        values = scores[_cells(self._rows, self._columns, scores)]
         return self._pass([(0, scores)], values)[:3]
 
     def in_blocks(self, scorer: ItemScorer, width: int, block: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -73,11 +81,13 @@ class BatchRanking:
         return counts, items, best
 
     def _blocks(self, scorer: ItemScorer, width: int, block: int) -> Iterator[tuple[int, Tensor]]:
+        """The first column of each block, and its scores."""
+        width = width if self._pool is None else len(self._pool)
         block = -(-width // -(-width // block))  # as many blocks, but none much narrower than the others
         for start in range(0, width, block):
             stop = min(start + block, width)
-            if self._pool is None or self._pool[start:stop].any():
-                yield start, self._check(scorer(slice(start, stop)), stop - start)
+            items = slice(start, stop) if self._pool is None else self._pool[start:stop]
+            yield start, self._check(scorer(items), stop - start)
 
     def _beforehand(self, scorer: ItemScorer, block: int) -> Tensor:
         """The scores of the targets, float32 ``[targets]``."""
@@ -90,9 +100,7 @@ class BatchRanking:
             places = np.searchsorted(some, self._targets.values[here])
             if values is None:
                 values = torch.empty(len(self._targets.values), device=scores.device)
-            values[torch.from_numpy(here).to(scores.device)] = scores[
-                self._cells(self._target_rows[here], places, scores)
-            ]
+            values[torch.from_numpy(here).to(scores.device)] = scores[_cells(self._rows[here], places, scores)]
         assert values is not None
         return values
 
@@ -101,62 +109,53 @@ class BatchRanking:
         best, items = sorted_targets(values, self._targets, self._missed)
         counts = torch.zeros(best.shape, dtype=torch.int64, device=best.device)
         seen = values.clone()
-        lists = torch.zeros(len(best), 0, dtype=torch.int64, device=best.device), best[:, :0]
+        found = torch.zeros(len(best), 0, dtype=torch.int64, device=best.device), best[:, :0]
         for start, scores in blocks:
             stop = start + scores.shape[1]
-            targets = np.flatnonzero((self._targets.values >= start) & (self._targets.values < stop))
-            cells = self._cells(self._target_rows[targets], self._targets.values[targets] - start, scores)
+            targets = np.flatnonzero((self._columns >= start) & (self._columns < stop))
+            cells = _cells(self._rows[targets], self._columns[targets] - start, scores)
             seen[torch.from_numpy(targets).to(seen.device)] = scores[cells]
             removed = self._removed_in(start, stop)
-            counts += count(self._ranked(scores, start), best, self._targets)
+            counts += count(scores, best, self._targets)
             counts -= count_removed(scores, best, self._targets, removed)
             if self._depth:
                 self._mask(scores, start, removed, targets)
-                lists = _joined(lists, best_items(scores, self._depth), start, self._depth)
-        return counts, items, lists[0], seen
+                found = _joined(found, best_items(scores, self._depth), start, self._depth)
+        columns, points = found
+        if self._pool is not None:
+            columns = self._pool.to(columns.device)[columns]
+        return counts, items, columns.masked_fill(points == -torch.inf, 0), seen
 
     def _removed_in(self, start: int, stop: int) -> Sequences:
-        """What is removed in a block, by its columns."""
+        """What is removed in a block, counted from its first column."""
         if start == 0 and stop > self._removed.values.max(initial=0):
             return self._removed
         here = (self._removed.values >= start) & (self._removed.values < stop)
         lengths = np.bincount(self._removed_rows[here], minlength=len(self._removed))
         return Sequences(self._removed.values[here] - np.int32(start), offsets_of(lengths))
 
-    def _ranked(self, scores: Tensor, start: int) -> Tensor:
-        """The columns of a block that are ranked."""
-        if self._pool is None:
-            return scores
-        columns = np.flatnonzero(self._pool[start : start + scores.shape[1]])
-        return scores[:, torch.from_numpy(columns).to(scores.device)]
-
     def _mask(self, scores: Tensor, start: int, removed: Sequences, targets: Ints) -> None:
         """Set what may not be recommended to ``-inf``, in place."""
         kept = targets[~self._missed[targets]]
-        cells = self._cells(self._target_rows[kept], self._targets.values[kept] - start, scores)
+        cells = _cells(self._rows[kept], self._columns[kept] - start, scores)
         values = scores[cells]
-        if self._pool is not None:
-            outside = ~self._pool[start : start + scores.shape[1]]
-            scores[:, torch.from_numpy(outside).to(scores.device)] = -torch.inf
         rows = np.repeat(np.arange(len(removed)), removed.lengths)
-        scores[self._cells(rows, removed.values, scores)] = -torch.inf  # targets too, which come back
+        scores[_cells(rows, removed.values, scores)] = -torch.inf  # targets too, which come back
         scores[cells] = values
-        if start == 0:
+        if start == 0 and self._pool is None:
             scores[:, 0] = -torch.inf
 
-    @staticmethod
-    def _cells(rows: Ints, columns: npt.NDArray[Any], scores: Tensor) -> tuple[Tensor, Tensor]:
-        columns = columns.astype(np.int64)
-        return torch.from_numpy(rows).to(scores.device), torch.from_numpy(columns).to(scores.device)
+
+def _cells(rows: Ints, columns: npt.NDArray[Any], scores: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(rows).to(scores.device), torch.from_numpy(columns.astype(np.int64)).to(scores.device)
 
 
-def _joined(lists: Found, new: Found, start: int, depth: int) -> Found:
-    """The best of what was found before and of a block behind it: items and scores."""
-    items, values = new
-    items = (items + start).masked_fill(values == -torch.inf, 0)
+def _joined(found: Found, new: Found, start: int, depth: int) -> Found:
+    """The best of what was found before and of a block behind it: columns and scores."""
+    columns, values = new
     if start == 0:
-        return items, values
-    items, values = torch.cat([lists[0], items], 1), torch.cat([lists[1], values], 1)
-    # Of equal scores the earlier column holds the lower item: the rule for items holds for these columns.
+        return columns, values
+    columns, values = torch.cat([found[0], columns + start], 1), torch.cat([found[1], values], 1)
+    # Of equal scores the lower column stands first, so that the rule for columns holds for these places.
     places, values = best_items(values, depth)
-    return items.gather(1, places).masked_fill(values == -torch.inf, 0), values
+    return columns.gather(1, places), values

@@ -199,10 +199,11 @@ def _catalogue_batches(
     at_once: Plan,
 ) -> Iterator[_Part]:
     width = recommender.num_items + 1
+    ranked = None if pool is None else np.flatnonzero(pool[1:]) + 1
     for rows in _batches(len(targets), at_once.users):
         batch = targets[rows]
         missed = None if seen is None else seen[targets.offsets[rows.start] : targets.offsets[rows.stop]]
-        ranking = BatchRanking(batch, missed, removed[rows], pool, depth, partial(_checked, len(batch)))
+        ranking = BatchRanking(batch, missed, removed[rows], ranked, depth, partial(_checked, len(batch)))
         if at_once.items >= width:
             scores = _checked(len(batch), recommender.score(histories[rows]), width)
             counts, items, best = ranking.whole(scores)

@@ -61,7 +61,9 @@ class BlockScorer:
             scores.index_put_((bias.rows[here], places[here]), bias.values[here], accumulate=True)
         if self._new is not None and self._model.popularity is not None:
             scores[self._new] = self._model.popularity.to(scores.device)[index]
-        return scores.masked_fill_(index == 0, -torch.inf)
+        if int(index[0]) == 0:
+            scores[:, 0] = -torch.inf
+        return scores
 
     def _made(self, index: Tensor) -> Tensor:
         """Vectors ``[n, out_dim]`` of some items, as :meth:`SequentialRanker.table` would hold them for scoring."""
