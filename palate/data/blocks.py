@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 # Rows of a piece: some ten megabytes per temporary column, and few enough pieces to cost no time.
-ROWS = 1 << 22
+ROWS = 1 << 20
 
 
 def row_blocks(rows: int, size: int | None = None) -> Iterator[slice]:
@@ -47,6 +47,29 @@ def user_blocks(offsets: npt.NDArray[np.int64], size: int | None = None) -> Iter
 def users_of(offsets: npt.NDArray[np.int64], users: slice) -> npt.NDArray[np.int64]:
     """int64 ``[rows of the block]``: the user of each row of a block of :func:`user_blocks`."""
     return np.repeat(np.arange(users.start, users.stop), np.diff(offsets[users.start : users.stop + 1]))
+
+
+def repeated(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The values that occur more than once, each once, in ascending order.
+
+    >>> repeated(np.array([3, 1, 3, 2, 1, 3])).tolist()
+    [1, 3]
+    """
+    ordered = np.sort(values)
+    again: npt.NDArray[Any] = ordered[1:][ordered[1:] == ordered[:-1]]
+    return again[np.concatenate([[True], again[1:] != again[:-1]])] if len(again) else again
+
+
+def among(values: npt.NDArray[Any], few: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """bool, for each of many values: whether it is one of ``few``, which are in ascending order.
+
+    ``np.isin`` would sort the many.
+    """
+    if not len(few):
+        return np.zeros(len(values), np.bool_)
+    place = np.minimum(np.searchsorted(few, values), len(few) - 1)
+    found: npt.NDArray[np.bool_] = few[place] == values
+    return found
 
 
 def count(codes: npt.NDArray[Any], size: int, mask: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.int64]:

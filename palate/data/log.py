@@ -122,7 +122,7 @@ def encode(source: Source) -> Log:
     clocks: dict[int, Growing] = defaultdict(Growing)
     seen = 0
     columns: list[str] = []
-    for file, frame in _coded(source):
+    for file, frame in _coded(source, numberings):
         columns = columns or frame.columns
         if set(columns) != set(frame.columns):
             raise PalateError(
@@ -153,10 +153,9 @@ def encode(source: Source) -> Log:
     return Log(whole["user"], whole["item"], user_ids, item_ids, times, whole.get("weight"), beyond=beyond)
 
 
-def _coded(source: Source) -> Iterator[tuple[int, pl.DataFrame]]:
+def _coded(source: Source, numberings: dict[str, Numbering]) -> Iterator[tuple[int, pl.DataFrame]]:
     """Number of the file, and frames whose ids are categorical, so that a string is held once, not once per row."""
-    categories = {"user": pl.Categories.random(), "item": pl.Categories.random()}
-    casts = [pl.col(name).cast(pl.String).cast(pl.Categorical(kind)) for name, kind in categories.items()]
+    casts = [pl.col(name).cast(pl.String).cast(numbering.kind) for name, numbering in numberings.items()]
     found = source.interactions
     frames: Iterable[pl.LazyFrame | pl.DataFrame] = [found] if isinstance(found, pl.LazyFrame) else found
     for number, frame in enumerate(frames):

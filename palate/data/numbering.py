@@ -16,9 +16,14 @@ class Numbering:
     """Numbers the categories of columns that come one after another.
 
     The codes of the categories themselves depend on which thread of polars came first.
+
+    Attributes:
+        kind: the type of the columns. polars forgets its categories with the last column of it, so one stays here.
     """
 
     def __init__(self) -> None:
+        self.kind = pl.Categorical(pl.Categories.random())
+        self._first = pl.Series([], dtype=self.kind)
         self._numbers = np.full(0, _NEW, np.uint32)  # category -> number
         self._count = 0
         self._ids = [pl.Series("id", [], pl.String)]
@@ -27,7 +32,7 @@ class Numbering:
         """The number of each row, and the ids that are new in it, in the order of their numbers.
 
         Args:
-            column: categorical, without nulls, always of the same :class:`polars.Categories`.
+            column: of the type :attr:`kind`, without nulls.
         """
         codes = column.to_physical().cast(pl.UInt32).to_numpy()
         most = int(codes.max()) + 1 if len(codes) else 0

@@ -6,8 +6,9 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
@@ -16,9 +17,11 @@ from palate.data.images import MAX_BYTES, inside
 from palate.errors import PalateError
 from palate.progress import track
 from palate.storage.files import file_digest
+from palate.threads import in_threads
 
 Modality = Literal["text", "image"]
 MODALITIES: tuple[Modality, ...] = ("text", "image")
+_AT_ONCE = 32  # pictures that a thread reads in one go
 SCHEMA = {"item_id": pl.String, "content": pl.String, "path": pl.String, "size": pl.Int64, "mtime_ns": pl.Int64}
 
 
@@ -68,28 +71,36 @@ def image_contents(catalogue: Catalogue) -> Contents:
 
     A path that leads out of the catalogue's image folder (``../``, an absolute path elsewhere, a link) is never opened.
     """
-    keys: list[str] = []
-    values: list[str | Path | None] = []
-    reasons: dict[int, str] = {}
-    sizes: list[int | None] = []
-    times: list[int | None] = []
-    for row, name in track(enumerate(catalogue.frame["image"]), "Reading pictures", total=len(catalogue)):
-        problem = _problem(catalogue, name)
-        key, size, time = "", None, None
-        if problem is None:
-            path = catalogue.root / name
-            try:
-                status = path.stat()
-                key, size, time = file_digest(path), status.st_size, status.st_mtime_ns
-            except OSError as error:
-                problem = f"the file cannot be read ({error.strerror})"
-        if problem:
-            reasons[row] = problem
-        keys.append(key)
-        values.append(catalogue.root / name if key else None)
-        sizes.append(size)
-        times.append(time)
-    return Contents(keys, values, reasons, _table(catalogue, keys, sizes, times))
+    names = catalogue.frame["image"].to_list()
+    blocks = [names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE)]
+    read = in_threads(lambda block: [_read_picture(catalogue, name) for name in block], blocks)
+    found = list(track(chain.from_iterable(read), "Reading pictures", total=len(names)))
+    keys = [one.key for one in found]
+    reasons = {row: one.problem for row, one in enumerate(found) if one.problem}
+    values = [catalogue.root / name if key else None for name, key in zip(names, keys, strict=True)]
+    table = _table(catalogue, keys, [one.size for one in found], [one.mtime_ns for one in found])
+    return Contents(keys, values, reasons, table)
+
+
+class _Read(NamedTuple):
+    """What reading one picture's file gave; the key is empty where there is a problem."""
+
+    key: str = ""
+    size: int | None = None
+    mtime_ns: int | None = None
+    problem: str | None = None
+
+
+def _read_picture(catalogue: Catalogue, name: str | None) -> _Read:
+    problem = _problem(catalogue, name)
+    if problem is not None or name is None:
+        return _Read(problem=problem)
+    path = catalogue.root / name
+    try:
+        status = path.stat()
+        return _Read(file_digest(path), status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        return _Read(problem=f"the file cannot be read ({error.strerror})")
 
 
 def _problem(catalogue: Catalogue, name: str | None) -> str | None:

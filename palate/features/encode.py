@@ -8,6 +8,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -204,14 +205,13 @@ def _assemble(
     failed: dict[int, str] = {}
     position = 0
     for vectors, reasons in chunks.read():
-        for offset, vector in enumerate(vectors):
-            reason = reasons.get(offset)
-            for row in members[position + offset]:
-                if reason is None:
-                    matrix[row + 1] = vector
-                    present[row + 1] = True
-                else:
-                    failed[row] = reason
+        owned = members[position : position + len(vectors)]
+        rows = np.fromiter(chain.from_iterable(owned), np.int64)
+        source = np.repeat(np.arange(len(vectors)), [len(one) for one in owned])
+        good = ~np.isin(source, list(reasons))
+        matrix[rows[good] + 1] = vectors[source[good]]
+        present[rows[good] + 1] = True
+        failed |= {row: reason for offset, reason in reasons.items() for row in owned[offset]}
         position += len(vectors)
     matrix.flush()
     return path, present, failed

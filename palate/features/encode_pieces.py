@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice, tee
 from pathlib import Path
@@ -18,6 +15,7 @@ from palate.data.images import open_image
 from palate.engines.base import Advance, Task, Work
 from palate.errors import PalateError
 from palate.features.encoders import Encoder, EncoderOptions
+from palate.threads import in_threads
 
 # A picture 2 pixels high and a million wide would become gigabytes once its short side is scaled up.
 _LONGEST_RATIO = 20
@@ -133,14 +131,4 @@ def _ahead(load: Callable[[Any], Any], contents: Iterable[Any], encoder: Encoder
     if encoder.modality == "text":
         yield from map(load, contents)
         return
-    waiting: deque[Future[Any]] = deque()
-    source = iter(contents)
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1), thread_name_prefix="pictures") as pool:
-        try:
-            waiting.extend(pool.submit(load, content) for content in islice(source, max(8, 2 * batch_size)))
-            while waiting:
-                yield waiting.popleft().result()
-                waiting.extend(pool.submit(load, content) for content in islice(source, 1))
-        finally:
-            for future in waiting:
-                future.cancel()
+    yield from in_threads(load, contents, ahead=max(8, 2 * batch_size))

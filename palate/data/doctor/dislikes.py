@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from palate.data.blocks import user_blocks, users_of
+from palate.data.blocks import among, user_blocks, users_of
 from palate.data.dataset import Dataset, Part
 from palate.data.doctor.finding import Finding, Level, few, percent
 
@@ -19,7 +19,9 @@ def dislikes(data: Dataset) -> list[Finding]:
     wrong, last = np.zeros(len(users), bool), np.full(data.num_users, -1)
     for some, rows in user_blocks(data.offsets):
         owners, own = users_of(data.offsets, some), slice(*data.dislikes.offsets[[some.start, some.stop]])
-        wrong[own] = np.isin(users[own] * stride + data.dislikes.values[own], owners * stride + data.items[rows])
+        pairs, rejected = owners * stride + data.items[rows], users[own] * stride + data.dislikes.values[own]
+        taken = np.sort(pairs[among(pairs, np.sort(rejected))])
+        wrong[own] = among(rejected, taken)
         train = np.flatnonzero(data.parts[rows] == Part.TRAIN)
         last[owners[train]] = train + rows.start  # of several rows of a user NumPy keeps the last
     wrong |= last[users] < 0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from palate.data.images import open_image
 from palate.errors import PalateError
 from palate.progress import track
 from palate.storage.files import digest
+from palate.threads import in_threads
 
 TINY, HUGE = 32, 4096
 BLANK = 3.0  # standard deviation of grey levels (0..255) under which nothing can be seen
@@ -39,9 +38,8 @@ def pictures(data: Dataset, threads: int | None = None) -> list[Finding]:
     items = (np.flatnonzero(data.catalogue.frame["image"].is_not_null().to_numpy()) + 1).tolist()
     if not items:
         return []
-    with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
-        looks = pool.map(lambda item: _look(data.catalogue, item), items)
-        seen = list(track(looks, "Looking at pictures", total=len(items)))
+    looks = in_threads(lambda item: _look(data.catalogue, item), items, threads=threads)
+    seen = list(track(looks, "Looking at pictures", total=len(items)))
     return [_unreadable(seen, data.catalogue.root), _blank(seen), _same(seen), _sizes(seen)]
 
 

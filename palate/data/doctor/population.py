@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from palate.data.blocks import user_blocks, users_of
+from palate.data.blocks import among, repeated, user_blocks, users_of
 from palate.data.dataset import Dataset
 from palate.data.doctor.finding import SHOWN, Finding, Level, few, percent
 
@@ -92,15 +92,16 @@ def duplicate_interactions(data: Dataset) -> list[Finding]:
     """The same user with the same item more than once, and how often at the very same time."""
     again, exact, shown = 0, 0, list[str]()
     for users, rows in user_blocks(data.offsets):
-        pairs = pl.DataFrame({"user": users_of(data.offsets, users), "item": data.items[rows]})
-        twice = (pairs["user"] * (data.num_items + 1) + pairs["item"]).is_duplicated()
+        owners, items = users_of(data.offsets, users), data.items[rows]
+        keys = owners * (data.num_items + 1) + items
+        twice = among(keys, repeated(keys))
         if not twice.any():
             continue
-        pairs = pairs.filter(twice)
+        pairs = pl.DataFrame({"user": owners[twice], "item": items[twice]})
         different = pairs.unique(maintain_order=True)
         again += len(pairs) - len(different)
         if data.timestamps is not None:
-            exact += len(pairs) - pairs.with_columns(time=data.timestamps[rows][twice.to_numpy()]).n_unique()
+            exact += len(pairs) - pairs.with_columns(time=data.timestamps[rows][twice]).n_unique()
         names = (f"user {data.user_ids[u]}, item {data.catalogue.ids[i]}" for u, i in different.head(SHOWN).rows())
         shown = few([*shown, *names])
     if not again:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from palate.data.blocks import count, count_by_user, user_blocks, users_of
+from palate.data.blocks import among, count, count_by_user, user_blocks, users_of
 from palate.data.dataset import Dataset, Part
 from palate.data.doctor.finding import Finding, Level, few, percent
 from palate.data.doctor.times import same_user
@@ -50,7 +50,9 @@ def repeated_targets(data: Dataset) -> list[Finding]:
     for users, rows in user_blocks(data.offsets):
         pairs = users_of(data.offsets, users) * (data.num_items + 1) + data.items[rows]
         is_target = data.parts[rows] == Part.TEST
-        again += int(np.count_nonzero(np.isin(pairs[is_target], pairs[~is_target])))
+        tested, before = np.sort(pairs[is_target]), pairs[~is_target]
+        taken = np.sort(before[among(before, tested)])
+        again += int(np.count_nonzero(among(tested, taken)))
     share = again / targets
     if not again:
         return [
