@@ -34,6 +34,7 @@ from palate.training.plan import check_validations
 from palate.training.progress import EpochProgress
 from palate.training.row_adamw import RowAdamW, clip_sparse_norm
 from palate.training.step import TrainingStep
+from palate.training.streams import StreamedSequences
 
 # Steps between two releases of freed memory on a CPU.
 _RELEASE_EVERY = 48
@@ -84,7 +85,7 @@ class Trainer:
         self,
         model: SequentialRanker,
         step: TrainingStep,
-        data: TrainingSequences,
+        data: TrainingSequences | StreamedSequences,
         counts: npt.NDArray[np.int64],
         validate: Validate,
         config: TrainerConfig,

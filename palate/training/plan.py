@@ -11,6 +11,7 @@ import torch
 
 from palate.config import Config
 from palate.data.dataset import Dataset
+from palate.data.streamed import StreamedDataset
 from palate.errors import PalateError, suggest
 from palate.features.fields import FIELDS, FieldStore, make_vocabulary
 from palate.features.neighbours import check_sources
@@ -26,6 +27,7 @@ from palate.training.batches import TrainingSequences
 from palate.training.config import NeighboursConfig, TrainerConfig
 from palate.training.item_rows import read_by_rows
 from palate.training.size import check_size
+from palate.training.streams import StreamedSequences
 from palate.training.validation import Validation, parse_metric
 from palate.training.warm_start import copy_weights, run_vocabulary
 
@@ -59,8 +61,15 @@ class Prepared:
     """
 
     model: SequentialRanker
-    data: TrainingSequences
+    data: TrainingSequences | StreamedSequences
     validation: Validation
+
+    @property
+    def sequences(self) -> TrainingSequences:
+        """The training sequences, where they are in memory."""
+        assert isinstance(self.data, TrainingSequences)
+        return self.data
+
     rows: bool
 
 
@@ -164,6 +173,15 @@ def add_fields(
     return found
 
 
+def training_data(
+    dataset: Dataset, max_length: int, trainer: TrainerConfig, seed: int
+) -> TrainingSequences | StreamedSequences:
+    """The training sequences, in memory or read from shards."""
+    if isinstance(dataset, StreamedDataset):
+        return StreamedSequences(dataset.shards, max_length, trainer.batch_size, seed, trainer.stream_buffer)
+    return TrainingSequences(dataset.train_sequences(), max_length, trainer.batch_size, seed)
+
+
 def prepare_model(
     plan: Plan,
     dataset: Dataset,
@@ -182,8 +200,8 @@ def prepare_model(
     assert trainer is not None
     widths = feature_widths(config.modalities, stores)
     check_sources(dataset, plan.neighbours.sources, dataset_path)
-    sequences = dataset.train_sequences()
-    if (sequences.lengths < 2).all():
+    data = training_data(dataset, config.max_length, trainer, seed)
+    if not data.num_targets:
         raise PalateError("no user has two training interactions: there is nothing to learn", "Prepare with more data.")
     check_size(plan.kind, config, dataset.num_items, widths, trainer.device)
     model: SequentialRanker = plan.kind(config, dataset.num_items, widths)
@@ -194,7 +212,6 @@ def prepare_model(
     if warm_start is not None:
         copy_weights(Run.open(warm_start), model, dataset.catalogue)
         model.set_features(stores, warm, keep_statistics=True)
-    data = TrainingSequences(sequences, config.max_length, trainer.batch_size, seed)
     check_validations(data.num_batches(1), trainer)
     assert plan.objective is not None
     rows = read_by_rows(model, plan.objective, trainer)
