@@ -25,7 +25,7 @@ from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.rankers.sequential import SequentialRanker
 from palate.runs.run import Run
-from palate.runs.workers import Gather
+from palate.runs.workers import Gather, Workers
 from palate.storage.files import digest
 from palate.training.attach import open_data
 from palate.training.plan import Plan, Prepared, Settings, make_plan, prepare_model
@@ -69,9 +69,9 @@ class Alignment:
             "reference": _weights(self.frozen),
         }
 
-    def prepare(self) -> Prepared:
+    def prepare(self, workers: Workers | None = None) -> Prepared:
         """The policy at its start, and the same windows every epoch. Its neighbours' weights stay as they are."""
-        prepared = prepare_model(self.plan, self.dataset, self.stores, self.seed, self.start.folder)
+        prepared = prepare_model(self.plan, self.dataset, self.stores, self.seed, self.start.folder, workers=workers)
         prepared.model.neighbours = NeighbourScores.load(self.start.model_folder, self.dataset.num_items)
         return replace(prepared, data=replace(prepared.sequences, fixed=True))
 

@@ -21,6 +21,7 @@ from palate.runs.launch import start_workers
 from palate.runs.log import Row
 from palate.runs.run import Run
 from palate.runs.start import open_run
+from palate.runs.workers import Workers
 from palate.storage.files import atomic_folder, digest
 from palate.storage.lock import one_writer
 from palate.training.config import TrainerConfig
@@ -94,9 +95,10 @@ def train(
     }
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        prepared = (
-            None if plan.trainer is None else prepare_model(plan, dataset, stores, seed, warm_start, dataset_path)
-        )
+        prepared = None
+        if plan.trainer is not None:
+            workers = Workers.of(accelerator)
+            prepared = prepare_model(plan, dataset, stores, seed, warm_start, dataset_path, workers)
         with one_writer(out, accelerator.is_main_process):
             if accelerator.is_main_process:
                 open_run(out, identity, dataset, dataset_path, resume)

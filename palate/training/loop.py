@@ -102,7 +102,7 @@ class Trainer:
                 f"{self.workers.count} workers share batches of {config.batch_size} sequences",
                 "Raise trainer.batch_size (it counts the sequences of all workers), or start fewer.",
             )
-        self.device = self.accelerator.device
+        self.device = self.workers.device
         self.ranker = model.to(self.device)
         self.make_loss, self.data, self.validate, self.start = step, data, validate, start
         groups, tables = _parameter_groups(model, config), sparse_embeddings(model)

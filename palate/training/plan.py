@@ -23,9 +23,11 @@ from palate.rankers.feature import feature_widths
 from palate.rankers.registry import RANKERS
 from palate.rankers.sequential import SequentialRanker
 from palate.runs.run import Run
+from palate.runs.workers import Workers
 from palate.training.batches import TrainingSequences
 from palate.training.config import NeighboursConfig, TrainerConfig
 from palate.training.item_rows import read_by_rows
+from palate.training.shared_features import fill_once
 from palate.training.size import check_size
 from palate.training.streams import StreamedSequences
 from palate.training.validation import Validation, parse_metric
@@ -189,8 +191,9 @@ def prepare_model(
     seed: int,
     warm_start: Path | str | None,
     dataset_path: Path | str | None = None,
+    workers: Workers | None = None,
 ) -> Prepared:
-    """Everything that can still be refused, before the run's folder is made.
+    """Everything that can still be refused, before the run's folder is made. Several workers call it together.
 
     Raises:
         PalateError: absent features, nothing to learn or to validate with, impossible sizes, another model's weights.
@@ -207,11 +210,15 @@ def prepare_model(
     model: SequentialRanker = plan.kind(config, dataset.num_items, widths)
     warm = torch.from_numpy(dataset.train_counts > 0)
     warm[0] = True
-    model.set_features(stores, warm)
     model.popularity = torch.from_numpy(dataset.train_counts).float()
-    if warm_start is not None:
-        copy_weights(Run.open(warm_start), model, dataset.catalogue)
-        model.set_features(stores, warm, keep_statistics=True)
+
+    def fill() -> None:
+        model.set_features(stores, warm)
+        if warm_start is not None:
+            copy_weights(Run.open(warm_start), model, dataset.catalogue)
+            model.set_features(stores, warm, keep_statistics=True)
+
+    fill_once(model, workers or Workers(), fill, lambda made: model.set_features(stores, warm, made=made))
     check_validations(data.num_batches(1), trainer)
     assert plan.objective is not None
     rows = read_by_rows(model, plan.objective, trainer)
