@@ -50,7 +50,7 @@ def measure(items: int, options: argparse.Namespace) -> dict[str, float]:
     counts[1:] += 1
     data = TrainingSequences(sequences, LENGTH, users, seed=0, fixed=True)
     with tempfile.TemporaryDirectory() as folder:
-        step = ObjectiveStep(objective, read_by_rows(model, objective, config))
+        step = ObjectiveStep(objective, read_by_rows(model, objective, config, options.targets))
         workers = start_workers(config)
         trainer = Trainer(model, step, data, counts, lambda _: {}, config, workers, Path(folder), "benchmark")
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

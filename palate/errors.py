@@ -24,6 +24,10 @@ class PalateError(Exception):
         self.remedy = remedy
         super().__init__(f"{self.message}. {remedy}" if remedy else f"{self.message}.")
 
+    def __reduce__(self) -> tuple[type[PalateError], tuple[str, str | None]]:
+        """Arrives whole where another process raised it."""
+        return type(self), (self.message, self.remedy)
+
 
 def suggest(wrong: str, known: Iterable[str]) -> str:
     """A sentence that names the closest known word, or lists what there is.

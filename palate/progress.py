@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
+from contextlib import contextmanager
+from itertools import islice
 from typing import TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -15,7 +18,7 @@ T = TypeVar("T")
 _LOG_EVERY_SECONDS = 20.0
 
 
-def track(steps: Iterable[T], description: str, total: int | None = None, weight: int = 1) -> Iterator[T]:
+def track(steps: Iterable[T], description: str, total: int | None = None, weight: int = 1) -> Generator[T, None, None]:
     """Yield the steps and report on standard error how far they are.
 
     Args:
@@ -28,6 +31,17 @@ def track(steps: Iterable[T], description: str, total: int | None = None, weight
         yield from _bar(steps, description, total, weight)
     else:
         yield from _lines(steps, description, total, weight)
+
+
+@contextmanager
+def counter(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """:func:`track` for work that says itself how many things it has done: yields a function of their number."""
+    steps = track(range(total + 1), description, total=total)
+    next(steps)
+    try:
+        yield lambda things: deque(islice(steps, things), maxlen=0).clear()
+    finally:
+        steps.close()
 
 
 def _bar(steps: Iterable[T], description: str, total: int | None, weight: int) -> Iterator[T]:

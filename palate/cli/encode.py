@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
 from palate.cli.shared.from_config import Fields, Settings, from_config
 from palate.cli.shared.options import ConfigFile, JsonOutput
 
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 def encode(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder, as `palate prepare` makes it.")],
     settings: Settings,
+    engine: EngineName = "local",
+    address: Address = None,
+    workers: WorkerCount = None,
+    gpus_per_worker: GPUs = None,
+    cpus_per_worker: CPUs = None,
     config: ConfigFile = None,
     json_: JsonOutput = False,
 ) -> None:
@@ -31,11 +37,16 @@ def encode(
     With none of --text, --image, --lexical and --matrix, the embedded encoders are used for all that the catalogue has.
     """
     from palate.data.dataset import Dataset
+    from palate.engines import make_engine
     from palate.features.request import EncodeRequest
 
+    chosen = make_engine(
+        engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, cpus_per_worker=cpus_per_worker
+    )
     opened = Dataset.load(dataset)
     request = EncodeRequest.parse(settings, where="palate encode")
-    stores = [task() for task in request.tasks(opened, dataset)]
+    with chosen:
+        stores = [task() for task in request.tasks(opened, dataset, chosen)]
     if json_:
         print(json.dumps([_facts(one) for one in stores], indent=2))
     else:

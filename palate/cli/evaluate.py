@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
 from palate.cli.shared.options import ConfigFile, JsonOutput, Seed
 from palate.console import print_table
 from palate.errors import PalateError, suggest
@@ -78,6 +79,11 @@ def evaluate(
         Path | None, typer.Option(metavar="DIR", help="New folder for per-user results, tables and a chart.")
     ] = None,
     device: Annotated[str, typer.Option(help="Where models answer: auto, cpu, cuda, cuda:1, mps.")] = "cpu",
+    engine: EngineName = "local",
+    address: Address = None,
+    workers: WorkerCount = None,
+    gpus_per_worker: GPUs = None,
+    cpus_per_worker: CPUs = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: torch's choice).")] = None,
     seed: Seed = 0,
     json_: JsonOutput = False,
@@ -87,6 +93,7 @@ def evaluate(
     import json
     from dataclasses import replace
 
+    from palate.engines import make_engine
     from palate.evaluation.compare import compare
     from palate.evaluation.groups import RunGroup, find_group, group_runs, open_dataset
     from palate.evaluation.outputs import save_comparison
@@ -100,6 +107,11 @@ def evaluate(
         raise PalateError(f"there is no split '{split}' to evaluate", suggest(split, ["valid", "test"]))
     if retriever is None and blend != "none":
         raise PalateError(f"--blend {blend} mixes a retriever in, and there is none", "Give --retriever RUN0.")
+    chosen = make_engine(
+        engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, cpus_per_worker=cpus_per_worker
+    )
+    if retriever is not None and not chosen.in_process:
+        raise PalateError(f"--engine {engine} evaluates single runs, no cascades", "Leave out --retriever or --engine.")
     measure = Measure.parse(
         {
             "protocol": protocol,
@@ -113,7 +125,8 @@ def evaluate(
             "seed": seed,
             "users": users,
             "users_seed": users_seed,
-        }
+        },
+        chosen,
     )
     if threads is not None:
         import torch
@@ -125,7 +138,8 @@ def evaluate(
     if retriever is None:
         base_label = find_group(groups, base) if base is not None else groups[0].label
         data = open_dataset(groups, dataset)
-        evaluated = measure.evaluate(groups, data, part)
+        with chosen:
+            evaluated = measure.evaluate(groups, data, part)
     else:
         from palate.cascade.rows import CascadeTable
 

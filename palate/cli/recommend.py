@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
 from palate.cli.shared.options import ConfigFile, JsonOutput, split_ids
 from palate.errors import PalateError
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
+    from palate.engines.base import Engine
     from palate.rankers.recommend import Recommendations
     from palate.runs.run import Run
 
@@ -55,6 +59,11 @@ def recommend(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "cpu",
+    engine: EngineName = "local",
+    address: Address = None,
+    workers: WorkerCount = None,
+    gpus_per_worker: GPUs = None,
+    cpus_per_worker: CPUs = None,
     json_: JsonOutput = False,
     config: ConfigFile = None,
 ) -> None:
@@ -65,24 +74,26 @@ def recommend(
     _check_choice(history, user, all_, out)
     if blend is not None and retriever is None:
         raise PalateError(f"--blend {blend:g} mixes a retriever in, and there is none", "Give --retriever RUN0.")
-    from palate.bundle.load import open_run_or_bundle
-    from palate.device import parse_device
-    from palate.rankers.recommend import Recommendations
+    if engine != "local" and not all_:
+        raise PalateError(f"--engine {engine} belongs to --all", "One user is answered in this process: leave it out.")
+    from palate.bundle.recommend import open_recommendations
+    from palate.engines import make_engine
 
-    device = parse_device(device)
-    opened = open_run_or_bundle(run)
-    fast = None if retriever is None else open_run_or_bundle(retriever)
-    for one in [opened] if fast is None else [opened, fast]:
-        if not one.finished:
-            print(f"Warning: {one.folder} is not finished; this is its best model so far.", file=sys.stderr)
-    cascade = None
-    if fast is not None:
-        from palate.cascade.cascade import open_cascade
-
-        cascade = open_cascade(opened, fast, depth=depth, blend=blend, exclude_seen=not keep_seen, device=device)
-    ready = Recommendations(
-        opened, only=only or [], without=not_ or [], exclude_seen=not keep_seen, device=device, recommender=cascade
+    chosen = make_engine(
+        engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, cpus_per_worker=cpus_per_worker
     )
+    load = partial(
+        open_recommendations,
+        run,
+        only=tuple(only or ()),
+        without=tuple(not_ or ()),
+        exclude_seen=not keep_seen,
+        retriever=retriever,
+        depth=depth,
+        blend=blend,
+    )
+    ready = load(device=chosen.own_device(device), warn=True)
+    opened = ready.run
     if history is not None:
         _one(ready, _known_items(ready, history), k, {"history": history}, json_)
     elif user is not None:
@@ -92,7 +103,8 @@ def recommend(
         row = data.user_index[user]
         _one(ready, histories[row].tolist(), k, {"user": user}, json_)
     elif out is not None:
-        _everyone(ready, _dataset(opened, dataset), out, k, json_)
+        with chosen:
+            _everyone(ready, _dataset(opened, dataset), out, k, json_, chosen, partial(load, device=device))
 
 
 def _check_choice(history: str | None, user: str | None, all_: bool, out: Path | None) -> None:
@@ -178,9 +190,18 @@ def _show(ready: Recommendations, history: list[int], best: list[dict[str, Any]]
         console.print("No item is left to recommend.")
 
 
-def _everyone(ready: Recommendations, data: Dataset, out: Path, k: int, json_: bool) -> None:
+def _everyone(
+    ready: Recommendations,
+    data: Dataset,
+    out: Path,
+    k: int,
+    json_: bool,
+    engine: Engine,
+    load: Callable[[], Recommendations],
+) -> None:
     started = time.perf_counter()
-    rows = ready.for_everyone(data, out, k)
+    # In this process, the model that is loaded answers; workers load their own.
+    rows = ready.for_everyone(data, out, k, engine=engine, load=None if engine.in_process else load)
     seconds = time.perf_counter() - started
     if json_:
         print(json.dumps({"out": str(out), "users": data.num_users, "rows": rows, "seconds": round(seconds, 3)}))

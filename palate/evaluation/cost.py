@@ -12,20 +12,18 @@ from typing import Any
 
 import torch
 
-from palate.recommender import Recommender
-
 _MB = 2**20
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
-def counters(recommender: Recommender) -> dict[str, float]:
-    """The recommender's own counters so far (``prompts``, ``tokens``, ``seconds``); empty where it keeps none."""
+def counters(recommender: object) -> dict[str, float]:
+    """The counters of a recommender or a ranking (``prompts``, ``tokens``, ``seconds``); empty if it has none."""
     counted = getattr(recommender, "cost", None)
     return dict(counted()) if callable(counted) else {}
 
 
 @contextmanager
-def meter(recommender: Recommender, users: int) -> Iterator[dict[str, Any]]:
+def meter(recommender: object, users: int) -> Iterator[dict[str, Any]]:
     """Fills the yielded dict when the block ends.
 
     ``users`` and ``seconds`` (of the clock), ``peak_memory_mb`` of the process within the block (``peak_gpu_mb`` of the

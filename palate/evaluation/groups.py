@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -14,6 +15,8 @@ from palate.errors import PalateError, suggest
 from palate.evaluation.candidates import Candidates, sample_candidates
 from palate.evaluation.compare import Group
 from palate.evaluation.evaluate import DEFAULT_KS, Protocol, Split, cases_of, choose_metrics, evaluate
+from palate.evaluation.ranking import rank_targets
+from palate.evaluation.ranking_task import RankTargets
 from palate.evaluation.result import Result
 from palate.evaluation.users import UserSample
 from palate.recommender import Recommender
@@ -190,6 +193,7 @@ def evaluate_groups(
     seed: int = 0,
     users: UserSample | None = None,
     known: Mapping[Path, Result] | None = None,
+    ranking: Callable[[Run], AbstractContextManager[RankTargets]] | None = None,
 ) -> list[Group]:
     """Evaluate every run on identical cases and candidates; the arguments are those of :func:`evaluate`.
 
@@ -197,6 +201,7 @@ def evaluate_groups(
         load: How a run's model is loaded; models are in memory one at a time.
         primary: A metric that will be needed later: that it is measured is checked first.
         known: Results that are there already, by the folders of their runs.
+        ranking: What ranks the targets by a run's model; by default the model itself.
 
     Raises:
         PalateError: also where one of the models cannot afford the protocol, before any is evaluated.
@@ -222,11 +227,10 @@ def evaluate_groups(
                     f"{group.label}: {error.message}", error.remedy or "Use --protocol sampled."
                 ) from None
         del model
-    out = []
-    for group in groups:
-        results = tuple(
-            known.get(run.folder)
-            or evaluate(
+
+    def result_of(group: RunGroup, run: Run) -> Result:
+        with nullcontext(rank_targets) if ranking is None else ranking(run) as rank:
+            return evaluate(
                 load(run),
                 dataset,
                 split=split,
@@ -239,8 +243,11 @@ def evaluate_groups(
                 users=users,
                 run=run,
                 description=f"{group.label}, seed {run.seed}",
+                rank=rank,
             )
-            for run in group.runs
-        )
+
+    out = []
+    for group in groups:
+        results = tuple(known.get(run.folder) or result_of(group, run) for run in group.runs)
         out.append(Group(group.label, results, tuple(run.seed for run in group.runs)))
     return out

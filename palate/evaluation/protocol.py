@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from palate.data.dataset import Dataset
-from palate.device import parse_device
+from palate.engines.base import Engine
+from palate.engines.local import LOCAL
 from palate.errors import PalateError, suggest
 from palate.evaluation.candidates import Candidates, check_kind
 from palate.evaluation.compare import Group
 from palate.evaluation.evaluate import Protocol, Split, evaluate
 from palate.evaluation.groups import RunGroup, check_primary, evaluate_groups, measured_metrics
+from palate.evaluation.ranking_task import ranking_by
 from palate.evaluation.result import Result
 from palate.evaluation.users import UserSample
 from palate.rankers.registry import load_recommender
@@ -26,7 +28,11 @@ SlowModels = Callable[[Sequence[RunGroup], Split], Mapping[Path, Result]]
 
 @dataclass(frozen=True)
 class Measure:
-    """A protocol with its metrics; the attributes are those of :func:`palate.evaluation.evaluate.evaluate`."""
+    """A protocol with its metrics; the attributes are those of :func:`palate.evaluation.evaluate.evaluate`.
+
+    Attributes:
+        engine: where :meth:`evaluate` has the targets ranked.
+    """
 
     protocol: Protocol
     exclude_seen: bool
@@ -38,9 +44,10 @@ class Measure:
     device: str
     seed: int
     users: UserSample | None = None
+    engine: Engine = LOCAL
 
     @classmethod
-    def parse(cls, options: Mapping[str, Any]) -> Measure:
+    def parse(cls, options: Mapping[str, Any], engine: Engine = LOCAL) -> Measure:
         """Read the options' values, as the command line has them.
 
         Raises:
@@ -53,7 +60,11 @@ class Measure:
         protocol, candidates, metrics = options["protocol"], options["candidates"], options["metrics"]
         if protocol not in ("full", "sampled"):
             raise PalateError(f"there is no protocol '{protocol}'", suggest(protocol, ["full", "sampled"]))
-        device = parse_device(options["device"])
+        if options.get("engine", "local") != "local":
+            raise PalateError(
+                "a comparison is evaluated in one process", "Leave 'engine' out; `palate evaluate` takes it."
+            )
+        engine.own_device(options["device"])
         from_file = protocol == "sampled" and candidates.endswith(".npz")
         made = Candidates.load(candidates) if from_file else check_kind(candidates)
         names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
@@ -68,9 +79,10 @@ class Measure:
             primary=options["primary"],
             candidates=made,
             negatives=options["negatives"],
-            device=device,
+            device=options["device"],
             seed=options["seed"],
             users=_sample(options),
+            engine=engine,
         )
 
     def evaluate(
@@ -80,7 +92,7 @@ class Measure:
         return evaluate_groups(
             groups,
             dataset,
-            lambda run: load_recommender(run, device=self.device),
+            lambda run: load_recommender(run, device=self.engine.own_device(self.device)),
             split=split,
             protocol=self.protocol,
             exclude_seen=self.exclude_seen,
@@ -92,6 +104,7 @@ class Measure:
             seed=self.seed,
             users=self.users,
             known=known,
+            ranking=lambda run: ranking_by(self.engine, run, dataset.folder, self.device),
         )
 
     def measured(self) -> list[str]:

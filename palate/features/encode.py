@@ -6,7 +6,8 @@ import json
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from palate.data.dataset import Dataset
+from palate.engines.base import Engine
+from palate.engines.local import LOCAL
 from palate.errors import PalateError, suggest
 from palate.features.chunks import Chunks, clear
 from palate.features.content import MODALITIES, Contents, Modality, image_contents, text_contents, text_fields
+from palate.features.encode_pieces import EncoderFacts, EncodeTask, stored_dtype
 from palate.features.encoders import DEFAULTS, Encoder, EncoderOptions, Precision, make_encoder
 from palate.features.folders import command_of, refuse_existing, store_folder
 from palate.features.store import FeatureStore, write_store
@@ -44,6 +48,7 @@ def encode(
     trust_remote_code: bool = False,
     resume: bool = True,
     overwrite: bool = False,
+    engine: Engine = LOCAL,
 ) -> FeatureStore:
     """Encode one modality of a dataset's items and write ``DATASET/features/STORE``.
 
@@ -60,6 +65,7 @@ def encode(
         dtype: precision of the computation; float16 is also how the vectors are stored then.
         resume: go on with what an interrupted call has left; False starts anew.
         overwrite: replace a store that was made otherwise.
+        engine: where the work is done; the store is the same.
 
     Raises:
         PalateError: nothing to encode, an unknown encoder or field, or a store that is there already.
@@ -71,8 +77,12 @@ def encode(
     if modality == "image" and (fields is not None or without is not None):
         raise PalateError("--fields and --without are about text", "Leave them out for pictures.")
     spec, contents = _contents(dataset, modality, fields, without)
+    if batch_size is not None and batch_size < 1:
+        raise PalateError(f"--batch-size is {batch_size}", "Give at least 1.")
     if isinstance(encoder, Encoder):
-        chosen = encoder
+        if not engine.in_process:
+            raise PalateError("an encoder in memory cannot be sent to workers", "Give its name, or a folder.")
+        make: Callable[[], Encoder] = partial(_itself, encoder)
     else:
         values = {
             "name": encoder or DEFAULTS[modality],
@@ -82,63 +92,70 @@ def encode(
             "revision": revision,
             "trust_remote_code": trust_remote_code,
         }
-        options = EncoderOptions.parse(values, where="encode")
-        chosen = make_encoder(options)
-    if batch_size is not None and batch_size < 1:
-        raise PalateError(f"--batch-size is {batch_size}", "Give at least 1.")
-    stored = np.dtype("float16" if chosen.options.dtype == "float16" else "float32")
-    what = json.dumps([modality, spec, str(stored)])
-    job = digest(chosen.fingerprint, what, *dataset.catalogue.ids, *contents.keys)
-    unfinished = folder.with_name(f".{name}.partial")
-    if not overwrite and _is_done(folder, job):
-        sweep(folder.parent)
-        clear(unfinished, job)
-        print(f"{folder} is up to date.", file=sys.stderr)
-        return FeatureStore.load(folder, dataset.catalogue)
-    refuse_existing(folder, overwrite)
-    # Two calls for one store would take each other's pieces for those of a killed one.
-    with alone(unfinished, f"another process is encoding {folder}", "Wait for it, or give this one another --store."):
-        groups: dict[str, list[int]] = defaultdict(list)
-        for row, key in enumerate(contents.keys):
-            if key:
-                groups[key].append(row)
-        rows = _order([members[0] for members in groups.values()], contents, modality)
-        chunks = Chunks(unfinished, job, fresh=not resume)
-        chunks.fill(chosen, [contents.values[row] for row in rows], batch_size or chosen.batch_size, stored)
+        make = partial(make_encoder, EncoderOptions.parse(values, where="encode"))
+    folders = (dataset.catalogue.root,) if modality == "image" else ()
+    with engine.workers(EncodeTask(make, batch_size, folders)) as workers:
+        chosen: EncoderFacts = workers.facts
+        options = chosen.options
+        stored = stored_dtype(options)
+        what = json.dumps([modality, spec, str(stored)])
+        job = digest(chosen.fingerprint, what, *dataset.catalogue.ids, *contents.keys)
+        unfinished = folder.with_name(f".{name}.partial")
+        if not overwrite and _is_done(folder, job):
+            sweep(folder.parent)
+            clear(unfinished, job)
+            print(f"{folder} is up to date.", file=sys.stderr)
+            return FeatureStore.load(folder, dataset.catalogue)
+        refuse_existing(folder, overwrite)
+        # Two calls for one store would take each other's pieces for those of a killed one.
+        with alone(
+            unfinished, f"another process is encoding {folder}", "Wait for it, or give this one another --store."
+        ):
+            groups: dict[str, list[int]] = defaultdict(list)
+            for row, key in enumerate(contents.keys):
+                if key:
+                    groups[key].append(row)
+            rows = _order([members[0] for members in groups.values()], contents, modality)
+            chunks = Chunks(unfinished, job, fresh=not resume)
+            chunks.fill([contents.values[row] for row in rows], workers, modality)
 
-        members = [groups[contents.keys[row]] for row in rows]
-        matrix, present, failed = _assemble(chunks, members, len(contents.keys), chosen.width, stored)
-        reasons = {**contents.reasons, **failed}
-        if not present.any():
-            shutil.rmtree(chunks.folder, ignore_errors=True)
-            raise PalateError(
-                f"no item has {modality} that could be encoded ({_why(reasons)})",
-                "See `palate doctor` for the catalogue.",
+            members = [groups[contents.keys[row]] for row in rows]
+            matrix, present, failed = _assemble(chunks, members, len(contents.keys), chosen.width, stored)
+            reasons = {**contents.reasons, **failed}
+            if not present.any():
+                shutil.rmtree(chunks.folder, ignore_errors=True)
+                raise PalateError(
+                    f"no item has {modality} that could be encoded ({_why(reasons)})",
+                    "See `palate doctor` for the catalogue.",
+                )
+            command = command_of(
+                modality,
+                options.name,
+                store=name,
+                fields=",".join(fields) if fields is not None else None,
+                without=without,
+                dtype=None if options.dtype == "float32" else options.dtype,
+                revision=options.revision,
+                trust_remote_code=options.trust_remote_code,
             )
-        command = command_of(
-            modality,
-            chosen.name,
-            store=name,
-            fields=",".join(fields) if fields is not None else None,
-            without=without,
-            dtype=None if chosen.options.dtype == "float32" else chosen.options.dtype,
-            revision=chosen.options.revision,
-            trust_remote_code=chosen.options.trust_remote_code,
-        )
-        write_store(
-            folder,
-            modality=modality,
-            encoder={**chosen.options.model_dump(), "fingerprint": chosen.fingerprint, "job": job, "command": command},
-            content=spec,
-            table=contents.table,
-            vectors=matrix,
-            present=present,
-            interactions=dataset.items,
-            missing=summarise(reasons, dataset.catalogue.ids),
-            replace=overwrite,
-        )
-        shutil.rmtree(chunks.folder, ignore_errors=True)
-        return FeatureStore.load(folder, dataset.catalogue)
+            write_store(
+                folder,
+                modality=modality,
+                encoder={**options.model_dump(), "fingerprint": chosen.fingerprint, "job": job, "command": command},
+                content=spec,
+                table=contents.table,
+                vectors=matrix,
+                present=present,
+                interactions=dataset.items,
+                missing=summarise(reasons, dataset.catalogue.ids),
+                replace=overwrite,
+            )
+            shutil.rmtree(chunks.folder, ignore_errors=True)
+            return FeatureStore.load(folder, dataset.catalogue)
+
+
+def _itself(encoder: Encoder) -> Encoder:
+    return encoder
 
 
 def _contents(

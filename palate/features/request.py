@@ -10,6 +10,8 @@ from pydantic import Field
 
 from palate.config import Config
 from palate.data.dataset import Dataset
+from palate.engines.base import Engine
+from palate.engines.local import LOCAL
 from palate.errors import PalateError
 from palate.features.content import Modality
 from palate.features.controls import CONTROLS, make_control
@@ -54,8 +56,8 @@ class EncodeRequest(Config):
     overwrite: bool = Field(False, description="Replace a store that is there.")
     seed: int = Field(0, ge=0, description="Seed of everything random.")
 
-    def tasks(self, dataset: Dataset, folder: Path) -> list[Task]:
-        """One piece of work per store."""
+    def tasks(self, dataset: Dataset, folder: Path, engine: Engine = LOCAL) -> list[Task]:
+        """One piece of work per store; encoders are run by the engine, all else in this process."""
         if self.matrix is not None:
             return [self._import(dataset, folder, self.matrix)]
         for option, value in (("--modality", self.modality), ("--ids", self.ids), ("--name", self.name)):
@@ -78,7 +80,7 @@ class EncodeRequest(Config):
             raise PalateError("--fields and --without are about text", "Give --text or --lexical, or leave them out.")
         if not set(chosen.values()) & set(CONTROLS) and (self.of is not None or self.width is not None):
             raise PalateError("--of and --width belong to the controls 'random' and 'permuted'", "Leave them out.")
-        tasks = [self._task(dataset, folder, modality, encoder) for modality, encoder in chosen.items()]
+        tasks = [self._task(dataset, folder, modality, encoder, engine) for modality, encoder in chosen.items()]
         return [*([self._lexical(dataset, folder)] if self.lexical else []), *tasks]
 
     def _lexical(self, dataset: Dataset, folder: Path) -> Task:
@@ -113,7 +115,7 @@ class EncodeRequest(Config):
             overwrite=self.overwrite,
         )
 
-    def _task(self, dataset: Dataset, folder: Path, modality: Modality, encoder: str) -> Task:
+    def _task(self, dataset: Dataset, folder: Path, modality: Modality, encoder: str, engine: Engine) -> Task:
         if encoder in CONTROLS:
             return lambda: make_control(
                 dataset,
@@ -142,4 +144,5 @@ class EncodeRequest(Config):
             trust_remote_code=self.trust_remote_code,
             resume=self.resume,
             overwrite=self.overwrite,
+            engine=engine,
         )

@@ -40,6 +40,9 @@ class BPR(SampledObjective):
         settings = self.config
         return draw_negatives(batch, self.strategy, settings.num_negatives, shared=False, power=settings.power)
 
+    def num_drawn(self, targets: int) -> int:
+        return targets * self.config.num_negatives
+
     def loss(self, scores: Scores, batch: Batch, drawn: Negatives) -> Loss:
         margin = scores.at(batch.targets.unsqueeze(1)) - scores.at(drawn.items)
         pairs = functional.logsigmoid(margin).masked_fill(~drawn.valid, 0.0).sum(1)

@@ -48,6 +48,9 @@ class GBCE(SampledObjective):
         count = max(1, min(self.config.num_negatives, len(batch.classes) - 1))
         return draw_negatives(batch, Uniform(), count, shared=False)
 
+    def num_drawn(self, targets: int) -> int:
+        return targets * self.config.num_negatives
+
     def loss(self, scores: Scores, batch: Batch, drawn: Negatives) -> Loss:
         beta = self.beta(len(batch.classes))
         positive = scores.at(batch.targets.unsqueeze(1)).squeeze(1)

@@ -39,6 +39,10 @@ class SampledObjective(Objective):
         """The negatives of one step."""
 
     @abstractmethod
+    def num_drawn(self, targets: int) -> int:
+        """How many items :meth:`draw` draws for this many targets, beside the targets themselves."""
+
+    @abstractmethod
     def loss(self, scores: Scores, batch: Batch, drawn: Negatives) -> Loss:
         """The loss of one step with these negatives."""
 

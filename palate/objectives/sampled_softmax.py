@@ -47,6 +47,9 @@ class SampledSoftmax(SampledObjective):
         settings = self.config
         return draw_negatives(batch, self.strategy, settings.num_negatives, shared=True, power=settings.power)
 
+    def num_drawn(self, targets: int) -> int:
+        return 0 if isinstance(self.strategy, InBatch) else self.config.num_negatives
+
     def loss(self, scores: Scores, batch: Batch, drawn: Negatives) -> Loss:
         negative = scores.at(drawn.items)
         if self.config.log_q:

@@ -116,8 +116,8 @@ class ItemEncoder(nn.Module):
     A fusion overrides :meth:`fuse`, and, where it learns something itself, :meth:`build`. What it keeps for each single
     item beyond the id makes a model that takes no new items, unless :meth:`compose` can do without.
 
-    :meth:`rows` makes some rows of the matrix in the same way: a training step with drawn negatives reads few items of a
-    large catalogue. A fusion that overrides :meth:`forward` or :meth:`id_vectors` is always read as a whole.
+    :meth:`rows` makes some rows of the matrix in the same way: a training step with drawn negatives reads few of many
+    items. A fusion that overrides :meth:`forward` or :meth:`id_vectors` is always read as a whole.
 
     Attributes:
         names: the modalities, in order.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +18,10 @@ from palate.data.dataset import Dataset
 from palate.data.dropped import dropped_of
 from palate.data.sequences import Sequences, offsets_of
 from palate.data.spelling import did_you_mean
+from palate.engines.base import Advance, Engine, Task, Work
+from palate.engines.local import LOCAL
 from palate.errors import PalateError
-from palate.progress import track
+from palate.progress import counter
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.rankers.tables import table_writer
 from palate.recommender import Recommender
@@ -136,17 +138,29 @@ class Recommendations:
         lengths = np.bincount(dataset.rows_user[known], minlength=dataset.num_users).astype(np.int64)
         return Sequences(items[known], offsets_of(lengths)), int((~known).sum())
 
-    def for_everyone(self, dataset: Dataset, out: Path | str, k: int = 10) -> int:
+    def for_everyone(
+        self,
+        dataset: Dataset,
+        out: Path | str,
+        k: int = 10,
+        *,
+        engine: Engine = LOCAL,
+        load: Callable[[], Recommendations] | None = None,
+    ) -> int:
         """Write every user's recommendations (user, rank, item, score); returns the number of rows.
 
         The users go through in batches, so that memory does not grow with them; the file appears whole or not at all.
 
         Args:
             out: the ending names the format: ``.parquet``, ``.csv`` or ``.tsv``.
+            engine: where the work is done; the file is the same.
+            load: gives the like of this object to workers in other processes, so it holds paths and options.
 
         Raises:
             PalateError: another ending.
         """
+        if load is None and not engine.in_process:
+            raise PalateError("a model in memory cannot be sent to workers", "Give load: what opens it by its folder.")
         histories, _ = self.histories_of(dataset)
         most = getattr(self.recommender, "batch_size", None) or 1024
         batch = max(1, min(most, _BATCH_SCORES // (self.recommender.num_items + 1)))
@@ -155,15 +169,51 @@ class Recommendations:
         )
         starts = range(0, dataset.num_users, batch)
         written = 0
-        with table_writer(out, schema) as write:
-            for start in track(starts, "Recommending", total=dataset.num_users, weight=batch):
-                stop = min(start + batch, dataset.num_users)
-                best = self.of_indices(histories[start:stop], k)
-                users = dataset.user_ids[start:stop].gather(best["history"])
+        task = RecommendTask(load or (lambda: self), k, dataset.folder, self.run.folder)
+        with (
+            table_writer(out, schema) as write,
+            engine.workers(task) as workers,
+            counter("Recommending", dataset.num_users) as advance,
+        ):
+            pieces = (histories[start : start + batch] for start in starts)
+            for number, best in workers.map(pieces, advance, ordered=True):
+                users = dataset.user_ids[starts[number] : starts[number] + batch].gather(best["history"])
                 rows = best.select(pl.lit(users.cast(pl.String)).alias("user"), "rank", "item", "score")
                 write(rows)
                 written += len(rows)
         return written
+
+
+class RecommendTask(Task[Sequences, pl.DataFrame]):
+    """:meth:`Recommendations.of_indices` for many histories.
+
+    Args:
+        load: gives the recommendations.
+        data: folder of the dataset of the histories, if it has one.
+        run: folder of the run.
+    """
+
+    def __init__(self, load: Callable[[], Recommendations], k: int, data: Path | None, run: Path) -> None:
+        self._load, self._k, self._data = load, k, data
+        self.folders = (run,) if data is None else (run, data)
+
+    def open(self) -> Work[Sequences, pl.DataFrame]:
+        """Load the run."""
+        ready = self._load()
+        if self._data is not None:
+            ready.recommender.set_data_folder(self._data)
+        return _Recommending(ready, self._k)
+
+
+class _Recommending(Work[Sequences, pl.DataFrame]):
+    def __init__(self, ready: Recommendations, k: int) -> None:
+        self._ready, self._k = ready, k
+        self.facts = ready.recommender.num_items
+
+    def __call__(self, pieces: Iterator[Sequences], advance: Advance) -> Iterator[pl.DataFrame]:
+        for histories in pieces:
+            yield self._ready.of_indices(histories, self._k)
+            advance(len(histories))
 
 
 def allowed_items(catalogue: Catalogue, only: Sequence[str], without: Sequence[str]) -> npt.NDArray[np.bool_] | None:

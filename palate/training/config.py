@@ -61,7 +61,8 @@ class TrainerConfig(Config):
     item_rows: Literal["auto", "always", "never"] = Field(
         "auto",
         description="Whether a step with drawn negatives makes and updates the items that it reads (rows) or all of "
-        "them; auto: rows from 50,000 items on. Rows get the updates of AdamW on the whole table, up to rounding.",
+        "them; auto: rows from 50,000 items on, if a step reads less than a fifth of them. Rows get the updates of "
+        "AdamW on the whole table, up to rounding.",
     )
     checkpoint_minutes: float = Field(
         10.0, gt=0, description="A checkpoint is written after each epoch and, in long ones, every N minutes."

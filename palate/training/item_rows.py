@@ -12,21 +12,30 @@ from palate.rankers.items import ItemEncoder
 from palate.rankers.sequential import SequentialRanker
 from palate.training.config import TrainerConfig
 
-# Catalogues from this size on are read by rows; below it the whole table costs less than a fifth of a step.
+# Smaller catalogues are read as a whole: that costs a fraction of the encoder's step.
 _MANY_ITEMS = 50_000
+# A row that is picked out costs about as much as this many rows of the whole table (measured on a CPU).
+_COST_OF_ROW = 5
 
 
-def read_by_rows(model: SequentialRanker, objective: Objective, config: TrainerConfig) -> bool:
+def read_by_rows(model: SequentialRanker, objective: Objective, config: TrainerConfig, targets: int) -> bool:
     """Whether steps with this objective read items by rows; if so, the ids' gradients become sparse.
+
+    Args:
+        targets: of one step.
 
     Raises:
         PalateError: it is always to be so, and cannot.
     """
-    if config.item_rows == "never" or (config.item_rows == "auto" and model.num_items < _MANY_ITEMS):
+    if config.item_rows == "never":
         return False
     if why := _why_not(model, objective, config):
         if config.item_rows == "always":
             raise PalateError(f"trainer.item_rows is 'always', but {why}", "Leave trainer.item_rows out.")
+        return False
+    assert isinstance(objective, SampledObjective)
+    read = 2 * targets + objective.num_drawn(targets)
+    if config.item_rows == "auto" and model.num_items < max(_MANY_ITEMS, _COST_OF_ROW * read):
         return False
     for module in sparse_embeddings(model, every=True):
         module.sparse = True

@@ -221,7 +221,7 @@ def prepare_model(
     fill_once(model, workers or Workers(), fill, lambda made: model.set_features(stores, warm, made=made))
     check_validations(data.num_batches(1), trainer)
     assert plan.objective is not None
-    rows = read_by_rows(model, plan.objective, trainer)
+    rows = read_by_rows(model, plan.objective, trainer, data.num_targets // data.num_batches(1))
     return Prepared(
         model,
         data,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.cli.llm.settings import TemplateKwargs
+from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
 from palate.cli.shared.options import ConfigFile, JsonOutput, Seed, split_fields
 from palate.errors import PalateError
 from palate.mllm.backends import BACKENDS
@@ -25,6 +27,7 @@ _BACKEND_OPTIONS = (
     *("temperature", "seed", "attempts", "longest", "device", "dtype", "quantisation", "revision", "trust_remote_code"),
     *("chat_template_kwargs", "no_repeat_ngram_size", "batch_size", "base_url", "concurrency", "timeout"),
 )
+_ENGINE_OPTIONS = ("address", "workers", "gpus_per_worker", "cpus_per_worker")
 
 summarise = typer.Typer(
     name="summarise", help="Have a model describe items, and write down what users prefer.", no_args_is_help=True
@@ -95,6 +98,11 @@ def items(
     base_url: BaseUrl = None,
     concurrency: Concurrency = None,
     timeout: Timeout = None,
+    engine: EngineName = "local",
+    address: Address = None,
+    workers: WorkerCount = None,
+    gpus_per_worker: GPUs = None,
+    cpus_per_worker: CPUs = None,
     seed: Seed = 0,
     config: ConfigFile = None,
     json_: JsonOutput = False,
@@ -103,6 +111,7 @@ def items(
 
     Killed and started again it goes on where it was. Exit code 1: some summaries could not be had; it lists them.
     """
+    values = dict(locals())
     from palate.data.dataset import Dataset
     from palate.data.sample import sample_users
     from palate.data.sequences import Sequences
@@ -119,17 +128,18 @@ def items(
     data = Dataset.load(dataset)
     templates = Templates.load(prompts)
     folder = store_folder(dataset, "items", name or f"{slug(_model_name(backend, model))}-{source}")
-    opened = _open(locals())
     only: list[int] | None = None
     if sample is not None:
         only = Sequences(data.items, data.offsets).take(sample_users(data, sample, seed)).values.tolist()
     items = Items.of(data.catalogue, fields=options.fields)
-    work = ItemWork(items, templates, options, opened.identity, Vocabulary(data.catalogue), only)
-    if dry_run:
-        texts = {key: row["text"] for key, row in rows_by_key(folder).items()}
-        _show_estimate(work.estimate(texts), folder, json_)
-        return
-    _finish(work.write(folder, opened, limit=limit), json_)
+    with _open(values, data.catalogue.root) as opened:
+        work = ItemWork(items, templates, options, opened.identity, Vocabulary(data.catalogue), only)
+        if dry_run:
+            texts = {key: row["text"] for key, row in rows_by_key(folder).items()}
+            _show_estimate(work.estimate(texts), folder, json_)
+            return
+        report = work.write(folder, opened, limit=limit)
+    _finish(report, json_)
 
 
 @summarise.command("users")
@@ -169,6 +179,11 @@ def users(
     base_url: BaseUrl = None,
     concurrency: Concurrency = None,
     timeout: Timeout = None,
+    engine: EngineName = "local",
+    address: Address = None,
+    workers: WorkerCount = None,
+    gpus_per_worker: GPUs = None,
+    cpus_per_worker: CPUs = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the sample of users, and of drawn words.")] = 0,
     config: ConfigFile = None,
     json_: JsonOutput = False,
@@ -177,6 +192,7 @@ def users(
 
     Killed and started again it goes on where it was. Exit code 1: some summaries could not be had; it lists them.
     """
+    values = dict(locals())
     from palate.data.dataset import Dataset
     from palate.data.sample import sample_users
     from palate.mllm.prompts.items import Items
@@ -198,17 +214,17 @@ def users(
     written = ItemSummaries.load(store_folder(dataset, "items", item_summaries)) if item_summaries else None
     templates = Templates.load(prompts)
     folder = store_folder(dataset, "users", name or f"{slug(_model_name(backend, model))}-{strategy}")
-    opened = _open(locals())
-    summary_steps = SummarySteps(
-        SummaryPrompts(Items.of(data.catalogue, written, options.fields), templates), options, opened.identity
-    )
+    prompts_of = SummaryPrompts(Items.of(data.catalogue, written, options.fields), templates)
     ids = data.user_ids.cast(str).to_list()
-    work = UserWork(summary_steps, requested, ids, item_summaries, Vocabulary(data.catalogue))
-    if dry_run:
-        texts = {key: row["text"] for key, row in rows_by_key(folder).items()}
-        _show_estimate(work.estimate(texts), folder, json_)
-        return
-    _finish(work.write(folder, opened, limit=limit), json_)
+    with _open(values, data.catalogue.root) as opened:
+        summary_steps = SummarySteps(prompts_of, options, opened.identity)
+        work = UserWork(summary_steps, requested, ids, item_summaries, Vocabulary(data.catalogue))
+        if dry_run:
+            texts = {key: row["text"] for key, row in rows_by_key(folder).items()}
+            _show_estimate(work.estimate(texts), folder, json_)
+            return
+        report = work.write(folder, opened, limit=limit)
+    _finish(report, json_)
 
 
 def _model_name(backend: str, model: str | None) -> str:
@@ -218,15 +234,20 @@ def _model_name(backend: str, model: str | None) -> str:
     return Path(model).resolve().name if Path(model).is_dir() else model
 
 
-def _open(values: Mapping[str, Any]) -> Backend:
+@contextmanager
+def _open(values: Mapping[str, Any], pictures: Path) -> Iterator[Backend]:
     """The backend, from a command's parameters by name."""
-    from palate.mllm.backends import open_backend
+    from palate.engines import make_engine
+    from palate.mllm.backends.workers import backend_by
     from palate.mllm.lm.chat_template import read_kwargs
 
     options = {name: values[name] for name in _BACKEND_OPTIONS if name in values}
     if options["chat_template_kwargs"] is not None:
         options["chat_template_kwargs"] = read_kwargs(options["chat_template_kwargs"])
-    return open_backend(values["backend"], values["model"], **options)
+    engine = make_engine(values["engine"], **{name: values[name] for name in _ENGINE_OPTIONS})
+    folders = (pictures,) if pictures.is_dir() else ()
+    with engine, backend_by(engine, values["backend"], values["model"], folders, **options) as backend:
+        yield backend
 
 
 def _show_estimate(estimate: CostEstimate, folder: Path, as_json: bool) -> None:

@@ -1,0 +1,100 @@
+"""The engine of a Ray cluster: workers are actors, each with a model of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+from palate.device import parse_device
+from palate.engines.base import Engine, Piece, Result, Task, Workers
+from palate.engines.ray_cluster import connect, require_ray
+from palate.engines.ray_pool import RayPool
+from palate.engines.ray_worker import RayWorker, versions
+from palate.errors import PalateError
+
+
+class RayEngine(Engine):
+    """Does pieces on a Ray cluster; lost ones are done again by another worker.
+
+    Args:
+        address: of the cluster; see :func:`palate.engines.ray_cluster.connect`.
+        workers: how many; by default as many as the cluster has CPUs (or GPUs) for.
+        gpus_per_worker: share of a GPU that each worker reserves; 0: it sees none.
+        cpus_per_worker: CPUs that each worker reserves, and threads that it uses.
+
+    Raises:
+        PalateError: Ray is not installed, or an option is out of its range.
+    """
+
+    in_process: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        address: str | None = None,
+        workers: int | None = None,
+        gpus_per_worker: float = 0.0,
+        cpus_per_worker: int = 1,
+    ) -> None:
+        if (workers is not None and workers < 1) or cpus_per_worker < 1:
+            raise PalateError("--workers and --cpus-per-worker are at least 1", "Leave them out, or give more.")
+        if gpus_per_worker < 0 or (gpus_per_worker > 1 and gpus_per_worker != int(gpus_per_worker)):
+            raise PalateError(
+                f"--gpus-per-worker {gpus_per_worker:g} cannot be reserved",
+                "Give a fraction up to 1, or a whole number.",
+            )
+        require_ray()
+        self.address, self.count = address, workers
+        self.gpus, self.cpus = gpus_per_worker, cpus_per_worker
+        self._end: Callable[[], None] | None = None
+
+    @contextmanager
+    def workers(self, task: Task[Piece, Result]) -> Iterator[Workers[Piece, Result]]:
+        """See :meth:`Engine.workers`."""
+        ray = require_ray()
+        if self._end is None:
+            self._end = connect(self.address, max(os.cpu_count() or 1, (self.count or 1) * self.cpus))
+        count = self._fitting(ray.cluster_resources())
+        kind: Any = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0, max_task_retries=0)(RayWorker)
+        home = Path.cwd()
+        folders = [str(home / folder) for folder in task.folders]
+        if not all(folder.is_absolute() for folder in task.folders):
+            folders.append(str(home))
+        task_ref, expected = ray.put(task), versions()
+
+        def start() -> tuple[Any, Any]:
+            actor = kind.remote()
+            return actor, actor.start.remote(task_ref, expected, str(home), folders)
+
+        pool: RayPool[Piece, Result] = RayPool(start, count)
+        try:
+            pool.wait_for_first()
+            yield pool
+        finally:
+            pool.close()
+
+    def _fitting(self, there: dict[str, float]) -> int:
+        """How many workers, of what the cluster has."""
+        room = [there.get("CPU", 0) / self.cpus, *([there.get("GPU", 0) / self.gpus] if self.gpus else [])]
+        if min(room) < 1:
+            raise PalateError(
+                f"a worker needs {self.cpus} CPUs and {self.gpus:g} GPUs, and the cluster has {there.get('CPU', 0):g} "
+                f"and {there.get('GPU', 0):g}",
+                "Correct --cpus-per-worker or --gpus-per-worker, or add machines.",
+            )
+        return self.count or int(min(room))
+
+    def own_device(self, name: str) -> str:
+        """The CPU: this process may be on a machine without a GPU."""
+        if name != "auto" and not re.fullmatch(r"mps|cuda(:[0-9]{1,3})?", name):
+            parse_device(name)
+        return "cpu"
+
+    def close(self) -> None:
+        """Disconnect; a Ray that was started here ends."""
+        if self._end is not None:
+            self._end()
+            self._end = None

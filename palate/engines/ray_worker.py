@@ -1,0 +1,75 @@
+"""What runs in a worker of a Ray cluster. Ray is not needed to import this."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import palate
+from palate.engines.base import Task, Work
+from palate.errors import PalateError
+
+# Packages whose version decides the bytes of a result.
+_PACKAGES = ("numpy", "pillow", "polars", "tokenizers", "torch", "transformers")
+
+
+def versions() -> dict[str, str | None]:
+    """The versions of Palate and of the packages that decide results; None: not installed."""
+    found: dict[str, str | None] = {"palate": palate.__version__}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+class RayWorker:
+    """An actor: opens a task once, and then does pieces."""
+
+    def __init__(self) -> None:
+        self._work: Work[Any, Any] | None = None
+
+    def start(self, task: Task[Any, Any], expected: Mapping[str, str | None], home: str, folders: Sequence[str]) -> Any:
+        """Open the task; its facts.
+
+        Args:
+            expected: versions, of :func:`versions`.
+            home: the driver's working folder, which becomes the worker's where it is there.
+            folders: whole paths that must be there.
+
+        Raises:
+            PalateError: other versions, a folder that is not there, and what opening raises.
+        """
+        host = socket.gethostname()
+        mine = versions()
+        for name, wanted in expected.items():
+            if mine.get(name) != wanted:
+                raise PalateError(
+                    f"{name} is {mine.get(name) or 'not installed'} on the worker {host}, and {wanted or 'not'} here",
+                    "Install the same versions on every machine.",
+                )
+        for folder in folders:
+            if not Path(folder).is_dir():
+                raise PalateError(f"the worker {host} does not see the folder {folder}", "Put it on a shared disk.")
+        with suppress(OSError):
+            os.chdir(home)
+        self._work = task.open()
+        return self._work.facts
+
+    def run(self, piece: Any) -> tuple[Any, int]:
+        """The result of a piece, and how many things were done for it."""
+        assert self._work is not None, "start() comes first"
+        done = 0
+
+        def advance(things: int) -> None:
+            nonlocal done
+            done += things
+
+        (result,) = self._work(iter([piece]), advance)
+        return result, done

@@ -1,0 +1,143 @@
+"""Engines without Ray: the local one, what is refused, and the backend of workers."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import worlds
+from engine_helpers import Parrot, Squares
+from summary_helpers import steps_for
+
+from palate.engines import make_engine
+from palate.engines.local import LOCAL
+from palate.engines.ray_worker import RayWorker, versions
+from palate.errors import PalateError
+from palate.evaluation import ranking_task
+from palate.evaluation.evaluate import evaluate
+from palate.evaluation.ranking_task import RankingTask, WorkersRanking
+from palate.mllm.backends.workers import AnswerTask, WorkersBackend
+from palate.mllm.summaries.store import rows_by_key
+from palate.mllm.summaries.users import UserWork, cut_offs
+from palate.rankers.registry import load_recommender
+from palate.training.fit import train
+
+Palate = Callable[..., tuple[int, str, str]]
+
+
+def test_the_local_engine_opens_a_task_once_and_does_its_pieces_in_order(tmp_path: Path) -> None:
+    done: list[int] = []
+    task = Squares(tmp_path)
+    with LOCAL.workers(task) as workers:
+        assert list(workers.map(range(3), done.append)) == [(0, 0), (1, 1), (2, 4)]
+        assert list(workers.map([5])) == [(0, 25)]
+    assert workers.facts == "squares"
+    assert len(task.notes("starts")) == 1
+    assert done == [1, 1, 1]
+
+
+@pytest.mark.parametrize("batch_size", [7, 16])
+def test_ranks_of_pieces_are_those_of_all_cases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    monkeypatch.setattr(ranking_task, "_BATCHES", 2)
+    data = worlds.random_logs(users=50, tests=2, repeats=True)
+    data.save(tmp_path / "data")
+    settings = {"ranker": {"dim": 8}, "trainer": {"epochs": 1}}
+    run = train(data, model="sasrec", out=tmp_path / "run", settings=settings)
+    model = load_recommender(run)
+    with LOCAL.workers(RankingTask(run.folder, None, "cpu")) as workers:
+        for options in ({}, {"exclude_seen": False}, {"protocol": "sampled", "negatives": 5}):
+            alone = evaluate(model, data, batch_size=batch_size, **options)
+            pieces = evaluate(model, data, batch_size=batch_size, rank=WorkersRanking(workers), **options)
+            assert pieces.frame.equals(alone.frame)
+            assert pieces.totals == alone.totals
+
+
+def test_preferences_by_workers_are_those_of_one_process(tmp_path: Path) -> None:
+    data = worlds.walking_shop(steps=9)
+    texts = []
+    with LOCAL.workers(AnswerTask(Parrot)) as workers:
+        for number, backend in enumerate([Parrot(), WorkersBackend(workers)]):
+            requested = cut_offs(data, ["valid", "test"])
+            work = UserWork(steps_for(data, backend, block=2), requested, data.user_ids.to_list())
+            report = work.write(tmp_path / str(number), backend, progress=False)
+            assert not report.missing
+            texts.append({key: row["text"] for key, row in rows_by_key(tmp_path / str(number)).items()})
+    assert texts[0] == texts[1]
+    assert len(texts[0]) > 20
+
+
+def test_workers_refuse_other_versions_and_folders_that_they_do_not_see(tmp_path: Path) -> None:
+    worker, task = RayWorker(), Squares(tmp_path)
+    with pytest.raises(PalateError, match=r"palate is .* on the worker .*, and 9\.9 here"):
+        worker.start(task, {**versions(), "palate": "9.9"}, str(tmp_path), [])
+    with pytest.raises(PalateError, match=r"does not see the folder .*nowhere"):
+        worker.start(task, versions(), str(tmp_path), [str(tmp_path / "nowhere")])
+
+
+def test_without_ray_the_error_says_what_to_install(
+    tmp_path: Path, palate: Palate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worlds.walking_shop().save(tmp_path / "data")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    code, _, errors = palate("encode", tmp_path / "data", "--engine", "ray")
+    assert code == 2
+    assert 'pip install "palate[ray]"' in errors
+    assert "Traceback" not in errors
+
+
+def test_options_that_an_engine_does_not_have_are_refused(palate: Palate, tmp_path: Path) -> None:
+    worlds.walking_shop().save(tmp_path / "data")
+    code, _, errors = palate("encode", tmp_path / "data", "--workers", 2)
+    assert code == 2
+    assert "the engine 'local' has no option --workers" in errors
+    with pytest.raises(PalateError, match="Did you mean 'ray'"):
+        make_engine("rya")
+    code, _, errors = palate("recommend", tmp_path / "run", "--history", "i1", "--engine", "ray")
+    assert code == 2
+    assert "--engine ray belongs to --all" in errors
+
+
+def test_addresses_where_no_cluster_is_are_refused_at_once(palate: Palate, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    worlds.walking_shop().save(tmp_path / "data")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        closed = f"127.0.0.1:{free.getsockname()[1]}"
+    for address, problem in (
+        (closed, "no Ray cluster answers at"),
+        ("nowhere", "cannot be used. Give HOST:PORT"),
+        ("ray://127.0.0.1:10001", "ray job submit"),
+    ):
+        code, _, errors = palate("encode", tmp_path / "data", "--engine", "ray", "--address", address)
+        assert code == 2, errors
+        assert problem in errors
+        assert "Traceback" not in errors
+    with pytest.raises(PalateError, match=r"--gpus-per-worker 1\.5 cannot be reserved"):
+        make_engine("ray", gpus_per_worker=1.5)
+
+
+def test_a_cluster_of_another_version_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+
+    def refuse(**options: object) -> None:
+        raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.40.0\n    Python: 3.11.1")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    engine = make_engine("ray", address="auto")
+    with pytest.raises(PalateError, match=r"runs other versions .*Ray: 2\.40\.0") as caught, engine.workers(None):  # type: ignore[arg-type]
+        pass
+    assert caught.value.remedy == "Install the same Ray and Python here."
+
+
+def test_errors_arrive_whole_from_another_process() -> None:
+    import pickle
+
+    error = pickle.loads(pickle.dumps(PalateError("no title", "Give one.")))  # noqa: S301
+    assert (error.message, error.remedy) == ("no title", "Give one.")
