@@ -28,10 +28,10 @@ from palate.storage.files import atomic_folder, read_json, write_json
 from palate.storage.tensors import load_array
 
 FOLDER, FORMAT = "shards", 1
-# Interactions of a shard: 16 MB of items.
-SHARD_SIZE = 4_000_000
+# Interactions of a shard: 8 MB of items.
+SHARD_SIZE = 2_000_000
 # Rows of interactions.parquet that are held at a time.
-_READ_ROWS = 1_000_000
+_READ_ROWS = 500_000
 
 
 class Rows(NamedTuple):
@@ -149,57 +149,70 @@ def make_shards(dataset: Path | str, num_items: int, size: int = SHARD_SIZE) -> 
 
 def _shards_of(path: Path, size: int) -> Iterator[Rows]:
     """Whole users, about ``size`` interactions at a time."""
-    pending: list[npt.NDArray[np.int64]] = []
+    pending: list[_Log] = []
     held = 0
-    for batch in _batches(path, min(size, _READ_ROWS)):
-        pending.append(batch)
-        held += batch.shape[1]
+    for rows in _batches(path, min(size, _READ_ROWS)):
+        pending.append(rows)
+        held += len(rows.user)
         if held < size:
             continue
-        joined = np.concatenate(pending, axis=1)
-        last = int(np.searchsorted(joined[0], joined[0, -1]))  # the last user may go on in the next rows
+        log = _Log.join(pending)
+        last = int(np.searchsorted(log.user, log.user[-1]))  # the last user may go on in the next rows
         if last:
-            yield _rows(joined[:, :last])
-        pending, held = [joined[:, last:]], joined.shape[1] - last
+            yield _rows(log.part(slice(0, last)))
+        pending, held = [log.part(slice(last, None))], held - last
     if held:
-        yield _rows(np.concatenate(pending, axis=1))
+        yield _rows(_Log.join(pending))
 
 
-def _batches(path: Path, rows: int) -> Iterator[npt.NDArray[np.int64]]:
-    """int64 ``[3, rows]`` at most: user, item, part."""
-    names = ("user", "item", "part")
+class _Log(NamedTuple):
+    """Rows of ``interactions.parquet``, by column."""
+
+    user: npt.NDArray[np.uint32]
+    item: npt.NDArray[np.int32]
+    use: npt.NDArray[np.uint8]
+
+    @classmethod
+    def join(cls, parts: list[_Log]) -> _Log:
+        user, item, use = (tuple(part[column] for part in parts) for column in range(3))
+        return cls(np.concatenate(user), np.concatenate(item), np.concatenate(use))
+
+    def part(self, rows: slice) -> _Log:
+        return _Log(self.user[rows].copy(), self.item[rows].copy(), self.use[rows].copy())
+
+
+def _batches(path: Path, rows: int) -> Iterator[_Log]:
+    """The log, at most ``rows`` rows at a time."""
     last = 0
     try:
-        for batch in pq.ParquetFile(path).iter_batches(rows, columns=list(names)):
-            log = np.stack([batch.column(name).to_numpy(zero_copy_only=False).astype(np.int64) for name in names])
-            if not len(batch):
+        for batch in pq.ParquetFile(path).iter_batches(rows, columns=["user", "item", "part"]):
+            user, item, use = (batch.column(n).to_numpy(zero_copy_only=False) for n in ("user", "item", "part"))
+            if not len(user):
                 continue
-            if log[0, 0] < last or (np.diff(log[0]) < 0).any():
+            if user[0] < last or (user[1:] < user[:-1]).any():
                 raise PalateError(f"{path} is damaged (users are out of order)", "Run `palate prepare` again.")
-            last = int(log[0, -1])
-            yield log
+            last = int(user[-1])
+            yield _Log(user.astype(np.uint32), item.astype(np.int32), use.astype(np.uint8))
     except (OSError, pa.ArrowException, KeyError) as error:
         raise PalateError(f"{path} is damaged ({error})", "Run `palate prepare` again.") from None
 
 
-def _rows(log: npt.NDArray[np.int64]) -> Rows:
-    """Users from ``[3, interactions]``: user, item, part."""
-    user = np.unique(log[0], return_inverse=True)[1]
+def _rows(log: _Log) -> Rows:
+    """The users of a log."""
+    user = np.cumsum(np.diff(log.user, prepend=log.user[:1]) != 0)
     count = int(user[-1]) + 1
-    _, items, parts = log
-    trained, context = (np.bincount(user[parts == part], minlength=count) for part in (Part.TRAIN, Part.CONTEXT))
-    if ((trained > 0) & (context > 0)).any():
+
+    def sequences(mask: npt.NDArray[np.bool_]) -> Sequences:
+        return Sequences(log.item[mask], offsets_of(np.bincount(user[mask], minlength=count).astype(np.int64)))
+
+    trained, context = (sequences(log.use == part) for part in (Part.TRAIN, Part.CONTEXT))
+    if ((trained.lengths > 0) & (context.lengths > 0)).any():
         raise PalateError(
             "the split trains on a part of some user's history only, which shards cannot hold",
             "Train without trainer.stream.",
         )
-    before, target = (parts == Part.TRAIN) | (parts == Part.CONTEXT), parts == Part.VALID
-
-    def sequences(mask: npt.NDArray[np.bool_]) -> Sequences:
-        lengths = np.bincount(user[mask], minlength=count).astype(np.int64)
-        return Sequences(items[mask].astype(np.int32), offsets_of(lengths))
-
-    return Rows(sequences(before), trained > 0, sequences(target))
+    before = sequences((log.use == Part.TRAIN) | (log.use == Part.CONTEXT)) if len(context.values) else trained
+    return Rows(before, trained.lengths > 0, sequences(log.use == Part.VALID))
 
 
 def _write(path: Path, rows: Rows) -> None:

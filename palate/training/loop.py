@@ -135,7 +135,7 @@ class Trainer:
         """Train to the end (from the last checkpoint, if the folder has one); returns the metrics rows."""
         self._restore()
         log = RunLog(self.folder, self.rows, self.config.tensorboard) if self.workers.main else None
-        progress = EpochProgress(self.config.epochs, self.data.num_targets, self.config.metric)
+        progress = EpochProgress(self.config.epochs, self.data.num_targets, self.config.metric, self.workers.main)
         try:
             if self.start and not self.rows:
                 self._add(log, self._first_row())
