@@ -20,7 +20,7 @@ from palate.runs.launch import start_workers
 from palate.runs.log import Row
 from palate.runs.run import Run
 from palate.runs.start import open_run
-from palate.runs.workers import gather_over
+from palate.runs.workers import Workers
 from palate.storage.files import digest
 from palate.storage.lock import one_writer
 from palate.training.fit import kept_row, summary
@@ -80,6 +80,7 @@ def align(
     config = alignment.plan.trainer
     assert config is not None
     accelerator = start_workers(config.device, config.precision)
+    workers = Workers.of(accelerator)
     identity: dict[str, Any] = {
         "model": alignment.start.info["model"],
         "seed": alignment.seed,
@@ -90,10 +91,10 @@ def align(
     origin = alignment.origin
     with ExitStack() as held, torch.random.fork_rng():
         torch.manual_seed(alignment.seed)
-        prepared = alignment.prepare()
+        prepared = alignment.prepare(workers)
 
         def make_step() -> AlignStep:
-            return alignment.make_step(prepared, accelerator.device, gather_over(accelerator))
+            return alignment.make_step(prepared, workers.device, workers.gather)
 
         # A folder that is there already may be refused or finished; a new one is made when nothing can be refused.
         step = None if (Path(out) / "run.json").exists() else make_step()

@@ -25,7 +25,7 @@ from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.rankers.sequential import SequentialRanker
 from palate.runs.run import Run
-from palate.runs.workers import Gather
+from palate.runs.workers import Gather, Workers
 from palate.storage.files import digest
 from palate.training.attach import open_data
 from palate.training.plan import Plan, Prepared, Settings, make_plan, prepare_model
@@ -69,11 +69,11 @@ class Alignment:
             "reference": _weights(self.frozen),
         }
 
-    def prepare(self) -> Prepared:
+    def prepare(self, workers: Workers | None = None) -> Prepared:
         """The policy at its start, and the same windows every epoch. Its neighbours' weights stay as they are."""
-        prepared = prepare_model(self.plan, self.dataset, self.stores, self.seed, self.start.folder)
+        prepared = prepare_model(self.plan, self.dataset, self.stores, self.seed, self.start.folder, workers=workers)
         prepared.model.neighbours = NeighbourScores.load(self.start.model_folder, self.dataset.num_items)
-        return replace(prepared, data=replace(prepared.data, fixed=True))
+        return replace(prepared, data=replace(prepared.sequences, fixed=True))
 
     def make_step(self, prepared: Prepared, device: torch.device, gather: Gather | None = None) -> AlignStep:
         """The step, with the reference's states and the pairs' hardness made."""
@@ -86,11 +86,11 @@ class Alignment:
             assert isinstance(ranker, SequentialRanker)
             ranker = ranker.to(device)
             shared = config.dropout == "shared"
-            reference = ReplayedReference(ranker, model) if shared else CachedReference(ranker, prepared.data)
+            reference = ReplayedReference(ranker, model) if shared else CachedReference(ranker, prepared.sequences)
         pairs = PairDrawer(
             config,
             negatives,
-            Prefixes(prepared.data.sequences),
+            Prefixes(prepared.sequences.sequences),
             torch.from_numpy(self.dataset.train_counts).float().to(device),
             None if self.dataset.dislikes is None else Prefixes(self.dataset.dislikes),
             joins=gather is not None,
@@ -229,7 +229,7 @@ def _ranker_plan(start: Run, trainer: Mapping[str, Any]) -> Plan:
     settings = {name: dict(values) for name, values in options["settings"].items()}
     for key in ("modalities", "missing"):
         settings["ranker"].pop(key, None)
-    settings["trainer"] |= trainer
+    settings["trainer"] |= {"stream": False, **trainer}  # pairs look anywhere into the log
     return make_plan(start.info["model"], options["modalities"], options["missing"], options["objective"], settings)
 
 
@@ -257,7 +257,7 @@ def _fit_hardness(
     device = model.device
     counts = torch.from_numpy(dataset.train_counts).float().to(device)
     chosen, rejected, valid = [], [], []
-    for drawn in sample_pairs(pairs, model, prepared.data, counts):
+    for drawn in sample_pairs(pairs, model, prepared.sequences, counts):
         chosen.append(drawn.items[:, 0])
         rejected.append(drawn.items[:, 1:])
         valid.append(drawn.rejected.valid)
@@ -273,6 +273,6 @@ def _fit_hardness(
         shuffle_of=config.shuffle_of,
         neighbours=config.neighbours,
         spread=config.spread,
-        seed=prepared.data.seed,
+        seed=prepared.sequences.seed,
         device=device,
     )

@@ -70,7 +70,7 @@ def held_out_share(pairs: PairDrawer, dataset: Dataset, model: SequentialRanker,
     future = Prefixes(Sequences(dataset.items[held_out], offsets_of(lengths)))
     width = int((counts > 0).sum())
     hits, seen = 0.0, 0.0
-    for drawn in sample_pairs(pairs, model.to(device), prepared.data, counts):
+    for drawn in sample_pairs(pairs, model.to(device), prepared.sequences, counts):
         last = pairs.prefixes.last(drawn.row_places)
         later = pairs.classes(*future.of_users(pairs.prefixes.owners(drawn.row_places)), len(drawn.items), width)
         classes, counted = drawn.rejected.classes, drawn.rejected.valid

@@ -42,7 +42,8 @@ class AlignmentSettings:
             if section not in SECTIONS:
                 raise PalateError(f"unknown section '{section}' in the settings", suggest(section, SECTIONS))
         trainer = {**TRAINER, **settings.get("trainer", {})}
-        TrainerConfig.parse(trainer, where="settings [trainer]")
+        if TrainerConfig.parse(trainer, where="settings [trainer]").stream:
+            raise PalateError("an alignment holds all training sequences in memory", "Leave out trainer.stream.")
         align = AlignConfig.parse(settings.get("align", {}), where="settings [align]")
         drawn = settings.get("negatives", {})
         if "strategy" in drawn:

@@ -69,12 +69,17 @@ def train(
     """
     from palate.cli.shared.content import AUTO, NONE, choose_content
     from palate.data.dataset import Dataset
+    from palate.data.streamed import StreamedDataset
     from palate.features.folders import open_features
+    from palate.training.config import TrainerConfig
     from palate.training.fit import train as fit
 
     check_layers(model, settings)
     set_threads(threads)
-    data = Dataset.load(dataset)
+    streamed = bool(TrainerConfig.parse(settings.get("trainer", {}), where="settings [trainer]").stream)
+    data = StreamedDataset.open(dataset) if streamed else Dataset.load(dataset)
+    if streamed and neighbours == AUTO:
+        neighbours = NONE
     content = choose_content(model, dataset, len(data.catalogue), modalities, neighbours, warm_start)
     if content.whiten is not None:
         settings["ranker"] = {"whiten": content.whiten, **settings.get("ranker", {})}

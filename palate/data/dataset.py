@@ -166,6 +166,18 @@ class Dataset:
         )
         return Cases(users, *found)
 
+    def sampled_cases(self, split: Literal["valid", "test"], users: int, seed: int) -> Cases:
+        """The cases of a split, or at most ``users`` of them, drawn by the seed; 0 means all."""
+        cases = self.cases(split)
+        return cases if not users or users >= len(cases) else cases.take(self.sample(len(cases), users, seed))
+
+    @staticmethod
+    def sample(cases: int, users: int, seed: int) -> npt.NDArray[np.int64]:
+        """int64, ascending: which of a number of cases are drawn."""
+        if not users or users >= cases:
+            return np.arange(cases)
+        return np.sort(np.random.default_rng([seed, 3]).choice(cases, users, replace=False))
+
     @cached_property
     def train_counts(self) -> npt.NDArray[np.int64]:
         """int64 ``[num_items + 1]``: training interactions of each item (cold items have none; padding 0)."""

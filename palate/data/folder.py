@@ -26,7 +26,7 @@ DROPPED = "dropped.parquet"
 IMAGES = "images"
 CARRIED = ("features", IMAGES, "summaries")
 # Made again where it is used, so it may go.
-DERIVED = ("neighbours",)
+DERIVED = ("neighbours", "shards")
 # Of interactions and dislikes.
 OPTIONAL_COLUMNS = pl.selectors.by_name("timestamp", "weight", require_all=False)
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")

@@ -87,3 +87,11 @@ class Sequences:
 def offsets_of(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """int64 ``[rows + 1]`` offsets of rows with the given lengths."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def joined(parts: Sequence[Sequences]) -> Sequences:
+    """The rows of several, one after the other."""
+    values = [part.values for part in parts]
+    lengths = [part.lengths for part in parts]
+    flat = np.concatenate(values) if values else np.empty(0, np.int32)
+    return Sequences(flat, offsets_of(np.concatenate(lengths) if lengths else np.empty(0, np.int64)))

@@ -86,13 +86,21 @@ class SequentialRanker(nn.Module, Recommender):
 
     # -- training ------------------------------------------------------------------------------------------------
 
-    def set_features(self, stores: Mapping[str, FeatureStore], warm: Tensor, keep_statistics: bool = False) -> None:
+    def set_features(
+        self,
+        stores: Mapping[str, FeatureStore],
+        warm: Tensor,
+        keep_statistics: bool = False,
+        made: Mapping[str, Tensor] | None = None,
+    ) -> None:
         """Give the model its frozen features.
 
         Args:
             stores: one per modality other than ``id``.
             warm: bool ``[num_items + 1]``, items with training interactions.
             keep_statistics: centre and whiten as the model did before (a warm start), not anew.
+            made: the buffers of ``items.features`` that another process has made of the same stores; they are taken as
+                they are, without a copy.
         """
         self._table = None
         self.items.warm = warm.to(self.items.warm.device)
@@ -101,6 +109,12 @@ class SequentialRanker(nn.Module, Recommender):
                 raise PalateError(f"no features for the modality '{name}'", how_to_make(name))
             store = stores[name]
             feature = self.items.feature(name)
+            if made is not None:
+                if isinstance(store, FieldStore):
+                    self.fields = store.vocabulary
+                for buffer, _ in feature.named_buffers():
+                    setattr(feature, buffer, made[f"{name}.{buffer}"])
+                continue
             vectors = torch.tensor(store.vectors[:], dtype=feature.dtype, device=self.items.warm.device)
             if len(vectors) != self.num_items + 1 or not feature.accepts(vectors):
                 raise PalateError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 
 import torch
@@ -32,9 +33,12 @@ def start_workers(device: str, precision: str = "no") -> Accelerator:
     name = parse_device(device)
     if name.startswith("cuda:"):
         torch.cuda.set_device(name)
-    # Buffers are the same in all workers from the start: features, which are large and never change.
+    # Buffers are the same in all workers from the start: features, which are large and never change, and which a copy
+    # from worker to worker would give each one anew. What torch will have in place of this does not say so yet.
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
     wrapper = DistributedDataParallelKwargs(broadcast_buffers=False)
-    return Accelerator(cpu=name == "cpu", mixed_precision=precision, kwargs_handlers=[wrapper])
+    cpu = name == "cpu"
+    return Accelerator(device_placement=not cpu, cpu=cpu, mixed_precision=precision, kwargs_handlers=[wrapper])
 
 
 def is_first_worker() -> bool:

@@ -53,6 +53,7 @@ class Workers:
     Attributes:
         index: this one's number; 0 writes files.
         count: how many they are.
+        local: this one's number among those of its machine.
         device: where this one computes.
         gather: see :func:`gather_over`.
         wait: returns once all of them have called it.
@@ -60,16 +61,20 @@ class Workers:
 
     index: int = 0
     count: int = 1
+    local: int = 0
     device: torch.device = torch.device("cpu")  # noqa: RUF009  (immutable)
     gather: Gather | None = None
     wait: Callable[[], None] = lambda: None
 
     @classmethod
     def of(cls, accelerator: Accelerator) -> Workers:
+        # Accelerate numbers the processor of each worker, and torch copies a tensor to a number that it does not have.
+        device = torch.device("cpu") if accelerator.device.type == "cpu" else accelerator.device
         return cls(
             accelerator.process_index,
             accelerator.num_processes,
-            accelerator.device,
+            accelerator.local_process_index,
+            device,
             gather_over(accelerator),
             accelerator.wait_for_everyone,
         )

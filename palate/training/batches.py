@@ -59,21 +59,9 @@ class TrainingSequences:
 
     def windows(self, epoch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """First value and number of targets of every window of the epoch; a window has one more value than targets."""
-        targets = np.maximum(self.sequences.lengths - 1, 0)
-        starts = self.sequences.offsets[:-1]
-        width = self.max_length
-        # The first window of a long sequence has 1..width targets, the others width, the last what is left.
-        if self.fixed:
-            cut = (targets - 1) % width + 1
-        else:
-            cut = np.random.default_rng([self.seed, epoch, 1]).integers(1, width + 1, len(targets))
-        first = np.where(targets > width, cut, targets)
-        pieces = np.where(targets > 0, 1 + -(-(targets - first) // width), 0)
-        owner = np.repeat(np.arange(len(targets)), pieces)
-        number = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-        begin = np.where(number == 0, 0, first[owner] + (number - 1) * width)
-        end = np.minimum(first[owner] + number * width, targets[owner])
-        return starts[owner] + begin, end - begin
+        rng = None if self.fixed else np.random.default_rng([self.seed, epoch, 1])
+        owner, begin, counts = cut_windows(self.sequences.lengths, self.max_length, rng)
+        return self.sequences.offsets[owner] + begin, counts
 
     def num_batches(self, epoch: int) -> int:
         return -(-len(self.windows(epoch)[0]) // self.batch_size)
@@ -87,17 +75,62 @@ class TrainingSequences:
             shares: how many workers there are.
         """
         starts, counts = self.windows(epoch)
-        values = self.sequences.values
         order = np.random.default_rng([self.seed, epoch, 2]).permutation(len(starts))
         ends = self.sequences.offsets[1:][np.searchsorted(self.sequences.offsets, starts, side="right") - 1]
+        cut = Cut(self.sequences.values, starts, counts, ends)
         for first in range(skip * self.batch_size, len(order), self.batch_size):
-            batch = order[first : first + self.batch_size]
-            rows = batch[share::shares]
-            counted = len(rows) > 0
-            if not counted:
-                rows = batch[:1]
-            lengths = counts[rows]
-            offsets = np.concatenate([[0], np.cumsum(lengths)])
-            index = np.arange(offsets[-1]) + np.repeat(starts[rows] - offsets[:-1], lengths)
-            ages = np.repeat(ends[rows], lengths) - index - 2
-            yield Windows(Sequences(values[index], offsets), values[index + 1].astype(np.int64), ages, index, counted)
+            yield cut.windows(order[first : first + self.batch_size], share, shares)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Windows of one array of values, not yet taken out of it.
+
+    Attributes:
+        values: int32, sequence after sequence.
+        starts: int64 ``[windows]``, the first value of each.
+        counts: int64 ``[windows]``, targets; a window has one more value.
+        ends: int64 ``[windows]``, the end of its sequence.
+    """
+
+    values: npt.NDArray[np.int32]
+    starts: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+
+    def windows(self, batch: npt.NDArray[np.int64], share: int, shares: int) -> Windows:
+        """A worker's part of a batch of windows; one that is not counted where there are fewer than workers."""
+        rows = batch[share::shares]
+        counted = len(rows) > 0
+        if not counted:
+            rows = batch[:1]
+        lengths = self.counts[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        index = np.arange(offsets[-1]) + np.repeat(self.starts[rows] - offsets[:-1], lengths)
+        ages = np.repeat(self.ends[rows], lengths) - index - 2
+        inputs, targets = Sequences(self.values[index], offsets), self.values[index + 1].astype(np.int64)
+        return Windows(inputs, targets, ages, index, counted)
+
+
+def cut_windows(
+    lengths: npt.NDArray[np.int64], width: int, rng: np.random.Generator | None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Cut sequences into windows of at most ``width`` targets.
+
+    Args:
+        lengths: of the sequences.
+        rng: draws where a long sequence is cut first; None: so that its last window is full.
+
+    Returns:
+        Of each window: its sequence, the place of its first value in it, and its number of targets.
+    """
+    targets = np.maximum(lengths - 1, 0)
+    # The first window of a long sequence has 1..width targets, the others width, the last what is left.
+    cut = (targets - 1) % width + 1 if rng is None else rng.integers(1, width + 1, len(targets))
+    first = np.where(targets > width, cut, targets)
+    pieces = np.where(targets > 0, 1 + -(-(targets - first) // width), 0)
+    owner = np.repeat(np.arange(len(targets)), pieces)
+    number = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    begin = np.where(number == 0, 0, first[owner] + (number - 1) * width)
+    end = np.minimum(first[owner] + number * width, targets[owner])
+    return owner, begin, end - begin

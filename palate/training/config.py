@@ -67,6 +67,16 @@ class TrainerConfig(Config):
     checkpoint_minutes: float = Field(
         10.0, gt=0, description="A checkpoint is written after each epoch and, in long ones, every N minutes."
     )
+    stream: bool = Field(
+        False,
+        description="Read training sequences from shards on disk instead of holding them in memory: for logs that are "
+        "larger. With validate_users, so that not every history is read for validation.",
+    )
+    stream_buffer: int = Field(
+        32_000_000,
+        ge=1,
+        description="Interactions in memory at a time where stream is set; the windows among them are shuffled.",
+    )
     device: str = Field("auto", description="auto (a GPU where there is one), cpu or cuda.")
     tensorboard: bool = Field(True, description="Write TensorBoard events where the package is installed.")
 

@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from palate.data.dataset import Dataset
+from palate.data.streamed import StreamedDataset
 from palate.errors import PalateError
 from palate.features.store import FeatureStore
 from palate.rankers.sequential import SequentialRanker
@@ -20,6 +21,7 @@ from palate.runs.launch import start_workers
 from palate.runs.log import Row
 from palate.runs.run import Run
 from palate.runs.start import open_run
+from palate.runs.workers import Workers
 from palate.storage.files import atomic_folder, digest
 from palate.storage.lock import one_writer
 from palate.training.config import TrainerConfig
@@ -71,6 +73,8 @@ def train(
     if plan.trainer is None and warm_start is not None:
         raise PalateError(f"{model} has no weights to start from", "Leave out --warm-start.")
     stores = {name: store for name, store in (features or {}).items() if name in modalities}
+    if plan.trainer is not None and plan.trainer.stream:
+        dataset = _streamed(plan, dataset, dataset_path)
     if dataset.folder is None and dataset_path is not None:  # counted rankers look there for features
         dataset = replace(dataset, folder=Path(dataset_path))
     stores = add_fields(plan.ranker, dataset, stores, warm_start)
@@ -78,6 +82,10 @@ def train(
     accelerator = (
         start_workers("cpu") if plan.trainer is None else start_workers(plan.trainer.device, plan.trainer.precision)
     )
+    if isinstance(dataset, StreamedDataset):
+        if accelerator.is_main_process:
+            dataset.shards  # noqa: B018  (makes them)
+        accelerator.wait_for_everyone()
     identity = {
         "model": model,
         "seed": seed,
@@ -87,9 +95,10 @@ def train(
     }
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        prepared = (
-            None if plan.trainer is None else prepare_model(plan, dataset, stores, seed, warm_start, dataset_path)
-        )
+        prepared = None
+        if plan.trainer is not None:
+            workers = Workers.of(accelerator)
+            prepared = prepare_model(plan, dataset, stores, seed, warm_start, dataset_path, workers)
         with one_writer(out, accelerator.is_main_process):
             if accelerator.is_main_process:
                 open_run(out, identity, dataset, dataset_path, resume)
@@ -103,6 +112,22 @@ def train(
             elif accelerator.is_main_process:
                 facts = _fit(plan, dataset, run, seed)
             return run.add(finished=True, **facts) if accelerator.is_main_process else run
+
+
+def _streamed(plan: Plan, dataset: Dataset, path: Path | str | None) -> StreamedDataset:
+    """The dataset without its interactions in memory.
+
+    Raises:
+        PalateError: it has no folder, or neighbours are to be fitted.
+    """
+    if plan.neighbours.sources:
+        raise PalateError(
+            "neighbours hold the whole log in memory", "Leave out trainer.stream, or --neighbours (or say none)."
+        )
+    folder = dataset.folder or path
+    if folder is None:
+        raise PalateError("trainer.stream reads a dataset's folder, and there is none", "Save the dataset first.")
+    return dataset if isinstance(dataset, StreamedDataset) else StreamedDataset.open(folder)
 
 
 def _fit(plan: Plan, dataset: Dataset, run: Run, seed: int) -> dict[str, Any]:

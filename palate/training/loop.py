@@ -34,6 +34,7 @@ from palate.training.plan import check_validations
 from palate.training.progress import EpochProgress
 from palate.training.row_adamw import RowAdamW, clip_sparse_norm
 from palate.training.step import TrainingStep
+from palate.training.streams import StreamedSequences
 
 # Steps between two releases of freed memory on a CPU.
 _RELEASE_EVERY = 48
@@ -84,7 +85,7 @@ class Trainer:
         self,
         model: SequentialRanker,
         step: TrainingStep,
-        data: TrainingSequences,
+        data: TrainingSequences | StreamedSequences,
         counts: npt.NDArray[np.int64],
         validate: Validate,
         config: TrainerConfig,
@@ -101,7 +102,7 @@ class Trainer:
                 f"{self.workers.count} workers share batches of {config.batch_size} sequences",
                 "Raise trainer.batch_size (it counts the sequences of all workers), or start fewer.",
             )
-        self.device = self.accelerator.device
+        self.device = self.workers.device
         self.ranker = model.to(self.device)
         self.make_loss, self.data, self.validate, self.start = step, data, validate, start
         groups, tables = _parameter_groups(model, config), sparse_embeddings(model)
@@ -134,7 +135,7 @@ class Trainer:
         """Train to the end (from the last checkpoint, if the folder has one); returns the metrics rows."""
         self._restore()
         log = RunLog(self.folder, self.rows, self.config.tensorboard) if self.workers.main else None
-        progress = EpochProgress(self.config.epochs, self.data.num_targets, self.config.metric)
+        progress = EpochProgress(self.config.epochs, self.data.num_targets, self.config.metric, self.workers.main)
         try:
             if self.start and not self.rows:
                 self._add(log, self._first_row())

@@ -11,6 +11,7 @@ import torch
 
 from palate.config import Config
 from palate.data.dataset import Dataset
+from palate.data.streamed import StreamedDataset
 from palate.errors import PalateError, suggest
 from palate.features.fields import FIELDS, FieldStore, make_vocabulary
 from palate.features.neighbours import check_sources
@@ -22,10 +23,13 @@ from palate.rankers.feature import feature_widths
 from palate.rankers.registry import RANKERS
 from palate.rankers.sequential import SequentialRanker
 from palate.runs.run import Run
+from palate.runs.workers import Workers
 from palate.training.batches import TrainingSequences
 from palate.training.config import NeighboursConfig, TrainerConfig
 from palate.training.item_rows import read_by_rows
+from palate.training.shared_features import fill_once
 from palate.training.size import check_size
+from palate.training.streams import StreamedSequences
 from palate.training.validation import Validation, parse_metric
 from palate.training.warm_start import copy_weights, run_vocabulary
 
@@ -59,8 +63,15 @@ class Prepared:
     """
 
     model: SequentialRanker
-    data: TrainingSequences
+    data: TrainingSequences | StreamedSequences
     validation: Validation
+
+    @property
+    def sequences(self) -> TrainingSequences:
+        """The training sequences, where they are in memory."""
+        assert isinstance(self.data, TrainingSequences)
+        return self.data
+
     rows: bool
 
 
@@ -164,6 +175,15 @@ def add_fields(
     return found
 
 
+def training_data(
+    dataset: Dataset, max_length: int, trainer: TrainerConfig, seed: int
+) -> TrainingSequences | StreamedSequences:
+    """The training sequences, in memory or read from shards."""
+    if isinstance(dataset, StreamedDataset):
+        return StreamedSequences(dataset.shards, max_length, trainer.batch_size, seed, trainer.stream_buffer)
+    return TrainingSequences(dataset.train_sequences(), max_length, trainer.batch_size, seed)
+
+
 def prepare_model(
     plan: Plan,
     dataset: Dataset,
@@ -171,8 +191,9 @@ def prepare_model(
     seed: int,
     warm_start: Path | str | None,
     dataset_path: Path | str | None = None,
+    workers: Workers | None = None,
 ) -> Prepared:
-    """Everything that can still be refused, before the run's folder is made.
+    """Everything that can still be refused, before the run's folder is made. Several workers call it together.
 
     Raises:
         PalateError: absent features, nothing to learn or to validate with, impossible sizes, another model's weights.
@@ -182,19 +203,22 @@ def prepare_model(
     assert trainer is not None
     widths = feature_widths(config.modalities, stores)
     check_sources(dataset, plan.neighbours.sources, dataset_path)
-    sequences = dataset.train_sequences()
-    if (sequences.lengths < 2).all():
+    data = training_data(dataset, config.max_length, trainer, seed)
+    if not data.num_targets:
         raise PalateError("no user has two training interactions: there is nothing to learn", "Prepare with more data.")
     check_size(plan.kind, config, dataset.num_items, widths, trainer.device)
     model: SequentialRanker = plan.kind(config, dataset.num_items, widths)
     warm = torch.from_numpy(dataset.train_counts > 0)
     warm[0] = True
-    model.set_features(stores, warm)
     model.popularity = torch.from_numpy(dataset.train_counts).float()
-    if warm_start is not None:
-        copy_weights(Run.open(warm_start), model, dataset.catalogue)
-        model.set_features(stores, warm, keep_statistics=True)
-    data = TrainingSequences(sequences, config.max_length, trainer.batch_size, seed)
+
+    def fill() -> None:
+        model.set_features(stores, warm)
+        if warm_start is not None:
+            copy_weights(Run.open(warm_start), model, dataset.catalogue)
+            model.set_features(stores, warm, keep_statistics=True)
+
+    fill_once(model, workers or Workers(), fill, lambda made: model.set_features(stores, warm, made=made))
     check_validations(data.num_batches(1), trainer)
     assert plan.objective is not None
     rows = read_by_rows(model, plan.objective, trainer, data.num_targets // data.num_batches(1))

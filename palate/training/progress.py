@@ -12,17 +12,21 @@ from palate.runs.log import Row
 
 
 class EpochProgress:
-    """Reports on standard error: a bar on a terminal, lines otherwise."""
+    """Reports on standard error: a bar on a terminal, lines otherwise.
 
-    def __init__(self, epochs: int, targets: int, metric: str) -> None:
-        self.epochs, self.targets, self.metric = epochs, targets, metric
+    Args:
+        main: whether this is the worker that reports; the others say nothing.
+    """
+
+    def __init__(self, epochs: int, targets: int, metric: str, main: bool = True) -> None:
+        self.epochs, self.targets, self.metric, self.main = epochs, targets, metric, main
         self.epoch = 0
         self.done = 0
         self.began = time.monotonic()
         self.first = 0
         self.seconds = 0.0
         self.bar: Progress | None = None
-        if sys.stderr.isatty():
+        if main and sys.stderr.isatty():
             columns = (
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
@@ -63,7 +67,7 @@ class EpochProgress:
         line = "  ".join(words)
         if self.bar:
             self.bar.console.print(line, highlight=False)
-        else:
+        elif self.main:
             print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:

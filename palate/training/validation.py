@@ -42,12 +42,9 @@ class Validation:
     """
 
     def __init__(self, dataset: Dataset, metric: str, exclude_seen: bool, users: int = 0, seed: int = 0) -> None:
-        self.cases = dataset.cases("valid")
+        self.cases = dataset.sampled_cases("valid", users, seed)
         if not len(self.cases):
             raise PalateError("the dataset has no validation targets", "Prepare it with a split that has some.")
-        if users and users < len(self.cases):
-            rows = np.random.default_rng([seed, 3]).choice(len(self.cases), users, replace=False)
-            self.cases = self.cases.take(np.sort(rows))
         self.exclude_seen = exclude_seen
         self.metrics = {label: (one, k) for label, one, k in map(parse_metric, (metric, *ALWAYS))}
 

@@ -18,6 +18,8 @@ from safetensors.numpy import load_file
 from palate.alignment.align import align
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
+from palate.features.folders import open_features
+from palate.features.matrix import import_matrix
 from palate.runs.run import Run
 from palate.training.fit import train
 
@@ -26,6 +28,11 @@ RANKER = {"dim": 16, "max_length": 10, "dropout": 0.0}
 TRAINER = {"epochs": 3, "batch_size": 79, "learning_rate": 0.01, "device": "cpu", "tensorboard": False}
 JOBS: dict[str, dict[str, Any]] = {
     "plain": {"model": "sasrec", "settings": {"ranker": RANKER, "trainer": TRAINER}},
+    "text": {
+        "model": "gru4rec",
+        "modalities": ["id", "text"],
+        "settings": {"ranker": {**RANKER, "whiten": 4}, "trainer": {**TRAINER, "batch_size": 30, "stream": True}},
+    },
     "in-batch": {
         "model": "gru4rec",
         "objective": "sampled-softmax",
@@ -45,16 +52,23 @@ SCRIPT = """
 import json, os, pathlib, sys, torch
 from palate.alignment.align import align
 from palate.data.dataset import Dataset
+from palate.features.folders import open_features
 from palate.training.fit import train
 torch.set_num_threads(1)
 folder, rank = pathlib.Path(sys.argv[1]), os.environ["RANK"]
 data = Dataset.load(folder / "data")
-rows = []
+features = open_features(folder / "data", data.catalogue, ("id", "text"), [])
+rows, mapped = [], False
+def note(row):
+    global mapped
+    rows.append(row)
+    mapped |= "features.safetensors" in pathlib.Path("/proc/self/maps").read_text()
 def stop(row):
     if row["epoch"] == 1:
         raise KeyboardInterrupt
 for name, job in json.loads((folder / "jobs.json").read_text()).items():
-    train(data, out=folder / f"{name} by two", on_epoch=rows.append, **job)
+    train(data, out=folder / f"{name} by two", on_epoch=note, features=features, **job)
+assert mapped  # the workers' features are one file's pages
 train(data, out=folder / "begun by one", resume=True, **job)
 try:
     train(data, out=folder / "begun by two", on_epoch=stop, **job)
@@ -105,8 +119,13 @@ def check_equal(run: Run, other: Run) -> None:
 def test_two_workers_equal_one(ring: Callable[..., Dataset], tmp_path: Path) -> None:
     data = ring()
     data.save(tmp_path / "data")
+    np.save(tmp_path / "vectors.npy", np.random.default_rng(0).normal(size=(30, 9)).astype(np.float32))
+    (tmp_path / "vectors.ids.txt").write_text("".join(f"item-{number}\n" for number in range(30)))
+    data = Dataset.load(tmp_path / "data")
+    import_matrix(data, tmp_path / "data", "text", tmp_path / "vectors.npy")
+    features = open_features(tmp_path / "data", data.catalogue, ("id", "text"), [])
     alone = {
-        name: train(data, out=tmp_path / f"{name} by one", dataset_path=tmp_path / "data", **job)
+        name: train(data, out=tmp_path / f"{name} by one", dataset_path=tmp_path / "data", features=features, **job)
         for name, job in JOBS.items()
     }
     with pytest.raises(KeyboardInterrupt):
