@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,8 +12,16 @@ from torch import Tensor
 
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
+from palate.topk import best_items
+
+# Scores held at a time when items are recommended (256 MiB of float32), whatever the number of histories.
+_SCORES = 2**26
 
 Histories = Sequences | Sequence[Sequence[int]]
+
+# Scores of some items for the histories that the scorer was made for: a range of item indices, or int64 [n], ascending
+# and none twice, to a float32 matrix [B, n] that may be written to.
+ItemScorer = Callable[[slice | Tensor], Tensor]
 
 
 def as_sequences(histories: Histories) -> Sequences:
@@ -72,13 +80,32 @@ class Recommender(ABC):
         if k < 1:
             raise PalateError(f"k is {k}", "Ask for at least one item.")
         rows = as_sequences(histories)
-        scores = self.score(rows)
-        scores[:, 0] = -torch.inf
-        if allowed is not None:
-            scores[:, ~allowed] = -torch.inf
-        if exclude_seen:
-            mask_items(scores, rows)
-        return best_items(scores, k)
+        batch = max(1, _SCORES // (self.num_items + 1))
+        parts = []
+        for start in range(0, max(len(rows), 1), batch):
+            some = rows[start : min(start + batch, len(rows))]
+            scores = self.score(some)
+            scores[:, 0] = -torch.inf
+            if allowed is not None:
+                scores[:, ~allowed] = -torch.inf
+            if exclude_seen:
+                mask_items(scores, some)
+            parts.append(best_items(scores, k))
+        items, values = zip(*parts, strict=True)
+        return torch.cat(items), torch.cat(values)
+
+    @property
+    def scores_in_blocks(self) -> bool:
+        """Whether :meth:`item_scorer` is there: the scores of a few items cost less than those of all."""
+        return False
+
+    def item_scorer(self, histories: Histories, memory: int) -> ItemScorer:
+        """What scores one block of items after the other for the same histories, as :meth:`score` would at once.
+
+        Args:
+            memory: bytes that may be kept, beside the model, from one block to the next.
+        """
+        raise NotImplementedError(f"'{self.name}' scores whole rows only")
 
     def set_data_folder(self, folder: Path) -> None:  # noqa: B027
         """Set the folder of the histories' dataset, for a model that reads more there than it holds itself."""
@@ -105,34 +132,6 @@ class Recommender(ABC):
     def describe(self) -> dict[str, Any]:
         """Facts for reports and model cards (number of parameters, modalities, coverage ...)."""
         return {"name": self.name, "num_items": self.num_items}
-
-
-def best_items(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The ``k`` best columns of every row, best first; equal scores are ordered by column.
-
-    Returns:
-        columns int64 ``[B, k]`` and scores ``[B, k]``; where fewer than ``k`` are above ``-inf``, the rest is padding:
-        column 0 with score ``-inf``.
-    """
-    k_here = min(k, scores.shape[1])
-    values, items = torch.topk(scores, k_here, dim=1)
-    # Of several columns that share the last place, topk takes any; those rows are looked at again.
-    last = values[:, -1:]
-    shared = (scores == last).sum(1) > (values == last).sum(1)
-    for row in (shared & (last[:, 0] > -torch.inf)).nonzero()[:, 0].tolist():
-        places = values[row] == last[row]
-        items[row, places] = (scores[row] == last[row]).nonzero()[: int(places.sum()), 0]
-    # A stable sort of the few best makes ties deterministic without sorting the catalogue.
-    order = torch.argsort(items, dim=1)
-    items, values = items.gather(1, order), values.gather(1, order)
-    order = torch.argsort(values, dim=1, descending=True, stable=True)
-    items, values = items.gather(1, order), values.gather(1, order)
-    items = items.masked_fill(values == -torch.inf, 0)
-    if k_here < k:
-        pad = (0, k - k_here)
-        items = torch.nn.functional.pad(items, pad)
-        values = torch.nn.functional.pad(values, pad, value=-torch.inf)
-    return items, values
 
 
 def mask_items(scores: Tensor, rows: Sequences, value: float = -torch.inf) -> None:

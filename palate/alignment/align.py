@@ -16,6 +16,7 @@ from palate.alignment.step import AlignStep
 from palate.data.dataset import Dataset
 from palate.features.store import FeatureStore
 from palate.rankers.registry import load_recommender
+from palate.runs.launch import start_workers
 from palate.runs.log import Row
 from palate.runs.run import Run
 from palate.runs.start import open_run
@@ -23,7 +24,7 @@ from palate.runs.workers import gather_over
 from palate.storage.files import digest
 from palate.storage.lock import one_writer
 from palate.training.fit import kept_row, summary
-from palate.training.loop import Trainer, start_workers
+from palate.training.loop import Trainer
 from palate.training.plan import Settings
 
 
@@ -78,7 +79,7 @@ def align(
     )
     config = alignment.plan.trainer
     assert config is not None
-    accelerator = start_workers(config)
+    accelerator = start_workers(config.device, config.precision)
     identity: dict[str, Any] = {
         "model": alignment.start.info["model"],
         "seed": alignment.seed,

@@ -136,6 +136,8 @@ class PairDrawer:
             dice = torch.rand(len(keep), generator=batch.generator, device=device) < self.config.share
             keep = dice.cpu().numpy()
         eligible = self._eligible(packed, places)
+        if not batch.share:  # the windows are another worker's
+            eligible[:] = False
         keep &= np.logical_or.reduceat(eligible, packed.starts)
         if not keep.any():
             if not self.joins:
@@ -196,7 +198,7 @@ class PairDrawer:
             self.classes(rows, items, count, width),
             batch.counts.index_select(0, batch.classes),
             scores,
-            self.class_of[batch.targets],
+            self.class_of[batch.step_targets() if self.negatives.chosen.source == "batch" else batch.targets],
             dislikes,
             batch.generator,
             self._twins(targets, places, width),

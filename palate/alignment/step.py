@@ -55,14 +55,14 @@ class AlignStep:
         scores: Scores | None = model(packed) if shared or self.config.cross_entropy else None
         if scores is not None and self.config.cross_entropy:
             usual = self.usual.loss(scores, batch)
-            parts.append(self.config.cross_entropy * usual.value)
+            parts.append(self.config.cross_entropy * usual.value * batch.share)
             facts |= {"cross_entropy": float(usual.value.detach()), **usual.diagnostics}
         if preference is not None:
             drawn = self.pairs.draw(model, packed, batch, places, scores, shared)
             if drawn is not None:
                 aligned = self._preference_loss(preference, drawn, batch, state, number)
                 parts.append(self.config.weight * aligned.value)
-                facts |= {"preference": float(aligned.value.detach()), **aligned.diagnostics}
+                facts |= aligned.diagnostics
         return Loss(torch.stack(parts).sum(), facts) if parts else None
 
     def _preference_loss(
@@ -88,5 +88,10 @@ class AlignStep:
         if watched:
             facts = watch_pairs(preference, pairs, drawn, known, batch.classes, self.pairs.future(drawn, batch))
         loss = preference(pairs)
-        rows_with_pairs = drawn.rejected.valid.any(1).sum().clamp_min(1)
-        return Loss(loss.losses.sum() / rows_with_pairs, {**loss.diagnostics, **facts})
+        total = loss.losses.sum()
+        rows_with_pairs = drawn.rejected.valid.any(1).sum()
+        # The mean over the workers of what is minimised is the mean over the rows of all of them.
+        by_worker = rows_with_pairs.view(1) if self.gather is None else self.gather(rows_with_pairs.view(1))
+        value = total * len(by_worker) / by_worker.sum().clamp_min(1)
+        own = {"preference": float(total.detach() / rows_with_pairs.clamp_min(1))} if len(drawn.rows) else {}
+        return Loss(value, {**own, **loss.diagnostics, **facts})

@@ -16,8 +16,9 @@ from palate.cascade.normalise import Normalisation, finite, random_scores, unit
 from palate.data.sequences import Sequences
 from palate.errors import PalateError, suggest
 from palate.rankers.registry import RANKERS, load_recommender
-from palate.recommender import Histories, Recommender, as_sequences, best_items, mask_items
+from palate.recommender import Histories, Recommender, as_sequences, mask_items
 from palate.runs.run import Run
+from palate.topk import best_items
 
 Mode = Literal["rerank", "blend", "random"]
 MODES: tuple[Mode, ...] = ("rerank", "blend", "random")

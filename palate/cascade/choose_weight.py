@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
+from palate.evaluation.budget import BATCH
 from palate.evaluation.candidates import Candidates
-from palate.evaluation.evaluate import BATCH, cases_of, choose_metrics
+from palate.evaluation.evaluate import cases_of, choose_metrics
 from palate.evaluation.ranking import rank_targets
 from palate.evaluation.users import UserSample
 

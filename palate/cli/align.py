@@ -85,7 +85,10 @@ def align(
 
 def _report(info: dict[str, Any], out: Path) -> None:
     from palate.console import open_console, print_warning
+    from palate.runs.launch import is_first_worker
 
+    if not is_first_worker():  # which prints for all
+        return
     console = open_console()
     best = info["best"]
     numbers = ", ".join(f"{k} {v:.4f}" for k, v in best.items() if "@" in k)

@@ -26,7 +26,7 @@ def train(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder made by `palate prepare`.")],
     *,
     model: Annotated[
-        str, typer.Option(help="popularity, item-knn, content-knn, gru4rec, sasrec, or a plug-in's name.")
+        str, typer.Option(help="popularity, item-knn, ease, ials, content-knn, gru4rec, sasrec, or a plug-in's name.")
     ],
     out: NewRun,
     modalities: Annotated[
@@ -115,7 +115,10 @@ def check_layers(model: str, settings: Settings) -> None:
 
 def _report(info: dict[str, Any], out: Path) -> None:
     from palate.console import open_console
+    from palate.runs.launch import is_first_worker
 
+    if not is_first_worker():  # which prints for all
+        return
     console = open_console()
     best = info.get("best")
     if best:

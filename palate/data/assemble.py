@@ -48,7 +48,9 @@ def assemble(
     if low is not None:
         disliked, log = dislikes.set_aside(log, low)
     dropped = Dropped()
-    log, records = filtering.apply(log, filters, ids, seed, dropped)
+    held = [log]
+    del log  # the filters let go of every log that they have replaced, and of this one too
+    log, records = filtering.apply(held.pop(), filters, ids, seed, dropped)
     lengths = log.user_counts()
     offsets = offsets_of(lengths)
     parts, split_facts = splits.assign(splits.Rows(offsets, log.timestamps), split, seed)
@@ -79,7 +81,7 @@ def assemble(
         catalogue=catalogue,
         user_ids=log.user_ids,
         offsets=offsets,
-        items=(log.items + 1).astype(np.int32),
+        items=np.add(log.items, 1, dtype=np.int32, casting="unsafe"),
         parts=parts,
         timestamps=log.timestamps,
         weights=log.weights,
@@ -167,9 +169,9 @@ def _counts(dataset: Dataset) -> dict[str, int]:
     counts = {"users": dataset.num_users, "items": dataset.num_items, "interactions": len(dataset)}
     counts |= {part.name.lower(): int(parts[part]) for part in Part}
     for name in ("valid", "test"):
-        cases = dataset.cases(name)
-        counts[f"{name}_cases"] = len(cases)
-        counts[f"{name}_cases_without_history"] = int((cases.histories.lengths == 0).sum())
+        lengths = dataset.history_lengths(name)
+        counts[f"{name}_cases"] = len(lengths)
+        counts[f"{name}_cases_without_history"] = int((lengths == 0).sum())
     counts["items_with_title"] = len(frame) - int(frame["title"].null_count())
     counts["items_with_image"] = len(frame) - int(frame["image"].null_count())
     return counts

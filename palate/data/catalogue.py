@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -143,7 +144,9 @@ class Catalogue:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of all rows and columns: changes when any item, text or image path changes."""
-        return digest(self.frame.select(sorted(self.frame.columns)).write_json())
+        text = io.BytesIO()  # of one large text polars would make three more copies
+        self.frame.select(sorted(self.frame.columns)).write_json(text)
+        return digest(np.frombuffer(text.getbuffer(), np.uint8))
 
     def save(self, path: Path) -> None:
         """Write as Parquet (image paths stay relative to ``root``)."""

@@ -12,23 +12,22 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from palate.data.blocks import count, count_by_user
 from palate.data.catalogue import Catalogue
 from palate.data.folder import (
     CARRIED,
     DISLIKES,
     DROPPED,
     IMAGES,
-    OPTIONAL_COLUMNS,
-    check_optional,
-    check_range,
     check_replaceable,
     dislikes_frame,
     load_dislikes,
+    load_interactions,
 )
 from palate.data.sequences import Sequences, offsets_of
 from palate.data.unpacked import copy_pictures, is_unpacked
 from palate.errors import PalateError
-from palate.storage.files import atomic_folder, digest, read_json, write_json
+from palate.storage.files import Hashed, atomic_folder, digest, read_json, write_json
 from palate.storage.tables import read_parquet, scan_parquet
 
 FORMAT = 1
@@ -116,6 +115,13 @@ class Dataset:
     def name(self) -> str:
         return str(self.manifest.get("name", "dataset"))
 
+    def _row_users(self) -> npt.NDArray[np.uint32]:
+        return np.repeat(np.arange(self.num_users, dtype=np.uint32), np.diff(self.offsets))
+
+    def users_at(self, rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """int64: the user index of some rows, without that of all as :attr:`rows_user` has it."""
+        return np.searchsorted(self.offsets, rows, side="right").astype(np.int64) - 1
+
     @cached_property
     def rows_user(self) -> npt.NDArray[np.int64]:
         """int64 ``[interactions]``: the user index of every row."""
@@ -126,8 +132,26 @@ class Dataset:
         return self._rows(self.parts == Part.TRAIN)
 
     def _rows(self, mask: npt.NDArray[np.bool_]) -> Sequences:
-        lengths = np.bincount(self.rows_user[mask], minlength=self.num_users).astype(np.int64)
-        return Sequences(self.items[mask], offsets_of(lengths))
+        return Sequences(self.items[mask], offsets_of(count_by_user(mask, self.offsets)))
+
+    def _case_rows(
+        self, split: Literal["valid", "test"]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Users with a target, int64 ``[cases]``; masks of the rows of their targets and of their histories."""
+        part = {"valid": Part.VALID, "test": Part.TEST}[split]
+        is_target = self.parts == part
+        before = (self.parts == Part.TRAIN) | (self.parts == Part.CONTEXT)
+        if part is Part.TEST:
+            before |= self.parts == Part.VALID
+        has_target = count_by_user(is_target, self.offsets) > 0
+        if not has_target.all():
+            before &= np.repeat(has_target, np.diff(self.offsets))
+        return np.flatnonzero(has_target), is_target, before
+
+    def history_lengths(self, split: Literal["valid", "test"]) -> npt.NDArray[np.int64]:
+        """int64 ``[cases]``: ``cases(split).histories.lengths``, without the histories themselves."""
+        users, _, before = self._case_rows(split)
+        return count_by_user(before, self.offsets)[users]
 
     def cases(self, split: Literal["valid", "test"]) -> Cases:
         """Evaluation cases of a split: targets are its interactions, histories all that came before them.
@@ -135,19 +159,17 @@ class Dataset:
         Users with no target in the split are left out. Under leave-last-out the validation item is part of
         the test history, as everywhere in the field.
         """
-        part = {"valid": Part.VALID, "test": Part.TEST}[split]
-        is_target = self.parts == part
-        before = (self.parts == Part.TRAIN) | (self.parts == Part.CONTEXT)
-        if part is Part.TEST:
-            before |= self.parts == Part.VALID
-        targets, histories = self._rows(is_target), self._rows(before)
-        users = np.flatnonzero(targets.lengths)
-        return Cases(users, histories.take(users), targets.take(users))
+        users, is_target, before = self._case_rows(split)
+        found = (
+            Sequences(self.items[mask], offsets_of(count_by_user(mask, self.offsets)[users]))
+            for mask in (before, is_target)
+        )
+        return Cases(users, *found)
 
     @cached_property
     def train_counts(self) -> npt.NDArray[np.int64]:
         """int64 ``[num_items + 1]``: training interactions of each item (cold items have none; padding 0)."""
-        return np.bincount(self.items[self.parts == Part.TRAIN], minlength=self.num_items + 1).astype(np.int64)
+        return count(self.items, self.num_items + 1, self.parts == Part.TRAIN)
 
     @cached_property
     def user_index(self) -> dict[str, int]:
@@ -165,12 +187,11 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of interactions, split and catalogue (and dislikes, if any), whatever folder they are stored in."""
-        arrays = [a.tobytes() for a in (self.offsets, self.items, self.parts)]
-        extra = [a.tobytes() for a in (self.timestamps, self.weights) if a is not None]
-        whole: list[bytes | str] = [*arrays, *extra, "\n".join(self.user_ids.to_list()), self.catalogue.fingerprint]
+        arrays = [a for a in (self.offsets, self.items, self.parts, self.timestamps, self.weights) if a is not None]
+        whole: list[Hashed] = [*arrays, self.user_ids.str.join("\n").item(), self.catalogue.fingerprint]
         if self.dislikes is not None:  # without any, it stays what it was before there were dislikes
-            whole += ["dislikes", self.dislikes.offsets.tobytes(), self.dislikes.values.tobytes()]
-            whole += [] if self.dislike_times is None else [self.dislike_times.tobytes()]
+            whole += ["dislikes", self.dislikes.offsets, self.dislikes.values]
+            whole += [] if self.dislike_times is None else [self.dislike_times]
         return digest(*whole)
 
     def save(self, folder: Path | str, *, replace: bool = False) -> None:
@@ -189,7 +210,7 @@ class Dataset:
         pictures, home = self.catalogue.root.resolve(), Path(folder).resolve()
         unpacked = is_unpacked(self.catalogue.root)
         within = pictures != home and pictures.is_relative_to(home)
-        columns: dict[str, Any] = {"user": self.rows_user.astype(np.uint32), "item": self.items, "part": self.parts}
+        columns: dict[str, Any] = {"user": self._row_users(), "item": self.items, "part": self.parts}
         if self.timestamps is not None:
             columns["timestamp"] = self.timestamps
         if self.weights is not None:
@@ -231,29 +252,24 @@ class Dataset:
             if not isinstance(manifest.get(key), str):
                 raise PalateError(f"{folder / 'manifest.json'} lacks '{key}'", "Run `palate prepare` again.")
         try:
-            frame = read_parquet(folder / "interactions.parquet").select("user", "item", "part", OPTIONAL_COLUMNS)
             user_ids = read_parquet(folder / "users.parquet")["user_id"]
+            catalogue = Catalogue.load(folder / "items.parquet", folder / manifest["image_root"])
+            lengths, columns = load_interactions(folder, len(user_ids), len(catalogue), max(Part))
         except (OSError, pl.exceptions.PolarsError) as error:
             raise PalateError(f"{folder} is damaged ({error})", "Run `palate prepare` again.") from None
-        catalogue = Catalogue.load(folder / "items.parquet", folder / manifest["image_root"])
-        check_range(folder, "user", frame["user"], 0, len(user_ids) - 1)
-        check_range(folder, "item", frame["item"], 1, len(catalogue))
-        check_range(folder, "part", frame["part"], min(Part), max(Part))
-        check_optional(folder, frame)
         if user_ids.dtype != pl.String or user_ids.null_count():
             raise PalateError(f"{folder} is damaged (a user's id is not text)", "Run `palate prepare` again.")
-        counts = np.bincount(frame["user"].to_numpy(), minlength=len(user_ids)).astype(np.int64)
         dislikes, dislike_times = None, None
         if "dislikes" in manifest or (folder / DISLIKES).is_file():
             dislikes, dislike_times = load_dislikes(folder, len(user_ids), len(catalogue))
         return cls(
             catalogue=catalogue,
             user_ids=user_ids,
-            offsets=offsets_of(counts),
-            items=frame["item"].to_numpy().astype(np.int32),
-            parts=frame["part"].to_numpy().astype(np.uint8),
-            timestamps=frame["timestamp"].to_numpy() if "timestamp" in frame.columns else None,
-            weights=frame["weight"].to_numpy() if "weight" in frame.columns else None,
+            offsets=offsets_of(lengths),
+            items=columns["item"],
+            parts=columns["part"],
+            timestamps=columns.get("timestamp"),
+            weights=columns.get("weight"),
             manifest=manifest,
             dislikes=dislikes,
             dislike_times=dislike_times,

@@ -11,8 +11,14 @@ import polars as pl
 from pydantic import Field
 
 from palate.config import Config
+from palate.data import blocks
+from palate.data.blocks import row_blocks, user_blocks
 from palate.data.log import Log
+from palate.data.sequences import offsets_of
 from palate.errors import PalateError
+
+# Times that all rows are looked at for putting them in order, at most.
+_PASSES = 16
 
 
 class Filters(Config):
@@ -126,7 +132,25 @@ def in_order(log: Log, ties: Literal["file", "seed"], seed: int) -> Log:
         keys.insert(0, np.random.default_rng([seed, 2]).permutation(len(log)).astype(np.uint32))
     if _is_sorted(keys):
         return log
-    return log.take(np.lexsort(keys))
+    # Some users at a time: an index of all rows, and what sorting it needs, would be larger than the log itself.
+    offsets = offsets_of(log.user_counts())
+    parts = list(user_blocks(offsets, max(blocks.ROWS, len(log) // _PASSES)))
+    if len(parts) == 1:
+        return log.take(np.lexsort(keys))
+    ordered = log.empty()
+    for users, place in parts:
+        rows = _rows_of(users, log)
+        ordered.put(place, log.take(rows[np.lexsort([key[rows] for key in keys])]))
+    return ordered
+
+
+def _rows_of(users: slice, log: Log) -> npt.NDArray[np.int64]:
+    """int64: the rows of some users, in the order of the log."""
+    found = []
+    for rows in row_blocks(len(log)):
+        block = log.users[rows]
+        found.append(np.flatnonzero((block >= users.start) & (block < users.stop)) + rows.start)
+    return np.concatenate(found)
 
 
 def _is_sorted(keys: list[npt.NDArray[Any]]) -> bool:
@@ -142,16 +166,15 @@ def _is_sorted(keys: list[npt.NDArray[Any]]) -> bool:
 
 def drop_duplicates(log: Log, first: bool) -> Log:
     """One interaction per user and item, of rows in user order: the first or the last of them."""
-    pairs = log.users.astype(np.int64) * len(log.item_ids) + log.items
-    rows = np.argsort(pairs, kind="stable")
-    pairs = pairs[rows]
-    change = np.flatnonzero(pairs[1:] != pairs[:-1])
-    chosen = rows[np.concatenate([[0], change + 1])] if first else rows[np.concatenate([change, [len(rows) - 1]])]
-    if len(chosen) == len(log):
-        return log
-    mask = np.zeros(len(log), bool)
-    mask[chosen] = True
-    return log.take(mask)
+    keep = np.zeros(len(log), bool)
+    for _, block in user_blocks(offsets_of(log.user_counts())):
+        pairs = log.users[block].astype(np.int64) * len(log.item_ids) + log.items[block]
+        rows = np.argsort(pairs, kind="stable")
+        pairs = pairs[rows]
+        change = np.flatnonzero(pairs[1:] != pairs[:-1])
+        chosen = rows[np.concatenate([[0], change + 1])] if first else rows[np.concatenate([change, [len(rows) - 1]])]
+        keep[block][chosen] = True
+    return log if keep.all() else log.take(keep)
 
 
 def core(log: Log, users_least: int, items_least: int) -> Log:
@@ -159,10 +182,17 @@ def core(log: Log, users_least: int, items_least: int) -> Log:
 
     One pass is not enough: a user that leaves takes interactions from items, and the other way round.
     """
-    while len(log):
-        users, items = log.user_counts() >= users_least, log.item_counts() >= items_least
-        keep = users[log.users] & items[log.items]
-        if keep.all():
-            break
-        log = log.take(keep)
-    return log
+    counts = {"users": log.user_counts(), "items": log.item_counts()}
+    keep = np.ones(len(log), bool)
+    while True:
+        enough = counts["users"] >= users_least, counts["items"] >= items_least
+        gone = 0
+        for rows in row_blocks(len(log)):
+            users, items, left = log.users[rows], log.items[rows], keep[rows]
+            drop = left & ~(enough[0][users] & enough[1][items])
+            left &= ~drop
+            gone += int(np.count_nonzero(drop))
+            counts["users"] -= np.bincount(users[drop], minlength=len(enough[0]))
+            counts["items"] -= np.bincount(items[drop], minlength=len(enough[1]))
+        if not gone:
+            return log if keep.all() else log.take(keep)

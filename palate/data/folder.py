@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from palate.data.blocks import ROWS
+from palate.data.growing import Growing
 from palate.data.sequences import Sequences, offsets_of
 from palate.errors import PalateError
 from palate.storage.files import read_json
 from palate.storage.leftovers import is_temporary, sweep
-from palate.storage.tables import read_parquet
+from palate.storage.tables import read_parquet, scan_parquet
 
 FILES = ("manifest.json", "interactions.parquet", "users.parquet", "items.parquet")
 # Only of a dataset that was prepared with --disliked-at-most. It belongs to its interactions, so it is never carried.
@@ -82,6 +85,34 @@ def dislikes_frame(dislikes: Sequences, times: npt.NDArray[np.int64] | None) -> 
     users = np.repeat(np.arange(len(dislikes), dtype=np.uint32), dislikes.lengths)
     frame = pl.DataFrame({"user": users, "item": dislikes.values})
     return frame if times is None else frame.with_columns(timestamp=pl.Series(times))
+
+
+def load_interactions(
+    folder: Path, num_users: int, num_items: int, last_part: int
+) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[Any]]]:
+    """Read the interactions a few at a time, so that the file's columns are never there beside the arrays.
+
+    Returns:
+        int64 ``[users]``, interactions of each user; and the arrays ``item`` (int32), ``part`` (uint8) and, where the
+        file has them, ``timestamp`` and ``weight``.
+
+    Raises:
+        PalateError: a user, item or part is outside of its range, or a time or a weight is no number.
+    """
+    frame = scan_parquet(folder / "interactions.parquet").select("user", "item", "part", OPTIONAL_COLUMNS)
+    kinds = {"item": np.int32, "part": np.uint8, "timestamp": np.int64, "weight": np.float32}
+    arrays = {name: Growing(kinds[name]) for name in frame.collect_schema().names() if name in kinds}
+    lengths = np.zeros(num_users, np.int64)
+    for batch in frame.collect_batches(chunk_size=ROWS, maintain_order=True, engine="streaming"):
+        check_range(folder, "user", batch["user"], 0, num_users - 1)
+        check_range(folder, "item", batch["item"], 1, num_items)
+        check_range(folder, "part", batch["part"], 0, last_part)
+        check_optional(folder, batch)
+        lengths += np.bincount(batch["user"].to_numpy(), minlength=num_users)
+        for name, array in arrays.items():
+            values = batch[name].to_numpy()
+            array.extend(values.astype(kinds[name], copy=False) if name in ("item", "part") else values)
+    return lengths, {name: array.done() for name, array in arrays.items()}
 
 
 def load_dislikes(folder: Path, num_users: int, num_items: int) -> tuple[Sequences, npt.NDArray[np.int64] | None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -10,13 +11,17 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from palate.data.blocks import count
+from palate.data.growing import Growing
 from palate.data.identity import check_ids
 from palate.data.moments import read_times
+from palate.data.numbering import Numbering
 from palate.data.readers.base import Source
 from palate.data.readers.text import unreadable
 from palate.errors import PalateError
 
-MAX_CODES = 2**31 - 1
+# Rows that are read at a time.
+_BATCH = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -48,16 +53,25 @@ class Log:
 
     def take(self, rows: npt.NDArray[Any]) -> Self:
         """The rows of a bool mask or of an index array, in its order."""
-        return type(self)(
-            self.users[rows],
-            self.items[rows],
-            self.user_ids,
-            self.item_ids,
-            None if self.timestamps is None else self.timestamps[rows],
-            None if self.weights is None else self.weights[rows],
-            None if self.places is None else self.places[rows],
-            None if self.beyond is None else self.beyond[rows],
-        )
+        return self._with({name: column[rows] for name, column in self.columns.items()})
+
+    def empty(self) -> Self:
+        """A log of as many rows with the same tables, to be filled by :meth:`put`."""
+        return self._with({name: np.empty_like(column) for name, column in self.columns.items()})
+
+    def _with(self, columns: dict[str, Any]) -> Self:
+        return replace(self, **columns)
+
+    def put(self, place: slice, rows: Self) -> None:
+        """Write rows over those of ``place``."""
+        for name, column in self.columns.items():
+            column[place] = rows.columns[name]
+
+    @property
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """What there is of each row."""
+        names = ("users", "items", "timestamps", "weights", "places", "beyond")
+        return {name: column for name in names if (column := getattr(self, name)) is not None}
 
     @property
     def time_keys(self) -> list[npt.NDArray[Any]]:
@@ -66,11 +80,11 @@ class Log:
 
     def user_counts(self) -> npt.NDArray[np.int64]:
         """int64 ``[user ids]``: rows of every user."""
-        return np.bincount(self.users, minlength=len(self.user_ids))
+        return count(self.users, len(self.user_ids))
 
     def item_counts(self) -> npt.NDArray[np.int64]:
         """int64 ``[item ids]``: rows of every item."""
-        return np.bincount(self.items, minlength=len(self.item_ids))
+        return count(self.items, len(self.item_ids))
 
     def counts(self) -> dict[str, int]:
         """Users, items and interactions that are there."""
@@ -103,64 +117,63 @@ def encode(source: Source) -> Log:
         PalateError: a cell is missing or is no number, or times are of several units (file and row are named), or there
             is no interaction at all.
     """
-    categories = {"user": pl.Categories.random(), "item": pl.Categories.random()}
-    ids: dict[str, list[pl.DataFrame]] = {"user": [], "item": []}
-    blocks: list[dict[str, npt.NDArray[Any]]] = []
-    clocks: dict[int, list[npt.NDArray[Any]]] = {}
+    numberings = {"user": Numbering(), "item": Numbering()}
+    arrays: dict[str, Growing] = defaultdict(Growing)
+    clocks: dict[int, Growing] = defaultdict(Growing)
     seen = 0
     columns: list[str] = []
-    for file, frame in _coded(source, categories):
+    for file, frame in _coded(source):
         columns = columns or frame.columns
         if set(columns) != set(frame.columns):
             raise PalateError(
                 f"{source.where}: only some of the interactions have times or ratings", "Make them alike."
             )
         _refuse_missing(frame, seen, source)
-        block: dict[str, npt.NDArray[Any]] = {}
-        for name in ids:
-            block[name] = frame[name].to_physical().cast(pl.UInt32).to_numpy()
-            unique = frame[name].unique()
-            ids[name].append(pl.DataFrame({"code": unique.to_physical(), "id": unique.cast(pl.String)}))
-            if (ids[name][-1]["id"] == "").any():
+        for name, numbering in numberings.items():
+            numbers, new = numbering.numbers(frame[name])
+            if (new == "").any():
                 raise PalateError(f"{source.where}: an interaction has an empty {name} id", "Correct or remove it.")
+            arrays[name].extend(numbers)
         if "weight" in frame.columns:
-            block["weight"] = frame["weight"].to_numpy().astype(np.float32, copy=False)
+            arrays["weight"].extend(frame["weight"].to_numpy().astype(np.float32, copy=False))
         if "timestamp" in frame.columns:
             if not frame.schema["timestamp"].is_numeric():
                 raise PalateError(
                     f"{source.where}: the reader gives times as {frame.schema['timestamp']}", "Times must be numbers."
                 )
-            clocks.setdefault(file, []).append(frame["timestamp"].to_numpy())
+            clocks[file].extend(frame["timestamp"].to_numpy())
         seen += len(frame)
-        blocks.append(block)
     if not seen:
         raise PalateError(f"there is no interaction in {source.where}", "Check the source.")
-    whole = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-    del blocks
-    users, user_ids = _by_first_use(whole.pop("user"), ids.pop("user"))
-    items, item_ids = _by_first_use(whole.pop("item"), ids.pop("item"))
+    user_ids, item_ids = (numbering.ids() for numbering in numberings.values())
     check_ids(user_ids, source.where, "user")
     check_ids(item_ids, source.where)
     times, beyond = read_times(clocks, source) if clocks else (None, None)
-    return Log(users, items, user_ids, item_ids, times, whole.get("weight"), beyond=beyond)
+    whole = {name: array.done() for name, array in arrays.items()}
+    return Log(whole["user"], whole["item"], user_ids, item_ids, times, whole.get("weight"), beyond=beyond)
 
 
-def _coded(source: Source, categories: dict[str, pl.Categories]) -> Iterable[tuple[int, pl.DataFrame]]:
+def _coded(source: Source) -> Iterator[tuple[int, pl.DataFrame]]:
     """Number of the file, and frames whose ids are categorical, so that a string is held once, not once per row."""
+    categories = {"user": pl.Categories.random(), "item": pl.Categories.random()}
     casts = [pl.col(name).cast(pl.String).cast(pl.Categorical(kind)) for name, kind in categories.items()]
     found = source.interactions
     frames: Iterable[pl.LazyFrame | pl.DataFrame] = [found] if isinstance(found, pl.LazyFrame) else found
     for number, frame in enumerate(frames):
         if isinstance(frame, pl.LazyFrame):
             try:
-                frame = frame.with_columns(casts).collect(engine="streaming")
+                yield from ((number, batch) for batch in _batches(frame.with_columns(casts)))
             except (OSError, pl.exceptions.PolarsError) as error:
                 explained = source.explain(None) if source.explain else None
                 raise explained or unreadable(source.where, error) from None
-            if len(frame):
-                yield number, frame
         elif len(frame):
             yield 0, frame.with_columns(casts)
+
+
+def _batches(frame: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    """The rows in order, a few at a time: what is read is not all in memory before it is numbered."""
+    batches = frame.collect_batches(chunk_size=_BATCH, maintain_order=True, engine="streaming")
+    return (batch for batch in batches if len(batch))
 
 
 def _refuse_missing(frame: pl.DataFrame, seen: int, source: Source) -> None:
@@ -173,19 +186,3 @@ def _refuse_missing(frame: pl.DataFrame, seen: int, source: Source) -> None:
             explained = source.explain(row) if source.explain else None
             incomplete = PalateError(f"{source.where}: interaction {row + 1} is not complete", "Correct or remove it.")
             raise explained or incomplete
-
-
-def _by_first_use(
-    codes: npt.NDArray[np.uint32], tables: list[pl.DataFrame]
-) -> tuple[npt.NDArray[np.uint32], pl.Series]:
-    """Codes in order of first use: those of the categories depend on which thread came first."""
-    table = pl.concat(tables).unique("code").sort("code")
-    if len(table) > MAX_CODES:
-        raise PalateError(f"{len(table)} ids are more than Palate can number", "Filter the source first.")
-    first = np.full(int(table["code"].to_numpy().max()) + 1, len(codes), np.int64)
-    # Of several values for one place NumPy keeps the last, so the reversed order leaves the first use.
-    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
-    order = np.argsort(first[table["code"].to_numpy()], kind="stable")
-    new = np.empty(len(first), np.uint32)
-    new[table["code"].to_numpy()[order]] = np.arange(len(table), dtype=np.uint32)
-    return new[codes], table["id"].gather(order)

@@ -7,6 +7,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from palate.data.blocks import row_blocks
+from palate.data.growing import Growing
 from palate.data.readers.base import Source
 from palate.errors import PalateError
 
@@ -101,32 +103,34 @@ def _moments(ms: npt.NDArray[np.int64], nanoseconds: npt.NDArray[Any]) -> Moment
     return ms, beyond if beyond.any() else None
 
 
-def read_times(clocks: dict[int, list[npt.NDArray[Any]]], source: Source) -> Moments:
+def read_times(clocks: dict[int, Growing], source: Source) -> Moments:
     """The times of all files, each in its own unit, which goes into the source's report.
 
     Args:
-        clocks: number of the file -> its times, in blocks; rows follow each other in this order.
+        clocks: number of the file -> its times; rows follow each other in this order. They are used up.
 
     Raises:
         PalateError: a file has times of several units, that may be dates, or outside of the years 1 to 9999.
     """
     units: dict[int, Unit] = {}
-    found: list[Moments] = []
+    whole, beyond = np.empty(sum(map(len, clocks.values())), np.int64), None
     start = 0
-    for file, blocks in clocks.items():
-        times = np.concatenate(blocks)
+    for file in list(clocks):
+        times = clocks.pop(file).done()
         fixed = source.time_unit if isinstance(source.time_unit, str) else source.time_unit[file]
         units[file] = _judged(times, source, start) if fixed == "auto" else fixed
         _refuse_out_of_range(times, units[file], source, start)
-        found.append(moments(times, units[file]))
+        for rows in row_blocks(len(times)):
+            place = slice(start + rows.start, start + rows.stop)
+            whole[place], fine = moments(times[rows], units[file])
+            if fine is not None:
+                beyond = np.zeros(len(whole), np.int32) if beyond is None else beyond
+                beyond[place] = fine
         start += len(times)
     several = len(set(units.values())) > 1
     names = {source.files[file].name: unit for file, unit in units.items()} if several else {}
     source.report["time_unit"] = names or next(iter(units.values()))
-    beyond = None
-    if any(fine is not None for _, fine in found):
-        beyond = np.concatenate([np.zeros(len(ms), np.int32) if fine is None else fine for ms, fine in found])
-    return np.concatenate([ms for ms, _ in found]), beyond
+    return whole, beyond
 
 
 def _judged(times: npt.NDArray[Any], source: Source, start: int) -> Unit:

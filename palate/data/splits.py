@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from palate.config import Config
+from palate.data.blocks import user_blocks
 from palate.data.dataset import Part
 from palate.errors import PalateError
 
@@ -64,10 +65,6 @@ class Rows:
     def lengths(self) -> npt.NDArray[np.int64]:
         return np.diff(self.offsets)
 
-    def from_end(self) -> npt.NDArray[np.int64]:
-        """int64 ``[rows]``: 0 for a user's last interaction, 1 for the one before it, and so on."""
-        return np.repeat(self.offsets[1:], self.lengths) - 1 - np.arange(self.offsets[-1])
-
 
 def assign(rows: Rows, options: Split, seed: int) -> tuple[Parts, dict[str, Any]]:
     """Give every interaction its :class:`~palate.data.dataset.Part`.
@@ -104,11 +101,14 @@ def assign(rows: Rows, options: Split, seed: int) -> tuple[Parts, dict[str, Any]
 
 def last_n(rows: Rows, n: int) -> Parts:
     """A user's last ``n`` test and the ``n`` before them validate; whoever has no more than that only trains."""
-    back = rows.from_end()
-    enough = np.repeat(rows.lengths > 2 * n, rows.lengths)
-    parts = np.full(len(back), Part.TRAIN, np.uint8)
-    parts[enough & (back < 2 * n)] = Part.VALID
-    parts[enough & (back < n)] = Part.TEST
+    lengths, parts = rows.lengths, np.full(rows.offsets[-1], Part.TRAIN, np.uint8)
+    for users, block in user_blocks(rows.offsets):
+        own = lengths[users]
+        # 0 for a user's last interaction, 1 for the one before it, and so on.
+        back = np.repeat(rows.offsets[1:][users], own) - 1 - np.arange(block.start, block.stop)
+        enough = np.repeat(own > 2 * n, own)
+        parts[block][enough & (back < 2 * n)] = Part.VALID
+        parts[block][enough & (back < n)] = Part.TEST
     return parts
 
 
@@ -148,8 +148,9 @@ def _by_user(rows: Rows, options: Split, seed: int) -> tuple[Parts, dict[str, An
     valid, test = (max(1, round(share * len(able))) for share in shares.values())
     last = np.full(len(rows.lengths), Part.TRAIN, np.uint8)
     last[drawn[:valid]], last[drawn[valid : valid + test]] = Part.VALID, Part.TEST
-    parts = np.repeat(last, rows.lengths)
-    parts[(parts != Part.TRAIN) & (rows.from_end() > 0)] = Part.CONTEXT
+    parts = np.repeat(np.where(last == Part.TRAIN, Part.TRAIN, Part.CONTEXT).astype(np.uint8), rows.lengths)
+    targets = np.flatnonzero(last != Part.TRAIN)
+    parts[rows.offsets[targets + 1] - 1] = last[targets]
     return parts, {**shares, "seed": seed}
 
 

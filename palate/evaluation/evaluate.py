@@ -11,6 +11,7 @@ import polars as pl
 
 from palate.data.dataset import Cases, Dataset
 from palate.errors import PalateError, suggest
+from palate.evaluation.budget import MEMORY_MB
 from palate.evaluation.candidates import Candidates, sample_candidates
 from palate.evaluation.cost import meter
 from palate.evaluation.metrics import METRICS, Metric, measure
@@ -30,7 +31,6 @@ DEFAULT_METRICS: dict[str, tuple[str, ...]] = {
     "sampled": ("ndcg", "recall", "hitrate", "mrr", "map", "auc"),
 }
 DEFAULT_KS: tuple[int, ...] = (5, 10, 20)
-BATCH = 256
 
 
 def evaluate(
@@ -47,6 +47,7 @@ def evaluate(
     seed: int = 0,
     users: UserSample | None = None,
     batch_size: int | None = None,
+    memory_mb: int = MEMORY_MB,
     run: Run | None = None,
     description: str | None = None,
     rank: RankTargets = rank_targets,
@@ -63,7 +64,10 @@ def evaluate(
         negatives: With ``sampled``: how many are drawn a case.
         seed: Of the negatives.
         users: Look at a sample of users only. A user's candidates are the same whoever else is looked at.
-        batch_size: Cases scored at a time; by default what the recommender's ``batch_size`` asks for, or else 256.
+        batch_size: Cases scored at a time, at most; by default what the recommender's ``batch_size`` asks for, or else
+            as many as are quick.
+        memory_mb: For matrices of scores, in MiB: batches of users and blocks of items follow from it
+            (:func:`palate.evaluation.budget.plan`). Results do not depend on it.
         run: Where the recommender came from, for the record.
         description: Report progress under this name.
         rank: Ranks the targets, perhaps elsewhere; see :func:`palate.evaluation.ranking_task.ranking_by`.
@@ -93,8 +97,7 @@ def evaluate(
         recommender.set_data_folder(dataset.folder)
     recommender.check_ready(cases.histories)
     depth = max(cutoffs) if any(one.of_lists for one in chosen.values()) else 0
-    batch_size = batch_size or getattr(recommender, "batch_size", None) or BATCH
-    options: dict[str, Any] = {"exclude_seen": exclude_seen, "batch_size": batch_size}
+    options: dict[str, Any] = {"exclude_seen": exclude_seen, "batch_size": batch_size, "memory_mb": memory_mb}
     with meter(rank if hasattr(rank, "cost") else recommender, len(cases)) as cost:
         ranks = rank(recommender, cases, candidates=drawn, depth=depth, description=description, **options)
     ranks = replace(ranks, train_counts=dataset.train_counts)

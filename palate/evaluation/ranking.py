@@ -7,6 +7,7 @@ small fraction of the matrix product that made the scores. Ties count against th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -17,15 +18,13 @@ from torch import Tensor
 from palate.data.dataset import Cases
 from palate.data.sequences import Sequences, offsets_of
 from palate.errors import PalateError
+from palate.evaluation.blocks import BatchRanking
+from palate.evaluation.budget import BATCH, MEMORY_MB, Plan, plan
 from palate.evaluation.candidates import Candidates
+from palate.evaluation.counting import count
 from palate.evaluation.ranks import Ints, Ranks
 from palate.progress import track
-from palate.recommender import Recommender, best_items
-
-# Floats counted at a time: 64 rows of 12,000 items are 3 MB, which stays in the cache between the two passes.
-_BLOCK = 1 << 20
-# Above this many items a float32 can no longer count them one by one.
-_EXACT_FLOAT32 = 1 << 24
+from palate.recommender import Recommender
 
 
 def rank_targets(
@@ -34,7 +33,8 @@ def rank_targets(
     *,
     exclude_seen: bool,
     candidates: Candidates | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
+    memory_mb: int = MEMORY_MB,
     depth: int = 0,
     pool: npt.NDArray[np.bool_] | None = None,
     description: str | None = None,
@@ -50,7 +50,8 @@ def rank_targets(
     Args:
         exclude_seen: Leave the items of the history out of the ranking. Of no effect with ``candidates``.
         candidates: Rank among these instead of the whole catalogue.
-        batch_size: Cases scored at a time.
+        batch_size: Cases scored at a time, at most; see :func:`palate.evaluation.budget.plan`.
+        memory_mb: For matrices of scores, in MiB. A catalogue that is too large for it is ranked in blocks of items.
         depth: Also keep the best ``depth`` items of each case, for metrics of whole lists.
         pool: bool ``[num_items + 1]``; rank among these items only (every target must be one of them).
         description: Report progress under this name.
@@ -59,18 +60,21 @@ def rank_targets(
         PalateError: NaN scores, a score matrix of the wrong shape, targets outside the catalogue or the pool,
             candidates that were made for other cases.
     """
+    at_once = plan(recommender, batch_size, memory_mb)
     targets = _unique_targets(cases, recommender.num_items)
     order = _order(cases.histories, targets)
     histories, targets = cases.histories.take(order), targets.take(order)
     if candidates is not None:
         candidates.check(cases)
-        batches = _candidate_batches(recommender, histories, targets, candidates.items[order], batch_size)
+        users = batch_size or getattr(recommender, "batch_size", None) or BATCH
+        batches = _candidate_batches(recommender, histories, targets, candidates.items[order], users)
     else:
         removed, sizes = _removed(histories, targets, recommender.num_items, exclude_seen, pool)
         targets, seen = _seen_last(histories, targets, recommender.num_items) if exclude_seen else (targets, None)
-        batches = _catalogue_batches(recommender, histories, targets, seen, removed, sizes, pool, batch_size, depth)
+        batches = _catalogue_batches(recommender, histories, targets, seen, removed, sizes, pool, depth, at_once)
+        users = at_once.users
     if description:
-        batches = track(batches, description, total=len(cases), weight=batch_size)
+        batches = track(batches, description, total=len(cases), weight=users)
     with torch.no_grad():
         parts = list(batches)
     lists = np.concatenate([part.lists for part in parts]) if depth and candidates is None and parts else None
@@ -179,8 +183,6 @@ def _seen_last(
 
 
 def _batches(rows: int, size: int) -> Iterator[slice]:
-    if size < 1:
-        raise PalateError(f"batch_size is {size}", "Give at least 1.")
     for start in range(0, rows, size):
         yield slice(start, min(start + size, rows))
 
@@ -193,19 +195,21 @@ def _catalogue_batches(
     removed: Sequences,
     sizes: Ints,
     pool: npt.NDArray[np.bool_] | None,
-    batch_size: int,
     depth: int,
+    at_once: Plan,
 ) -> Iterator[_Part]:
-    columns = None if pool is None else torch.from_numpy(np.flatnonzero(pool[1:]) + 1)
-    for rows in _batches(len(targets), batch_size):
+    width = recommender.num_items + 1
+    for rows in _batches(len(targets), at_once.users):
         batch = targets[rows]
-        scores = _checked(recommender.score(histories[rows]), len(batch), recommender.num_items + 1)
         missed = None if seen is None else seen[targets.offsets[rows.start] : targets.offsets[rows.stop]]
-        best, items = _sorted_targets(scores, batch, missed)
-        matrix = scores if columns is None else scores[:, columns.to(scores.device)]
-        ranks = _count(matrix, best, batch) - _count_removed(scores, best, batch, removed[rows])
-        lists = _best(scores, removed[rows], batch, missed, pool, depth) if depth else np.empty((0, 0), np.int32)
-        yield _flat(ranks, items, batch, sizes[rows], lists)
+        ranking = BatchRanking(batch, missed, removed[rows], pool, depth, partial(_checked, len(batch)))
+        if at_once.items >= width:
+            scores = _checked(len(batch), recommender.score(histories[rows]), width)
+            counts, items, best = ranking.whole(scores)
+        else:
+            scorer = recommender.item_scorer(histories[rows], at_once.memory)
+            counts, items, best = ranking.in_blocks(scorer, width, at_once.items)
+        yield _flat(counts, items, batch, sizes[rows], best.int().cpu().numpy())
 
 
 def _candidate_batches(
@@ -220,8 +224,9 @@ def _candidate_batches(
         ids = torch.from_numpy(items[rows].astype(np.int64))
         # A model that looks at a whole list must not learn from its order that the targets come first.
         order = shuffled(ids)
-        shuffled_scores = _checked(recommender.score(histories[rows], ids.gather(1, order)), *ids.shape).cpu()
-        scores = torch.empty_like(shuffled_scores).scatter_(1, order, shuffled_scores)
+        mixed = recommender.score(histories[rows], ids.gather(1, order))
+        mixed = _checked(len(ids), mixed, ids.shape[1]).cpu()
+        scores = torch.empty_like(mixed).scatter_(1, order, mixed)
         lengths = torch.from_numpy(batch.lengths)[:, None]
         # A candidate row holds its targets first, then the others, then padding.
         is_target = torch.arange(ids.shape[1]) < lengths
@@ -231,7 +236,7 @@ def _candidate_batches(
         others = scores.masked_fill(is_target | (ids == 0), torch.nan)  # NaN >= x is false for every x
         sizes = (ids != 0).sum(1).numpy()
         no_lists = np.empty((0, 0), np.int32)
-        yield _flat(_count(others, best, batch), ids[:, :width].gather(1, at), batch, sizes, no_lists)
+        yield _flat(count(others, best, batch), ids[:, :width].gather(1, at), batch, sizes, no_lists)
 
 
 def shuffled(items: Tensor) -> Tensor:
@@ -243,7 +248,7 @@ def shuffled(items: Tensor) -> Tensor:
     return torch.argsort((items * 2654435761) % 2**32, dim=1, stable=True)
 
 
-def _checked(scores: Tensor, rows: int, columns: int) -> Tensor:
+def _checked(rows: int, scores: Tensor, columns: int) -> Tensor:
     """Scores as float, or a clear error about the model that gave them."""
     if scores.shape != (rows, columns):
         raise PalateError(
@@ -254,90 +259,6 @@ def _checked(scores: Tensor, rows: int, columns: int) -> Tensor:
     if torch.isnan(scores.sum(1)).any() and torch.isnan(scores).any():
         raise PalateError("the model gave scores that are not numbers (NaN)", "Train it again with a lower rate.")
     return scores
-
-
-def _sorted_targets(scores: Tensor, targets: Sequences, missed: npt.NDArray[np.bool_] | None) -> tuple[Tensor, Tensor]:
-    """Scores and items of the targets, best first: ``[B, most targets]``, padded with -inf and 0.
-
-    Those that are ``missed`` (bool ``[targets]``, the last ones of each row) count as -inf, which every score reaches.
-    """
-    lengths = targets.lengths
-    if lengths.max() == 1:
-        items = torch.from_numpy(targets.values.astype(np.int64))[:, None].to(scores.device)
-        values = scores.gather(1, items)
-        if missed is not None:
-            values = values.masked_fill(torch.from_numpy(missed)[:, None].to(scores.device), -torch.inf)
-        return values, items
-    real = np.arange(lengths.max()) < lengths[:, None]
-    padded = np.zeros(real.shape, np.int64)
-    padded[real] = targets.values
-    items = torch.from_numpy(padded).to(scores.device)
-    if missed is not None:
-        real[real] = ~missed
-    worst = torch.from_numpy(~real).to(scores.device)
-    # The sort is stable, missed targets stand behind the others and padding behind both: so they do among -inf.
-    values, at = scores.gather(1, items).masked_fill(worst, -torch.inf).sort(dim=1, descending=True, stable=True)
-    return values, items.gather(1, at)
-
-
-def _count(scores: Tensor, best: Tensor, targets: Sequences) -> Tensor:
-    """How many of a row's scores reach those of its targets: int64 ``[B, most targets]``."""
-    counts = torch.zeros(best.shape, dtype=torch.int64, device=scores.device)
-    columns = scores.shape[1]
-    exact = torch.float32 if columns < _EXACT_FLOAT32 else torch.float64
-    block = max(1, _BLOCK // max(columns, 1))
-    reached = torch.empty((min(block, len(scores)), columns), dtype=torch.float32, device=scores.device)
-    with_more = _rows_with_more_than(targets)
-    for start in range(0, len(scores), block):
-        for j in range(best.shape[1]):
-            stop = min(start + block, with_more[j])
-            if stop <= start:
-                break
-            # 1.0 and 0.0 summed as floats: several times faster than summing booleans.
-            ones = torch.ge(scores[start:stop], best[start:stop, j : j + 1], out=reached[: stop - start])
-            counts[start:stop, j] = ones.sum(1, dtype=exact).long()
-    return counts
-
-
-def _count_removed(scores: Tensor, best: Tensor, targets: Sequences, removed: Sequences) -> Tensor:
-    """How many of the removed items :func:`_count` has counted: int64 ``[B, most targets]``."""
-    row = torch.from_numpy(np.repeat(np.arange(len(removed)), removed.lengths)).to(scores.device)
-    values = scores[row, torch.from_numpy(removed.values.astype(np.int64)).to(scores.device)]
-    offsets = torch.from_numpy(removed.offsets).to(scores.device)
-    counts = torch.zeros(best.shape, dtype=torch.int64, device=scores.device)
-    for j, rows in enumerate(_rows_with_more_than(targets)):
-        stop = int(removed.offsets[rows])
-        running = torch.zeros(stop + 1, dtype=torch.int64, device=scores.device)
-        torch.cumsum(values[:stop] >= best[row[:stop], j], 0, out=running[1:])
-        counts[:rows, j] = running[offsets[1 : rows + 1]] - running[offsets[:rows]]
-    return counts
-
-
-def _rows_with_more_than(targets: Sequences) -> list[int]:
-    """``[j]``: how many rows have more than ``j`` targets; they are the first ones, for rows come sorted by that."""
-    lengths = targets.lengths
-    return [int(rows) for rows in np.searchsorted(-lengths, -np.arange(lengths.max()), side="left")]
-
-
-def _best(
-    scores: Tensor,
-    removed: Sequences,
-    targets: Sequences,
-    missed: npt.NDArray[np.bool_] | None,
-    pool: npt.NDArray[np.bool_] | None,
-    depth: int,
-) -> npt.NDArray[np.int32]:
-    """The best items of each row that may be recommended: int32 ``[B, depth]``, equal scores by item index."""
-    allowed = scores.clone()
-    if pool is not None:
-        allowed[:, torch.from_numpy(~pool).to(scores.device)] = -torch.inf
-    for rows, back in ((removed, False), (targets, True)):  # all that is removed, then the targets put back
-        pick = ~missed if back and missed is not None else slice(None)
-        row = torch.from_numpy(np.repeat(np.arange(len(rows)), rows.lengths)[pick]).to(scores.device)
-        item = torch.from_numpy(rows.values.astype(np.int64)[pick]).to(scores.device)
-        allowed[row, item] = scores[row, item] if back else -torch.inf
-    allowed[:, 0] = -torch.inf
-    return best_items(allowed, depth)[0].int().cpu().numpy()
 
 
 def _flat(counts: Tensor, items: Tensor, targets: Sequences, sizes: Ints, lists: npt.NDArray[np.int32]) -> _Part:

@@ -14,6 +14,7 @@ import numpy as np
 from palate.data.dataset import Cases
 from palate.data.sequences import offsets_of
 from palate.engines.base import Advance, Engine, Task, Work, Workers
+from palate.evaluation.budget import BATCH
 from palate.evaluation.candidates import Candidates
 from palate.evaluation.cost import counters
 from palate.evaluation.ranking import rank_targets, ranking_order
@@ -104,12 +105,12 @@ class WorkersRanking:
         cases: Cases,
         *,
         candidates: Candidates | None = None,
-        batch_size: int = 256,
+        batch_size: int | None = None,
         description: str | None = None,
         **options: Any,
     ) -> Ranks:
         order = ranking_order(cases, recommender.num_items)
-        size = batch_size * _BATCHES
+        size = (batch_size or BATCH) * _BATCHES
         options = {**options, "batch_size": batch_size}
 
         def pieces() -> Iterator[RankingPiece]:

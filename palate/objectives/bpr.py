@@ -10,8 +10,8 @@ from torch.nn import functional
 from palate.config import Config
 from palate.negatives import NEGATIVES
 from palate.negatives.base import WeightedStrategy, is_weighted
-from palate.objectives.base import Batch, Loss, Objective, Scores
-from palate.objectives.negatives import draw_negatives
+from palate.objectives.base import Batch, Loss, Scores
+from palate.objectives.negatives import Negatives, SampledObjective, draw_negatives
 from palate.registry import NameIn
 
 
@@ -27,7 +27,7 @@ class BPRConfig(Config):
     power: float = Field(1.0, ge=0)
 
 
-class BPR(Objective):
+class BPR(SampledObjective):
     """``-log sigma(s+ - s-)``, the mean over targets and their negatives."""
 
     Config = BPRConfig
@@ -36,9 +36,14 @@ class BPR(Objective):
         self.config = config or BPRConfig()
         self.strategy: WeightedStrategy = NEGATIVES[self.config.negatives]()
 
-    def __call__(self, scores: Scores, batch: Batch) -> Loss:
+    def draw(self, batch: Batch) -> Negatives:
         settings = self.config
-        drawn = draw_negatives(batch, self.strategy, settings.num_negatives, shared=False, power=settings.power)
+        return draw_negatives(batch, self.strategy, settings.num_negatives, shared=False, power=settings.power)
+
+    def num_drawn(self, targets: int) -> int:
+        return targets * self.config.num_negatives
+
+    def loss(self, scores: Scores, batch: Batch, drawn: Negatives) -> Loss:
         margin = scores.at(batch.targets.unsqueeze(1)) - scores.at(drawn.items)
         pairs = functional.logsigmoid(margin).masked_fill(~drawn.valid, 0.0).sum(1)
         share = drawn.valid.sum(1).float().mean().clamp_min(1e-9)

@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from palate.config import Config
 from palate.negatives.uniform import Uniform
-from palate.objectives.base import Batch, Loss, Objective, Scores
-from palate.objectives.negatives import draw_negatives
+from palate.objectives.base import Batch, Loss, Scores
+from palate.objectives.negatives import Negatives, SampledObjective, draw_negatives
 
 
 class GBCEConfig(Config):
@@ -22,7 +22,7 @@ class GBCEConfig(Config):
     calibration: float = Field(0.75, ge=0, le=1)
 
 
-class GBCE(Objective):
+class GBCE(SampledObjective):
     """``-(beta log sigma(s+) + sum_j log sigma(-s_j)) / (C + 1)`` with the paper's equation for beta:
 
     ``alpha = C / (n - 1)``, ``beta = alpha (t (1 - 1 / alpha) + 1 / alpha)``, ``n`` items in all.
@@ -44,11 +44,16 @@ class GBCE(Objective):
         alpha = min(1.0, self.config.num_negatives / max(1, num_classes - 1))
         return alpha * (self.config.calibration * (1 - 1 / alpha) + 1 / alpha)
 
-    def __call__(self, scores: Scores, batch: Batch) -> Loss:
+    def draw(self, batch: Batch) -> Negatives:
         count = max(1, min(self.config.num_negatives, len(batch.classes) - 1))
-        drawn = draw_negatives(batch, Uniform(), count, shared=False)
+        return draw_negatives(batch, Uniform(), count, shared=False)
+
+    def num_drawn(self, targets: int) -> int:
+        return targets * self.config.num_negatives
+
+    def loss(self, scores: Scores, batch: Batch, drawn: Negatives) -> Loss:
         beta = self.beta(len(batch.classes))
         positive = scores.at(batch.targets.unsqueeze(1)).squeeze(1)
         negative = functional.logsigmoid(-scores.at(drawn.items)).masked_fill(~drawn.valid, 0.0).sum(1)
-        value = -batch.mean(beta * functional.logsigmoid(positive) + negative) / (count + 1)
+        value = -batch.mean(beta * functional.logsigmoid(positive) + negative) / (drawn.items.shape[1] + 1)
         return Loss(value, {"positive_probability": float(torch.sigmoid(positive.detach()).mean())})

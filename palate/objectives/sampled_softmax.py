@@ -11,8 +11,8 @@ from palate.config import Config
 from palate.negatives import NEGATIVES
 from palate.negatives.base import WeightedStrategy, is_weighted
 from palate.negatives.in_batch import InBatch
-from palate.objectives.base import Batch, Loss, Objective, Scores
-from palate.objectives.negatives import draw_negatives
+from palate.objectives.base import Batch, Loss, Scores
+from palate.objectives.negatives import Negatives, SampledObjective, draw_negatives
 from palate.registry import NameIn
 
 
@@ -30,7 +30,7 @@ class SampledSoftmaxConfig(Config):
     power: float = Field(1.0, ge=0)
 
 
-class SampledSoftmax(Objective):
+class SampledSoftmax(SampledObjective):
     """``-log(exp(s+) / (exp(s+) + sum_j exp(s_j - log(C q_j))))`` over ``C`` drawn negatives.
 
     The correction of Bengio & Senécal (2008) and Yi et al. (2019): a negative's score is lowered by the log of its
@@ -43,11 +43,16 @@ class SampledSoftmax(Objective):
         self.config = config or SampledSoftmaxConfig()
         self.strategy: WeightedStrategy | InBatch = NEGATIVES[self.config.negatives]()
 
-    def __call__(self, scores: Scores, batch: Batch) -> Loss:
+    def draw(self, batch: Batch) -> Negatives:
         settings = self.config
-        drawn = draw_negatives(batch, self.strategy, settings.num_negatives, shared=True, power=settings.power)
+        return draw_negatives(batch, self.strategy, settings.num_negatives, shared=True, power=settings.power)
+
+    def num_drawn(self, targets: int) -> int:
+        return 0 if isinstance(self.strategy, InBatch) else self.config.num_negatives
+
+    def loss(self, scores: Scores, batch: Batch, drawn: Negatives) -> Loss:
         negative = scores.at(drawn.items)
-        if settings.log_q:
+        if self.config.log_q:
             negative = negative - (drawn.log_q + torch.tensor(float(len(drawn.items))).log().to(drawn.log_q.device))
         negative = negative.masked_fill(~drawn.valid, -torch.inf)
         positive = scores.at(batch.targets.unsqueeze(1))

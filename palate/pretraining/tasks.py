@@ -23,7 +23,7 @@ CANDIDATES = 8
 FIRST_STEP = 2  # items in a history at least
 BLOCK, SHORT = (3, 9), (1, 3)  # items in a block of a history, and in a short one
 SHORT_BLOCKS = 0.2  # share of people whose blocks are short
-NO_WORDS = 0.4  # share of the rows with pictures in which nothing but pictures tells items apart
+NO_WORDS = 0.5  # share of the rows with pictures in which nothing but pictures tells items apart
 TELLING, TRIES = 3.0, 4  # nats between the best and the worst candidate that make a row worth reading
 
 

@@ -29,15 +29,15 @@ def check_appendable(model: SequentialRanker) -> None:
         PalateError: saying which method it is.
     """
     kind, items = type(model), type(model.items)
-    if "append_items" in _overridden(kind, "SequentialRanker"):
+    if "append_items" in overridden(kind, "SequentialRanker"):
         return
     if not isinstance(model.items, ItemEncoder):
         raise PalateError(
             f"the ranker '{model.name}' makes its items' vectors by a {items.__name__} of its own", _REMEDY
         )
-    own = sorted({"table", "set_features"} & _overridden(kind, "SequentialRanker"))
-    if "compose" not in _overridden(items, "ItemEncoder"):
-        own += sorted({"forward", "id_vectors"} & _overridden(items, "ItemEncoder"))
+    own = sorted({"table", "set_features"} & overridden(kind, "SequentialRanker"))
+    if "compose" not in overridden(items, "ItemEncoder"):
+        own += sorted({"forward", "id_vectors"} & overridden(items, "ItemEncoder"))
     if own:
         raise PalateError(
             f"the ranker '{model.name}' makes its items' vectors in its own way ({own[0]}), so it takes no new ones",
@@ -45,7 +45,7 @@ def check_appendable(model: SequentialRanker) -> None:
         )
 
 
-def _overridden(kind: type, base: str) -> set[str]:
+def overridden(kind: type, base: str) -> set[str]:
     """Names that the classes below Palate's own base class define."""
     names: set[str] = set()
     for one in kind.__mro__:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from palate.config import Config
 from palate.errors import PalateError
 from palate.rankers.registry import RANKERS
-from palate.recommender import Histories, Recommender, as_sequences
+from palate.recommender import Histories, ItemScorer, Recommender, as_sequences
 from palate.storage.files import read_json, write_json
 
 PARTS = "parts"
@@ -76,9 +76,20 @@ class Blend(Recommender):
 
     def score(self, histories: Histories, candidates: Tensor | None = None) -> Tensor:
         rows = as_sequences(histories)
+        return self._sum(part.score(rows, candidates) for part in self.parts)
+
+    @property
+    def scores_in_blocks(self) -> bool:
+        return all(part.scores_in_blocks for part in self.parts)
+
+    def item_scorer(self, histories: Histories, memory: int) -> ItemScorer:
+        scorers = [part.item_scorer(histories, memory // len(self.parts)) for part in self.parts]
+        return lambda items: self._sum(scorer(items) for scorer in scorers)
+
+    def _sum(self, scores: Iterable[Tensor]) -> Tensor:
         total: Tensor | None = None
-        for part, facts in zip(self.parts, self.config.parts, strict=True):
-            scaled = part.score(rows, candidates).float() * (facts.weight / facts.scale)
+        for one, facts in zip(scores, self.config.parts, strict=True):
+            scaled = one.float() * (facts.weight / facts.scale)
             total = scaled if total is None else total.add_(scaled.to(total.device))
         assert total is not None
         return total

@@ -63,9 +63,17 @@ class Feature(nn.Module):
 
     def forward(self) -> Tensor:
         """``[num_items + 1, dim]``."""
+        self._check_filled()
+        return self.embed(self.vectors, self.present)
+
+    def _check_filled(self) -> None:
         if len(self.vectors) != len(self.present):
             raise PalateError("a model that was loaded has no features to learn from", "Give it some: set_features.")
-        return self.embed(self.vectors, self.present)
+
+    def rows(self, index: Tensor) -> Tensor:
+        """``[n, dim]``, the rows ``index`` (int64 ``[n]``) of :meth:`forward`."""
+        self._check_filled()
+        return self.embed(self.vectors.index_select(0, index), self.present.index_select(0, index))
 
     def of(self, vectors: Tensor, present: Tensor) -> Tensor:
         """Vectors ``[n, dim]`` of items outside the catalogue, from their features as a store holds them."""

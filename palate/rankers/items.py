@@ -116,6 +116,9 @@ class ItemEncoder(nn.Module):
     A fusion overrides :meth:`fuse`, and, where it learns something itself, :meth:`build`. What it keeps for each single
     item beyond the id makes a model that takes no new items, unless :meth:`compose` can do without.
 
+    :meth:`rows` makes some rows of the matrix in the same way: a training step with drawn negatives reads few of many
+    items. A fusion that overrides :meth:`forward` or :meth:`id_vectors` is always read as a whole.
+
     Attributes:
         names: the modalities, in order.
         dim: width of a modality's vector, and of the sequence encoder.
@@ -191,14 +194,29 @@ class ItemEncoder(nn.Module):
 
     def id_vectors(self) -> Tensor:
         """``[num_items + 1, id_width]``."""
-        known = self.warm
+        return self._known_or_unknown(self.warm, self.ids.weight)
+
+    def _known_or_unknown(self, known: Tensor, vectors: Tensor) -> Tensor:
         if self.training and self.id_dropout > 0:
             known = known & (torch.rand(len(known), device=known.device) >= self.id_dropout)
-        return torch.where(known.unsqueeze(1), self.ids.weight, self.unknown)
+        return torch.where(known.unsqueeze(1), vectors, self.unknown)
 
     def forward(self) -> Tensor:
         """``[num_items + 1, out_dim]``, the vectors of all items; row 0 (padding) means nothing."""
         return self._fuse([self.id_vectors() if name == "id" else self.features[name]() for name in self.names])
+
+    def rows(self, index: Tensor) -> Tensor:
+        """``[n, out_dim]``, the vectors of the items ``index`` (int64 ``[n]``): rows of :meth:`forward`, whose cost and
+        gradients follow ``n`` and not the catalogue.
+
+        In training an item is hidden or dropped as a whole: an index that holds it twice makes two draws.
+        """
+        return self._fuse([self._part(name, index) for name in self.names])
+
+    def _part(self, name: str, index: Tensor) -> Tensor:
+        if name != "id":
+            return self.feature(name).rows(index)
+        return self._known_or_unknown(self.warm.index_select(0, index), self.ids(index))
 
     def compose(self, features: Mapping[str, tuple[Tensor, Tensor]], own: Tensor, item: int = 0) -> Tensor:
         """Vectors ``[n, out_dim]`` of items that are described, not looked up: new ones, or one with parts left out.

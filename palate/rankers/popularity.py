@@ -14,7 +14,7 @@ from palate.config import Config
 from palate.data.dataset import Dataset, Part
 from palate.errors import PalateError
 from palate.rankers.stored import REMEDY, read_model, write_model
-from palate.recommender import Histories, Recommender, as_sequences
+from palate.recommender import Histories, ItemScorer, Recommender, as_sequences
 
 _DAY = 24 * 60 * 60 * 1000
 
@@ -67,6 +67,14 @@ class Popularity(Recommender):
         if candidates is not None:
             return self.counts[candidates.to(self.counts.device)]
         return self.counts.expand(len(as_sequences(histories)), -1).clone()
+
+    @property
+    def scores_in_blocks(self) -> bool:
+        return True
+
+    def item_scorer(self, histories: Histories, memory: int) -> ItemScorer:
+        rows = len(as_sequences(histories))
+        return lambda items: self.counts[items].expand(rows, -1).clone()
 
     def save(self, folder: Path) -> None:
         write_model(folder, self.name, self.num_items, self.config, {"counts": self.counts})

@@ -12,6 +12,8 @@ RANKERS = Registry(
     {
         "popularity": "palate.rankers.popularity:Popularity",
         "item-knn": "palate.rankers.item_knn:ItemKNN",
+        "ease": "palate.rankers.ease:EASE",
+        "ials": "palate.rankers.ials:IALS",
         "content-knn": "palate.rankers.content_knn:ContentKNN",
         "gru4rec": "palate.rankers.gru4rec:GRU4Rec",
         "sasrec": "palate.rankers.sasrec:SASRec",

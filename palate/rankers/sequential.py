@@ -23,7 +23,7 @@ from palate.rankers.fusions import FUSIONS
 from palate.rankers.items import ItemEncoder
 from palate.rankers.neighbours import NeighbourScores, as_bias, joined
 from palate.rankers.packing import PackedBatch
-from palate.recommender import Histories, Recommender, as_sequences
+from palate.recommender import Histories, ItemScorer, Recommender, as_sequences
 
 # Keeps exp() of a biased logit finite, whatever was learned.
 _LARGEST_BIAS = 20.0
@@ -115,19 +115,25 @@ class SequentialRanker(nn.Module, Recommender):
         if not keep_statistics:
             self.items.initialise()
 
-    def forward(self, batch: PackedBatch, table: Tensor | None = None) -> Scores:
+    def forward(self, batch: PackedBatch, table: Tensor | None = None, index: Tensor | None = None) -> Scores:
         """Factored scores of every item after each of the batch's ``T`` tokens.
 
         Args:
             table: the items' vectors, if they were made already (see :attr:`fixed_items`).
+            index: int64 ``[n]``, ascending and none twice: make the vectors and scores of these items only. All items
+                of the batch are among them.
         """
-        if table is None:
+        places = batch.items
+        if index is not None:
+            table, places = self.items.rows(index), torch.searchsorted(index, batch.items)
+        elif table is None:
             table = self.items() if self.training or torch.is_grad_enabled() else self.table()
-        inputs = table.index_select(0, batch.items)
+        inputs = table.index_select(0, places)
         if self.training and self.config.token_dropout:
             inputs = inputs * (torch.rand(len(inputs), 1, device=inputs.device) >= self.config.token_dropout)
         aux = AuxiliaryLosses()
-        return aux.attach(self.scores_of(self.encode_with_aux(inputs, batch, aux), table, batch))
+        scores = self.scores_of(self.encode_with_aux(inputs, batch, aux), table, batch)
+        return aux.attach(scores if index is None else replace(scores, index=index))
 
     @property
     def fixed_items(self) -> bool:
@@ -211,17 +217,22 @@ class SequentialRanker(nn.Module, Recommender):
             return scores
         return replace(scores, bias=joined(scores.bias, as_bias(self.neighbours.of(histories), self.device)))
 
-    def _own_scores(self, histories: Sequences) -> Scores:
-        """The same without the neighbours."""
+    def _own_scores(self, histories: Sequences, by_rows: bool = False) -> Scores:
+        """The same without the neighbours.
+
+        Args:
+            by_rows: make no vectors but those of the histories' items, and leave ``Scores.items`` empty.
+        """
         was_training = self.training
         if was_training:  # walking through all modules costs a short answer a tenth of its time
             self.eval()
         try:
-            table = self.table()
+            table = self.items.rows(torch.empty(0, dtype=torch.long, device=self.device)) if by_rows else self.table()
             if not len(histories):
                 return self._scores(table.new_zeros(0, table.shape[1]), table)
             batch = PackedBatch.of(histories, self.config.max_length, self.device)
-            hidden = self.encode(table.index_select(0, batch.items), batch).index_select(0, batch.last)
+            inputs = self.items.rows(batch.items) if by_rows else table.index_select(0, batch.items)
+            hidden = self.encode(inputs, batch).index_select(0, batch.last)
             bias = None if self.repeat is None else Bias(*self._repeats(*batch.whole_pasts()))
             return self._scores(hidden, table, bias)
         finally:
@@ -245,6 +256,19 @@ class SequentialRanker(nn.Module, Recommender):
             full[new] = self.popularity.to(self.device)
         full[:, 0] = -torch.inf
         return full
+
+    @property
+    def scores_in_blocks(self) -> bool:
+        """True but with neighbours, which are added to whole rows, and for a ranker with a way of its own to score."""
+        from palate.rankers.append import overridden
+
+        own = overridden(type(self), "SequentialRanker")
+        return self.neighbours is None and not own & {"score", "queries", "table"}
+
+    def item_scorer(self, histories: Histories, memory: int) -> ItemScorer:
+        from palate.rankers.block_scores import BlockScorer
+
+        return BlockScorer(self, as_sequences(histories), memory)
 
     # -- saving and describing -----------------------------------------------------------------------------------
 

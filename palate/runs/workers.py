@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
 
 Gather = Callable[[Tensor], Tensor]
 Rows = TypeVar("Rows", list[int], npt.NDArray[np.int64])
+
+
+def stream_seed(seed: int, worker: int, step: int = 0) -> int:
+    """The seed of a worker's own random streams; a lone worker's, and the first one's, is the run's.
+
+    Args:
+        step: where the streams begin anew: a checkpoint that has none for this worker.
+
+    >>> stream_seed(7, 0), stream_seed(7, 1) != stream_seed(7, 2) != 7
+    (7, True)
+    """
+    if worker == 0 and step == 0:
+        return seed
+    return int(np.random.SeedSequence([seed, worker, step]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def gather_over(accelerator: Accelerator) -> Gather | None:
@@ -68,6 +83,22 @@ class Workers:
         """This worker's part of a list or an array that all workers have in the same order."""
         mine: Rows = rows[self.index :: self.count]
         return mine
+
+    def whole(self, mine: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What :meth:`share` has dealt out, one number per row, in the order that it had."""
+        if self.gather is None:
+            return mine
+        parts = self.gather(torch.from_numpy(mine).to(self.device)).cpu().numpy()
+        joined, end = np.empty_like(parts), 0
+        for index in range(self.count):
+            rows = joined[index :: self.count]
+            begin, end = end, end + len(rows)
+            rows[:] = parts[begin:end]
+        return joined
+
+    def each(self, value: Any) -> list[Any]:
+        """What each worker has, in the order of their numbers."""
+        return [value] if self.count == 1 else list(gather_object([value]))
 
     def total(self, values: Tensor) -> Tensor:
         """The sum over all workers of tensors of one shape, on the CPU."""

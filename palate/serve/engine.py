@@ -17,8 +17,9 @@ from palate.errors import PalateError
 from palate.objectives.base import Bias, Scores
 from palate.rankers.blend import Blend
 from palate.rankers.sequential import SequentialRanker
-from palate.recommender import Recommender, best_items
-from palate.serve.index import FaissIndex, top
+from palate.recommender import Recommender
+from palate.serve.index import FaissIndex
+from palate.topk import best_items
 
 # A dense score matrix of one pass is kept below this many numbers (64 MiB of float32).
 _SCORES = 2**24
@@ -194,7 +195,7 @@ def best_of(scores: Tensor, asks: Sequence[Ask]) -> list[Found]:
     for row, ask in enumerate(asks):
         if ask.allowed is not None:
             scores[row, ~ask.allowed.to(scores.device)] = -torch.inf
-    items, values = top(scores, min(max(ask.k for ask in asks), scores.shape[1] - 1))
+    items, values = best_items(scores, min(max(ask.k for ask in asks), scores.shape[1] - 1))
     return _listed(items, values, asks)
 
 

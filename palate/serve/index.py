@@ -1,4 +1,4 @@
-"""Finding the items with the largest products: exactly, or by FAISS where there are millions of them."""
+"""Finding the items with the largest products by FAISS, where there are millions of them."""
 
 from __future__ import annotations
 
@@ -10,39 +10,11 @@ import torch
 from torch import Tensor
 
 from palate.errors import PalateError
-from palate.recommender import best_items
 
-# Catalogues above this are searched in two steps, see :func:`top`.
-_LARGE = 65_536
-_BLOCK = 1024
 # FAISS: how many candidates of the scan are scored exactly, at least, and for each item of the answer.
 _CANDIDATES = 1000
 _FOR_EACH = 20
 _TRAINING_ROWS = 100_000
-
-
-def top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The ``k`` best columns of every row, as :func:`palate.recommender.best_items` gives them, faster on long rows.
-
-    A row is cut into blocks. Its ``k`` best columns are in the ``k`` blocks with the largest maxima (were one
-    elsewhere, each of those ``k`` blocks would hold a better one), and a maximum costs far less than a selection.
-    """
-    width = scores.shape[1]
-    if width < _LARGE or k * _BLOCK * 2 > width:
-        return best_items(scores, k)
-    whole = width // _BLOCK * _BLOCK
-    maxima = scores[:, :whole].view(len(scores), -1, _BLOCK).amax(2)
-    blocks = best_items(maxima, k)[0].sort(1).values
-    columns = (blocks.unsqueeze(2) * _BLOCK + torch.arange(_BLOCK, device=scores.device)).flatten(1)
-    rest = torch.arange(whole, width, device=scores.device).expand(len(scores), -1)
-    columns = torch.cat([columns, rest], dim=1)
-    # Where fewer blocks than k hold anything, block 0 stands in for the rest: its copies count for nothing.
-    chosen = scores.gather(1, columns)
-    copies = (blocks[:, 1:] == blocks[:, :-1]).repeat_interleave(_BLOCK, 1)
-    chosen[:, _BLOCK : k * _BLOCK].masked_fill_(copies, -torch.inf)
-    places, values = best_items(chosen, k)
-    items = columns.gather(1, places).masked_fill(values == -torch.inf, 0)
-    return items, values
 
 
 class FaissIndex:

@@ -13,7 +13,7 @@ from palate.rankers.item_knn import ItemKNN
 from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender
-from palate.serve.index import top
+from palate.topk import best_items
 
 
 def alike_by_vectors(vectors: Tensor, present: Tensor, item: int, k: int) -> tuple[list[int], list[float]]:
@@ -57,6 +57,6 @@ def alike_by_list(one: NeighbourList, item: int, k: int) -> tuple[list[int], lis
 
 def _best(scores: Tensor, item: int, k: int) -> tuple[list[int], list[float]]:
     scores[[0, item]] = -torch.inf
-    items, values = top(scores.unsqueeze(0), min(k, len(scores) - 1))
+    items, values = best_items(scores.unsqueeze(0), min(k, len(scores) - 1))
     valid = items[0] > 0
     return items[0][valid].tolist(), values[0][valid].tolist()

@@ -9,7 +9,10 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from palate.errors import PalateError
 from palate.storage.exchange import exchange
@@ -138,18 +141,26 @@ def read_json(path: Path | str) -> Any:
     return parse_json(read_small(path), str(path), "Make the artefact again.")
 
 
-def digest(*parts: bytes | str) -> str:
-    """A short, stable hash (16 hex digits of SHA-256) of the parts, in order.
+Hashed: TypeAlias = bytes | str | npt.NDArray[Any]
+
+
+def digest(*parts: Hashed) -> str:
+    """A short, stable hash (16 hex digits of SHA-256) of the parts, in order; of an array its bytes are hashed.
 
     >>> digest("a", "b") == digest("a", "b") != digest("ab")
     True
     """
     sha = hashlib.sha256()
     for part in parts:
-        data = part.encode() if isinstance(part, str) else part
+        data = part.encode() if isinstance(part, str) else _bytes(part)
         sha.update(len(data).to_bytes(8, "little"))
         sha.update(data)
     return sha.hexdigest()[:16]
+
+
+def _bytes(part: bytes | npt.NDArray[Any]) -> bytes | memoryview:
+    """The bytes of an array where they are, for a copy of a large one would be as large again."""
+    return part if isinstance(part, bytes) else np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
 
 
 def file_digest(path: Path | str) -> str:

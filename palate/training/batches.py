@@ -20,12 +20,15 @@ class Windows(NamedTuple):
         targets: int64 ``[T]``, what came after each input.
         ages: int64 ``[T]``, training interactions that the user had after the target.
         places: int64 ``[T]``, the place of each input among the values of all training sequences.
+        counted: False where the batch has no window for this worker: the window is another's, and only there so that
+            all workers compute together.
     """
 
     inputs: Sequences
     targets: npt.NDArray[np.int64]
     ages: npt.NDArray[np.int64]
     places: npt.NDArray[np.int64]
+    counted: bool = True
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class TrainingSequences:
     Attributes:
         sequences: one row per user, oldest first.
         max_length: inputs of one window.
-        batch_size: windows of one batch.
+        batch_size: windows of one batch, over all workers.
         fixed: cut the same windows every epoch, so that a target's context, and with it a frozen model's scores,
             stay what they were; a user's newest targets are then in a full window.
     """
@@ -76,22 +79,25 @@ class TrainingSequences:
         return -(-len(self.windows(epoch)[0]) // self.batch_size)
 
     def batches(self, epoch: int, skip: int = 0, share: int = 0, shares: int = 1) -> Iterator[Windows]:
-        """Yield the steps of an epoch.
+        """Yield this worker's part of each batch of an epoch: the batches are the same for any number of workers.
 
         Args:
             skip: batches that were done before an interruption.
-            share: of several workers, which one this is; all take as many batches.
+            share: of several workers, which one this is; all take as many steps.
             shares: how many workers there are.
         """
         starts, counts = self.windows(epoch)
         values = self.sequences.values
         order = np.random.default_rng([self.seed, epoch, 2]).permutation(len(starts))
-        total = -(-len(order) // self.batch_size)
         ends = self.sequences.offsets[1:][np.searchsorted(self.sequences.offsets, starts, side="right") - 1]
-        for number in range(skip * shares + share, total - total % shares if shares > 1 else total, shares):
-            rows = order[number * self.batch_size : (number + 1) * self.batch_size]
+        for first in range(skip * self.batch_size, len(order), self.batch_size):
+            batch = order[first : first + self.batch_size]
+            rows = batch[share::shares]
+            counted = len(rows) > 0
+            if not counted:
+                rows = batch[:1]
             lengths = counts[rows]
             offsets = np.concatenate([[0], np.cumsum(lengths)])
             index = np.arange(offsets[-1]) + np.repeat(starts[rows] - offsets[:-1], lengths)
             ages = np.repeat(ends[rows], lengths) - index - 2
-            yield Windows(Sequences(values[index], offsets), values[index + 1].astype(np.int64), ages, index)
+            yield Windows(Sequences(values[index], offsets), values[index + 1].astype(np.int64), ages, index, counted)

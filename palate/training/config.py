@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from palate.config import Config
 
@@ -13,7 +13,9 @@ class TrainerConfig(Config):
     """Settings of the training loop (``[train.trainer]`` in a recipe, ``--set trainer.KEY=VALUE``)."""
 
     epochs: int = Field(100, ge=1, description="At most N passes over the training targets.")
-    batch_size: int = Field(256, ge=1, description="Sequences per step; all their positions are targets.")
+    batch_size: int = Field(
+        256, ge=1, description="Sequences per step, of all workers together; all their positions are targets."
+    )
     learning_rate: float = Field(1e-3, gt=0, description="Of AdamW, at its peak.")
     weight_decay: float = Field(
         0.0, ge=0, description="Of AdamW, on matrices: not on biases, norms and (see decay_embeddings) embeddings."
@@ -56,11 +58,23 @@ class TrainerConfig(Config):
     precision: Literal["no", "bf16", "fp16"] = Field(
         "no", description="Automatic mixed precision of the encoder, by accelerate."
     )
+    item_rows: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Whether a step with drawn negatives makes and updates the items that it reads (rows) or all of "
+        "them; auto: rows from 50,000 items on, if a step reads less than a fifth of them. Rows get the updates of "
+        "AdamW on the whole table, up to rounding.",
+    )
     checkpoint_minutes: float = Field(
         10.0, gt=0, description="A checkpoint is written after each epoch and, in long ones, every N minutes."
     )
     device: str = Field("auto", description="auto (a GPU where there is one), cpu or cuda.")
     tensorboard: bool = Field(True, description="Write TensorBoard events where the package is installed.")
+
+    @model_serializer(mode="wrap")
+    def _without_usual_rows(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Settings of runs from before there was a choice stay what they were."""
+        values: dict[str, Any] = handler(self)
+        return {name: one for name, one in values.items() if name != "item_rows" or one != "auto"}
 
 
 class NeighboursConfig(Config):

@@ -16,13 +16,14 @@ from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.features.store import FeatureStore
 from palate.rankers.sequential import SequentialRanker
+from palate.runs.launch import start_workers
 from palate.runs.log import Row
 from palate.runs.run import Run
 from palate.runs.start import open_run
 from palate.storage.files import atomic_folder, digest
 from palate.storage.lock import one_writer
 from palate.training.config import TrainerConfig
-from palate.training.loop import Trainer, start_workers
+from palate.training.loop import Trainer
 from palate.training.neighbour_run import add_neighbours
 from palate.training.plan import Plan, Prepared, Settings, add_fields, make_plan, prepare_model
 from palate.training.step import ObjectiveStep
@@ -74,7 +75,9 @@ def train(
         dataset = replace(dataset, folder=Path(dataset_path))
     stores = add_fields(plan.ranker, dataset, stores, warm_start)
     content = plan.kind.features_read(dataset, plan.ranker) if hasattr(plan.kind, "features_read") else {}
-    accelerator = start_workers(plan.trainer or TrainerConfig(device="cpu"))
+    accelerator = (
+        start_workers("cpu") if plan.trainer is None else start_workers(plan.trainer.device, plan.trainer.precision)
+    )
     identity = {
         "model": model,
         "seed": seed,
@@ -94,10 +97,11 @@ def train(
             run = Run.open(out)
             if run.info.get("finished"):
                 return run
-            if prepared is None:
-                facts = _fit(plan, dataset, run, seed)
-            else:
+            facts: dict[str, Any] = {}
+            if prepared is not None:
                 facts = _train(plan, prepared, dataset, run, identity, accelerator, on_epoch)
+            elif accelerator.is_main_process:
+                facts = _fit(plan, dataset, run, seed)
             return run.add(finished=True, **facts) if accelerator.is_main_process else run
 
 
@@ -123,7 +127,7 @@ def _train(
     assert plan.objective is not None
     trainer = Trainer(
         prepared.model,
-        ObjectiveStep(plan.objective),
+        ObjectiveStep(plan.objective, prepared.rows),
         prepared.data,
         dataset.train_counts,
         prepared.validation,

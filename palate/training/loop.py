@@ -6,38 +6,55 @@ import ctypes
 import math
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from palate.device import parse_device
 from palate.errors import PalateError
 from palate.objectives import Batch
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sequential import SequentialRanker
 from palate.runs.log import Row, RunLog, peak_memory_mb, plot_learning_curve
-from palate.storage.files import atomic_file, atomic_folder
+from palate.runs.workers import Workers
+from palate.storage.files import atomic_folder
 from palate.training.batches import TrainingSequences, Windows
+from palate.training.checkpoint import WorkerState, read_checkpoint, write_checkpoint
 from palate.training.config import TrainerConfig
 from palate.training.ema import WeightAverage
+from palate.training.item_rows import sparse_embeddings
+from palate.training.means import RunningMeans
 from palate.training.plan import check_validations
 from palate.training.progress import EpochProgress
+from palate.training.row_adamw import RowAdamW, clip_sparse_norm
 from palate.training.step import TrainingStep
 
-_CHECKPOINT = "checkpoints/last.pt"
 # Steps between two releases of freed memory on a CPU.
 _RELEASE_EVERY = 48
 
-Validate = Callable[[SequentialRanker], dict[str, float]]
+Validate = Callable[[SequentialRanker, Workers], dict[str, float]]
+
+
+class _WholeBatch(NamedTuple):
+    """What the workers agree on before a step.
+
+    Attributes:
+        targets: of all workers.
+        share: see :class:`palate.objectives.Batch`.
+        weights: float64 ``[T]`` of this worker's targets, whose mean over all workers is 1, or None.
+        save: whether a checkpoint is due.
+    """
+
+    targets: float
+    share: float
+    weights: npt.NDArray[np.float64] | None
+    save: bool
 
 
 class Trainer:
@@ -46,13 +63,16 @@ class Trainer:
     Everything random is a function of the seed and of generators whose state is in the checkpoint, so that a resumed
     run ends with the same numbers as an unbroken one (to the bit on a CPU with a fixed number of threads).
 
+    Several workers share every batch and every validation, so that they minimise what a lone one would; each draws
+    dropout and negatives from streams of its own.
+
     Args:
         model: with its features set.
         step: makes the loss of a batch.
         data: the training sequences.
         counts: int64 ``[num_items + 1]``, training interactions of each item.
         validate: metrics of the model on validation users; among them ``config.metric``.
-        accelerator: from :func:`start_workers`.
+        accelerator: from :func:`palate.runs.launch.start_workers`.
         folder: the run's; the main process writes, the others read.
         config_hash: of everything that shapes the run; a checkpoint of another hash is refused.
         on_epoch: called with each metrics row; what it raises stops the run (its checkpoint is complete by then).
@@ -75,24 +95,33 @@ class Trainer:
         start: bool = False,
     ) -> None:
         self.config, self.folder, self.config_hash, self.on_epoch = config, folder, config_hash, on_epoch
-        self.accelerator = accelerator
+        self.accelerator, self.workers = accelerator, Workers.of(accelerator)
+        if self.workers.count > config.batch_size:
+            raise PalateError(
+                f"{self.workers.count} workers share batches of {config.batch_size} sequences",
+                "Raise trainer.batch_size (it counts the sequences of all workers), or start fewer.",
+            )
         self.device = self.accelerator.device
         self.ranker = model.to(self.device)
         self.make_loss, self.data, self.validate, self.start = step, data, validate, start
-        self.optimizer = torch.optim.AdamW(
-            _parameter_groups(model, config), lr=config.learning_rate, betas=config.betas, fused=True
+        groups, tables = _parameter_groups(model, config), sparse_embeddings(model)
+        optimizer = (
+            RowAdamW(groups, tables, lr=config.learning_rate, betas=config.betas)
+            if tables
+            else torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
         )
-        self.model, self.optimizer = self.accelerator.prepare(model, self.optimizer)
-        self.average = WeightAverage(model, config.ema, forget=not start) if config.ema else None
+        self.by_rows = optimizer if isinstance(optimizer, RowAdamW) else None
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        row_tables = self.by_rows.tables if self.by_rows else ()
+        self.average = WeightAverage(model, config.ema, not start, row_tables) if config.ema else None
         self.counts = torch.from_numpy(counts).float().to(self.device)
         self.classes = torch.from_numpy(np.flatnonzero(counts)).to(self.device)
-        self.generator = torch.Generator(self.device).manual_seed(data.seed)
+        self.own = WorkerState.start(data.seed, self.workers)
+        self.memo: dict[tuple[object, ...], Tensor | None] = {}
         self.step = 0
         self.epoch = 1
         self.part = 0
         self.batch = 0
-        self.sums: dict[str, float] = defaultdict(float)
-        self.weights: dict[str, float] = defaultdict(float)
         self.best = -math.inf
         self.stale = 0
         self.done = False
@@ -104,8 +133,7 @@ class Trainer:
     def run(self) -> list[Row]:
         """Train to the end (from the last checkpoint, if the folder has one); returns the metrics rows."""
         self._restore()
-        main = self.accelerator.is_main_process
-        log = RunLog(self.folder, self.rows, self.config.tensorboard) if main else None
+        log = RunLog(self.folder, self.rows, self.config.tensorboard) if self.workers.main else None
         progress = EpochProgress(self.config.epochs, self.data.num_targets, self.config.metric)
         try:
             if self.start and not self.rows:
@@ -126,10 +154,11 @@ class Trainer:
         """Write a row down, with the state to resume from."""
         if log:
             log.add(row)
-            self._save()
-            plot_learning_curve(self.rows, self.config.metric, self.folder / "learning-curve.png")
         else:
             self.rows.append(row)
+        self._save()
+        if log:
+            plot_learning_curve(self.rows, self.config.metric, self.folder / "learning-curve.png")
         if self.on_epoch:
             self.on_epoch(row)
 
@@ -137,63 +166,78 @@ class Trainer:
         """The rest of an epoch, or of the part of it after which the model is validated."""
         self.model.train()
         total = self.data.num_batches(self.epoch)
-        share, shares = self.accelerator.process_index, self.accelerator.num_processes
-        check_validations(total // shares, self.config)
-        begin, end = (
-            total // shares * part // self.config.validations_per_epoch for part in (self.part, self.part + 1)
-        )
+        check_validations(total, self.config)
+        begin, end = (total * part // self.config.validations_per_epoch for part in (self.part, self.part + 1))
         last = self.part + 1 == self.config.validations_per_epoch
         started = saved = time.perf_counter()
         progress.start(self.epoch)
+        share, shares = self.workers.index, self.workers.count
         for windows in self.data.batches(self.epoch, skip=self.batch, share=share, shares=shares):
             if self.batch >= end and not last:
                 break
-            rate = self._learning_rate(self.epoch - 1 + self.batch * shares / total)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            self._train_step(windows, self.batch - begin)
-            self.batch += 1
-            progress.advance(len(windows.targets) * shares, self.sums["loss"] / max(1.0, self.weights["loss"]))
             now = time.perf_counter()
-            if now - saved > 60 * self.config.checkpoint_minutes:
+            whole = self._whole_batch(windows, now - saved > 60 * self.config.checkpoint_minutes)
+            if whole.save:
                 self.train_seconds += now - started
                 started = saved = now
                 self._save()
+            rate = self._learning_rate(self.epoch - 1 + self.batch / total)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self._train_step(windows, whole, self.batch - begin)
+            self.batch += 1
+            progress.advance(int(whole.targets), self.own.means.mean("loss"))
         self.train_seconds += time.perf_counter() - started
 
-    def _weights(self, ages: npt.NDArray[np.int64]) -> Tensor | None:
-        if not self.config.recency_half_life:
-            return None
-        weights = np.exp2(-ages / self.config.recency_half_life)
-        return torch.from_numpy((weights / weights.mean()).astype(np.float32)).to(self.device)
+    def _whole_batch(self, windows: Windows, late: bool) -> _WholeBatch:
+        """What the workers have to agree on before a step; the first one's clock decides when to save."""
+        own = float(len(windows.targets)) if windows.counted else 0.0
+        half_life = self.config.recency_half_life
+        weights = np.exp2(-windows.ages / half_life) if half_life else None
+        mass = own if weights is None or not windows.counted else float(weights.sum())
+        facts = torch.tensor([own, mass, float(late and self.workers.main)], dtype=torch.float64)
+        targets, mass, save = self.workers.total(facts).tolist()
+        if weights is not None:
+            weights = weights / (mass / targets)
+        return _WholeBatch(targets, own * self.workers.count / targets, weights, save > 0)
 
-    def _train_step(self, windows: Windows, number: int) -> None:
+    def _train_step(self, windows: Windows, whole: _WholeBatch, number: int) -> None:
         packed = PackedBatch.of(windows.inputs, self.data.max_length, self.device)
         targets = torch.from_numpy(windows.targets).to(self.device)
-        batch = Batch(targets, self.classes, self.counts, self._weights(windows.ages), self.generator)
+        weights = None if whole.weights is None else torch.from_numpy(whole.weights.astype(np.float32)).to(self.device)
+        shared = self.classes, self.counts, weights, self.own.generator, self.memo
+        batch = Batch(targets, *shared, whole.share, self.workers.gather)
         loss = self.make_loss(self.model, packed, batch, windows.places, number)
         if loss is None:
             return
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss.value)
         if self.config.clip_norm:
-            self.accelerator.clip_grad_norm_(self.ranker.parameters(), self.config.clip_norm)
+            self._clip()
         self.optimizer.step()
         self.step += 1
         if self.device.type == "cpu" and self.step % _RELEASE_EVERY == 0 and (trim := _malloc_trim()):
             trim(0)
         if self.average:
             self.average.update(self.ranker)
-        count = float(len(targets))
         value = float(loss.value.detach())
         if not math.isfinite(value):
             raise PalateError(
                 f"the loss is {value} at epoch {self.epoch}, step {self.step}",
                 "Lower trainer.learning_rate, or set trainer.clip_norm=1.",
             )
-        for name, fact in {"loss": value, **loss.diagnostics}.items():
-            self.sums[name] += count * fact
-            self.weights[name] += count
+        # The mean over the workers of their losses is the loss of the batch, whatever part of it each had.
+        self.own.means.add({"loss": value}, whole.targets / self.workers.count)
+        if windows.counted:
+            self.own.means.add(loss.diagnostics, float(len(targets)))
+
+    def _clip(self) -> None:
+        parameters = list(self.ranker.parameters())
+        if not self.by_rows:
+            self.accelerator.clip_grad_norm_(parameters, self.config.clip_norm)
+            return
+        self.accelerator.unscale_gradients()
+        clip_sparse_norm(parameters, self.config.clip_norm)
 
     def _first_row(self) -> Row:
         """The validation of what training starts from."""
@@ -202,17 +246,18 @@ class Trainer:
         return row
 
     def _close_part(self) -> Row:
+        if self.by_rows:
+            self.by_rows.settle()
         parts = self.config.validations_per_epoch
         done = self.epoch if parts == 1 else round(self.epoch - 1 + (self.part + 1) / parts, 4)
-        count = self.weights["loss"]
-        row: Row = {"epoch": done, "step": self.step, "loss": 0.0}
-        row |= {name: value / max(1.0, self.weights[name]) for name, value in self.sums.items()}
+        means = RunningMeans.merged(self.workers.each(self.own.means))
+        row: Row = {"epoch": done, "step": self.step, "loss": 0.0, **means.values()}
         row["train_seconds"] = round(self.train_seconds, 3)
-        row["targets_per_second"] = round(count * self.accelerator.num_processes / max(self.train_seconds, 1e-9), 1)
+        row["targets_per_second"] = round(means.weights["loss"] / max(self.train_seconds, 1e-9), 1)
         row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         self._validate(row)
         row["peak_memory_mb"] = round(peak_memory_mb(self.device), 1)
-        self.sums, self.weights = defaultdict(float), defaultdict(float)
+        self.own.means = RunningMeans()
         self.train_seconds = 0.0
         self.part += 1
         if self.part == parts:
@@ -235,7 +280,7 @@ class Trainer:
 
     def _score(self, row: Row) -> None:
         self.ranker.eval()
-        row |= self.validate(self.ranker)
+        row |= self.validate(self.ranker, self.workers)
         value = float(row[self.config.metric])
         better = value > self.best
         if better:
@@ -243,7 +288,7 @@ class Trainer:
         else:
             self.stale += 1
             self.done = bool(self.config.patience) and self.stale >= self.config.patience
-        if (better or self.config.keep == "last") and self.accelerator.is_main_process:
+        if (better or self.config.keep == "last") and self.workers.main:
             with atomic_folder(self.folder / "model", replace=True) as part:
                 self.ranker.save(part)
 
@@ -261,7 +306,8 @@ class Trainer:
     # -- resuming ------------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        if not self.accelerator.is_main_process:
+        workers = self.own.save()
+        if not self.workers.main:
             return
         state: dict[str, Any] = {
             "config_hash": self.config_hash,
@@ -269,18 +315,14 @@ class Trainer:
             "model": self.ranker.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average and {"shadow": self.average.shadow, "steps": self.average.steps},
-            "random": torch.get_rng_state(),
-            "cuda_random": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
-            "generator": self.generator.get_state(),
-            "sums": dict(self.sums),
-            "weights": dict(self.weights),
+            "workers": workers,
             "rows": self.rows,
             **{name: getattr(self, name) for name in _COUNTERS},
         }
-        _write_checkpoint(self.folder, state)
+        write_checkpoint(self.folder, state)
 
     def _restore(self) -> None:
-        state = _read_checkpoint(self.folder)
+        state = read_checkpoint(self.folder)
         if state is None:
             return
         if state["config_hash"] != self.config_hash:
@@ -288,60 +330,35 @@ class Trainer:
                 f"{self.folder} was started with other options, features or data",
                 "Resume with the same ones, or choose another --out.",
             )
-        if state["threads"] != torch.get_num_threads():
-            print(
-                f"Resuming with {torch.get_num_threads()} threads what was started with {state['threads']}: "
-                "the last digits of the results may differ.",
-                file=sys.stderr,
-            )
+        workers = state.get("workers") or [state]  # a lone worker's were at the top once
+        if self.workers.main:
+            self._report_differences(state["threads"], len(workers))
         self.ranker.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average and state["average"]:
-            self.average.steps = state["average"]["steps"]
-            self.average.shadow = {k: v.to(self.device) for k, v in state["average"]["shadow"].items()}
-        torch.set_rng_state(state["random"])
-        if state["cuda_random"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_random"], self.device)
-        self.generator.set_state(state["generator"])
-        self.sums, self.weights = defaultdict(float, state["sums"]), defaultdict(float, state["weights"])
+            self.average.load(**state["average"])
+        self.own.load(workers, state["step"])
         self.rows = state["rows"]
         for name in _COUNTERS:
             setattr(self, name, state[name])
 
-
-def _write_checkpoint(folder: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values, whole or not at all: the previous checkpoint stays until then."""
-    with atomic_file(folder / _CHECKPOINT) as part:
-        torch.save(state, part)
-
-
-def _read_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The last complete checkpoint of a run, read without unpickling code, or None."""
-    path = folder / _CHECKPOINT
-    if not path.exists():
-        return None
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise PalateError(f"{path} cannot be read ({error})", "Remove it and train from the start.") from None
-    return state
+    def _report_differences(self, threads: int, workers: int) -> None:
+        """Say what makes the results differ from those of an unbroken run."""
+        if threads != torch.get_num_threads():
+            print(
+                f"Resuming with {torch.get_num_threads()} threads what was started with {threads}: "
+                "the last digits of the results may differ.",
+                file=sys.stderr,
+            )
+        if workers != self.workers.count:
+            print(
+                f"Resuming with {self.workers.count} workers what {workers} had begun: the batches stay the same, "
+                "dropout and sampled negatives are drawn anew.",
+                file=sys.stderr,
+            )
 
 
 _COUNTERS = ("step", "epoch", "part", "batch", "best", "stale", "done", "train_seconds")
-
-
-def start_workers(config: TrainerConfig) -> Accelerator:
-    """The accelerator of this process: alone, or one of several that ``accelerate launch`` or ``torchrun`` started."""
-    # Accelerate keeps one state per process; a second run in the same process may want another precision.
-    AcceleratorState._reset_state()
-    return Accelerator(cpu=_wants_cpu(config.device), mixed_precision=config.precision)
-
-
-def _wants_cpu(name: str) -> bool:
-    device = parse_device(name)
-    if device.startswith("cuda:"):
-        torch.cuda.set_device(device)
-    return device == "cpu"
 
 
 def _parameter_groups(model: nn.Module, config: TrainerConfig) -> list[dict[str, Any]]:

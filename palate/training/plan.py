@@ -24,6 +24,7 @@ from palate.rankers.sequential import SequentialRanker
 from palate.runs.run import Run
 from palate.training.batches import TrainingSequences
 from palate.training.config import NeighboursConfig, TrainerConfig
+from palate.training.item_rows import read_by_rows
 from palate.training.size import check_size
 from palate.training.validation import Validation, parse_metric
 from palate.training.warm_start import copy_weights, run_vocabulary
@@ -51,11 +52,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A neural ranker with its features and first weights, its training sequences and its validation."""
+    """A neural ranker with its features and first weights, its training sequences and its validation.
+
+    Attributes:
+        rows: whether steps read items by rows, see :func:`palate.training.item_rows.read_by_rows`.
+    """
 
     model: SequentialRanker
     data: TrainingSequences
     validation: Validation
+    rows: bool
 
 
 def make_plan(
@@ -190,8 +196,11 @@ def prepare_model(
         model.set_features(stores, warm, keep_statistics=True)
     data = TrainingSequences(sequences, config.max_length, trainer.batch_size, seed)
     check_validations(data.num_batches(1), trainer)
+    assert plan.objective is not None
+    rows = read_by_rows(model, plan.objective, trainer, data.num_targets // data.num_batches(1))
     return Prepared(
         model,
         data,
         Validation(dataset, trainer.metric, trainer.exclude_seen, trainer.validate_users, seed),
+        rows,
     )

@@ -9,6 +9,7 @@ from palate.errors import PalateError
 from palate.evaluation.metrics import METRICS, Metric
 from palate.evaluation.ranking import rank_targets
 from palate.recommender import Recommender
+from palate.runs.workers import Workers
 
 # What the learning curve shows besides the metric that decides.
 ALWAYS = ("NDCG@10", "HitRate@10")
@@ -50,6 +51,9 @@ class Validation:
         self.exclude_seen = exclude_seen
         self.metrics = {label: (one, k) for label, one, k in map(parse_metric, (metric, *ALWAYS))}
 
-    def __call__(self, recommender: Recommender) -> dict[str, float]:
-        ranks = rank_targets(recommender, self.cases, exclude_seen=self.exclude_seen)
-        return {label: float(np.mean(one(ranks, k))) for label, (one, k) in self.metrics.items()}
+    def __call__(self, recommender: Recommender, workers: Workers | None = None) -> dict[str, float]:
+        """The metrics by name; several workers rank a part of the users each, and all have the metrics of all."""
+        workers = workers or Workers()
+        cases = self.cases if workers.count == 1 else self.cases.take(workers.share(np.arange(len(self.cases))))
+        ranks = rank_targets(recommender, cases, exclude_seen=self.exclude_seen)
+        return {label: float(np.mean(workers.whole(one(ranks, k)))) for label, (one, k) in self.metrics.items()}

@@ -90,6 +90,8 @@ FACTORIES: dict[str, Callable[[Dataset], Recommender]] = {
     "popularity, recent": fitted("popularity", half_life_days=0.001),
     "item-knn": fitted("item-knn", neighbours=7),
     "item-knn, orderless": fitted("item-knn", history_half_life=0.0),
+    "ease": fitted("ease"),
+    "ials": fitted("ials", factors=4, iterations=3),
     "content-knn": content(),
     "content-knn, with the log": content(sources="lexical,co-occurrence", weights="1,0.5", half_life=2),
     "gru4rec": neural("gru4rec"),

@@ -13,7 +13,6 @@ from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.evaluation.candidates import sample_candidates
 from palate.evaluation.ranking import rank_targets
-from palate.recommender import best_items
 
 
 def naive_ranks(scores, cases, exclude_seen, pool=None):
@@ -71,9 +70,9 @@ def test_a_block_smaller_than_the_batch_gives_the_same_ranks(monkeypatch):
     dataset = random_logs(tests=3)
     model = Fixed(torch.randn(20, dataset.num_items + 1, generator=torch.Generator().manual_seed(2)))
     whole = rank_targets(model, dataset.cases("test"), exclude_seen=True)
-    monkeypatch.setattr("palate.evaluation.ranking._BLOCK", 3 * (dataset.num_items + 1))
+    monkeypatch.setattr("palate.evaluation.counting._BLOCK", 3 * (dataset.num_items + 1))
     assert np.array_equal(rank_targets(model, dataset.cases("test"), exclude_seen=True).values, whole.values)
-    monkeypatch.setattr("palate.evaluation.ranking._EXACT_FLOAT32", 1)
+    monkeypatch.setattr("palate.evaluation.counting._EXACT_FLOAT32", 1)
     assert np.array_equal(rank_targets(model, dataset.cases("test"), exclude_seen=True).values, whole.values)
 
 
@@ -206,16 +205,3 @@ def test_infinite_scores_are_not_mistaken_for_nan():
     cases = Cases(np.arange(1), Sequences.from_lists([[]]), Sequences.from_lists([[2]]))
     table = torch.tensor([[0.0, torch.inf, 1.0, -torch.inf]])
     assert rank_targets(Fixed(table), cases, exclude_seen=True).values.tolist() == [2]
-
-
-@pytest.mark.parametrize("k", [1, 3, 7, 50])
-def test_equal_scores_are_taken_by_item_index_at_the_edge_too(k):
-    rng = np.random.default_rng(k)
-    scores = torch.from_numpy(rng.integers(0, 4, (200, 60)).astype(np.float32))
-    scores[rng.random((200, 60)) < 0.3] = -torch.inf
-    items, values = best_items(scores, k)
-    for row, found, kept in zip(scores.tolist(), items.tolist(), values.tolist(), strict=True):
-        wanted = sorted((i for i in range(60) if row[i] > -np.inf), key=lambda i: (-row[i], i))[:k]
-        assert found == wanted + [0] * (k - len(wanted))
-        assert kept[: len(wanted)] == [row[i] for i in wanted]
-        assert set(kept[len(wanted) :]) <= {-np.inf}

@@ -11,21 +11,9 @@ from palate.errors import PalateError
 from palate.features.neighbour_store import NeighbourList
 from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.sasrec import SASRec
-from palate.recommender import best_items
 from palate.serve.engine import Ask, DenseEngine, FactoredEngine, Found
-from palate.serve.index import FaissIndex, top
-
-
-@pytest.mark.parametrize("width", [70_000, 65_536, 66_001])
-@pytest.mark.parametrize("k", [1, 7, 30])
-def test_two_steps_find_what_one_does(width: int, k: int) -> None:
-    scores = torch.randn(3, width, generator=torch.Generator().manual_seed(0))
-    scores[1] = scores[1].round()  # ties in plenty
-    scores[2] = -torch.inf
-    scores[2, [5, width - 1]] = torch.tensor([1.0, 2.0])
-    found, expected = top(scores.clone(), k), best_items(scores, k)
-    assert torch.equal(found[0], expected[0])
-    assert torch.equal(found[1], expected[1])
+from palate.serve.index import FaissIndex
+from palate.topk import best_items
 
 
 def test_faiss_finds_nearly_all_of_the_best() -> None:

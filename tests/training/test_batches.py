@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ def build(lengths: list[int], width: int, batch: int, seed: int = 0) -> Training
 def test_each_target_once_after_its_predecessor(lengths: list[int], width: int, batch: int, epoch: int) -> None:
     data = build(lengths, width, batch)
     seen: Counter[int] = Counter()
-    for inputs, targets, ages, places in data.batches(epoch):
+    for inputs, targets, ages, places, _ in data.batches(epoch):
         assert len(inputs.values) == len(targets)
         assert len(inputs) <= batch
         assert inputs.lengths.min() >= 1
@@ -46,22 +47,28 @@ def test_an_epoch_is_a_function_of_seed_and_number() -> None:
     data = build([30, 5, 8, 12, 3], 6, 2)
 
     def flat(epoch: int, seed: int = 0) -> list[list[int]]:
-        return [t.tolist() for _, t, _, _ in build([30, 5, 8, 12, 3], 6, 2, seed).batches(epoch)]
+        return [t.tolist() for _, t, _, _, _ in build([30, 5, 8, 12, 3], 6, 2, seed).batches(epoch)]
 
     assert flat(1) == flat(1)
     assert flat(1) != flat(2)
     assert flat(1) != flat(1, seed=1)
-    assert [t.tolist() for _, t, _, _ in data.batches(1, skip=2)] == flat(1)[2:]
+    assert [t.tolist() for _, t, _, _, _ in data.batches(1, skip=2)] == flat(1)[2:]
 
 
-def test_workers_share_the_batches_evenly() -> None:
-    data = build([4] * 21, 6, 2)
-    shares = [[t.tolist() for _, t, _, _ in data.batches(1, share=s, shares=2)] for s in (0, 1)]
-    assert len(shares[0]) == len(shares[1]) == 5
-    every = [t.tolist() for _, t, _, _ in data.batches(1)]
-    assert [batch for pair in zip(*shares, strict=True) for batch in pair] == every[:10]
-    resumed = [t.tolist() for _, t, _, _ in data.batches(1, skip=2, share=1, shares=2)]
-    assert resumed == shares[1][2:]
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_share_each_batch_of_a_lone_one(workers: int) -> None:
+    data = build([4] * 21, 6, 4)
+    alone = list(data.batches(1))
+    shares = [list(data.batches(1, share=s, shares=workers)) for s in range(workers)]
+    assert all(len(share) == len(alone) == data.num_batches(1) for share in shares)
+    for whole, *parts in zip(alone, *shares, strict=True):
+        own = [part for part in parts if part.counted]
+        assert sorted(np.concatenate([part.targets for part in own])) == sorted(whole.targets)
+        # The last batch has a single window: the others borrow it, so that all compute together.
+        assert len(own) == min(workers, len(whole.inputs))
+        assert all(len(part.targets) for part in parts)
+    resumed = [step.targets.tolist() for step in data.batches(1, skip=2, share=1, shares=workers)]
+    assert resumed == [step.targets.tolist() for step in shares[1][2:]]
 
 
 def test_fixed_windows_are_the_same_every_epoch_and_end_full() -> None:

@@ -30,11 +30,10 @@ def log_row(row: dict[str, Any]) -> None:
 
 
 def report(info: dict[str, Any], out: Path) -> None:
-    import os
-
     from palate.console import open_console, print_warning
+    from palate.runs.launch import is_first_worker
 
-    if os.environ.get("RANK", "0") != "0":  # one of several workers that torchrun started prints for all
+    if not is_first_worker():  # which prints for all
         return
     console = open_console()
     best, metric = info["best"], info["metric"]

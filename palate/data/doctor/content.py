@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from palate.data import blocks
 from palate.data.dataset import Dataset
 from palate.data.doctor.finding import Finding, Level, few, percent
 
@@ -47,7 +48,8 @@ def _missing(data: Dataset, what: str, missing: npt.NDArray[np.bool_], offered: 
                 text = f"No item has a picture: none of {offered['offered']:,} is named after an item (ITEM_ID.jpg)."
         # Of data without a catalogue or pictures nothing else was to be expected.
         return Finding(check, Level.WARNING if offered else Level.NOTE, text, count, share)
-    hit = float(missing[data.items - 1].mean()) if len(data) else 0.0
+    counts = blocks.count(data.items, data.num_items + 1)[1:]
+    hit = float(counts[missing].sum() / len(data)) if len(data) else 0.0
     text = (
         f"{count:,} of {len(missing):,} items ({percent(share)}; {percent(hit)} of interactions) have no {what}. "
         "They keep their place: see --missing of `palate train`."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from palate.data.blocks import user_blocks, users_of
 from palate.data.dataset import Dataset, Part
 from palate.data.doctor.finding import Finding, Level, few, percent
 
@@ -15,10 +16,12 @@ def dislikes(data: Dataset) -> list[Finding]:
     lengths = data.dislikes.lengths
     users = np.repeat(np.arange(len(lengths)), lengths)
     stride = data.num_items + 1
-    wrong = np.isin(users * stride + data.dislikes.values, data.rows_user * stride + data.items)
-    train = np.flatnonzero(data.parts == Part.TRAIN)
-    last = np.full(data.num_users, -1)
-    last[data.rows_user[train]] = train  # of several rows of a user NumPy keeps the last
+    wrong, last = np.zeros(len(users), bool), np.full(data.num_users, -1)
+    for some, rows in user_blocks(data.offsets):
+        owners, own = users_of(data.offsets, some), slice(*data.dislikes.offsets[[some.start, some.stop]])
+        wrong[own] = np.isin(users[own] * stride + data.dislikes.values[own], owners * stride + data.items[rows])
+        train = np.flatnonzero(data.parts[rows] == Part.TRAIN)
+        last[owners[train]] = train + rows.start  # of several rows of a user NumPy keeps the last
     wrong |= last[users] < 0
     if data.timestamps is not None and data.dislike_times is not None:
         wrong |= data.dislike_times > data.timestamps[last[users]]

@@ -25,7 +25,7 @@ def unknown_items(data: Dataset) -> list[Finding]:
             "Run `palate prepare` again.",
             count,
             share,
-            few(f"user {users[data.rows_user[row]]}: item index {data.items[row]}" for row in rows),
+            few(f"user {users[data.users_at(row)]}: item index {data.items[row]}" for row in rows),
         )
     ]
 

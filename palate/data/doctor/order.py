@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from palate.data.blocks import count, user_blocks
 from palate.data.dataset import Dataset
 from palate.data.doctor.finding import Finding, Level, percent
 from palate.data.doctor.times import plausible
+from palate.data.sequences import offsets_of
 
 Keys = npt.NDArray[np.int64]
 
@@ -72,19 +74,22 @@ class Monotone:
 def id_order(data: Dataset) -> list[Finding]:
     """Histories in the order of item ids instead of time; where times tie, the order within each moment."""
     every = max(1, -(-data.num_users // _USERS))
-    rows = data.rows_user % every == 0
-    users, items = data.rows_user[rows].astype(np.int64) // every, data.items[rows]
-    ids = data.catalogue.frame["item_id"]
-    times = data.timestamps
+    looked_at = np.arange(0, data.num_users, every)
+    lengths = np.diff(data.offsets)[looked_at]
+    starts = data.offsets[looked_at] - np.cumsum(lengths) + lengths  # what a place among the rows looked at is off by
+    rows = slice(None) if every == 1 else np.arange(lengths.sum()) + np.repeat(starts, lengths)
+    users, items = np.repeat(np.arange(len(looked_at)), lengths), data.items[rows]
+    ids, times = data.catalogue.frame["item_id"], data.timestamps
     if times is None or not plausible(times).all():
         found = most_monotone(users, items, ids)
         return [_of_the_file(data, found, every, times is not None)] if found else []
-    same = np.diff(users) == 0
-    tied = same & (np.diff(times[rows]) == 0)
+    same, moment = users[1:] == users[:-1], times[rows]
+    tied = same & (moment[1:] == moment[:-1])
     finer = data.manifest.get("order", {}).get("steps_within_a_millisecond", 0)  # proves the order within moments
     if tied.any() and not finer:
-        moments = np.concatenate([[0], np.cumsum(~tied)]).astype(np.int64)
-        found = most_monotone(moments, items, ids)
+        before, after = np.concatenate([[False], tied]), np.concatenate([tied, [False]])
+        several = before | after  # the rest are moments of one interaction
+        found = most_monotone(np.cumsum(~before[several]) - 1, items[several], ids)
         if found and found.exceeds(_SUSPICIOUS):
             return [_of_ties(found, float(tied.sum() / same.sum()))]
     found = most_monotone(users, items, ids)
@@ -106,23 +111,27 @@ def most_monotone(runs: Keys, items: npt.NDArray[np.int32], ids: pl.Series) -> M
     """
     if not len(runs):
         return None
-    lengths = np.bincount(runs)
+    lengths = count(runs, 0)
     factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, lengths.max() + 1)))])  # logarithms
-    pairs, counts = np.unique(runs * (len(ids) + 1) + items, return_counts=True)
-    owners = pairs // (len(ids) + 1)
-    different = np.bincount(owners, minlength=len(lengths)) > 1
+    orders = list(_orders(ids))
+    hits = {(kind, order): np.ones(len(lengths), bool) for kind, _ in orders for order in ("ascending", "descending")}
+    different, expected = np.zeros(len(lengths), bool), np.zeros(len(lengths))
+    for some, rows in user_blocks(offsets_of(lengths)):
+        size, own, taken = some.stop - some.start, runs[rows] - some.start, items[rows]
+        pairs, counts = np.unique(own * (len(ids) + 1) + taken, return_counts=True)
+        owners = pairs // (len(ids) + 1)
+        different[some] = np.bincount(owners, minlength=size) > 1
+        swaps = np.bincount(owners, weights=factorial[counts], minlength=size)
+        expected[some] = np.exp(swaps - factorial[lengths[some]])
+        within = own[1:] == own[:-1]
+        for kind, keys in orders:
+            steps = np.diff(keys[taken - 1])
+            hits[kind, "ascending"][some][own[1:][within & (steps < 0)]] = False
+            hits[kind, "descending"][some][own[1:][within & (steps > 0)]] = False
     if not different.any():
         return None
-    swaps = np.bincount(owners, weights=factorial[counts], minlength=len(lengths))
-    expected = np.exp(swaps - factorial[lengths])[different]
-    within = np.diff(runs) == 0
-    users, found = np.flatnonzero(different), []
-    for kind, keys in _orders(ids):
-        steps = np.diff(keys[items - 1])
-        for order, wrong in (("ascending", steps < 0), ("descending", steps > 0)):
-            hits = np.ones(len(lengths), bool)
-            hits[runs[1:][within & wrong]] = False
-            found.append(Monotone(order, kind, users, hits[different], expected))
+    users, chance = np.flatnonzero(different), expected[different]
+    found = [Monotone(order, kind, users, hit[different], chance) for (kind, order), hit in hits.items()]
     return max(found, key=lambda one: one.beyond_chance)
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from palate.data.blocks import user_blocks, users_of
 from palate.data.dataset import Dataset
-from palate.data.doctor.finding import Finding, Level, few, percent
+from palate.data.doctor.finding import SHOWN, Finding, Level, few, percent
 
 THIN = 3
 
@@ -16,7 +17,7 @@ def thin_users(data: Dataset) -> list[Finding]:
     """Users with too little to learn from, and test cases without any history."""
     lengths = np.diff(data.offsets)
     thin = lengths < THIN
-    bare = int((data.cases("test").histories.lengths == 0).sum())
+    bare = int((data.history_lengths("test") == 0).sum())
     if not thin.any() and not bare:
         text = f"Every user has at least {int(lengths.min()) if len(lengths) else 0} interactions."
         return [Finding("thin-users", Level.OK, text)]
@@ -47,7 +48,7 @@ def thin_items(data: Dataset) -> list[Finding]:
 
 def power(data: Dataset) -> list[Finding]:
     """How exactly the number of test users lets a metric be known."""
-    cases = len(data.cases("test"))
+    cases = len(data.history_lengths("test"))
     if not cases:
         return []
     half = 1.96 * (0.1 * 0.9 / cases) ** 0.5
@@ -89,19 +90,24 @@ def popularity(data: Dataset) -> list[Finding]:
 
 def duplicate_interactions(data: Dataset) -> list[Finding]:
     """The same user with the same item more than once, and how often at the very same time."""
-    columns = {"user": data.rows_user, "item": data.items}
-    pairs = pl.DataFrame(columns)
-    again = len(pairs) - pairs.n_unique() if len(pairs) else 0
+    again, exact, shown = 0, 0, list[str]()
+    for users, rows in user_blocks(data.offsets):
+        pairs = pl.DataFrame({"user": users_of(data.offsets, users), "item": data.items[rows]})
+        twice = (pairs["user"] * (data.num_items + 1) + pairs["item"]).is_duplicated()
+        if not twice.any():
+            continue
+        pairs = pairs.filter(twice)
+        different = pairs.unique(maintain_order=True)
+        again += len(pairs) - len(different)
+        if data.timestamps is not None:
+            exact += len(pairs) - pairs.with_columns(time=data.timestamps[rows][twice.to_numpy()]).n_unique()
+        names = (f"user {data.user_ids[u]}, item {data.catalogue.ids[i]}" for u, i in different.head(SHOWN).rows())
+        shown = few([*shown, *names])
     if not again:
         return [Finding("duplicate-interactions", Level.OK, "No user has the same item twice.")]
-    share = again / len(pairs)
+    share = again / len(data)
     text = f"{again:,} interactions ({percent(share)}) repeat an item of the same user"
-    exact = 0
-    if data.timestamps is not None:
-        exact = len(pairs) - pl.DataFrame({**columns, "time": data.timestamps}).n_unique()
-        text += f", {exact:,} of them at the same moment (a row that is there twice)" if exact else ""
-    rows = pairs.filter(pairs.is_duplicated()).unique(maintain_order=True).head(5)
-    shown = few(f"user {data.user_ids[user]}, item {data.catalogue.ids[item]}" for user, item in rows.rows())
+    text += f", {exact:,} of them at the same moment (a row that is there twice)" if exact else ""
     level = Level.WARNING if exact or share >= 0.05 else Level.NOTE
     return [Finding("duplicate-interactions", level, text + ". See --duplicates.", again, share, shown)]
 

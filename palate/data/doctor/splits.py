@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from palate.data.blocks import count, count_by_user, user_blocks, users_of
 from palate.data.dataset import Dataset, Part
 from palate.data.doctor.finding import Finding, Level, few, percent
+from palate.data.doctor.times import same_user
 
 MEANING = {
     "leave-last-out": "tests on every user's last item; the same users train, and at all times.",
@@ -17,12 +19,11 @@ MEANING = {
 
 def split_integrity(data: Dataset) -> list[Finding]:
     """Training rows after a user's targets, or of a held-out user."""
-    rank = np.array([0, 1, 2, 0])[data.parts]
-    same = np.diff(data.rows_user) == 0
-    back = same & (np.diff(rank) < 0)
-    users = set(data.rows_user[1:][back].tolist())
-    context = np.bincount(data.rows_user[data.parts == Part.CONTEXT], minlength=data.num_users) > 0
-    trained = np.bincount(data.rows_user[data.parts == Part.TRAIN], minlength=data.num_users) > 0
+    rank = np.array([0, 1, 2, 0], np.uint8)[data.parts]
+    back = same_user(data) & (rank[1:] < rank[:-1])
+    users = set(data.users_at(np.flatnonzero(back) + 1).tolist())
+    context = count_by_user(data.parts == Part.CONTEXT, data.offsets) > 0
+    trained = count_by_user(data.parts == Part.TRAIN, data.offsets) > 0
     users |= set(np.flatnonzero(context & trained).tolist())
     name = str(data.manifest.get("split", {}).get("name", "unnamed"))
     if users:
@@ -32,7 +33,7 @@ def split_integrity(data: Dataset) -> list[Finding]:
         )
         shown = few(f"user {data.user_ids[user]}" for user in sorted(users)[:5])
         return [Finding("split", Level.ERROR, text, len(users), len(users) / data.num_users, shown)]
-    sizes = np.bincount(data.parts, minlength=len(Part))
+    sizes = count(data.parts, len(Part))
     sums = ", ".join(f"{sizes[part]:,} {part.name.lower()}" for part in Part if sizes[part])
     empty = [word for word, part in (("validation", Part.VALID), ("test", Part.TEST)) if not sizes[part]]
     if empty:
@@ -43,15 +44,15 @@ def split_integrity(data: Dataset) -> list[Finding]:
 
 def repeated_targets(data: Dataset) -> list[Finding]:
     """Test targets that the history holds already: with seen items excluded they can never be hit."""
-    cases = data.cases("test")
-    if not len(cases):
+    targets, again = int(np.count_nonzero(data.parts == Part.TEST)), 0
+    if not targets:
         return []
-    stride = data.num_items + 1
-    seen = np.repeat(np.arange(len(cases)), cases.histories.lengths) * stride + cases.histories.values
-    targets = np.repeat(np.arange(len(cases)), cases.targets.lengths) * stride + cases.targets.values
-    again = np.isin(targets, seen)
-    share = float(again.mean())
-    if not again.any():
+    for users, rows in user_blocks(data.offsets):
+        pairs = users_of(data.offsets, users) * (data.num_items + 1) + data.items[rows]
+        is_target = data.parts[rows] == Part.TEST
+        again += int(np.count_nonzero(np.isin(pairs[is_target], pairs[~is_target])))
+    share = again / targets
+    if not again:
         return [
             Finding(
                 "repeated-targets",
@@ -60,10 +61,10 @@ def repeated_targets(data: Dataset) -> list[Finding]:
             )
         ]
     text = (
-        f"{int(again.sum()):,} test targets ({percent(share)}) are in their own history. With seen items excluded they "
+        f"{again:,} test targets ({percent(share)}) are in their own history. With seen items excluded they "
         "count as misses; use --keep-seen, or --duplicates first."
     )
-    return [Finding("repeated-targets", Level.WARNING if share >= 0.01 else Level.NOTE, text, int(again.sum()), share)]
+    return [Finding("repeated-targets", Level.WARNING if share >= 0.01 else Level.NOTE, text, again, share)]
 
 
 def cold_targets(data: Dataset) -> list[Finding]:

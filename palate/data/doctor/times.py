@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from palate.data.blocks import row_blocks
 from palate.data.dataset import Dataset, Part
 from palate.data.doctor.finding import Finding, Level, few, percent
 
@@ -59,12 +60,13 @@ def time_order(data: Dataset) -> list[Finding]:
     """Steps of a user that go back in time: the dataset promises oldest first."""
     if data.timestamps is None:
         return []
-    back = _steps(data) & (np.diff(data.timestamps) < 0)
+    steps = same_user(data)
+    back = steps & (data.timestamps[1:] < data.timestamps[:-1])
     count = int(back.sum())
     if not count:
         return [Finding("time-order", Level.OK, "Every user's interactions are in order of time.")]
-    share = count / max(int(_steps(data).sum()), 1)
-    users = data.user_ids.gather(np.unique(data.rows_user[1:][back])[:5])
+    share = count / max(int(steps.sum()), 1)
+    users = data.user_ids.gather(np.unique(data.users_at(np.flatnonzero(back) + 1))[:5])
     text = f"{count:,} steps ({percent(share)}) go back in time: histories hold what came after the target."
     return [Finding("time-order", Level.ERROR, text, count, share, few(f"user {user}" for user in users))]
 
@@ -73,8 +75,8 @@ def time_ties(data: Dataset) -> list[Finding]:
     """Steps at equal times, whose order is arbitrary, and targets whose place is."""
     if data.timestamps is None:
         return []
-    steps = _steps(data)
-    tied = steps & (np.diff(data.timestamps) == 0)
+    steps = same_user(data)
+    tied = steps & (data.timestamps[1:] == data.timestamps[:-1])
     total = int(steps.sum())
     share = int(tied.sum()) / total if total else 0.0
     if not tied.any():
@@ -98,13 +100,12 @@ def time_ties(data: Dataset) -> list[Finding]:
 def future(data: Dataset) -> list[Finding]:
     """How much of the training data is after a target's time: what the split leaks of other users' future."""
     test = np.flatnonzero(data.parts == Part.TEST)
-    train = np.flatnonzero(data.parts == Part.TRAIN)
+    trained = int(np.count_nonzero(data.parts == Part.TRAIN))
     name = str(data.manifest.get("split", {}).get("name", "unnamed"))
-    if data.timestamps is None or not len(test) or not len(train):
+    if data.timestamps is None or not len(test) or not trained:
         return []
-    trained = np.sort(data.timestamps[train])
     when = data.timestamps[test]
-    later = 1 - np.searchsorted(trained, when, side="right") / len(trained)
+    later = 1 - _trained_until(data, when) / trained
     touched = float((later > 0).mean())
     if touched == 0:
         text = f"No training interaction is later than any test target ({name}): nothing of the future leaks."
@@ -114,7 +115,9 @@ def future(data: Dataset) -> list[Finding]:
         return [Finding("time-leakage", Level.ERROR, text, int((later > 0).sum()), touched)]
     # An item that training knows only from after the target's moment: it could not have been recommended then.
     first = np.full(data.num_items + 1, np.iinfo(np.int64).max)
-    np.minimum.at(first, data.items[train], data.timestamps[train])
+    for rows in row_blocks(len(data)):
+        train = data.parts[rows] == Part.TRAIN
+        np.minimum.at(first, data.items[rows][train], data.timestamps[rows][train])
     unborn = (first[data.items[test]] > when) & (data.train_counts[data.items[test]] > 0)
     mean, share = percent(float(later.mean())), percent(float(unborn.mean()))
     text = (
@@ -125,7 +128,22 @@ def future(data: Dataset) -> list[Finding]:
     return [Finding("time-leakage", Level.NOTE, text, int((later > 0).sum()), touched)]
 
 
-def _steps(data: Dataset) -> npt.NDArray[np.bool_]:
+def _trained_until(data: Dataset, when: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """int64, for each moment: training interactions at it or before."""
+    assert data.timestamps is not None
+    order = np.argsort(when)
+    ordered, counts = when[order], np.zeros(len(when), np.int64)
+    for rows in row_blocks(len(data)):
+        times = np.sort(data.timestamps[rows][data.parts[rows] == Part.TRAIN])
+        counts += np.searchsorted(times, ordered, side="right")
+    found = np.empty_like(counts)
+    found[order] = counts
+    return found
+
+
+def same_user(data: Dataset) -> npt.NDArray[np.bool_]:
     """bool ``[interactions - 1]``: whether row ``i + 1`` belongs to the same user as row ``i``."""
-    same: npt.NDArray[np.bool_] = np.diff(data.rows_user) == 0
+    same = np.ones(max(len(data) - 1, 0), np.bool_)
+    first = data.offsets[1:-1]  # rows at which another user begins; at either end where users have none
+    same[first[(first > 0) & (first < len(data))] - 1] = False
     return same

@@ -17,10 +17,11 @@ from palate.mllm.alignment.config import PairsConfig
 from palate.mllm.finetune.examples import PromptCases
 from palate.negatives.base import Source, WeightedStrategy
 from palate.rankers.registry import load_recommender
-from palate.recommender import Recommender, best_items, mask_items
+from palate.recommender import Recommender, mask_items
 from palate.runs.run import Run
 from palate.storage.files import atomic_file
 from palate.storage.tables import read_parquet
+from palate.topk import best_items
 
 Ints = npt.NDArray[np.int64]
 _STREAMS: dict[Source, int] = {"scores": 0x706F6F6C, "dislikes": 0x6469736C}  # of the seed

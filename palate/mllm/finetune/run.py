@@ -24,6 +24,7 @@ from palate.mllm.finetune.examples import PromptCases
 from palate.mllm.finetune.trainer import StepLoss, hushed
 from palate.mllm.finetune.validation import METRICS, Validator
 from palate.mllm.recommender import MLLMRecommender
+from palate.runs.launch import check_launcher
 from palate.runs.log import Row
 from palate.runs.run import Run
 from palate.runs.start import open_run
@@ -147,6 +148,7 @@ def worker_facts(out: Path, workers: int, resume: bool) -> dict[str, int]:
 
 def training_device(name: str) -> str:
     """Where this process computes: under ``torchrun`` each has a GPU of its own."""
+    check_launcher(os.environ)
     place = parse_device(name)
     if place.startswith("cuda"):
         workers = int(os.environ.get("WORLD_SIZE", "1"))

@@ -1,0 +1,77 @@
+"""Scores of a sequence ranker for one block of items after the other: neither all scores nor all vectors at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from palate.data.sequences import Sequences
+from palate.objectives.base import Bias
+from palate.rankers.append import overridden
+
+if TYPE_CHECKING:
+    from palate.rankers.sequential import SequentialRanker
+
+# Histories encoded at a time.
+_HISTORIES = 256
+# A product with fewer columns is computed in another way on many processors, and rounded in another way.
+_COLUMNS = 4
+
+
+class BlockScorer:
+    """An :data:`palate.recommender.ItemScorer`: called with items, it gives their scores, float32 ``[B, n]``.
+
+    Args:
+        model: in eval mode, or put into it for as long as a block takes.
+        memory: bytes that the vectors of all items may take. Where they would take more, and are not there already,
+            the vectors of each block are made when it is scored.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: SequentialRanker, histories: Sequences, memory: int) -> None:
+        self._model = model
+        in_rows = not {"forward", "id_vectors"} & overridden(type(model.items), "ItemEncoder")
+        self._by_rows = model._table is None and in_rows and _table_bytes(model) > memory
+        starts = range(0, len(histories), _HISTORIES)
+        some = [histories[start : min(start + _HISTORIES, len(histories))] for start in starts]
+        scores = [model._own_scores(one, by_rows=self._by_rows) for one in some]
+        self._queries = torch.cat([one.queries for one in scores])
+        self._vectors = scores[0].items
+        self._biases = [
+            Bias(one.bias.rows + start, one.bias.items, one.bias.values)
+            for start, one in zip(starts, scores, strict=True)
+            if one.bias is not None
+        ]
+        new = torch.from_numpy(histories.lengths == 0).to(model.device)
+        self._new = new if model.popularity is not None and bool(new.any()) else None
+
+    @torch.no_grad()
+    def __call__(self, items: slice | Tensor) -> Tensor:
+        index = items if isinstance(items, Tensor) else torch.arange(items.start, items.stop)
+        index = index.to(self._queries.device)
+        vectors = self._made(index) if self._by_rows else self._vectors[items if isinstance(items, slice) else index]
+        if len(vectors) < _COLUMNS:
+            vectors = torch.nn.functional.pad(vectors, (0, 0, 0, _COLUMNS - len(vectors)))
+        scores = (self._queries @ vectors.T)[:, : len(index)]
+        for bias in self._biases:
+            places = torch.searchsorted(index, bias.items).clamp_max(len(index) - 1)
+            here = index[places] == bias.items
+            scores.index_put_((bias.rows[here], places[here]), bias.values[here], accumulate=True)
+        if self._new is not None and self._model.popularity is not None:
+            scores[self._new] = self._model.popularity.to(scores.device)[index]
+        return scores.masked_fill_(index == 0, -torch.inf)
+
+    def _made(self, index: Tensor) -> Tensor:
+        """Vectors ``[n, out_dim]`` of some items, as :meth:`SequentialRanker.table` would hold them for scoring."""
+        model = self._model
+        was_training = model.training
+        model.items.eval()
+        vectors = model.items.rows(index)
+        model.items.train(was_training)
+        return model._scores(self._queries[:0], vectors).items
+
+
+def _table_bytes(model: SequentialRanker) -> int:
+    return 4 * (model.num_items + 1) * model.items.out_dim

@@ -1,0 +1,83 @@
+"""The k largest of many scores, the one selection that serving, recommending and evaluating share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Columns of which only the largest is looked at first; fewer make the maxima cost more than the selection they save.
+_LEAST_BLOCK = 64
+# Fewer scores are selected from in one step.
+_MANY = 2**16
+# Scores with ties that are ordered at a time: bounds the memory of their keys (32 MiB).
+_KEYS = 2**22
+
+
+def best_items(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The ``k`` best columns of every row, best first; of equal scores the lower column comes first.
+
+    A row is cut into blocks. Its ``k`` best columns are in the ``k`` blocks with the largest maxima, the lower block
+    first among equal ones (were one elsewhere, each of those ``k`` blocks would hold a better one), and a maximum costs
+    far less than a selection.
+
+    Args:
+        scores: float ``[B, N]``, not changed. NaN counts as larger than everything, so that it is seen.
+
+    Returns:
+        columns int64 ``[B, k]`` and scores ``[B, k]``; where fewer than ``k`` are above ``-inf``, the rest is padding:
+        column 0 with score ``-inf``.
+
+    >>> best_items(torch.tensor([[1.0, 3.0, 2.0, 3.0]]), 3)[0].tolist()
+    [[1, 3, 2]]
+    """
+    width = scores.shape[1]
+    block = _block(len(scores), width, k)
+    if block:
+        whole = width // block * block
+        blocks = scores[:, :whole].view(len(scores), whole // block, block)
+        chosen = _largest(blocks.amax(2), k).sort(1).values
+        some = blocks.gather(1, chosen.unsqueeze(2).expand(-1, -1, block)).flatten(1)
+        some = torch.cat([some, scores[:, whole:]], dim=1)
+        places = _largest(some, k)
+        values = some.gather(1, places)
+        inside = chosen.gather(1, (places // block).clamp_max(k - 1)) * block + places % block
+        columns = torch.where(places < k * block, inside, places + (whole - k * block))
+    else:
+        columns = _largest(scores, min(k, width))
+        values = scores.gather(1, columns)
+    columns = columns.masked_fill(values == -torch.inf, 0)
+    if width < k:
+        pad = (0, k - width)
+        columns = torch.nn.functional.pad(columns, pad)
+        values = torch.nn.functional.pad(values, pad, value=-torch.inf)
+    return columns, values
+
+
+def _block(rows: int, width: int, k: int) -> int:
+    """A block size that makes the maxima about as many as the columns looked at afterwards; 0 where none saves time."""
+    block = max(_LEAST_BLOCK, 1 << round((width / max(k, 1)) ** 0.5).bit_length())
+    return block if rows * width >= _MANY and 4 * k * block <= width else 0
+
+
+def _largest(scores: Tensor, k: int) -> Tensor:
+    """Columns of the ``k`` largest of each row, int64 ``[B, k]``, the largest first, the lower first among equal."""
+    # One more than is needed shows whether the last place is shared.
+    values, columns = scores.topk(min(k + 1, scores.shape[1]), dim=1)
+    columns = columns[:, :k]
+    clear = (values[:, 1:] < values[:, :-1]).all(1)
+    if not bool(clear.all()):
+        rows = (~clear).nonzero()[:, 0]
+        for some in torch.split(rows, max(1, _KEYS // scores.shape[1])):
+            columns[some] = _in_order(scores[some], k)
+    return columns
+
+
+def _in_order(scores: Tensor, k: int) -> Tensor:
+    """The same where scores are equal or NaN: by whole numbers that are ordered as (score, column from the end)."""
+    if scores.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        return scores.sort(dim=1, descending=True, stable=True).indices[:, :k]
+    width = scores.shape[1]
+    bits = (scores.float() + 0.0).view(torch.int32)  # -0.0 + 0.0 = 0.0: equal scores have equal bits
+    ordered = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).masked_fill(scores.isnan(), 0x7FFFFFFF)
+    keys = (ordered.long() << 32) | torch.arange(width - 1, -1, -1, device=scores.device)
+    return width - 1 - (keys.topk(k, dim=1).values & 0xFFFFFFFF)
