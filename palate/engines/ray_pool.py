@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -136,6 +137,7 @@ class RayPool(Workers[Piece, Result]):
             cause = getattr(error, "cause", None)
             if isinstance(cause, PalateError):
                 raise PalateError(cause.message, cause.remedy) from None
+            _check_packages(error)
             raise
         except RayError as error:
             return self._lose(actor, starting, error)
@@ -155,9 +157,8 @@ class RayPool(Workers[Piece, Result]):
         """Put another actor in the place of one that died; its pieces are lost."""
         self._actors.remove(actor)
         self._kill(actor)
-        if "No module named 'palate'" in str(error):
-            raise PalateError("Palate is not installed on a worker", "Install it on every machine.") from None
         if starting:
+            _check_packages(error)
             self._failed_starts += 1
             if self._failed_starts > _LOSSES:
                 why = " ".join(str(error).split())[:300]
@@ -173,3 +174,12 @@ class RayPool(Workers[Piece, Result]):
             self._ray.kill(actor.handle, no_restart=True)
         except Exception as error:  # it is gone, or the connection is; nothing depends on it
             del error
+
+
+def _check_packages(error: Exception) -> None:
+    """Say which package a worker lacks, where that is the error."""
+    missing = re.search(r"No module named '([\w.]+)'", str(error))
+    if missing:
+        raise PalateError(
+            f"a worker has no package '{missing[1]}'", "Install the same packages on every machine of the cluster."
+        ) from None
