@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -61,7 +62,15 @@ def make_dataset(folder: Path, interactions: int, each: int = 40, items: int = 5
 
 def measure(dataset: Path, out: Path, stream: bool, limit: int, epochs: int) -> dict[str, Any]:
     words = [str(dataset), str(out), str(stream).lower(), str(limit), str(epochs)]
-    done = subprocess.run([sys.executable, "-c", _CHILD, *words], capture_output=True, text=True, check=False)
+    # Allocators that reserve address space they do not use would meet the limit early.
+    environment = {
+        **os.environ,
+        "ARROW_DEFAULT_MEMORY_POOL": "system",
+        "MALLOC_ARENA_MAX": "2",
+        "POLARS_MAX_THREADS": "1",
+    }
+    command = [sys.executable, "-c", _CHILD, *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     facts: dict[str, Any] = json.loads(lines[-1]) if lines else {}
     return {**facts, "exit_code": done.returncode, "last_line": done.stderr.strip().splitlines()[-1:]}

@@ -84,6 +84,12 @@ def evaluate(
     workers: WorkerCount = None,
     gpus_per_worker: GPUs = None,
     cpus_per_worker: CPUs = None,
+    memory_mb: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="MB", help="For scores: catalogues that are too large for it are ranked in blocks of items."
+        ),
+    ] = 1024,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: torch's choice).")] = None,
     seed: Seed = 0,
     json_: JsonOutput = False,
@@ -125,6 +131,7 @@ def evaluate(
             "seed": seed,
             "users": users,
             "users_seed": users_seed,
+            "memory_mb": memory_mb,
         },
         chosen,
     )

@@ -32,6 +32,13 @@ class Plan:
     memory: int
 
 
+def cases_at_once(recommender: Recommender, batch_size: int | None, memory_mb: int, sampled: bool) -> int:
+    """How many cases are ranked at a time: by :func:`plan`, or where candidates are sampled, what the model prefers."""
+    if not sampled:
+        return plan(recommender, batch_size, memory_mb).users
+    return batch_size or getattr(recommender, "batch_size", None) or BATCH
+
+
 def plan(recommender: Recommender, batch_size: int | None, memory_mb: int = MEMORY_MB) -> Plan:
     """Whole rows of ``batch_size`` users if they fit; else blocks of items, or, for a model that only makes whole rows,
     fewer users.

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from palate.data.dataset import Dataset
 from palate.errors import PalateError, suggest
+from palate.evaluation.budget import MEMORY_MB
 from palate.evaluation.candidates import Candidates, sample_candidates
 from palate.evaluation.compare import Group
 from palate.evaluation.evaluate import DEFAULT_KS, Protocol, Split, cases_of, choose_metrics, evaluate
@@ -192,6 +193,7 @@ def evaluate_groups(
     negatives: int = 100,
     seed: int = 0,
     users: UserSample | None = None,
+    memory_mb: int = MEMORY_MB,
     known: Mapping[Path, Result] | None = None,
     ranking: Callable[[Run], AbstractContextManager[RankTargets]] | None = None,
 ) -> list[Group]:
@@ -241,6 +243,7 @@ def evaluate_groups(
                 candidates=candidates,
                 seed=seed,
                 users=users,
+                memory_mb=memory_mb,
                 run=run,
                 description=f"{group.label}, seed {run.seed}",
                 rank=rank,

@@ -11,6 +11,7 @@ from palate.data.dataset import Dataset
 from palate.engines.base import Engine
 from palate.engines.local import LOCAL
 from palate.errors import PalateError, suggest
+from palate.evaluation.budget import MEMORY_MB
 from palate.evaluation.candidates import Candidates, check_kind
 from palate.evaluation.compare import Group
 from palate.evaluation.evaluate import Protocol, Split, evaluate
@@ -44,6 +45,7 @@ class Measure:
     device: str
     seed: int
     users: UserSample | None = None
+    memory_mb: int = MEMORY_MB
     engine: Engine = LOCAL
 
     @classmethod
@@ -82,6 +84,7 @@ class Measure:
             device=options["device"],
             seed=options["seed"],
             users=_sample(options),
+            memory_mb=options.get("memory_mb", MEMORY_MB),
             engine=engine,
         )
 
@@ -103,6 +106,7 @@ class Measure:
             negatives=self.negatives,
             seed=self.seed,
             users=self.users,
+            memory_mb=self.memory_mb,
             known=known,
             ranking=lambda run: ranking_by(self.engine, run, dataset.folder, self.device),
         )
@@ -127,6 +131,7 @@ class Measure:
             negatives=self.negatives,
             seed=self.seed,
             users=self.users,
+            memory_mb=self.memory_mb,
             run=run,
             description=description,
         )

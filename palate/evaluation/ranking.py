@@ -19,7 +19,7 @@ from palate.data.dataset import Cases
 from palate.data.sequences import Sequences, offsets_of
 from palate.errors import PalateError
 from palate.evaluation.blocks import BatchRanking
-from palate.evaluation.budget import BATCH, MEMORY_MB, Plan, plan
+from palate.evaluation.budget import MEMORY_MB, Plan, cases_at_once, plan
 from palate.evaluation.candidates import Candidates
 from palate.evaluation.counting import count
 from palate.evaluation.ranks import Ints, Ranks
@@ -62,17 +62,16 @@ def rank_targets(
     """
     at_once = plan(recommender, batch_size, memory_mb)
     targets = _unique_targets(cases, recommender.num_items)
+    users = cases_at_once(recommender, batch_size, memory_mb, sampled=candidates is not None)
     order = _order(cases.histories, targets)
     histories, targets = cases.histories.take(order), targets.take(order)
     if candidates is not None:
         candidates.check(cases)
-        users = batch_size or getattr(recommender, "batch_size", None) or BATCH
         batches = _candidate_batches(recommender, histories, targets, candidates.items[order], users)
     else:
         removed, sizes = _removed(histories, targets, recommender.num_items, exclude_seen, pool)
         targets, seen = _seen_last(histories, targets, recommender.num_items) if exclude_seen else (targets, None)
         batches = _catalogue_batches(recommender, histories, targets, seen, removed, sizes, pool, depth, at_once)
-        users = at_once.users
     if description:
         batches = track(batches, description, total=len(cases), weight=users)
     with torch.no_grad():

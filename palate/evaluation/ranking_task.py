@@ -14,7 +14,7 @@ import numpy as np
 from palate.data.dataset import Cases
 from palate.data.sequences import offsets_of
 from palate.engines.base import Advance, Engine, Task, Work, Workers
-from palate.evaluation.budget import BATCH
+from palate.evaluation.budget import MEMORY_MB, cases_at_once
 from palate.evaluation.candidates import Candidates
 from palate.evaluation.cost import counters
 from palate.evaluation.ranking import rank_targets, ranking_order
@@ -106,12 +106,14 @@ class WorkersRanking:
         *,
         candidates: Candidates | None = None,
         batch_size: int | None = None,
+        memory_mb: int = MEMORY_MB,
         description: str | None = None,
         **options: Any,
     ) -> Ranks:
         order = ranking_order(cases, recommender.num_items)
-        size = (batch_size or BATCH) * _BATCHES
-        options = {**options, "batch_size": batch_size}
+        batch = cases_at_once(recommender, batch_size, memory_mb, sampled=candidates is not None)
+        size = batch * _BATCHES  # whole batches: the scores of a case may differ in their last bits between batches
+        options = {**options, "batch_size": batch, "memory_mb": memory_mb}
 
         def pieces() -> Iterator[RankingPiece]:
             for start in range(0, len(order), size):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import sys
 import time
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from palate.errors import PalateError
 from palate.objectives import Batch
@@ -28,8 +26,9 @@ from palate.training.batches import TrainingSequences, Windows
 from palate.training.checkpoint import WorkerState, read_checkpoint, write_checkpoint
 from palate.training.config import TrainerConfig
 from palate.training.ema import WeightAverage
-from palate.training.item_rows import sparse_embeddings
+from palate.training.heap import release_freed
 from palate.training.means import RunningMeans
+from palate.training.optimiser import make_optimiser
 from palate.training.plan import check_validations
 from palate.training.progress import EpochProgress
 from palate.training.row_adamw import RowAdamW, clip_sparse_norm
@@ -105,12 +104,7 @@ class Trainer:
         self.device = self.workers.device
         self.ranker = model.to(self.device)
         self.make_loss, self.data, self.validate, self.start = step, data, validate, start
-        groups, tables = _parameter_groups(model, config), sparse_embeddings(model)
-        optimizer = (
-            RowAdamW(groups, tables, lr=config.learning_rate, betas=config.betas)
-            if tables
-            else torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
-        )
+        optimizer = make_optimiser(model, config)
         self.by_rows = optimizer if isinstance(optimizer, RowAdamW) else None
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         row_tables = self.by_rows.tables if self.by_rows else ()
@@ -217,8 +211,8 @@ class Trainer:
             self._clip()
         self.optimizer.step()
         self.step += 1
-        if self.device.type == "cpu" and self.step % _RELEASE_EVERY == 0 and (trim := _malloc_trim()):
-            trim(0)
+        if self.device.type == "cpu" and self.step % _RELEASE_EVERY == 0:
+            release_freed()
         if self.average:
             self.average.update(self.ranker)
         value = float(loss.value.detach())
@@ -360,32 +354,3 @@ class Trainer:
 
 
 _COUNTERS = ("step", "epoch", "part", "batch", "best", "stale", "done", "train_seconds")
-
-
-def _parameter_groups(model: nn.Module, config: TrainerConfig) -> list[dict[str, Any]]:
-    """Weight decay is for matrices: biases, norms and lone vectors are left out, embeddings unless configured."""
-    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    decayed: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for parameter in model.parameters():
-        if not parameter.requires_grad:
-            continue
-        matrix = parameter.dim() >= 2 and (config.decay_embeddings or id(parameter) not in embeddings)
-        (decayed if matrix else others).append(parameter)
-    return [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-
-
-@cache
-def _malloc_trim() -> Callable[[int], int] | None:
-    """The C library's call that gives freed memory back to the operating system; None where it is not glibc.
-
-    Batches differ in size, so their tensors leave holes of all sizes in the heap: with glibc a run on a CPU would grow
-    to several times what it needs. Releasing the holes now and then costs about 1% of the time.
-    """
-    if not sys.platform.startswith("linux"):
-        return None
-    try:
-        trim: Callable[[int], int] = ctypes.CDLL("libc.so.6").malloc_trim
-    except (OSError, AttributeError):  # another C library, which has no such call
-        return None
-    return trim

@@ -16,7 +16,7 @@ from palate.engines import make_engine
 from palate.engines.local import LOCAL
 from palate.engines.ray_worker import RayWorker, versions
 from palate.errors import PalateError
-from palate.evaluation import ranking_task
+from palate.evaluation import budget, ranking_task
 from palate.evaluation.evaluate import evaluate
 from palate.evaluation.ranking_task import RankingTask, WorkersRanking
 from palate.mllm.backends.workers import AnswerTask, WorkersBackend
@@ -39,11 +39,12 @@ def test_the_local_engine_opens_a_task_once_and_does_its_pieces_in_order(tmp_pat
     assert done == [1, 1, 1]
 
 
-@pytest.mark.parametrize("batch_size", [7, 16])
+@pytest.mark.parametrize("batch_size", [None, 16])
 def test_ranks_of_pieces_are_those_of_all_cases(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int | None
 ) -> None:
     monkeypatch.setattr(ranking_task, "_BATCHES", 2)
+    monkeypatch.setattr(budget, "BATCH", 7)
     data = worlds.random_logs(users=50, tests=2, repeats=True)
     data.save(tmp_path / "data")
     settings = {"ranker": {"dim": 8}, "trainer": {"epochs": 1}}

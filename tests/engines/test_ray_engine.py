@@ -21,8 +21,7 @@ from palate.engines.base import Engine
 from palate.engines.local import LOCAL
 from palate.engines.ray_cluster import connect
 from palate.errors import PalateError
-from palate.evaluation import evaluate as evaluating
-from palate.evaluation import ranking_task
+from palate.evaluation import budget, ranking_task
 from palate.features import chunks
 from palate.features.content import Modality
 from palate.features.encode import encode
@@ -136,7 +135,7 @@ def test_recommendations_and_evaluation_are_those_of_one_process(
     settings = {"ranker": {"dim": 8}, "trainer": {"epochs": 1}}
     run = train(data, model="sasrec", out=tmp_path / "run", settings=settings, dataset_path=tmp_path / "data").folder
     monkeypatch.setattr(recommend, "_BATCH_SCORES", 16 * 31)
-    monkeypatch.setattr(evaluating, "BATCH", 8)
+    monkeypatch.setattr(budget, "BATCH", 8)
     monkeypatch.setattr(ranking_task, "_BATCHES", 2)
     ray = ("--engine", "ray", "--workers", 2)
     for name, more in (("here", ()), ("there", ray)):

@@ -17,6 +17,7 @@ from palate.cli.evaluate import evaluate
 from palate.console import Table, _fit
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
+from palate.evaluation import budget
 from palate.evaluation.candidates import Candidates
 from palate.evaluation.compare import compare
 from palate.evaluation.groups import group_runs
@@ -238,3 +239,19 @@ def test_tables_fold_on_a_narrow_terminal():
     parts = _fit(wide, 25)
     assert [part.headers for part in parts] == [["model", "NDCG\n[95%]"], ["model", "minus\nbase\n[95%]"]]
     assert [row[0] for part in parts for row in part.rows] == ["a", "a"]
+
+
+def test_the_memory_budget_reaches_the_ranking_and_changes_nothing(place, monkeypatch):
+    words = [place / "popularity", place / "knn-few", "--json"]
+    whole = json.loads(call(*words))
+    budgets = []
+    make = budget.plan
+    monkeypatch.setattr(budget, "_MATRICES", 2**18 // 60)  # 60 scores in a MiB
+    monkeypatch.setattr(budget, "_LEAST_ITEMS", 8)
+    monkeypatch.setattr(
+        "palate.evaluation.ranking.plan", lambda model, size, mb: budgets.append(mb) or make(model, size, mb)
+    )
+    small = json.loads(call(*words, "--memory-mb", 1))
+    assert set(budgets) == {1}
+    assert small["models"] == whole["models"]
+    assert small["slices"] == whole["slices"]
