@@ -40,3 +40,14 @@ def suggest(wrong: str, known: Iterable[str]) -> str:
     choices = sorted(known)
     close = get_close_matches(wrong, choices, n=1)
     return f"Did you mean '{close[0]}'?" if close else f"Choose one of: {', '.join(choices)}."
+
+
+def one_line(error: Exception, longest: int = 200) -> str:
+    """The kind of an error and the first line of its message.
+
+    >>> one_line(ValueError("no such layer\\nsee above"))
+    'ValueError: no such layer'
+    """
+    lines = str(error).strip().splitlines() or [""]
+    text = f"{type(error).__name__}: {lines[0]}"
+    return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -140,7 +140,7 @@ def _sound_features(facts: Any, files: dict[str, Any]) -> bool:
         and isinstance(facts.get("width"), int)
         and facts.get("dtype") in (("int32",) if content["kind"] == "fields" else ("float32", "float16"))
         and isinstance(facts.get("fingerprint"), str)
-        and (facts.get("file") is None or facts["file"] in files)
+        and (facts.get("file") is None or _names(facts["file"], files))
     )
 
 
@@ -150,7 +150,11 @@ def _sound_neighbours(facts: Any, files: dict[str, Any]) -> bool:
         return False
     if facts.get("layout") != "sparse" or facts.get("file") is None:
         return True
-    return facts.get("vocabulary") in files and isinstance(facts["encoder"].get("options"), dict)
+    return _names(facts.get("vocabulary"), files) and isinstance(facts["encoder"].get("options"), dict)
+
+
+def _names(value: Any, files: dict[str, Any]) -> bool:
+    return isinstance(value, str) and value in files
 
 
 def _strings(value: Any) -> bool:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from palate.data.images import inside
-from palate.errors import PalateError
+from palate.errors import PalateError, one_line
 from palate.storage.files import digest
 from palate.storage.tables import read_parquet
 
@@ -164,7 +164,9 @@ class Catalogue:
             made.check_types()
             return made
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise PalateError(f"{path} is damaged ({error})", "Make the dataset or run it belongs to again.") from None
+            raise PalateError(
+                f"{path} is damaged ({one_line(error)})", "Make the dataset or run it belongs to again."
+            ) from None
         except PalateError as error:
             raise PalateError(f"{path}: {error.message}", error.remedy) from None
 

@@ -26,7 +26,7 @@ from palate.data.folder import (
 )
 from palate.data.sequences import Sequences, offsets_of
 from palate.data.unpacked import copy_pictures, is_unpacked
-from palate.errors import PalateError
+from palate.errors import PalateError, one_line
 from palate.storage.files import Hashed, atomic_folder, digest, read_json, write_json
 from palate.storage.tables import read_parquet, scan_parquet
 
@@ -268,7 +268,7 @@ class Dataset:
             catalogue = Catalogue.load(folder / "items.parquet", folder / manifest["image_root"])
             lengths, columns = load_interactions(folder, len(user_ids), len(catalogue), max(Part))
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise PalateError(f"{folder} is damaged ({error})", "Run `palate prepare` again.") from None
+            raise PalateError(f"{folder} is damaged ({one_line(error)})", "Run `palate prepare` again.") from None
         if user_ids.dtype != pl.String or user_ids.null_count():
             raise PalateError(f"{folder} is damaged (a user's id is not text)", "Run `palate prepare` again.")
         dislikes, dislike_times = None, None

@@ -12,7 +12,7 @@ import polars as pl
 from palate.data.blocks import ROWS
 from palate.data.growing import Growing
 from palate.data.sequences import Sequences, offsets_of
-from palate.errors import PalateError
+from palate.errors import PalateError, one_line
 from palate.storage.files import read_json
 from palate.storage.leftovers import is_temporary, sweep
 from palate.storage.tables import read_parquet, scan_parquet
@@ -119,7 +119,7 @@ def load_dislikes(folder: Path, num_users: int, num_items: int) -> tuple[Sequenc
     try:
         frame = read_parquet(folder / DISLIKES).select("user", "item", OPTIONAL_COLUMNS)
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise PalateError(f"{folder} is damaged ({error})", "Run `palate prepare` again.") from None
+        raise PalateError(f"{folder} is damaged ({one_line(error)})", "Run `palate prepare` again.") from None
     check_range(folder, "user", frame["user"], 0, num_users - 1)
     check_range(folder, "item", frame["item"], 1, num_items)
     check_optional(folder, frame)

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from palate.data.dataset import Part
 from palate.data.sequences import Sequences, offsets_of
-from palate.errors import PalateError
+from palate.errors import PalateError, one_line
 from palate.storage.files import atomic_folder, read_json, write_json
 from palate.storage.tensors import load_array
 
@@ -109,7 +109,9 @@ class Shards:
         try:
             return pq.ParquetFile(path).read(columns)
         except (OSError, pa.ArrowException, KeyError) as error:
-            raise PalateError(f"{path} is damaged ({error})", f"Remove {self.folder}: it is made again.") from None
+            raise PalateError(
+                f"{path} is damaged ({one_line(error)})", f"Remove {self.folder}: it is made again."
+            ) from None
 
 
 def make_shards(dataset: Path | str, num_items: int, size: int = SHARD_SIZE) -> Shards:
@@ -194,7 +196,7 @@ def _batches(path: Path, rows: int) -> Iterator[_Log]:
             last = int(user[-1])
             yield _Log(user.astype(np.uint32), item.astype(np.int32), use.astype(np.uint8))
     except (OSError, pa.ArrowException, KeyError) as error:
-        raise PalateError(f"{path} is damaged ({error})", "Run `palate prepare` again.") from None
+        raise PalateError(f"{path} is damaged ({one_line(error)})", "Run `palate prepare` again.") from None
 
 
 def _rows(log: _Log) -> Rows:

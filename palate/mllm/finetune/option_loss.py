@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from palate.errors import PalateError
+from palate.errors import PalateError, one_line
 from palate.mllm.finetune.examples import Examples
 from palate.mllm.finetune.trainer import LossSum, StepLoss
-from palate.mllm.lm.chat_model import ChatModel, one_line
+from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.scoring.agreement import disagreement
 from palate.mllm.scoring.head import option_logits
 from palate.mllm.scoring.image_cache import ImageFeatureCache

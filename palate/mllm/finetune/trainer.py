@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from palate.errors import PalateError
+from palate.errors import PalateError, one_line
 from palate.features.hub import quiet
 from palate.mllm.finetune.collate import LengthBuckets
 from palate.mllm.finetune.config import LoraConfig, SFTTrainerConfig
 from palate.mllm.finetune.lora import peft_config
-from palate.mllm.lm.chat_model import IGNORED, ChatModel, one_line
+from palate.mllm.lm.chat_model import IGNORED, ChatModel
 from palate.runs.workers import Workers
 
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}

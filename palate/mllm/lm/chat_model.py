@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from palate.errors import PalateError
+from palate.errors import PalateError, one_line
 from palate.mllm.lm import image_tensors
 from palate.mllm.lm.chat_template import ChatTemplate
 from palate.mllm.lm.families import family_of
@@ -266,17 +266,6 @@ def _of_all(rows: Sequence[Encoded], key: str) -> list[Tensor]:
 def _for_answer(value: Tensor, tokens: int) -> Tensor:
     """A per-token tensor's rows for an answer: text (0); of a mask over pictures, those of the last token before it."""
     return value.new_zeros(tokens) if value.ndim == 1 else value[-1:].expand(tokens, *value.shape[1:])
-
-
-def one_line(error: Exception, longest: int = 200) -> str:
-    """The kind of an error and the first line of its message.
-
-    >>> one_line(ValueError("no such layer\\nsee above"))
-    'ValueError: no such layer'
-    """
-    lines = str(error).strip().splitlines() or [""]
-    text = f"{type(error).__name__}: {lines[0]}"
-    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def padded(rows: Sequence[Tensor], value: int, side: str) -> Tensor:

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from palate.mllm.lm.chat_model import ChatModel, Encoded, one_line, padded
+from palate.errors import one_line
+from palate.mllm.lm.chat_model import ChatModel, Encoded, padded
 from palate.mllm.prompts.chat import Chat
 from palate.mllm.scoring.agreement import disagreement
 from palate.mllm.scoring.head import option_logits
