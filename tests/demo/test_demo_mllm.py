@@ -31,7 +31,7 @@ from palate.demo.verdicts import (
     use_of_history,
     use_of_pictures,
 )
-from palate.mllm import backends
+from palate.mllm.backends import workers
 from palate.mllm.prompts.templates import Templates
 from palate.runs.run import Run
 from palate.training.fit import train
@@ -54,7 +54,7 @@ BLENDED = [f"{label} blended" for label in (ZERO_SHOT, BLIND, FULL, HANOREC)]
 def echo(monkeypatch: pytest.MonkeyPatch) -> Echo:
     """Writes the preferences: a tiny random model writes nothing that could be used."""
     backend = Echo("llava")  # the name of the folder
-    monkeypatch.setattr(backends, "open_backend", lambda *_, **__: backend)
+    monkeypatch.setattr(workers, "open_backend", lambda *_, **__: backend)
     return backend
 
 
