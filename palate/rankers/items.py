@@ -11,6 +11,7 @@ from palate.errors import PalateError
 from palate.features.fields import FIELDS
 from palate.rankers.feature import Feature, Missing
 from palate.rankers.field_bags import FieldBags
+from palate.rankers.sharded_ids import make_id_table
 
 
 class Modality(Feature):
@@ -149,10 +150,8 @@ class ItemEncoder(nn.Module):
         self.whiten = whiten
         self.register_buffer("warm", torch.ones(num_items + 1, dtype=torch.bool))
         if "id" in self.names:
-            width = self.id_width
-            self.ids = nn.Embedding(num_items + 1, width)
-            self.unknown = nn.Parameter(torch.zeros(width))
-            nn.init.normal_(self.ids.weight, std=0.02)
+            self.ids = make_id_table(num_items + 1, self.id_width)
+            self.unknown = nn.Parameter(torch.zeros(self.id_width))
         self.features = nn.ModuleDict({name: self.make(name, widths[name]) for name in self.names if name != "id"})
         self.build()
 
