@@ -19,7 +19,7 @@ import torch
 from safetensors.numpy import load_file
 from sharded_table_worker import JOB, RANKER, TRAINER, sharded_job
 
-from palate.alignment.align import align
+from palate.alignment.settings import AlignmentSettings
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.rankers.config import SequentialConfig
@@ -185,8 +185,8 @@ def test_items_without_ids_have_no_table_to_divide() -> None:
         share_of_rows(config, trainer, Workers(0, 2), None)
 
 
-def test_a_share_is_no_whole_table_and_alignment_refuses_it(tmp_path: Path) -> None:
+def test_a_share_is_no_whole_table_and_alignment_refuses_it() -> None:
     with pytest.raises(PalateError, match="no worker has the whole table of ids"):
         ShardedIds(9, 2, RowShare(0, 2)).weight  # noqa: B018
     with pytest.raises(PalateError, match=r"Leave out trainer\.item_table"):
-        align(tmp_path, out=tmp_path / "run", objective="dpo", settings={"trainer": {"item_table": "sharded"}})
+        AlignmentSettings.parse("dpo", "uniform", {"trainer": {"item_table": "sharded"}})
