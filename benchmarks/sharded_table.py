@@ -1,8 +1,8 @@
 """What a worker holds and a step costs when the rows of a large id table are divided among the workers.
 
-    python benchmarks/sharded_table.py [--items 2000000] [--targets 2000] [--steps 15] [--files]
+    python benchmarks/sharded_table.py [--items 2000000] [--targets 2000] [--steps 15] [--files] [--full-softmax]
 
-Trains a few steps of sasrec (d=64) with a sampled softmax on generated histories: one worker with the whole table, two
+Trains a few steps of sasrec (d=64) with a sampled softmax (``--full-softmax``: the cross-entropy over all items) on generated histories: one worker with the whole table, two
 workers with the whole table each, and two with half of its rows each. Steps have the same targets in all, divided among
 the workers. ``--files`` also gathers the whole model into files, as a validation does. CPU only; one thread per worker.
 """
@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from palate.data.sequences import Sequences, offsets_of
+from palate.objectives.cross_entropy import CrossEntropy
 from palate.objectives.sampled_softmax import SampledSoftmax, SampledSoftmaxConfig
 from palate.rankers.sasrec import SASRec
 from palate.rankers.sharded_ids import RowShare, sharded, sharded_ids
@@ -31,9 +32,9 @@ from palate.runs.launch import start_workers
 from palate.runs.workers import Workers
 from palate.training.batches import TrainingSequences
 from palate.training.config import TrainerConfig
+from palate.training.fit import step_of
 from palate.training.item_rows import read_by_rows
 from palate.training.loop import Trainer
-from palate.training.step import ObjectiveStep
 from palate.training.whole_model import whole_model
 
 LENGTH = 50
@@ -52,7 +53,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         {
             "batch_size": options.targets // LENGTH,
             "device": "cpu",
-            "item_rows": "always",
+            "item_rows": "auto" if options.full_softmax else "always",
             "item_table": options.table,
             "tensorboard": False,
         }
@@ -65,8 +66,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     torch.manual_seed(0)
     with sharded(RowShare(workers.index, workers.count) if options.table == "sharded" else None):
         model = SASRec(SASRec.Config(), options.items, {})
-    objective = SampledSoftmax(SampledSoftmaxConfig(num_negatives=512))
-    step = ObjectiveStep(objective, read_by_rows(model, objective, config, options.targets))
+    objective = CrossEntropy() if options.full_softmax else SampledSoftmax(SampledSoftmaxConfig(num_negatives=512))
+    step = step_of(objective, model, read_by_rows(model, objective, config, options.targets))
     counts = np.ones(options.items + 1, np.int64)
     data = TrainingSequences(sequences, LENGTH, config.batch_size, seed=0, fixed=True)
     trainer = Trainer(model, step, data, counts, lambda *_: {}, config, accelerator, folder, "benchmark")
@@ -76,9 +77,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         started = time.process_time()
         trainer._train_step(windows, trainer._whole_batch(windows, False), number)
         seconds.append(time.process_time() - started)
-    assert trainer.by_rows is not None
-    (table,) = trainer.by_rows.tables
-    kept = table.weight, table.exp_avg, table.exp_avg_sq, table.current
+    kept = [one for one in model.parameters() if one.numel() > options.items] * 3  # and two averages
+    kept += [table.current for table in trainer.by_rows.tables] if trainer.by_rows else []
     found = {
         "worker": workers.index,
         "targets": len(windows.targets),
@@ -106,6 +106,7 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=2000, help="of a step, over all workers")
     parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--files", action="store_true")
+    parser.add_argument("--full-softmax", action="store_true")
     parser.add_argument("--table", choices=["dense", "sharded"], help="of a worker that this script has started")
     parser.add_argument("--folder", type=Path, help="likewise")
     options = parser.parse_args()

@@ -204,18 +204,21 @@ class ItemEncoder(nn.Module):
         """``[num_items + 1, out_dim]``, the vectors of all items; row 0 (padding) means nothing."""
         return self._fuse([self.id_vectors() if name == "id" else self.features[name]() for name in self.names])
 
-    def rows(self, index: Tensor) -> Tensor:
+    def rows(self, index: Tensor, ids: Tensor | None = None) -> Tensor:
         """``[n, out_dim]``, the vectors of the items ``index`` (int64 ``[n]``): rows of :meth:`forward`, whose cost and
         gradients follow ``n`` and not the catalogue.
 
         In training an item is hidden or dropped as a whole: an index that holds it twice makes two draws.
-        """
-        return self._fuse([self._part(name, index) for name in self.names])
 
-    def _part(self, name: str, index: Tensor) -> Tensor:
+        Args:
+            ids: their id vectors ``[n, id_width]``, if they have been read already.
+        """
+        return self._fuse([self._part(name, index, ids) for name in self.names])
+
+    def _part(self, name: str, index: Tensor, ids: Tensor | None) -> Tensor:
         if name != "id":
             return self.feature(name).rows(index)
-        return self._known_or_unknown(self.warm.index_select(0, index), self.ids(index))
+        return self._known_or_unknown(self.warm.index_select(0, index), self.ids(index) if ids is None else ids)
 
     def compose(self, features: Mapping[str, tuple[Tensor, Tensor]], own: Tensor, item: int = 0) -> Tensor:
         """Vectors ``[n, out_dim]`` of items that are described, not looked up: new ones, or one with parts left out.

@@ -69,37 +69,49 @@ class ShardedIds(nn.Module):
         """``[n, width]``, the rows ``index`` (int64 ``[n]``). All workers call it together, each with its own index."""
         workers = self.share.count
         if workers == 1:
-            own: Tensor = self.own(index)
-            return own
+            return self.own_rows(index)
         order = torch.argsort(index % workers, stable=True)
         reads = torch.bincount(index % workers, minlength=workers)
-        gives = torch.empty_like(reads)
-        dist.all_to_all_single(gives, reads)
-        counts = reads.tolist(), gives.tolist()
-        places = _exchanged(index[order] // workers, *counts)
-        found: Tensor = _Answers.apply(self.own(places), *counts)  # type: ignore[no-untyped-call]
-        return found.index_select(0, torch.argsort(order))
+        gives = exchanged(reads, [1] * workers, [1] * workers)
+        read, given = reads.tolist(), gives.tolist()
+        places = exchanged(index[order] // workers, read, given)
+        return exchanged(self._of_own(places), given, read).index_select(0, torch.argsort(order))
+
+    def own_rows(self, index: Tensor) -> Tensor:
+        """``[n, width]``, rows (int64 ``[n]``) that are all the worker's own; the others need not call it."""
+        return self._of_own(index // self.share.count)
+
+    def _of_own(self, places: Tensor) -> Tensor:
+        rows: Tensor = self.own(places)
+        if rows.requires_grad:
+            rows.register_hook(lambda gradient: gradient / self.share.count)  # type: ignore[no-untyped-call]
+        return rows
 
 
-def _exchanged(values: Tensor, sends: list[int], receives: list[int]) -> Tensor:
-    """Send the first ``sends[0]`` rows to worker 0, the next to worker 1 ..., and get what they have sent."""
-    found = values.new_empty(sum(receives), *values.shape[1:])
-    dist.all_to_all_single(found, values.contiguous(), receives, sends)
+class _Exchange(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, sends: list[int], receives: list[int]) -> Tensor:
+        ctx.counts = receives, sends
+        found = values.new_empty(sum(receives), *values.shape[1:])
+        dist.all_to_all_single(found, values.contiguous(), receives, sends)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return exchanged(gradients[0], *ctx.counts), None, None
+
+
+def exchanged(values: Tensor, sends: list[int], receives: list[int]) -> Tensor:
+    """What all workers have sent to this one, in the order of their numbers; gradients go back to who has sent.
+
+    Args:
+        values: the first ``sends[0]`` rows go to worker 0, the next ``sends[1]`` to worker 1 ...
+        receives: how many rows come from each.
+    """
+    if len(sends) == 1:
+        return values
+    found: Tensor = _Exchange.apply(values, sends, receives)  # type: ignore[no-untyped-call]
     return found
-
-
-class _Answers(torch.autograd.Function):
-    """The rows that the others need go to them, and the mean of the workers' gradients comes back."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, reads: list[int], gives: list[int]) -> Tensor:
-        ctx.counts = reads, gives
-        return _exchanged(rows, gives, reads)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        reads, gives = ctx.counts
-        return _exchanged(gradients[0] / len(reads), reads, gives), None, None
 
 
 def sharded_ids(model: nn.Module) -> ShardedIds | None:

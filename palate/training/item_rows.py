@@ -6,6 +6,7 @@ from torch import nn
 
 from palate.errors import PalateError
 from palate.objectives import Objective
+from palate.objectives.cross_entropy import CrossEntropy
 from palate.objectives.negatives import SampledObjective
 from palate.rankers.append import overridden
 from palate.rankers.items import ItemEncoder
@@ -35,15 +36,16 @@ def read_by_rows(model: SequentialRanker, objective: Objective, config: TrainerC
         if sharded:
             raise PalateError(
                 f"trainer.item_table is 'sharded', but {why}",
-                "Leave trainer.item_table out, or draw negatives (--objective sampled-softmax).",
+                "Leave trainer.item_table out, or train with --objective sampled-softmax, say.",
             )
         if config.item_rows == "always":
             raise PalateError(f"trainer.item_rows is 'always', but {why}", "Leave trainer.item_rows out.")
         return False
-    assert isinstance(objective, SampledObjective)
-    read = 2 * targets + objective.num_drawn(targets)
-    if not sharded and config.item_rows == "auto" and model.num_items < max(_MANY_ITEMS, _COST_OF_ROW * read):
-        return False
+    if not sharded and config.item_rows == "auto":
+        assert isinstance(objective, SampledObjective)
+        read = 2 * targets + objective.num_drawn(targets)
+        if model.num_items < max(_MANY_ITEMS, _COST_OF_ROW * read):
+            return False
     for module in sparse_embeddings(model, every=True):
         module.sparse = True
     return True
@@ -52,7 +54,12 @@ def read_by_rows(model: SequentialRanker, objective: Objective, config: TrainerC
 def _why_not(model: SequentialRanker, objective: Objective, config: TrainerConfig) -> str | None:
     kind, items = type(model), type(model.items)
     drawn = isinstance(objective, SampledObjective) and type(objective).__call__ is SampledObjective.__call__
-    if not drawn:
+    if config.item_table == "sharded" and type(objective) is CrossEntropy:
+        if model.config.repeat_bias:
+            return "ranker.repeat_bias changes single scores of a whole softmax"
+        if objective.config.precision != "float32":
+            return f"objective.precision is {objective.config.precision}"
+    elif not drawn:
         return f"the objective {type(objective).__name__} reads the whole catalogue"
     if "forward" in overridden(kind, "SequentialRanker"):
         return f"the ranker '{model.name}' reads its items in a way of its own"

@@ -60,7 +60,8 @@ def _write(model: SequentialRanker, folder: Path | None) -> None:
     for start in range(0, ids.num_rows, BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, ids.num_rows) if whole else start
         index = torch.arange(start, stop, device=model.device)
-        blocks = ids(index), model.items.rows(index)
+        read = ids(index)
+        blocks = read, model.items.rows(index, ids=read)
         for table, block in zip(whole, blocks, strict=False):
             table[start:stop] = block
     if folder is not None:

@@ -23,17 +23,18 @@ from torch import Tensor
 
 from palate.data.sequences import Sequences
 from palate.features.store import FeatureStore
-from palate.objectives import Batch
+from palate.objectives import Batch, Objective
+from palate.objectives.cross_entropy import CrossEntropy
 from palate.objectives.sampled_softmax import SampledSoftmax, SampledSoftmaxConfig
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sasrec import SASRec
 from palate.rankers.sharded_ids import RowShare, ShardedIds, sharded
-from palate.training.fit import train
+from palate.training.fit import step_of, train
 from palate.training.step import ObjectiveStep
 
 ITEMS, WIDTH = 60, 9
 HISTORIES = [[1, 2, 3], [7], [5, 6, 8, 2], [9, 58, 2]]
-TARGETS = [[2, 3, 9], [1], [6, 8, 2, 11], [58, 2, 1]]
+TARGETS = [[2, 3, 9], [1], [6, 8, 2, 11], [55, 2, 1]]
 RANKER = {"dim": 16, "max_length": 10, "dropout": 0.0}
 TRAINER = {"epochs": 3, "batch_size": 16, "learning_rate": 0.01, "device": "cpu", "tensorboard": False}
 # Whatever has a part for the rows of the table: the norm, the average, decay.
@@ -45,9 +46,12 @@ JOB: dict[str, Any] = {
 }
 
 
-def sharded_job() -> dict[str, Any]:
-    settings = {**JOB["settings"], "trainer": {**TRAINER, "item_table": "sharded"}}
-    return {**JOB, "settings": settings}
+FULL_SOFTMAX: dict[str, Any] = {"model": "gru4rec", "settings": {"ranker": RANKER, "trainer": {**TRAINER, "epochs": 2}}}
+
+
+def sharded_job(job: dict[str, Any] = JOB) -> dict[str, Any]:
+    settings = job["settings"]
+    return {**job, "settings": {**settings, "trainer": {**settings["trainer"], "item_table": "sharded"}}}
 
 
 def stop(row: dict[str, Any]) -> None:
@@ -79,9 +83,9 @@ def gather(values: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def check_equal_to_dense(index: int) -> None:
+def check_equal_to_dense(index: int, objective: Objective) -> None:
     """Scores, loss and gradients of a step of which each worker has two of the four histories."""
-    step = ObjectiveStep(SampledSoftmax(SampledSoftmaxConfig(negatives="in-batch")), rows=True)
+    step = ObjectiveStep(objective, rows=isinstance(objective, SampledSoftmax))
     batch = Batch(joined(TARGETS), torch.arange(1, ITEMS - 4), torch.ones(ITEMS + 1))
     dense, packed = build(None), PackedBatch.of(Sequences.from_lists(HISTORIES), 6)
     expected = step(dense, packed, batch, np.arange(11), 0)
@@ -97,9 +101,10 @@ def check_equal_to_dense(index: int) -> None:
         scores, whole = model(packed, index=read).at(targets), dense(packed, index=read).at(targets)
     torch.testing.assert_close(scores, whole, rtol=0, atol=1e-6)
     batch = replace(batch, targets=targets, share=len(targets) * 2 / 11, gather=gather)
-    loss = step(model, packed, batch, np.arange(len(targets)), 0).value
-    loss.backward()
-    values = gather(loss.detach().reshape(1))
+    loss = step_of(objective, model, True)(model, packed, batch, np.arange(len(targets)), 0)
+    assert loss is not None
+    loss.value.backward()
+    values = gather(loss.value.detach().reshape(1))
     torch.testing.assert_close(values.mean(), expected.value.detach(), rtol=0, atol=1e-6)
     wanted = {name: one.grad for name, one in dense.named_parameters()}
     for name, parameter in model.named_parameters():
@@ -121,9 +126,11 @@ def main() -> None:
     if len(sys.argv) > 2:
         train(worlds.ring(), out=folder / sys.argv[2], resume=True, **sharded_job())
         return
-    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
-    check_equal_to_dense(index)
+    dist.init_process_group("gloo", timeout=timedelta(minutes=5))
+    check_equal_to_dense(index, SampledSoftmax(SampledSoftmaxConfig(negatives="in-batch")))
+    check_equal_to_dense(index, CrossEntropy())
     data, rows = worlds.ring(), list[dict[str, Any]]()
+    train(data, out=folder / "softmax by two", **sharded_job(FULL_SOFTMAX))
     train(data, out=folder / "by two", on_epoch=rows.append, **sharded_job())
     with suppress(KeyboardInterrupt):
         train(data, out=folder / "begun by two", on_epoch=stop, **sharded_job())

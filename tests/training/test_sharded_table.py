@@ -17,7 +17,7 @@ import pytest
 import sharded_table_worker
 import torch
 from safetensors.numpy import load_file
-from sharded_table_worker import JOB, RANKER, TRAINER, sharded_job
+from sharded_table_worker import FULL_SOFTMAX, JOB, RANKER, TRAINER, sharded_job
 
 from palate.alignment.settings import AlignmentSettings
 from palate.data.dataset import Dataset
@@ -50,7 +50,7 @@ def start(count: int, words: list[str]) -> None:
         for index in range(count)
     ]
     try:
-        said = [worker.communicate(timeout=180)[1] for worker in workers]
+        said = [worker.communicate(timeout=600)[1] for worker in workers]
     finally:
         for worker in workers:
             worker.kill()
@@ -81,6 +81,7 @@ def by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_workers_with_half_of_the_rows_each_train_what_one_would(ring: Ring, by_two: Path, tmp_path: Path) -> None:
     alone = train(ring(), out=tmp_path / "alone", **JOB)
     check_equal(alone, Run.open(by_two / "by two"))
+    check_equal(train(ring(), out=tmp_path / "softmax", **FULL_SOFTMAX), Run.open(by_two / "softmax by two"))
     metrics = [json.loads((by_two / f"worker-{index}.json").read_text()) for index in (0, 1)]
     assert metrics[0] == metrics[1]
     files = sorted(file.name for file in (by_two / "by two" / "checkpoints").iterdir())
@@ -163,7 +164,7 @@ def test_a_share_starts_as_the_rows_of_a_whole_table(rows: int, width: int, monk
 @pytest.mark.parametrize(
     ("job", "trainer", "why"),
     [
-        ({"objective": "cross-entropy"}, {}, "CrossEntropy reads the whole catalogue.*--objective sampled-softmax"),
+        ({"objective": "cross-entropy"}, {}, "ranker.repeat_bias changes single scores.*--objective sampled-softmax"),
         ({}, {"item_rows": "never"}, "item_rows=never reads the whole table"),
         ({}, {"precision": "fp16"}, "precision=fp16"),
         ({"warm_start": "earlier"}, {}, "--warm-start copies whole tables"),
@@ -172,7 +173,8 @@ def test_a_share_starts_as_the_rows_of_a_whole_table(rows: int, width: int, monk
 def test_what_needs_a_whole_table_is_refused(
     job: dict[str, Any], trainer: dict[str, Any], why: str, ring: Ring, tmp_path: Path
 ) -> None:
-    settings = {"ranker": RANKER, "trainer": {**TRAINER, "item_table": "sharded", **trainer}}
+    ranker = {**RANKER, "repeat_bias": "objective" in job}
+    settings = {"ranker": ranker, "trainer": {**TRAINER, "item_table": "sharded", **trainer}}
     words = {"model": "sasrec", "objective": "sampled-softmax", "settings": settings, **job}
     with pytest.raises(PalateError, match=f"trainer.item_table is 'sharded', but .*{why}"):
         train(ring(), out=tmp_path / "run", **words)
