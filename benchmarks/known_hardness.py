@@ -6,7 +6,7 @@
 A language model, fine-tuned on a few users (the reference), is aligned on pairs of a purchase and an item drawn
 uniformly, by DPO and by HaNoRec with nothing but a hardness: calibrated from the items' texts, from the generator's own
 likings (``true``: an oracle), and the latter dealt out to other pairs (``shuffled``). One table: AUC on sampled
-candidates, and differences to DPO. Runs and results in ``--out`` are kept, so that the same command goes on after an interruption.
+candidates, and differences to DPO. Runs in ``--out`` are kept, so that the same command goes on after an interruption.
 """
 
 from __future__ import annotations

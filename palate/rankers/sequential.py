@@ -23,6 +23,7 @@ from palate.rankers.fusions import FUSIONS
 from palate.rankers.items import ItemEncoder
 from palate.rankers.neighbours import NeighbourScores, as_bias, joined
 from palate.rankers.packing import OneSequence, PackedBatch
+from palate.rankers.sharded_ids import numbers_elsewhere
 from palate.recommender import Histories, ItemScorer, Recommender, as_sequences
 
 # Keeps exp() of a biased logit finite, whatever was learned.
@@ -319,7 +320,7 @@ class SequentialRanker(nn.Module, Recommender):
             "name": self.name,
             "num_items": self.num_items,
             "modalities": list(self.config.modalities),
-            "parameters": sum(p.numel() for p in self.parameters()),
+            "parameters": sum(p.numel() for p in self.parameters()) + numbers_elsewhere(self),
             "coverage": coverage,
             **({} if self.neighbours is None else {"neighbours": self.neighbours.describe()}),
         }
