@@ -80,7 +80,8 @@ def run_trainer(
     config: SFTTrainerConfig = trainer.settings
     workers: Workers = trainer.workers
     trainer.step_loss = loss
-    validator = Validator(recommender, validation, forget_pictures=trainer.projector, workers=workers)
+    together = Workers() if recommender.model.sharded else workers  # sharded: all workers score all cases
+    validator = Validator(recommender, validation, forget_pictures=trainer.projector, workers=together)
     if resume and workers.main:
         remove_torn(run.folder / "checkpoints")
     workers.wait()  # no worker reads while folders vanish, and none trains while others read
