@@ -8,8 +8,10 @@ what is scored besides (validation, references, pools) all of them score as a wh
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from palate.errors import PalateError
@@ -82,6 +84,21 @@ def shard(model: ChatModel, trainer: Any) -> None:
 
     fsdp2_prepare_model(trainer.accelerator, trainer.model)
     model.sharded = True
+
+
+def load_checkpoint(trainer: Any, folder: str) -> None:
+    """The adapter of a checkpoint, into sharded weights; the optimiser's state, which is loaded next, in the same way.
+
+    Each worker reads the file. Accelerate would let the first one read and send, and with weights that are not in the
+    file (the frozen ones) the others stop listening too early (seen with accelerate 1.15 and torch 2.13).
+    """
+    from accelerate.utils.constants import FSDP_MODEL_NAME
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+
+    plugin = trainer.accelerator.state.fsdp_plugin
+    plugin.state_dict_config.rank0_only = plugin.optim_state_dict_config.rank0_only = False
+    weights = torch.load(Path(folder) / f"{FSDP_MODEL_NAME}.bin", map_location="cpu", weights_only=True)
+    set_model_state_dict(trainer.model, weights, options=StateDictOptions(full_state_dict=True, strict=False))
 
 
 def adapter_weights(model: ChatModel) -> dict[str, Tensor] | None:

@@ -25,7 +25,7 @@ from palate.features.hub import quiet
 from palate.mllm.finetune.collate import FILLER, LengthBuckets
 from palate.mllm.finetune.config import LoraConfig, SFTTrainerConfig
 from palate.mllm.finetune.lora import peft_config
-from palate.mllm.finetune.sharding import allow_on_cpu, shard, sharding_options
+from palate.mllm.finetune.sharding import allow_on_cpu, load_checkpoint, shard, sharding_options
 from palate.mllm.lm.chat_model import IGNORED, ChatModel
 from palate.runs.workers import Workers
 
@@ -156,6 +156,12 @@ def adapter_trainer() -> type[Any]:
             if self.model.training:
                 for place, one in enumerate((loss, learnt, read * (learnt > 0))):
                     self.learnt[place] += one
+
+        def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+            if self.is_fsdp_enabled:
+                load_checkpoint(self, resume_from_checkpoint)
+            else:
+                super()._load_from_checkpoint(resume_from_checkpoint, model)
 
         def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
             """A checkpoint of sharded weights holds the adapter already; this would gather the whole model."""
