@@ -111,4 +111,5 @@ def adapter_weights(model: ChatModel) -> dict[str, Tensor] | None:
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
-    return dict(get_model_state_dict(model.model, options=options))
+    weights: dict[str, Any] = get_model_state_dict(model.model, options=options)
+    return weights

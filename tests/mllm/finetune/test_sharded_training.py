@@ -144,7 +144,7 @@ def test_what_cannot_be_sharded_is_refused(
     with pytest.raises(PalateError, match="does not divide 4bit weights"):
         start(model={"quantisation": "4bit"})
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(PalateError, match="--set trainer.fsdp=true"):
+    with pytest.raises(PalateError, match=r"--set trainer\.fsdp=true"):
         start(fsdp=False)
     assert not (tmp_path / "run").exists()
 
@@ -162,4 +162,4 @@ def test_workers_divide_each_step_and_no_row_counts_twice(rows: int, workers: in
         together = order[start : start + batch * workers]
         parts = [[row for row in together[at : at + batch] if row >= 0] for at in range(0, len(together), batch)]
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
-        assert sorted(sum(parts, [])) == sorted(alone[start : start + batch * workers])
+        assert sorted(row for part in parts for row in part) == sorted(alone[start : start + batch * workers])
