@@ -24,10 +24,11 @@ import torch
 from palate.data.sequences import Sequences, offsets_of
 from palate.objectives import OBJECTIVES
 from palate.rankers.sasrec import SASRec
+from palate.runs.launch import start_workers
 from palate.training.batches import TrainingSequences
 from palate.training.config import TrainerConfig
 from palate.training.item_rows import read_by_rows
-from palate.training.loop import Trainer, start_workers
+from palate.training.loop import Trainer
 from palate.training.step import ObjectiveStep
 
 LENGTH = 50
@@ -51,14 +52,15 @@ def measure(items: int, options: argparse.Namespace) -> dict[str, float]:
     data = TrainingSequences(sequences, LENGTH, users, seed=0, fixed=True)
     with tempfile.TemporaryDirectory() as folder:
         step = ObjectiveStep(objective, read_by_rows(model, objective, config, options.targets))
-        workers = start_workers(config)
-        trainer = Trainer(model, step, data, counts, lambda _: {}, config, workers, Path(folder), "benchmark")
+        accelerator = start_workers(config.device)
+        trainer = Trainer(model, step, data, counts, lambda _: {}, config, accelerator, Path(folder), "benchmark")
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         seconds = []
         model.train()
         for number, windows in enumerate(data.batches(1)):
+            whole = trainer._whole_batch(windows, late=False)
             started = time.process_time()
-            trainer._train_step(windows, number)
+            trainer._train_step(windows, whole, number)
             seconds.append(time.process_time() - started)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
