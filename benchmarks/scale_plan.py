@@ -2,9 +2,9 @@
 
     python benchmarks/scale_plan.py --core-hour 0.05 --gpu-hour 3
 
-The plan has 50 million items with pictures and 100 million users. Measured costs (``benchmarks/scale.json``, and figures of the documentation that are named below) times quantities; where
-two sizes were measured, the growth between the largest two goes on. Prices and machines are assumptions. Nothing of
-this size has been run.
+The plan has 50 million items with pictures and 100 million users. Measured costs (``benchmarks/scale.json``, and
+figures of the documentation that are named below) times quantities; where two sizes were measured, the growth between
+the largest two goes on. Prices and machines are assumptions. Nothing of this size has been run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from plot_scale import Lines, growth, points, read_figures, stage
 
 INTERACTIONS, ITEMS, USERS = 1_000_000_000, 50_000_000, 100_000_000
 EPOCHS, TESTED_USERS, DIM = 3, 100_000, 64
-WORKERS, CORES, MACHINES = 32, 256, 8  # of the training; of the stages that Ray divides, and on how many machines
+MACHINES, CORES, WORKERS = 8, 256, 32  # in all; a worker of training has a core, one of Ray a share of them
+ENCODER_BYTES = 4 * 100_000  # gradients of two layers of 64 numbers, which all workers average
 TARGETS = INTERACTIONS - 3 * USERS  # of one epoch: two interactions of each user are held out, one is the first
 # docs/features.md, of one core: texts of 200 characters by MiniLM, pictures of 224 pixels by EfficientNet-Lite0.
 TEXTS_PER_SECOND, PICTURES_PER_SECOND = 61, 42
@@ -37,7 +38,7 @@ class Cost:
         where: on which machines.
         seconds: of a processor, or of GPUs.
         width: how many cores or GPUs work at once.
-        memory: bytes per machine (or per worker, where ``where`` says so).
+        memory: bytes per machine; 0 where it does not grow.
         moved: bytes read, written and sent, in all.
         gpu: whether the seconds are a GPU's.
     """
@@ -52,10 +53,11 @@ class Cost:
 
 
 def at_size(lines: Lines, size: str, value: str, wanted: float) -> float:
-    """A measured value, extrapolated with the growth of the largest two sizes."""
-    found = points(lines, size, lambda line: line[value])
-    largest, last = max(found)
-    return last * math.exp(growth(found) * math.log(wanted / largest))
+    """A measured value at a larger size: by the power or the straight line of the two largest, whichever is more."""
+    found = sorted(points(lines, size, lambda line: line[value]))
+    (before, less), (largest, last) = found[-2:]
+    line = last + (last - less) * (wanted - largest) / (largest - before)
+    return max(line, last * math.exp(growth(found) * math.log(wanted / largest)))
 
 
 def stages(figures: dict[str, Any]) -> list[Cost]:
@@ -94,7 +96,7 @@ def stages(figures: dict[str, Any]) -> list[Cost]:
         Cost("doctor, pictures", "the same, 8 threads", ITEMS * DECODED_MS / 1e3, 8, 0, pictures),
         Cost(
             "encode texts",
-            f"{CORES} cores by Ray",
+            f"{CORES} cores, by Ray",
             ITEMS / TEXTS_PER_SECOND,
             CORES,
             0,
@@ -102,7 +104,7 @@ def stages(figures: dict[str, Any]) -> list[Cost]:
         ),
         Cost(
             "encode pictures",
-            f"{CORES} cores by Ray",
+            f"{CORES} cores, by Ray",
             ITEMS / PICTURES_PER_SECOND,
             CORES,
             0,
@@ -110,29 +112,29 @@ def stages(figures: dict[str, Any]) -> list[Cost]:
         ),
         Cost(
             f"train, {EPOCHS} epochs",
-            f"{WORKERS} workers, sharded table",
+            f"{WORKERS} workers, the table divided",
             steps * (one_step + exchanged),
             WORKERS,
-            3 * table / WORKERS,
+            WORKERS / MACHINES * (3 * table / WORKERS + 1e9),
             steps * step["sent"],
         ),
         Cost(
             f"evaluate, {TESTED_USERS:,} users",
-            f"{CORES} cores by Ray",
+            f"{CORES} cores, {WORKERS} workers of Ray",
             TESTED_USERS * user,
             CORES,
-            table + 2**30,
-            MACHINES * table,
+            WORKERS / MACHINES * (table + 2**30),
+            WORKERS * table,
         ),
         Cost(
             "recommend to everybody, exactly",
-            f"{CORES} cores by Ray",
+            f"{CORES} cores, {WORKERS} workers of Ray",
             USERS * at_size(search, "items", "exact_ms", ITEMS) / 1e3,
             CORES,
-            table + 2**30,
-            USERS * 10 * 12,
+            WORKERS / MACHINES * (table + 2**30),
+            WORKERS * table + USERS * 10 * 12,
         ),
-        Cost("the same on GPUs (computed)", "8 GPUs by Ray", exact_gpu, 8, table, USERS * 10 * 12, gpu=True),
+        Cost("the same on GPUs (computed)", "8 GPUs, by Ray", exact_gpu, 8, table, USERS * 10 * 12, gpu=True),
         Cost(
             "index of the service",
             "each machine that serves",
@@ -148,7 +150,8 @@ def exchange_of(figures: dict[str, Any]) -> dict[str, float]:
     """Of one step of one worker: targets, rows read from the table (inputs, targets and negatives), bytes sent."""
     targets = figures["step"][-1]["targets"]
     rows = 2 * targets + 512
-    return {"targets": targets, "rows": rows, "sent": rows * (8 + 2 * 4 * DIM) * (WORKERS - 1) / WORKERS}
+    each = rows * (8 + 2 * 4 * DIM) + 2 * ENCODER_BYTES
+    return {"targets": targets, "rows": rows, "sent": each * (WORKERS - 1) / WORKERS}
 
 
 def unit_costs(figures: dict[str, Any]) -> list[tuple[str, str, float, str]]:
@@ -161,13 +164,10 @@ def unit_costs(figures: dict[str, Any]) -> list[tuple[str, str, float, str]]:
         before, after = stage(lines, name)[-2:]
         return f"{(after['peak_gb'] - before['peak_gb']) * 1e9 / (after['rows'] - before['rows']):.0f} MB"
 
-    few, many, search, step = (
-        figures["prepare"],
-        figures["prepare_many_ids"],
-        figures["search"][-1],
-        figures["step"][-1],
-    )
-    evaluated = figures["evaluate"][-1]
+    few, many = figures["prepare"], figures["prepare_many_ids"]
+    search, step, evaluated = (figures[name][-1] for name in ("search", "step", "evaluate"))
+    exact, faiss = (search[name] / search["items"] * 1e9 for name in ("exact_ms", "faiss_ms"))
+    index_memory = f"{search['peak_gb'] / search['items'] * 1e9:,.0f} MB"
     at_a_million = evaluated["cpu_s"] / evaluated["users"] / evaluated["items"] * 1e12
     return [
         ("prepare, 100 rows per user", "rows", per_million(few, "prepare"), slope(few, "prepare")),
@@ -178,14 +178,9 @@ def unit_costs(figures: dict[str, Any]) -> list[tuple[str, str, float, str]]:
         ("encode pictures", "items", 1e6 / PICTURES_PER_SECOND, f"{4 * PICTURE_WIDTH:,} MB on disk"),
         ("train sasrec, 64 numbers", "targets", step["cpu_ms"] / step["targets"] * 1e3, "768 MB per million items"),
         ("evaluate at a million items", "users", at_a_million, "256 MB per million items"),
-        (
-            "recommend at a million items",
-            "users",
-            search["exact_ms"] / search["items"] * 1e9,
-            "256 MB per million items",
-        ),
-        ("make the index", "items", search["faiss_build_s"] / search["items"] * 1e6, "see below"),
-        ("serve at a million items, FAISS", "requests", search["faiss_ms"] / search["items"] * 1e9, "see below"),
+        ("recommend at a million items", "users", exact, "256 MB per million items"),
+        ("make the index", "items", search["faiss_build_s"] / search["items"] * 1e6, index_memory),
+        ("serve at a million items, FAISS", "requests", faiss, "the same"),
     ]
 
 
@@ -213,19 +208,23 @@ def rounded(value: float) -> str:
     return f"{round(value, digits):,.{max(digits, 0)}f}"
 
 
+def tables(core_hour: float = 0.05, gpu_hour: float = 3.0) -> list[str]:
+    """The lines of both tables."""
+    figures = read_figures()
+    lines = ["| stage | per million | processor | memory | price |", "|---|---|---|---|---|"]
+    for name, of, seconds, memory in unit_costs(figures):
+        price = f"{float(f'{seconds / 3600 * core_hour:.2g}'):.7f}".rstrip("0")
+        lines.append(f"| {name} | {of} | {rounded(seconds)} s | {memory} | ${price} |")
+    lines += ["", "| stage | where | work | time | memory | bytes moved | price |", "|---|---|---|---|---|---|---|"]
+    return lines + [written(cost, core_hour, gpu_hour) for cost in stages(figures)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--core-hour", type=float, default=0.05, help="dollars")
     parser.add_argument("--gpu-hour", type=float, default=3.0, help="dollars")
     options = parser.parse_args()
-    figures = read_figures()
-    print("| stage | per million | processor | memory | price |\n|---|---|---|---|---|")
-    for name, of, seconds, memory in unit_costs(figures):
-        price = float(f"{seconds / 3600 * options.core_hour:.2g}")
-        print(f"| {name} | {of} | {rounded(seconds)} s | {memory} | ${price:.7f}".rstrip("0") + " |")
-    print("\n| stage | where | work | time | memory | bytes moved | price |\n|---|---|---|---|---|---|---|")
-    for cost in stages(figures):
-        print(written(cost, options.core_hour, options.gpu_hour))
+    print("\n".join(tables(options.core_hour, options.gpu_hour)))
 
 
 if __name__ == "__main__":

@@ -43,6 +43,17 @@ def test_preparing_a_generated_log(script: Any, tmp_path: Path) -> None:
     assert sum(large.examine(tmp_path)["levels"].values()) > 10
 
 
+def test_the_plan_on_the_page_is_what_the_script_computes(script: Any) -> None:
+    page = (BENCHMARKS.parent / "docs" / "scale.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in script("scale_plan").tables() if line not in page] == []
+
+
+def test_a_picture_of_growth(script: Any, tmp_path: Path) -> None:
+    plot = script("plot_scale")
+    plot.draw(plot.panels(plot.read_figures()), tmp_path / "scale.png")
+    assert (tmp_path / "scale.png").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.slow
 def test_the_whole_gpu_script(tmp_path: Path) -> None:
     command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--small", "--device", "cpu", "--out", str(tmp_path / "gpu")]
