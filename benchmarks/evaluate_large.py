@@ -1,6 +1,7 @@
 """Memory and processor time of a full evaluation over large catalogues.
 
     python benchmarks/evaluate_large.py --items 10000000
+    python benchmarks/evaluate_large.py --items 10000000 --recommend        # ten items for every user instead
 
 Generated data; a SASRec of random weights over nothing but ids, 64 numbers wide. The whole of `evaluate` is run: ranks,
 recommended lists, every metric and slice. Each size runs in a process of its own.
@@ -49,9 +50,9 @@ def generated(items: int, users: int, cold: float, seed: int = 0, longest: int =
 
 
 def measure(
-    items: int, users: int, dim: int, memory_mb: int | None, threads: int, device: str = "cpu"
+    items: int, users: int, dim: int, memory_mb: int | None, threads: int, device: str = "cpu", recommend: bool = False
 ) -> dict[str, float]:
-    """One evaluation; of a GPU also the peak of its own memory."""
+    """One evaluation, or recommendations for all users; of a GPU also the peak of its own memory."""
     import torch
 
     from palate.evaluation.evaluate import evaluate
@@ -64,7 +65,10 @@ def measure(
     model = SASRec(SASRec.Config(dim=dim, max_length=50), items, {}).eval().to(device)
     ready = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     begun, started = time.process_time(), time.perf_counter()
-    result = evaluate(model, dataset, **({} if memory_mb is None else {"memory_mb": memory_mb}))
+    if recommend:
+        figures = len(model.recommend(dataset.cases("test").histories, 10)[0])
+    else:
+        figures = len(evaluate(model, dataset, **({} if memory_mb is None else {"memory_mb": memory_mb})).frame)
     facts = {
         "items": items,
         "users": users,
@@ -72,7 +76,7 @@ def measure(
         "wall_s": round(time.perf_counter() - started, 2),
         "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "before_gb": round(ready / 2**20, 2),
-        "figures": len(result.frame),
+        "figures": figures,
     }
     if device.startswith("cuda"):
         facts["gpu_peak_gb"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
@@ -91,12 +95,21 @@ def main() -> None:
     parser.add_argument("--memory-mb", type=int, help="for scores (default: that of `palate evaluate`)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--recommend", action="store_true", help="recommend to all users instead of evaluating")
     options = parser.parse_args()
     context = multiprocessing.get_context("spawn")
     for items in options.items:
         process = context.Process(
             target=_print_measured,
-            args=(items, options.users, options.dim, options.memory_mb, options.threads, options.device),
+            args=(
+                items,
+                options.users,
+                options.dim,
+                options.memory_mb,
+                options.threads,
+                options.device,
+                options.recommend,
+            ),
         )
         process.start()
         process.join()
