@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from palate.plots import BLUE, GREEN, GREY, RED, picture
+from palate.plots import COLOURS, GREY, picture
 
 HERE = Path(__file__).resolve().parent
 Lines = Sequence[dict[str, Any]]
@@ -44,7 +44,8 @@ def growth(series: list[tuple[float, float]]) -> float:
 def panels(figures: dict[str, Any]) -> dict[tuple[str, str], Series]:
     """Title and unit of each panel, and its lines."""
     prepared, many = figures["prepare"], figures["prepare_many_ids"]
-    evaluated, steps, searched = figures["evaluate"], figures["step"], figures["search"]
+    names = ("evaluate", "recommend", "step", "search")
+    evaluated, recommended, steps, searched = (figures[name] for name in names)
     logs = {
         "prepare, 100 rows per user": stage(prepared, "prepare"),
         "prepare, 10 rows per user": stage(many, "prepare"),
@@ -60,6 +61,7 @@ def panels(figures: dict[str, Any]) -> dict[tuple[str, str], Series]:
         ("items", "CPU milliseconds"): {
             "a training step, 2,000 targets": points(steps, "items", lambda line: line["cpu_ms"]),
             "evaluating one user": points(evaluated, "items", lambda line: 1e3 * line["cpu_s"] / line["users"]),
+            "recommending to one user": points(recommended, "items", lambda line: 1e3 * line["cpu_s"] / line["users"]),
             "FAISS, one request": points(searched, "items", lambda line: line["faiss_ms"]),
         },
         ("items", "peak memory, GB "): {
@@ -73,7 +75,7 @@ def panels(figures: dict[str, Any]) -> dict[tuple[str, str], Series]:
 def draw(shown: dict[tuple[str, str], Series], out: Path) -> None:
     with picture(out, 10, 7) as figure:
         for axes, ((size, unit), series) in zip(figure.subplots(2, 2).flat, shown.items(), strict=True):
-            for (name, found), colour in zip(series.items(), (BLUE, RED, GREEN), strict=True):
+            for (name, found), colour in zip(series.items(), COLOURS, strict=False):
                 axes.plot(*zip(*found, strict=True), marker="o", markersize=4, color=colour, label=name)
             largest = max(found[-1] for found in series.values())
             smallest = min(found[0][0] for found in series.values())

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from palate.errors import PalateError
 
-# FAISS: how many candidates of the scan are scored exactly: at least, one of how many vectors (or fewer of the true best
-# would be found the more vectors there are), and for each item of the answer.
+# FAISS: how many candidates of the scan are scored exactly: at least, one of how many vectors (without which fewer of
+# the true best are found in larger catalogues), and for each item of the answer.
 _CANDIDATES = 1000
 _ONE_OF = 1000
 _FOR_EACH = 20
