@@ -6,7 +6,8 @@
 Shops 1,000,001 and on, and one of kinds of product that pretraining never draws. Captions of pictures: kind, colour and
 pattern right. Preferences, written recurrently from captions that the model wrote itself: how many of the values that
 they name are among the person's two most liked of that aspect, how many of those they name, the same against what the
-person took most, and against as many random values. Yes or No: AUC of the next purchase against 20 random items.
+person took most, and against as many random values. Yes or No: AUC of the next purchase against 20 random items, with
+texts and pictures, without either, and without the history.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ from palate.pretraining.written_tastes import named, true_tastes
 BLOCK, OTHERS = 5, 20
 ASPECTS = ("kind", "colour", "pattern")
 TEMPLATES = Templates.load()
+# How histories and candidates are shown: as in examinations of pretraining, and by pictures alone.
+ALONE = PromptOptions(images="both", item_text="none", history_text="none", history_items=6)
+FORMS = {**HOW, "auc_pictures": ALONE}
 
 
 def interval(values: Sequence[float]) -> str:
@@ -193,7 +197,7 @@ def main() -> None:
                 row["preferences"] = shares(found)
                 row["written"] = written[:6]
             if scorer is not None:
-                area = {name: areas(shop, scorer, how, options.people) for name, how in HOW.items()}
+                area = {name: areas(shop, scorer, how, options.people) for name, how in FORMS.items()}
                 row["auc"] = {name: interval(values) for name, values in area.items()}
                 for name in ("auc_words", "auc_blind"):
                     gain = np.subtract(area["auc"], area[name])

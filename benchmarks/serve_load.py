@@ -4,6 +4,7 @@
     python benchmarks/serve_load.py --random 1000000 --index faiss --rate 20
     python benchmarks/serve_load.py --random 12000 --neighbours 4
 
+Alone: one connection, each request sent when the last is answered; also the processor time of the service for each.
 Steady: requests are sent on a fixed schedule, and times count from when each was due, so a service that falls behind
 cannot hide it. Saturated: N connections, each sending its next request as soon as it is answered. Histories are random
 items of the catalogue, 1 to 50 of them. The service runs in its own process, whose memory is reported.
@@ -15,6 +16,7 @@ import argparse
 import asyncio
 import json
 import multiprocessing
+import os
 import socket
 import sys
 import time
@@ -179,8 +181,27 @@ async def saturated(port: int, bodies: list[bytes], connections: int) -> dict[st
     return {"per_second": round(len(bodies) / taken, 1), "failed": failed, **quantiles(times)}
 
 
+async def alone(port: int, bodies: list[bytes], pid: int) -> dict[str, float]:
+    """One request after the other, so that no two share a batch."""
+    client, times = Client(port), []
+    await client.open()
+    before = cpu_seconds(pid)
+    for body in bodies:
+        begun = time.perf_counter()
+        status, _ = await client.ask("/v1/recommend", body)
+        times.append(time.perf_counter() - begun)
+        assert status == 200
+    return {"cpu_ms": round(1000 * (cpu_seconds(pid) - before) / len(bodies), 2), **quantiles(times)}
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process so far (Linux)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def quantiles(times: list[float]) -> dict[str, float]:
-    return {f"p{q}_ms": round(1000 * float(np.quantile(times, q / 100)), 2) for q in (50, 90, 99)}
+    return {f"p{q}_ms": round(1000 * float(np.quantile(times, q / 100)), 2) for q in (10, 50, 90, 99)}
 
 
 def requests(ids: list[str], count: int, seed: int) -> list[bytes]:
@@ -201,6 +222,7 @@ async def measure(options: argparse.Namespace, port: int, process: Any, ids: lis
     ask: Callable[[int, int], list[bytes]] = lambda count, seed: requests(ids, count, seed)  # noqa: E731
     await saturated(port, ask(200, 0), 8)
     modes: dict[str, Awaitable[dict[str, float]]] = {
+        "alone": alone(port, ask(options.alone, 3), process.pid),
         "steady": steady(port, ask(int(options.rate * options.seconds), 1), options.rate, 64),
         "saturated": saturated(port, ask(options.requests, 2), options.connections),
     }
@@ -218,6 +240,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rate", type=float, default=100)
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--alone", type=int, default=2000, metavar="REQUESTS", help="on one connection")
     parser.add_argument("--requests", type=int, default=6000, help="at saturation")
     parser.add_argument("--connections", type=int, default=32)
     options = parser.parse_args()

@@ -35,16 +35,14 @@ def best_items(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if block:
         whole = width // block * block
         blocks = scores[:, :whole].view(len(scores), whole // block, block)
-        chosen = _largest(blocks.amax(2), k).sort(1).values
+        chosen = _largest(blocks.amax(2), k)[1].sort(1).values
         some = blocks.gather(1, chosen.unsqueeze(2).expand(-1, -1, block)).flatten(1)
         some = torch.cat([some, scores[:, whole:]], dim=1)
-        places = _largest(some, k)
-        values = some.gather(1, places)
+        values, places = _largest(some, k)
         inside = chosen.gather(1, (places // block).clamp_max(k - 1)) * block + places % block
         columns = torch.where(places < k * block, inside, places + (whole - k * block))
     else:
-        columns = _largest(scores, min(k, width))
-        values = scores.gather(1, columns)
+        values, columns = _largest(scores, min(k, width))
     columns = columns.masked_fill(values == -torch.inf, 0)
     if width < k:
         pad = (0, k - width)
@@ -59,17 +57,19 @@ def _block(rows: int, width: int, k: int) -> int:
     return block if rows * width >= _MANY and 4 * k * block <= width else 0
 
 
-def _largest(scores: Tensor, k: int) -> Tensor:
-    """Columns of the ``k`` largest of each row, int64 ``[B, k]``, the largest first, the lower first among equal."""
+def _largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The ``k`` largest of each row and their columns, int64 ``[B, k]``: the largest first, the lower first among
+    equal."""
     # One more than is needed shows whether the last place is shared.
     values, columns = scores.topk(min(k + 1, scores.shape[1]), dim=1)
-    columns = columns[:, :k]
-    clear = (values[:, 1:] < values[:, :-1]).all(1)
+    clear = values[:, 1:] < values[:, :-1]
+    values, columns = values[:, :k], columns[:, :k]
     if not bool(clear.all()):
-        rows = (~clear).nonzero()[:, 0]
+        rows = (~clear.all(1)).nonzero()[:, 0]
         for some in torch.split(rows, max(1, _KEYS // scores.shape[1])):
             columns[some] = _in_order(scores[some], k)
-    return columns
+            values[some] = scores[some].gather(1, columns[some])
+    return values, columns
 
 
 def _in_order(scores: Tensor, k: int) -> Tensor:

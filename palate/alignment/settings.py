@@ -42,8 +42,11 @@ class AlignmentSettings:
             if section not in SECTIONS:
                 raise PalateError(f"unknown section '{section}' in the settings", suggest(section, SECTIONS))
         trainer = {**TRAINER, **settings.get("trainer", {})}
-        if TrainerConfig.parse(trainer, where="settings [trainer]").stream:
+        checked = TrainerConfig.parse(trainer, where="settings [trainer]")
+        if checked.stream:
             raise PalateError("an alignment holds all training sequences in memory", "Leave out trainer.stream.")
+        if checked.item_table == "sharded":
+            raise PalateError("an alignment compares scores of whole tables", "Leave out trainer.item_table.")
         align = AlignConfig.parse(settings.get("align", {}), where="settings [align]")
         drawn = settings.get("negatives", {})
         if "strategy" in drawn:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
 from palate.cli.shared.from_config import Fields, Settings, from_config
 from palate.cli.shared.options import ConfigFile, NewRun, Seed, Threads, set_threads
 from palate.errors import PalateError
@@ -59,6 +61,11 @@ def train(
         Path | None, typer.Option(metavar="RUN", help="Take the weights of this run: go on with new logs.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in --out.")] = False,
+    engine: EngineName = "local",
+    address: Address = None,
+    workers: WorkerCount = None,
+    gpus_per_worker: GPUs = None,
+    cpus_per_worker: CPUs = None,
     seed: Seed = 0,
     config: ConfigFile = None,
 ) -> None:
@@ -67,6 +74,53 @@ def train(
     The best epoch on the validation split is saved. Killed at any moment, the same command with --resume goes on and
     ends with the same numbers.
     """
+    from palate.engines import make_engine
+    from palate.runs.run import Run, check_new
+
+    check_layers(model, settings)
+    chosen = make_engine(
+        engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, cpus_per_worker=cpus_per_worker
+    )
+    if chosen.restarts and not resume:  # workers that are started again resume
+        check_new(out)
+    call = partial(
+        fit_from_folder,
+        dataset,
+        modalities=modalities,
+        neighbours=neighbours,
+        stores=store or [],
+        threads=threads,
+        model=model,
+        out=out,
+        seed=seed,
+        missing=missing,
+        objective=objective,
+        settings=settings,
+        warm_start=warm_start,
+        resume=resume or chosen.restarts,
+    )
+    with chosen:
+        chosen.together(call, out.parent / f".{out.name}.workers", [dataset])
+    _report(Run.open(out).info, out)
+
+
+def fit_from_folder(
+    dataset: Path,
+    *,
+    modalities: str,
+    neighbours: str,
+    stores: list[str],
+    threads: int | None,
+    model: str,
+    settings: Settings,
+    warm_start: Path | None,
+    **options: Any,
+) -> None:
+    """Open a dataset and its features, and train: the whole of the command but its report, in each worker.
+
+    Args:
+        options: of :func:`palate.training.fit.train`, as all that is not named in the command's own terms.
+    """
     from palate.cli.shared.content import AUTO, NONE, choose_content
     from palate.data.dataset import Dataset
     from palate.data.streamed import StreamedDataset
@@ -74,7 +128,6 @@ def train(
     from palate.training.config import TrainerConfig
     from palate.training.fit import train as fit
 
-    check_layers(model, settings)
     set_threads(threads)
     streamed = bool(TrainerConfig.parse(settings.get("trainer", {}), where="settings [trainer]").stream)
     data = StreamedDataset.open(dataset) if streamed else Dataset.load(dataset)
@@ -83,26 +136,21 @@ def train(
     content = choose_content(model, dataset, len(data.catalogue), modalities, neighbours, warm_start)
     if content.whiten is not None:
         settings["ranker"] = {"whiten": content.whiten, **settings.get("ranker", {})}
-    features = open_features(dataset, data.catalogue, content.modalities, store or [])
+    features = open_features(dataset, data.catalogue, content.modalities, stores)
     if AUTO in (modalities, neighbours) and len(content.modalities + content.neighbours) > 1:
         near = ",".join(content.neighbours) or NONE
         print(f"Content: --modalities {','.join(content.modalities)} --neighbours {near}", file=sys.stderr)
-    run = fit(
+    fit(
         data,
         model=model,
-        out=out,
-        seed=seed,
         modalities=content.modalities,
-        missing=missing,
-        objective=objective,
         neighbours=content.neighbours,
         settings=settings,
         features=features,
         dataset_path=dataset,
         warm_start=warm_start,
-        resume=resume,
+        **options,
     )
-    _report(run.info, out)
 
 
 def check_layers(model: str, settings: Settings) -> None:

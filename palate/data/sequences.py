@@ -30,6 +30,8 @@ class Sequences:
 
     @classmethod
     def from_lists(cls, rows: Sequence[Sequence[int]]) -> Sequences:
+        if len(rows) == 1:  # as a service mostly has it
+            return cls(np.array(rows[0], np.int32), np.array([0, len(rows[0])], np.int64))
         lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
         flat = [np.asarray(row, np.int32) for row in rows]
         values = np.concatenate(flat) if flat else np.empty(0, np.int32)

@@ -14,7 +14,7 @@ from palate.demo.picture_questions import ask_about_pictures
 from palate.demo.pictures import SHOWN_USERS
 from palate.demo.preferences import STORE, drop_outdated_summaries, show_preferences
 from palate.demo.runner import DemoCommand, Function, Note, Stage, row_of
-from palate.demo.verdicts import BLIND, FULL, HANOREC, ZERO_SHOT, show_use_of_pictures, show_verdicts
+from palate.demo.verdicts import ALONE, BLIND, FULL, HANOREC, ZERO_SHOT, show_use_of_pictures, show_verdicts
 
 MADE = {
     "preferences.md": "what a language model wrote of the same users, purchase by purchase, beside their true tastes",
@@ -28,14 +28,15 @@ class Language:
     """What decides the numbers of these stages: the models, and how much of everything.
 
     Attributes:
-        writer: says what pictures show and writes preferences: an embedded model, or a folder of the LLaVA family.
-        scorer: answers Yes or No about candidates, likewise.
+        writer: says what pictures show, writes preferences, and answers Yes or No about candidates by their pictures
+            alone: an embedded model, or a folder of the LLaVA family.
+        scorer: answers Yes or No about candidates by titles and pictures, likewise.
         pictures: how many it is asked about.
         max_items: at most this many items of a history are read for its preference.
         history_items: how many items of a history are shown with a candidate, with their pictures.
         fine_tuning: options of ``palate mllm sft``.
         alignment: options of ``palate mllm align``.
-        probe: options of ``palate mllm probe``.
+        probe: options of ``palate mllm probe`` of the run that is shown pictures alone.
         users, negatives: of the table: how many users, and candidates beside the target.
         blend: weight of the language model in the blended rows.
     """
@@ -53,7 +54,7 @@ class Language:
         "--users 8 --cutoffs 1 --num-negatives 3 --batch-size 2 --accumulation 1 --learning-rate 1e-4 "
         "--noise lora --sigma 0.02 --set trainer.keep=last"
     )
-    probe: str = "--users 20 --negatives 5"
+    probe: str = "--users 40 --negatives 7"
     users: int = 60
     negatives: int = 7
     blend: float = 0.3
@@ -114,16 +115,20 @@ def _recommending(plan: Language, seed: int, models: Sequence[DemoModel], made: 
     retriever = [model for model in models if not model.aligned][-1]
     listed = plan.history_items
     shown = f"--images both --history-text full --history-items {listed} --set prompt.history_images={listed}"
-    model = (
-        f"$DEMO/dataset --model {shlex.quote(plan.scorer)} --dtype {precision()} --device cpu "
-        f"--item-text full --fields {FIELDS}"
-    )
+    machine = f"--dtype {precision()} --device cpu"
+    model = f"$DEMO/dataset --model {shlex.quote(plan.scorer)} {machine} --item-text full --fields {FIELDS}"
+    pictures = f"--images both --item-text none --history-text none --history-items {listed}"
     fine_tune = (
         f"palate mllm sft {model} --loss options {plan.fine_tuning} --set examples.users_seed={seed} "
         f"--set trainer.validations_per_epoch=1 --seed {seed} --resume"
     )
     zero_shot = DemoCommand(
         f"palate mllm zero-shot {model} {shown} --out $DEMO/mllm/runs/zero-shot", makes="mllm/runs/zero-shot"
+    )
+    alone = DemoCommand(
+        f"palate mllm zero-shot $DEMO/dataset --model {shlex.quote(plan.writer)} {machine} {pictures} "
+        "--out $DEMO/mllm/runs/pictures",
+        makes="mllm/runs/pictures",
     )
     full = DemoCommand(f"{fine_tune} {shown} --out $DEMO/mllm/runs/full", makes="mllm/runs/full", goes_on=True)
     blind = DemoCommand(
@@ -138,9 +143,9 @@ def _recommending(plan: Language, seed: int, models: Sequence[DemoModel], made: 
         after=(full,),
     )
     probe = DemoCommand(
-        f"palate mllm probe {row_of(FULL, 'mllm/runs/full')} {plan.probe} --seed {seed} --out $DEMO/mllm/probe",
+        f"palate mllm probe {row_of(ALONE, 'mllm/runs/pictures')} {plan.probe} --seed {seed} --out $DEMO/mllm/probe",
         makes="mllm/probe",
-        after=(full,),
+        after=(alone,),
     )
     runs = {ZERO_SHOT: "zero-shot", BLIND: "blind", FULL: "full", HANOREC: "hanorec"}
     table = [
@@ -156,12 +161,13 @@ def _recommending(plan: Language, seed: int, models: Sequence[DemoModel], made: 
     )
     return [
         Stage(
-            "Let it recommend: as it is, fine-tuned, fine-tuned without the history, and aligned by HaNoRec",
+            "Let it recommend: as it is, fine-tuned, without the history, aligned by HaNoRec, and by pictures alone",
             [
                 zero_shot,
                 full,
                 blind,
                 hanorec,
+                alone,
                 probe,
                 Function("(Python) say whether pictures mattered", show_use_of_pictures),
             ],

@@ -11,7 +11,7 @@ from palate.evaluation.saved import load_table
 from palate.storage.files import read_json
 
 ZERO_SHOT, FULL = "mllm, zero-shot", "mllm (history + pictures)"
-BLIND, HANOREC = "mllm, history-blind", "mllm + HaNoRec"
+BLIND, HANOREC, ALONE = "mllm, history-blind", "mllm + HaNoRec", "mllm, pictures alone"
 Interval = tuple[float, float, float]  # mean, low, high: 95%
 
 
@@ -57,8 +57,8 @@ def _difference(demo: Demo, label: str, base: str) -> Interval:
 def _pictures(demo: Demo) -> str:
     facts = read_json(demo.out / "mllm" / "probe" / "probe.json")
     figures = facts["rows"][0]["figures"]
-    gain, shift = figures["auc_right_minus_other"], figures["shift_other"]
-    return use_of_pictures((gain["mean"], gain["low"], gain["high"]), (shift["mean"], shift["low"], shift["high"]))
+    gain = figures["auc_right_minus_other"]
+    return use_of_pictures((gain["mean"], gain["low"], gain["high"]), figures["auc_right"]["mean"])
 
 
 def use_of_history(mean: float, low: float, high: float) -> str:
@@ -71,17 +71,14 @@ def use_of_history(mean: float, low: float, high: float) -> str:
     return f"So few examples and users show no use of the history ({figures}): the interval holds 0."
 
 
-def use_of_pictures(gain: Interval, shift: Interval) -> str:
-    """What the right picture of a candidate is worth against another item's.
+def use_of_pictures(gain: Interval, right: float) -> str:
+    """What the right picture of a candidate is worth against another item's, where prompts show pictures alone.
 
     Args:
         gain: AUC with the right pictures minus that with others'.
-        shift: how far scores move, in logits.
+        right: AUC with the right pictures.
     """
-    figures = (
-        f"the right picture minus another's: AUC {_text(gain)}; scores move by {shift[0]:.2f} "
-        f"[{shift[1]:.2f}, {shift[2]:.2f}] logits"
-    )
+    figures = f"by pictures alone: AUC {right:.3f}, the right picture minus another's {_text(gain)}"
     if gain[1] > 0:
         return f"Pictures matter ({figures})."
     if gain[2] < 0:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from palate.errors import PalateError
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
@@ -76,9 +78,11 @@ class Engine(ABC):
 
     Attributes:
         in_process: whether the work is done in this process, so that objects in memory serve as well as paths.
+        restarts: whether :meth:`together` starts workers again that have died.
     """
 
     in_process: ClassVar[bool]
+    restarts: ClassVar[bool] = False
 
     @abstractmethod
     def workers(self, task: Task[Piece, Result]) -> AbstractContextManager[Workers[Piece, Result]]:
@@ -91,6 +95,20 @@ class Engine(ABC):
         Raises:
             PalateError: ``name`` is no device.
         """
+
+    def together(self, function: Callable[[], None], scratch: Path, folders: Sequence[Path] = ()) -> None:
+        """Call a function in all workers at once, as processes that ``torch.distributed`` can join: training.
+
+        Args:
+            function: of an importable module, or a ``partial`` of one. Where :attr:`restarts`, it is called anew after
+                a worker's death, and goes on from what it has written.
+            scratch: a folder beside what it writes, that the engine may make and removes.
+            folders: that every worker must see under the same path.
+
+        Raises:
+            PalateError: what the function raises; workers that die again and again; an engine that cannot.
+        """
+        raise PalateError(f"{type(self).__name__} has no workers that train together", "Use another --engine.")
 
     def close(self) -> None:  # noqa: B027
         """Let go of what the engine has started."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar
 
 from palate.device import parse_device
@@ -19,6 +20,10 @@ class LocalEngine(Engine):
     def workers(self, task: Task[Piece, Result]) -> Iterator[Workers[Piece, Result]]:
         """See :meth:`Engine.workers`."""
         yield _LocalWorkers(task.open())
+
+    def together(self, function: Callable[[], None], scratch: Path, folders: Sequence[Path] = ()) -> None:
+        """Call it here: alone, or in each of the processes that a launcher started."""
+        function()
 
     def own_device(self, name: str) -> str:
         """The device itself."""

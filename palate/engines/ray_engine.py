@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +13,7 @@ from palate.device import parse_device
 from palate.engines.base import Engine, Piece, Result, Task, Workers
 from palate.engines.ray_cluster import connect, require_ray
 from palate.engines.ray_pool import RayPool
+from palate.engines.ray_training import train_together
 from palate.engines.ray_worker import RayWorker, versions
 from palate.errors import PalateError
 
@@ -31,6 +32,7 @@ class RayEngine(Engine):
     """
 
     in_process: ClassVar[bool] = False
+    restarts: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -55,9 +57,7 @@ class RayEngine(Engine):
     def workers(self, task: Task[Piece, Result]) -> Iterator[Workers[Piece, Result]]:
         """See :meth:`Engine.workers`."""
         ray = require_ray()
-        if self._end is None:
-            self._end = connect(self.address, max(os.cpu_count() or 1, (self.count or 1) * self.cpus))
-        count = self._fitting(ray.cluster_resources())
+        count = self._connected()
         kind: Any = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0, max_task_retries=0)(RayWorker)
         home = Path.cwd()
         folders = [str(home / folder) for folder in task.folders]
@@ -75,6 +75,18 @@ class RayEngine(Engine):
             yield pool
         finally:
             pool.close()
+
+    def together(self, function: Callable[[], None], scratch: Path, folders: Sequence[Path] = ()) -> None:
+        """See :meth:`Engine.together`: by Ray Train."""
+        train_together(
+            function, Path.cwd() / scratch, folders, workers=self._connected(), cpus=self.cpus, gpus=self.gpus
+        )
+
+    def _connected(self) -> int:
+        """Connect, unless that is done; how many workers there will be."""
+        if self._end is None:
+            self._end = connect(self.address, max(os.cpu_count() or 1, (self.count or 1) * self.cpus))
+        return self._fitting(require_ray().cluster_resources())
 
     def _fitting(self, there: dict[str, float]) -> int:
         """How many workers, of what the cluster has."""

@@ -29,6 +29,32 @@ def versions() -> dict[str, str | None]:
     return found
 
 
+def check_machine(expected: Mapping[str, str | None], home: str, folders: Sequence[str]) -> None:
+    """Refuse a worker of other versions, or one that does not see the folders; it goes to the driver's folder.
+
+    Args:
+        expected: versions, of :func:`versions`.
+        home: the driver's working folder, which becomes the worker's where it is there.
+        folders: whole paths that must be there.
+
+    Raises:
+        PalateError: naming the worker's machine.
+    """
+    host = socket.gethostname()
+    mine = versions()
+    for name, version_here in expected.items():
+        if mine.get(name) != version_here:
+            raise PalateError(
+                f"{name} is {mine.get(name) or 'not installed'} on the worker {host}, and {version_here or 'not'} here",
+                "Install the same versions on every machine.",
+            )
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise PalateError(f"the worker {host} does not see the folder {folder}", "Put it on a shared disk.")
+    with suppress(OSError):
+        os.chdir(home)
+
+
 class RayWorker:
     """An actor: opens a task once, and then does pieces."""
 
@@ -36,29 +62,12 @@ class RayWorker:
         self._work: Work[Any, Any] | None = None
 
     def start(self, task: Task[Any, Any], expected: Mapping[str, str | None], home: str, folders: Sequence[str]) -> Any:
-        """Open the task; its facts.
-
-        Args:
-            expected: versions, of :func:`versions`.
-            home: the driver's working folder, which becomes the worker's where it is there.
-            folders: whole paths that must be there.
+        """Open the task; its facts. The other arguments are those of :func:`check_machine`.
 
         Raises:
             PalateError: other versions, a folder that is not there, and what opening raises.
         """
-        host = socket.gethostname()
-        mine = versions()
-        for name, wanted in expected.items():
-            if mine.get(name) != wanted:
-                raise PalateError(
-                    f"{name} is {mine.get(name) or 'not installed'} on the worker {host}, and {wanted or 'not'} here",
-                    "Install the same versions on every machine.",
-                )
-        for folder in folders:
-            if not Path(folder).is_dir():
-                raise PalateError(f"the worker {host} does not see the folder {folder}", "Put it on a shared disk.")
-        with suppress(OSError):
-            os.chdir(home)
+        check_machine(expected, home, folders)
         self._work = task.open()
         return self._work.facts
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -220,8 +220,12 @@ class MLLMRecommender(Recommender):
             "parameters": int(sum(one.numel() for one in self.model.core.parameters())),
         }
 
-    def save(self, folder: Path) -> None:
-        """Adapter, prompts, item texts, summaries: everything but the base model and the pictures."""
+    def save(self, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
+        """Adapter, prompts, item texts, summaries: everything but the base model and the pictures.
+
+        Args:
+            weights: of the adapter, where they are sharded.
+        """
         write_json(
             folder / "config.json",
             {"name": self.name, "num_items": self.num_items, "config": self.config.model_dump(mode="json")},
@@ -234,7 +238,8 @@ class MLLMRecommender(Recommender):
         for number, adapter in enumerate(self.merged):
             shutil.copytree(adapter, folder / MERGED / str(number))
         if hasattr(self.model.model, "peft_config"):
-            self.model.model.save_pretrained(folder / "adapter", safe_serialization=True)
+            own = {} if weights is None else {"state_dict": dict(weights)}
+            self.model.model.save_pretrained(folder / "adapter", safe_serialization=True, **own)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Self:

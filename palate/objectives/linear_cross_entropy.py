@@ -28,6 +28,9 @@ _BLOCK_ELEMENTS = {torch.bfloat16: 8_000_000}
 _USUAL_BLOCK_ELEMENTS = 1_600_000
 # Rows of a block are a multiple of this.
 _ROW_STEP = 64
+# So are the classes: where a processor multiplies bfloat16 natively, products of other sizes are several times slower.
+# float32 products are as fast in any size.
+_CLASS_STEP = {torch.bfloat16: 32}
 
 
 class _BlockBias:
@@ -101,27 +104,32 @@ class _LinearCrossEntropy(torch.autograd.Function):
         # What each query adds to the items' gradient: its share of the loss.
         weighted = torch.zeros_like(padded)
         weighted[:count] = queries * shares.unsqueeze(1)
-        rows = max(1, block_elements // len(items) // _ROW_STEP) * _ROW_STEP
+        step = _CLASS_STEP.get(dtype, 1)
+        classes = -(-len(items) // step) * step
+        rows = max(1, block_elements // classes // _ROW_STEP) * _ROW_STEP
         rows = min(rows, len(padded))
         safe = bool(queries.norm(dim=1).max() * items.norm(dim=1).max() < _SAFE_LOGIT)
         large = bias_values is not None and bool(len(bias_values)) and float(bias_values.abs().max()) > _LARGE_BIAS
         safe = safe and not large
         low_items, low_queries = items.to(dtype), padded.to(dtype)
-        # The items, and a column of ones that makes the row sums of whatever is multiplied with it.
-        summing = torch.cat([low_items, low_items.new_ones(len(items), 1)], dim=1)
+        # The items, and a column of ones that makes the row sums of whatever is multiplied with it. The rows that fill
+        # up the classes are zero: whatever their exponentials are, no sum has them.
+        summing = _filled_up(torch.cat([low_items, low_items.new_ones(len(items), 1)], dim=1), classes)
+        low_items = _filled_up(low_items, classes)
         log_totals = padded.new_empty(len(padded))
         query_grad = torch.empty_like(padded)
-        item_grad = torch.zeros_like(items)
+        item_grad = items.new_zeros(classes, width)
         bias = None
         if bias_rows is not None and bias_classes is not None and bias_values is not None:
             bias = _BlockBias(bias_rows, bias_classes, bias_values, rows, len(padded))
-        buffer = torch.empty(rows, len(items), dtype=dtype, device=queries.device)
+        buffer = torch.empty(rows, classes, dtype=dtype, device=queries.device)
         for start in range(0, len(padded), rows):
             part = slice(start, min(start + rows, len(padded)))
             logits = torch.mm(low_queries[part], low_items.t(), out=buffer[: part.stop - start])
             if bias and large:
                 bias.add_to(logits, start)
             if not safe:
+                logits[:, len(items) :] = -torch.inf  # no largest logit, and no exponential that is infinite
                 shift = logits.amax(1, keepdim=True)
                 logits.sub_(shift)
             exponentials = logits.exp_()
@@ -146,6 +154,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         losses = log_totals[:count] - (queries * chosen).sum(1)
         bias_grad = bias.finish(losses, targets, shares) if bias else None
         query_grad = query_grad[:count].sub_(chosen).mul_(shares.unsqueeze(1))
+        item_grad = item_grad[: len(items)]
         item_grad.index_add_(0, targets, weighted[:count], alpha=-1)
         ctx.save_for_backward(query_grad, item_grad, bias_grad)
         return (losses * shares).sum()
@@ -155,6 +164,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
         query_grad, item_grad, bias_grad = ctx.saved_tensors
         bias_grad = None if bias_grad is None else bias_grad * grads[0]
         return query_grad * grads[0], item_grad * grads[0], None, None, None, None, bias_grad, None, None
+
+
+def _filled_up(matrix: Tensor, rows: int) -> Tensor:
+    """The matrix with rows of zeros behind its own."""
+    return matrix if len(matrix) == rows else torch.nn.functional.pad(matrix, (0, 0, 0, rows - len(matrix)))
 
 
 def linear_cross_entropy(

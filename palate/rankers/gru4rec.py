@@ -42,6 +42,10 @@ class Recurrent(nn.Module):
         self.output = nn.Linear(hidden, config.dim)
 
     def forward(self, x: Tensor, batch: PackedBatch) -> Tensor:
+        if len(batch.lengths) == 1:
+            states, _ = self.gru(self.dropout(self.input_norm(x)).unsqueeze(0))
+            only: Tensor = self.output(self.dropout(states[0]))
+            return only
         # PyTorch's packed sequences are time-major without padding; ours are sequence-major without padding.
         lengths = torch.from_numpy(batch.lengths)
         rows = list(torch.split(self.dropout(self.input_norm(x)), batch.lengths.tolist()))

@@ -11,6 +11,7 @@ from palate.errors import PalateError
 from palate.features.fields import FIELDS
 from palate.rankers.feature import Feature, Missing
 from palate.rankers.field_bags import FieldBags
+from palate.rankers.sharded_ids import make_id_table
 
 
 class Modality(Feature):
@@ -149,10 +150,8 @@ class ItemEncoder(nn.Module):
         self.whiten = whiten
         self.register_buffer("warm", torch.ones(num_items + 1, dtype=torch.bool))
         if "id" in self.names:
-            width = self.id_width
-            self.ids = nn.Embedding(num_items + 1, width)
-            self.unknown = nn.Parameter(torch.zeros(width))
-            nn.init.normal_(self.ids.weight, std=0.02)
+            self.ids = make_id_table(num_items + 1, self.id_width)
+            self.unknown = nn.Parameter(torch.zeros(self.id_width))
         self.features = nn.ModuleDict({name: self.make(name, widths[name]) for name in self.names if name != "id"})
         self.build()
 
@@ -205,18 +204,21 @@ class ItemEncoder(nn.Module):
         """``[num_items + 1, out_dim]``, the vectors of all items; row 0 (padding) means nothing."""
         return self._fuse([self.id_vectors() if name == "id" else self.features[name]() for name in self.names])
 
-    def rows(self, index: Tensor) -> Tensor:
+    def rows(self, index: Tensor, ids: Tensor | None = None) -> Tensor:
         """``[n, out_dim]``, the vectors of the items ``index`` (int64 ``[n]``): rows of :meth:`forward`, whose cost and
         gradients follow ``n`` and not the catalogue.
 
         In training an item is hidden or dropped as a whole: an index that holds it twice makes two draws.
-        """
-        return self._fuse([self._part(name, index) for name in self.names])
 
-    def _part(self, name: str, index: Tensor) -> Tensor:
+        Args:
+            ids: their id vectors ``[n, id_width]``, if they have been read already.
+        """
+        return self._fuse([self._part(name, index, ids) for name in self.names])
+
+    def _part(self, name: str, index: Tensor, ids: Tensor | None) -> Tensor:
         if name != "id":
             return self.feature(name).rows(index)
-        return self._known_or_unknown(self.warm.index_select(0, index), self.ids(index))
+        return self._known_or_unknown(self.warm.index_select(0, index), self.ids(index) if ids is None else ids)
 
     def compose(self, features: Mapping[str, tuple[Tensor, Tensor]], own: Tensor, item: int = 0) -> Tensor:
         """Vectors ``[n, out_dim]`` of items that are described, not looked up: new ones, or one with parts left out.

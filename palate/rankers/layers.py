@@ -48,14 +48,21 @@ class CausalAttention(nn.Module):
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """``x`` is ``[T, dim]``, and so is the result."""
-        rows = self.inputs(x).index_select(0, grid.tokens)
+        rows = self.inputs(x)
+        if grid.tokens is not None:
+            rows = rows.index_select(0, grid.tokens)
         # [R * W, 3 * dim] -> three of [R, heads, W, dim / heads]
         query, key, value = rows.view(-1, grid.width, 3, self.heads, x.shape[1] // self.heads).permute(2, 0, 3, 1, 4)
         mixed = nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=grid.mask, dropout_p=self.dropout if self.training else 0.0
+            query,
+            key,
+            value,
+            attn_mask=grid.mask,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=grid.mask is None,
         )
         flat = mixed.transpose(1, 2).reshape(-1, x.shape[1])
-        result: Tensor = self.output(flat.index_select(0, grid.cells))
+        result: Tensor = self.output(flat if grid.cells is None else flat.index_select(0, grid.cells))
         return result
 
 

@@ -6,6 +6,7 @@ Attention alone needs a grid: short sequences share its rows, and a mask keeps t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -113,19 +114,54 @@ class PackedBatch:
         return torch.from_numpy(array).to(self.device)
 
 
+class OneSequence(PackedBatch):
+    """A batch of a single sequence: nothing is packed, and all that follows from its length costs next to nothing.
+
+    A service gets most requests alone, and at a few dozen tokens the layout would cost as much as the encoder.
+    """
+
+    @classmethod
+    def of_newest(cls, items: Sequence[int] | npt.NDArray[np.int32], width: int, device: torch.device) -> OneSequence:
+        """The newest ``width`` of the items; none are held by a single padding token."""
+        kept = torch.tensor(items[-width:] if len(items) else [0], dtype=torch.long, device=device)
+        return cls(kept, np.array([len(kept)]), width, device)
+
+    @cached_property
+    def last(self) -> Tensor:
+        return torch.tensor([len(self.items) - 1], device=self.device)
+
+    @cached_property
+    def positions(self) -> Tensor:
+        return torch.arange(len(self.items), device=self.device)
+
+    @cached_property
+    def positions_from_end(self) -> Tensor:
+        return torch.arange(len(self.items) - 1, -1, -1, device=self.device)
+
+    def whole_pasts(self) -> tuple[Tensor, Tensor, Tensor]:
+        newest = dict(zip(self.items.tolist(), range(len(self.items) - 1, -1, -1), strict=True))
+        items = torch.tensor(list(newest), device=self.device)
+        return torch.zeros_like(items), items, torch.tensor(list(newest.values()), device=self.device)
+
+    @cached_property
+    def grid(self) -> Grid:
+        return Grid(None, None, None, len(self.items))
+
+
 @dataclass(frozen=True)
 class Grid:
     """Where each token stands in a grid of ``R`` rows and ``W`` columns, several sequences a row.
 
     Attributes:
-        cells: int64 ``[T]``, the flat cell of each token.
-        tokens: int64 ``[R * W]``, the token in each cell (free cells repeat token 0 and are never read).
-        mask: bool ``[R, 1, W, W]``, True where the query's cell may look at the key's: same sequence, not later.
+        cells: int64 ``[T]``, the flat cell of each token; None: the cells are the tokens, in their order.
+        tokens: int64 ``[R * W]``, the token in each cell (free cells repeat token 0 and are never read), or None.
+        mask: bool ``[R, 1, W, W]``, True where the query's cell may look at the key's: same sequence, not later. None:
+            every row is one sequence.
     """
 
-    cells: Tensor
-    tokens: Tensor
-    mask: Tensor
+    cells: Tensor | None
+    tokens: Tensor | None
+    mask: Tensor | None
     width: int
 
     @classmethod

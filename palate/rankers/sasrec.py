@@ -159,6 +159,9 @@ class SASRec(SequentialRanker):
         self.encoders = nn.ModuleList(TransformerEncoder(config) for _ in range(self.items.out_dim // config.dim))
 
     def encode(self, inputs: Tensor, batch: PackedBatch, aux: AuxiliaryLosses | None = None) -> Tensor:
+        if len(self.encoders) == 1:
+            only: Tensor = self.encoders[0](inputs, batch, aux)
+            return only
         parts = torch.split(inputs, self.config.dim, dim=1)
         hidden = [encoder(part, batch, aux) for encoder, part in zip(self.encoders, parts, strict=True)]
         return torch.cat(hidden, dim=1)

@@ -22,7 +22,8 @@ from palate.rankers.feature import Feature, how_to_make
 from palate.rankers.fusions import FUSIONS
 from palate.rankers.items import ItemEncoder
 from palate.rankers.neighbours import NeighbourScores, as_bias, joined
-from palate.rankers.packing import PackedBatch
+from palate.rankers.packing import OneSequence, PackedBatch
+from palate.rankers.sharded_ids import numbers_elsewhere
 from palate.recommender import Histories, ItemScorer, Recommender, as_sequences
 
 # Keeps exp() of a biased logit finite, whatever was learned.
@@ -244,7 +245,7 @@ class SequentialRanker(nn.Module, Recommender):
             table = self.items.rows(torch.empty(0, dtype=torch.long, device=self.device)) if by_rows else self.table()
             if not len(histories):
                 return self._scores(table.new_zeros(0, table.shape[1]), table)
-            batch = PackedBatch.of(histories, self.config.max_length, self.device)
+            batch = self._packed(histories)
             inputs = self.items.rows(batch.items) if by_rows else table.index_select(0, batch.items)
             hidden = self.encode(inputs, batch).index_select(0, batch.last)
             bias = None if self.repeat is None else Bias(*self._repeats(*batch.whole_pasts()))
@@ -253,23 +254,33 @@ class SequentialRanker(nn.Module, Recommender):
             if was_training:
                 super().train(True)
 
+    def _packed(self, histories: Sequences) -> PackedBatch:
+        if len(histories) == 1:
+            return OneSequence.of_newest(histories.values, self.config.max_length, self.device)
+        return PackedBatch.of(histories, self.config.max_length, self.device)
+
     @torch.no_grad()
     def score(self, histories: Histories, candidates: Tensor | None = None) -> Tensor:
         rows = as_sequences(histories)
-        new = torch.from_numpy(rows.lengths == 0).to(self.device)
+        new = self._newcomers(rows)
         if candidates is not None:
             candidates = candidates.to(self.device)
             some = self.queries(rows).at(candidates)
-            if self.popularity is not None and bool(new.any()):
+            if self.popularity is not None and new is not None:
                 some[new] = self.popularity.to(self.device)[candidates[new]]
             return some
         full = self._own_scores(rows).full()
         if self.neighbours is not None:
             self.neighbours.add_to(full, rows)
-        if self.popularity is not None and bool(new.any()):
+        if self.popularity is not None and new is not None:
             full[new] = self.popularity.to(self.device)
         full[:, 0] = -torch.inf
         return full
+
+    def _newcomers(self, histories: Sequences) -> Tensor | None:
+        """bool ``[B]``, which histories are empty; None: none is."""
+        empty = histories.lengths == 0
+        return torch.from_numpy(empty).to(self.device) if empty.any() else None
 
     @property
     def scores_in_blocks(self) -> bool:
@@ -309,7 +320,7 @@ class SequentialRanker(nn.Module, Recommender):
             "name": self.name,
             "num_items": self.num_items,
             "modalities": list(self.config.modalities),
-            "parameters": sum(p.numel() for p in self.parameters()),
+            "parameters": sum(p.numel() for p in self.parameters()) + numbers_elsewhere(self),
             "coverage": coverage,
             **({} if self.neighbours is None else {"neighbours": self.neighbours.describe()}),
         }

@@ -43,8 +43,15 @@ def read_model(folder: Path, name: str, config: type[C]) -> tuple[int, C, dict[s
     return facts["num_items"], options, tensors
 
 
-def save_sequential(model: SequentialRanker, folder: Path) -> None:
-    """Write into an existing folder what :func:`load_sequential` reads."""
+def save_sequential(
+    model: SequentialRanker, folder: Path, ids: Tensor | None = None, vectors: Tensor | None = None
+) -> None:
+    """Write into an existing folder what :func:`load_sequential` reads.
+
+    Args:
+        ids: the whole table of ids of a model that has a share of it.
+        vectors: the items' vectors, ``model.table()``, where they have been made already.
+    """
     facts: dict[str, Any] = {
         "ranker": model.name,
         "config": model.config.model_dump(mode="json"),
@@ -55,8 +62,11 @@ def save_sequential(model: SequentialRanker, folder: Path) -> None:
         facts["fields"] = model.fields.to_json()
     write_json(folder / "config.json", facts)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if ids is not None:
+        del weights["items.ids.own.weight"]
+        weights["items.ids.weight"] = ids
     save_file(weights, folder / "weights.safetensors")
-    items = {"items": model.table().cpu().contiguous()}
+    items = {"items": model.table().cpu().contiguous() if vectors is None else vectors}
     if model.popularity is not None:
         items["popularity"] = model.popularity.cpu().contiguous()
     save_file(items, folder / "items.safetensors")

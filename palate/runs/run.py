@@ -57,6 +57,16 @@ def environment() -> dict[str, Any]:
     }
 
 
+def check_new(folder: Path) -> None:
+    """Refuse a folder that holds a run.
+
+    Raises:
+        PalateError: it does.
+    """
+    if (folder / "run.json").exists():
+        raise PalateError(f"{folder} holds a run already", "Choose another --out, or continue it with --resume.")
+
+
 def _git_commit() -> str | None:
     """Commit of the code that runs: Palate's own checkout, with '+changes' if it has uncommitted changes."""
     here = Path(__file__).resolve().parents[1]  # the package, in its checkout
@@ -122,8 +132,7 @@ class Run:
             facts: what else ``run.json`` says, written with the rest at once: a killed run has all or none of it.
         """
         folder = Path(folder)
-        if (folder / "run.json").exists():
-            raise PalateError(f"{folder} holds a run already", "Choose another --out, or continue it with --resume.")
+        check_new(folder)
         folder.mkdir(parents=True, exist_ok=True)
         info: dict[str, Any] = {
             "format": FORMAT,

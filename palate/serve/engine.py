@@ -186,12 +186,9 @@ def engine_of(model: Recommender, approximate: bool = False) -> Engine:
 
 def best_of(scores: Tensor, asks: Sequence[Ask]) -> list[Found]:
     """The best items of every row of ``scores`` (``[B, num_items + 1]``, written to), each row under its own rules."""
-    scores[:, 0] = -torch.inf
-    left_out = [ask.left_out for ask in asks]
-    if any(map(len, left_out)):
-        rows = torch.repeat_interleave(torch.arange(len(asks)), torch.tensor([len(one) for one in left_out]))
-        columns = torch.from_numpy(np.concatenate(left_out))
-        scores[rows.to(scores.device), columns.to(scores.device)] = -torch.inf
+    width = scores.shape[1]
+    cells = [part for row, ask in enumerate(asks) for part in ([row * width], ask.left_out + row * width)]
+    scores.view(-1).index_fill_(0, torch.from_numpy(np.concatenate(cells)).to(scores.device), -torch.inf)
     for row, ask in enumerate(asks):
         if ask.allowed is not None:
             scores[row, ~ask.allowed.to(scores.device)] = -torch.inf
@@ -202,8 +199,8 @@ def best_of(scores: Tensor, asks: Sequence[Ask]) -> list[Found]:
 def _listed(items: Tensor, values: Tensor, asks: Sequence[Ask]) -> list[Found]:
     found = []
     for ask, row, scores in zip(asks, items.tolist(), values.tolist(), strict=True):
-        listed = [(item, score) for item, score in zip(row[: ask.k], scores[: ask.k], strict=True) if item]
-        found.append(Found([item for item, _ in listed], [score for _, score in listed]))
+        listed = [item for item in row[: ask.k] if item]  # padding stands at the end
+        found.append(Found(listed, scores[: len(listed)]))
     return found
 
 

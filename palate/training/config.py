@@ -64,6 +64,12 @@ class TrainerConfig(Config):
         "them; auto: rows from 50,000 items on, if a step reads less than a fifth of them. Rows get the updates of "
         "AdamW on the whole table, up to rounding.",
     )
+    item_table: Literal["dense", "sharded"] = Field(
+        "dense",
+        description="Whether each of several workers keeps the whole table of ids (dense), or a share of its rows with "
+        "what AdamW keeps of them (sharded): for catalogues whose table is too large for one. Needs an objective with "
+        "drawn negatives.",
+    )
     checkpoint_minutes: float = Field(
         10.0, gt=0, description="A checkpoint is written after each epoch and, in long ones, every N minutes."
     )
@@ -84,7 +90,8 @@ class TrainerConfig(Config):
     def _without_usual_rows(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Settings of runs from before there was a choice stay what they were."""
         values: dict[str, Any] = handler(self)
-        return {name: one for name, one in values.items() if name != "item_rows" or one != "auto"}
+        usual = {"item_rows": "auto", "item_table": "dense"}
+        return {name: one for name, one in values.items() if usual.get(name) != one}
 
 
 class NeighboursConfig(Config):

@@ -16,7 +16,10 @@ from palate.data.dataset import Dataset
 from palate.data.streamed import StreamedDataset
 from palate.errors import PalateError
 from palate.features.store import FeatureStore
+from palate.objectives import Objective
+from palate.objectives.cross_entropy import CrossEntropy
 from palate.rankers.sequential import SequentialRanker
+from palate.rankers.sharded_ids import sharded_ids
 from palate.runs.launch import start_workers
 from palate.runs.log import Row
 from palate.runs.run import Run
@@ -28,7 +31,8 @@ from palate.training.config import TrainerConfig
 from palate.training.loop import Trainer
 from palate.training.neighbour_run import add_neighbours
 from palate.training.plan import Plan, Prepared, Settings, add_fields, make_plan, prepare_model
-from palate.training.step import ObjectiveStep
+from palate.training.sharded_softmax import ShardedSoftmaxStep
+from palate.training.step import ObjectiveStep, TrainingStep
 
 
 def train(
@@ -152,7 +156,7 @@ def _train(
     assert plan.objective is not None
     trainer = Trainer(
         prepared.model,
-        ObjectiveStep(plan.objective, prepared.rows),
+        step_of(plan.objective, prepared.model, prepared.rows),
         prepared.data,
         dataset.train_counts,
         prepared.validation,
@@ -169,6 +173,13 @@ def _train(
         facts |= {**added, "seconds": round(facts["seconds"] + near["seconds"], 3)}
         facts["best"] = {**facts["best"], **near["after"]}
     return facts
+
+
+def step_of(objective: Objective, model: SequentialRanker, rows: bool) -> TrainingStep:
+    """The step that an objective is trained by; ``rows``: see :class:`palate.training.plan.Prepared`."""
+    if isinstance(objective, CrossEntropy) and sharded_ids(model) is not None:
+        return ShardedSoftmaxStep(model)
+    return ObjectiveStep(objective, rows)
 
 
 def kept_row(rows: list[Row], config: TrainerConfig) -> Row:

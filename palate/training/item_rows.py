@@ -6,10 +6,12 @@ from torch import nn
 
 from palate.errors import PalateError
 from palate.objectives import Objective
+from palate.objectives.cross_entropy import CrossEntropy
 from palate.objectives.negatives import SampledObjective
 from palate.rankers.append import overridden
 from palate.rankers.items import ItemEncoder
 from palate.rankers.sequential import SequentialRanker
+from palate.rankers.sharded_ids import ShardedIds
 from palate.training.config import TrainerConfig
 
 # Smaller catalogues are read as a whole: that costs a fraction of the encoder's step.
@@ -25,18 +27,25 @@ def read_by_rows(model: SequentialRanker, objective: Objective, config: TrainerC
         targets: of one step.
 
     Raises:
-        PalateError: it is always to be so, and cannot.
+        PalateError: it is always to be so, and cannot; a table that is sharded has no other way.
     """
+    sharded = config.item_table == "sharded"
     if config.item_rows == "never":
         return False
     if why := _why_not(model, objective, config):
+        if sharded:
+            raise PalateError(
+                f"trainer.item_table is 'sharded', but {why}",
+                "Leave trainer.item_table out, or train with --objective sampled-softmax, say.",
+            )
         if config.item_rows == "always":
             raise PalateError(f"trainer.item_rows is 'always', but {why}", "Leave trainer.item_rows out.")
         return False
-    assert isinstance(objective, SampledObjective)
-    read = 2 * targets + objective.num_drawn(targets)
-    if config.item_rows == "auto" and model.num_items < max(_MANY_ITEMS, _COST_OF_ROW * read):
-        return False
+    if not sharded and config.item_rows == "auto":
+        assert isinstance(objective, SampledObjective)
+        read = 2 * targets + objective.num_drawn(targets)
+        if model.num_items < max(_MANY_ITEMS, _COST_OF_ROW * read):
+            return False
     for module in sparse_embeddings(model, every=True):
         module.sparse = True
     return True
@@ -45,7 +54,12 @@ def read_by_rows(model: SequentialRanker, objective: Objective, config: TrainerC
 def _why_not(model: SequentialRanker, objective: Objective, config: TrainerConfig) -> str | None:
     kind, items = type(model), type(model.items)
     drawn = isinstance(objective, SampledObjective) and type(objective).__call__ is SampledObjective.__call__
-    if not drawn:
+    if config.item_table == "sharded" and type(objective) is CrossEntropy:
+        if model.config.repeat_bias:
+            return "ranker.repeat_bias changes single scores of a whole softmax"
+        if objective.config.precision != "float32":
+            return f"objective.precision is {objective.config.precision}"
+    elif not drawn:
         return f"the objective {type(objective).__name__} reads the whole catalogue"
     if "forward" in overridden(kind, "SequentialRanker"):
         return f"the ranker '{model.name}' reads its items in a way of its own"
@@ -58,5 +72,6 @@ def _why_not(model: SequentialRanker, objective: Objective, config: TrainerConfi
 
 def sparse_embeddings(model: nn.Module, every: bool = False) -> list[nn.Embedding]:
     """The id tables whose gradients are sparse (``every``: or could be)."""
-    found = [module.ids for module in model.modules() if isinstance(module, ItemEncoder) and "id" in module.names]
+    tables = [module.ids for module in model.modules() if isinstance(module, ItemEncoder) and "id" in module.names]
+    found = [one.own if isinstance(one, ShardedIds) else one for one in tables]
     return [one for one in found if every or one.sparse]

@@ -14,11 +14,13 @@ import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from palate.errors import PalateError
 from palate.objectives import Batch
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sequential import SequentialRanker
+from palate.rankers.sharded_ids import sharded_ids
 from palate.runs.log import Row, RunLog, peak_memory_mb, plot_learning_curve
 from palate.runs.workers import Workers
 from palate.storage.files import atomic_folder
@@ -32,8 +34,10 @@ from palate.training.optimiser import make_optimiser
 from palate.training.plan import check_validations
 from palate.training.progress import EpochProgress
 from palate.training.row_adamw import RowAdamW, clip_sparse_norm
+from palate.training.row_checkpoint import RowCheckpoint
 from palate.training.step import TrainingStep
 from palate.training.streams import StreamedSequences
+from palate.training.whole_model import move_files, whole_model
 
 # Steps between two releases of freed memory on a CPU.
 _RELEASE_EVERY = 48
@@ -103,9 +107,14 @@ class Trainer:
             )
         self.device = self.workers.device
         self.ranker = model.to(self.device)
+        self.ids = sharded_ids(model)
+        self.row_checkpoint = None if self.ids is None else RowCheckpoint(folder, self.ids)
         self.make_loss, self.data, self.validate, self.start = step, data, validate, start
         optimizer = make_optimiser(model, config)
         self.by_rows = optimizer if isinstance(optimizer, RowAdamW) else None
+        if self.ids is not None:  # its gradients come to their worker by themselves
+            own = [name for name, parameter in model.named_parameters() if parameter is self.ids.own.weight]
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, own)  # type: ignore[no-untyped-call]
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         row_tables = self.by_rows.tables if self.by_rows else ()
         self.average = WeightAverage(model, config.ema, not start, row_tables) if config.ema else None
@@ -232,7 +241,8 @@ class Trainer:
             self.accelerator.clip_grad_norm_(parameters, self.config.clip_norm)
             return
         self.accelerator.unscale_gradients()
-        clip_sparse_norm(parameters, self.config.clip_norm)
+        divided = None if self.ids is None else self.ids.own.weight
+        clip_sparse_norm(parameters, self.config.clip_norm, divided, self.workers.total)
 
     def _first_row(self) -> Row:
         """The validation of what training starts from."""
@@ -275,6 +285,13 @@ class Trainer:
 
     def _score(self, row: Row) -> None:
         self.ranker.eval()
+        if self.ids is None:
+            self._validate_and_keep(row, self.ranker.save)
+            return
+        with whole_model(self.ranker, self.workers, self.folder) as made:
+            self._validate_and_keep(row, lambda folder: move_files(made, folder))
+
+    def _validate_and_keep(self, row: Row, save: Callable[[Path], None]) -> None:
         row |= self.validate(self.ranker, self.workers)
         value = float(row[self.config.metric])
         better = value > self.best
@@ -285,7 +302,7 @@ class Trainer:
             self.done = bool(self.config.patience) and self.stale >= self.config.patience
         if (better or self.config.keep == "last") and self.workers.main:
             with atomic_folder(self.folder / "model", replace=True) as part:
-                self.ranker.save(part)
+                save(part)
 
     def _learning_rate(self, progress: float) -> float:
         """The rate after ``progress`` epochs: warm-up by steps, then the schedule over all epochs."""
@@ -302,7 +319,7 @@ class Trainer:
 
     def _save(self) -> None:
         workers = self.own.save()
-        if not self.workers.main:
+        if not self.workers.main and self.row_checkpoint is None:
             return
         state: dict[str, Any] = {
             "config_hash": self.config_hash,
@@ -314,7 +331,13 @@ class Trainer:
             "rows": self.rows,
             **{name: getattr(self, name) for name in _COUNTERS},
         }
-        write_checkpoint(self.folder, state)
+        if self.row_checkpoint:
+            state = self.row_checkpoint.write(state)
+            self.workers.wait()
+        if self.workers.main:
+            write_checkpoint(self.folder, state)
+            if self.row_checkpoint:
+                self.row_checkpoint.remove_others(state)
 
     def _restore(self) -> None:
         state = read_checkpoint(self.folder)
@@ -328,6 +351,8 @@ class Trainer:
         workers = state.get("workers") or [state]  # a lone worker's were at the top once
         if self.workers.main:
             self._report_differences(state["threads"], len(workers))
+        if self.row_checkpoint:
+            state = self.row_checkpoint.read(state)
         self.ranker.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average and state["average"]:

@@ -22,11 +22,13 @@ from palate.rankers.config import SequentialConfig
 from palate.rankers.feature import feature_widths
 from palate.rankers.registry import RANKERS
 from palate.rankers.sequential import SequentialRanker
+from palate.rankers.sharded_ids import sharded
 from palate.runs.run import Run
 from palate.runs.workers import Workers
 from palate.training.batches import TrainingSequences
 from palate.training.config import NeighboursConfig, TrainerConfig
 from palate.training.item_rows import read_by_rows
+from palate.training.item_table import share_of_rows
 from palate.training.shared_features import fill_once
 from palate.training.size import check_size
 from palate.training.streams import StreamedSequences
@@ -206,8 +208,12 @@ def prepare_model(
     data = training_data(dataset, config.max_length, trainer, seed)
     if not data.num_targets:
         raise PalateError("no user has two training interactions: there is nothing to learn", "Prepare with more data.")
-    check_size(plan.kind, config, dataset.num_items, widths, trainer.device)
-    model: SequentialRanker = plan.kind(config, dataset.num_items, widths)
+    with sharded(share_of_rows(config, trainer, workers or Workers(), warm_start)):
+        check_size(plan.kind, config, dataset.num_items, widths, trainer.device)
+        model: SequentialRanker = plan.kind(config, dataset.num_items, widths)
+    check_validations(data.num_batches(1), trainer)
+    assert plan.objective is not None
+    rows = read_by_rows(model, plan.objective, trainer, data.num_targets // data.num_batches(1))
     warm = torch.from_numpy(dataset.train_counts > 0)
     warm[0] = True
     model.popularity = torch.from_numpy(dataset.train_counts).float()
@@ -219,9 +225,6 @@ def prepare_model(
             model.set_features(stores, warm, keep_statistics=True)
 
     fill_once(model, workers or Workers(), fill, lambda made: model.set_features(stores, warm, made=made))
-    check_validations(data.num_batches(1), trainer)
-    assert plan.objective is not None
-    rows = read_by_rows(model, plan.objective, trainer, data.num_targets // data.num_batches(1))
     return Prepared(
         model,
         data,

@@ -230,16 +230,32 @@ class RowAdamW(torch.optim.AdamW):
 
 
 @torch.no_grad()
-def clip_sparse_norm(parameters: Sequence[nn.Parameter], largest: float) -> None:
-    """Scale the gradients, some of them sparse, so that their common norm is at most ``largest``."""
+def clip_sparse_norm(
+    parameters: Sequence[nn.Parameter],
+    largest: float,
+    divided: Tensor | None = None,
+    total: Callable[[Tensor], Tensor] = lambda values: values,
+) -> None:
+    """Scale the gradients, some of them sparse, so that their common norm is at most ``largest``.
+
+    Args:
+        divided: a parameter of which each worker has other rows.
+        total: the sum of a tensor over all workers.
+    """
     values = []
+    elsewhere = None
     for parameter in parameters:
         if parameter.grad is None:
             continue
         if parameter.grad.is_sparse:
             parameter.grad = parameter.grad.coalesce()
         values.append(parameter.grad.values() if parameter.grad.is_sparse else parameter.grad)
+        if parameter is divided:
+            own = values[-1].square().sum()
+            elsewhere = total(own).to(own.device) - own
     norm = nn.utils.get_total_norm(values)
+    if elsewhere is not None:
+        norm = (norm.square() + elsewhere).sqrt()
     factor = (largest / (norm + 1e-6)).clamp_max(1.0)
     for one in values:
         one.mul_(factor)

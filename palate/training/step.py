@@ -51,15 +51,17 @@ class ObjectiveStep:
             drawn = self.objective.draw(batch)
             index = torch.unique(torch.cat([packed.items, batch.targets, drawn.items.flatten()]))
             scores = model(packed, index=index)
-            loss = self._with_penalty(scores, self.objective.loss(scores, batch, drawn))
+            loss = with_penalty(scores, self.objective.loss(scores, batch, drawn))
         else:
             loss = self.loss(model(packed), batch)
         return loss if batch.share == 1 else Loss(loss.value * batch.share, loss.diagnostics)
 
     def loss(self, scores: Scores, batch: Batch) -> Loss:
         """The loss of scores that were made already."""
-        return self._with_penalty(scores, self.objective(scores, batch))
+        return with_penalty(scores, self.objective(scores, batch))
 
-    def _with_penalty(self, scores: Scores, made: Loss) -> Loss:
-        value = made.value if scores.penalty is None else made.value + scores.penalty
-        return Loss(value, {**scores.facts, **made.diagnostics})
+
+def with_penalty(scores: Scores, made: Loss) -> Loss:
+    """A loss with what the encoder wants minimised beside it, and its facts."""
+    value = made.value if scores.penalty is None else made.value + scores.penalty
+    return Loss(value, {**scores.facts, **made.diagnostics})

@@ -134,6 +134,8 @@ def test_the_stages_make_everything_once(
     assert full["options"]["mllm"]["prompt"]["history_images"] == 3
     assert full["options"]["trainer"] == blind["options"]["trainer"]
     assert full["options"]["trainer"]["loss"] == "options"
+    alone = Run.open(shop / "mllm" / "runs" / "pictures").info["options"]["mllm"]["prompt"]
+    assert alone["item_text"] == alone["history_text"] == "none"
     assert hanorec["aligned_from"]["run"] == str((shop / "mllm" / "runs" / "full").resolve())
 
     # Again: nothing is made anew, and the same is printed.
@@ -158,7 +160,7 @@ def test_the_stages_make_everything_once(
     run(shop, other, slice(2, 3))
     made = Demo(shop, 1, open_console(width=200), run_command).made
     changed = {name for name in made if made[name] != demo.made[name]}
-    assert changed == {"mllm/runs/full", "mllm/runs/blind", "mllm/runs/hanorec", "mllm/probe"}
+    assert changed == {"mllm/runs/full", "mllm/runs/blind", "mllm/runs/hanorec"}
     assert Run.open(shop / "mllm" / "runs" / "full").info["learnt"]["users"] == 5
 
 
@@ -212,7 +214,7 @@ def test_a_preference_that_cannot_be_had_is_said(
 )
 def test_the_verdict_is_that_of_the_interval(low: float, high: float, words: tuple[str, ...]) -> None:
     one = ((low + high) / 2, low, high)
-    sentences = (use_of_history(*one), use_of_pictures(one, (1.0, 0.5, 1.5)), use_of_hanorec(*one), use_of_blend(*one))
+    sentences = (use_of_history(*one), use_of_pictures(one, 0.7), use_of_hanorec(*one), use_of_blend(*one))
     for expected, sentence in zip(words, sentences, strict=True):
         assert expected in sentence
         assert f"{one[0]:+.3f}" in sentence

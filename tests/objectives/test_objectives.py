@@ -18,7 +18,7 @@ from palate.objectives.base import Bias
 from palate.objectives.bpr import BPR, BPRConfig
 from palate.objectives.cross_entropy import CrossEntropy
 from palate.objectives.gbce import GBCE, GBCEConfig
-from palate.objectives.linear_cross_entropy import linear_cross_entropy
+from palate.objectives.linear_cross_entropy import _CLASS_STEP, linear_cross_entropy
 from palate.objectives.negatives import draw_negatives
 from palate.objectives.sampled_softmax import SampledSoftmax, SampledSoftmaxConfig
 
@@ -37,6 +37,14 @@ def problem(
     return Scores(queries, table), batch
 
 
+@pytest.fixture(params=[1, 32])
+def class_step(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classes as they are, and filled up to a multiple as for bfloat16, in precisions that can be compared exactly."""
+    for dtype in (torch.float32, torch.float64):
+        monkeypatch.setitem(_CLASS_STEP, dtype, request.param)
+
+
+@pytest.mark.usefixtures("class_step")
 @pytest.mark.parametrize("spread", [0.1, 1.0, 30.0])
 @pytest.mark.parametrize("block", [64 * 39, 10**7])
 def test_linear_cross_entropy_equals_torch(spread: float, block: int) -> None:
@@ -65,6 +73,38 @@ def test_linear_cross_entropy_in_bfloat16_is_close() -> None:
         assert float((a - b).norm() / a.norm()) < 0.01
 
 
+@pytest.mark.usefixtures("class_step")
+@pytest.mark.parametrize("size", [1.0, 1e3, -1e3])
+@pytest.mark.parametrize("classes", [1, 3, 33])
+def test_logits_that_are_all_large_or_all_small_stay_finite(size: float, classes: int) -> None:
+    random = torch.Generator().manual_seed(6)
+    queries = (1 + torch.rand(70, 4, generator=random)).requires_grad_()
+    items = (size * (1 + torch.rand(classes, 4, generator=random))).requires_grad_()
+    targets = torch.randint(classes, (70,), generator=random)
+    mine, expected = linear_cross_entropy(queries, items, targets), functional.cross_entropy(queries @ items.T, targets)
+    torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-5 * abs(size))
+    found = torch.autograd.grad(mine, (queries, items))
+    for one, other in zip(found, torch.autograd.grad(expected, (queries, items)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * abs(size))
+
+
+def test_bfloat16_products_have_a_multiple_of_32_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[tuple[int, ...]] = []
+    product = torch.mm
+
+    def watched(one: torch.Tensor, other: torch.Tensor, **more: torch.Tensor) -> torch.Tensor:
+        result = product(one, other, **more)
+        shapes.append((*one.shape, *result.shape))
+        return result
+
+    monkeypatch.setattr(torch, "mm", watched)
+    queries, items = torch.randn(70, 16, requires_grad=True), torch.randn(101, 16, requires_grad=True)
+    loss = linear_cross_entropy(queries, items, torch.arange(70), dtype=torch.bfloat16)
+    assert shapes == [(128, 16, 128, 128), (128, 128, 128, 17), (128, 128, 128, 16)]
+    assert [len(grad) for grad in torch.autograd.grad(loss, (queries, items))] == [70, 101]
+
+
+@pytest.mark.usefixtures("class_step")
 def test_weights_say_how_much_a_target_counts() -> None:
     random = torch.Generator().manual_seed(3)
     queries = torch.randn(100, 8, generator=random).requires_grad_()
@@ -79,6 +119,7 @@ def test_weights_say_how_much_a_target_counts() -> None:
         torch.testing.assert_close(got, want)
 
 
+@pytest.mark.usefixtures("class_step")
 @pytest.mark.parametrize("block", [64 * 39, 10**7])
 @pytest.mark.parametrize("spread", [0.5, 20.0])
 def test_a_bias_is_part_of_the_softmax(block: int, spread: float) -> None:
@@ -100,6 +141,7 @@ def test_a_bias_is_part_of_the_softmax(block: int, spread: float) -> None:
         torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.usefixtures("class_step")
 @pytest.mark.parametrize("block", [200, 10**6])
 def test_a_large_bias_leaves_the_softmax_finite(block: int) -> None:
     random = torch.Generator().manual_seed(0)

@@ -16,7 +16,7 @@ from palate.errors import PalateError
 from palate.rankers.gru4rec import GRU4Rec
 from palate.rankers.items import ItemEncoder, Modality
 from palate.rankers.layers import ByteDropout, CausalAttention
-from palate.rankers.packing import Grid, PackedBatch
+from palate.rankers.packing import Grid, OneSequence, PackedBatch
 from palate.rankers.sasrec import SASRec
 from palate.rankers.sequential import SequentialRanker
 
@@ -27,6 +27,7 @@ VARIANTS = {
     "sasrec-ligr": (SASRec, {"block": "ligr", "positions": "none", "scale_inputs": True}),
     "sasrec-cosine": (SASRec, {"similarity": "cosine", "temperature": 0.1}),
     "sasrec-repeat": (SASRec, {"repeat_bias": True, "positions": "first"}),
+    "sasrec-moe": (SASRec, {"ffn": "moe", "experts": 3, "active": 2}),
     "gru4rec": (GRU4Rec, {"layers": 2}),
 }
 
@@ -116,6 +117,22 @@ def test_pasts_name_each_item_once_with_its_newest_lag(histories: list[list[int]
     whole = {(r, i): lag for r, i, lag in zip(*(x.tolist() for x in batch.whole_pasts()), strict=True)}
     ends = np.cumsum([len(h) for h in histories]) - 1
     assert whole == {(s, i): lag for s, end in enumerate(ends) for (r, i), lag in expected.items() if r == end}
+
+
+@pytest.mark.parametrize("history", [[], [4], [1, 2, 1, 3], [5, 5, 1, 2, 3, 4, 1, 2, 6]])
+def test_one_sequence_is_the_batch_that_packing_makes_of_it(history: list[int]) -> None:
+    one = OneSequence.of_newest(history, 6, torch.device("cpu"))
+    packed = PackedBatch.of(Sequences.from_lists([history]), 6)
+    for name in ("items", "last", "positions", "positions_from_end"):
+        torch.testing.assert_close(getattr(one, name), getattr(packed, name), rtol=0, atol=0)
+    assert one.lengths.tolist() == packed.lengths.tolist()
+    rows, items, lags = one.whole_pasts()
+    assert not rows.any()
+    assert dict(zip(items.tolist(), lags.tolist(), strict=True)) == dict(
+        zip(*(part.tolist() for part in packed.whole_pasts()[1:]), strict=True)
+    )
+    attention, x = CausalAttention(8, 2, 0.0).eval(), torch.randn(len(one.items), 8)
+    torch.testing.assert_close(attention(x, one.grid), attention(x, packed.grid))
 
 
 def test_repeat_bias_moves_the_items_of_the_history_only() -> None:

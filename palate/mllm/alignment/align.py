@@ -23,6 +23,7 @@ from palate.mllm.finetune.config import ExamplesConfig
 from palate.mllm.finetune.examples import sampled_users, validation_cases
 from palate.mllm.finetune.option_loss import AnswerLogits, can_pack
 from palate.mllm.finetune.run import check_out, random_state, run_trainer, training_device, training_run
+from palate.mllm.finetune.sharding import check_sharding, loading_device
 from palate.mllm.finetune.trainer import build_trainer
 from palate.mllm.recommender import MLLMRecommender
 from palate.runs.log import Row
@@ -73,6 +74,7 @@ def align_mllm(
     check_out(out, resume)
     start = _open_start(run)
     checked = check_alignment(objective, settings or {}, retriever=retriever, run=start)
+    check_sharding(checked.trainer, checked.lora)
     dataset = _dataset_of(start, dataset, dataset_path)
     path = dataset.folder if dataset_path is None else Path(dataset_path)
     seed = start.seed if seed is None else seed
@@ -81,7 +83,7 @@ def align_mllm(
     ranker = None if retriever is None else open_retriever(retriever, start, place)
 
     # The policy, and the pairs that it learns from.
-    policy = Policy.open(start, place, path)
+    policy = Policy.open(start, loading_device(checked.trainer, place), path)
     model, recommender = policy.model, policy.recommender
     positions = _positions(start, learnt, checked.pairs)
     sampler = NegativeSampler(dataset, _cases(dataset, positions, checked), checked.pairs, checked.rejected, seed)
@@ -133,7 +135,7 @@ def align_mllm(
             loss = AlignmentLoss(
                 pairs,
                 PairLoss(checked.kind, checked.preference, seed, workers, hardness, noise),
-                AnswerLogits(model, typical, remember=not checked.lora.projector),
+                AnswerLogits(model, typical, remember=not (checked.lora.projector or checked.trainer.fsdp)),
                 packed=packed,
                 watch_every=checked.trainer.watch_every,
             )

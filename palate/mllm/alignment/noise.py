@@ -65,15 +65,21 @@ class AdapterNoise:
         """
         found = []
         for layer in self.layers[:: max(1, len(self.layers) // _MEASURED)]:
-            base = layer.get_base_layer().weight
+            base = _whole(layer.get_base_layer().weight)
             for name, a in layer.lora_A.items():
                 b = layer.lora_B[name]
                 if a not in self._drawn or not base.is_floating_point():
                     continue
-                clean = b.weight.float() @ a.weight.float()
-                noisy = (b.weight + self._drawn[b]).float() @ (a.weight + self._drawn[a]).float()
+                left, right = _whole(b.weight), _whole(a.weight)
+                clean = left.float() @ right.float()
+                noisy = (left + self._drawn[b]).float() @ (right + self._drawn[a]).float()
                 found.append(float(layer.scaling[name] * (noisy - clean).norm() / base.float().norm()))
         return sum(found) / len(found) if found else float("nan")
+
+
+def _whole(weight: Any) -> Any:
+    """A weight, gathered where it is sharded over the workers; all of them call this together then."""
+    return weight.full_tensor() if hasattr(weight, "full_tensor") else weight
 
 
 def adapter_noise(model: nn.Module, preference: Preference, seed: int, worker: int) -> AdapterNoise | None:

@@ -136,11 +136,12 @@ class PairData:
         pools, config = self._proposed, self.sampler.config
         if pools is None or config.depth is None:
             return pools
-        mine = self.workers.share(np.arange(len(pools)))
+        workers = Workers() if self.policy.model.sharded else self.workers  # sharded: all workers rank all
+        mine = workers.share(np.arange(len(pools)))
         scores = torch.zeros(pools.shape)
         histories, items = self.sampler.cases.histories.take(mine), torch.from_numpy(pools[mine]).long()
         scores[mine] = self.policy.score(histories, items, projector=self.projector)
-        order = self.workers.total(scores).argsort(dim=1, descending=True, stable=True).numpy()
+        order = workers.total(scores).argsort(dim=1, descending=True, stable=True).numpy()
         return np.take_along_axis(pools, order, axis=1)[:, : config.pool_k]
 
 

@@ -73,16 +73,17 @@ class ReferenceAnswers:
 
     def _compute(self, examples: Examples, cases: list[int]) -> Tensor:
         logits, collate = AnswerLogits(self.model, examples), CaseCollator(self.model, examples, self.packed)
-        mine, places = self.workers.share(cases), self.workers.share(list(range(len(cases))))
+        workers = Workers() if self.model.sharded else self.workers  # sharded: all workers compute all
+        mine, places = workers.share(cases), workers.share(list(range(len(cases))))
         out = torch.zeros(len(cases), examples.each, len(examples.answers))  # other workers' rows stay 0
         starts = range(0, len(mine), self.rows)
-        with switched_off(self.model), torch.inference_mode():
+        with switched_off(self.model), self.model.no_gradients():
             for start in track(starts, "reference", total=len(starts)):
                 part = slice(start, start + self.rows)
                 batch = collate([{"row": case} for case in mine[part]])
                 found = logits(self.model.model, batch)
                 out[places[part]] = found.reshape(len(mine[part]), examples.each, -1).cpu()
-        return self.workers.total(out)
+        return workers.total(out)
 
 
 @contextmanager

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from palate.mllm.alignment.loss import PairLoss
 from palate.mllm.alignment.pairs import PairData
+from palate.mllm.finetune.collate import numbers_of
 from palate.mllm.finetune.option_loss import AnswerLogits, CaseCollator
 from palate.mllm.finetune.trainer import LossSum, StepLoss
+from palate.mllm.lm.chat_model import IGNORED
 
 
 class CaseNumbers:
@@ -26,9 +28,10 @@ class CaseNumbers:
         self.each = each
 
     def __call__(self, rows: Sequence[Mapping[str, int]]) -> dict[str, Tensor]:
-        numbers = torch.tensor([int(row["row"]) for row in rows])
-        counted = torch.zeros(len(rows) * self.each, dtype=torch.long)  # Trainer counts what a step learns from
-        return {"rows": numbers, "labels": counted, "shift_labels": counted}
+        numbers, learnt = numbers_of(rows)
+        # Trainer counts what a step learns from.
+        counted = torch.full((len(numbers) * self.each,), 0 if learnt else IGNORED)
+        return {"rows": torch.tensor(numbers), "labels": counted, "shift_labels": counted}
 
 
 class AlignmentLoss(StepLoss):
@@ -63,8 +66,11 @@ class AlignmentLoss(StepLoss):
                 model.train()
             self.loss.noise.draw(forward)
         logits = self.logits(model, prompts).reshape(*right.shape, -1)
+        learnt = len(cases) if bool((batch["labels"] != IGNORED).all()) else 0  # no pairs of a batch of fillers
+        cases, logits, right = cases[:learnt], logits[:learnt], right[:learnt]
+        clean = None if clean is None else clean[:learnt]
         losses, facts = self.loss(now, cases, logits, right, forward, clean=clean, watched=watched)
-        for key, value in facts.items():
+        for key, value in facts.items() if learnt else ():
             self.sums[key] += value
             self.counts[key] += 1
         return LossSum(losses.sum(), len(losses), prompts["read"])

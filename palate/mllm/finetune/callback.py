@@ -13,11 +13,12 @@ import torch
 
 from palate.errors import PalateError
 from palate.mllm.finetune.config import SFTTrainerConfig
+from palate.mllm.finetune.sharding import adapter_weights
 from palate.mllm.finetune.validation import Validator
 from palate.progress import track
 from palate.runs.log import Row, RunLog, peak_memory_mb, plot_learning_curve
 from palate.runs.run import Run
-from palate.runs.workers import Workers
+from palate.runs.workers import Workers, stream_seed
 from palate.storage.files import atomic_folder, read_json, write_json
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class TrainingCallback:
 
     def begin(self, state: Any) -> None:
         """Before the first step, the model as it is: with a fresh adapter, that is without any."""
+        if self.workers.index:  # dropout of its own; a checkpoint has the state of each worker's generator
+            torch.manual_seed(stream_seed(self.trainer.args.seed, self.workers.index))
         if self.workers.main:
             steps = range(state.global_step, self.steps)
             self.done = track(steps, "fine-tuning, steps", total=len(steps))
@@ -106,11 +109,12 @@ class TrainingCallback:
         row["peak_memory_mb"] = round(peak_memory_mb(self.trainer.args.device), 1)
         metric = self.validator.metric
         best = max((old[metric] for old in self.rows), default=-math.inf)
+        weights = adapter_weights(self.validator.recommender.model)
         if self.log is not None:
             self.log.add(row)  # into self.rows as well: they are the same list
             if self.config.keep == "last" or row[metric] > best:
                 with atomic_folder(self.run.model_folder, replace=True) as part:
-                    self.validator.recommender.save(part)
+                    self.validator.recommender.save(part, weights)
             if self.on_row is not None:
                 self.on_row(row)
         else:

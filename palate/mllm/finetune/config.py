@@ -64,6 +64,9 @@ class SFTTrainerConfig(Config):
     gradient_checkpointing: bool = Field(
         False, description="Compute activations twice rather than store them: less memory for a third more time."
     )
+    fsdp: bool = Field(
+        False, description="Divide the model's weights over the workers (FSDP2), for models that one GPU does not hold."
+    )
     validations_per_epoch: int = Field(
         4, ge=1, description="Validations after equal parts of each epoch; the first one is before training."
     )

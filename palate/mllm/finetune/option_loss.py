@@ -20,9 +20,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from palate.errors import PalateError, one_line
+from palate.mllm.finetune.collate import numbers_of
 from palate.mllm.finetune.examples import Examples
 from palate.mllm.finetune.trainer import LossSum, StepLoss
-from palate.mllm.lm.chat_model import ChatModel
+from palate.mllm.lm.chat_model import IGNORED, ChatModel
 from palate.mllm.scoring.agreement import disagreement
 from palate.mllm.scoring.head import option_logits
 from palate.mllm.scoring.image_cache import ImageFeatureCache
@@ -47,14 +48,18 @@ class CaseCollator:
         self.dtype = model.core.dtype
 
     def __call__(self, rows: Sequence[Mapping[str, int]]) -> dict[str, Tensor]:
-        """``ends`` int64 ``[B, prompts]``; ``labels`` likewise, the place of the right answer among those allowed.
+        """``ends`` int64 ``[B, prompts]``; ``labels`` likewise, the place of the right answer among those allowed, or
+        ``IGNORED`` where nothing is learnt.
 
         ``shift_labels`` is ``labels`` again, under the name by which Trainer counts what a step learns from.
         """
-        cases = [self.examples.case(int(row["row"])) for row in rows]
+        numbers, learnt = numbers_of(rows)
+        cases = [self.examples.case(number) for number in numbers]
         shared = [share(self.model, chats) for chats, _ in cases]
         batch, ends = self.lay_out(self.model, shared)
         labels = torch.tensor([right for _, right in cases]).view(ends.shape)
+        if not learnt:
+            labels.fill_(IGNORED)
         read = torch.tensor(sum(self._read(one) for one in shared))
         # Pictures come in fp32 from every processor; not every vision tower casts them itself.
         cast = {
@@ -178,5 +183,5 @@ class OptionLoss(StepLoss):
 
     def __call__(self, trainer: Any, model: Any, batch: dict[str, Any]) -> LossSum:
         logits, right = self.logits(model, batch), batch["labels"]
-        total = cross_entropy(logits.flatten(0, 1), right.flatten(), reduction="sum")
-        return LossSum(total, right.numel(), batch["read"])
+        total = cross_entropy(logits.flatten(0, 1), right.flatten(), reduction="sum", ignore_index=IGNORED)
+        return LossSum(total, (right != IGNORED).sum(), batch["read"])

@@ -26,7 +26,7 @@ from palate.mllm.finetune.validation import METRICS, Validator
 from palate.mllm.recommender import MLLMRecommender
 from palate.runs.launch import check_launcher
 from palate.runs.log import Row
-from palate.runs.run import Run
+from palate.runs.run import Run, check_new
 from palate.runs.start import open_run
 from palate.runs.workers import Workers
 from palate.storage.lock import one_writer
@@ -80,7 +80,8 @@ def run_trainer(
     config: SFTTrainerConfig = trainer.settings
     workers: Workers = trainer.workers
     trainer.step_loss = loss
-    validator = Validator(recommender, validation, forget_pictures=trainer.projector, workers=workers)
+    together = Workers() if recommender.model.sharded else workers  # sharded: all workers score all cases
+    validator = Validator(recommender, validation, forget_pictures=trainer.projector, workers=together)
     if resume and workers.main:
         remove_torn(run.folder / "checkpoints")
     workers.wait()  # no worker reads while folders vanish, and none trains while others read
@@ -130,8 +131,8 @@ def check_precision(dtype: str) -> None:
 
 def check_out(out: Path, resume: bool) -> None:
     """Refuse an occupied folder before a model is loaded."""
-    if (out / "run.json").exists() and not resume:
-        raise PalateError(f"{out} holds a run already", "Choose another --out, or continue it with --resume.")
+    if not resume:
+        check_new(out)
 
 
 def worker_facts(out: Path, workers: int, resume: bool) -> dict[str, int]:

@@ -30,11 +30,13 @@ from palate.mllm.finetune.run import (
     training_device,
     training_run,
 )
+from palate.mllm.finetune.sharding import check_sharding, loading_device
 from palate.mllm.finetune.token_loss import TokenLoss
 from palate.mllm.finetune.trainer import StepLoss, build_trainer
 from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.prompts.prompter import PromptOptions
 from palate.mllm.recommender import MLLMRecommender
+from palate.mllm.scoring.scorer import Scorer
 from palate.runs.log import Row
 from palate.runs.run import Run
 
@@ -124,11 +126,12 @@ def fine_tune(
     check_out(out, resume)
     check_precision(plan.model.dtype)
     place = training_device(device)
+    check_sharding(plan.trainer, plan.lora, plan.model.quantisation)
     parts = load_components(
         dataset,
         plan.model,
         plan.prompt,
-        device=place,
+        device=loading_device(plan.trainer, place),
         prompts=prompts,
         dataset_path=dataset_path,
         summaries=summaries,
@@ -196,9 +199,11 @@ def _by_loss(model: ChatModel, examples: Examples, plan: SFTPlan) -> tuple[StepL
     A row is an example, or with the loss ``options`` a case with all its examples.
     """
     if plan.trainer.loss == "tokens":
+        if plan.trainer.fsdp:  # how the head is read is found out while the weights are whole
+            Scorer(model, reuse=False).logits([examples[0][0]], examples.answers)
         return TokenLoss(), Collator(model, examples), examples.sizes, plan.trainer.batch_size
     return (
-        OptionLoss(AnswerLogits(model, examples, remember=not plan.lora.projector)),
+        OptionLoss(AnswerLogits(model, examples, remember=not (plan.lora.projector or plan.trainer.fsdp))),
         CaseCollator(model, examples, can_pack(model, examples)),
         examples.case_sizes(),
         max(1, plan.trainer.batch_size // examples.each),

@@ -30,6 +30,8 @@ def answer_loss(model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Summed cross-entropy of the labelled tokens, in fp32, and how many they are."""
     labels = inputs["labels"]
     positions = answer_positions(labels)
+    if not len(positions):  # nothing is learnt from this batch, and the model still takes part in the step
+        positions = positions.new_zeros(1)
     rest = {name: value for name, value in inputs.items() if name not in ("labels", "use_cache")}
     logits = model(**rest, use_cache=False, logits_to_keep=positions).logits  # [B, P, vocabulary]
     targets = labels[:, 1:][:, positions]

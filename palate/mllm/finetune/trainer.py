@@ -22,9 +22,10 @@ from torch import Tensor
 
 from palate.errors import PalateError, one_line
 from palate.features.hub import quiet
-from palate.mllm.finetune.collate import LengthBuckets
+from palate.mllm.finetune.collate import FILLER, LengthBuckets
 from palate.mllm.finetune.config import LoraConfig, SFTTrainerConfig
 from palate.mllm.finetune.lora import peft_config
+from palate.mllm.finetune.sharding import allow_on_cpu, load_checkpoint, shard, sharding_options
 from palate.mllm.lm.chat_model import IGNORED, ChatModel
 from palate.runs.workers import Workers
 
@@ -102,10 +103,23 @@ def adapter_trainer() -> type[Any]:
             self.picks = "logits_to_keep" in forward.parameters and not self.aux_loss_enabled
             self._step, self._forwards = -1, 0
 
+        def create_accelerator_and_postprocess(self) -> None:
+            super().create_accelerator_and_postprocess()
+            if self.settings.fsdp:
+                allow_on_cpu(self)
+
         def _get_train_sampler(self, train_dataset: Any = None) -> LengthBuckets:
             args = self.args
             size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-            return LengthBuckets(self.lengths, size, args.seed, lambda: int(self.state.epoch or 0))
+            return LengthBuckets(
+                self.lengths,
+                size,
+                args.seed,
+                lambda: int(self.state.epoch or 0),
+                batch=args.train_batch_size,
+                workers=args.world_size,
+                filler=len(self.lengths),
+            )
 
         def compute_loss(
             self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -122,7 +136,7 @@ def adapter_trainer() -> type[Any]:
         def _trls_own(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> Any:
             read, tokens = inputs["attention_mask"].sum(), (inputs["labels"][:, 1:] != IGNORED).sum()
             loss = super().compute_loss(model, inputs, False, num_items_in_batch)
-            share = 1.0 if num_items_in_batch is None else num_items_in_batch / tokens
+            share = 1.0 if num_items_in_batch is None else num_items_in_batch / tokens.clamp(min=1)
             self._count(loss.detach() * tokens * share / self._scale(num_items_in_batch), tokens, read)
             return loss
 
@@ -140,8 +154,19 @@ def adapter_trainer() -> type[Any]:
 
         def _count(self, loss: Tensor, learnt: Tensor | int, read: Tensor) -> None:
             if self.model.training:
-                for place, one in enumerate((loss, learnt, read)):
+                for place, one in enumerate((loss, learnt, read * (learnt > 0))):
                     self.learnt[place] += one
+
+        def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+            if self.is_fsdp_enabled:
+                load_checkpoint(self, resume_from_checkpoint)
+            else:
+                super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+        def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+            """A checkpoint of sharded weights holds the adapter already; this would gather the whole model."""
+            if not self.is_fsdp_enabled:
+                super().save_model(output_dir, _internal_call)
 
         def create_model_card(self, *args: Any, **kwargs: Any) -> None:
             """Checkpoints need none; ``run.json`` describes the run."""
@@ -175,6 +200,7 @@ def build_trainer(
     from trl import SFTConfig as TRLConfig
 
     adapter = peft_config(model, lora)
+    sharding = sharding_options(model) if config.fsdp else {}
     with hushed():
         args = TRLConfig(
             output_dir=str(out / "checkpoints"),
@@ -206,6 +232,7 @@ def build_trainer(
             logging_strategy="no",
             report_to="none",
             disable_tqdm=True,
+            **sharding,
         )
     if args.device.type == "cuda":
         args._n_gpu = 1  # several visible GPUs are used through torchrun, one per process
@@ -214,7 +241,7 @@ def build_trainer(
             trainer = adapter_trainer()(
                 model=model.core,
                 args=args,
-                train_dataset=Rows.from_dict({"row": list(range(len(lengths)))}),
+                train_dataset=Rows.from_dict({"row": [*range(len(lengths)), FILLER]}),
                 processing_class=model.tokenizer,
                 peft_config=adapter,
                 data_collator=collate,
@@ -230,6 +257,8 @@ def build_trainer(
     trainer.processing_class = None  # checkpoints need no copy of it
     trainer.remove_callback(PrinterCallback)
     model.model = trainer.model
+    if config.fsdp:
+        shard(model, trainer)
     return trainer
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -75,6 +75,8 @@ class ChatModel:
     ) -> None:
         self.name, self.model, self.processor, self.fingerprint = name, model, processor, fingerprint
         self.longest = longest
+        # Whether the weights are divided over workers (:mod:`palate.mllm.finetune.sharding`).
+        self.sharded = False
         self.family = str(self.core.config.model_type)
         self.traits = family_of(self.family)
         # Whether the head may be computed for a few tokens only; :mod:`palate.mllm.scoring.head` finds out.
@@ -91,6 +93,16 @@ class ChatModel:
     def core(self) -> Any:
         """The transformers model itself, without the PEFT wrapping (adapters stay at work inside its layers)."""
         return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+
+    @property
+    def runner(self) -> Any:
+        """What is called to run the model: the wrapping where that gathers sharded weights, else :attr:`core`."""
+        return self.model if self.sharded else self.core
+
+    def no_gradients(self) -> AbstractContextManager[Any]:
+        """Where nothing is learnt. Sharded weights are gathered into tensors that training uses again, which those of
+        ``inference_mode`` cannot be."""
+        return torch.no_grad() if self.sharded else torch.inference_mode()
 
     @property
     def takes_pictures(self) -> bool:

@@ -18,6 +18,7 @@ from palate.mllm.prompts.templates import Part, Templates
 YES, NO = "Yes", "No"
 LETTERS = ascii_uppercase
 NO_PICTURE = "no picture"
+UNNAMED = "an item"  # in place of a title that is not shown
 _LISTED = 10
 
 
@@ -46,9 +47,11 @@ class PromptOptions(Config):
         description="An item without a picture, or with one that cannot be opened: say that it has none, or show a "
         "grey square. It is never another item's picture.",
     )
-    item_text: Literal["title", "full"] = Field("title", description="Of a candidate, its title or all its text.")
-    history_text: Literal["title", "full"] = Field(
-        "title", description="Of the listed items of the history, the title or all text."
+    item_text: Literal["none", "title", "full"] = Field(
+        "title", description="Of a candidate, its title, all its text, or none: its picture or summary alone."
+    )
+    history_text: Literal["none", "title", "full"] = Field(
+        "title", description="Of the listed items of the history, the title, all text, or none: pictures alone."
     )
     item_summaries: bool = Field(False, description="Add the candidate's written summary.")
     fields: tuple[str, ...] | None = Field(
@@ -60,6 +63,21 @@ class PromptOptions(Config):
         if self.history_items == 0 and self.images in ("history", "both") and not self.blind:
             raise ValueError("history_items is 0, which leaves no place for pictures of the history")
         return self
+
+    @model_validator(mode="after")
+    def _something_shown(self) -> PromptOptions:
+        if self.item_text == "none" and self.images not in ("candidate", "both") and not self.item_summaries:
+            raise ValueError("item_text is none, and neither pictures nor summaries of candidates are shown")
+        if self.history_text == "none" and self.listed and self.images not in ("history", "both"):
+            raise ValueError("history_text is none, and no pictures of the history are shown")
+        return self
+
+    @property
+    def pictured(self) -> int:
+        """How many of the listed items come with their picture: without texts, all."""
+        if self.images not in ("history", "both"):
+            return 0
+        return self.listed if self.history_text == "none" else self.history_images
 
     @property
     def listed(self) -> int:
@@ -139,10 +157,10 @@ class Prompter:
     def _history(self, history: Sequence[int]) -> list[Part]:
         """The last items, oldest first, one per line, the last few with their pictures."""
         listed = list(history)[max(0, len(history) - self.options.listed) :]
-        pictured = self.options.history_images if self.options.images in ("history", "both") else 0
+        pictured = self.options.pictured
         parts: list[Part] = []
         for number, item in enumerate(listed):
-            parts += ["\n" if parts else "", f"- {quoted(self.items.title(item))}"]
+            parts += ["\n" if parts else "", f"- {self._name(self.items, item, self.options.history_text)}"]
             if self.options.history_text == "full" and self.items.text(item):
                 parts.append(f": {quoted(self.items.text(item))}")
             if number >= len(listed) - pictured:
@@ -152,7 +170,7 @@ class Prompter:
 
     def _candidate(self, item: int) -> list[Part]:
         options, items = self.options, self.candidates
-        parts: list[Part] = [quoted(items.title(item))]
+        parts: list[Part] = [self._name(items, item, options.item_text)]
         if options.item_text == "full" and items.text(item):
             parts.append(f"\nText: {quoted(items.text(item))}")
         if options.item_summaries and items.summary(item):
@@ -160,6 +178,10 @@ class Prompter:
         if options.images in ("candidate", "both"):
             parts += ["\nPicture: ", self._picture(items, item)]
         return parts
+
+    @staticmethod
+    def _name(items: Items, item: int, text: str) -> str:
+        return UNNAMED if text == "none" else quoted(items.title(item))
 
     def _picture(self, items: Items, item: int) -> Part:
         picture = items.picture(item)

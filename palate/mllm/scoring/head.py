@@ -40,7 +40,7 @@ def option_logits(
     Returns:
         float32 ``[B, prompts, answers]``, and what the model returned.
     """
-    run = model.core if run is None else run
+    run = model.runner if run is None else run
     if model.short_head is None:
         model.short_head = _is_faithful(model, tokens)
     if "output_router_logits" in inspect.signature(type(model.core).forward).parameters:
@@ -105,7 +105,7 @@ def _is_faithful(model: ChatModel, tokens: Tensor) -> bool:
     ends = torch.tensor([[len(tokens) - 1, ids.shape[1] - 1]])
 
     def both() -> list[Tensor]:
-        return [way(model, model.core, inputs, ends, tokens)[0] for way in (_whole, _short)]
+        return [way(model, model.runner, inputs, ends, tokens)[0] for way in (_whole, _short)]
 
     training = model.model.training
     model.model.eval()

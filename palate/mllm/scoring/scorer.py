@@ -63,7 +63,7 @@ class Scorer:
         was_training = self.model.model.training
         self.model.model.eval()
         try:
-            with torch.inference_mode(), self.model.explained_errors():
+            with self.model.no_gradients(), self.model.explained_errors():
                 shared = share(self.model, chats)
                 self.model.check_length(max(map(len, shared.wholes)))
                 found = self._logits(shared, tokens)
@@ -79,7 +79,9 @@ class Scorer:
         return both[:, 0] - both[:, 1]
 
     def _logits(self, shared: Shared, tokens: Tensor) -> Tensor:
-        if not self.reuse or len(shared.wholes) == 1 or len(shared.prefix) < _WORTH:
+        # Workers with sharded weights read each prompt as it is: what one of them falls back to, the others would miss.
+        plain = not self.reuse or self.model.sharded
+        if plain or len(shared.wholes) == 1 or len(shared.prefix) < _WORTH:
             return self._naive(shared.wholes, tokens)
         # Compared once with and once without pictures (transformers' families differ), and for longer prompts again.
         kind, longest = any(whole.pictures for whole in shared.wholes), max(map(len, shared.wholes))
@@ -174,7 +176,7 @@ class Scorer:
         for key, value in inputs.items():
             if value.is_floating_point():
                 inputs[key] = value.to(core.dtype)
-        if self.image_features is not None:
+        if self.image_features is not None and not self.model.sharded:
             inputs = self.image_features.encode_images(inputs)
         more = {key: value.to(core.device) if isinstance(value, Tensor) else value for key, value in more.items()}
         ends = torch.tensor(lengths)[:, None] - 1

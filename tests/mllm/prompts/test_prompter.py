@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
@@ -217,3 +219,23 @@ def test_the_history_may_show_its_texts(items: Items) -> None:
         assert items.text(item) not in plain
         assert items.text(item) in full
     assert items.text(3) not in full, "the candidate's text is an option of its own"
+
+
+def test_items_may_be_shown_by_their_pictures_alone(items: Items) -> None:
+    shown = {"images": "both", "item_text": "none", "history_text": "none", "history_items": 4}
+    chat = _prompter(items, **shown).yes_no([1, 2, 4, 5], 3)
+    assert not any(items.title(item) in chat.text for item in range(1, 6))
+    assert len(chat.pictures) == sum(items.picture(item) is not None for item in (1, 2, 4, 5, 3))
+    assert "- an item" in chat.text
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"item_text": "none", "images": "history"}, "neither pictures nor summaries of candidates"),
+        ({"history_text": "none", "images": "candidate"}, "no pictures of the history"),
+    ],
+)
+def test_a_prompt_that_shows_nothing_of_items_is_refused(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        PromptOptions(**options)

@@ -1,0 +1,137 @@
+"""HaNoRec where hardness is known: the demo's shop, whose generator knows how close two items are to any taste.
+
+    palate demo --no-mllm --out runs/demo
+    python benchmarks/known_hardness.py runs/demo/dataset --out runs/hardness --seeds 3
+
+A language model, fine-tuned on a few users (the reference), is aligned on pairs of a purchase and an item drawn
+uniformly, by DPO and by HaNoRec with nothing but a hardness: calibrated from the items' texts, from the generator's own
+likings (``true``: an oracle), and the latter dealt out to other pairs (``shuffled``). One table: AUC on sampled
+candidates, and differences to DPO. Runs in ``--out`` are kept, so that the same command goes on after an interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from palate.cli.demo import run_command
+from palate.data.dataset import Dataset
+from palate.demo.shop.truth import Truth, load_truth
+from palate.features.matrix import import_matrix
+from palate.features.store import FeatureStore
+from palate.mllm.alignment.align import align_mllm
+from palate.mllm.finetune.sft import fine_tune
+
+TRAINER: dict[str, Any] = {"accumulation": 2, "keep": "last", "validations_per_epoch": 1}
+HANOREC: dict[str, Any] = {"responsiveness": "one", "noise": "none"}
+ARMS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "dpo": ("dpo", {}, "text"),
+    "hardness calibrated (texts)": ("hanorec", {**HANOREC, "hardness": "calibrated"}, "text"),
+    "hardness true (oracle)": ("hanorec", {**HANOREC, "hardness": "calibrated"}, "truth"),
+    "hardness shuffled (control)": ("hanorec", {**HANOREC, "hardness": "shuffled"}, "truth"),
+}
+
+
+def likings(truth: Truth) -> np.ndarray:
+    """float32 ``[num_items + 1, width]``: inner products are how alike two items are to the people of the shop.
+
+    The columns are what people weigh (look, kind, brand, material), each scaled by how much people differ in it.
+    """
+    tastes = truth.strength * truth.taste.std(0)
+    parts = [
+        truth.look * tastes,
+        np.eye(truth.category_liking.shape[1])[truth.category] * truth.category_liking.std(),
+        np.eye(truth.brand_liking.shape[1])[truth.brand] * truth.brand_liking.std(),
+        truth.natural[:, None] * truth.natural_liking.std(),
+    ]
+    return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def truth_store(data: Dataset, dataset: Path) -> FeatureStore:
+    """The likings as a feature store of the dataset."""
+    folder = dataset / "features" / "truth"
+    if folder.exists():
+        return FeatureStore.load(folder, data.catalogue)
+    with tempfile.TemporaryDirectory() as place:
+        matrix, ids = Path(place) / "truth.npy", Path(place) / "ids.txt"
+        np.save(matrix, likings(load_truth(dataset))[1:], allow_pickle=False)
+        ids.write_text("\n".join(data.catalogue.ids[1:]))
+        return import_matrix(data, dataset, "text", matrix, ids=ids, name="truth", store="truth")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", default="embedded-small")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--train-only", action="store_true", help="make the runs of these seeds, and no table")
+    parser.add_argument("--fine-tuned", type=int, default=64, help="users that the start is fine-tuned on")
+    parser.add_argument("--positions", type=int, default=200, help="users whose last training purchase is learnt from")
+    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    parser.add_argument("--users", type=int, default=120)
+    parser.add_argument("--negatives", type=int, default=15)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    data = Dataset.load(options.dataset)
+    stores = {
+        "text": FeatureStore.load(options.dataset / "features" / "text", data.catalogue),
+        "truth": truth_store(data, options.dataset),
+    }
+    start = options.out / "start"
+    fine_tune(
+        data,
+        out=start,
+        settings={
+            "model": {"name": options.model},
+            "prompt": {"item_text": "full", "history_text": "full", "history_items": 6, "fields": ["brand"]},
+            "examples": {
+                "users": options.fine_tuned,
+                "cutoffs": 1,
+                "negatives_per_positive": 7,
+                "validate_users": 12,
+                "validate_negatives": 3,
+            },
+            "lora": {"dropout": 0.0},
+            "trainer": {**TRAINER, "loss": "options", "batch_size": 8, "learning_rate": 3e-4},
+        },
+        device="cpu",
+        dataset_path=options.dataset,
+        resume=True,
+    )
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    rows = [f"start={start}"]
+    for label, (objective, preference, source) in ARMS.items():
+        made = [options.out / f"{label.split(' (')[0].replace(' ', '-')}-{seed}" for seed in seeds]
+        for seed, out in zip(seeds, made, strict=True):
+            align_mllm(
+                start,
+                out=out,
+                objective=objective,
+                settings={
+                    "preference": preference,
+                    "pairs": {"users": options.positions, "cutoffs": 1, "users_seed": seed},
+                    "lora": {"dropout": 0.0},
+                    "trainer": {**TRAINER, "batch_size": 4, "learning_rate": options.learning_rate},
+                },
+                seed=seed,
+                device="cpu",
+                features={source: stores[source]},
+                resume=True,
+            )
+        rows.append(f"{label}={','.join(map(str, made))}")
+    if options.train_only:
+        return
+    sample = f"--protocol sampled --negatives {options.negatives} --users {options.users} --metrics auc,ndcg --ks 5"
+    words = [*rows, "--base", "dpo", *sample.split(), "--primary", "auc", "--out", str(options.out / "table")]
+    run_command(["evaluate", *words])
+
+
+if __name__ == "__main__":
+    main()

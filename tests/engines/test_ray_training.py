@@ -1,0 +1,92 @@
+"""Two workers of Ray train what one process does, also where one of them dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from training_helpers import refuse, train_and_die_once
+
+from palate.data.dataset import Dataset
+from palate.engines.base import Engine
+from palate.engines.ray_cluster import connect
+from palate.errors import PalateError
+from palate.runs.run import Run
+from palate.training.fit import train
+
+pytest.importorskip("ray", reason="Ray is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+RANKER = {"dim": 16, "max_length": 10, "dropout": 0.0}
+TRAINER = {"epochs": 3, "batch_size": 79, "learning_rate": 0.01, "device": "cpu", "tensorboard": False}
+SETTINGS = {"ranker": RANKER, "trainer": TRAINER}
+Palate = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    """Two workers of a Ray that runs for these tests."""
+    from palate.engines.ray_engine import RayEngine
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # workers import helpers
+        end = connect(None, cpus=2)
+        with RayEngine(workers=2) as made:
+            yield made
+        end()
+
+
+def rows_of(run: Run) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def check_equal(run: Run, other: Run) -> None:
+    """Losses to 1e-6, metrics exactly, weights to 1e-5."""
+    assert len(rows_of(run)) == len(rows_of(other)) == 3
+    for mine, theirs in zip(rows_of(run), rows_of(other), strict=True):
+        for name in ("step", "loss", "NDCG@10", "HitRate@10"):
+            assert mine[name] == pytest.approx(theirs[name], rel=1e-6), name
+    weights = [load_file(one.model_folder / "weights.safetensors") for one in (run, other)]
+    for name, mine in weights[0].items():
+        differences = np.abs(mine.astype(np.float64) - weights[1][name])
+        assert differences.max() <= 1e-5, name
+
+
+def test_two_workers_of_ray_train_what_one_process_does(
+    ring: Callable[..., Dataset], engine: Engine, tmp_path: Path, palate: Palate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = ring()
+    data.save(tmp_path / "data")
+    alone = train(data, model="gru4rec", out=tmp_path / "alone", settings=SETTINGS, dataset_path=tmp_path / "data")
+    # Also where the second worker dies: Ray starts both again, and they go on from the checkpoint.
+    job = {"model": "gru4rec", "settings": SETTINGS}
+    engine.together(partial(train_and_die_once, tmp_path, job), tmp_path / "scratch", [tmp_path / "data"])
+    assert (tmp_path / "died").exists()
+    assert not (tmp_path / "scratch").exists()
+    check_equal(Run.open(tmp_path / "killed"), alone)
+    # By the command, with folders as a user writes them.
+    monkeypatch.chdir(tmp_path)
+    sets = [f"--set=ranker.{name}={value}" for name, value in RANKER.items()]
+    sets += [f"--set=trainer.{name}={str(value).lower()}" for name, value in TRAINER.items()]
+    words = ["train", "data", "--model=gru4rec", "--modalities=id", "--neighbours=none", "--out=run", *sets]
+    code, out, err = palate(*words, "--engine=ray", "--workers=2")
+    assert code == 0, err
+    assert "Best epoch" in out
+    check_equal(Run.open(tmp_path / "run"), alone)
+    assert sorted(path.name for path in tmp_path.glob(".*")) == []
+    assert "holds a run already" in palate(*words, "--engine=ray", "--workers=2")[2]
+
+
+def test_what_workers_refuse_is_one_error(engine: Engine, tmp_path: Path) -> None:
+    with pytest.raises(PalateError, match="nothing can be trained"):
+        engine.together(refuse, tmp_path / "scratch")
+    with pytest.raises(PalateError, match="does not see the folder"):
+        engine.together(refuse, tmp_path / "scratch", [tmp_path / "nowhere"])
+    assert not (tmp_path / "scratch").exists()
