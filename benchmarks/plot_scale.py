@@ -82,9 +82,10 @@ def draw(shown: dict[tuple[str, str], Series], out: Path) -> None:
             line = [(smallest, largest[1] * smallest / largest[0]), largest]
             axes.plot(*zip(*line, strict=True), color=GREY, linestyle=":", linewidth=1, label="linear")
             axes.set(xscale="log", yscale="log", xlabel=size, ylabel=unit.strip())
-            axes.set_ylim(bottom=min(value for found in series.values() for _, value in found) / 2)
+            values = [value for found in series.values() for _, value in found]
+            axes.set_ylim(min(values) / 2, max(values) * 10)  # with room for the legend
             axes.grid(True)
-            axes.legend()
+            axes.legend(loc="upper left")
 
 
 def main() -> None:

@@ -85,8 +85,8 @@ class Recommender(ABC):
         rows = as_sequences(histories)
         batch = max(1, _SCORES // (self.num_items + 1))
         if batch < min(_FEW, len(rows)) and self.scores_in_blocks:
-            some = (rows[start : min(start + _MANY, len(rows))] for start in range(0, len(rows), _MANY))
-            found = [self._recommend_in_blocks(one, k, exclude_seen, allowed) for one in some]
+            cuts = (slice(start, min(start + _MANY, len(rows))) for start in range(0, len(rows), _MANY))
+            found = [self._recommend_in_blocks(rows[cut], k, exclude_seen, allowed) for cut in cuts]
             return torch.cat([items for items, _ in found]), torch.cat([values for _, values in found])
         parts = []
         for start in range(0, max(len(rows), 1), batch):
