@@ -2,9 +2,10 @@
 
     python benchmarks/sharded_table.py [--items 2000000] [--targets 2000] [--steps 15] [--files] [--full-softmax]
 
-Trains a few steps of sasrec (d=64) with a sampled softmax (``--full-softmax``: the cross-entropy over all items) on generated histories: one worker with the whole table, two
-workers with the whole table each, and two with half of its rows each. Steps have the same targets in all, divided among
-the workers. ``--files`` also gathers the whole model into files, as a validation does. CPU only; one thread per worker.
+Trains a few steps of sasrec (d=64) with a sampled softmax (``--full-softmax``: the cross-entropy over all items) on
+generated histories: one worker with the whole table, two workers with the whole table each, and two with half of its
+rows each. Steps have the same targets in all, divided among the workers. ``--files`` also gathers the whole model into
+files, as a validation does. CPU only; one thread per worker.
 """
 
 from __future__ import annotations

@@ -67,8 +67,7 @@ class TrainerConfig(Config):
     item_table: Literal["dense", "sharded"] = Field(
         "dense",
         description="Whether each of several workers keeps the whole table of ids (dense), or a share of its rows with "
-        "what AdamW keeps of them (sharded): for catalogues whose table is too large for one. Needs an objective with "
-        "drawn negatives.",
+        "what AdamW keeps of them (sharded): for catalogues whose table is too large for one.",
     )
     checkpoint_minutes: float = Field(
         10.0, gt=0, description="A checkpoint is written after each epoch and, in long ones, every N minutes."

@@ -46,8 +46,8 @@ def read_by_rows(model: SequentialRanker, objective: Objective, config: TrainerC
         read = 2 * targets + objective.num_drawn(targets)
         if model.num_items < max(_MANY_ITEMS, _COST_OF_ROW * read):
             return False
-    for module in sparse_embeddings(model, every=True):
-        module.sparse = True
+    for module in row_tables(model, every=True):
+        module.sparse = isinstance(objective, SampledObjective)
     return True
 
 
@@ -70,8 +70,8 @@ def _why_not(model: SequentialRanker, objective: Objective, config: TrainerConfi
     return None
 
 
-def sparse_embeddings(model: nn.Module, every: bool = False) -> list[nn.Embedding]:
-    """The id tables whose gradients are sparse (``every``: or could be)."""
+def row_tables(model: nn.Module, every: bool = False) -> list[nn.Embedding]:
+    """The id tables that are read and updated by rows (``every``: or could be)."""
     tables = [module.ids for module in model.modules() if isinstance(module, ItemEncoder) and "id" in module.names]
-    found = [one.own if isinstance(one, ShardedIds) else one for one in tables]
-    return [one for one in found if every or one.sparse]
+    chosen = [one for one in tables if every or isinstance(one, ShardedIds) or one.sparse]
+    return [one.own if isinstance(one, ShardedIds) else one for one in chosen]

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from palate.training.config import TrainerConfig
-from palate.training.item_rows import sparse_embeddings
+from palate.training.item_rows import row_tables
 from palate.training.row_adamw import RowAdamW
 
 
 def make_optimiser(model: nn.Module, config: TrainerConfig) -> torch.optim.AdamW:
-    """An optimiser of all parameters that are trained; a :class:`RowAdamW` where there are sparse tables."""
-    groups, tables = parameter_groups(model, config), sparse_embeddings(model)
+    """An optimiser of all parameters that are trained; a :class:`RowAdamW` where tables are updated by rows."""
+    groups, tables = parameter_groups(model, config), row_tables(model)
     if tables:
         return RowAdamW(groups, tables, lr=config.learning_rate, betas=config.betas)
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)

@@ -99,7 +99,7 @@ class RowTable:
     Reading rows through the module brings them up to date; before the weight is read as a whole: :meth:`settle`.
 
     Args:
-        embedding: with ``sparse=True``.
+        embedding: with sparse gradients, or with gradients of all rows (the step then costs what the table costs).
         betas: the first at most the second.
     """
 
@@ -121,6 +121,10 @@ class RowTable:
     def bring_up_to_date(self, index: Tensor) -> None:
         """Do to the rows ``index`` (int64 ``[n]``) what the steps since their last update would have done."""
         since = self.current.index_select(0, index)
+        waiting = since != self.factors.step
+        if not bool(waiting.any()):
+            return
+        index, since = index[waiting], since[waiting]
         factors = self.factors.values.index_select(1, since - self.factors.first)
         scale = torch.where(factors[1] > 0, factors[2] / factors[1], 1.0)
         decay, moved, scale, kept, taken, average_moved = (
@@ -140,24 +144,36 @@ class RowTable:
 
     def settle(self) -> None:
         """Bring all rows up to date."""
-        for start in range(0, len(self.weight), _BLOCK_ROWS):
-            end = min(start + _BLOCK_ROWS, len(self.weight))
-            self.bring_up_to_date(torch.arange(start, end, device=self.weight.device))
+        for index in self._blocks():
+            self.bring_up_to_date(index)
         self.factors.start(self.factors.step)
+
+    def _blocks(self) -> list[Tensor]:
+        """All rows, int64, in parts."""
+        return list(torch.split(torch.arange(len(self.weight), device=self.weight.device), _BLOCK_ROWS))
 
     @torch.no_grad()
     def update(self, gradient: Tensor, rate: float, decay: float) -> None:
         """One step of AdamW.
 
         Args:
-            gradient: sparse, shaped like the weight.
+            gradient: shaped like the weight; sparse, or of all rows.
         """
-        gradient = gradient.coalesce()
-        index, values = gradient.indices()[0], gradient.values()
-        if bool((self.current.index_select(0, index) != self.factors.step).any()):  # rows that other workers have read
+        if gradient.is_sparse:
+            gradient = gradient.coalesce()
+            parts = [(gradient.indices()[0], gradient.values())]
+        else:
+            parts = [(index, gradient[index[0] : index[-1] + 1]) for index in self._blocks()]
+        for index, _ in parts:  # rows that other workers have read
             self.bring_up_to_date(index)
         average = None if self.average is None else self._average_decay()
         self.factors.advance(rate, decay, self.betas, average)
+        for index, values in parts:
+            self._update_rows(index, values, rate, decay, average)
+        if self.factors.full:
+            self.settle()
+
+    def _update_rows(self, index: Tensor, values: Tensor, rate: float, decay: float, average: float | None) -> None:
         step, (beta1, beta2) = self.factors.step, self.betas
         first = self.exp_avg.index_select(0, index).lerp_(values, 1 - beta1)
         second = self.exp_avg_sq.index_select(0, index).mul_(beta2).addcmul_(values, values, value=1 - beta2)
@@ -170,8 +186,6 @@ class RowTable:
         if self.average is not None and average is not None:
             self.average.index_copy_(0, index, self.average.index_select(0, index).lerp_(rows, 1 - average))
         self.current.index_fill_(0, index, step)
-        if self.factors.full:
-            self.settle()
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint needs beside the weight and its average."""
@@ -189,7 +203,7 @@ class RowAdamW(torch.optim.AdamW):
 
     Args:
         groups: parameter groups; the tables are in them like other parameters.
-        embeddings: modules with ``sparse=True``.
+        embeddings: modules whose weights are updated by rows.
     """
 
     def __init__(

@@ -64,6 +64,22 @@ def test_it_is_adamw_on_the_whole_table(
     torch.testing.assert_close(averages[0].shadow["weight"], averages[1].shadow["weight"], rtol=0, atol=1e-9)
 
 
+def test_gradients_of_all_rows_are_adamw_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_adamw, "_BLOCK_ROWS", 16)
+    sparse, dense = sparse_and_dense()
+    by_rows = RowAdamW([{"params": [sparse.weight], "weight_decay": 0.1}], [sparse], lr=0.1, betas=BETAS)
+    usual = torch.optim.AdamW([{"params": [dense.weight], "weight_decay": 0.1}], lr=0.1, betas=BETAS)
+    for step in range(6):
+        sparse.sparse = step % 3 == 1  # some rows have waited when all are updated
+        index = torch.arange(ROWS) if step % 2 else torch.tensor([0, step])
+        for embedding, optimizer in ((sparse, by_rows), (dense, usual)):
+            optimizer.zero_grad()
+            loss_of(embedding, index, torch.ones(len(index), WIDTH, dtype=torch.float64)).backward()
+            optimizer.step()
+    by_rows.settle()
+    torch.testing.assert_close(sparse.weight, dense.weight, rtol=0, atol=1e-12)
+
+
 def test_gradients_as_small_as_eps_differ_little() -> None:
     sparse, dense = sparse_and_dense()
     start = sparse.weight.detach().clone()
