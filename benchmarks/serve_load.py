@@ -37,6 +37,16 @@ def serve_bundle(path: str, port: int, threads: int, index: str) -> None:
 
 
 def serve_random(items: int, port: int, threads: int, index: str, sources: int = 0) -> None:
+    from palate.serve import server
+
+    service = random_service(items, threads, index, sources)
+    served = service.loaded.default
+    if served.engine.index is not None:  # type: ignore[attr-defined]
+        print(f"{'recall@10':<10}", json.dumps(recall(served)), flush=True)
+    server.run(service, server.bind("127.0.0.1", port))
+
+
+def random_service(items: int, threads: int, index: str, sources: int = 0) -> Any:
     """A SASRec of random weights over N items that have nothing but an id, and random neighbours."""
     import polars as pl
     import torch
@@ -44,7 +54,6 @@ def serve_random(items: int, port: int, threads: int, index: str, sources: int =
     from palate.bundle import Bundle, BundleItems
     from palate.data.catalogue import Catalogue
     from palate.rankers.sasrec import SASRec
-    from palate.serve import server
     from palate.serve.config import ServeConfig
     from palate.serve.loaded_models import LoadedModels
     from palate.serve.served import Served
@@ -67,9 +76,7 @@ def serve_random(items: int, port: int, threads: int, index: str, sources: int =
     served.warm_up()
     service._loaded, service.state = LoadedModels([served]), "ok"
     configure_logs("warning", json=True)
-    if served.engine.index is not None:  # type: ignore[attr-defined]
-        print(f"{'recall@10':<10}", json.dumps(recall(served)), flush=True)
-    server.run(service, server.bind("127.0.0.1", port))
+    return service
 
 
 def random_neighbours(items: int, sources: int, keep: int = 100, lags: int = 5) -> Any:

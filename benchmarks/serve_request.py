@@ -1,0 +1,85 @@
+"""Processor time of one request of the service alone, in this process: of the model, and of the whole application.
+
+    python benchmarks/serve_request.py --items 12101 [--neighbours 4] [--index faiss]
+
+The smallest of many repeats over the same requests, so that work beside it on the machine tells little. A connection
+and reading HTTP come on top: ``benchmarks/serve_load.py`` measures those (its line "alone").
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from serve_load import random_service, requests
+
+_HEADERS = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+
+
+async def post(app: Any, body: bytes) -> None:
+    """Send one request to an ASGI application."""
+    scope = {
+        "type": "http", "http_version": "1.1", "method": "POST", "scheme": "http", "path": "/v1/recommend",
+        "query_string": b"", "headers": [*_HEADERS, (b"content-length", str(len(body)).encode())],
+    }  # fmt: skip
+    waiting = [{"type": "http.request", "body": body, "more_body": False}]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return waiting.pop()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    assert sent[0]["status"] == 200, sent
+
+
+async def smallest(ask: Callable[[int], Awaitable[None]], count: int, repeats: int) -> float:
+    """Milliseconds of processor time for each of ``count`` requests, in the best of ``repeats``."""
+    best = float("inf")
+    for _ in range(repeats):
+        begun = time.process_time()
+        for number in range(count):
+            await ask(number)
+        best = min(best, time.process_time() - begun)
+    return round(1000 * best / count, 3)
+
+
+async def measure(options: argparse.Namespace) -> dict[str, float]:
+    from palate.serve.app import create_app
+    from palate.serve.engine import Ask
+
+    service = random_service(options.items, 1, options.index, options.neighbours)
+    engine, app = service.loaded.default.engine, create_app(service)
+    bodies = requests([str(number) for number in range(1, options.items + 1)], options.requests, 3)
+    asks = [Ask([int(item) for item in json.loads(body)["history"]], 10, exclude_seen=True) for body in bodies]
+
+    async def find(number: int) -> None:
+        engine.find([asks[number]])
+
+    async def ask(number: int) -> None:
+        await post(app, bodies[number])
+
+    return {
+        "model_ms": await smallest(find, len(asks), options.repeats),
+        "application_ms": await smallest(ask, len(asks), options.repeats),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--items", type=int, default=12_101)
+    parser.add_argument("--neighbours", type=int, default=0, metavar="SOURCES")
+    parser.add_argument("--index", default="exact", choices=["exact", "faiss"])
+    parser.add_argument("--requests", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=50)
+    print(json.dumps(asyncio.run(measure(parser.parse_args()))))
+
+
+if __name__ == "__main__":
+    main()
