@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -55,8 +54,6 @@ def train_together(
 def _work(function: Callable[[], None], expected: Mapping[str, str | None], home: str, folders: Sequence[str]) -> None:
     """In a worker: check the machine, and call the function."""
     check_machine(expected, home, folders)
-    # Ray numbers the device of each worker for accelerate; on a CPU that is the number of none.
-    os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
     function()
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,9 @@ import worlds
 from engine_helpers import Parrot, Squares
 from summary_helpers import steps_for
 
-from palate.engines import make_engine
-from palate.engines.local import LOCAL
+from palate.data.dataset import Dataset
+from palate.engines import ENGINES, make_engine
+from palate.engines.local import LOCAL, LocalEngine
 from palate.engines.ray_worker import RayWorker, versions
 from palate.errors import PalateError
 from palate.evaluation import budget, ranking_task
@@ -142,3 +145,36 @@ def test_errors_arrive_whole_from_another_process() -> None:
 
     error = pickle.loads(pickle.dumps(PalateError("no title", "Give one.")))  # noqa: S301
     assert (error.message, error.remedy) == ("no title", "Give one.")
+
+
+def test_a_training_command_is_called_by_its_engine(
+    ring: Callable[..., Dataset], palate: Palate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where workers start again, they resume, and a run that exists is refused before they start."""
+    called: list[tuple[Path, list[Path]]] = []
+
+    class Restarting(LocalEngine):
+        restarts = True
+
+        def __init__(self, workers: int) -> None:
+            assert workers == 2
+
+        def together(self, function: Callable[[], None], scratch: Path, folders: Sequence[Path] = ()) -> None:
+            called.append((scratch, list(folders)))
+            assert isinstance(function, partial)
+            assert function.keywords["resume"]
+            assert pickle.dumps(function)  # it is sent to workers
+            function()
+            function()  # as after a worker's death
+
+    monkeypatch.setitem(ENGINES._local, "restarting", Restarting)
+    monkeypatch.chdir(tmp_path)
+    ring().save(tmp_path / "data")
+    words = ["train", "data", "--model=popularity", "--out=runs/one", "--engine=restarting", "--workers=2"]
+    code, out, err = palate(*words)
+    assert code == 0, err
+    assert "Run: runs/one" in out
+    assert called == [(Path("runs/.one.workers"), [Path("data")])]
+    assert "runs/one holds a run already" in palate(*words)[2]
+    assert len(called) == 1
+    assert palate(*words, "--resume")[0] == 0
