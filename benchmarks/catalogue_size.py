@@ -3,7 +3,8 @@
     python benchmarks/catalogue_size.py [--items 10000 100000 1000000] [--objective sampled-softmax] [--rows always]
 
 Generated logs: histories of 50 items drawn at random, about 2,000 targets per step; sasrec with d=64. ``--rows`` is
-``trainer.item_rows``: ``always`` computes and updates the items of the step, ``never`` the whole table.
+``trainer.item_rows``: ``always`` computes and updates the items of the step, ``never`` the whole table. On a GPU
+(``--device cuda``) it is seconds on the clock and the GPU's memory.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,17 +26,19 @@ import torch
 from palate.data.sequences import Sequences, offsets_of
 from palate.objectives import OBJECTIVES
 from palate.rankers.sasrec import SASRec
+from palate.runs.launch import start_workers
 from palate.training.batches import TrainingSequences
 from palate.training.config import TrainerConfig
 from palate.training.item_rows import read_by_rows
-from palate.training.loop import Trainer, start_workers
+from palate.training.loop import Trainer
 from palate.training.step import ObjectiveStep
 
 LENGTH = 50
 
 
 def measure(items: int, options: argparse.Namespace) -> dict[str, float]:
-    """Median CPU seconds of a step, first steps left out."""
+    """Median seconds of a step, first steps left out: CPU seconds, or of a GPU those on the clock."""
+    gpu = options.device.startswith("cuda")
     rng = np.random.default_rng(0)
     users = options.targets // LENGTH
     lengths = np.full(users * options.steps, LENGTH + 1)
@@ -42,7 +46,7 @@ def measure(items: int, options: argparse.Namespace) -> dict[str, float]:
     torch.manual_seed(0)
     model = SASRec(SASRec.Config(id_dropout=options.id_dropout), items, {})
     config = TrainerConfig(
-        batch_size=users, device="cpu", item_rows=options.rows, ema=options.ema, clip_norm=options.clip_norm
+        batch_size=users, device=options.device, item_rows=options.rows, ema=options.ema, clip_norm=options.clip_norm
     )
     kind = OBJECTIVES[options.objective]
     objective = kind(kind.Config.parse(dict(one.split("=") for one in options.set), where="--set"))
@@ -51,26 +55,30 @@ def measure(items: int, options: argparse.Namespace) -> dict[str, float]:
     data = TrainingSequences(sequences, LENGTH, users, seed=0, fixed=True)
     with tempfile.TemporaryDirectory() as folder:
         step = ObjectiveStep(objective, read_by_rows(model, objective, config, options.targets))
-        workers = start_workers(config)
-        trainer = Trainer(model, step, data, counts, lambda _: {}, config, workers, Path(folder), "benchmark")
+        accelerator = start_workers(config.device)
+        trainer = Trainer(model, step, data, counts, lambda _: {}, config, accelerator, Path(folder), "benchmark")
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         seconds = []
         model.train()
         for number, windows in enumerate(data.batches(1)):
-            started = time.process_time()
-            trainer._train_step(windows, number)
-            seconds.append(time.process_time() - started)
+            whole = trainer._whole_batch(windows, late=False)
+            if gpu:
+                torch.cuda.synchronize()
+            started = time.perf_counter() if gpu else time.process_time()
+            trainer._train_step(windows, whole, number)
+            if gpu:
+                torch.cuda.synchronize()
+            seconds.append((time.perf_counter() if gpu else time.process_time()) - started)
+    facts = {"items": items, "targets": len(windows.targets)}
+    milliseconds = round(1e3 * statistics.median(seconds[3:]), 1)
+    if gpu:
+        return {**facts, "ms": milliseconds, "gpu_peak_mb": round(torch.cuda.max_memory_allocated() / 2**20)}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {
-        "items": items,
-        "targets": len(windows.targets),
-        "cpu_ms": round(1e3 * statistics.median(seconds[3:]), 1),
-        "model_mb": round(before / 1024),
-        "peak_mb": round(peak / 1024),
-    }
+    return {**facts, "cpu_ms": milliseconds, "model_mb": round(before / 1024), "peak_mb": round(peak / 1024)}
 
 
-def main() -> None:
+def options_of(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options, of the command line or of ``words``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--objective", default="sampled-softmax")
@@ -81,7 +89,12 @@ def main() -> None:
     parser.add_argument("--ema", type=float, default=0.0)
     parser.add_argument("--clip-norm", type=float, default=0.0)
     parser.add_argument("--id-dropout", type=float, default=0.0)
-    options = parser.parse_args()
+    parser.add_argument("--device", default="cpu")
+    return parser.parse_args(words)
+
+
+def main() -> None:
+    options = options_of()
     torch.set_num_threads(1)
     if len(options.items) == 1:
         print(json.dumps(measure(options.items[0], options)), flush=True)

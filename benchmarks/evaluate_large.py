@@ -1,6 +1,7 @@
 """Memory and processor time of a full evaluation over large catalogues.
 
     python benchmarks/evaluate_large.py --items 10000000
+    python benchmarks/evaluate_large.py --items 10000000 --recommend        # ten items for every user instead
 
 Generated data; a SASRec of random weights over nothing but ids, 64 numbers wide. The whole of `evaluate` is run: ranks,
 recommended lists, every metric and slice. Each size runs in a process of its own.
@@ -16,8 +17,8 @@ import time
 from typing import Any
 
 
-def generated(items: int, users: int, cold: float, seed: int = 0) -> Any:
-    """Users with 5 to 50 interactions; a share of the items occurs among test targets only."""
+def generated(items: int, users: int, cold: float, seed: int = 0, longest: int = 50) -> Any:
+    """Users with 5 to ``longest`` interactions; a share of the items occurs among test targets only."""
     import numpy as np
     import polars as pl
 
@@ -26,7 +27,7 @@ def generated(items: int, users: int, cold: float, seed: int = 0) -> Any:
     from palate.data.sequences import offsets_of
 
     rng = np.random.default_rng(seed)
-    lengths = rng.integers(5, 51, users)
+    lengths = rng.integers(5, longest + 1, users)
     offsets = offsets_of(lengths)
     rows = rng.integers(1, int(items * (1 - cold)) + 1, offsets[-1], dtype=np.int32)
     parts = np.full(offsets[-1], Part.TRAIN, np.uint8)
@@ -48,7 +49,10 @@ def generated(items: int, users: int, cold: float, seed: int = 0) -> Any:
     )
 
 
-def measure(items: int, users: int, dim: int, memory_mb: int | None, threads: int) -> None:
+def measure(
+    items: int, users: int, dim: int, memory_mb: int | None, threads: int, device: str = "cpu", recommend: bool = False
+) -> dict[str, float]:
+    """One evaluation, or recommendations for all users; of a GPU also the peak of its own memory."""
     import torch
 
     from palate.evaluation.evaluate import evaluate
@@ -58,10 +62,13 @@ def measure(items: int, users: int, dim: int, memory_mb: int | None, threads: in
     torch.manual_seed(0)
     dataset = generated(items, users, cold=0.2)
     _ = dataset.fingerprint  # what opening a dataset computes, before there is a model
-    model = SASRec(SASRec.Config(dim=dim, max_length=50), items, {}).eval()
+    model = SASRec(SASRec.Config(dim=dim, max_length=50), items, {}).eval().to(device)
     ready = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     begun, started = time.process_time(), time.perf_counter()
-    result = evaluate(model, dataset, **({} if memory_mb is None else {"memory_mb": memory_mb}))
+    if recommend:
+        figures = len(model.recommend(dataset.cases("test").histories, 10)[0])
+    else:
+        figures = len(evaluate(model, dataset, **({} if memory_mb is None else {"memory_mb": memory_mb})).frame)
     facts = {
         "items": items,
         "users": users,
@@ -69,9 +76,15 @@ def measure(items: int, users: int, dim: int, memory_mb: int | None, threads: in
         "wall_s": round(time.perf_counter() - started, 2),
         "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "before_gb": round(ready / 2**20, 2),
-        "figures": len(result.frame),
+        "figures": figures,
     }
-    print(json.dumps(facts), flush=True)
+    if device.startswith("cuda"):
+        facts["gpu_peak_gb"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
+    return facts
+
+
+def _print_measured(*arguments: Any) -> None:
+    print(json.dumps(measure(*arguments)), flush=True)
 
 
 def main() -> None:
@@ -81,11 +94,22 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--memory-mb", type=int, help="for scores (default: that of `palate evaluate`)")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--recommend", action="store_true", help="recommend to all users instead of evaluating")
     options = parser.parse_args()
     context = multiprocessing.get_context("spawn")
     for items in options.items:
         process = context.Process(
-            target=measure, args=(items, options.users, options.dim, options.memory_mb, options.threads)
+            target=_print_measured,
+            args=(
+                items,
+                options.users,
+                options.dim,
+                options.memory_mb,
+                options.threads,
+                options.device,
+                options.recommend,
+            ),
         )
         process.start()
         process.join()

@@ -1,12 +1,13 @@
 """CPU time and peak memory of ``palate prepare`` and ``palate doctor`` on a large generated log.
 
 The log has text ids (``u00012345``, ``i00004567``), a rating and Unix seconds, and is in the order of time, so that a
-user's rows are all over the file. There are about 100 rows per user; popularity and activity are heavy-tailed. Every
-stage runs in a process of its own. Its peak is the largest resident memory that the system saw, with about 0.15 GB for
-Python and the libraries.
+user's rows are all over the file. There are about 100 rows per user and 200 per item, unless options say otherwise;
+popularity and activity are heavy-tailed. Every stage runs in a process of its own. Its peak is the largest resident
+memory that the system saw, with about 0.15 GB for Python and the libraries.
 
     python benchmarks/prepare_large.py --rows 10000000                  # prints one table row per stage
     python benchmarks/prepare_large.py --rows 10000000 --format parquet --k-core 5 --keep /tmp/large
+    python benchmarks/prepare_large.py --rows 10000000 --rows-per-user 10 --rows-per-item 20     # many ids
 """
 
 from __future__ import annotations
@@ -22,18 +23,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROWS_PER_USER, ROWS_PER_ITEM = 100, 200
 BLOCK = 1_000_000  # rows that are generated at a time
 WORDS = ("red", "green", "blue", "old", "new", "small", "large", "soft", "plain", "warm", "silk", "wool", "oak", "iron")
 
 
-def generate(folder: Path, rows: int, kind: str, seed: int) -> dict[str, Any]:
+def generate(folder: Path, rows: int, kind: str, seed: int, per_user: int = 100, per_item: int = 200) -> dict[str, Any]:
     """Write ``log/log.csv`` (or Parquet parts) and ``items.csv``."""
     import numpy as np
     import polars as pl
 
     rng = np.random.default_rng(seed)
-    users, items = max(rows // ROWS_PER_USER, 10), max(rows // ROWS_PER_ITEM, 100)
+    users, items = max(rows // per_user, 10), max(rows // per_item, 100)
     activity = np.cumsum(rng.lognormal(0, 1, users))
     popularity = np.cumsum(1 / np.arange(1, items + 1) ** 0.7)
     names = {"user": _names("u", rng.permutation(users)), "item": _names("i", rng.permutation(items))}
@@ -113,13 +113,16 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--format", choices=("csv", "parquet"), default="csv", help="of the log; Parquet in many files")
     parser.add_argument("--k-core", type=int, default=5)
+    parser.add_argument("--rows-per-user", type=int, default=100)
+    parser.add_argument("--rows-per-item", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="Work in this folder, keep it, and use the log that is there.")
     options = parser.parse_args()
     folder = options.keep or Path(tempfile.mkdtemp(prefix="palate-large-"))
     context = multiprocessing.get_context("spawn")
+    per = options.rows_per_user, options.rows_per_item
     stages: dict[str, tuple[Any, ...]] = {
-        "generate": (generate, folder, options.rows, options.format, options.seed),
+        "generate": (generate, folder, options.rows, options.format, options.seed, *per),
         "prepare": (prepare, folder, options.k_core),
         "examine": (examine, folder),
     }

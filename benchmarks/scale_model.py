@@ -149,27 +149,41 @@ def measure(count: int) -> list[Measured]:
     return found
 
 
-def fit(measured: list[Measured]) -> dict[str, Any]:
+def fit(measured: list[Measured]) -> dict[str, float]:
     """The linear model of one step, and how far it is off."""
     from scipy.optimize import nnls
 
-    sorted_ = np.array([one.step == "shuffle" for one in measured])
-    rows = np.array([one.rows for one in measured], dtype=float)
-    work_done = np.where(sorted_, rows * np.log2(rows) / np.log2(1e6), rows)
-    features = np.column_stack([np.ones(len(rows)), work_done, [one.sent for one in measured]])
-    seconds = np.array([one.seconds for one in measured])
+    features, seconds = features_of(measured)
     weights = 1 / seconds  # relative errors count, so that small sizes are not forgotten
     scale = features.max(0)
     found, _ = nnls(features / scale * weights[:, None], seconds * weights)
     fixed, per_row, per_byte = found / scale
-    off = features @ (found / scale) / seconds - 1
+    off = np.abs(features @ (found / scale) / seconds - 1)
     return {
-        "fixed_seconds": fixed,
-        "seconds_per_million_rows": per_row * 1e6,
-        "seconds_per_gb_sent": per_byte * 2**30,
-        "mean_residual": float(np.abs(off).mean()),
-        "largest_residual": float(np.abs(off).max()),
+        "fixed_seconds": float(fixed),
+        "seconds_per_million_rows": float(per_row * 1e6),
+        "seconds_per_gb_sent": float(per_byte * 2**30),
+        "mean_residual": float(off.mean()),
+        "largest_residual": float(off.max()),
     }
+
+
+def features_of(measured: list[Measured]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """What the model multiplies, float64 ``[steps, 3]``, and the seconds of each step."""
+    sorted_ = np.array([one.step == "shuffle" for one in measured])
+    rows = np.array([one.rows for one in measured], dtype=float)
+    work_done = np.where(sorted_, rows * np.log2(rows) / np.log2(1e6), rows)
+    features = np.column_stack([np.ones(len(rows)), work_done, [one.sent for one in measured]])
+    return features, np.array([one.seconds for one in measured])
+
+
+def held_out_residual(measured: list[Measured]) -> float:
+    """Mean residual at the largest number of processes, of a model that is fitted to the smaller ones."""
+    most = max(one.processes for one in measured)
+    model = fit([one for one in measured if one.processes < most])
+    features, seconds = features_of([one for one in measured if one.processes == most])
+    factors = model["fixed_seconds"], model["seconds_per_million_rows"] / 1e6, model["seconds_per_gb_sent"] / 2**30
+    return float(np.abs(features @ np.array(factors) / seconds - 1).mean())
 
 
 def main() -> None:
@@ -183,7 +197,10 @@ def main() -> None:
         size = f"{one.rows:,} rows, {one.sent:,} bytes sent"
         print(f"{one.step}, {one.processes} processes: {size}: {one.seconds:.4f} s each")
     for name in STEPS:
-        facts["models"][name] = model = fit([one for one in measured if one.step == name])
+        of_step = [one for one in measured if one.step == name]
+        facts["models"][name] = model = fit(of_step)
+        if len(options.processes) > 1:
+            model["held_out_residual"] = held_out_residual(of_step)
         print(name, json.dumps({key: float(f"{value:.3g}") for key, value in model.items()}))
     if options.out:
         options.out.write_text(json.dumps(facts, indent=1))

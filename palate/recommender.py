@@ -16,6 +16,9 @@ from palate.topk import best_items
 
 # Scores held at a time when items are recommended (256 MiB of float32), whatever the number of histories.
 _SCORES = 2**26
+# Where whole rows of fewer histories than this are held at a time (catalogues above 4 million), items are scored in
+# blocks for more of them: the vectors of all items would be read anew for each few.
+_FEW, _MANY = 16, 256
 
 Histories = Sequences | Sequence[Sequence[int]]
 
@@ -81,6 +84,10 @@ class Recommender(ABC):
             raise PalateError(f"k is {k}", "Ask for at least one item.")
         rows = as_sequences(histories)
         batch = max(1, _SCORES // (self.num_items + 1))
+        if batch < min(_FEW, len(rows)) and self.scores_in_blocks:
+            cuts = (slice(start, min(start + _MANY, len(rows))) for start in range(0, len(rows), _MANY))
+            found = [self._recommend_in_blocks(rows[cut], k, exclude_seen, allowed) for cut in cuts]
+            return torch.cat([items for items, _ in found]), torch.cat([values for _, values in found])
         parts = []
         for start in range(0, max(len(rows), 1), batch):
             some = rows[start : min(start + batch, len(rows))]
@@ -93,6 +100,35 @@ class Recommender(ABC):
             parts.append(best_items(scores, k))
         items, values = zip(*parts, strict=True)
         return torch.cat(items), torch.cat(values)
+
+    def _recommend_in_blocks(
+        self, rows: Sequences, k: int, exclude_seen: bool, allowed: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """:meth:`recommend`, the best of one block of items after the other merged into the best so far."""
+        width, step = self.num_items + 1, max(1, _SCORES // len(rows))
+        scorer = self.item_scorer(rows, 4 * _SCORES)
+        seen = torch.from_numpy(rows.values).long()
+        owners = torch.repeat_interleave(torch.arange(len(rows)), torch.from_numpy(rows.lengths))
+        items = values = None
+        for start in range(0, width, step):
+            stop = min(start + step, width)
+            scores = scorer(slice(start, stop))
+            scores[:, : max(0, 1 - start)] = -torch.inf  # the padding, in the first block
+            if allowed is not None:
+                scores[:, ~allowed[start:stop]] = -torch.inf
+            if exclude_seen:
+                here = (seen >= start) & (seen < stop)
+                scores[owners[here].to(scores.device), (seen[here] - start).to(scores.device)] = -torch.inf
+            columns, best = best_items(scores, k)
+            columns = torch.where(best == -torch.inf, 0, columns + start)
+            if items is not None and values is not None:
+                columns, best = torch.cat([items, columns], dim=1), torch.cat([values, best], dim=1)
+                places, best = best_items(best, k)  # of equal ones the earlier block's, as in a whole row
+                columns = torch.where(best == -torch.inf, 0, columns.gather(1, places))
+            items, values = columns, best
+        assert items is not None
+        assert values is not None
+        return items, values
 
     @property
     def scores_in_blocks(self) -> bool:

@@ -58,6 +58,10 @@ class PackedBatch:
         """int64 ``[B]``: the last token of each sequence."""
         return torch.from_numpy(self.starts + self.lengths - 1).to(self.device)
 
+    def at_last(self, hidden: Tensor) -> Tensor:
+        """``[B, d]``: what each sequence's last token has of ``hidden``, ``[T, d]``."""
+        return hidden.index_select(0, self.last)
+
     @cached_property
     def positions(self) -> Tensor:
         """int64 ``[T]``: 0 for the oldest item of its sequence."""
@@ -123,12 +127,15 @@ class OneSequence(PackedBatch):
     @classmethod
     def of_newest(cls, items: Sequence[int] | npt.NDArray[np.int32], width: int, device: torch.device) -> OneSequence:
         """The newest ``width`` of the items; none are held by a single padding token."""
-        kept = torch.tensor(items[-width:] if len(items) else [0], dtype=torch.long, device=device)
-        return cls(kept, np.array([len(kept)]), width, device)
+        kept = np.array(items[-width:] if len(items) else [0], np.int64)
+        return cls(torch.from_numpy(kept).to(device), np.array([len(kept)]), width, device)
 
     @cached_property
     def last(self) -> Tensor:
         return torch.tensor([len(self.items) - 1], device=self.device)
+
+    def at_last(self, hidden: Tensor) -> Tensor:
+        return hidden[-1:]
 
     @cached_property
     def positions(self) -> Tensor:

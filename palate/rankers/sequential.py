@@ -247,7 +247,7 @@ class SequentialRanker(nn.Module, Recommender):
                 return self._scores(table.new_zeros(0, table.shape[1]), table)
             batch = self._packed(histories)
             inputs = self.items.rows(batch.items) if by_rows else table.index_select(0, batch.items)
-            hidden = self.encode(inputs, batch).index_select(0, batch.last)
+            hidden = batch.at_last(self.encode(inputs, batch))
             bias = None if self.repeat is None else Bias(*self._repeats(*batch.whole_pasts()))
             return self._scores(hidden, table, bias)
         finally:

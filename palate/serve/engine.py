@@ -111,6 +111,7 @@ class FactoredEngine(DenseEngine):
         self.vectors = model.queries(Sequences.from_lists([])).items.cpu()
         self.index = FaissIndex(self.vectors) if approximate and model.num_items >= _FEW else None
 
+    @torch.inference_mode()
     def find(self, asks: Sequence[Ask]) -> list[Found]:
         if self.index is None:
             return super().find(asks)

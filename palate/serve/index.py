@@ -11,8 +11,10 @@ from torch import Tensor
 
 from palate.errors import PalateError
 
-# FAISS: how many candidates of the scan are scored exactly, at least, and for each item of the answer.
+# FAISS: how many candidates of the scan are scored exactly: at least, one of how many vectors (without which fewer of
+# the true best are found in larger catalogues), and for each item of the answer.
 _CANDIDATES = 1000
+_ONE_OF = 1000
 _FOR_EACH = 20
 _TRAINING_ROWS = 100_000
 
@@ -26,7 +28,8 @@ class FaissIndex:
     Args:
         vectors: float32 ``[num_items + 1, dim]``; row 0 is padding and is never found.
         seed: of the training of the codes.
-        candidates: how many are scored exactly; more find more of the true best, and take longer.
+        candidates: how many are scored exactly; more find more of the true best, and take longer. By default 1,000, or
+            a thousandth of the vectors.
 
     Raises:
         PalateError: FAISS is not installed, or there are too few vectors to learn codes from.
@@ -34,11 +37,11 @@ class FaissIndex:
 
     LEAST = 1_000
 
-    def __init__(self, vectors: Tensor, seed: int = 0, candidates: int = _CANDIDATES) -> None:
+    def __init__(self, vectors: Tensor, seed: int = 0, candidates: int | None = None) -> None:
         faiss = self._faiss = _faiss()
         if len(vectors) <= self.LEAST:
             raise PalateError(f"{len(vectors) - 1} vectors are too few for FAISS", "Search them exactly.")
-        self.candidates = candidates
+        self.candidates = candidates or max(_CANDIDATES, len(vectors) // _ONE_OF)
         rows = self._even(vectors[1:])
         pairs = rows.shape[1] // 2
         self._index = faiss.index_factory(rows.shape[1], f"PQ{pairs}x4fs,RFlat", faiss.METRIC_INNER_PRODUCT)

@@ -138,7 +138,9 @@ def test_batches_do_not_change_the_table(
 ) -> None:
     ready, data = Recommendations(neural), Dataset.load(shop)
     ready.for_everyone(data, tmp_path / "one.parquet", 3)
-    monkeypatch.setattr("palate.rankers.recommend._BATCH_SCORES", 14 * 7)  # seven users at a time
+    monkeypatch.setattr("palate.rankers.recommend._BATCH_SCORES", 14 * 7)
+    monkeypatch.setattr("palate.rankers.recommend._IN_BLOCKS", 7)  # users at a time
+    monkeypatch.setattr("palate.recommender._SCORES", 5 * 7)  # items at a time, of these users
     ready.for_everyone(data, tmp_path / "many.parquet", 3)
     one, many = pl.read_parquet(tmp_path / "one.parquet"), pl.read_parquet(tmp_path / "many.parquet")
     assert one.drop("score").equals(many.drop("score"))

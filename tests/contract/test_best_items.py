@@ -9,6 +9,9 @@ from evaluation_helpers import Fixed
 from torch import Tensor
 
 import palate.topk as module
+from palate.rankers.popularity import Popularity
+from palate.rankers.sasrec import SASRec
+from palate.recommender import Recommender
 from palate.topk import best_items
 
 
@@ -82,3 +85,20 @@ def test_recommend_scores_a_few_histories_at_a_time(monkeypatch: pytest.MonkeyPa
     assert torch.equal(parts[0], whole[0])
     assert torch.equal(parts[1], whole[1])
     assert model.recommend([], 5)[0].shape == (0, 5)
+
+
+@pytest.mark.parametrize("kind", ["sasrec", "popularity"])
+def test_blocks_of_items_give_what_whole_rows_give(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    torch.manual_seed(0)
+    model: Recommender = SASRec(SASRec.Config(dim=8), 30, {}).eval()
+    if kind == "popularity":  # many ties
+        model = Popularity(torch.arange(31) % 4, Popularity.Config())
+    histories = [list(range(1, 1 + length)) for length in range(1, 30)]
+    allowed = torch.arange(31) % 7 > 0
+    whole = model.recommend(histories, 12, allowed=allowed)
+    monkeypatch.setattr("palate.recommender._SCORES", 3 * 31)
+    monkeypatch.setattr("palate.recommender._MANY", 20)
+    monkeypatch.setattr(model, "score", None)  # not called
+    blocks = model.recommend(histories, 12, allowed=allowed)
+    assert torch.equal(blocks[0], whole[0])
+    assert torch.allclose(blocks[1], whole[1])

@@ -29,6 +29,14 @@ def test_faiss_finds_nearly_all_of_the_best() -> None:
     torch.testing.assert_close(values, scores.gather(1, items), atol=1e-4, rtol=1e-4)
 
 
+def test_faiss_scores_more_candidates_of_more_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faiss")
+    monkeypatch.setattr("palate.serve.index._ONE_OF", 2)
+    vectors = torch.randn(3001, 4, generator=torch.Generator().manual_seed(0))
+    assert FaissIndex(vectors).candidates == 1500
+    assert FaissIndex(vectors[:1501]).candidates == 1000
+
+
 @pytest.mark.parametrize("dim", [1, 3, 7])
 def test_faiss_takes_odd_widths(dim: int) -> None:
     pytest.importorskip("faiss")

@@ -1,0 +1,65 @@
+"""The scripts in benchmarks/ run with the package as it is: small sizes, on the CPU."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Imports a script by its name."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module
+
+
+def test_losses_in_both_precisions_are_close_to_float64(script: Any) -> None:
+    single, half = script("gpu_parts").precision("cpu", small=True)
+    for found, most in ((single, 1e-5), (half, 1e-2)):
+        assert max(value for name, value in found.items() if name.endswith("error")) < most
+
+
+@pytest.mark.parametrize("part", ["catalogue", "evaluation", "search"])
+def test_parts_of_the_gpu_script(script: Any, part: str) -> None:
+    figures = list(getattr(script("gpu_parts"), part)("cpu", small=True))
+    assert figures
+    assert json.dumps(figures)
+
+
+def test_preparing_a_generated_log(script: Any, tmp_path: Path) -> None:
+    large = script("prepare_large")
+    made = large.generate(tmp_path, 3_000, "csv", 0)
+    counts = large.prepare(tmp_path, 2)
+    assert 0 < counts["interactions"] <= 3_000
+    assert counts["users"] <= made["users"]
+    assert sum(large.examine(tmp_path)["levels"].values()) > 10
+
+
+def test_the_plan_on_the_page_is_what_the_script_computes(script: Any) -> None:
+    page = (BENCHMARKS.parent / "docs" / "scale.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in script("scale_plan").tables() if line not in page] == []
+
+
+def test_a_picture_of_growth(script: Any, tmp_path: Path) -> None:
+    plot = script("plot_scale")
+    plot.draw(plot.panels(plot.read_figures()), tmp_path / "scale.png")
+    assert (tmp_path / "scale.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_the_whole_gpu_script(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--small", "--device", "cpu", "--out", str(tmp_path / "gpu")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    machine, *parts = json.loads((tmp_path / "gpu").read_text())
+    assert machine["device"] == "cpu"
+    assert [part["ended"] for part in parts] == ["finished"] * len(parts)
+    assert all(part["figures"] for part in parts)
