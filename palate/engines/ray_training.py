@@ -11,9 +11,12 @@ from typing import Any
 from palate.engines.ray_cluster import require_ray
 from palate.engines.ray_worker import check_machine, versions
 from palate.errors import PalateError, one_line
+from palate.storage.files import read_json, write_json
 
 # How often workers are started again.
 _RESTARTS = 3
+# In the scratch folder: what a worker has refused.
+_REFUSED = "refused.json"
 
 
 def train_together(
@@ -36,8 +39,9 @@ def train_together(
     home = Path.cwd()
     there = [str(home / folder) for folder in folders]
     resources = {"CPU": float(cpus), **({"GPU": gpus} if gpus else {})}
+    shutil.rmtree(scratch, ignore_errors=True)  # of a command that was killed
     trainer = TorchTrainer(
-        partial(_work, function, versions(), str(home), there),
+        partial(_work, function, versions(), str(home), there, scratch),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=resources),
         run_config=RunConfig(
             name="workers", storage_path=str(scratch), failure_config=FailureConfig(max_failures=_RESTARTS)
@@ -45,25 +49,42 @@ def train_together(
     )
     try:
         trainer.fit()
+        _raise_refusal(scratch)
     except TrainingFailedError as error:
         raise _explained(error) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _work(function: Callable[[], None], expected: Mapping[str, str | None], home: str, folders: Sequence[str]) -> None:
-    """In a worker: check the machine, and call the function."""
-    check_machine(expected, home, folders)
-    function()
+def _work(
+    function: Callable[[], None],
+    expected: Mapping[str, str | None],
+    home: str,
+    folders: Sequence[str],
+    scratch: Path,
+) -> None:
+    """In a worker: check the machine, and call the function. What it refuses is not tried again."""
+    refused = scratch / _REFUSED
+    if refused.exists():
+        return
+    try:
+        check_machine(expected, home, folders)
+        function()
+    except PalateError as error:
+        write_json(refused, {"message": error.message, "remedy": error.remedy})
+        raise
+
+
+def _raise_refusal(scratch: Path) -> None:
+    """What a worker has refused, as an error here."""
+    if (scratch / _REFUSED).exists():
+        raise PalateError(**read_json(scratch / _REFUSED))
 
 
 def _explained(error: Any) -> PalateError:
-    """What went wrong in the workers: their own error, if it is one of ours."""
-    causes = [getattr(one, "cause", None) or one for one in getattr(error, "worker_failures", {}).values()]
-    own = next((one for one in causes if isinstance(one, PalateError)), None)
-    if own is not None:
-        return own
+    """Workers that failed again and again: the first one's reason."""
+    failures = list(getattr(error, "worker_failures", {}).values())
     return PalateError(
-        f"workers of Ray failed {_RESTARTS + 1} times ({one_line(causes[0] if causes else error)})",
+        f"workers of Ray failed {_RESTARTS + 1} times ({one_line(failures[0] if failures else error)})",
         "Look at Ray's logs, and run the same command with --resume.",
     )

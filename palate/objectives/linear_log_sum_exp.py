@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Logits of one block.
-_BLOCK_ELEMENTS = 1_600_000
+# Logits of one block, and its least rows: each block reads all items' vectors and gradients once.
+_BLOCK_ELEMENTS, _LEAST_ROWS = 1_600_000, 64
 
 
 class _LinearLogSumExp(torch.autograd.Function):
@@ -36,7 +36,7 @@ class _LinearLogSumExp(torch.autograd.Function):
 
 
 def _rows(items: Tensor) -> int:
-    return max(1, _BLOCK_ELEMENTS // max(1, len(items)))
+    return max(_LEAST_ROWS, _BLOCK_ELEMENTS // max(1, len(items)))
 
 
 def linear_log_sum_exp(queries: Tensor, items: Tensor) -> Tensor:
