@@ -121,7 +121,7 @@ def test_every_line_is_a_command_with_options_that_it_has(monkeypatch: pytest.Mo
     monkeypatch.setattr(stages, "missing_encoders", lambda: "")
     monkeypatch.setattr(llm, "missing_language_model", lambda base: "")
     steps = [step for stage in stages_of(DemoOptions()) for step in stage.steps if isinstance(step, DemoCommand)]
-    assert len(steps) == 26
+    assert len(steps) == 27
     for step in steps:
         palate, *words = shlex.split(step.line.replace("$DEMO", "runs/demo"))
         assert palate == "palate"

@@ -114,6 +114,11 @@ class ProbeReport:
         omitting = [row.label for row in self.rows if facts["rows"][row.label]["missing_image"] == "omit"]
         if omitting:
             notes.append(f"Missing pictures are said to be missing, in words, by {', '.join(omitting)}.")
+        alone = [row.label for row in self.rows if facts["rows"][row.label]["pictures_alone"]]
+        if alone:
+            notes.append(
+                f"{', '.join(alone)} shows candidates by their pictures alone: without them all are alike, and tie."
+            )
         notes += [
             f"{row.label} shares no seed with {self.rows[0].label}: their means over seeds are compared."
             for row in self.rows
@@ -332,5 +337,6 @@ def _row_facts(group: RunGroup, config: MLLMConfig, costs: Sequence[Mapping[str,
         "runs": [str(run.folder) for run in group.runs],
         "images": config.prompt.images,
         "missing_image": config.prompt.missing_image,
+        "pictures_alone": config.prompt.item_text == "none" and not config.prompt.item_summaries,
         "cost": {name: round(sum(cost[name] for cost in costs), 3) for name in costs[0]},
     }

@@ -312,6 +312,13 @@ def test_a_blind_model_depends_on_nothing(
     assert told["shift_other"].mean == 0 < told["shift_missing"].mean
 
 
+def test_pictures_alone_leave_nothing_without_them(tiny: Tiny, dataset: Dataset, run_of: Callable[..., Run]) -> None:
+    report = probed([run_of(tiny("llava"), "alone", item_text="none")], dataset)
+    figures = report.rows[0].figures
+    assert figures["auc_missing"].mean == 0 < figures["auc_right"].mean  # ties count as lost
+    assert any("alone shows candidates by their pictures alone" in note for note in report.notes())
+
+
 @pytest.mark.parametrize("images", ["candidate", "both"])
 def test_lists_are_probed_as_a_whole(tiny: Tiny, dataset: Dataset, run_of: Callable[..., Run], images: str) -> None:
     run = run_of(tiny("llava"), task="choose", images=images)
