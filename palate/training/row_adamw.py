@@ -252,12 +252,14 @@ def clip_sparse_norm(
 ) -> None:
     """Scale the gradients, some of them sparse, so that their common norm is at most ``largest``.
 
+    All workers find the same factor, to the bit: else what they all have would no longer be the same on each.
+
     Args:
         divided: a parameter of which each worker has other rows.
         total: the sum of a tensor over all workers.
     """
-    values = []
-    elsewhere = None
+    values, common = [], []
+    everywhere = None
     for parameter in parameters:
         if parameter.grad is None:
             continue
@@ -265,11 +267,12 @@ def clip_sparse_norm(
             parameter.grad = parameter.grad.coalesce()
         values.append(parameter.grad.values() if parameter.grad.is_sparse else parameter.grad)
         if parameter is divided:
-            own = values[-1].square().sum()
-            elsewhere = total(own).to(own.device) - own
-    norm = nn.utils.get_total_norm(values)
-    if elsewhere is not None:
-        norm = (norm.square() + elsewhere).sqrt()
+            everywhere = total(values[-1].square().sum()).to(values[-1].device)
+        else:
+            common.append(values[-1])
+    norm = nn.utils.get_total_norm(common)
+    if everywhere is not None:
+        norm = (norm.square() + everywhere).sqrt()
     factor = (largest / (norm + 1e-6)).clamp_max(1.0)
     for one in values:
         one.mul_(factor)

@@ -130,6 +130,23 @@ def test_clipping_counts_all_gradients() -> None:
     torch.testing.assert_close(matrices[0].grad, matrices[1].grad)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_clipping_of_divided_rows_is_the_same_on_all_workers(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    rows = [torch.rand(9, 3, generator=generator) for _ in range(4)]
+    common = torch.rand(4, 3, generator=generator)
+    clipped = []
+    for own in rows:
+        divided, shared = nn.Parameter(torch.zeros(9, 3)), nn.Parameter(torch.zeros(4, 3))
+        divided.grad, shared.grad = own.clone(), common.clone()
+        clip_sparse_norm(
+            [divided, shared], 0.5, divided, lambda _: torch.stack([one.square().sum() for one in rows]).sum()
+        )
+        torch.testing.assert_close(divided.grad, own * (0.5 / torch.cat([common, *rows]).norm()))
+        clipped.append(shared.grad)
+    assert all(torch.equal(one, clipped[0]) for one in clipped)
+
+
 def settings(rows: str, **trainer: object) -> dict[str, dict[str, Any]]:
     return {
         "ranker": {"dim": 16, "max_length": 10, "dropout": 0.1, "feature_dropout": 0.0},
