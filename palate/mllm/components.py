@@ -75,6 +75,7 @@ def load_components(
     prompt: PromptOptions,
     *,
     device: str = "cpu",
+    runs_on: str | None = None,
     prompts: Path | None = None,
     dataset_path: Path | str | None = None,
     summaries: str | None = None,
@@ -84,6 +85,7 @@ def load_components(
     """Open everything; what is quickly refused is refused before the model is loaded.
 
     Args:
+        device, runs_on: see :func:`palate.mllm.lm.loading.open_model`.
         prompts: folder of a user's own templates.
         dataset_path: the dataset's folder, where summaries are stored.
         summaries: name of the store of user summaries, for prompts that show one.
@@ -110,6 +112,7 @@ def load_components(
     chat = open_model(
         model.name,
         device=device,
+        runs_on=runs_on,
         dtype=model.dtype,
         quantisation=model.quantisation,
         revision=model.revision,

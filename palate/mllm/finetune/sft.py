@@ -132,6 +132,7 @@ def fine_tune(
         plan.model,
         plan.prompt,
         device=loading_device(plan.trainer, place),
+        runs_on=place,
         prompts=prompts,
         dataset_path=dataset_path,
         summaries=summaries,

@@ -36,6 +36,7 @@ def open_model(
     name: str,
     *,
     device: str = "cpu",
+    runs_on: str | None = None,
     dtype: str = "auto",
     quantisation: str | None = None,
     revision: str | None = None,
@@ -50,6 +51,7 @@ def open_model(
     Args:
         name: ``embedded`` or ``embedded-small`` (no hub needed), a hub name, or a folder as transformers saves it.
         device: as :func:`palate.device.parse_device` reads it.
+        runs_on: the device that the weights are moved to later, where that is another; ``auto`` is chosen for it.
         dtype: of the weights: ``float32``, ``bfloat16``, ``float16``, or ``auto``: float32 on a CPU, elsewhere what
             the checkpoint was saved in.
         quantisation: ``4bit`` or ``8bit`` with bitsandbytes, on a GPU.
@@ -69,7 +71,7 @@ def open_model(
     """
     need_transformers()
     place = torch.device(parse_device(device))
-    precision = pick_dtype(dtype, place)
+    precision = pick_dtype(dtype, place if runs_on is None else torch.device(runs_on))
     quantised = _quantisation(quantisation, place, precision)
     for one in (*merged, *([] if adapter is None else [adapter])):
         _check_adapter(one)

@@ -152,6 +152,15 @@ def test_precision_of_weights(tiny: Tiny, dtype: str, kind: torch.dtype) -> None
     assert {one.dtype for one in open_model(str(tiny("llama")), dtype=dtype).model.parameters()} == {kind}
 
 
+def test_weights_on_their_way_to_another_device_have_its_precision(tiny: Tiny, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny("llama"), tmp_path / "half"))
+    open_model(str(folder), dtype="bfloat16").model.save_pretrained(folder)
+    assert open_model(str(folder)).core.dtype == torch.float32
+    model = open_model(str(folder), runs_on="cuda")
+    assert model.core.dtype == torch.bfloat16
+    assert model.device.type == "cpu"
+
+
 def adapter(tiny: Tiny, folder: Path, family: str = "llava") -> Path:
     from peft import LoraConfig, get_peft_model
 
