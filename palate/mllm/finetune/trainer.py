@@ -130,7 +130,8 @@ def adapter_trainer() -> type[Any]:
                 return self._trls_own(model, inputs, num_items_in_batch)
             self._count(found.total.detach(), found.count, found.read)
             # The mean over a step's tokens: Trainer counts them over all batches of the step and all devices.
-            loss = found.total / (found.count if num_items_in_batch is None else num_items_in_batch)
+            # It does not for families without a loss of their own; of fillers alone there are none.
+            loss = found.total / (max(found.count, 1) if num_items_in_batch is None else num_items_in_batch)
             return loss * self._scale(num_items_in_batch)
 
         def _trls_own(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> Any:

@@ -8,9 +8,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from sft_helpers import tiny_settings
 from worlds import two_tastes
@@ -19,6 +21,7 @@ from palate.errors import PalateError
 from palate.mllm.alignment.align import align_mllm
 from palate.mllm.finetune.collate import LengthBuckets
 from palate.mllm.finetune.sft import fine_tune
+from palate.mllm.finetune.trainer import LossSum, adapter_trainer
 from palate.runs.run import Run
 
 pytest.importorskip("trl")
@@ -147,6 +150,13 @@ def test_what_cannot_be_sharded_is_refused(
     with pytest.raises(PalateError, match=r"--set trainer\.fsdp=true"):
         start(fsdp=False)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("count", [0, torch.tensor(0)])
+def test_a_batch_of_fillers_alone_adds_nothing_where_no_tokens_are_counted(count: torch.Tensor | int) -> None:
+    found = LossSum(torch.zeros(1, requires_grad=True).sum(), count, torch.tensor(5))
+    trainer = SimpleNamespace(step_loss=lambda *_: found, _count=lambda *_: None, _scale=lambda _: 1)
+    assert adapter_trainer().compute_loss(trainer, None, {}).item() == 0
 
 
 @pytest.mark.parametrize("workers", [2, 3])
