@@ -189,6 +189,7 @@ def best_of(scores: Tensor, asks: Sequence[Ask]) -> list[Found]:
     """The best items of every row of ``scores`` (``[B, num_items + 1]``, written to), each row under its own rules."""
     width = scores.shape[1]
     cells = [part for row, ask in enumerate(asks) for part in ([row * width], ask.left_out + row * width)]
+    scores = scores.contiguous()
     scores.view(-1).index_fill_(0, torch.from_numpy(np.concatenate(cells)).to(scores.device), -torch.inf)
     for row, ask in enumerate(asks):
         if ask.allowed is not None:

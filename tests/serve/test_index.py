@@ -11,7 +11,7 @@ from palate.errors import PalateError
 from palate.features.neighbour_store import NeighbourList
 from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.sasrec import SASRec
-from palate.serve.engine import Ask, DenseEngine, FactoredEngine, Found
+from palate.serve.engine import Ask, DenseEngine, FactoredEngine, Found, best_of
 from palate.serve.index import FaissIndex
 from palate.topk import best_items
 
@@ -151,3 +151,9 @@ def test_large_batches_are_scored_in_parts(model: SASRec, monkeypatch: pytest.Mo
     found = DenseEngine(model).find(asks)
     assert [one.items for one in found] == [_alone(model, ask).items for ask in asks]
     assert model.queries(Sequences.from_lists([])).items.shape == (3001, 16)
+
+
+def test_scores_may_be_the_transpose_of_a_matrix() -> None:
+    scores = torch.randn(9, 3, generator=torch.Generator().manual_seed(0)).T
+    asks = [Ask([1, 4], 3, exclude_seen=True), Ask([2], 9), Ask([], 1, banned=np.array([5]))]
+    assert best_of(scores.clone(), asks) == best_of(scores.contiguous(), asks)
