@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ from palate.engines.base import Engine, Piece, Result, Task, Workers
 from palate.engines.ray_cluster import connect, require_ray
 from palate.engines.ray_pool import RayPool
 from palate.engines.ray_training import train_together
-from palate.engines.ray_worker import RayWorker, versions
+from palate.engines.ray_worker import RayWorker, versions, whole_paths
 from palate.errors import PalateError
 
 
@@ -59,10 +61,7 @@ class RayEngine(Engine):
         ray = require_ray()
         count = self._connected()
         kind: Any = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0, max_task_retries=0)(RayWorker)
-        home = Path.cwd()
-        folders = [str(home / folder) for folder in task.folders]
-        if not all(folder.is_absolute() for folder in task.folders):
-            folders.append(str(home))
+        home, folders = Path.cwd(), whole_paths(task.folders)
         task_ref, expected = ray.put(task), versions()
 
         def start() -> tuple[Any, Any]:
@@ -78,9 +77,14 @@ class RayEngine(Engine):
 
     def together(self, function: Callable[[], None], scratch: Path, folders: Sequence[Path] = ()) -> None:
         """See :meth:`Engine.together`: by Ray Train."""
-        train_together(
-            function, Path.cwd() / scratch, folders, workers=self._connected(), cpus=self.cpus, gpus=self.gpus
-        )
+        count = self._connected()
+        room = self._room(require_ray().cluster_resources())
+        if count > room:
+            message = f"The cluster has room for {room} workers: training begins when there is room for {count}."
+            print(message, file=sys.stderr, flush=True)
+        scratch.parent.mkdir(parents=True, exist_ok=True)  # what is written is there, and workers must see it
+        there = whole_paths([*folders, scratch.parent])
+        train_together(function, Path.cwd() / scratch, there, workers=count, cpus=self.cpus, gpus=self.gpus)
 
     def _connected(self) -> int:
         """Connect, unless that is done; how many workers there will be."""
@@ -90,14 +94,18 @@ class RayEngine(Engine):
 
     def _fitting(self, there: dict[str, float]) -> int:
         """How many workers, of what the cluster has."""
-        room = [there.get("CPU", 0) / self.cpus, *([there.get("GPU", 0) / self.gpus] if self.gpus else [])]
-        if min(room) < 1:
+        room = self._room(there)
+        if room < 1:
             raise PalateError(
                 f"a worker needs {self.cpus} CPUs and {self.gpus:g} GPUs, and the cluster has {there.get('CPU', 0):g} "
                 f"and {there.get('GPU', 0):g}",
                 "Correct --cpus-per-worker or --gpus-per-worker, or add machines.",
             )
-        return self.count or int(min(room))
+        return self.count or room
+
+    def _room(self, there: dict[str, float]) -> int:
+        """How many workers fit into what the cluster has."""
+        return int(min(there.get("CPU", 0) / self.cpus, there.get("GPU", 0) / self.gpus if self.gpus else math.inf))
 
     def own_device(self, name: str) -> str:
         """The CPU: this process may be on a machine without a GPU."""

@@ -20,14 +20,14 @@ _REFUSED = "refused.json"
 
 
 def train_together(
-    function: Callable[[], None], scratch: Path, folders: Sequence[Path], *, workers: int, cpus: int, gpus: float
+    function: Callable[[], None], scratch: Path, folders: Sequence[str], *, workers: int, cpus: int, gpus: float
 ) -> None:
     """Run a function on workers of Ray Train, with the environment that ``torchrun`` sets; Ray is connected.
 
     Args:
         function: of an importable module, or a ``partial`` of one; it resumes from its own checkpoint.
         scratch: an absolute path that all machines see, for a folder that is there while workers run.
-        folders: that the workers must see.
+        folders: whole paths that the workers must see.
 
     Raises:
         PalateError: what the function raises, and workers that die again and again.
@@ -36,12 +36,10 @@ def train_together(
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchTrainer
 
-    home = Path.cwd()
-    there = [str(home / folder) for folder in folders]
     resources = {"CPU": float(cpus), **({"GPU": gpus} if gpus else {})}
     shutil.rmtree(scratch, ignore_errors=True)  # of a command that was killed
     trainer = TorchTrainer(
-        partial(_work, function, versions(), str(home), there, scratch),
+        partial(_work, function, versions(), str(Path.cwd()), folders, scratch),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=resources),
         run_config=RunConfig(
             name="workers", storage_path=str(scratch), failure_config=FailureConfig(max_failures=_RESTARTS)

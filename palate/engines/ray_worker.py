@@ -29,6 +29,17 @@ def versions() -> dict[str, str | None]:
     return found
 
 
+def whole_paths(folders: Sequence[Path]) -> list[str]:
+    """The folders from the root on, and with them the working folder where one is relative to it.
+
+    >>> whole_paths([Path("/data/shop")])
+    ['/data/shop']
+    """
+    home = Path.cwd()
+    relative = not all(folder.is_absolute() for folder in folders)
+    return [*(str(home / folder) for folder in folders), *([str(home)] if relative else [])]
+
+
 def check_machine(expected: Mapping[str, str | None], home: str, folders: Sequence[str]) -> None:
     """Refuse a worker of other versions, or one that does not see the folders; it goes to the driver's folder.
 

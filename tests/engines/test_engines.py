@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import worlds
@@ -15,7 +16,7 @@ from engine_helpers import Parrot, Squares
 from summary_helpers import steps_for
 
 from palate.data.dataset import Dataset
-from palate.engines import ENGINES, make_engine
+from palate.engines import ENGINES, make_engine, ray_engine
 from palate.engines.local import LOCAL, LocalEngine
 from palate.engines.ray_worker import RayWorker, versions
 from palate.errors import PalateError
@@ -81,6 +82,32 @@ def test_workers_refuse_other_versions_and_folders_that_they_do_not_see(tmp_path
         worker.start(task, {**versions(), "palate": "9.9"}, str(tmp_path), [])
     with pytest.raises(PalateError, match=r"does not see the folder .*nowhere"):
         worker.start(task, versions(), str(tmp_path), [str(tmp_path / "nowhere")])
+
+
+def test_workers_that_train_see_what_is_written_and_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    called: list[tuple[Path, list[str], int]] = []
+
+    def train_together(
+        function: Callable[[], None], scratch: Path, folders: list[str], *, workers: int, cpus: int, gpus: float
+    ) -> None:
+        called.append((scratch, folders, workers))
+
+    cluster = SimpleNamespace(cluster_resources=lambda: {"CPU": 2.0})
+    monkeypatch.setattr(ray_engine, "require_ray", lambda: cluster)
+    monkeypatch.setattr(ray_engine, "connect", lambda *_: lambda: None)
+    monkeypatch.setattr(ray_engine, "train_together", train_together)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    ray_engine.RayEngine(workers=2).together(print, Path("runs/.one.workers"), [tmp_path / "data"])
+    assert capsys.readouterr().err == ""
+    ray_engine.RayEngine(workers=3).together(print, tmp_path / ".two.workers", [tmp_path / "data"])
+    assert "room for 2 workers: training begins when there is room for 3" in capsys.readouterr().err
+    seen = [str(tmp_path / "data"), str(tmp_path / "runs"), str(tmp_path)]  # the last for relative paths
+    assert called[0] == (tmp_path / "runs" / ".one.workers", seen, 2)
+    assert (tmp_path / "runs").is_dir()
+    assert called[1] == (tmp_path / ".two.workers", [str(tmp_path / "data"), str(tmp_path)], 3)
 
 
 def test_without_ray_the_error_says_what_to_install(
