@@ -20,8 +20,12 @@ import numpy as np
 import torch
 
 from palate.cli.demo import run_command
+from palate.console import print_table
 from palate.data.dataset import Dataset
 from palate.demo.shop.truth import Truth, load_truth
+from palate.evaluation.compare import Group, compare
+from palate.evaluation.outputs import load_groups, save_comparison
+from palate.evaluation.tables import footnotes, main_table
 from palate.features.matrix import import_matrix
 from palate.features.store import FeatureStore
 from palate.mllm.alignment.align import align_mllm
@@ -106,10 +110,10 @@ def main() -> None:
         resume=True,
     )
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    rows = [f"start={start}"]
+    rows = {"start": ("start", start)}
     for label, (objective, preference, source) in ARMS.items():
-        made = [options.out / f"{label.split(' (')[0].replace(' ', '-')}-{seed}" for seed in seeds]
-        for seed, out in zip(seeds, made, strict=True):
+        for seed in seeds:
+            out = options.out / f"{label.split(' (')[0].replace(' ', '-')}-{seed}"
             align_mllm(
                 start,
                 out=out,
@@ -125,12 +129,26 @@ def main() -> None:
                 features={source: stores[source]},
                 resume=True,
             )
-        rows.append(f"{label}={','.join(map(str, made))}")
+            rows[f"{label}, {seed}"] = (label, out)
     if options.train_only:
         return
     sample = f"--protocol sampled --negatives {options.negatives} --users {options.users} --metrics auc,ndcg --ks 5"
-    words = [*rows, "--base", "dpo", *sample.split(), "--primary", "auc", "--out", str(options.out / "table")]
-    run_command(["evaluate", *words])
+    single, pooled = options.out / "by-seed", options.out / "table"
+    if not single.exists():
+        named = [f"{name}={folder}" for name, (_, folder) in rows.items()]
+        run_command(["evaluate", *named, "--base", "start", *sample.split(), "--primary", "auc", "--out", str(single)])
+    # Seeds learn from other positions, too, so that `palate evaluate` takes them for different models.
+    groups: dict[str, Group] = {}
+    for one in load_groups(single):
+        label = rows[one.label][0]
+        before = groups.get(label, Group(label, (), ()))
+        seeds_so_far = (*before.seeds, len(before.seeds))
+        groups[label] = Group(label, (*before.results, *one.results), seeds_so_far)
+    comparison = compare(list(groups.values()), base="dpo", primary="auc", seed=0)
+    save_comparison(pooled, comparison, list(groups.values()))
+    print_table(main_table(comparison))
+    for note in footnotes(comparison):
+        print(f"- {note}")
 
 
 if __name__ == "__main__":

@@ -37,15 +37,21 @@ def open_run(
 def difference(before: Any, now: Any, where: str = "") -> str | None:
     """The first difference of two JSON values in words, or None.
 
+    An option that there was not yet when a run was started is no difference while it is off (None or False).
+
     >>> difference({"trainer": {"epochs": 3}}, {"trainer": {"epochs": 5}})
     'trainer.epochs: 3, now 5'
     >>> difference({"trainer": {}}, {"trainer": {"keep": "best"}})
     "trainer.keep: not there, now 'best'"
+    >>> difference({"trainer": {}}, {"trainer": {"stream": False}}) is None
+    True
     """
     if isinstance(before, dict) and isinstance(now, dict):
         for key in sorted({*before, *now}):
             at = f"{where}.{key}" if where else str(key)
             if key not in before:
+                if now[key] is None or now[key] is False:
+                    continue
                 return f"{at}: not there, now {now[key]!r}"
             if key not in now:
                 return f"{at}: {before[key]!r}, now not there"
