@@ -12,11 +12,12 @@ from palate.engines.ray_cluster import require_ray
 from palate.engines.ray_worker import check_machine, versions
 from palate.errors import PalateError, one_line
 from palate.storage.files import read_json, write_json
+from palate.storage.lock import alone
 
 # How often workers are started again.
 _RESTARTS = 3
-# In the scratch folder: what a worker has refused.
-_REFUSED = "refused.json"
+# In the scratch folder: what Ray keeps, and what a worker has refused.
+_RAY, _REFUSED = "workers", "refused.json"
 
 
 def train_together(
@@ -37,21 +38,23 @@ def train_together(
     from ray.train.torch import TorchTrainer
 
     resources = {"CPU": float(cpus), **({"GPU": gpus} if gpus else {})}
-    shutil.rmtree(scratch, ignore_errors=True)  # of a command that was killed
-    trainer = TorchTrainer(
-        partial(_work, function, versions(), str(Path.cwd()), folders, scratch),
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=resources),
-        run_config=RunConfig(
-            name="workers", storage_path=str(scratch), failure_config=FailureConfig(max_failures=_RESTARTS)
-        ),
-    )
-    try:
-        trainer.fit()
-        _raise_refusal(scratch)
-    except TrainingFailedError as error:
-        raise _explained(error) from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with alone(scratch, f"another command trains with {scratch}", "Wait until it is done, or choose another --out."):
+        shutil.rmtree(scratch / _RAY, ignore_errors=True)  # of a command that was killed
+        (scratch / _REFUSED).unlink(missing_ok=True)
+        trainer = TorchTrainer(
+            partial(_work, function, versions(), str(Path.cwd()), folders, scratch),
+            scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=resources),
+            run_config=RunConfig(
+                name=_RAY, storage_path=str(scratch), failure_config=FailureConfig(max_failures=_RESTARTS)
+            ),
+        )
+        try:
+            trainer.fit()
+            _raise_refusal(scratch)
+        except TrainingFailedError as error:
+            raise _explained(error) from None
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _work(

@@ -18,6 +18,7 @@ from summary_helpers import steps_for
 from palate.data.dataset import Dataset
 from palate.engines import ENGINES, make_engine, ray_engine
 from palate.engines.local import LOCAL, LocalEngine
+from palate.engines.ray_training import train_together
 from palate.engines.ray_worker import RayWorker, versions
 from palate.errors import PalateError
 from palate.evaluation import budget, ranking_task
@@ -27,6 +28,7 @@ from palate.mllm.backends.workers import AnswerTask, WorkersBackend
 from palate.mllm.summaries.store import rows_by_key
 from palate.mllm.summaries.users import UserWork, cut_offs
 from palate.rankers.registry import load_recommender
+from palate.storage.lock import alone
 from palate.training.fit import train
 
 Palate = Callable[..., tuple[int, str, str]]
@@ -82,6 +84,12 @@ def test_workers_refuse_other_versions_and_folders_that_they_do_not_see(tmp_path
         worker.start(task, {**versions(), "palate": "9.9"}, str(tmp_path), [])
     with pytest.raises(PalateError, match=r"does not see the folder .*nowhere"):
         worker.start(task, versions(), str(tmp_path), [str(tmp_path / "nowhere")])
+
+
+def test_two_commands_do_not_train_into_one_folder(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    with alone(tmp_path / "held", "held", "wait"), pytest.raises(PalateError, match="another command trains with"):
+        train_together(lambda: None, tmp_path / "held", [], workers=1, cpus=1, gpus=0)
 
 
 def test_workers_that_train_see_what_is_written_and_are_waited_for(
