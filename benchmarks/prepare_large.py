@@ -6,7 +6,7 @@ popularity and activity are heavy-tailed. Every stage runs in a process of its o
 memory that the system saw, with about 0.15 GB for Python and the libraries.
 
     python benchmarks/prepare_large.py --rows 10000000                  # prints one table row per stage
-    python benchmarks/prepare_large.py --rows 10000000 --format parquet --k-core 5 --keep /tmp/large
+    python benchmarks/prepare_large.py --rows 10000000 --format parquet --k-core 5 --keep large
     python benchmarks/prepare_large.py --rows 10000000 --rows-per-user 10 --rows-per-item 20     # many ids
 """
 

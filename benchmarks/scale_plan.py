@@ -52,12 +52,12 @@ class Cost:
     gpu: bool = False
 
 
-def at_size(lines: Lines, size: str, value: str, wanted: float) -> float:
+def at_size(lines: Lines, size: str, value: str, amount: float) -> float:
     """A measured value at a larger size: by the power or the straight line of the two largest, whichever is more."""
     found = sorted(points(lines, size, lambda line: line[value]))
     (before, less), (largest, last) = found[-2:]
-    line = last + (last - less) * (wanted - largest) / (largest - before)
-    return max(line, last * math.exp(growth(found) * math.log(wanted / largest)))
+    line = last + (last - less) * (amount - largest) / (largest - before)
+    return max(line, last * math.exp(growth(found) * math.log(amount / largest)))
 
 
 def stages(figures: dict[str, Any]) -> list[Cost]:

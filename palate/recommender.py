@@ -18,7 +18,7 @@ from palate.topk import best_items
 _SCORES = 2**26
 # Where whole rows of fewer histories than this are held at a time (catalogues above 4 million), items are scored in
 # blocks for more of them: the vectors of all items would be read anew for each few.
-_FEW, _MANY = 16, 256
+FEW_HISTORIES, HISTORIES_IN_BLOCKS = 16, 256
 
 Histories = Sequences | Sequence[Sequence[int]]
 
@@ -84,8 +84,11 @@ class Recommender(ABC):
             raise PalateError(f"k is {k}", "Ask for at least one item.")
         rows = as_sequences(histories)
         batch = max(1, _SCORES // (self.num_items + 1))
-        if batch < min(_FEW, len(rows)) and self.scores_in_blocks:
-            cuts = (slice(start, min(start + _MANY, len(rows))) for start in range(0, len(rows), _MANY))
+        if batch < min(FEW_HISTORIES, len(rows)) and self.scores_in_blocks:
+            cuts = (
+                slice(start, min(start + HISTORIES_IN_BLOCKS, len(rows)))
+                for start in range(0, len(rows), HISTORIES_IN_BLOCKS)
+            )
             found = [self._recommend_in_blocks(rows[cut], k, exclude_seen, allowed) for cut in cuts]
             return torch.cat([items for items, _ in found]), torch.cat([values for _, values in found])
         parts = []

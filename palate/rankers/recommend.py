@@ -24,13 +24,11 @@ from palate.errors import PalateError
 from palate.progress import counter
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.rankers.tables import table_writer
-from palate.recommender import Recommender
+from palate.recommender import FEW_HISTORIES, HISTORIES_IN_BLOCKS, Recommender
 from palate.runs.run import Run
 
 # Scores of one batch, in numbers: bounds the memory of scoring every user (256 MiB of float32).
 _BATCH_SCORES = 2**26
-# Where that would be few users, this number is recommended to at a time in blocks of items, if the model scores those.
-_FEW, _IN_BLOCKS = 16, 256
 # Values of a field may be whole sentences: only the most frequent are compared.
 _VALUES_LIMIT = 500
 
@@ -166,8 +164,8 @@ class Recommendations:
         histories, _ = self.histories_of(dataset)
         most = getattr(self.recommender, "batch_size", None) or 1024
         batch = max(1, min(most, _BATCH_SCORES // (self.recommender.num_items + 1)))
-        if batch < _FEW and self.recommender.scores_in_blocks:
-            batch = _IN_BLOCKS
+        if batch < FEW_HISTORIES and self.recommender.scores_in_blocks:
+            batch = HISTORIES_IN_BLOCKS
         schema = pa.schema(
             [("user", pa.string()), ("rank", pa.int32()), ("item", pa.string()), ("score", pa.float32())]
         )

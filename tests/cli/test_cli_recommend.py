@@ -139,7 +139,7 @@ def test_batches_do_not_change_the_table(
     ready, data = Recommendations(neural), Dataset.load(shop)
     ready.for_everyone(data, tmp_path / "one.parquet", 3)
     monkeypatch.setattr("palate.rankers.recommend._BATCH_SCORES", 14 * 7)
-    monkeypatch.setattr("palate.rankers.recommend._IN_BLOCKS", 7)  # users at a time
+    monkeypatch.setattr("palate.rankers.recommend.HISTORIES_IN_BLOCKS", 7)  # users at a time
     monkeypatch.setattr("palate.recommender._SCORES", 5 * 7)  # items at a time, of these users
     ready.for_everyone(data, tmp_path / "many.parquet", 3)
     one, many = pl.read_parquet(tmp_path / "one.parquet"), pl.read_parquet(tmp_path / "many.parquet")

@@ -97,7 +97,7 @@ def test_blocks_of_items_give_what_whole_rows_give(monkeypatch: pytest.MonkeyPat
     allowed = torch.arange(31) % 7 > 0
     whole = model.recommend(histories, 12, allowed=allowed)
     monkeypatch.setattr("palate.recommender._SCORES", 3 * 31)
-    monkeypatch.setattr("palate.recommender._MANY", 20)
+    monkeypatch.setattr("palate.recommender.HISTORIES_IN_BLOCKS", 20)
     monkeypatch.setattr(model, "score", None)  # not called
     blocks = model.recommend(histories, 12, allowed=allowed)
     assert torch.equal(blocks[0], whole[0])

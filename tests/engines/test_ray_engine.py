@@ -19,7 +19,6 @@ from summary_helpers import steps_for
 from palate.data.dataset import Dataset
 from palate.engines.base import Engine
 from palate.engines.local import LOCAL
-from palate.engines.ray_cluster import connect
 from palate.errors import PalateError
 from palate.evaluation import budget, ranking_task
 from palate.features import chunks
@@ -34,19 +33,6 @@ from palate.training.fit import train
 pytest.importorskip("ray", reason="Ray is not installed")
 Palate = Callable[..., tuple[int, str, str]]
 STORE = ("store.json", "vectors.npy", "present.npy", "items.parquet")
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    """Two workers of a Ray that runs for these tests."""
-    from palate.engines.ray_engine import RayEngine
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # workers import helpers
-        end = connect(None, cpus=2)
-        with RayEngine(workers=2) as made:
-            yield made
-        end()
 
 
 def encoded(data: Path, modality: Modality, engine: Engine = LOCAL) -> dict[str, bytes]:

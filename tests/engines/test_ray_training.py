@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ from training_helpers import refuse, train_and_die_once
 
 from palate.data.dataset import Dataset
 from palate.engines.base import Engine
-from palate.engines.ray_cluster import connect
 from palate.errors import PalateError
 from palate.runs.run import Run
 from palate.training.fit import train
@@ -27,19 +24,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 RANKER = {"dim": 16, "max_length": 10, "dropout": 0.0}
 TRAINER = {"epochs": 3, "batch_size": 79, "learning_rate": 0.01, "device": "cpu", "tensorboard": False}
 SETTINGS = {"ranker": RANKER, "trainer": TRAINER}
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    """Two workers of a Ray that runs for these tests."""
-    from palate.engines.ray_engine import RayEngine
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # workers import helpers
-        end = connect(None, cpus=2)
-        with RayEngine(workers=2) as made:
-            yield made
-        end()
 
 
 def rows_of(run: Run) -> list[dict[str, Any]]:

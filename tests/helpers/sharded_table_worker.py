@@ -109,19 +109,19 @@ def check_equal_to_dense(index: int, objective: Objective) -> None:
     loss.value.backward()
     values = gather(loss.value.detach().reshape(1))
     torch.testing.assert_close(values.mean(), expected.value.detach(), rtol=0, atol=1e-6)
-    wanted = {name: one.grad for name, one in dense.named_parameters()}
+    of_dense = {name: one.grad for name, one in dense.named_parameters()}
     for name, parameter in model.named_parameters():
         gradient = parameter.grad
         assert gradient is not None
         if name == "items.ids.own.weight":
             assert gradient.is_sparse is isinstance(objective, SampledSoftmax)
-            rows = wanted["items.ids.weight"]
+            rows = of_dense["items.ids.weight"]
             assert rows is not None
             own = gradient.to_dense() if gradient.is_sparse else gradient
             torch.testing.assert_close(own, rows[index::2], rtol=0, atol=1e-6)
             continue
         dist.all_reduce(gradient)
-        torch.testing.assert_close(gradient / 2, wanted[name], rtol=0, atol=1e-6)
+        torch.testing.assert_close(gradient / 2, of_dense[name], rtol=0, atol=1e-6)
 
 
 def main() -> None:

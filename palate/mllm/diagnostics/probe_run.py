@@ -117,8 +117,8 @@ class ProbeReport:
         alone = [row.label for row in self.rows if facts["rows"][row.label]["pictures_alone"]]
         if alone:
             notes.append(
-                f"{', '.join(alone)} shows candidates by their pictures alone: without them all are alike, and their "
-                "order is chance."
+                f"{', '.join(alone)} shows candidates by their pictures alone: without them all are alike, and what is "
+                "said of missing ones means nothing."
             )
         notes += [
             f"{row.label} shares no seed with {self.rows[0].label}: their means over seeds are compared."
