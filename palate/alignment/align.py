@@ -20,6 +20,7 @@ from palate.runs.launch import start_workers
 from palate.runs.log import Row
 from palate.runs.run import Run
 from palate.runs.start import open_run
+from palate.runs.trained_on import record_logs
 from palate.runs.workers import Workers
 from palate.storage.files import digest
 from palate.storage.lock import one_writer
@@ -141,4 +142,5 @@ def align(
             )
             if step.pairs.twins is not None:
                 facts["alignment"]["twins"] = step.pairs.twins.facts
+        facts["trained_on"] = record_logs(alignment.dataset, aligned, [alignment.start])
         return aligned.add(finished=True, **facts)

@@ -22,6 +22,7 @@ from palate.evaluation.result import Result
 from palate.evaluation.users import UserSample
 from palate.recommender import Recommender
 from palate.runs.run import Run
+from palate.runs.trained_on import check_unseen
 from palate.storage.files import digest
 
 
@@ -208,6 +209,8 @@ def evaluate_groups(
     Raises:
         PalateError: also where one of the models cannot afford the protocol, before any is evaluated.
     """
+    for run in (run for group in groups for run in group.runs):
+        check_unseen(run, dataset, split)
     cases = cases_of(dataset, split)
     cases = cases if users is None else users.of(dataset, cases)
     check_primary(primary, metrics, protocol, ks)

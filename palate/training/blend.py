@@ -16,6 +16,7 @@ from palate.rankers.registry import RANKERS, load_recommender
 from palate.recommender import Recommender
 from palate.runs.run import Run
 from palate.runs.start import open_run
+from palate.runs.trained_on import check_unseen, record_logs
 from palate.storage.files import atomic_folder, digest, file_digest
 from palate.storage.lock import one_writer
 from palate.training.blend_weights import Floats, ScoredCases, fit_likelihood, search_ndcg
@@ -66,6 +67,8 @@ def blend(
     if (Path(out) / "run.json").exists() and not resume:
         raise PalateError(f"{out} holds a run already", "Choose another --out.")
     data = open_dataset([RunGroup("blend", tuple(opened))], dataset)
+    for one in opened:
+        check_unseen(one, data, "valid")
     validation = Validation(data, METRIC, exclude_seen, users, seed)
     identity = {
         "model": Blend.name,
@@ -81,6 +84,7 @@ def blend(
             return run
         parts = [load_recommender(one, device=device) for one in opened]
         facts = _fit(run, opened, parts, data, validation, fit)
+        facts["trained_on"] = record_logs(data, run, opened)
         return run.add(finished=True, seconds=round(time.perf_counter() - started, 3), metric=METRIC, **facts)
 
 

@@ -75,13 +75,16 @@ class Trainer:
         step: makes the loss of a batch.
         data: the training sequences.
         counts: int64 ``[num_items + 1]``, training interactions of each item.
-        validate: metrics of the model on validation users; among them ``config.metric``.
+        validate: metrics of the model on validation users; among them ``config.metric``. None: nothing is validated,
+            and the last weights are kept.
         accelerator: from :func:`palate.runs.launch.start_workers`.
         folder: the run's; the main process writes, the others read.
         config_hash: of everything that shapes the run; a checkpoint of another hash is refused.
         on_epoch: called with each metrics row; what it raises stops the run (its checkpoint is complete by then).
         start: what training starts from may be the best: it is validated first, as epoch 0, and an average of the
             weights does not forget it.
+        epochs: how many there are, perhaps with a part of one; by default ``config.epochs``, over which the learning
+            rate's schedule extends in any case.
     """
 
     def __init__(
@@ -90,13 +93,14 @@ class Trainer:
         step: TrainingStep,
         data: TrainingSequences | StreamedSequences,
         counts: npt.NDArray[np.int64],
-        validate: Validate,
+        validate: Validate | None,
         config: TrainerConfig,
         accelerator: Accelerator,
         folder: Path,
         config_hash: str,
         on_epoch: Callable[[Row], None] | None = None,
         start: bool = False,
+        epochs: float | None = None,
     ) -> None:
         self.config, self.folder, self.config_hash, self.on_epoch = config, folder, config_hash, on_epoch
         self.accelerator, self.workers = accelerator, Workers.of(accelerator)
@@ -110,6 +114,8 @@ class Trainer:
         self.ids = sharded_ids(model)
         self.row_checkpoint = None if self.ids is None else RowCheckpoint(folder, self.ids)
         self.make_loss, self.data, self.validate, self.start = step, data, validate, start
+        self.epochs = config.epochs if epochs is None else int(epochs) if epochs == int(epochs) else epochs
+        self.parts = round(self.epochs * config.validations_per_epoch)
         optimizer = make_optimiser(model, config)
         self.by_rows = optimizer if isinstance(optimizer, RowAdamW) else None
         if self.ids is not None:  # its gradients come to their worker by themselves
@@ -138,11 +144,11 @@ class Trainer:
         """Train to the end (from the last checkpoint, if the folder has one); returns the metrics rows."""
         self._restore()
         log = RunLog(self.folder, self.rows, self.config.tensorboard) if self.workers.main else None
-        progress = EpochProgress(self.config.epochs, self.data.num_targets, self.config.metric, self.workers.main)
+        progress = EpochProgress(self.epochs, self.data.num_targets, self.config.metric, self.workers.main)
         try:
             if self.start and not self.rows:
                 self._add(log, self._first_row())
-            while not self.done and self.epoch <= self.config.epochs:
+            while not self.done and self._parts_done < self.parts:
                 self._train_part(progress)
                 row = self._close_part()
                 self._add(log, row)
@@ -153,6 +159,11 @@ class Trainer:
                 log.close()
         self.accelerator.wait_for_everyone()
         return self.rows
+
+    @property
+    def _parts_done(self) -> int:
+        """Equal parts of epochs that were trained, each of which ends in a row."""
+        return (self.epoch - 1) * self.config.validations_per_epoch + self.part
 
     def _add(self, log: RunLog | None, row: Row) -> None:
         """Write a row down, with the state to resume from."""
@@ -247,7 +258,7 @@ class Trainer:
     def _first_row(self) -> Row:
         """The validation of what training starts from."""
         row: Row = {"epoch": 0, "step": 0, "train_seconds": 0.0, "eval_seconds": 0.0, "targets_per_second": 0.0}
-        self._validate(row)
+        self._validate(row, last=True)
         return row
 
     def _close_part(self) -> Row:
@@ -260,7 +271,7 @@ class Trainer:
         row["train_seconds"] = round(self.train_seconds, 3)
         row["targets_per_second"] = round(means.weights["loss"] / max(self.train_seconds, 1e-9), 1)
         row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
-        self._validate(row)
+        self._validate(row, self._parts_done + 1 == self.parts)
         row["peak_memory_mb"] = round(peak_memory_mb(self.device), 1)
         self.own.means = RunningMeans()
         self.train_seconds = 0.0
@@ -269,10 +280,11 @@ class Trainer:
             self.epoch, self.part, self.batch = self.epoch + 1, 0, 0
         return row
 
-    def _validate(self, row: Row) -> None:
+    def _validate(self, row: Row, last: bool) -> None:
+        """Validate, and keep the weights where they are better; without a validation, keep the last ones."""
         row["eval_seconds"] = 0.0
-        whole = self.config.validations_per_epoch == 1
-        if whole and row["epoch"] % self.config.validate_every and row["epoch"] != self.config.epochs:
+        rare = self.config.validations_per_epoch == 1 and row["epoch"] % self.config.validate_every
+        if not last and (self.validate is None or rare):
             return
         started = time.perf_counter()
         if self.average:
@@ -292,17 +304,23 @@ class Trainer:
             self._validate_and_keep(row, lambda folder: move_files(made, folder))
 
     def _validate_and_keep(self, row: Row, save: Callable[[Path], None]) -> None:
-        row |= self.validate(self.ranker, self.workers)
-        value = float(row[self.config.metric])
+        better = self.validate is None
+        if self.validate is not None:
+            row |= self.validate(self.ranker, self.workers)
+            better = self._judge(float(row[self.config.metric]))
+        if (better or self.config.keep == "last") and self.workers.main:
+            with atomic_folder(self.folder / "model", replace=True) as part:
+                save(part)
+
+    def _judge(self, value: float) -> bool:
+        """Whether a validation is the best so far; training is done where too many were not."""
         better = value > self.best
         if better:
             self.best, self.stale = value, 0
         else:
             self.stale += 1
             self.done = bool(self.config.patience) and self.stale >= self.config.patience
-        if (better or self.config.keep == "last") and self.workers.main:
-            with atomic_folder(self.folder / "model", replace=True) as part:
-                save(part)
+        return better
 
     def _learning_rate(self, progress: float) -> float:
         """The rate after ``progress`` epochs: warm-up by steps, then the schedule over all epochs."""

@@ -18,7 +18,7 @@ class EpochProgress:
         main: whether this is the worker that reports; the others say nothing.
     """
 
-    def __init__(self, epochs: int, targets: int, metric: str, main: bool = True) -> None:
+    def __init__(self, epochs: float, targets: int, metric: str, main: bool = True) -> None:
         self.epochs, self.targets, self.metric, self.main = epochs, targets, metric, main
         self.epoch = 0
         self.done = 0
