@@ -124,7 +124,7 @@ def align(
         rows = trainer.run()
         if not accelerator.is_main_process:
             return aligned
-        facts = summary(rows, config, prepared.model)
+        facts = {**summary(rows, config, prepared.model), **trainer.ending}
         if prepared.model.neighbours is not None:  # they are those of the run that was aligned
             recorded = alignment.start.info.get("neighbours", {})
             facts["neighbours"] = {name: recorded[name] for name in ("lists", "stores") if name in recorded}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -141,13 +142,18 @@ def _show(found: Gate) -> None:
         )
 
 
+def _signed(one: Estimate) -> str:
+    interval = f" [{one.low:+.4f}, {one.high:+.4f}]" if math.isfinite(one.low) else ""
+    return f"{one.mean:+.4f}{interval}"
+
+
 def _table(found: Gate) -> Table:
     from palate.console import Table
     from palate.evaluation.tables import interval_text, label_of
 
     rows = [
-        [one.name, f"{one.cases:,}", *(interval_text(figure) for figure in (one.old, one.new, one.difference))]
+        [one.name, f"{one.cases:,}", *map(interval_text, (one.old, one.new)), _signed(one.difference)]
         for one in found.slices
     ]
     title = f"{label_of(found.metric)} [95%]; a loss of {found.margin:.4f} is accepted"
-    return Table(title, ["cases", "users", "OLD", "NEW", "NEW - OLD"], rows)
+    return Table(title, ["slice", "users", "OLD", "NEW", "NEW - OLD"], rows)

@@ -11,7 +11,7 @@ import typer
 
 from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
 from palate.cli.shared.from_config import Fields, Settings, from_config
-from palate.cli.shared.options import ConfigFile, NewRun, Threads, set_threads
+from palate.cli.shared.options import ConfigFile, Threads, set_threads
 from palate.errors import PalateError
 
 # Defaults of options that a refit takes from its run.
@@ -28,9 +28,13 @@ _USUAL = {"modalities": "auto", "missing": "learned", "objective": "cross-entrop
     Fields("palate.training.config:TrainerConfig", "epochs", "device", section="trainer"),
 )
 def train(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder made by `palate prepare`.")],
+    dataset: Annotated[
+        Path | None, typer.Argument(metavar="DATASET", help="Folder made by `palate prepare`.", show_default=False)
+    ] = None,
     *,
-    out: NewRun,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="RUN", help="Folder of the new run.", show_default=False)
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(help="popularity, item-knn, ease, ials, content-knn, gru4rec, sasrec, or a plug-in's name."),
@@ -73,6 +77,12 @@ def train(
         Path | None, typer.Option(metavar="RUN", help="Take the weights of this run: go on with new logs.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in --out.")] = False,
+    finish: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN", help="End this training and keep its best epoch so far, also from another terminal."
+        ),
+    ] = None,
     engine: EngineName = "local",
     address: Address = None,
     workers: WorkerCount = None,
@@ -91,6 +101,12 @@ def train(
     from palate.engines import make_engine
     from palate.runs.run import Run, check_new
 
+    if finish is not None:
+        _finish(finish, dataset, threads, others=[out, model, refit, warm_start, resume, settings])
+        return
+    if dataset is None or out is None:
+        lacking = "DATASET" if dataset is None else "--out"
+        raise PalateError(f"{lacking} is missing", "palate train DATASET --model sasrec --out RUN")
     if refit is not None:
         check_refit(model=model, modalities=modalities, missing=missing, objective=objective, neighbours=neighbours)
     elif model is None:
@@ -183,6 +199,27 @@ def refit_from_folder(dataset: Path, run: Path, *, threads: int | None, **option
     refit(run, Dataset.load(dataset), dataset_path=dataset, **options)
 
 
+def _finish(run: Path, dataset: Path | None, threads: int | None, others: list[object]) -> None:
+    """End a training early, and say what was done."""
+    from palate.console import open_console
+    from palate.training.finish import finish
+
+    if any(others):
+        raise PalateError(f"--finish ends the training of {run} as it is", "Leave out the other options.")
+    set_threads(threads)
+    made = finish(run, dataset_path=dataset)
+    console = open_console()
+    if made.finished:
+        _report(made.info, run)
+    else:
+        how = (
+            "after its next validation, or at once when it is resumed"
+            if "alignment" in made.info["options"]
+            else ("after its next validation")
+        )
+        console.print(f"{run} ends {how}, and keeps its best epoch.", soft_wrap=True)
+
+
 def check_refit(*, model: str | None, **options: str) -> None:
     """Refuse options that say again, or otherwise, what the run that is refitted says."""
     wrong = ["model"] if model is not None else [name for name, one in options.items() if one != _USUAL[name]]
@@ -217,6 +254,9 @@ def _report(info: dict[str, Any], out: Path) -> None:
     if best:
         numbers = ", ".join(f"{k} {v:.4f}" for k, v in best.items() if "@" in k)
         console.print(f"Best epoch {best['epoch']} of {info['epochs']} on validation: {numbers}")
+    early = info.get("ended_early")
+    if early:
+        console.print(f"Ended early, after epoch {early['epoch']} of {early['of']}, by {early['by']}.")
     following = f"palate evaluate {out}"
     if "refit" in info:
         epochs = f", {info['epochs']} epochs" if "epochs" in info else ""

@@ -84,7 +84,8 @@ def recipe(run: Run) -> str:
     info = run.info
     features = {name: facts.get("fingerprint", facts) for name, facts in (info.get("features") or {}).items()}
     parts = (info["model"], info.get("options"), features, info.get("warm_start"), info["dataset"]["fingerprint"])
-    return digest(json.dumps(parts, sort_keys=True, default=str))
+    refit = [info["refit"].get("epochs")] if "refit" in info else []
+    return digest(json.dumps([*parts, *refit], sort_keys=True, default=str))
 
 
 def _check(name: str, runs: Sequence[Run]) -> None:

@@ -28,7 +28,7 @@ from palate.runs.trained_on import record_logs
 from palate.runs.workers import Workers
 from palate.storage.files import atomic_folder, digest
 from palate.storage.lock import one_writer
-from palate.training.config import TrainerConfig
+from palate.training.config import NeighboursConfig, TrainerConfig
 from palate.training.loop import Trainer
 from palate.training.neighbour_run import add_neighbours, renew_neighbours
 from palate.training.plan import Plan, Prepared, Settings, add_fields, make_plan, prepare_model
@@ -178,16 +178,23 @@ def _train(
         on_epoch,
         epochs=None if refit is None else refit.epochs,
     )
-    facts = summary(trainer.run(), plan.trainer, prepared.model)
+    facts = {**summary(trainer.run(), plan.trainer, prepared.model), **trainer.ending}
     if refit is not None:
         if refit.neighbours is not None and accelerator.is_main_process:
             facts |= renew_neighbours(run, dataset, plan.neighbours, refit.neighbours)
     elif plan.neighbours.sources and accelerator.is_main_process:
-        added = add_neighbours(run, dataset, plan.neighbours, plan.trainer, identity["seed"])
-        near = added["neighbours"]
-        facts |= {**added, "seconds": round(facts["seconds"] + near["seconds"], 3)}
-        facts["best"] = {**facts["best"], **near["after"]}
+        return neighbours_added(facts, run, dataset, plan.neighbours, plan.trainer, identity["seed"])
     return facts
+
+
+def neighbours_added(
+    facts: dict[str, Any], run: Run, dataset: Dataset, config: NeighboursConfig, trainer: TrainerConfig, seed: int
+) -> dict[str, Any]:
+    """Give the model of the best epoch its neighbours; the facts of the training with those of the neighbours."""
+    added = add_neighbours(run, dataset, config, trainer, seed)
+    near = added["neighbours"]
+    seconds = round(facts["seconds"] + near["seconds"], 3)
+    return {**facts, **added, "seconds": seconds, "best": {**facts["best"], **near["after"]}}
 
 
 def step_of(objective: Objective, model: SequentialRanker, rows: bool) -> TrainingStep:

@@ -21,6 +21,15 @@ from palate.objectives import Batch
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sequential import SequentialRanker
 from palate.rankers.sharded_ids import sharded_ids
+from palate.runs.enough import (
+    BY_CTRL_C,
+    BY_FINISH,
+    SECONDS,
+    AskTwice,
+    asking_twice,
+    finish_requested,
+    forget_request,
+)
 from palate.runs.log import Row, RunLog, peak_memory_mb, plot_learning_curve
 from palate.runs.workers import Workers
 from palate.storage.files import atomic_folder
@@ -116,6 +125,7 @@ class Trainer:
         self.make_loss, self.data, self.validate, self.start = step, data, validate, start
         self.epochs = config.epochs if epochs is None else int(epochs) if epochs == int(epochs) else epochs
         self.parts = round(self.epochs * config.validations_per_epoch)
+        self.ended_by: str | None = None
         optimizer = make_optimiser(model, config)
         self.by_rows = optimizer if isinstance(optimizer, RowAdamW) else None
         if self.ids is not None:  # its gradients come to their worker by themselves
@@ -141,24 +151,60 @@ class Trainer:
     # -- the loop ------------------------------------------------------------------------------------------------
 
     def run(self) -> list[Row]:
-        """Train to the end (from the last checkpoint, if the folder has one); returns the metrics rows."""
+        """Train to the end (from the last checkpoint, if the folder has one); returns the metrics rows.
+
+        Ctrl-C pressed twice, or a request in the folder, ends it early, when there is a best epoch to keep.
+        """
         self._restore()
         log = RunLog(self.folder, self.rows, self.config.tensorboard) if self.workers.main else None
         progress = EpochProgress(self.epochs, self.data.num_targets, self.config.metric, self.workers.main)
         try:
             if self.start and not self.rows:
                 self._add(log, self._first_row())
-            while not self.done and self._parts_done < self.parts:
-                self._train_part(progress)
-                row = self._close_part()
-                self._add(log, row)
-                progress.report(row, self.best, self.stale)
+            with asking_twice(self._question, progress.say) as asked:
+                while not self.done and self._parts_done < self.parts and not self._enough(asked):
+                    self._train_part(progress, asked)
+                    if asked.answered:
+                        continue
+                    row = self._close_part()
+                    self._add(log, row)
+                    progress.report(row, self.best, self.stale)
         finally:
             progress.close()
             if log:
                 log.close()
         self.accelerator.wait_for_everyone()
         return self.rows
+
+    @property
+    def ending(self) -> dict[str, Any]:
+        """What ``run.json`` records of a training that was ended early."""
+        if self.ended_by is None:
+            return {}
+        return {"ended_early": {"epoch": self.rows[-1]["epoch"], "of": self.epochs, "by": self.ended_by}}
+
+    def _question(self) -> str | None:
+        """What Ctrl-C asks; None where there is no best epoch to end with, or other workers would train on."""
+        if self.best == -math.inf or self.workers.count > 1:
+            return None
+        best = max((row for row in self.rows if self.config.metric in row), key=lambda row: row[self.config.metric])
+        return (
+            f"Interrupted (--resume goes on). To end here and keep epoch {best['epoch']} "
+            f"({self.config.metric} {self.best:.4f}), press Ctrl-C again within {SECONDS:.0f} seconds."
+        )
+
+    def _enough(self, asked: AskTwice) -> bool:
+        """Whether training is to end early; all workers agree."""
+        if self.best == -math.inf:
+            return False
+        requested = float(self.workers.main and finish_requested(self.folder))
+        if asked.answered:
+            self.ended_by = BY_CTRL_C
+        elif self.workers.first(torch.tensor([requested])).item():
+            self.ended_by = BY_FINISH
+        if self.ended_by and self.workers.main:
+            forget_request(self.folder)
+        return self.ended_by is not None
 
     @property
     def _parts_done(self) -> int:
@@ -177,8 +223,8 @@ class Trainer:
         if self.on_epoch:
             self.on_epoch(row)
 
-    def _train_part(self, progress: EpochProgress) -> None:
-        """The rest of an epoch, or of the part of it after which the model is validated."""
+    def _train_part(self, progress: EpochProgress, asked: AskTwice) -> None:
+        """The rest of an epoch, or of the part of it after which the model is validated; less where training ends."""
         self.model.train()
         total = self.data.num_batches(self.epoch)
         check_validations(total, self.config)
@@ -188,7 +234,7 @@ class Trainer:
         progress.start(self.epoch)
         share, shares = self.workers.index, self.workers.count
         for windows in self.data.batches(self.epoch, skip=self.batch, share=share, shares=shares):
-            if self.batch >= end and not last:
+            if (self.batch >= end and not last) or asked.answered:
                 break
             now = time.perf_counter()
             whole = self._whole_batch(windows, now - saved > 60 * self.config.checkpoint_minutes)

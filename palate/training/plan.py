@@ -233,4 +233,6 @@ def prepare_model(
     validation = None
     if validate:
         validation = Validation(dataset, trainer.metric, trainer.exclude_seen, trainer.validate_users, seed)
+        if warm_start is not None:
+            validation.leave_out(dataset, Run.open(warm_start))
     return Prepared(model, data, validation, rows)

@@ -64,7 +64,10 @@ class EpochProgress:
             *([f"{stale} without gain"] if stale else []),
             f"at most {_clock(left)} left",
         ]
-        line = "  ".join(words)
+        self.say("  ".join(words))
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bar where there is one."""
         if self.bar:
             self.bar.console.print(line, highlight=False)
         elif self.main:

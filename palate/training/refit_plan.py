@@ -72,9 +72,7 @@ def plan_refit(
             "Leave it out, or train and validate with it first.",
         )
     if trainer and not neural:
-        raise PalateError(
-            f"{info['model']} is not trained by gradient: it has no [trainer] settings", "Leave them out."
-        )
+        raise PalateError(f"{info['model']} is not trained by gradient: it has no epochs", "Leave its settings out.")
     options = info["options"]
     sections = {name: dict(values) for name, values in options.get("settings", {}).items()}
     for key in ("modalities", "missing") if neural else ():
