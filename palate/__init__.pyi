@@ -6,6 +6,7 @@ from palate.data.frames import from_frames as from_frames
 from palate.data.prepare import prepare as prepare
 from palate.errors import PalateError as PalateError
 from palate.evaluation.evaluate import evaluate as evaluate
+from palate.evaluation.gate import gate as gate
 from palate.experiments.tune import tune as tune
 from palate.experiments.tune_recipe import TuneRecipe as TuneRecipe
 from palate.features.encode import encode as encode
@@ -15,5 +16,6 @@ from palate.rankers.registry import load_recommender as load_recommender
 from palate.runs.run import Run as Run
 from palate.training.blend import blend as blend
 from palate.training.fit import train as train
+from palate.training.refit import refit as refit
 
 __version__: str

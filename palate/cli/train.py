@@ -193,10 +193,15 @@ def refit_from_folder(dataset: Path, run: Path, *, threads: int | None, **option
         options: of :func:`palate.training.refit.refit`.
     """
     from palate.data.dataset import Dataset
+    from palate.rankers.blend import Blend
+    from palate.runs.run import Run
+    from palate.training.blend_refit import refit_blend
     from palate.training.refit import refit
 
     set_threads(threads)
-    refit(run, Dataset.load(dataset), dataset_path=dataset, **options)
+    start = Run.open(run)
+    again = refit_blend if start.info["model"] == Blend.name else refit
+    again(start, Dataset.load(dataset), dataset_path=dataset, **options)
 
 
 def _finish(run: Path, dataset: Path | None, threads: int | None, others: list[object]) -> None:

@@ -74,11 +74,11 @@ def blend(
         "model": Blend.name,
         "seed": seed,
         "options": blend_options(opened, fit, users, exclude_seen),
-        "features": _features(opened),
+        "features": features_of(opened),
     }
     path = dataset or opened[0].info["dataset"]["path"]
     with one_writer(out):
-        open_run(out, identity, data, path, resume, {"parts": [_identity(run) for run in opened]})
+        open_run(out, identity, data, path, resume, {"parts": [identity_of(run) for run in opened]})
         run = Run.open(out)
         if run.finished:
             return run
@@ -126,7 +126,7 @@ def _open(runs: Sequence[Run | Path | str]) -> list[Run]:
     return opened
 
 
-def _identity(run: Run) -> dict[str, Any]:
+def identity_of(run: Run) -> dict[str, Any]:
     """Which run a part is, and the digest of its model: retrained in place, it is another part."""
     files = sorted(path for path in run.model_folder.rglob("*") if path.is_file())
     names = [word for path in files for word in (path.relative_to(run.model_folder).as_posix(), file_digest(path))]
@@ -140,7 +140,7 @@ def _identity(run: Run) -> dict[str, Any]:
     }
 
 
-def _features(runs: Sequence[Run]) -> dict[str, Any]:
+def features_of(runs: Sequence[Run]) -> dict[str, Any]:
     """The features of all parts by modality; other ones of a modality that is there already get a number behind."""
     found: dict[str, Any] = {}
     for run in runs:

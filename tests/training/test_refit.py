@@ -18,6 +18,8 @@ from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.registry import load_recommender
 from palate.runs.run import Run
 from palate.training.attach import attach
+from palate.training.blend import blend
+from palate.training.blend_refit import refit_blend
 from palate.training.fit import train
 from palate.training.refit import refit
 from palate.training.refit_plan import everything_trains
@@ -183,3 +185,20 @@ def test_what_contradicts_is_refused(yesterday: Dataset, chosen: Run, tmp_path: 
     with pytest.raises(PalateError, match="is not finished"):
         refit(Run(chosen.folder, {**chosen.info, "finished": False}), yesterday, out=out)
     assert not out.exists()
+
+
+def test_a_blend_keeps_its_weights(yesterday: Dataset, today: Dataset, chosen: Run, tmp_path: Path) -> None:
+    knn = train(yesterday, model="item-knn", out=tmp_path / "knn", dataset_path=yesterday.folder)
+    both = blend([chosen, knn], out=tmp_path / "both", users=0, fit="likelihood")
+    made = refit_blend(both, today, out=tmp_path / "all")
+    used = [facts["weight"] for facts in both.info["blend"]["parts"] if facts["weight"] > 0]
+    model = load_recommender(made)
+    assert [part.weight for part in model.config.parts] == used
+    assert model.num_items == today.num_items
+    assert [log["whole"] for log in made.info["trained_on"]] == [True]
+    again = refit_blend(
+        both, today, out=tmp_path / "again", warm_start=made.folder, settings={"trainer": {"epochs": 1}}
+    )
+    assert again.finished
+    with pytest.raises(PalateError, match="no refit of the same blend"):
+        refit_blend(both, today, out=tmp_path / "x", warm_start=knn.folder, settings={"trainer": {"epochs": 1}})
