@@ -182,4 +182,5 @@ def evaluate(
     for note in footnotes(comparison):
         typer.echo(f"- {note}")
     if out is not None:
-        typer.echo(f"Written to {out}: table.md, table.json, chart.png, per-user.parquet.")
+        pictures = [name for name in ("chart.png", "trade-off.png") if (out / name).is_file()]
+        typer.echo(f"Written to {out}: table.md, table.json, {', '.join(pictures)}, per-user.parquet.")
