@@ -38,11 +38,15 @@ def recommend(
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="How many items.")] = 10,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="FIELD=VALUE", help="Only items for which this holds. Repeatable: all must hold."),
+        typer.Option(
+            metavar="FIELD=VALUE",
+            help='Only items for which this holds: colour=red,blue (either), "price<20" (numbers). Repeatable: all '
+            "must hold.",
+        ),
     ] = None,
-    not_: Annotated[
+    without: Annotated[
         list[str] | None,
-        typer.Option("--not", metavar="FIELD=VALUE", help="No items for which this holds. Repeatable."),
+        typer.Option(metavar="FIELD=VALUE", help="No items for which this holds. Repeatable."),
     ] = None,
     keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Items of the history may come again.")] = False,
     dataset: Annotated[
@@ -86,7 +90,7 @@ def recommend(
         open_recommendations,
         run,
         only=tuple(only or ()),
-        without=tuple(not_ or ()),
+        without=tuple(without or ()),
         exclude_seen=not keep_seen,
         retriever=retriever,
         depth=depth,

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from palate.data.dataset import Cases, Dataset
+from palate.data.held_out import no_targets
 from palate.errors import PalateError, suggest
 from palate.evaluation.budget import MEMORY_MB
 from palate.evaluation.candidates import Candidates, sample_candidates
@@ -136,9 +137,7 @@ def cases_of(dataset: Dataset, split: Split) -> Cases:
         raise PalateError(f"there is no split '{split}' to evaluate", suggest(split, ["valid", "test"]))
     cases = dataset.cases(split)
     if not len(cases):
-        raise PalateError(
-            f"the dataset '{dataset.name}' has no {split} targets", "Prepare it with a split that has some."
-        )
+        raise no_targets(dataset, split)
     return cases
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import torch
 
-from palate.data.catalogue import Catalogue
+from palate.data.conditions import allowed_items
 from palate.data.dataset import Dataset
 from palate.data.dropped import dropped_of
 from palate.data.sequences import Sequences, offsets_of
@@ -29,8 +27,6 @@ from palate.runs.run import Run
 
 # Scores of one batch, in numbers: bounds the memory of scoring every user (256 MiB of float32).
 _BATCH_SCORES = 2**26
-# Values of a field may be whole sentences: only the most frequent are compared.
-_VALUES_LIMIT = 500
 
 
 class Recommendations:
@@ -38,7 +34,8 @@ class Recommendations:
 
     Args:
         run: a finished run or its folder.
-        only: conditions ``FIELD=VALUE`` on the catalogue; an item must meet all of them.
+        only: conditions on the catalogue, such as ``colour=red,blue`` or ``price<20``
+            (:mod:`palate.data.conditions`); an item must meet all of them.
         without: conditions of which an item must meet none.
         exclude_seen: leave out the items of the history.
         recommender: answers instead of the run's own model, for items numbered like the run's (a cascade, say).
@@ -56,7 +53,7 @@ class Recommendations:
     ) -> None:
         self.run = run if isinstance(run, Run) else Run.open(run)
         self.catalogue = self.run.catalogue
-        self.allowed = allowed_items(self.catalogue, only, without)
+        self.allowed = allowed_items(self.catalogue.frame, only, without)
         self.exclude_seen = exclude_seen
         kind: type[Recommender] = RANKERS[self.run.info["model"]]
         if recommender is None and not kind.whole_catalogue:
@@ -216,40 +213,3 @@ class _Recommending(Work[Sequences, pl.DataFrame]):
         for histories in pieces:
             yield self._ready.of_indices(histories, self._k)
             advance(len(histories))
-
-
-def allowed_items(catalogue: Catalogue, only: Sequence[str], without: Sequence[str]) -> npt.NDArray[np.bool_] | None:
-    """Mask of the items that may be recommended (bool ``[num_items + 1]``), or None for all of them.
-
-    Raises:
-        PalateError: an unknown field, a condition that no item meets, or conditions that leave no item.
-    """
-    if not only and not without:
-        return None
-    allowed = np.ones(len(catalogue) + 1, np.bool_)
-    allowed[0] = False
-    for required, conditions in ((True, only), (False, without)):
-        for condition in conditions:
-            met = catalogue.select(condition)
-            if not met.any():  # most likely misspelt; without an error, what was to be left out would be shown
-                raise PalateError(f"no item meets '{condition}'", _values_hint(catalogue, condition))
-            allowed &= met if required else ~met
-    if not allowed.any():
-        words = [f"only {c}" for c in only] + [f"not {c}" for c in without]
-        raise PalateError(f"no item is left by: {', '.join(words)}", "Relax the conditions.")
-    return allowed
-
-
-def _values_hint(catalogue: Catalogue, condition: str) -> str:
-    """What the field of a condition holds instead: the closest value, or the most frequent ones."""
-    name, _, value = condition.partition("=")
-    column = catalogue.frame[name]
-    values = (column.explode() if isinstance(column.dtype, pl.List) else column).cast(pl.String).drop_nulls()
-    if values.is_empty():
-        return f"The field '{name}' is empty."
-    common = values.value_counts(sort=True)[name].to_list()
-    lower = {word.lower(): word for word in reversed(common[:_VALUES_LIMIT])}
-    near = get_close_matches(value.strip().lower(), lower, n=1)
-    if near:
-        return f"Did you mean '{name}={lower[near[0]]}'?"
-    return f"The field holds, for example: {', '.join(common[:8])}."

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from palate.data.catalogue import Catalogue
-from palate.errors import PalateError, suggest
-from palate.rankers.recommend import allowed_items
+from palate.data.conditions import allowed_items
+from palate.errors import PalateError
 
 _CACHED = 256
 Key = tuple[tuple[str, ...], tuple[str, ...]]
@@ -51,13 +51,7 @@ class Rules:
 
     def _look(self, only: tuple[str, ...], without: tuple[str, ...]) -> Tensor | PalateError | None:
         try:
-            for condition in (*only, *without):
-                name = condition.partition("=")[0]
-                if name not in self.fields:
-                    raise PalateError(
-                        f"'{condition}' is not a condition on this catalogue", suggest(name, self.fields)
-                    )  # fmt: skip
-            mask = allowed_items(self.catalogue, only, without)
+            mask = allowed_items(self.catalogue.frame, only, without, self.fields)
         except PalateError as error:
             return error
         return None if mask is None else torch.from_numpy(mask)

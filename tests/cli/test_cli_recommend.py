@@ -58,7 +58,7 @@ def test_cold_items_can_be_recommended(palate: Shell, neural: Path) -> None:
 def test_only_and_not(palate: Shell, neural: Path) -> None:
     red = items_of(palate("recommend", neural, "--history", "i1", "--only", "colour=RED", "--k", 20, "--json").out)
     assert sorted(red) == sorted(f"i{n}" for n in (3, 5, 7, 9, 11))
-    words = ("--only", "tags=cheap", "--only", "colour=blue", "--not", "tags=new", "--k", 20, "--json")
+    words = ("--only", "tags=cheap", "--only", "colour=blue", "--without", "tags=new", "--k", 20, "--json")
     blue = items_of(palate("recommend", neural, "--history", "i1", *words).out)
     assert sorted(blue) == sorted(f"i{n}" for n in range(0, 12, 2))
 
@@ -73,7 +73,7 @@ def test_only_and_not(palate: Shell, neural: Path) -> None:
     ],
 )
 def test_conditions_nobody_meets(palate: Shell, neural: Path, condition: str, told: str) -> None:
-    for option in ("--only", "--not"):  # a misspelt --not would show what it was to leave out
+    for option in ("--only", "--without"):  # a misspelt --without would show what it was to leave out
         outcome = palate("recommend", neural, "--history", "i1", option, condition)
         assert outcome.code == 2
         assert told in outcome.err
@@ -90,8 +90,8 @@ def test_a_device_that_is_not_there(palate: Shell, popular: Path, device: str) -
 
 
 def test_conditions_that_exclude_each_other(palate: Shell, neural: Path) -> None:
-    outcome = palate("recommend", neural, "--history", "i1", "--only", "colour=red", "--not", "colour=red")
-    assert "no item is left by: only colour=red, not colour=red" in outcome.err
+    outcome = palate("recommend", neural, "--history", "i1", "--only", "colour=red", "--without", "colour=red")
+    assert "no item is left by: only colour=red, without colour=red" in outcome.err
 
 
 def test_unknown_items(palate: Shell, neural: Path) -> None:
