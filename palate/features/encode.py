@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from palate.console import print_note
 from palate.data.dataset import Dataset
 from palate.engines.base import Engine
 from palate.engines.local import LOCAL
@@ -105,7 +105,7 @@ def encode(
         if not overwrite and _is_done(folder, job):
             sweep(folder.parent)
             clear(unfinished, job)
-            print(f"{folder} is up to date.", file=sys.stderr)
+            print_note(f"{folder} is up to date.")
             return FeatureStore.load(folder, dataset.catalogue)
         refuse_existing(folder, overwrite)
         # Two calls for one store would take each other's pieces for those of a killed one.

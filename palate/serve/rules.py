@@ -13,8 +13,8 @@ from torch import Tensor
 
 from palate.bundle.load import Bundle
 from palate.data.catalogue import Catalogue
-from palate.errors import PalateError, suggest
-from palate.rankers.recommend import allowed_items
+from palate.data.conditions import allowed_items
+from palate.errors import PalateError
 from palate.serve import schema
 from palate.serve.business.model_rules import ModelRules
 
@@ -57,13 +57,7 @@ class Rules:
 
     def _look(self, only: tuple[str, ...], without: tuple[str, ...]) -> Tensor | PalateError | None:
         try:
-            for condition in (*only, *without):
-                name = condition.partition("=")[0]
-                if name not in self.fields:
-                    raise PalateError(
-                        f"'{condition}' is not a condition on this catalogue", suggest(name, self.fields)
-                    )  # fmt: skip
-            mask = allowed_items(self.catalogue, only, without)
+            mask = allowed_items(self.catalogue.frame, only, without, self.fields)
         except PalateError as error:
             return error
         return None if mask is None else torch.from_numpy(mask)

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 Id = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 Condition = Annotated[
     str,
-    StringConstraints(min_length=2, max_length=512, pattern=r"^[^=]+=[\s\S]*$"),
-    Field(examples=["genres=Comedy"]),
+    StringConstraints(min_length=2, max_length=512, pattern=r"^[\s\S]+[=<>][\s\S]*$"),
+    Field(examples=["genres=Comedy,Drama", "year>=1990"]),
 ]
 
 
@@ -27,8 +27,10 @@ class FilteredRequest(RequestFilter):
 
     allow: list[Id] | None = Field(None, description="Only these items may be recommended.")
     deny: list[Id] = Field([], description="These items may not.")
-    only: list[Condition] = Field([], max_length=20, description="FIELD=VALUE; an item must meet all of them.")
-    without: list[Condition] = Field([], max_length=20, description="FIELD=VALUE; an item must meet none of them.")
+    only: list[Condition] = Field(
+        [], max_length=20, description="FIELD=VALUE, FIELD=ONE,OTHER or FIELD<20; an item must meet all of them."
+    )
+    without: list[Condition] = Field([], max_length=20, description="The same; an item must meet none of them.")
 
 
 class RecommendRequest(FilteredRequest):

@@ -40,7 +40,7 @@ CONTRACT = {
         "--k",
         "--json",
         "--only",
-        "--not",
+        "--without",
         "--retriever",
         "--depth",
         "--blend",

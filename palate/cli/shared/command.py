@@ -13,6 +13,7 @@ from typing import Any, get_args
 import typer
 from typer.core import TyperCommand
 
+from palate.console import be_quiet
 from palate.errors import PalateError
 
 
@@ -41,7 +42,7 @@ class PalateCommand(TyperCommand):
             app = typer.Typer(add_completion=False)
             app.command()(self.callback.function)  # type: ignore[union-attr]
             made = typer.main.get_command(app)
-            self._params, self.callback = made.params, made.callback
+            self._params, self.callback = [*made.params, quiet_option()], made.callback
         return self._params
 
     @params.setter
@@ -58,6 +59,29 @@ class PalateCommand(TyperCommand):
             if option is not None and option[:1] != "-":
                 raise empty_path("an argument")
         return super().parse_args(ctx, args)
+
+
+def quiet_option() -> Any:
+    """``--quiet``, which every command has."""
+
+    def hush(value: bool) -> None:
+        if value:
+            be_quiet()
+
+    def holder(
+        quiet: bool = typer.Option(
+            False,
+            "--quiet",
+            "-q",
+            expose_value=False,
+            callback=hush,
+            help="Print results, warnings and errors only: no progress, no notes.",
+        ),
+    ) -> None: ...
+
+    app = typer.Typer(add_completion=False)
+    app.command()(holder)
+    return typer.main.get_command(app).params[0]
 
 
 def path_names(command: Any) -> set[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from palate.data.dataset import Dataset
-from palate.data.doctor import content, dislikes, ids, order, pictures, population, splits, times
+from palate.data.doctor import content, dislikes, ids, impressions, order, pictures, population, splits, times
 from palate.data.doctor.finding import Finding, Level
 
 Check = Callable[[Dataset], list[Finding]]
@@ -31,6 +31,7 @@ CHECKS: tuple[Check, ...] = (
     population.duplicate_interactions,
     population.duplicate_titles,
     dislikes.dislikes,
+    impressions.impressions,
     content.missing_text,
     content.missing_pictures,
 )

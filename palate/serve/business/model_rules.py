@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from palate.bundle.items import BundleItems
+from palate.data.conditions import find_matches
 from palate.errors import PalateError, suggest
 from palate.serve.business.rules_file import Boost, RuleSet
 
@@ -196,12 +197,12 @@ class _Compiler:
 
     def _met(self, condition: str) -> Mask:
         try:
-            mask = self.items.catalogue.select(condition)
+            found = find_matches(self.items.catalogue.frame, condition, self.fields)
         except PalateError as error:
             raise PalateError(f"{self.rule_set.where(condition)}: {error.message}", error.remedy) from None
-        if not mask.any():
-            self.warnings.append(f"{self.rule_set.where(condition)}: no item meets '{condition}'")
-        return mask
+        nothing = found.missing or ([] if found.mask.any() else [condition])
+        self.warnings += [f"{self.rule_set.where(condition)}: no item meets '{one}'" for one in nothing]
+        return found.mask
 
     def _known(self, ids: Iterable[str], rule: str) -> list[int]:
         found = []
