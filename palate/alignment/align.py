@@ -142,5 +142,7 @@ def align(
             )
             if step.pairs.twins is not None:
                 facts["alignment"]["twins"] = step.pairs.twins.facts
+            if step.pairs.shown is not None:
+                facts["alignment"]["shown"] = step.pairs.shown.coverage(step.pairs.prefixes.sequences)
         facts["trained_on"] = record_logs(alignment.dataset, aligned, [alignment.start])
         return aligned.add(finished=True, **facts)

@@ -34,6 +34,7 @@ COMMANDS = {
     "serve": "",
     "models": "",
     "info": "",
+    "track": "",
 }
 
 app = typer.Typer(

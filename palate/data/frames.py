@@ -10,6 +10,7 @@ import polars as pl
 
 from palate.data.assemble import assemble
 from palate.data.dataset import Dataset
+from palate.data.feedback.options import take_feedback_options
 from palate.data.prepare import sort_options
 from palate.data.readers.base import Source
 from palate.data.readers.pictures import pictures_of
@@ -52,6 +53,7 @@ def from_frames(
         images: folder of pictures; without an ``image`` column they are found there as ``<item id>.jpg``.
         clean_text: take HTML tags and entities out of titles and texts.
         options: as in :func:`palate.data.prepare.prepare`: ``k_core``, ``min_rating``, ``split`` ...
+            ``feedback`` is the path of a folder or file; its columns are named as for the command.
             With ``disliked_at_most`` low weights become ``Dataset.dislikes`` (see :mod:`palate.data.dislikes`).
 
     Raises:
@@ -62,7 +64,8 @@ def from_frames(
     >>> dataset.cases("test").histories.to_lists(), dataset.cases("test").targets.to_lists()
     ([[1, 2, 3]], [[4]])
     """
-    filters, split, reading = sort_options(options)
+    feedback, rest = take_feedback_options(options)
+    filters, split, reading = sort_options(rest)
     refused = sorted(reading.model_fields_set - {"time_unit", "time_format"})
     if refused:
         raise PalateError(
@@ -108,7 +111,16 @@ def from_frames(
         unused_times=unused_times(log.collect_schema(), columns),
     )
     facts = {"name": name, "source": {"name": "frames", "files": {}}, "reader": "frames", "reader_options": columns}
-    return assemble(source, filters, split, seed=seed, facts=facts, keep_unseen=keep_unseen, clean_text=clean_text)
+    return assemble(
+        source,
+        filters,
+        split,
+        seed=seed,
+        facts=facts,
+        keep_unseen=keep_unseen,
+        clean_text=clean_text,
+        feedback=feedback,
+    )
 
 
 def _polars(frame: Frame, what: str) -> pl.DataFrame | pl.LazyFrame:

@@ -161,7 +161,7 @@ class Trainer:
         try:
             if self.start and not self.rows:
                 self._add(log, self._first_row())
-            with asking_twice(self._question, progress.say) as asked:
+            with asking_twice(self._question, progress.ask) as asked:
                 while not self.done and self._parts_done < self.parts and not self._enough(asked):
                     self._train_part(progress, asked)
                     if asked.answered:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 
+from palate.console import print_note
 from palate.data.dataset import Dataset, Part
+from palate.data.held_out import no_targets
 from palate.data.streamed import StreamedDataset
 from palate.errors import PalateError
 from palate.evaluation.metrics import METRICS, Metric
@@ -50,7 +50,7 @@ class Validation:
     def __init__(self, dataset: Dataset, metric: str, exclude_seen: bool, users: int = 0, seed: int = 0) -> None:
         self.cases = dataset.sampled_cases("valid", users, seed)
         if not len(self.cases):
-            raise PalateError("the dataset has no validation targets", "Prepare it with a split that has some.")
+            raise no_targets(dataset, "valid")
         self.exclude_seen = exclude_seen
         self.metrics = {label: (one, k) for label, one, k in map(parse_metric, (metric, *ALWAYS))}
 
@@ -72,10 +72,9 @@ class Validation:
                 "Give --refit, which needs no validation, or warm-start from a run that held them out.",
             )
         if known.any():
-            print(
+            print_note(
                 f"{known.sum():,} of {len(known):,} validation users are left out: {run.folder} was trained on their "
-                "targets.",
-                file=sys.stderr,
+                "targets."
             )
         self.cases = self.cases.take(np.flatnonzero(~known))
 
