@@ -264,7 +264,7 @@ def _report(info: dict[str, Any], out: Path) -> None:
         console.print(f"Ended early, after epoch {early['epoch']} of {early['of']}, by {early['by']}.")
     following = f"palate evaluate {out}"
     if "refit" in info:
-        epochs = f", {info['epochs']} epochs" if "epochs" in info else ""
+        epochs = f" (epochs: {info['epochs']})" if "epochs" in info else ""
         console.print(f"Trained on all interactions{epochs}: nothing is held out.")
         following = f"palate gate OLD {out} --dataset LATER, or palate bundle {out}"
     console.print(f"Run: {out}  (next: {following})", soft_wrap=True)
