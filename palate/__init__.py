@@ -35,8 +35,10 @@ _CALLS = {
     "encode": "palate.features.encode",
     "evaluate": "palate.evaluation.evaluate",
     "from_frames": "palate.data.frames",
+    "gate": "palate.evaluation.gate",
     "load_recommender": "palate.rankers.registry",
     "prepare": "palate.data.prepare",
+    "refit": "palate.training.refit",
     "train": "palate.training.fit",
     "tune": "palate.experiments.tune",
 }

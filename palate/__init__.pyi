@@ -12,6 +12,7 @@ from palate.estimators import ItemKNN as ItemKNN
 from palate.estimators import Popularity as Popularity
 from palate.estimators import SASRec as SASRec
 from palate.evaluation.evaluate import evaluate as evaluate
+from palate.evaluation.gate import gate as gate
 from palate.experiments.tune import tune as tune
 from palate.experiments.tune_recipe import TuneRecipe as TuneRecipe
 from palate.features.encode import encode as encode
@@ -21,5 +22,6 @@ from palate.rankers.registry import load_recommender as load_recommender
 from palate.runs.run import Run as Run
 from palate.training.blend import blend as blend
 from palate.training.fit import train as train
+from palate.training.refit import refit as refit
 
 __version__: str
