@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from palate.cli.shared.options import ConfigFile, JsonOutput
+from palate.console import print_note
 
 
 def add_items(
@@ -36,7 +36,7 @@ def add_items(
 
     made = add(bundle, items, out, images=images, clean_text=clean_text, device=device)
     for note in made.notes:
-        print(f"Note: {note}.", file=sys.stderr)
+        print_note(f"Note: {note}.")
     if json_:
         facts = {"bundle": str(made.folder), "added": made.ids, "coverage": made.coverage, "notes": made.notes}
         print(json.dumps(facts, ensure_ascii=False))

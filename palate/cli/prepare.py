@@ -85,6 +85,12 @@ def prepare(
         )
 
 
+_NOTHING_HELD_OUT = (
+    "Nothing is held out: `palate evaluate` has nothing to measure here, and models that are validated in training "
+    "(sasrec, gru4rec) need `palate train --refit RUN`."
+)
+
+
 def _check_target(out: Path, overwrite: bool) -> None:
     """Refuse before any work, and never replace a folder that is no dataset."""
     from palate.data.folder import check_replaceable
@@ -124,10 +130,12 @@ def _show(dataset: Dataset, out: Path) -> None:
     sizes.add_row("train", f"{counts['train']:,}", "", "")
     if counts["context"]:
         sizes.add_row("context (never trained on)", f"{counts['context']:,}", "", "")
-    for part in ("valid", "test"):
+    for part in ("valid", "test") if split["name"] != "none" else ():
         cold = counts[f"{part}_cases_without_history"]
         sizes.add_row(part, f"{counts[part]:,}", f"{counts[f'{part}_cases']:,}", f"{cold:,}")
     console.print(sizes)
+    if split["name"] == "none":
+        console.print(_NOTHING_HELD_OUT, highlight=False)
     if "dislikes" in manifest:
         console.print(_dislikes(manifest["dislikes"]), highlight=False)
     if "feedback" in manifest:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ import typer
 from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
 from palate.cli.shared.from_config import Fields, Settings, from_config
 from palate.cli.shared.options import ConfigFile, NewRun, Seed, Threads, set_threads
+from palate.console import print_note
 from palate.errors import PalateError
 
 
@@ -139,7 +139,7 @@ def fit_from_folder(
     features = open_features(dataset, data.catalogue, content.modalities, stores)
     if AUTO in (modalities, neighbours) and len(content.modalities + content.neighbours) > 1:
         near = ",".join(content.neighbours) or NONE
-        print(f"Content: --modalities {','.join(content.modalities)} --neighbours {near}", file=sys.stderr)
+        print_note(f"Content: --modalities {','.join(content.modalities)} --neighbours {near}")
     fit(
         data,
         model=model,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+from palate.console import print_note
 from palate.device import parse_device
 from palate.engines.base import Engine, Piece, Result, Task, Workers
 from palate.engines.ray_cluster import connect, require_ray
@@ -81,7 +81,7 @@ class RayEngine(Engine):
         room = self._room(require_ray().cluster_resources())
         if count > room:
             message = f"The cluster has room for {room} workers: training begins when there is room for {count}."
-            print(message, file=sys.stderr, flush=True)
+            print_note(message)
         scratch.parent.mkdir(parents=True, exist_ok=True)  # what is written is there, and workers must see it
         there = whole_paths([*folders, scratch.parent])
         train_together(function, Path.cwd() / scratch, there, workers=count, cpus=self.cpus, gpus=self.gpus)

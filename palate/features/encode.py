@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from palate.console import print_note
 from palate.data.dataset import Dataset
 from palate.engines.base import Engine
 from palate.engines.local import LOCAL
@@ -77,7 +77,7 @@ def encode(
         raise PalateError(f"there is no modality '{modality}' to encode", suggest(modality, MODALITIES))
     if modality == "image" and (fields is not None or without is not None):
         raise PalateError("--fields and --without are about text", "Leave them out for pictures.")
-    spec, contents = _contents(dataset, modality, fields, without)
+    spec, contents = _contents(dataset, modality, fields, without, engine)
     if batch_size is not None and batch_size < 1:
         raise PalateError(f"--batch-size is {batch_size}", "Give at least 1.")
     if isinstance(encoder, Encoder):
@@ -105,7 +105,7 @@ def encode(
         if not overwrite and _is_done(folder, job):
             sweep(folder.parent)
             clear(unfinished, job)
-            print(f"{folder} is up to date.", file=sys.stderr)
+            print_note(f"{folder} is up to date.")
             return FeatureStore.load(folder, dataset.catalogue)
         refuse_existing(folder, overwrite)
         # Two calls for one store would take each other's pieces for those of a killed one.
@@ -160,7 +160,7 @@ def _itself(encoder: Encoder) -> Encoder:
 
 
 def _contents(
-    dataset: Dataset, modality: Modality, fields: Sequence[str] | None, without: str | None
+    dataset: Dataset, modality: Modality, fields: Sequence[str] | None, without: str | None, engine: Engine
 ) -> tuple[dict[str, Any], Contents]:
     catalogue = dataset.catalogue
     if modality == "text":
@@ -168,7 +168,7 @@ def _contents(
         contents = text_contents(catalogue, names, without)
         spec: dict[str, Any] = {"kind": "text", "fields": names, "without": without}
     else:
-        contents, spec = image_contents(catalogue), {"kind": "image"}
+        contents, spec = image_contents(catalogue, engine), {"kind": "image"}
     if not any(contents.keys):
         raise PalateError(
             f"no item of the dataset has {modality} to encode ({_why(contents.reasons)})",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from palate.console import print_note
 from palate.data.dataset import Dataset
 from palate.features.neighbours import CO_OCCURRENCE, neighbour_list, open_source
 from palate.rankers.neighbours import NeighbourScores
@@ -41,7 +41,7 @@ def add_neighbours(
     model.neighbours = None
     validation = Validation(dataset, trainer.metric, trainer.exclude_seen, trainer.validate_users, seed)
     before = validation(model)
-    print(f"Fitting the weights of {', '.join(config.sources)} on validation users", file=sys.stderr)
+    print_note(f"Fitting the weights of {', '.join(config.sources)} on validation users")
     fitted = fit_weights(
         model,
         validation.cases,
@@ -88,5 +88,5 @@ def _strongest(
             best, found = (strength, metrics), model.neighbours
     model.neighbours = found
     if found is None:
-        print("Neighbours do not help on validation: they are left out.", file=sys.stderr)
+        print_note("Neighbours do not help on validation: they are left out.")
     return best

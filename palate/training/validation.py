@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from palate.data.dataset import Dataset
+from palate.data.held_out import no_targets
 from palate.errors import PalateError
 from palate.evaluation.metrics import METRICS, Metric
 from palate.evaluation.ranking import rank_targets
@@ -44,7 +45,7 @@ class Validation:
     def __init__(self, dataset: Dataset, metric: str, exclude_seen: bool, users: int = 0, seed: int = 0) -> None:
         self.cases = dataset.sampled_cases("valid", users, seed)
         if not len(self.cases):
-            raise PalateError("the dataset has no validation targets", "Prepare it with a split that has some.")
+            raise no_targets(dataset, "valid")
         self.exclude_seen = exclude_seen
         self.metrics = {label: (one, k) for label, one, k in map(parse_metric, (metric, *ALWAYS))}
 

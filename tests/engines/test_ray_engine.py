@@ -17,6 +17,8 @@ from engine_helpers import Parrot, Squares
 from summary_helpers import steps_for
 
 from palate.data.dataset import Dataset
+from palate.data.doctor import examine
+from palate.engines import files
 from palate.engines.base import Engine
 from palate.engines.local import LOCAL
 from palate.errors import PalateError
@@ -52,6 +54,15 @@ def test_stores_have_the_bytes_of_one_process(
     worlds.two_tastes(tmp_path)
     there, here = (encoded(tmp_path / "dataset", modality, one) for one in (engine, LOCAL))
     assert there == here
+
+
+def test_the_doctor_finds_the_same_in_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
+    monkeypatch.setattr(files, "_AT_ONCE", 3)
+    monkeypatch.setattr(files, "_BLOCKS", 2)
+    data = worlds.two_tastes(tmp_path)
+    report = examine(data, engine=engine)
+    assert report == examine(data)
+    assert report["unreadable-pictures"].count == 1
 
 
 def test_another_engine_goes_on_where_one_was_interrupted(
