@@ -144,7 +144,7 @@ def test_taken_items_join_the_log_once(tmp_path: Path) -> None:
         taken(2.1, "r", "e"),  # the same, bought
         taken(2, "r", "f", "cart"),  # no such kind
         taken(2.4, "r", "new", user="dan"),
-        taken(2.4, "r", "g", user=None),
+        taken(2.4, "unknown", "g", user=None),
     ]
     folder = write(tmp_path / "f", events)
     dataset = made(folder, feedback_kinds=("purchase", "click"))
