@@ -141,4 +141,6 @@ def align(
             )
             if step.pairs.twins is not None:
                 facts["alignment"]["twins"] = step.pairs.twins.facts
+            if step.pairs.shown is not None:
+                facts["alignment"]["shown"] = step.pairs.shown.coverage(step.pairs.prefixes.sequences)
         return aligned.add(finished=True, **facts)

@@ -13,6 +13,7 @@ from palate.alignment.pairs import PairDrawer, sample_pairs
 from palate.alignment.prefixes import Prefixes
 from palate.alignment.reference import CachedReference, Reference, ReplayedReference
 from palate.alignment.settings import AlignmentSettings
+from palate.alignment.shown import ShownItems
 from palate.alignment.step import AlignStep
 from palate.alignment.twins import make_twins
 from palate.data.dataset import Dataset
@@ -95,6 +96,7 @@ class Alignment:
             None if self.dataset.dislikes is None else Prefixes(self.dataset.dislikes),
             joins=gather is not None,
             twins=None if preference is None else make_twins(negatives, self.dataset, self.path),
+            shown=self._shown(),
         )
         step = AlignStep(config, self.plan.objective, preference, pairs, reference, gather=gather)
         if preference is not None and preference.needs_hardness:
@@ -102,6 +104,12 @@ class Alignment:
             vectors = {name: store for name, store in self.stores.items() if name != FIELDS}
             step.hardness = _fit_hardness(pairs, preference, model, prepared, vectors, self.dataset)
         return step
+
+    def _shown(self) -> ShownItems | None:
+        negatives = self.settings.negatives
+        if self.preference is None or negatives.chosen.source != "impressions":
+            return None
+        return ShownItems.of(self.dataset, negatives.shown == "above")
 
 
 def plan_alignment(

@@ -33,6 +33,7 @@ COMMANDS = {
     "serve": "",
     "models": "",
     "info": "",
+    "track": "",
 }
 
 app = typer.Typer(

@@ -41,6 +41,10 @@ def serve(
         Path | None, typer.Option(metavar="DATASET", help="Offer some of its users on the page, to try with.")
     ] = None,
     num_users: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 12,
+    rules: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Business rules (TOML), read again when it changes."),
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 is the whole network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     settings: Settings,
@@ -108,7 +112,7 @@ def serve(
     taken = server.bind(host, port)
     configure_logs(log, json=log_json)
     torch.set_num_threads(threads)
-    service = Service(specs, options, people=people, device=parse_device(device))
+    service = Service(specs, options, people=people, device=parse_device(device), rules=rules)
     service.start()
     if host not in _LOCAL and key is None:
         print(

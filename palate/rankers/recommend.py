@@ -8,23 +8,25 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import torch
 
-from palate.data.conditions import allowed_items
+from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset
 from palate.data.dropped import dropped_of
+from palate.data.item_filter import filter_items
 from palate.data.sequences import Sequences, offsets_of
 from palate.data.spelling import did_you_mean
 from palate.engines.base import Advance, Engine, Task, Work
 from palate.engines.local import LOCAL
-from palate.errors import PalateError
+from palate.errors import PalateError, suggest
+from palate.names import free_name
 from palate.progress import counter
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.rankers.tables import table_writer
 from palate.recommender import FEW_HISTORIES, HISTORIES_IN_BLOCKS, Recommender
 from palate.runs.run import Run
 
+_COLUMNS = ("user", "history", "rank", "item", "title", "score")
 # Scores of one batch, in numbers: bounds the memory of scoring every user (256 MiB of float32).
 _BATCH_SCORES = 2**26
 
@@ -32,11 +34,17 @@ _BATCH_SCORES = 2**26
 class Recommendations:
     """A run, loaded: histories of item ids in, ranked item ids out. Needs no dataset.
 
+    Attributes:
+        unknown: ids of ``allow`` and ``deny`` that the run does not know.
+
     Args:
         run: a finished run or its folder.
         only: conditions on the catalogue, such as ``colour=red,blue`` or ``price<20``
             (:mod:`palate.data.conditions`); an item must meet all of them.
         without: conditions of which an item must meet none.
+        allow: ids of the items that may be recommended; None: all.
+        deny: ids of items that may not.
+        fields: columns of the catalogue to add to the answers.
         exclude_seen: leave out the items of the history.
         recommender: answers instead of the run's own model, for items numbered like the run's (a cascade, say).
     """
@@ -47,13 +55,18 @@ class Recommendations:
         *,
         only: Sequence[str] = (),
         without: Sequence[str] = (),
+        allow: Sequence[str] | None = None,
+        deny: Sequence[str] = (),
+        fields: Sequence[str] = (),
         exclude_seen: bool = True,
         device: str = "cpu",
         recommender: Recommender | None = None,
     ) -> None:
         self.run = run if isinstance(run, Run) else Run.open(run)
         self.catalogue = self.run.catalogue
-        self.allowed = allowed_items(self.catalogue.frame, only, without)
+        chosen = filter_items(self.catalogue, only=only, without=without, allow=allow, deny=deny)
+        self.allowed, self.unknown = chosen.mask, chosen.unknown
+        self.fields = _field_names(self.catalogue, fields)
         self.exclude_seen = exclude_seen
         kind: type[Recommender] = RANKERS[self.run.info["model"]]
         if recommender is None and not kind.whole_catalogue:
@@ -75,8 +88,8 @@ class Recommendations:
         """The best ``k`` items of each history (item ids, oldest first; it may be empty).
 
         Returns:
-            Columns ``history`` (row of ``histories``), ``rank`` (from 1), ``item``, ``title``, ``score``; fewer than
-            ``k`` rows per history where fewer items are left.
+            Columns ``history`` (row of ``histories``), ``rank`` (from 1), ``item``, ``title``, ``score`` and the
+            chosen fields; fewer than ``k`` rows per history where fewer items are left.
 
         Raises:
             PalateError: an item that the run does not know.
@@ -94,6 +107,7 @@ class Recommendations:
         items, scores = self.recommender.recommend(histories, k, self.exclude_seen, self._mask)
         found = items.cpu().numpy().ravel()
         ids, titles = self._names
+        rows = np.maximum(found - 1, 0)  # padding is left out below
         frame = pl.DataFrame(
             {
                 "history": np.repeat(np.arange(len(items), dtype=np.int64), items.shape[1]),
@@ -101,6 +115,7 @@ class Recommendations:
                 "item": ids.gather(found),
                 "title": titles.gather(found),
                 "score": scores.cpu().float().numpy().ravel(),
+                **{name: self.catalogue.frame[field].gather(rows) for field, name in self.fields.items()},
             }
         )
         answer = frame.filter(pl.Series(found > 0))
@@ -144,17 +159,20 @@ class Recommendations:
         engine: Engine = LOCAL,
         load: Callable[[], Recommendations] | None = None,
     ) -> int:
-        """Write every user's recommendations (user, rank, item, score); returns the number of rows.
+        """Write every user's recommendations: user, rank, item, score, title and the chosen fields.
 
         The users go through in batches, so that memory does not grow with them; the file appears whole or not at all.
 
+        Returns:
+            The number of rows.
+
         Args:
-            out: the ending names the format: ``.parquet``, ``.csv`` or ``.tsv``.
+            out: the ending names the format: ``.parquet``, ``.csv``, ``.tsv``, ``.jsonl`` or ``.xlsx``.
             engine: where the work is done; the file is the same.
             load: gives the like of this object to workers in other processes, so it holds paths and options.
 
         Raises:
-            PalateError: another ending.
+            PalateError: another ending, or more rows than the format holds.
         """
         if load is None and not engine.in_process:
             raise PalateError("a model in memory cannot be sent to workers", "Give load: what opens it by its folder.")
@@ -163,21 +181,23 @@ class Recommendations:
         batch = max(1, min(most, _BATCH_SCORES // (self.recommender.num_items + 1)))
         if batch < FEW_HISTORIES and self.recommender.scores_in_blocks:
             batch = HISTORIES_IN_BLOCKS
-        schema = pa.schema(
-            [("user", pa.string()), ("rank", pa.int32()), ("item", pa.string()), ("score", pa.float32())]
+        kinds = {name: self.catalogue.frame.schema[field] for field, name in self.fields.items()}
+        schema = pl.Schema(
+            {"user": pl.String, "rank": pl.Int32, "item": pl.String, "score": pl.Float32, "title": pl.String, **kinds}
         )
+        left = self.recommender.num_items if self.allowed is None else int(self.allowed.sum())
         starts = range(0, dataset.num_users, batch)
         written = 0
         task = RecommendTask(load or (lambda: self), k, dataset.folder, self.run.folder)
         with (
-            table_writer(out, schema) as write,
+            table_writer(out, schema, rows=dataset.num_users * min(k, left)) as write,
             engine.workers(task) as workers,
             counter("Recommending", dataset.num_users) as advance,
         ):
             pieces = (histories[start : start + batch] for start in starts)
             for number, best in workers.map(pieces, advance, ordered=True):
                 users = dataset.user_ids[starts[number] : starts[number] + batch].gather(best["history"])
-                rows = best.select(pl.lit(users.cast(pl.String)).alias("user"), "rank", "item", "score")
+                rows = best.with_columns(pl.lit(users.cast(pl.String)).alias("user")).select(list(schema))
                 write(rows)
                 written += len(rows)
         return written
@@ -213,3 +233,14 @@ class _Recommending(Work[Sequences, pl.DataFrame]):
         for histories in pieces:
             yield self._ready.of_indices(histories, self._k)
             advance(len(histories))
+
+
+def _field_names(catalogue: Catalogue, fields: Sequence[str]) -> dict[str, str]:
+    """How each chosen field is called in a table, where ``rank``, say, is taken."""
+    names: dict[str, str] = {}
+    for field in dict.fromkeys(fields):
+        if field not in catalogue.frame.columns:
+            raise PalateError(f"the catalogue has no field '{field}'", suggest(field, catalogue.fields))
+        if field not in ("item_id", "title"):  # these are columns anyway
+            names[field] = free_name(field, [*_COLUMNS, *names.values()])
+    return names

@@ -54,10 +54,11 @@ async def recommend(body: schema.RecommendRequest, request: Request) -> Response
 async def similar(body: schema.SimilarRequest, request: Request) -> Response:
     """The items most like one: to the model, in their texts or in their pictures."""
     service = _service(request)
+    _within(service, "deny", body.deny)
     _few(service, body.k)
     model = _model(service.loaded, body.model)
     _item(model, body.item)
-    return _json(await _in_time(service, service.in_thread(model.similar, body.item, body.k, body.by)))
+    return _json(await _in_time(service, service.in_thread(model.similar, body)))
 
 
 @router.post("/explain", response_model=schema.ExplainResponse, tags=["recommend"])

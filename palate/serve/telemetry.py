@@ -34,6 +34,22 @@ class Telemetry:
         )  # fmt: skip
         self.reloads = Counter("palate_reloads", "Attempts to load new bundles.", ("outcome",), registry=self.registry)
         self.models = Gauge("palate_models", "Models that answer.", registry=self.registry)
+        self.rules_reloads = Counter(
+            "palate_rules_reloads", "Attempts to read the business rules.", ("outcome",), registry=self.registry
+        )
+        self.rules_broken = Gauge(
+            "palate_rules_broken", "1 while the file of rules is broken and older ones go on.", registry=self.registry
+        )
+        self.rules_seconds = Gauge(
+            "palate_rules_read_seconds", "Unix time at which the rules in force were read.", registry=self.registry
+        )
+        self.rules_items = Gauge(
+            "palate_rules_items_left", "Items that the rules let a model recommend.", ("model",), registry=self.registry
+        )
+        self.rules_unmatched = Gauge(
+            "palate_rules_without_effect", "Items and conditions in the rules that mean nothing to a model.",
+            ("model",), registry=self.registry,
+        )  # fmt: skip
         self.log: Any = structlog.get_logger("palate.serve")
 
     def batch(self, model: str, size: int) -> None:
