@@ -37,7 +37,7 @@ def train(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="popularity, item-knn, ease, ials, content-knn, gru4rec, sasrec, or a plug-in's name."),
+        typer.Option(help="popularity, item-knn, ease, ials, content-knn, gru4rec, sasrec, bert4rec, or a plug-in's."),
     ] = None,
     refit: Annotated[
         Path | None,
