@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -99,7 +100,11 @@ def train(
         warm_start=warm_start,
         resume=resume or chosen.restarts,
     )
-    with chosen:
+    from palate.training.config import TrainerConfig
+    from palate.training.follow import reported
+
+    trainer = TrainerConfig.parse(settings.get("trainer", {}), where="settings [trainer]")
+    with chosen, nullcontext() if chosen.in_process else reported(out, trainer):
         chosen.together(call, out.parent / f".{out.name}.workers", [dataset])
     _report(Run.open(out).info, out)
 
