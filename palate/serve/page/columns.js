@@ -231,7 +231,7 @@ export class Column {
       marks.replaceChildren(
         ...changeMarks(row, previewing),
         took ? make("span", { class: "badge" }, "✓ took this next") : "",
-        row.item.rules.length ? make("span", { class: "mark" }, `rule: ${row.item.rules.join(", ")}`) : "",
+        row.item.rules.length ? make("small", { class: "quiet" }, `rule: ${row.item.rules.join(", ")}`) : "",
       );
       element.classList.toggle("hit", took);
       for (const change of ["new", "up", "down", "left"]) element.classList.toggle(change, row.change === change);
