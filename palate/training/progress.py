@@ -20,10 +20,11 @@ class EpochProgress:
     """Reports on standard error: a bar on a terminal, lines otherwise.
 
     Args:
+        targets: of an epoch; 0: unknown here.
         main: whether this is the worker that reports; the others say nothing.
     """
 
-    def __init__(self, epochs: int, targets: int, metric: str, main: bool = True) -> None:
+    def __init__(self, epochs: float, targets: int, metric: str, main: bool = True) -> None:
         self.epochs, self.targets, self.metric = epochs, targets, metric
         self.shown = main and shown()
         self.epoch = 0
@@ -41,7 +42,7 @@ class EpochProgress:
             )
             self.bar = Progress(*columns, console=open_console(stderr=True), transient=True)
             self.bar.start()
-            self.task = self.bar.add_task("training", total=targets, news="")
+            self.task = self.bar.add_task("training", total=targets or None, news="")
 
     def start(self, epoch: int) -> None:
         """An epoch begins, or goes on after a validation within it."""
@@ -85,6 +86,13 @@ class EpochProgress:
             self.bar.console.print(line, highlight=False)
         elif self.shown:
             LINES.say(line)
+
+    def ask(self, line: str) -> None:
+        """Print a line to which somebody at the terminal may answer, also where progress is not shown."""
+        if self.bar:
+            self.bar.console.print(line, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         self.lines.close()
