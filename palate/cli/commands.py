@@ -25,6 +25,7 @@ COMMANDS = {
     "mllm": "llm.group",
     "tune": "",
     "evaluate": "",
+    "gate": "",
     "compare": "",
     "report": "",
     "recommend": "",
