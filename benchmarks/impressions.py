@@ -5,7 +5,8 @@
 Each shop (a seed of its own) shows ten items at every step by a policy that knows popularity and kinds, and nothing of
 looks; people look at the top more than at the bottom, and take by their taste or search (palate/demo/shop/exposure.py).
 Log and feedback go through `palate prepare --feedback`. A sasrec of ids is trained on the log; then, with the same
-steps and settings, cross-entropy goes on alone, or beside DPO against items of the arm's strategy.
+steps and settings, cross-entropy goes on alone, or beside DPO against items of the arm's strategy. All arms are of
+equal length (`--keep last`): validation by held-out choices sees only one of the two measures.
 
 Two measures of the ten best items on sale that the person has not had: NDCG@10 of the held-out choice, and their mean
 utility under the person's taste at that moment, as a share of the way from a random item to the best ten (`taste`).
@@ -113,10 +114,11 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=600)
     parser.add_argument("--attention", type=float, default=0.85, help="chance to look at the next position; 1 sees all")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
-    parser.add_argument("--epochs", type=int, default=6, help="of each arm")
+    parser.add_argument("--epochs", type=int, default=3, help="of each arm")
     parser.add_argument("--weight", type=float, default=1.0, help="of the preference loss")
     parser.add_argument("--beta", type=float, default=0.5)
     parser.add_argument("--learning-rate", type=float, default=5e-4, help="of each arm")
+    parser.add_argument("--keep", choices=["last", "best"], default="last", help="weights of each arm; best by NDCG")
     options = parser.parse_args()
     torch.set_num_threads(1)
     measured: dict[str, list[tuple[Floats, Floats]]] = {}
@@ -138,12 +140,13 @@ def main() -> None:
         measured.setdefault("start", []).append(world.judge(base))
         for name in options.arms:
             began, arm = process_time(), ARMS[name]
-            trainer = {"epochs": options.epochs, "learning_rate": options.learning_rate, "validations_per_epoch": 2}
+            trainer = {"epochs": options.epochs, "learning_rate": options.learning_rate, "keep": options.keep}
+            trainer |= {"patience": 0, "validations_per_epoch": 2}
             settings: dict[str, Any] = {"trainer": trainer}
             if arm is not None:
                 settings |= {"negatives": arm[1], "preference": {"beta": options.beta}}
                 settings["align"] = {"weight": options.weight}
-            knobs = f"{options.weight:g}-{options.beta:g}-{options.learning_rate:g}-{options.epochs}"
+            knobs = f"{options.weight:g}-{options.beta:g}-{options.learning_rate:g}-{options.epochs}-{options.keep}"
             run = align(
                 base,
                 out=folder / f"{name.replace(' ', '-')}-{knobs}",

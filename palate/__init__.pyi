@@ -5,6 +5,13 @@ from palate.data.dataset import Dataset as Dataset
 from palate.data.frames import from_frames as from_frames
 from palate.data.prepare import prepare as prepare
 from palate.errors import PalateError as PalateError
+from palate.estimators import EASE as EASE
+from palate.estimators import IALS as IALS
+from palate.estimators import BERT4Rec as BERT4Rec
+from palate.estimators import GRU4Rec as GRU4Rec
+from palate.estimators import ItemKNN as ItemKNN
+from palate.estimators import Popularity as Popularity
+from palate.estimators import SASRec as SASRec
 from palate.evaluation.evaluate import evaluate as evaluate
 from palate.evaluation.gate import gate as gate
 from palate.experiments.tune import tune as tune

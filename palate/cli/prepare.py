@@ -170,10 +170,10 @@ def _feedback(facts: dict[str, Any]) -> list[str]:
     kept, lines = facts["kept"], []
     if "joined" in facts:
         joined = facts["joined"]
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in joined["kinds"].items())
         lines.append(
-            f"Taken items ({', '.join(joined['kinds'])}): {joined['joined']:,} of {joined['taken']:,} joined the "
-            f"interactions; {joined['in_the_log']:,} are in the log already, {joined['again_within_a_day']:,} are the "
-            "same again within a day."
+            f"Taken items ({kinds}): {joined['joined']:,} joined the interactions; {joined['in_the_log']:,} are in the "
+            f"log already, {joined['again_within_a_day']:,} are the same again within a day."
         )
     lines.append(
         f"Impressions: {kept['shown']:,} in {kept['requests']:,} requests of {kept['users']:,} users, "

@@ -1,4 +1,4 @@
-"""Datasets from polars or pandas frames: the same filters and splits as ``palate prepare``."""
+"""Datasets from frames (polars, pandas, pyarrow, the hub): the same filters and splits as ``palate prepare``."""
 
 from __future__ import annotations
 
@@ -126,9 +126,16 @@ def from_frames(
 def _polars(frame: Frame, what: str) -> pl.DataFrame | pl.LazyFrame:
     if isinstance(frame, pl.DataFrame | pl.LazyFrame):
         return frame
-    if type(frame).__module__.split(".")[0] != "pandas":
-        raise PalateError(f"the {what} are a {type(frame).__name__}", "Give a polars or a pandas frame.")
     try:
-        return pl.from_pandas(frame)
+        if type(frame).__module__.split(".")[0] == "pandas":
+            return pl.from_pandas(frame)
+        if hasattr(frame, "__arrow_c_stream__"):  # pyarrow, duckdb ...
+            return pl.DataFrame(frame)
+        if type(frame).__module__.split(".")[0] == "datasets" and hasattr(frame, "to_polars"):
+            return pl.DataFrame(frame.to_polars())
     except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
-        raise PalateError(f"the pandas frame of {what} cannot be read ({error})", "Make its columns uniform.") from None
+        raise PalateError(f"the frame of {what} cannot be read ({error})", "Make its columns uniform.") from None
+    raise PalateError(
+        f"the {what} are a {type(frame).__name__}",
+        "Give a frame of polars or pandas, a table of pyarrow, or a dataset of the hub (one split).",
+    )

@@ -40,6 +40,7 @@ def create_app(service: Service, key: str | None = None, watch: float = 0.0) -> 
         yield
         for task in tasks:
             task.cancel()
+        await asyncio.to_thread(service.close)
 
     app = FastAPI(
         redirect_slashes=False,  # a redirect would go to whatever host the client names

@@ -68,6 +68,23 @@ class ExplainRequest(RequestFilter):
     item: Id = Field(description="The item whose score is explained.")
 
 
+class FeedbackRequest(RequestFilter):
+    model: Id | None = Field(None, description="That answered, as the answer states it.")
+    request_id: Id | None = Field(None, description="Of the answer; null where the items come from elsewhere.")
+    user: Id | None = Field(None, description="Who took the items; by default the one whom the answer was for.")
+    items: list[Id] = Field(min_length=1, max_length=1000, description="Item ids.")
+    kind: str = Field(
+        "click",
+        pattern=r"^[a-z][a-z0-9_-]{0,31}$",
+        description="How they were taken: click, cart, purchase, play, like, or a word of your own.",
+    )
+    time: int | None = Field(None, description="Unix milliseconds; by default now. At most 30 days ago.")
+
+
+class FeedbackResponse(BaseModel):
+    kept: int = Field(description="Items that are on the disk now.")
+
+
 class Item(BaseModel):
     """An item as people see it. Texts are of unknown origin: escape them."""
 

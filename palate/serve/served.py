@@ -27,6 +27,7 @@ from palate.serve.business.model_rules import ModelRules
 from palate.serve.config import ServeConfig
 from palate.serve.engine import Ask, Engine, Found, engine_of
 from palate.serve.explanation import Explainer
+from palate.serve.exposure import Exposure, training_counts
 from palate.serve.likeness import alike_by_list, alike_by_neighbours, alike_by_vectors, comparing, neighbours_of
 from palate.serve.ordering import order_items
 from palate.serve.rules import Chosen, Rules, choose_items
@@ -68,6 +69,7 @@ class Served:
         self.vectors = ItemVectors(bundle, self.engine.vectors)
         self.rules = Rules(self.items.catalogue, self.items.fields)
         self.business: ModelRules | None = None
+        self.exposure = Exposure(name, telemetry, training_counts(self.model))
         # Nothing here may hold on to this object itself: a model that was replaced goes as soon as nobody asks it.
         pool = ThreadPoolExecutor(1, thread_name_prefix=f"model-{name}")
         # A cascade answers one after the other: a batch would make the first wait for the last.

@@ -12,10 +12,13 @@ from palate.errors import PalateError
 from palate.serve.batching import Overloaded
 from palate.serve.business.business_rules import BusinessRules
 from palate.serve.config import ServeConfig
+from palate.serve.feedback.feedback import Feedback
+from palate.serve.feedback.recorder import Recorder
 from palate.serve.loaded_models import BundleSpec, LoadedModels, load_models, version_of
 from palate.serve.people import DemoUser
 from palate.serve.telemetry import Telemetry
 from palate.serve.thumbnails import Thumbnails
+from palate.serve.traffic import Traffic
 
 T = TypeVar("T")
 PoolName = Literal["lookups", "pictures"]
@@ -34,6 +37,8 @@ class Service:
         specs: the bundles to serve.
         people: users to try the service with.
         rules: file of business rules, which is read again when it changes.
+        traffic: which model answers which user, where a request names no model.
+        feedback: folder in which what was shown and taken is kept.
     """
 
     def __init__(
@@ -45,9 +50,14 @@ class Service:
         device: str = "cpu",
         telemetry: Telemetry | None = None,
         rules: Path | None = None,
+        traffic: Traffic | None = None,
+        feedback: Path | None = None,
     ) -> None:
         self.specs, self.config, self.people, self.device = list(specs), config, list(people), device
         self.telemetry = telemetry or Telemetry()
+        self.traffic = traffic
+        self.recorder = None if feedback is None else Recorder(feedback, self.telemetry, seconds=config.feedback_every)
+        self.feedback = Feedback(self.telemetry, self.recorder)
         self.business = None if rules is None else BusinessRules(rules, self.telemetry)
         self.thumbnails = Thumbnails(config.image_side, config.image_cache)
         self.state: Literal["ok", "loading", "stopping"] = "loading"
@@ -73,14 +83,21 @@ class Service:
         """Load everything for the first time.
 
         Raises:
-            PalateError: a bundle that cannot be served, or rules that are broken.
+            PalateError: a bundle that cannot be served, rules that are broken, or a folder that cannot be written to.
         """
         loaded = load_models(self.specs, self.config, self.telemetry, self.device)
         if self.business is not None:
             self.business.start(loaded.models)
+        if self.recorder is not None:
+            self.recorder.start()
         self._loaded = loaded
         self.telemetry.models.set(len(self._loaded.models))
         self.state = "ok"
+
+    def close(self) -> None:
+        """Put what is still to be kept on the disk."""
+        if self.recorder is not None:
+            self.recorder.close()
 
     async def reload(self) -> list[str]:
         """Load the bundles that have changed and let them answer from now on; returns their names.
