@@ -15,8 +15,10 @@ from palate.data.dataset import Dataset, Part
 from palate.data.dropped import Dropped
 from palate.data.identity import check_ids, id_text
 from palate.data.images import inside
+from palate.data.kept_log import KeptLog
 from palate.data.log import Log, encode
 from palate.data.matches import matches
+from palate.data.parent import Parent
 from palate.data.readers.base import Source
 from palate.data.sequences import offsets_of
 from palate.data.tidy import tidy
@@ -32,6 +34,8 @@ def assemble(
     facts: dict[str, Any],
     keep_unseen: bool = False,
     clean_text: bool = False,
+    keep_log: bool = False,
+    parent: Parent | None = None,
 ) -> Dataset:
     """Make a Dataset of a source.
 
@@ -39,11 +43,22 @@ def assemble(
         facts: the manifest's first keys (name, source, reader ...).
         keep_unseen: whether catalogue items without any interaction stay, as cold items.
         clean_text: whether HTML is taken out of titles and texts.
+        keep_log: whether the dataset keeps the rows that were read, so that others can be appended.
+        parent: the dataset that the source is appended to. Filters and split look at the rows of both.
     """
-    log = encode(source)
-    found = log.counts()
+    counts: dict[str, int] = {}
+    if parent is None:
+        log = encode(source)
+    else:
+        log, counts = parent.join(source)
     rows, report = _catalogue_rows(source, clean_text)
-    ids = None if source.catalogue is None else rows["item_id"]
+    described = source.catalogue is not None
+    if parent is not None:
+        rows, source, counts["changed_items"] = parent.update(rows, source)
+        described = described or parent.dataset.manifest["matches"]["catalogue"] is not None
+    found = log.counts()
+    ids = rows["item_id"] if described else None
+    kept = KeptLog.of(log, _join(log.item_ids, rows, source.images, True)) if keep_log or parent else None
     low = filters.disliked_at_most
     if low is not None:
         disliked, log = dislikes.set_aside(log, low)
@@ -58,6 +73,8 @@ def assemble(
     if low is not None:
         known, times, record["dislikes"] = dislikes.keep(disliked, log, parts == Part.TRAIN, low)
     catalogue = Catalogue(_join(log.item_ids, rows, source.images, keep_unseen), source.root)
+    if parent is not None:
+        facts = {**facts, **_ancestry(parent, facts, counts, log, len(catalogue))}
     manifest = {
         **facts,
         "reader_report": {**source.report, **report},
@@ -67,7 +84,7 @@ def assemble(
             "keep_unseen": keep_unseen,
             **({"clean_text": True} if clean_text else {}),
         },
-        "matches": matches(source, rows, log, catalogue),
+        "matches": matches(source, rows, log, catalogue, described),
         "read": found,
         "filters": records,
         **record,
@@ -89,9 +106,29 @@ def assemble(
         dislikes=known,
         dislike_times=times,
         dropped=dropped.frame(rows["item_id"], catalogue.frame["item_id"]).lazy(),
+        log=kept,
     )
     manifest["counts"] = _counts(dataset)
     return dataset
+
+
+def _ancestry(
+    parent: Parent, facts: dict[str, Any], counts: dict[str, int], log: Log, num_items: int
+) -> dict[str, Any]:
+    """For the manifest: the parent, and what was appended to it and to those before it."""
+    before = parent.dataset
+    added = {"new_users": len(log.user_ids) - before.num_users, "new_items": num_items - before.num_items}
+    return {
+        "source": before.manifest["source"],
+        "parent": {
+            "fingerprint": before.fingerprint,
+            "path": None if before.folder is None else str(before.folder.resolve()),
+            "rows": len(before),
+            "users": before.num_users,
+            "items": before.num_items,
+        },
+        "appended": [*before.manifest.get("appended", ()), {**facts["source"], **counts, **added}],
+    }
 
 
 def _order(log: Log, source: Source) -> dict[str, Any]:

@@ -19,11 +19,13 @@ from palate.data.folder import (
     DISLIKES,
     DROPPED,
     IMAGES,
+    LOG,
     check_replaceable,
     dislikes_frame,
     load_dislikes,
     load_interactions,
 )
+from palate.data.kept_log import KeptLog
 from palate.data.sequences import Sequences, offsets_of
 from palate.data.unpacked import copy_pictures, is_unpacked
 from palate.errors import PalateError, one_line
@@ -82,6 +84,7 @@ class Dataset:
             interaction, and none is an item of the user above. Never part of histories or evaluation.
         dislike_times: int64 Unix milliseconds of their values, or None.
         dropped: ``item_id`` and ``step`` of the source's items that are not in the dataset; or None where not known.
+        log: what was read before the filters, or None where that was not kept.
         folder: where it was read from, or None.
     """
 
@@ -96,6 +99,7 @@ class Dataset:
     dislikes: Sequences | None = None
     dislike_times: npt.NDArray[np.int64] | None = None
     dropped: pl.LazyFrame | None = field(default=None, compare=False)
+    log: KeptLog | None = field(default=None, compare=False)
     folder: Path | None = field(default=None, compare=False)
 
     @property
@@ -240,9 +244,12 @@ class Dataset:
             dropped = None if self.dropped is None else self.dropped.collect()
             if dropped is not None and len(dropped):
                 dropped.write_parquet(part / DROPPED)
+            if self.log is not None:
+                self.log.save(part / LOG)
             manifest["image_root"] = pictures.relative_to(home).as_posix() if within else str(pictures)
             if unpacked:
-                copy_pictures(self.catalogue.frame["image"], self.catalogue.root, part / IMAGES)
+                more = [] if self.log is None else self.log.image_names()
+                copy_pictures([*self.catalogue.frame["image"], *more], self.catalogue.root, part / IMAGES)
                 manifest["image_root"] = IMAGES
             write_json(part / "manifest.json", manifest)
 
@@ -286,6 +293,7 @@ class Dataset:
             dislikes=dislikes,
             dislike_times=dislike_times,
             dropped=scan_parquet(folder / DROPPED) if (folder / DROPPED).is_file() else None,
+            log=KeptLog.open(folder),
             folder=folder,
         )
 

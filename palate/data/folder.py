@@ -22,6 +22,8 @@ FILES = ("manifest.json", "interactions.parquet", "users.parquet", "items.parque
 DISLIKES = "dislikes.parquet"
 # Items that the filters left out. Not of datasets where there are none.
 DROPPED = "dropped.parquet"
+# What was read, before the filters: only of a dataset that was prepared with --keep-log.
+LOG = "log"
 # What others have put beside the dataset: it takes hours to make again, or cannot be made again.
 IMAGES = "images"
 CARRIED = ("features", IMAGES, "summaries")
@@ -55,7 +57,7 @@ def check_replaceable(folder: Path) -> None:
     others = [
         name
         for name in names
-        if name not in (*FILES, DISLIKES, DROPPED, *CARRIED, *DERIVED, *_LITTER) and not is_temporary(name)
+        if name not in (*FILES, DISLIKES, DROPPED, LOG, *CARRIED, *DERIVED, *_LITTER) and not is_temporary(name)
     ]
     if others:
         raise PalateError(

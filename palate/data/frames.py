@@ -10,7 +10,7 @@ import polars as pl
 
 from palate.data.assemble import assemble
 from palate.data.dataset import Dataset
-from palate.data.prepare import sort_options
+from palate.data.prepare import check_keeps, sort_options
 from palate.data.readers.base import Source
 from palate.data.readers.pictures import pictures_of
 from palate.data.readers.shape import explain_cell, pick_columns, shape_catalogue, shape_interactions
@@ -36,6 +36,7 @@ def from_frames(
     seed: int = 0,
     keep_unseen: bool = False,
     clean_text: bool = False,
+    keep_log: bool = False,
     **options: Any,
 ) -> Dataset:
     """Make a Dataset of frames; ``Dataset.save`` writes it.
@@ -51,6 +52,7 @@ def from_frames(
         item_columns: our name -> the catalogue's, e.g. ``{"item_id": "sku", "title": "name"}``.
         images: folder of pictures; without an ``image`` column they are found there as ``<item id>.jpg``.
         clean_text: take HTML tags and entities out of titles and texts.
+        keep_log: keep the rows that were read, so that later ones can be appended.
         options: as in :func:`palate.data.prepare.prepare`: ``k_core``, ``min_rating``, ``split`` ...
             With ``disliked_at_most`` low weights become ``Dataset.dislikes`` (see :mod:`palate.data.dislikes`).
 
@@ -63,6 +65,7 @@ def from_frames(
     ([[1, 2, 3]], [[4]])
     """
     filters, split, reading = sort_options(options)
+    check_keeps(keep_log, filters)
     refused = sorted(reading.model_fields_set - {"time_unit", "time_format"})
     if refused:
         raise PalateError(
@@ -108,7 +111,16 @@ def from_frames(
         unused_times=unused_times(log.collect_schema(), columns),
     )
     facts = {"name": name, "source": {"name": "frames", "files": {}}, "reader": "frames", "reader_options": columns}
-    return assemble(source, filters, split, seed=seed, facts=facts, keep_unseen=keep_unseen, clean_text=clean_text)
+    return assemble(
+        source,
+        filters,
+        split,
+        seed=seed,
+        facts=facts,
+        keep_unseen=keep_unseen,
+        clean_text=clean_text,
+        keep_log=keep_log,
+    )
 
 
 def _polars(frame: Frame, what: str) -> pl.DataFrame | pl.LazyFrame:
