@@ -78,6 +78,7 @@ def _dataset(folder: Path) -> Facts:
         **({"parent": manifest["parent"], "appended": manifest["appended"][-1]} if "parent" in manifest else {}),
         "kept_log": data.log is not None,
         **({} if data.dislikes is None else {"dislikes": len(data.dislikes.values)}),
+        **({} if data.impressions is None else {"impressions": data.impressions.counts()}),
         "with_title": round(1 - frame["title"].null_count() / max(1, len(frame)), 4),
         "with_image": round(1 - frame["image"].null_count() / max(1, len(frame)), 4),
         "fields": data.catalogue.fields,

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
+
+_QUIET = "PALATE_QUIET"
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,34 @@ def open_console(**options: Any) -> Console:
 def print_warning(console: Console, text: str) -> None:
     """One warning, on one line however narrow the terminal is."""
     console.print(Text.assemble(("Warning:", "yellow"), f" {text}"), soft_wrap=True)
+
+
+def is_quiet() -> bool:
+    """Whether only results, warnings and errors are printed: ``--quiet``, or ``PALATE_QUIET`` in the environment."""
+    return os.environ.get(_QUIET, "") not in ("", "0")
+
+
+def be_quiet() -> None:
+    """Print only results, warnings and errors from now on, here and in processes that are started from here."""
+    os.environ[_QUIET] = "1"
+
+
+@contextmanager
+def quiet_kept() -> Iterator[None]:
+    """What a command says of being quiet ends with it."""
+    before = os.environ.get(_QUIET)
+    try:
+        yield
+    finally:
+        os.environ.pop(_QUIET, None)
+        if before is not None:
+            os.environ[_QUIET] = before
+
+
+def print_note(text: str) -> None:
+    """A line on standard error that is good to know and that nobody has to read; nothing with ``--quiet``."""
+    if not is_quiet():
+        print(text, file=sys.stderr, flush=True)
 
 
 def plain(text: str) -> str:

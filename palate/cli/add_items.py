@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from palate.cli.shared.options import ConfigFile, JsonOutput
+from palate.cli.shared.options import ConfigFile, JsonOutput, parse_mapping
+from palate.console import print_note
 
 
 def add_items(
@@ -19,6 +19,13 @@ def add_items(
     images: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder of their pictures: as the column 'image' says, or named ITEM_ID.jpg."),
+    ] = None,
+    item_columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OUR=THEIRS,...",
+            help="Names in the table: item_id=sku,title=name; quoted and left out as in `palate prepare`.",
+        ),
     ] = None,
     clean_text: Annotated[
         bool, typer.Option("--clean-text", help="Take HTML out of titles and texts, as `palate prepare` does.")
@@ -34,9 +41,10 @@ def add_items(
     """
     from palate.bundle import add_items as add
 
-    made = add(bundle, items, out, images=images, clean_text=clean_text, device=device)
+    columns = None if item_columns is None else parse_mapping(item_columns, "--item-columns")
+    made = add(bundle, items, out, images=images, clean_text=clean_text, item_columns=columns, device=device)
     for note in made.notes:
-        print(f"Note: {note}.", file=sys.stderr)
+        print_note(f"Note: {note}.")
     if json_:
         facts = {"bundle": str(made.folder), "added": made.ids, "coverage": made.coverage, "notes": made.notes}
         print(json.dumps(facts, ensure_ascii=False))

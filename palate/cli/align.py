@@ -15,7 +15,7 @@ from palate.cli.shared.options import ConfigFile, RunDataset, RunSeed, Threads, 
 @from_config(
     Fields(
         "palate.negatives.config:NegativesConfig",
-        *("pool_k", "num_negatives", "temperature", "mask_future"),
+        *("pool_k", "num_negatives", "temperature", "shown", "mask_future"),
         section="negatives",
         spelled={"mask_future": "--mask-future-train"},
     ),
@@ -47,8 +47,8 @@ def align(
     negatives: Annotated[
         str,
         typer.Option(
-            help="How rejected items are chosen: uniform, popularity, in-batch, hard, top-k, mixed, disliked; or a "
-            "plug-in's name."
+            help="How rejected items are chosen: uniform, popularity, in-batch, hard, top-k, mixed, disliked, "
+            "shown; or a plug-in's name."
         ),
     ] = "top-k",
     settings: Settings,
@@ -95,6 +95,13 @@ def _report(info: dict[str, Any], out: Path) -> None:
     console.print(f"Best validation after epoch {best['epoch']} of {info['epochs']}: {numbers}", soft_wrap=True)
     if not best["epoch"]:
         console.print("No step improved on the run that it started from: its weights are kept.", soft_wrap=True)
+    shown = info.get("alignment", {}).get("shown")
+    if shown:
+        console.print(
+            f"Rejected items: {shown['from_request']:.0%} of the targets have some of their own request, "
+            f"{shown['from_other_requests']:.0%} of the user's others, {shown['from_fallback']:.0%} of the fallback.",
+            soft_wrap=True,
+        )
     for warning in info.get("alignment", {}).get("warnings", []):
         print_warning(console, warning)
     pictures = f"{out}/alignment.png" if "alignment" in info else f"{out}/learning-curve.png"

@@ -9,7 +9,8 @@ from contextlib import suppress
 
 from palate.cli.commands import build
 from palate.cli.shared.ending import INTERRUPTED, TERMINATED, command_of, end_like_ctrl_c, exit_code_of, last_words
-from palate.console import open_console
+from palate.cli.shared.output import print_json_error, start_clock
+from palate.console import open_console, quiet_kept
 from palate.errors import PalateError
 from palate.storage.exhausted import disk_full, full, out_of_memory
 
@@ -36,20 +37,32 @@ def main() -> None:
     """Run the command of ``sys.argv``. ``PALATE_TRACEBACK=1`` shows tracebacks for debugging."""
     command = command_of(sys.argv[1:])
     end_like_ctrl_c(command)
+    start_clock()
+    as_json = "--json" in sys.argv[1:]
     try:
-        build()()
+        with quiet_kept():
+            # On its own it would draw a box around a mistyped option, and end the process.
+            code = build()(standalone_mode=not as_json)
+        if code:
+            sys.exit(code)
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         last = last_words(exit_code_of(error), command)
         if last is not None:
             code, sentence = last
-            print(sentence, file=sys.stderr)
+            if as_json:
+                print_json_error(code, sentence)
+            else:
+                print(sentence, file=sys.stderr)
             sys.exit(code)
         line = message_of(error) if isinstance(error, Exception) else None
         if line is None or os.environ.get("PALATE_TRACEBACK"):
             raise
-        console = open_console(stderr=True, soft_wrap=True, highlight=False)
-        console.print("Error: ", style="bold red", end="")
-        console.print(line)
+        if as_json:
+            print_json_error(2, getattr(error, "message", line), getattr(error, "remedy", None))
+        else:
+            console = open_console(stderr=True, soft_wrap=True, highlight=False)
+            console.print("Error: ", style="bold red", end="")
+            console.print(line)
         sys.exit(2)
 
 
@@ -57,6 +70,8 @@ def message_of(error: Exception) -> str | None:
     """The line that an error is reported in; None for one that only a traceback explains."""
     if isinstance(error, PalateError):
         return str(error)
+    if hasattr(error, "format_message"):  # of an option that is unknown, or has a value that it cannot have
+        return str(error.format_message())
     where = "(PALATE_TRACEBACK=1 shows where.)"
     problem = disk_full(error)
     if problem is not None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from palate.cli.shared.options import ConfigFile, JsonOutput
+from palate.console import print_note
 from palate.errors import PalateError
 
 
@@ -79,7 +79,7 @@ def bundle(
 
 def _print_made(folder: Path, facts: dict[str, Any], notes: list[str], address: str | None, json_: bool) -> None:
     for note in notes:
-        print(f"Note: {note}.", file=sys.stderr)
+        print_note(f"Note: {note}.")
     size = sum(entry["bytes"] for entry in facts["files"].values())
     exported = (facts.get("onnx") or {}).get("difference")
     if json_:

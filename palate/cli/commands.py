@@ -25,6 +25,7 @@ COMMANDS = {
     "mllm": "llm.group",
     "tune": "",
     "evaluate": "",
+    "gate": "",
     "compare": "",
     "report": "",
     "recommend": "",
@@ -33,6 +34,7 @@ COMMANDS = {
     "serve": "",
     "models": "",
     "info": "",
+    "track": "",
 }
 
 app = typer.Typer(

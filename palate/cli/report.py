@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.cli.shared.options import ConfigFile, JsonOutput, Seed
+from palate.console import print_note
 from palate.errors import PalateError, suggest
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def report(
         print(json.dumps({"report": str(out / PAGE), **facts}, indent=2, ensure_ascii=False))
         return
     for note in facts["gallery"]["notes"]:
-        typer.echo(f"Note: {note}", err=True)
+        print_note(f"Note: {note}")
     size = (out / PAGE).stat().st_size / 1e6
     counts = f"{len(facts['gallery']['users'])} users, {facts['pictures']['shown']} pictures, {size:.1f} MB"
     typer.echo(f"{out / PAGE}: {counts}. Open it in a browser.")

@@ -8,6 +8,7 @@ from typing import Any
 
 from palate.data.assemble import assemble
 from palate.data.dataset import Dataset
+from palate.data.feedback.options import FeedbackOptions, take_feedback_options
 from palate.data.filters import Filters
 from palate.data.parent import Parent
 from palate.data.prepare import named_options, read_source, sort_options
@@ -54,6 +55,7 @@ def append(source: Path | str, dataset: Path | str | Dataset, **options: Any) ->
     split = split or {key: was[key] for key in Split.model_fields if key in was}
     reading = _reading(parent, given, was)
     name, reader = given.get("name", before.name), str(given.get("reader", was.get("reader")))
+    feedback = _feedback(before, given, was)
     filters, chosen, read_options = sort_options(
         {**{key: was[key] for key in Filters.model_fields if key in was}, **split, **reading}
     )
@@ -68,11 +70,12 @@ def append(source: Path | str, dataset: Path | str | Dataset, **options: Any) ->
         keep_unseen=was["keep_unseen"],
         clean_text=was["clean_text"],
         parent=parent,
+        feedback=feedback,
     )
 
 
 def _refuse_contradictions(dataset: Dataset, given: Mapping[str, Any], was: Mapping[str, Any]) -> None:
-    free = {*Split.model_fields, *_FILES, "name"}
+    free = {*Split.model_fields, *FeedbackOptions.model_fields, *_FILES, "name"}
     if "reader" not in was:  # made of frames
         free |= {*ReaderOptions.model_fields, "reader"}
     if "item_columns" not in was:  # there was no catalogue
@@ -85,6 +88,22 @@ def _refuse_contradictions(dataset: Dataset, given: Mapping[str, Any], was: Mapp
             f"{_shown(was.get(key, _default(key)))}",
             "Leave the option out when appending, or prepare all logs anew with it.",
         )
+
+
+def _feedback(before: Dataset, given: Mapping[str, Any], was: Mapping[str, Any]) -> FeedbackOptions:
+    """Feedback is read anew each time, from all its files, in the way that it was read before.
+
+    Raises:
+        PalateError: the dataset has some, and no folder is named.
+    """
+    if "feedback" in before.manifest and "feedback" not in given:
+        raise PalateError(
+            f"the dataset '{before.name}' was prepared with --feedback, which is read anew each time",
+            "Name the folder with all its files: --feedback DIR.",
+        )
+    names = FeedbackOptions.model_fields
+    said = {key: given[key] for key in names if key in given}
+    return take_feedback_options({**{key: was[key] for key in names if key in was}, **said})[0]
 
 
 def _default(key: str) -> Any:

@@ -13,6 +13,10 @@ from palate.data import filters as filtering
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset, Part
 from palate.data.dropped import Dropped
+from palate.data.feedback.join import join_taken
+from palate.data.feedback.keep import keep_impressions
+from palate.data.feedback.options import FeedbackOptions
+from palate.data.feedback.read import read_feedback
 from palate.data.identity import check_ids, id_text
 from palate.data.images import inside
 from palate.data.kept_log import KeptLog
@@ -36,6 +40,7 @@ def assemble(
     clean_text: bool = False,
     keep_log: bool = False,
     parent: Parent | None = None,
+    feedback: FeedbackOptions | None = None,
 ) -> Dataset:
     """Make a Dataset of a source.
 
@@ -43,6 +48,7 @@ def assemble(
         facts: the manifest's first keys (name, source, reader ...).
         keep_unseen: whether catalogue items without any interaction stay, as cold items.
         clean_text: whether HTML is taken out of titles and texts.
+        feedback: what was shown and taken, if it is to be read.
         keep_log: whether the dataset keeps the rows that were read, so that others can be appended.
         parent: the dataset that the source is appended to. Filters and split look at the rows of both.
     """
@@ -51,14 +57,24 @@ def assemble(
         log = encode(source)
     else:
         log, counts = parent.join(source)
+    found = log.counts()
     rows, report = _catalogue_rows(source, clean_text)
     described = source.catalogue is not None
     if parent is not None:
         rows, source, counts["changed_items"] = parent.update(rows, source)
         described = described or parent.dataset.manifest["matches"]["catalogue"] is not None
-    found = log.counts()
     ids = rows["item_id"] if described else None
     kept = KeptLog.of(log, _join(log.item_ids, rows, source.images, True)) if keep_log or parent else None
+    events, joined = None, {}
+    if feedback is not None and feedback.feedback is not None:
+        if log.timestamps is None:
+            raise PalateError(
+                "--feedback: the log has no times, so nothing tells which impressions came before",
+                "Name its column of times, or leave the option out.",
+            )
+        events = read_feedback(feedback.feedback, feedback.feedback_columns)
+        if feedback.feedback_kinds:
+            log, joined["joined"] = join_taken(events, log, feedback.feedback_kinds)
     low = filters.disliked_at_most
     if low is not None:
         disliked, log = dislikes.set_aside(log, low)
@@ -72,6 +88,10 @@ def assemble(
     known, times, record = None, None, {}
     if low is not None:
         known, times, record["dislikes"] = dislikes.keep(disliked, log, parts == Part.TRAIN, low)
+    impressions = None
+    if events is not None:
+        impressions, counted = keep_impressions(events, log, parts)
+        record["feedback"] = {**counted, **joined}
     catalogue = Catalogue(_join(log.item_ids, rows, source.images, keep_unseen), source.root)
     if parent is not None:
         facts = {**facts, **_ancestry(parent, facts, counts, log, len(catalogue))}
@@ -83,6 +103,7 @@ def assemble(
             **split.model_dump(exclude_none=True),
             "keep_unseen": keep_unseen,
             **({"clean_text": True} if clean_text else {}),
+            **({} if events is None or feedback is None else feedback.model_dump(exclude={"feedback"}, mode="json")),
         },
         "matches": matches(source, rows, log, catalogue, described),
         "read": found,
@@ -105,6 +126,7 @@ def assemble(
         manifest=manifest,
         dislikes=known,
         dislike_times=times,
+        impressions=impressions,
         dropped=dropped.frame(rows["item_id"], catalogue.frame["item_id"]).lazy(),
         log=kept,
     )

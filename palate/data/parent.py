@@ -14,6 +14,7 @@ from palate.data.catalogue_update import update_rows
 from palate.data.dataset import Dataset
 from palate.data.kept_log import KeptLog
 from palate.data.log import Log, encode
+from palate.data.numbering import recode
 from palate.data.readers.base import Source
 from palate.data.unpacked import gather_pictures
 from palate.errors import PalateError
@@ -119,9 +120,7 @@ def _first(first: pl.Series, others: pl.Series) -> tuple[pl.Series, npt.NDArray[
     """``first``, then those of ``others`` that are not among them; and the new code of each of ``others``."""
     more = others.filter(~others.is_in(first.implode()))
     ids = pl.concat([first.cast(pl.String).rename("id"), more.cast(pl.String).rename("id")])
-    table = pl.DataFrame({"id": ids}).with_row_index("code")
-    codes = pl.DataFrame({"id": others}).join(table, on="id", how="left", maintain_order="left")["code"]
-    return ids, codes.to_numpy().astype(np.uint32)
+    return ids, recode(others, ids).astype(np.uint32)
 
 
 def _already_there(old: Log, new: Log) -> npt.NDArray[np.bool_]:

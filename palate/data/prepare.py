@@ -9,6 +9,7 @@ from typing import Any
 from palate.data import dislikes
 from palate.data.assemble import assemble
 from palate.data.dataset import Dataset
+from palate.data.feedback.options import FeedbackOptions, take_feedback_options
 from palate.data.filters import Filters
 from palate.data.readers import READERS
 from palate.data.readers.base import ReaderOptions, Source, check_taken
@@ -41,13 +42,15 @@ def prepare(
         keep_log: whether the dataset keeps the rows that were read, so that later ones can be appended
             (:func:`palate.data.append.append`).
         options: fields of :class:`~palate.data.filters.Filters` (``k_core``, ``min_rating`` ...), of
-            :class:`~palate.data.splits.Split` (``split``, ``last_n`` ...) and of
-            :class:`~palate.data.readers.base.ReaderOptions` (``columns``, ``images`` ...). None stands for "not given".
+            :class:`~palate.data.splits.Split` (``split``, ``last_n`` ...), of
+            :class:`~palate.data.readers.base.ReaderOptions` (``columns``, ``images`` ...) and of
+            :class:`~palate.data.feedback.options.FeedbackOptions` (``feedback`` ...). None stands for "not given".
 
     Raises:
         PalateError: naming the file, row or option.
     """
-    filters, split, reading = sort_options(options)
+    feedback, rest = take_feedback_options(options)
+    filters, split, reading = sort_options(rest)
     check_keeps(keep_log, filters)
     found, facts = read_source(Path(source), reader, reading, name)
     return assemble(
@@ -59,6 +62,7 @@ def prepare(
         keep_unseen=keep_unseen,
         clean_text=clean_text,
         keep_log=keep_log,
+        feedback=feedback,
     )
 
 
@@ -102,7 +106,7 @@ def sort_options(options: Mapping[str, Any]) -> tuple[Filters, Split, ReaderOpti
     """Share keyword options out to the three groups; an unknown one is an error with a suggestion."""
     named = named_options(options)
     groups = (Filters, Split, ReaderOptions)
-    known = [key for group in groups for key in group.model_fields]
+    known = [key for group in (*groups, FeedbackOptions) for key in group.model_fields]
     for key in named:
         if key not in known:
             raise PalateError(f"prepare has no option '{key}'", suggest(key, known))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from palate.console import print_note
 from palate.engines.base import Advance, Piece, Result, Workers, no_progress
 from palate.engines.ray_cluster import require_ray
 from palate.errors import PalateError
@@ -123,7 +123,7 @@ class RayPool(Workers[Piece, Result]):
         ready, _ = self._ray.wait(refs, num_returns=1, timeout=_NOTE_SECONDS)
         while not ready:
             if all(actor.starting is not None for actor in self._actors):
-                print("Waiting for the cluster to start a worker ...", file=sys.stderr, flush=True)
+                print_note("Waiting for the cluster to start a worker ...")
             ready, _ = self._ray.wait(refs, num_returns=1, timeout=_NOTE_SECONDS)
         return self._settle(by_ref[ready[0]], ready[0])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from palate.console import print_note
 from palate.engines.base import Workers
 from palate.errors import PalateError
 from palate.features.content import Modality
@@ -56,8 +56,9 @@ class Chunks:
         todo = [number for number in range(len(pieces)) if not _readable(self._path(number))]
         left = sum(len(pieces[number]) for number in todo)
         if left < len(contents):
-            print(f"Going on after {len(contents) - left} of {len(contents)} encoded before.", file=sys.stderr)
-        with counter({"text": "Encoding texts", "image": "Encoding pictures"}[modality], left) as advance:
+            print_note(f"Going on after {len(contents) - left} of {len(contents)} encoded before.")
+        description = {"text": "Encoding texts", "image": "Encoding pictures"}[modality]
+        with counter(description, len(contents), done=len(contents) - left) as advance:
             for place, (vectors, reasons) in workers.map((pieces[number] for number in todo), advance):
                 with atomic_file(self._path(todo[place])) as part:
                     save_file({"vectors": vectors}, part, metadata={"reasons": json.dumps(reasons)})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from palate.console import print_note
 from palate.data.dataset import Dataset
 from palate.engines.base import Engine
 from palate.engines.local import LOCAL
@@ -86,7 +86,7 @@ def encode(
         raise PalateError("--fields and --without are about text", "Leave them out for pictures.")
     if reuse is not None and not resume:
         raise PalateError("--anew encodes everything, and --reuse names what need not be", "Leave one of them out.")
-    spec, contents = _contents(dataset, modality, fields, without)
+    spec, contents = _contents(dataset, modality, fields, without, engine)
     if batch_size is not None and batch_size < 1:
         raise PalateError(f"--batch-size is {batch_size}", "Give at least 1.")
     if isinstance(encoder, Encoder):
@@ -114,7 +114,7 @@ def encode(
         if not overwrite and _is_done(folder, job):
             sweep(folder.parent)
             clear(unfinished, job)
-            print(f"{folder} is up to date.", file=sys.stderr)
+            print_note(f"{folder} is up to date.")
             return FeatureStore.load(folder, dataset.catalogue)
         command = command_of(
             modality,
@@ -147,7 +147,7 @@ def encode(
             chunks = Chunks(unfinished, pieces, fresh=not resume)
             reused = sum(len(groups[key]) for key in known)
             if earlier and known:
-                print(f"{reused:,} of {len(contents.keys):,} items are as in {earlier.folder}.", file=sys.stderr)
+                print_note(f"{reused:,} of {len(contents.keys):,} items are as in {earlier.folder}.")
             chunks.fill([contents.values[row] for row in rows], workers, modality)
 
             members = [groups[contents.keys[row]] for row in rows]
@@ -182,7 +182,7 @@ def _itself(encoder: Encoder) -> Encoder:
 
 
 def _contents(
-    dataset: Dataset, modality: Modality, fields: Sequence[str] | None, without: str | None
+    dataset: Dataset, modality: Modality, fields: Sequence[str] | None, without: str | None, engine: Engine
 ) -> tuple[dict[str, Any], Contents]:
     catalogue = dataset.catalogue
     if modality == "text":
@@ -190,7 +190,7 @@ def _contents(
         contents = text_contents(catalogue, names, without)
         spec: dict[str, Any] = {"kind": "text", "fields": names, "without": without}
     else:
-        contents, spec = image_contents(catalogue), {"kind": "image"}
+        contents, spec = image_contents(catalogue, engine), {"kind": "image"}
     if not any(contents.keys):
         raise PalateError(
             f"no item of the dataset has {modality} to encode ({_why(contents.reasons)})",

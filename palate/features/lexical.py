@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ import polars as pl
 from safetensors.numpy import save_file
 from scipy import sparse
 
+from palate.console import print_note
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.features.content import Contents, text_contents, text_fields
@@ -63,7 +63,7 @@ def encode_lexical(
     maker = lexical_fingerprint(options)
     job = digest(maker, str(names), str(without), *catalogue.ids, *contents.keys)
     if not overwrite and _is_done(folder, job):
-        print(f"{folder} is up to date.", file=sys.stderr)
+        print_note(f"{folder} is up to date.")
         return LexicalStore.load(folder, catalogue)
     command = command_of(
         "lexical",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from palate.config import Config
+from palate.console import print_note
 from palate.data.dataset import Dataset
 from palate.engines.base import Engine
 from palate.engines.local import LOCAL
@@ -105,7 +105,7 @@ class EncodeRequest(Config):
                 key = word[2:].replace("-", "_")
                 made[key] = True if key in ("lexical", "trust_remote_code") else value
         if "matrix" in made or {made.get("text"), made.get("image")} & set(CONTROLS) or not made:
-            print(f"{store} was not made by an encoder: it is left out.", file=sys.stderr)
+            print_note(f"{store} was not made by an encoder: it is left out.")
             return None
         if made.get("trust_remote_code") and not self.trust_remote_code:
             raise PalateError(

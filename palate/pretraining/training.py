@@ -217,7 +217,7 @@ class Pretraining:
         log = RunLog(self.folder, self.rows, tensorboard=False)
         began = saved = time.monotonic()
         losses: dict[str, list[float]] = {}
-        for _ in track(range(self.step, trainer.steps), "pretraining, steps"):
+        for _ in track(range(self.step, trainer.steps), "Pretraining, steps", trainer.steps, done=self.step):
             for name, values in self.learn().items():
                 losses.setdefault(name, []).extend(values)
             if self.step % trainer.validate_every == 0 or self.step == trainer.steps:

@@ -339,3 +339,26 @@ def test_the_command_appends_also_in_place(halves: tuple[Path, Path, Path], tmp_
     code, out, _ = palate("prepare", str(later), "--append", str(data), "--out", str(tmp_path / "again"))
     assert code == 0
     assert "60 were there already" in " ".join(out.split())
+
+
+def test_feedback_is_read_anew_each_night(halves: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    first, later, whole = halves
+    options: dict[str, Any] = {"columns": {**COLUMNS, "weight": ""}, "feedback_kinds": ("cart",)}
+    time = 1_700_000_000_000 + DAY
+    rows = [("r1", "u1", "i02", 1, "shown"), ("r1", "u1", "i03", 2, "shown"), ("r1", "u1", "i50", 3, "taken")]
+    names = ["request", "user", "item", "position", "event"]
+    frame = pl.DataFrame(rows, schema=names, orient="row").with_columns(
+        time=pl.lit(time), kind=pl.when(pl.col("event") == "taken").then(pl.lit("cart"))
+    )
+    (tmp_path / "feedback").mkdir()
+    frame.write_parquet(tmp_path / "feedback/2023-11-15T000000-1.parquet")
+    before = prepare(first, "table", keep_log=True, feedback=tmp_path / "feedback", **options)
+    before.save(tmp_path / "before")
+    with pytest.raises(PalateError, match=r"prepared with --feedback.*Name the folder"):
+        append(later, tmp_path / "before")
+    after = append(later, tmp_path / "before", feedback=tmp_path / "feedback")
+    at_once = prepare(whole, "table", feedback=tmp_path / "feedback", **options)
+    assert interactions(after) == interactions(at_once)
+    assert "i50" in after.catalogue.index
+    assert after.catalogue.ids[: before.num_items + 1] == before.catalogue.ids
+    assert after.manifest["feedback"] == at_once.manifest["feedback"]

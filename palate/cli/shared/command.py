@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -13,6 +14,7 @@ from typing import Any, get_args
 import typer
 from typer.core import TyperCommand
 
+from palate.console import be_quiet
 from palate.errors import PalateError
 
 
@@ -30,6 +32,10 @@ def deferred(function: Callable[..., Any]) -> Callable[[], None]:
     return command
 
 
+# The commands that train.
+_TRACKED = ("train", "attach", "align", "blend", "tune", "compare", "sft", "demo")
+
+
 class PalateCommand(TyperCommand):
     """A command whose parameters are those of a :func:`deferred` function."""
 
@@ -41,7 +47,8 @@ class PalateCommand(TyperCommand):
             app = typer.Typer(add_completion=False)
             app.command()(self.callback.function)  # type: ignore[union-attr]
             made = typer.main.get_command(app)
-            self._params, self.callback = made.params, made.callback
+            shared = [track_option(), quiet_option()] if self.name in _TRACKED else [quiet_option()]
+            self._params, self.callback = [*made.params, *shared], made.callback
         return self._params
 
     @params.setter
@@ -58,6 +65,54 @@ class PalateCommand(TyperCommand):
             if option is not None and option[:1] != "-":
                 raise empty_path("an argument")
         return super().parse_args(ctx, args)
+
+
+def quiet_option() -> Any:
+    """``--quiet``, which every command has."""
+
+    def hush(value: bool) -> None:
+        if value:
+            be_quiet()
+
+    def holder(
+        quiet: bool = typer.Option(
+            False,
+            "--quiet",
+            "-q",
+            expose_value=False,
+            callback=hush,
+            help="Print results, warnings and errors only: no progress, no notes.",
+        ),
+    ) -> None: ...
+
+    app = typer.Typer(add_completion=False)
+    app.command()(holder)
+    return typer.main.get_command(app).params[0]
+
+
+def track_option() -> Any:
+    """``--track``, which every command that trains has: for it, and for the processes that it starts."""
+
+    def follow(value: str | None) -> None:
+        if value is not None:
+            from palate.runs.trackers import VARIABLE, tracker_names
+
+            tracker_names(value)
+            os.environ[VARIABLE] = value
+
+    def holder(
+        track: str | None = typer.Option(
+            None,
+            metavar="mlflow,wandb",
+            expose_value=False,
+            callback=follow,
+            help="Trackers that get the rows of metrics.jsonl and the pictures (PALATE_TRACK does the same).",
+        ),
+    ) -> None: ...
+
+    app = typer.Typer(add_completion=False)
+    app.command()(holder)
+    return typer.main.get_command(app).params[0]
 
 
 def path_names(command: Any) -> set[str]:

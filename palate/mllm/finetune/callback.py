@@ -67,7 +67,7 @@ class TrainingCallback:
             torch.manual_seed(stream_seed(self.trainer.args.seed, self.workers.index))
         if self.workers.main:
             steps = range(state.global_step, self.steps)
-            self.done = track(steps, "fine-tuning, steps", total=len(steps))
+            self.done = track(steps, "Fine-tuning, steps", self.steps, done=state.global_step)
             next(self.done, None)
         self.began = time.monotonic()
         if state.global_step == 0:

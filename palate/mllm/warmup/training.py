@@ -174,7 +174,9 @@ class ProjectorTraining:
             state |= found
         batches = self._batches(train, state["step"], total)
         saved = time.monotonic()
-        for step, batch in enumerate(track(batches, "warm-up", total=total - state["step"]), start=state["step"] + 1):
+        for step, batch in enumerate(
+            track(batches, "Warm-up, steps", total, done=state["step"]), start=state["step"] + 1
+        ):
             loss = torch.cat(self._losses(batch, batch)).mean()
             if not torch.isfinite(loss):
                 raise PalateError(f"the loss became {loss.item()} at step {step}", "Lower --learning-rate.")

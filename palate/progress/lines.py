@@ -1,0 +1,100 @@
+"""Lines about long work for a log or a pipe: one every few seconds, fewer as hours go by."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from palate.progress.pace import Clock, Pace
+
+FIRST, BETWEEN = 2.5, 5.0
+# Lines come further apart as work gets older: some three hundred lines in a day.
+_SHARE = 50
+# Work that begins this soon after other work is part of it: many short pieces are one long one.
+_PAUSE = 2.5
+
+
+class Lines:
+    """Prints where the work is that is going on, the innermost of nested ones after those that it is part of.
+
+    Args:
+        write: takes a line; by default standard error.
+        clock: seconds; a test gives its own and calls :meth:`look` itself.
+        watched: whether a thread looks every moment: steps may take minutes, and then nobody else would.
+    """
+
+    def __init__(
+        self, write: Callable[[str], None] | None = None, clock: Clock = time.monotonic, watched: bool = True
+    ) -> None:
+        self.write, self.clock, self.watched = write or _to_stderr, clock, watched
+        self._work: list[Pace] = []
+        self._seen: set[Pace] = set()  # work that a line was written of
+        self._lock = threading.RLock()
+        self._since = self._last = self._ended = -float("inf")
+        self._thread: threading.Thread | None = None
+
+    def begin(self, pace: Pace) -> None:
+        """Work begins: lines will tell of it."""
+        with self._lock:
+            now = self.clock()
+            if not self._work and now - self._ended > _PAUSE:
+                self._since = now
+            self._work.append(pace)
+            if self.watched and (self._thread is None or not self._thread.is_alive()):
+                self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
+                self._thread.start()
+
+    def end(self, pace: Pace, closing: bool = True) -> None:
+        """Work ends; where lines told of it, a last one says so (unless other words of the work do)."""
+        with self._lock:
+            place = self._work.index(pace)
+            del self._work[place]
+            self._ended = self.clock()
+            if pace in self._seen:
+                self._seen.discard(pace)
+                if closing:
+                    self.say(self._path(self._work[:place], pace.end_text()))
+
+    def look(self) -> None:
+        """Write a line if one is due."""
+        with self._lock:
+            if self._work and self.clock() >= self.due():
+                self._seen.update(self._work[-1:])
+                self.say(self._path(self._work[:-1], self._work[-1].text()))
+
+    def due(self) -> float:
+        """When the next line is due."""
+        age = self.clock() - self._since
+        return max(self._since + FIRST, self._last + max(BETWEEN, age / _SHARE))
+
+    def _path(self, above: Sequence[Pace], text: str) -> str:
+        return " > ".join([*(_short(one) for one in above), text])
+
+    def say(self, line: str) -> None:
+        """Write a line; the next one can wait."""
+        self._last = self.clock()
+        self.write(line)
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(0.5)
+            with self._lock:
+                if not self._work and self.clock() - self._ended > _PAUSE:
+                    self._thread = None
+                    return
+                self.look()
+
+
+def _short(pace: Pace) -> str:
+    """Work that other work is part of, in a few words."""
+    total = "" if pace.total is None else f"/{pace.total:,}"
+    return f"{pace.description} {pace.done:,}{total}" if pace.total or pace.done else pace.description
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+LINES = Lines()
