@@ -9,7 +9,8 @@ import typer
 
 from palate.alignment.config import TRAINER
 from palate.cli.shared.from_config import Fields, Settings, from_config
-from palate.cli.shared.options import ConfigFile, RunDataset, RunSeed, Threads, set_threads
+from palate.cli.shared.options import ConfigFile, JsonOutput, RunDataset, RunSeed, Threads, set_threads
+from palate.cli.shared.output import print_json_made
 
 
 @from_config(
@@ -59,6 +60,7 @@ def align(
     threads: Threads = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted alignment in --out.")] = False,
     seed: RunSeed = None,
+    json_: JsonOutput = False,
     config: ConfigFile = None,
 ) -> None:
     """Align a trained ranker on preferences: chosen items against rejected ones, beside cross-entropy.
@@ -80,14 +82,19 @@ def align(
         dataset_path=dataset,
         resume=resume,
     )
-    _report(aligned.info, out)
+    _report(aligned.info, out, json_)
 
 
-def _report(info: dict[str, Any], out: Path) -> None:
+def _report(info: dict[str, Any], out: Path, json_: bool) -> None:
     from palate.console import open_console, print_warning
     from palate.runs.launch import is_first_worker
 
     if not is_first_worker():  # which prints for all
+        return
+    for warning in info.get("alignment", {}).get("warnings", []):
+        print_warning(open_console(stderr=True), warning)
+    if json_:
+        print_json_made(out, info)
         return
     console = open_console()
     best = info["best"]
@@ -95,7 +102,5 @@ def _report(info: dict[str, Any], out: Path) -> None:
     console.print(f"Best validation after epoch {best['epoch']} of {info['epochs']}: {numbers}", soft_wrap=True)
     if not best["epoch"]:
         console.print("No step improved on the run that it started from: its weights are kept.", soft_wrap=True)
-    for warning in info.get("alignment", {}).get("warnings", []):
-        print_warning(console, warning)
     pictures = f"{out}/alignment.png" if "alignment" in info else f"{out}/learning-curve.png"
     console.print(f"Run: {out}  (diagnostics: {pictures}; next: palate evaluate {out})", soft_wrap=True)

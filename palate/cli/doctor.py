@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from palate.cli.shared.options import ConfigFile, JsonOutput
+from palate.cli.shared.output import print_json
+from palate.progress import working
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,9 +35,10 @@ def doctor(
     from palate.data.dataset import Dataset
     from palate.data.doctor import examine
 
-    report = examine(Dataset.load(dataset), look_at_pictures=pictures)
+    with working("Examining"):
+        report = examine(Dataset.load(dataset), look_at_pictures=pictures)
     if json_:
-        print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+        print_json(report.to_dict())
     else:
         console = open_console()
         console.print(table(report))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
 from palate.cli.shared.from_config import Fields, Settings, from_config
 from palate.cli.shared.options import ConfigFile, JsonOutput
+from palate.cli.shared.output import print_json_made
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -48,7 +48,7 @@ def encode(
     with chosen:
         stores = [task() for task in request.tasks(opened, dataset, chosen)]
     if json_:
-        print(json.dumps([_facts(one) for one in stores], indent=2))
+        print_json_made(dataset / "features", {"stores": [_facts(one) for one in stores]})
     else:
         _print(opened, stores)
 

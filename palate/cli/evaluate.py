@@ -9,6 +9,7 @@ import typer
 
 from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
 from palate.cli.shared.options import ConfigFile, JsonOutput, Seed
+from palate.cli.shared.output import print_json_made
 from palate.console import print_table
 from palate.errors import PalateError, suggest
 
@@ -96,7 +97,6 @@ def evaluate(
     config: ConfigFile = None,
 ) -> None:
     """Evaluate runs side by side: one table, identical cases and candidates, intervals, paired differences."""
-    import json
     from dataclasses import replace
 
     from palate.engines import make_engine
@@ -159,7 +159,7 @@ def evaluate(
     if out is not None:
         save_comparison(out, comparison, evaluated)
     if json_:
-        print(json.dumps(to_json(comparison), indent=2, ensure_ascii=False))
+        print_json_made(out, to_json(comparison))
         return
     print_table(main_table(comparison))
     if any(len(row.seeds) > 1 for row in comparison.rows):

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.cli.shared.options import ConfigFile, JsonOutput, Seed
+from palate.cli.shared.output import print_json_made
 from palate.console import print_note
 from palate.errors import PalateError, suggest
+from palate.progress import working
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,8 +99,6 @@ def report(
 
     The gallery shows real users: what they had, what each model recommends, and what they took next.
     """
-    import json
-
     from palate.evaluation.groups import group_runs, open_dataset
     from palate.evaluation.protocol import Measure
     from palate.evaluation.saved import load_table
@@ -152,9 +152,10 @@ def report(
         summaries=None if summaries is None else [name.strip() for name in summaries.split(",") if name.strip()],
         notes=notes,
     )
-    facts = write_report(out, data, groups, tables, plan, overwrite=overwrite)
+    with working("Writing the report"):
+        facts = write_report(out, data, groups, tables, plan, overwrite=overwrite)
     if json_:
-        print(json.dumps({"report": str(out / PAGE), **facts}, indent=2, ensure_ascii=False))
+        print_json_made(out, {"report": str(out / PAGE), **facts})
         return
     for note in facts["gallery"]["notes"]:
         print_note(f"Note: {note}")

@@ -11,6 +11,7 @@ import typer
 
 from palate.cli.shared.from_config import Fields, Settings, from_config
 from palate.cli.shared.options import ConfigFile
+from palate.console import is_quiet
 from palate.errors import PalateError
 from palate.storage.small_files import read_small
 
@@ -106,6 +107,8 @@ def serve(
     specs = parse_bundle_specs(bundles, retriever, depth, blend)
     people = find_people(users, num_users) if users is not None else []
     taken = server.bind(host, port)
+    if is_quiet() and log == "info":
+        log = "warning"
     configure_logs(log, json=log_json)
     torch.set_num_threads(threads)
     service = Service(specs, options, people=people, device=parse_device(device))

@@ -10,7 +10,8 @@ import typer
 
 from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
 from palate.cli.shared.from_config import Fields, Settings, from_config
-from palate.cli.shared.options import ConfigFile, NewRun, Seed, Threads, set_threads
+from palate.cli.shared.options import ConfigFile, JsonOutput, NewRun, Seed, Threads, set_threads
+from palate.cli.shared.output import print_json_made
 from palate.console import print_note
 from palate.errors import PalateError
 
@@ -67,6 +68,7 @@ def train(
     gpus_per_worker: GPUs = None,
     cpus_per_worker: CPUs = None,
     seed: Seed = 0,
+    json_: JsonOutput = False,
     config: ConfigFile = None,
 ) -> None:
     """Train a recommender on a dataset's training split.
@@ -101,7 +103,7 @@ def train(
     )
     with chosen:
         chosen.together(call, out.parent / f".{out.name}.workers", [dataset])
-    _report(Run.open(out).info, out)
+    _report(Run.open(out).info, out, json_)
 
 
 def fit_from_folder(
@@ -166,11 +168,14 @@ def check_layers(model: str, settings: Settings) -> None:
             )
 
 
-def _report(info: dict[str, Any], out: Path) -> None:
+def _report(info: dict[str, Any], out: Path, json_: bool) -> None:
     from palate.console import open_console
     from palate.runs.launch import is_first_worker
 
     if not is_first_worker():  # which prints for all
+        return
+    if json_:
+        print_json_made(out, info)
         return
     console = open_console()
     best = info.get("best")

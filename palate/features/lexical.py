@@ -27,6 +27,7 @@ from palate.features.lexical_store import (
     require_sklearn,
 )
 from palate.features.store import FORMAT
+from palate.progress import working
 from palate.storage.files import atomic_folder, digest, file_digest, read_json, write_json
 
 
@@ -64,7 +65,8 @@ def encode_lexical(
         print_note(f"{folder} is up to date.")
         return LexicalStore.load(folder, catalogue)
     refuse_existing(folder, overwrite)
-    matrix, vocabulary = _fit(contents, options)
+    with working("Counting words"):
+        matrix, vocabulary = _fit(contents, options)
     present = np.diff(matrix.indptr) > 0
     reasons = dict(contents.reasons)
     reasons |= {

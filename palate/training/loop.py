@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from palate.errors import PalateError
 from palate.objectives import Batch
+from palate.progress import working
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sequential import SequentialRanker
 from palate.rankers.sharded_ids import sharded_ids
@@ -275,12 +276,13 @@ class Trainer:
         if whole and row["epoch"] % self.config.validate_every and row["epoch"] != self.config.epochs:
             return
         started = time.perf_counter()
-        if self.average:
-            with self.average.applied(self.ranker):
+        with working("Validation"):
+            if self.average:
+                with self.average.applied(self.ranker):
+                    self._score(row)
+                self.ranker.train()  # drops the table of the averaged weights
+            else:
                 self._score(row)
-            self.ranker.train()  # drops the table of the averaged weights
-        else:
-            self._score(row)
         row["eval_seconds"] = round(time.perf_counter() - started, 3)
 
     def _score(self, row: Row) -> None:
