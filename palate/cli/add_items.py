@@ -32,6 +32,8 @@ def add_items(
 
     The model needs to read texts, pictures or fields (palate train --modalities text, or id,text,image), or to have
     neighbours by these (--neighbours lexical).
+
+    For example: palate add-items bundles/shop new-items.csv --images photos --out bundles/shop-2
     """
     from palate.bundle import add_items as add
 

@@ -7,10 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from palate.alignment.config import TRAINER
 from palate.cli.shared.from_config import Fields, Settings, from_config
 from palate.cli.shared.options import ConfigFile, JsonOutput, RunDataset, RunSeed, Threads, set_threads
 from palate.cli.shared.output import print_json_made
+
+
+def _trainer_defaults() -> dict[str, Any]:
+    from palate.alignment.config import TRAINER
+
+    return {**TRAINER, "device": "as the run was trained"}
 
 
 @from_config(
@@ -31,7 +36,7 @@ from palate.cli.shared.output import print_json_made
         "palate.training.config:TrainerConfig",
         *("epochs", "device"),
         section="trainer",
-        defaults={**TRAINER, "device": "as the run was trained"},
+        defaults=_trainer_defaults,
     ),
 )
 def align(
@@ -67,6 +72,8 @@ def align(
 
     The best validation's weights are saved, those of the start included; diagnostics are written as numbers and
     as a picture.
+
+    For example: palate align runs/sasrec --objective dpo --negatives top-k --out runs/aligned
     """
     from palate.alignment.align import align as fit
 

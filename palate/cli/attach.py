@@ -42,6 +42,8 @@ def attach(
     """Let the nearest items of the newest ones add to a trained ranker's scores.
 
     The ranker is not trained again: a few weights, one for each source and lag, are fitted on validation users.
+
+    For example: palate attach runs/sasrec --neighbours co-occurrence,lexical --out runs/attached
     """
     from palate.cli.shared.content import listed
     from palate.console import open_console

@@ -37,6 +37,8 @@ def blend(
     """Sum the scores of several trained runs, with weights chosen on validation users.
 
     The result is an ordinary run: evaluate, recommend, report, bundle and serve take it.
+
+    For example: palate blend runs/sasrec runs/ease --out runs/blend
     """
     from palate.training.blend import blend as make
 

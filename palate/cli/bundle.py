@@ -49,6 +49,8 @@ def bundle(
     """Put everything that answers into one folder: model, id map, features, metrics, model card, hashes. No pickle.
 
     It loads with no training data: from palate.bundle import Bundle; Bundle.load("DIR").
+
+    For example: palate bundle runs/sasrec --out bundles/sasrec
     """
     if public and push is None:
         raise PalateError("--public belongs to --push", "Give --push OWNER/NAME, or leave it out.")

@@ -49,6 +49,8 @@ def compare(
 
     Interrupted at any moment, the same command goes on where it was. Finished runs are found again, and refused if
     they were made with other options.
+
+    For example: palate compare recipes/rodpo-ml-100k.toml --dataset data/ml-100k --out runs/comparison
     """
     import os
 

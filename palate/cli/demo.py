@@ -38,6 +38,8 @@ def demo(
     encode texts and pictures, train, align on preferences, evaluate in one table, draw what is recommended; then a
     small multimodal language model says what pictures show, writes of users, is fine-tuned and aligned, and recommends
     beside the others. Interrupted, the same command goes on; repeated, it only shows the results again.
+
+    For example: palate demo --out runs/demo --no-mllm
     """
     import torch
 

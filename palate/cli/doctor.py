@@ -30,6 +30,8 @@ def doctor(
 
     Exits with 0 when nothing is wrong, with 1 when there is an error (with --strict: or a warning), with 2 when
     the dataset cannot be read at all.
+
+    For example: palate doctor data/ml-100k
     """
     from palate.console import open_console
     from palate.data.dataset import Dataset

@@ -35,6 +35,8 @@ def encode(
     """Encode item texts and pictures into feature stores.
 
     With none of --text, --image, --lexical and --matrix, the embedded encoders are used for all that the catalogue has.
+
+    For example: palate encode data/shop --text minilm
     """
     from palate.data.dataset import Dataset
     from palate.engines import make_engine

@@ -96,7 +96,10 @@ def evaluate(
     json_: JsonOutput = False,
     config: ConfigFile = None,
 ) -> None:
-    """Evaluate runs side by side: one table, identical cases and candidates, intervals, paired differences."""
+    """Evaluate runs side by side: one table, identical cases and candidates, intervals, paired differences.
+
+    For example: palate evaluate runs/ease runs/sasrec --base runs/ease --out runs/table
+    """
     from dataclasses import replace
 
     from palate.engines import make_engine

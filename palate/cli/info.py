@@ -18,7 +18,10 @@ def info(
     json_: JsonOutput = False,
     config: ConfigFile = None,
 ) -> None:
-    """Say what a file or folder is: where it comes from, what it holds, how large it is."""
+    """Say what a file or folder is: where it comes from, what it holds, how large it is.
+
+    For example: palate info runs/sasrec
+    """
     from palate.artefact import describe
 
     facts = describe(path)

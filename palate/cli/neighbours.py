@@ -32,6 +32,8 @@ def neighbours(
     """Show the items nearest to an item, for each source of neighbours: what does content know?
 
     The lists are made once, and kept in DATASET/neighbours for training.
+
+    For example: palate neighbours data/ml-100k 50 --source co-occurrence
     """
     from palate.data.dataset import Dataset
     from palate.data.spelling import did_you_mean

@@ -71,6 +71,8 @@ def recommend(
     """Recommend items with a run: for a history, for a user of the dataset, or for everyone.
 
     Items that nobody has touched yet are recommended as well, where the model can score them.
+
+    For example: palate recommend runs/sasrec --history 50,172,181 --k 5
     """
     _check_choice(history, user, all_, out)
     if blend is not None and retriever is None:

@@ -98,6 +98,8 @@ def report(
     """Write one HTML page that needs no network: comparison, learning curves, cost, the data, and a gallery.
 
     The gallery shows real users: what they had, what each model recommends, and what they took next.
+
+    For example: palate report runs/ease runs/sasrec --out runs/report
     """
     from palate.evaluation.groups import group_runs, open_dataset
     from palate.evaluation.protocol import Measure

@@ -77,6 +77,8 @@ def serve(
 
     A bundle that is put in another's place is taken over without a lost request: send SIGHUP, or give --watch. SIGTERM
     stops the service without a lost request too, once nothing more is sent to it: see --grace.
+
+    For example: palate serve bundles/sasrec --port 8000
     """
     try:
         from palate.serve import server

@@ -75,6 +75,8 @@ def train(
 
     The best epoch on the validation split is saved. Killed at any moment, the same command with --resume goes on and
     ends with the same numbers.
+
+    For example: palate train data/ml-100k --model sasrec --epochs 20 --out runs/sasrec
     """
     from palate.engines import make_engine
     from palate.runs.run import Run, check_new

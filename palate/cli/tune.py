@@ -35,6 +35,8 @@ def tune(
 
     Every trial is a run. Interrupted, the same command goes on. The best settings are left in DIR/best.toml, ready
     for: palate train DATASET --config DIR/best.toml --out RUN
+
+    For example: palate tune data/ml-100k --config recipes/sasrec-search.toml --trials 12 --out runs/search
     """
     import torch
 

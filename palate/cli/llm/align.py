@@ -39,6 +39,8 @@ def align(
 
     Its adapter becomes part of the weights and a fresh one is trained; switched off, it leaves the reference. The
     adapter of the best validation is saved; diagnostics are written as numbers and as a picture.
+
+    For example: palate mllm align runs/mllm --objective dpo --out runs/mllm-aligned
     """
     from palate.cli.llm.common import log_row, need_extra, report
 

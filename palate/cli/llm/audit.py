@@ -53,6 +53,8 @@ def audit(
     An answer that names nothing, two things, or something that was not offered is a miss. With --summaries or
     --item-summaries, read the texts of a store, and count those that repeat themselves, copy their prompt or name what
     it did not show.
+
+    For example: palate mllm audit runs/mllm --users 50
     """
     if summaries is not None or item_summaries is not None:
         _refuse_options_of_runs(context)

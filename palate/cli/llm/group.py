@@ -62,6 +62,8 @@ def sft(
 
     The adapter of the best validation is saved. Killed at any moment, the same command with --resume continues and ends
     with the same numbers.
+
+    For example: palate mllm sft data/shop --model embedded --users 500 --out runs/mllm
     """
     from palate.data.dataset import Dataset
 
@@ -98,7 +100,10 @@ def zero_shot(
     json_: JsonOutput = False,
     config: ConfigFile = None,
 ) -> None:
-    """Use a language model without training: a run that is evaluated like any other."""
+    """Use a language model without training: a run that is evaluated like any other.
+
+    For example: palate mllm zero-shot data/shop --model embedded --out runs/zero-shot
+    """
     from palate.data.dataset import Dataset
 
     need_extra()

@@ -27,7 +27,10 @@ def merge(
     json_: JsonOutput = False,
     config: ConfigFile = None,
 ) -> None:
-    """Write a run's language model with its adapters merged into the weights, in the layout of the hub."""
+    """Write a run's language model with its adapters merged into the weights, in the layout of the hub.
+
+    For example: palate mllm merge runs/mllm --out models/shop
+    """
     from palate.mllm.finetune.merge import FACTS, merge_run
     from palate.storage.files import read_json
 

@@ -36,6 +36,8 @@ def pretrain(
     """Teach an embedded model to see, to write and to recommend, on catalogues that are generated for it.
 
     This made what Palate's embedded models know: hours on two cores. The same command goes on where it was interrupted.
+
+    For example: palate mllm pretrain --model embedded-small --steps 100 --out runs/pretrained
     """
     need_extra()
     from palate.pretraining.config import PretrainConfig

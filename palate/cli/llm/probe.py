@@ -41,6 +41,8 @@ def probe(
     """Score candidates with their own picture, with another item's, and with none: what is the picture worth?
 
     Several runs are compared with the first one, user by user.
+
+    For example: palate mllm probe runs/mllm runs/mllm-aligned --users 50
     """
     from palate.console import plain, print_table
     from palate.device import parse_device

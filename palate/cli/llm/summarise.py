@@ -110,6 +110,8 @@ def items(
     """Describe items: what their pictures show, or what their texts say.
 
     Killed and started again it goes on where it was. Exit code 1: some summaries could not be had; it lists them.
+
+    For example: palate summarise items data/shop --source text --limit 100
     """
     values = dict(locals())
     from palate.data.dataset import Dataset
@@ -191,6 +193,8 @@ def users(
     """Write down what users prefer, from the items before a cut-off.
 
     Killed and started again it goes on where it was. Exit code 1: some summaries could not be had; it lists them.
+
+    For example: palate summarise users data/shop --as-of test --users 200
     """
     values = dict(locals())
     from palate.data.dataset import Dataset

@@ -43,6 +43,8 @@ def warm_up(
 
     Before this, pictures mean nothing to the embedded model. Held-out items show whether it uses them: their captions
     must be likelier with their own pictures than with others'.
+
+    For example: palate mllm warm-up data/shop --out models/warm
     """
     import torch
 

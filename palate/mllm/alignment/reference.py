@@ -19,10 +19,10 @@ from torch import Tensor
 from palate.mllm.finetune.examples import Examples
 from palate.mllm.finetune.option_loss import AnswerLogits, CaseCollator
 from palate.mllm.lm.chat_model import ChatModel
-from palate.mllm.lm.embedded import cache_folder
 from palate.mllm.prompts.chat import Chat
 from palate.progress import track
 from palate.runs.workers import Workers
+from palate.storage.cache import cache_folder
 from palate.storage.files import atomic_file, digest
 
 
