@@ -76,6 +76,7 @@ def _dataset(folder: Path) -> Facts:
         "times": data.timestamps is not None,
         "weights": data.weights is not None,
         **({} if data.dislikes is None else {"dislikes": len(data.dislikes.values)}),
+        **({} if data.impressions is None else {"impressions": data.impressions.counts()}),
         "with_title": round(1 - frame["title"].null_count() / max(1, len(frame)), 4),
         "with_image": round(1 - frame["image"].null_count() / max(1, len(frame)), 4),
         "fields": data.catalogue.fields,

@@ -48,6 +48,7 @@ def watch_pairs(
       training.
     * ``rejected_later``: share of the negatives that the user takes later in training.
     * ``gradient_later``: the share of the preference gradient, ``sum |dL/dDelta|``, that such negatives carry.
+    * ``from_request``, ``from_other_requests``, ``from_fallback``: shares of the draws of ``shown``.
     * ``twins``, ``rows_without_twins``, ``pool_twins``: where the settings use near twins, see :func:`_twins`.
 
     Args:
@@ -55,7 +56,7 @@ def watch_pairs(
     """
     rejected, situation = drawn.rejected, drawn.situation
     valid = rejected.valid
-    facts: dict[str, float] = {}
+    facts: dict[str, float] = dict(rejected.facts)
     weights = pair_weights(preference, pairs)  # workers call this together, with pairs or without
     if bool(valid.any()):
         is_later = later.has(rejected.classes)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from palate.alignment.config import AlignConfig
 from palate.alignment.prefixes import Prefixes
+from palate.alignment.shown import ShownItems
 from palate.alignment.twins import Twins
 from palate.negatives.base import RejectedItems, SamplingContext
 from palate.negatives.config import NegativesConfig, draw_rejected
@@ -64,6 +65,7 @@ class PairDrawer:
         dislikes: what each user rated low, one row per user, for ``disliked`` negatives.
         joins: a batch without pairs still goes through the model: other workers wait for this one.
         twins: near twins of every item, for negatives that look at them.
+        shown: what was shown and not taken, for ``shown`` negatives.
     """
 
     def __init__(
@@ -75,9 +77,10 @@ class PairDrawer:
         dislikes: Prefixes | None = None,
         joins: bool = False,
         twins: Twins | None = None,
+        shown: ShownItems | None = None,
     ) -> None:
         self.config, self.negatives, self.prefixes = config, negatives, prefixes
-        self.dislikes, self.joins, self.twins = dislikes, joins, twins
+        self.dislikes, self.joins, self.twins, self.shown = dislikes, joins, twins, shown
         classes = torch.nonzero(counts).squeeze(1)
         self.class_of = torch.full((len(counts),), -1, dtype=torch.long, device=counts.device)
         self.class_of[classes] = torch.arange(len(classes), device=counts.device)
@@ -193,16 +196,28 @@ class PairDrawer:
                 products.index_put_(cells, bias.values[first:last], accumulate=True)
             return products
 
+        forbidden = self.classes(rows, items, count, width)
         return SamplingContext(
             self.class_of[targets],
-            self.classes(rows, items, count, width),
+            forbidden,
             batch.counts.index_select(0, batch.classes),
             scores,
             self.class_of[batch.step_targets() if self.negatives.chosen.source == "batch" else batch.targets],
             dislikes,
             batch.generator,
             self._twins(targets, places, width),
+            **self._shown(targets, places, forbidden),
         )
+
+    def _shown(self, targets: Tensor, places: Places, forbidden: RowSets) -> dict[str, RowSets]:
+        """What was shown with each target and, in rows without that, in the user's other requests."""
+        if self.shown is None:
+            return {}
+        users, count, width = self.prefixes.owners(places), forbidden.count, forbidden.width
+        same = self.classes(*self.shown.same_request(users, targets.cpu().numpy()), count, width)
+        lacking = np.flatnonzero((same.minus(forbidden).sizes == 0).cpu().numpy())
+        other = self.classes(*self.shown.other_requests(users, lacking), count, width)
+        return {"shown": same, "shown_elsewhere": other}
 
     def _twins(self, targets: Tensor, places: Places, width: int) -> RowSets | None:
         """Near twins of each row's chosen item and, on request, of the newest items of its history."""

@@ -13,6 +13,7 @@ from palate.alignment.pairs import PairDrawer, sample_pairs
 from palate.alignment.prefixes import Prefixes
 from palate.alignment.reference import CachedReference, Reference, ReplayedReference
 from palate.alignment.settings import AlignmentSettings
+from palate.alignment.shown import ShownItems
 from palate.alignment.step import AlignStep
 from palate.alignment.twins import make_twins
 from palate.data.dataset import Dataset
@@ -25,6 +26,7 @@ from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.rankers.sequential import SequentialRanker
 from palate.runs.run import Run
+from palate.runs.trained_on import check_unseen
 from palate.runs.workers import Gather, Workers
 from palate.storage.files import digest
 from palate.training.attach import open_data
@@ -95,6 +97,7 @@ class Alignment:
             None if self.dataset.dislikes is None else Prefixes(self.dataset.dislikes),
             joins=gather is not None,
             twins=None if preference is None else make_twins(negatives, self.dataset, self.path),
+            shown=self._shown(),
         )
         step = AlignStep(config, self.plan.objective, preference, pairs, reference, gather=gather)
         if preference is not None and preference.needs_hardness:
@@ -102,6 +105,12 @@ class Alignment:
             vectors = {name: store for name, store in self.stores.items() if name != FIELDS}
             step.hardness = _fit_hardness(pairs, preference, model, prepared, vectors, self.dataset)
         return step
+
+    def _shown(self) -> ShownItems | None:
+        negatives = self.settings.negatives
+        if self.preference is None or negatives.chosen.source != "impressions":
+            return None
+        return ShownItems.of(self.dataset, negatives.shown == "above")
 
 
 def plan_alignment(
@@ -121,6 +130,7 @@ def plan_alignment(
     frozen = start if reference is None else reference if isinstance(reference, Run) else Run.open(reference)
     _check_runs(start, frozen)
     data, path = open_data(start, dataset, dataset_path)
+    check_unseen(start, data, "valid")
     checked = AlignmentSettings.parse(objective, negatives, settings or {})
     plan = _ranker_plan(start, checked.trainer)
     options = checked.check_dataset(data, path)

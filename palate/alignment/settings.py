@@ -83,7 +83,7 @@ class AlignmentSettings:
             All settings but the trainer's as plain values, defaults included, and the ``twins``, if any.
 
         Raises:
-            PalateError: a pool that is too large, no dislikes, no such source of twins.
+            PalateError: a pool that is too large, no dislikes or impressions, no such source of twins.
         """
         options: dict[str, Any] = {"objective": self.objective, "align": self.align.model_dump(mode="json")}
         if self.preference is None:
@@ -93,12 +93,29 @@ class AlignmentSettings:
             raise PalateError(
                 "the dataset keeps no dislikes", "Prepare it with --min-rating and --disliked-at-most, from rated data."
             )
+        if self.negatives.chosen.source == "impressions":
+            _check_impressions(dataset, self.negatives)
         return {
             **options,
             "preference": self.preference.config.model_dump(mode="json"),
             "negatives": self.negatives.model_dump(mode="json"),
             **twin_origin(self.negatives, dataset, path),
         }
+
+
+def _check_impressions(dataset: Dataset, negatives: NegativesConfig) -> None:
+    seen = dataset.impressions
+    if seen is None:
+        raise PalateError(
+            "the dataset keeps no impressions", "Prepare it with --feedback, from what was shown and taken."
+        )
+    usable = seen.above_taken if negatives.shown == "above" else ~seen.taken
+    if not usable.any():
+        above = negatives.shown == "above"
+        raise PalateError(
+            f"the dataset's impressions hold nothing that was {'skipped above a taken item' if above else 'not taken'}",
+            "Leave out --shown above." if above else "See `palate doctor`.",
+        )
 
 
 def preference_for_rankers(objective: str) -> type[Preference]:

@@ -17,6 +17,9 @@ def open_recommendations(
     *,
     only: Sequence[str] = (),
     without: Sequence[str] = (),
+    allow: Sequence[str] | None = None,
+    deny: Sequence[str] = (),
+    fields: Sequence[str] = (),
     exclude_seen: bool = True,
     device: str = "cpu",
     retriever: Path | None = None,
@@ -28,7 +31,7 @@ def open_recommendations(
 
     Args:
         run: folder of a run or a bundle.
-        only, without, exclude_seen: of :class:`.Recommendations`.
+        only, without, allow, deny, fields, exclude_seen: of :class:`.Recommendations`.
         retriever: a fast run that proposes ``depth`` items, which the run puts in order.
         blend: of :func:`palate.cascade.cascade.open_cascade`.
         warn: of a run that is not finished.
@@ -46,5 +49,13 @@ def open_recommendations(
     if fast is not None:
         cascade = open_cascade(opened, fast, depth=depth, blend=blend, exclude_seen=exclude_seen, device=device)
     return Recommendations(
-        opened, only=only, without=without, exclude_seen=exclude_seen, device=device, recommender=cascade
+        opened,
+        only=only,
+        without=without,
+        allow=allow,
+        deny=deny,
+        fields=fields,
+        exclude_seen=exclude_seen,
+        device=device,
+        recommender=cascade,
     )

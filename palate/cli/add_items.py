@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.shared.options import ConfigFile, JsonOutput
+from palate.cli.shared.options import ConfigFile, JsonOutput, parse_mapping
 from palate.cli.shared.output import print_json_made
 from palate.console import print_note
 from palate.progress import working
@@ -20,6 +20,13 @@ def add_items(
     images: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder of their pictures: as the column 'image' says, or named ITEM_ID.jpg."),
+    ] = None,
+    item_columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OUR=THEIRS,...",
+            help="Names in the table: item_id=sku,title=name; quoted and left out as in `palate prepare`.",
+        ),
     ] = None,
     clean_text: Annotated[
         bool, typer.Option("--clean-text", help="Take HTML out of titles and texts, as `palate prepare` does.")
@@ -37,8 +44,9 @@ def add_items(
     """
     from palate.bundle import add_items as add
 
+    columns = None if item_columns is None else parse_mapping(item_columns, "--item-columns")
     with working("Adding items"):
-        made = add(bundle, items, out, images=images, clean_text=clean_text, device=device)
+        made = add(bundle, items, out, images=images, clean_text=clean_text, item_columns=columns, device=device)
     for note in made.notes:
         print_note(f"Note: {note}.")
     if json_:

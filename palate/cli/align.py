@@ -21,7 +21,7 @@ def _trainer_defaults() -> dict[str, Any]:
 @from_config(
     Fields(
         "palate.negatives.config:NegativesConfig",
-        *("pool_k", "num_negatives", "temperature", "mask_future"),
+        *("pool_k", "num_negatives", "temperature", "shown", "mask_future"),
         section="negatives",
         spelled={"mask_future": "--mask-future-train"},
     ),
@@ -53,8 +53,8 @@ def align(
     negatives: Annotated[
         str,
         typer.Option(
-            help="How rejected items are chosen: uniform, popularity, in-batch, hard, top-k, mixed, disliked; or a "
-            "plug-in's name."
+            help="How rejected items are chosen: uniform, popularity, in-batch, hard, top-k, mixed, disliked, "
+            "shown; or a plug-in's name."
         ),
     ] = "top-k",
     settings: Settings,
@@ -109,5 +109,12 @@ def _report(info: dict[str, Any], out: Path, json_: bool) -> None:
     console.print(f"Best validation after epoch {best['epoch']} of {info['epochs']}: {numbers}", soft_wrap=True)
     if not best["epoch"]:
         console.print("No step improved on the run that it started from: its weights are kept.", soft_wrap=True)
+    shown = info.get("alignment", {}).get("shown")
+    if shown:
+        console.print(
+            f"Rejected items: {shown['from_request']:.0%} of the targets have some of their own request, "
+            f"{shown['from_other_requests']:.0%} of the user's others, {shown['from_fallback']:.0%} of the fallback.",
+            soft_wrap=True,
+        )
     pictures = f"{out}/alignment.png" if "alignment" in info else f"{out}/learning-curve.png"
     console.print(f"Run: {out}  (diagnostics: {pictures}; next: palate evaluate {out})", soft_wrap=True)

@@ -60,7 +60,8 @@ def main() -> None:
         if line is None or os.environ.get("PALATE_TRACEBACK"):
             raise
         if as_json:
-            print_json_error(2, getattr(error, "message", line), getattr(error, "remedy", None))
+            message, remedy = (error.message, error.remedy) if isinstance(error, PalateError) else (line, None)
+            print_json_error(2, message, remedy)
         else:
             console = open_console(stderr=True, soft_wrap=True, highlight=False)
             console.print("Error: ", style="bold red", end="")

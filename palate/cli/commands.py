@@ -16,7 +16,7 @@ from palate.cli.shared.completion import shell_completion
 PANELS = {
     "Data": {"prepare": "", "doctor": "", "encode": "", "neighbours": ""},
     "Train": {"train": "", "attach": "", "align": "", "blend": "", "tune": ""},
-    "Measure": {"evaluate": "", "compare": "", "report": ""},
+    "Measure": {"evaluate": "", "gate": "", "compare": "", "report": "", "track": ""},
     "Recommend and serve": {"recommend": "", "bundle": "", "add-items": "", "serve": ""},
     "Language models": {"summarise": "llm.summarise", "mllm": "llm.group"},
     "More": {"demo": "", "models": "", "info": ""},

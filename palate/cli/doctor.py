@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
 from palate.cli.shared.options import ConfigFile, JsonOutput
 from palate.cli.shared.output import print_json
 from palate.progress import working
@@ -23,6 +24,11 @@ def doctor(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder that `palate prepare` made.")],
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on warnings too, not only on errors.")] = False,
     pictures: Annotated[bool, typer.Option(help="Decode every picture.")] = True,
+    engine: EngineName = "local",
+    address: Address = None,
+    workers: WorkerCount = None,
+    gpus_per_worker: GPUs = None,
+    cpus_per_worker: CPUs = None,
     config: ConfigFile = None,
     json_: JsonOutput = False,
 ) -> None:
@@ -36,9 +42,13 @@ def doctor(
     from palate.console import open_console
     from palate.data.dataset import Dataset
     from palate.data.doctor import examine
+    from palate.engines import make_engine
 
-    with working("Examining"):
-        report = examine(Dataset.load(dataset), look_at_pictures=pictures)
+    chosen = make_engine(
+        engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, cpus_per_worker=cpus_per_worker
+    )
+    with chosen, working("Examining"):
+        report = examine(Dataset.load(dataset), look_at_pictures=pictures, engine=chosen)
     if json_:
         print_json(report.to_dict())
     else:

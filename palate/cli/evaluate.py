@@ -62,6 +62,14 @@ def evaluate(
     users_seed: Annotated[
         int | None, typer.Option(min=0, metavar="SEED", help="Seed of the users drawn (default: --seed).")
     ] = None,
+    diversity_by: Annotated[
+        str | None,
+        typer.Option(metavar="STORE", help="Features by which 'diversity' compares items (default: text or image)."),
+    ] = None,
+    calibration_by: Annotated[
+        str | None,
+        typer.Option(metavar="FIELD", help="Field whose shares 'miscalibration' compares (default: the category)."),
+    ] = None,
     retriever: Annotated[
         str | None,
         typer.Option(metavar="RUN0", help="Runs too slow for the whole catalogue re-rank what this one proposes."),
@@ -134,6 +142,8 @@ def evaluate(
             "seed": seed,
             "users": users,
             "users_seed": users_seed,
+            "diversity_by": diversity_by,
+            "calibration_by": calibration_by,
             "memory_mb": memory_mb,
         },
         chosen,
@@ -175,4 +185,5 @@ def evaluate(
     for note in footnotes(comparison):
         typer.echo(f"- {note}")
     if out is not None:
-        typer.echo(f"Written to {out}: table.md, table.json, chart.png, per-user.parquet.")
+        pictures = [name for name in ("chart.png", "trade-off.png") if (out / name).is_file()]
+        typer.echo(f"Written to {out}: table.md, table.json, {', '.join(pictures)}, per-user.parquet.")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Fields("palate.data.readers.base:ReaderOptions", panel="Reading"),
     Fields("palate.data.filters:Filters", panel="Filters"),
     Fields("palate.data.splits:Split", panel="Split"),
+    Fields("palate.data.feedback.options:FeedbackOptions", panel="Feedback"),
 )
 def prepare(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder (or file) with the raw data.")],
@@ -78,9 +79,17 @@ def prepare(
         for finding in check(dataset):
             if finding.level in (Level.WARNING, Level.ERROR):
                 typer.echo(f"Warning: {finding.message} See `palate doctor`.", err=True)
+    if dataset.manifest.get("feedback", {"kept": {"shown": 1}})["kept"]["shown"] == 0:
+        typer.echo("Warning: training may use no impression of the feedback; the line above says why.", err=True)
     if carried_over:
         folders = " and ".join(f"{name}/" for name in carried_over)
         print_note(f"Kept {folders} of the dataset that was replaced; a feature store that no longer fits says so.")
+
+
+_NOTHING_HELD_OUT = (
+    "Nothing is held out: `palate evaluate` has nothing to measure here, and models that are validated in training "
+    "(sasrec, gru4rec) need `palate train --refit RUN`."
+)
 
 
 def _check_target(out: Path, overwrite: bool) -> None:
@@ -122,12 +131,17 @@ def _show(dataset: Dataset, out: Path) -> None:
     sizes.add_row("train", f"{counts['train']:,}", "", "")
     if counts["context"]:
         sizes.add_row("context (never trained on)", f"{counts['context']:,}", "", "")
-    for part in ("valid", "test"):
+    for part in ("valid", "test") if split["name"] != "none" else ():
         cold = counts[f"{part}_cases_without_history"]
         sizes.add_row(part, f"{counts[part]:,}", f"{counts[f'{part}_cases']:,}", f"{cold:,}")
     console.print(sizes)
+    if split["name"] == "none":
+        console.print(_NOTHING_HELD_OUT, highlight=False)
     if "dislikes" in manifest:
         console.print(_dislikes(manifest["dislikes"]), highlight=False)
+    if "feedback" in manifest:
+        for line in _feedback(manifest["feedback"]):
+            console.print(line, highlight=False)
     titles, images, items = (f"{counts[key]:,}" for key in ("items_with_title", "items_with_image", "items"))
     console.print(f"Of {items} items {titles} have a title and {images} a picture.", highlight=False)
     console.print(f"Written to {out} ({dataset.fingerprint}).", highlight=False)
@@ -148,6 +162,26 @@ def _dislikes(facts: dict[str, Any]) -> str:
     left = "; ".join(f"{count:,} {REASONS[reason]}" for reason, count in facts["left_out"].items() if count)
     text = f"Dislikes (rated at most {facts['at_most']:g}): {facts['kept']:,} of {facts['users']:,} users"
     return f"{text}, out of {facts['found']:,} low ratings; left out: {left or 'none'}."
+
+
+def _feedback(facts: dict[str, Any]) -> list[str]:
+    from palate.data.feedback.keep import REASONS
+
+    left = "; ".join(f"{count:,} {REASONS[reason]}" for reason, count in facts["left_out"].items() if count)
+    kept, lines = facts["kept"], []
+    if "joined" in facts:
+        joined = facts["joined"]
+        lines.append(
+            f"Taken items ({', '.join(joined['kinds'])}): {joined['joined']:,} of {joined['taken']:,} joined the "
+            f"interactions; {joined['in_the_log']:,} are in the log already, {joined['again_within_a_day']:,} are the "
+            "same again within a day."
+        )
+    lines.append(
+        f"Impressions: {kept['shown']:,} in {kept['requests']:,} requests of {kept['users']:,} users, "
+        f"{kept['taken']:,} of them taken; out of {facts['shown']:,} in {facts['files']:,} files; "
+        f"left out: {left or 'none'}."
+    )
+    return lines
 
 
 def _numbers(counts: dict[str, Any]) -> list[str]:

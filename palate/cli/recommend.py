@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
-from palate.cli.shared.options import ConfigFile, JsonOutput, split_ids
+from palate.cli.shared.options import ConfigFile, JsonOutput, split_fields, split_ids
 from palate.cli.shared.output import print_json, print_json_made
 from palate.errors import PalateError
 from palate.progress import working
@@ -34,16 +34,26 @@ def recommend(
     user: Annotated[str | None, typer.Option(metavar="ID", help="A user of the dataset.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every user of the dataset, into --out.")] = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where --all writes: .parquet, .csv or .tsv.")
+        Path | None, typer.Option(metavar="FILE", help="Where --all writes: .parquet, .csv, .tsv, .xlsx or .jsonl.")
     ] = None,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="How many items.")] = 10,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="FIELD=VALUE", help="Only items for which this holds. Repeatable: all must hold."),
+        typer.Option(
+            metavar="FIELD=VALUE",
+            help='Only items for which this holds: colour=red,blue (either), "price<20" (numbers). Repeatable: all '
+            "must hold.",
+        ),
     ] = None,
-    not_: Annotated[
+    without: Annotated[
         list[str] | None,
-        typer.Option("--not", metavar="FIELD=VALUE", help="No items for which this holds. Repeatable."),
+        typer.Option(metavar="FIELD=VALUE", help="No items for which this holds. Repeatable."),
+    ] = None,
+    allow: Annotated[str | None, typer.Option(metavar="ITEM,ITEM,...", help="Only these items.")] = None,
+    deny: Annotated[str | None, typer.Option(metavar="ITEM,ITEM,...", help="None of these items.")] = None,
+    fields: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,NAME,...", help="Fields of the catalogue to show with each item, such as price."),
     ] = None,
     keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Items of the history may come again.")] = False,
     dataset: Annotated[
@@ -89,7 +99,10 @@ def recommend(
         open_recommendations,
         run,
         only=tuple(only or ()),
-        without=tuple(not_ or ()),
+        without=tuple(without or ()),
+        allow=None if allow is None else tuple(split_ids(allow)),
+        deny=tuple(split_ids(deny or "")),
+        fields=split_fields(fields) or (),
         exclude_seen=not keep_seen,
         retriever=retriever,
         depth=depth,
@@ -97,6 +110,7 @@ def recommend(
     )
     with working("Loading the model"):
         ready = load(device=chosen.own_device(device), warn=True)
+    _warn_of_unknown(ready, ready.unknown)
     opened = ready.run
     if history is not None:
         _one(ready, _known_items(ready, history), k, {"history": history}, json_)
@@ -125,9 +139,9 @@ def _check_choice(history: str | None, user: str | None, all_: bool, out: Path |
     if out is not None and out.is_dir():
         raise PalateError(f"{out} is a folder", "Give --out a file name, such as recs.parquet.")
     if out is not None:
-        from palate.rankers.tables import check_ending
+        from palate.rankers.tables import check_table
 
-        check_ending(out)
+        check_table(out)
 
 
 def _known_items(ready: Recommendations, history: str) -> list[int]:
@@ -140,11 +154,15 @@ def _known_items(ready: Recommendations, history: str) -> list[int]:
             else f"knows none of the items {', '.join(unknown[:5])}"
         )
         raise PalateError(f"the run {problem}", ready.closest(unknown[0]))
+    _warn_of_unknown(ready, unknown)
+    return known
+
+
+def _warn_of_unknown(ready: Recommendations, unknown: list[str]) -> None:
     for item in unknown[:5]:
         print(f"Warning: no item '{item}', left out. {ready.closest(item)}", file=sys.stderr)
     if len(unknown) > 5:
         print(f"Warning: {len(unknown) - 5} more unknown items left out.", file=sys.stderr)
-    return known
 
 
 def _dataset(run: Run, path: Path | None) -> Dataset:
@@ -163,7 +181,7 @@ def _dataset(run: Run, path: Path | None) -> Dataset:
 def _one(ready: Recommendations, history: list[int], k: int, request: dict[str, Any], json_: bool) -> None:
     from palate.data.sequences import Sequences
 
-    best = ready.of_indices(Sequences.from_lists([history]), k).drop("history").to_dicts()
+    best = ready.of_indices(Sequences.from_lists([history]), k).drop("history").fill_nan(None).to_dicts()
     if json_:
         seen = [ready.catalogue.ids[item] for item in history]
         print_json({**request, "history": seen, "items": best})
@@ -187,11 +205,22 @@ def _show(ready: Recommendations, history: list[int], best: list[dict[str, Any]]
     table.add_column("item", overflow="fold")
     table.add_column("title")
     table.add_column("score", justify="right")
+    for field in ready.fields:
+        table.add_column(Text(plain(field)))
     for row in best:
-        table.add_row(str(row["rank"]), Text(plain(row["item"])), Text(plain(row["title"])), f"{row['score']:.4f}")
+        more = (Text(plain(_cell(row[name]))) for name in ready.fields.values())
+        table.add_row(
+            str(row["rank"]), Text(plain(row["item"])), Text(plain(row["title"])), f"{row['score']:.4f}", *more
+        )
     console.print(table)
     if not best:
         console.print("No item is left to recommend.")
+
+
+def _cell(value: Any) -> str:
+    """A field's value as one short text."""
+    text = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def _everyone(
@@ -203,6 +232,7 @@ def _everyone(
     engine: Engine,
     load: Callable[[], Recommendations],
 ) -> None:
+    _warn_of_formulas(ready, data, out)
     started = time.perf_counter()
     # In this process, the model that is loaded answers; workers load their own.
     rows = ready.for_everyone(data, out, k, engine=engine, load=None if engine.in_process else load)
@@ -211,3 +241,21 @@ def _everyone(
         print_json_made(out, {"users": data.num_users, "rows": rows})
     else:
         print(f"{rows:,} recommendations for {data.num_users:,} users in {seconds:.1f} s: {out}")
+
+
+def _warn_of_formulas(ready: Recommendations, data: Dataset, out: Path) -> None:
+    """Ids are what other programs join by, so it matters that one is written in another way."""
+    import polars as pl
+
+    from palate.rankers.text_cells import read_as_formula
+
+    if out.suffix.lower() not in (".csv", ".tsv"):
+        return
+    for kind, ids in (("user", data.user_ids.cast(pl.String)), ("item", ready.catalogue.frame["item_id"])):
+        odd = ids.filter(read_as_formula(ids))
+        if len(odd):
+            print(
+                f"Warning: {len(odd):,} {kind} ids, such as '{odd[0]}', would be run as formulas by a spreadsheet, and "
+                "are written with an apostrophe before them. Write .parquet or .jsonl to keep them as they are.",
+                file=sys.stderr,
+            )

@@ -13,6 +13,10 @@ from palate.data import filters as filtering
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset, Part
 from palate.data.dropped import Dropped
+from palate.data.feedback.join import join_taken
+from palate.data.feedback.keep import keep_impressions
+from palate.data.feedback.options import FeedbackOptions
+from palate.data.feedback.read import read_feedback
 from palate.data.identity import check_ids, id_text
 from palate.data.images import inside
 from palate.data.log import Log, encode
@@ -32,6 +36,7 @@ def assemble(
     facts: dict[str, Any],
     keep_unseen: bool = False,
     clean_text: bool = False,
+    feedback: FeedbackOptions | None = None,
 ) -> Dataset:
     """Make a Dataset of a source.
 
@@ -39,9 +44,20 @@ def assemble(
         facts: the manifest's first keys (name, source, reader ...).
         keep_unseen: whether catalogue items without any interaction stay, as cold items.
         clean_text: whether HTML is taken out of titles and texts.
+        feedback: what was shown and taken, if it is to be read.
     """
     log = encode(source)
     found = log.counts()
+    events, joined = None, {}
+    if feedback is not None and feedback.feedback is not None:
+        if log.timestamps is None:
+            raise PalateError(
+                "--feedback: the log has no times, so nothing tells which impressions came before",
+                "Name its column of times, or leave the option out.",
+            )
+        events = read_feedback(feedback.feedback, feedback.feedback_columns)
+        if feedback.feedback_kinds:
+            log, joined["joined"] = join_taken(events, log, feedback.feedback_kinds)
     rows, report = _catalogue_rows(source, clean_text)
     ids = None if source.catalogue is None else rows["item_id"]
     low = filters.disliked_at_most
@@ -57,6 +73,10 @@ def assemble(
     known, times, record = None, None, {}
     if low is not None:
         known, times, record["dislikes"] = dislikes.keep(disliked, log, parts == Part.TRAIN, low)
+    impressions = None
+    if events is not None:
+        impressions, counted = keep_impressions(events, log, parts)
+        record["feedback"] = {**counted, **joined}
     catalogue = Catalogue(_join(log.item_ids, rows, source.images, keep_unseen), source.root)
     manifest = {
         **facts,
@@ -88,6 +108,7 @@ def assemble(
         manifest=manifest,
         dislikes=known,
         dislike_times=times,
+        impressions=impressions,
         dropped=dropped.frame(rows["item_id"], catalogue.frame["item_id"]).lazy(),
     )
     manifest["counts"] = _counts(dataset)

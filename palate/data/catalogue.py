@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from palate.data.conditions import find_matches
 from palate.data.images import inside
 from palate.errors import PalateError, one_line
 from palate.storage.files import digest
@@ -100,30 +100,11 @@ class Catalogue:
         return inside(self.root, name) if name else None
 
     def select(self, condition: str) -> npt.NDArray[np.bool_]:
-        """Mask of items whose ``FIELD=VALUE`` holds: bool ``[num_items + 1]``, padding False.
+        """Mask of the items that meet a condition: bool ``[num_items + 1]``, padding False.
 
-        A list field holds when it contains the value; a text field when it equals it, whatever the case; a number when
-        it is the same number: ``year=1999`` holds for 1999.0.
+        See :func:`palate.data.conditions.find_matches`.
         """
-        name, equals, value = condition.partition("=")
-        if not equals or name not in self.frame.columns:
-            raise PalateError(
-                f"'{condition}' is not a condition on this catalogue",
-                f"Write FIELD=VALUE with a field of: {', '.join(self.frame.columns)}.",
-            )
-        sought = value.strip().lower()
-        kind = self.frame.schema[name]
-        if isinstance(kind, pl.List):
-            hits = pl.col(name).list.eval(_equals(pl.element(), kind.inner, sought)).list.any()
-        else:
-            hits = _equals(pl.col(name), kind, sought)
-        try:
-            mask = self.frame.select(hits.fill_null(False).alias("hit"))["hit"].to_numpy()
-        except pl.exceptions.PolarsError:
-            raise PalateError(
-                f"the field '{name}' ({self.frame.schema[name]}) cannot be filtered by", "Use a text, number or list."
-            ) from None
-        return np.concatenate([[False], mask])
+        return find_matches(self.frame, condition).mask
 
     def check_types(self) -> None:
         """Refuse ids, titles or picture paths that are no text, and fields of bytes, which polars cannot write as JSON.
@@ -184,12 +165,3 @@ def _text_of(name: str, kind: pl.DataType) -> pl.Expr:
         entry = pl.element().cast(pl.String)
         text = pl.col(name).list.eval(entry.filter(entry.str.strip_chars() != "")).list.join(", ")
     return pl.when(text.str.strip_chars() != "").then(text)
-
-
-def _equals(cell: pl.Expr, kind: Any, value: str) -> pl.Expr:
-    if not kind.is_numeric():
-        return cell.cast(pl.String).str.to_lowercase() == value
-    for number in (int, float):
-        with suppress(ValueError):
-            return cell == number(value)
-    return cell.is_null() & pl.lit(False)

@@ -19,11 +19,13 @@ from palate.data.folder import (
     DISLIKES,
     DROPPED,
     IMAGES,
+    IMPRESSIONS,
     check_replaceable,
     dislikes_frame,
     load_dislikes,
     load_interactions,
 )
+from palate.data.impressions import Impressions, load_impressions
 from palate.data.sequences import Sequences, offsets_of
 from palate.data.unpacked import copy_pictures, is_unpacked
 from palate.errors import PalateError, one_line
@@ -81,6 +83,7 @@ class Dataset:
             None where none were requested. True negatives for training: none is later than the user's last training
             interaction, and none is an item of the user above. Never part of histories or evaluation.
         dislike_times: int64 Unix milliseconds of their values, or None.
+        impressions: what users were shown and what they took of it, or None where no feedback was read.
         dropped: ``item_id`` and ``step`` of the source's items that are not in the dataset; or None where not known.
         folder: where it was read from, or None.
     """
@@ -95,6 +98,7 @@ class Dataset:
     manifest: dict[str, Any]
     dislikes: Sequences | None = None
     dislike_times: npt.NDArray[np.int64] | None = None
+    impressions: Impressions | None = None
     dropped: pl.LazyFrame | None = field(default=None, compare=False)
     folder: Path | None = field(default=None, compare=False)
 
@@ -198,12 +202,14 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of interactions, split and catalogue (and dislikes, if any), whatever folder they are stored in."""
+        """Hash of interactions, split, catalogue and, if any, dislikes and impressions, whatever folder they are in."""
         arrays = [a for a in (self.offsets, self.items, self.parts, self.timestamps, self.weights) if a is not None]
         whole: list[Hashed] = [*arrays, self.user_ids.str.join("\n").item(), self.catalogue.fingerprint]
         if self.dislikes is not None:  # without any, it stays what it was before there were dislikes
             whole += ["dislikes", self.dislikes.offsets, self.dislikes.values]
             whole += [] if self.dislike_times is None else [self.dislike_times]
+        if self.impressions is not None:
+            whole += self.impressions.hashed()
         return digest(*whole)
 
     def save(self, folder: Path | str, *, replace: bool = False) -> None:
@@ -237,6 +243,10 @@ class Dataset:
                 dislikes_frame(self.dislikes, self.dislike_times).write_parquet(part / DISLIKES)
             else:
                 manifest.pop("dislikes", None)
+            if self.impressions is not None:
+                self.impressions.frame().write_parquet(part / IMPRESSIONS)
+            elif _promises_impressions(manifest):
+                manifest.pop("feedback")
             dropped = None if self.dropped is None else self.dropped.collect()
             if dropped is not None and len(dropped):
                 dropped.write_parquet(part / DROPPED)
@@ -274,6 +284,9 @@ class Dataset:
         dislikes, dislike_times = None, None
         if "dislikes" in manifest or (folder / DISLIKES).is_file():
             dislikes, dislike_times = load_dislikes(folder, len(user_ids), len(catalogue))
+        impressions = None
+        if _promises_impressions(manifest) or (folder / IMPRESSIONS).is_file():
+            impressions = load_impressions(folder, len(user_ids), len(catalogue))
         return cls(
             catalogue=catalogue,
             user_ids=user_ids,
@@ -285,6 +298,7 @@ class Dataset:
             manifest=manifest,
             dislikes=dislikes,
             dislike_times=dislike_times,
+            impressions=impressions,
             dropped=scan_parquet(folder / DROPPED) if (folder / DROPPED).is_file() else None,
             folder=folder,
         )
@@ -292,3 +306,7 @@ class Dataset:
 
 def _takes_users(step: dict[str, Any]) -> bool:
     return bool(step["after"]["users"] < step["before"]["users"])
+
+
+def _promises_impressions(manifest: dict[str, Any]) -> bool:
+    return bool(manifest.get("feedback", {}).get("kept", {}).get("shown"))

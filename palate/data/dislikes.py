@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from palate.data.filters import Filters
 from palate.data.log import Log
+from palate.data.numbering import recode
 from palate.data.sequences import Sequences, offsets_of
 from palate.errors import PalateError
 
@@ -90,7 +90,7 @@ def keep(
         left[reason] = int(np.count_nonzero(~mask))
         disliked = disliked.take(mask)
 
-    users, items = _recode(disliked.user_ids, log.user_ids), _recode(disliked.item_ids, log.item_ids)
+    users, items = recode(disliked.user_ids, log.user_ids), recode(disliked.item_ids, log.item_ids)
     only((users[disliked.users] >= 0) & (items[disliked.items] >= 0), "outside")
     disliked = replace(
         disliked,
@@ -119,13 +119,6 @@ def keep(
     lengths = disliked.user_counts()
     record |= {"kept": len(disliked), "users": int(np.count_nonzero(lengths))}
     return Sequences((disliked.items + 1).astype(np.int32), offsets_of(lengths)), disliked.timestamps, record
-
-
-def _recode(old: pl.Series, new: pl.Series) -> npt.NDArray[np.int64]:
-    """Code in ``old`` -> code in ``new``, -1 for an id that has left."""
-    table = pl.DataFrame({"id": new}).with_row_index("code")
-    codes = pl.DataFrame({"id": old}).join(table, on="id", how="left", maintain_order="left")["code"]
-    return codes.cast(pl.Int64).fill_null(-1).to_numpy()
 
 
 def _pairs(log: Log) -> npt.NDArray[np.int64]:

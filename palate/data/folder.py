@@ -20,6 +20,8 @@ from palate.storage.tables import read_parquet, scan_parquet
 FILES = ("manifest.json", "interactions.parquet", "users.parquet", "items.parquet")
 # Only of a dataset that was prepared with --disliked-at-most. It belongs to its interactions, so it is never carried.
 DISLIKES = "dislikes.parquet"
+# Only of a dataset that was prepared with --feedback; never carried either.
+IMPRESSIONS = "impressions.parquet"
 # Items that the filters left out. Not of datasets where there are none.
 DROPPED = "dropped.parquet"
 # What others have put beside the dataset: it takes hours to make again, or cannot be made again.
@@ -55,7 +57,7 @@ def check_replaceable(folder: Path) -> None:
     others = [
         name
         for name in names
-        if name not in (*FILES, DISLIKES, DROPPED, *CARRIED, *DERIVED, *_LITTER) and not is_temporary(name)
+        if name not in (*FILES, DISLIKES, IMPRESSIONS, DROPPED, *CARRIED, *DERIVED, *_LITTER) and not is_temporary(name)
     ]
     if others:
         raise PalateError(

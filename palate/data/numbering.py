@@ -56,3 +56,10 @@ class Numbering:
     def ids(self) -> pl.Series:
         """All ids; the position is the number."""
         return pl.concat(self._ids, rechunk=True)
+
+
+def recode(old: pl.Series, new: pl.Series) -> npt.NDArray[np.int64]:
+    """Code in one table of ids -> code in another, -1 for an id that is not in it; writable."""
+    table = pl.DataFrame({"id": new}).with_row_index("code")
+    codes = pl.DataFrame({"id": old}).join(table, on="id", how="left", maintain_order="left")["code"]
+    return codes.cast(pl.Int64).fill_null(-1).to_numpy(writable=True)

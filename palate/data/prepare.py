@@ -9,6 +9,7 @@ from typing import Any
 from palate.data import dislikes
 from palate.data.assemble import assemble
 from palate.data.dataset import Dataset
+from palate.data.feedback.options import FeedbackOptions, take_feedback_options
 from palate.data.filters import Filters
 from palate.data.readers import READERS
 from palate.data.readers.base import ReaderOptions, check_taken
@@ -38,8 +39,9 @@ def prepare(
         keep_unseen: whether catalogue items without an interaction stay, as cold items.
         clean_text: whether HTML tags and entities are taken out of titles and texts.
         options: fields of :class:`~palate.data.filters.Filters` (``k_core``, ``min_rating`` ...), of
-            :class:`~palate.data.splits.Split` (``split``, ``last_n`` ...) and of
-            :class:`~palate.data.readers.base.ReaderOptions` (``columns``, ``images`` ...). None stands for "not given".
+            :class:`~palate.data.splits.Split` (``split``, ``last_n`` ...), of
+            :class:`~palate.data.readers.base.ReaderOptions` (``columns``, ``images`` ...) and of
+            :class:`~palate.data.feedback.options.FeedbackOptions` (``feedback`` ...). None stands for "not given".
 
     Raises:
         PalateError: naming the file, row or option.
@@ -47,7 +49,8 @@ def prepare(
     source = Path(source)
     if not source.exists():
         raise PalateError(f"{source} does not exist", "Check the path.")
-    filters, split, reading = sort_options(options)
+    feedback, rest = take_feedback_options(options)
+    filters, split, reading = sort_options(rest)
     part = READERS[reader]()
     check_taken(reader, part, reading)
     found = part.read(source, reading)
@@ -60,14 +63,23 @@ def prepare(
         "reader": reader,
         "reader_options": _shown(reading),
     }
-    return assemble(found, filters, split, seed=seed, facts=facts, keep_unseen=keep_unseen, clean_text=clean_text)
+    return assemble(
+        found,
+        filters,
+        split,
+        seed=seed,
+        facts=facts,
+        keep_unseen=keep_unseen,
+        clean_text=clean_text,
+        feedback=feedback,
+    )
 
 
 def sort_options(options: Mapping[str, Any]) -> tuple[Filters, Split, ReaderOptions]:
     """Share keyword options out to the three groups; an unknown one is an error with a suggestion."""
     named = {key: value for key, value in options.items() if value is not None}
     groups = (Filters, Split, ReaderOptions)
-    known = [key for group in groups for key in group.model_fields]
+    known = [key for group in (*groups, FeedbackOptions) for key in group.model_fields]
     for key in named:
         if key not in known:
             raise PalateError(f"prepare has no option '{key}'", suggest(key, known))

@@ -15,7 +15,7 @@ from palate.data.blocks import user_blocks
 from palate.data.dataset import Part
 from palate.errors import PalateError
 
-SplitName = Literal["leave-last-out", "leave-last-n", "global-time", "user"]
+SplitName = Literal["leave-last-out", "leave-last-n", "global-time", "user", "none"]
 
 
 class Split(Config):
@@ -23,7 +23,8 @@ class Split(Config):
 
     ``leave-last-out``: a user's last item tests, the last but one validates. ``leave-last-n``: the last ``last_n``
     test, the ``last_n`` before them validate. ``global-time``: what happened from one moment on validates, from a later
-    one on tests. ``user``: some users are held out altogether; their last item is the target.
+    one on tests. ``user``: some users are held out altogether; their last item is the target. ``none``: everything
+    trains.
     """
 
     split: SplitName = Field("leave-last-out", description="What validates and what tests.")
@@ -45,6 +46,7 @@ _OPTIONS: dict[str, set[str]] = {
     "leave-last-n": {"last_n"},
     "global-time": {"valid_from", "test_from", "valid_quantile", "test_quantile"},
     "user": {"valid_share", "test_share"},
+    "none": set(),
 }
 Parts = npt.NDArray[np.uint8]
 
@@ -81,6 +83,8 @@ def assign(rows: Rows, options: Split, seed: int) -> tuple[Parts, dict[str, Any]
         option = foreign[0].replace("_", "-")
         owner = next(name for name, known in _OPTIONS.items() if foreign[0] in known)
         raise PalateError(f"--{option} does not belong to --split {options.split}", f"It is an option of {owner}.")
+    if options.split == "none":
+        return np.full(rows.offsets[-1], Part.TRAIN, np.uint8), {"name": "none"}
     if options.split == "global-time":
         parts, facts = _global_time(rows, options)
     elif options.split == "user":

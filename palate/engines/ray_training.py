@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -12,12 +13,12 @@ from palate.engines.ray_cluster import require_ray
 from palate.engines.ray_worker import check_machine, versions
 from palate.errors import PalateError, one_line
 from palate.storage.files import read_json, write_json
-from palate.storage.lock import alone
+from palate.storage.lock import RESTARTS, FolderInUse, alone, restarts
 
 # How often workers are started again.
 _RESTARTS = 3
-# In the scratch folder: what Ray keeps, and what a worker has refused.
-_RAY, _REFUSED = "workers", "refused.json"
+# In the scratch folder: what Ray keeps, what a worker has refused, and how often the workers were started again.
+_RAY, _REFUSED, _RESTARTED = "workers", "refused.json", "restarts.json"
 
 
 def train_together(
@@ -40,7 +41,8 @@ def train_together(
     resources = {"CPU": float(cpus), **({"GPU": gpus} if gpus else {})}
     with alone(scratch, f"another command trains with {scratch}", "Wait until it is done, or choose another --out."):
         shutil.rmtree(scratch / _RAY, ignore_errors=True)  # of a command that was killed
-        (scratch / _REFUSED).unlink(missing_ok=True)
+        for name in (_REFUSED, _RESTARTED):
+            (scratch / name).unlink(missing_ok=True)
         trainer = TorchTrainer(
             partial(_work, function, versions(), str(Path.cwd()), folders, scratch),
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=resources),
@@ -64,16 +66,31 @@ def _work(
     folders: Sequence[str],
     scratch: Path,
 ) -> None:
-    """In a worker: check the machine, and call the function. What it refuses is not tried again."""
+    """In a worker: check the machine, and call the function. What it refuses is not tried again, but for a folder that
+    the workers before it may still hold."""
     refused = scratch / _REFUSED
     if refused.exists():
         return
     try:
         check_machine(expected, home, folders)
+        _count_restarts(scratch)
         function()
     except PalateError as error:
+        if isinstance(error, FolderInUse) and restarts():
+            raise
         write_json(refused, {"message": error.message, "remedy": error.remedy})
         raise
+
+
+def _count_restarts(scratch: Path) -> None:
+    """Say in the environment how often the workers were started again, as ``torchrun`` does; the first worker counts,
+    and is the one that holds folders."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    file = scratch / _RESTARTED
+    number = read_json(file) + 1 if file.exists() else 0
+    write_json(file, number)
+    os.environ[RESTARTS] = str(number)
 
 
 def _raise_refusal(scratch: Path) -> None:

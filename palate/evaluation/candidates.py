@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate.data.dataset import Cases, Dataset
+from palate.data.held_out import require_targets
 from palate.data.negatives import WeightedDraw
 from palate.errors import PalateError, suggest
 from palate.evaluation.ranks import Ints
@@ -143,6 +144,7 @@ def sample_candidates(
     strategy: WeightedStrategy = NEGATIVES[check_kind(kind)]()
     if negatives < 1:
         raise PalateError(f"--negatives {negatives} leaves nothing to rank against", "Give at least 1.")
+    require_targets(dataset, split)
     cases, rng = dataset.cases(split), np.random.default_rng(seed)
     weights = strategy.of_catalogue(dataset.train_counts)
     if not weights.any():

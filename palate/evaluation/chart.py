@@ -40,7 +40,7 @@ def draw_panels(figure: Figure, comparison: Comparison) -> None:
         _panel(axes, title, rows, comparison)
     for axes in places[len(panels) :]:
         axes.set_axis_off()
-    names = [_short(row.label) for row in comparison.rows]
+    names = [short_label(row.label) for row in comparison.rows]
     places[0].set_yticks(range(len(names)), names)
     places[0].set_ylim(len(names) - 0.4, -0.6)
     facts = comparison.facts
@@ -72,7 +72,7 @@ def _panel(axes: Axes, title: str, rows: list[Row], comparison: Comparison) -> N
     axes.tick_params(axis="y", length=0, labelsize=9)
 
 
-def _short(label: str) -> str:
+def short_label(label: str) -> str:
     """A label that leaves room for the picture; ``$`` would begin a formula."""
     text = label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…"
     return text.replace("$", r"\$")

@@ -10,10 +10,12 @@ import numpy as np
 import polars as pl
 
 from palate.data.dataset import Cases, Dataset
+from palate.data.held_out import no_targets
 from palate.errors import PalateError, suggest
 from palate.evaluation.budget import MEMORY_MB
 from palate.evaluation.candidates import Candidates, sample_candidates
 from palate.evaluation.cost import meter
+from palate.evaluation.item_facts import item_facts
 from palate.evaluation.metrics import METRICS, Metric, measure
 from palate.evaluation.ranking import rank_targets
 from palate.evaluation.ranking_task import RankTargets
@@ -23,6 +25,7 @@ from palate.evaluation.slices import ALL, COLD_AMONG_COLD, cold_cases, slices_of
 from palate.evaluation.users import UserSample
 from palate.recommender import Recommender
 from palate.runs.run import Run, environment
+from palate.runs.trained_on import check_unseen
 
 Protocol = Literal["full", "sampled"]
 Split = Literal["valid", "test"]
@@ -46,6 +49,8 @@ def evaluate(
     negatives: int = 100,
     seed: int = 0,
     users: UserSample | None = None,
+    diversity_by: str | None = None,
+    calibration_by: str | None = None,
     batch_size: int | None = None,
     memory_mb: int = MEMORY_MB,
     run: Run | None = None,
@@ -64,6 +69,8 @@ def evaluate(
         negatives: With ``sampled``: how many are drawn a case.
         seed: Of the negatives.
         users: Look at a sample of users only. A user's candidates are the same whoever else is looked at.
+        diversity_by: The feature store by which ``diversity`` compares items.
+        calibration_by: The field of the catalogue whose shares ``miscalibration`` compares.
         batch_size: Cases scored at a time, at most; by default what the recommender's ``batch_size`` asks for, or else
             as many as are quick.
         memory_mb: For matrices of scores, in MiB: batches of users and blocks of items follow from it
@@ -76,6 +83,8 @@ def evaluate(
         PalateError: no cases in the split, unknown or unfit metrics, a recommender of another catalogue, or one that
             cannot afford to score the whole catalogue (it says what that would cost).
     """
+    if run is not None:
+        check_unseen(run, dataset, split)
     everyone = cases_of(dataset, split)
     cases = everyone if users is None else users.of(dataset, everyone)
     chosen = choose_metrics(metrics, protocol)
@@ -85,6 +94,7 @@ def evaluate(
             f"the model knows {recommender.num_items} items, the dataset has {dataset.num_items}",
             "Evaluate on the dataset it was trained on.",
         )
+    items = item_facts(dataset, [need for one in chosen.values() for need in one.needs], diversity_by, calibration_by)
     drawn: Candidates | None = None
     if protocol == "sampled":
         drawn = (
@@ -100,13 +110,14 @@ def evaluate(
     options: dict[str, Any] = {"exclude_seen": exclude_seen, "batch_size": batch_size, "memory_mb": memory_mb}
     with meter(rank if hasattr(rank, "cost") else recommender, len(cases)) as cost:
         ranks = rank(recommender, cases, candidates=drawn, depth=depth, description=description, **options)
-    ranks = replace(ranks, train_counts=dataset.train_counts)
+    known: dict[str, Any] = {"train_counts": dataset.train_counts, "item_facts": items}
+    ranks = replace(ranks, histories=cases.histories, **known)
     parts = list(slices_of(ranks, cases, dataset.train_counts))
     if protocol == "full":
         cold, rows, pool = cold_cases(cases, dataset.train_counts)
         if len(cold):
             among = rank(recommender, cold, pool=pool, depth=depth, **options)
-            parts.append((COLD_AMONG_COLD, replace(among, train_counts=dataset.train_counts), rows))
+            parts.append((COLD_AMONG_COLD, replace(among, histories=cold.histories, **known), rows))
     of_users = {name: one for name, one in chosen.items() if not one.whole_set}
     of_all = {name: one for name, one in chosen.items() if one.whole_set}
     frames = [_frame(name, part, rows, cases, dataset, measure(part, of_users, cutoffs)) for name, part, rows in parts]
@@ -118,6 +129,7 @@ def evaluate(
         "cost": cost,
         "metrics": list(chosen),
         "ks": cutoffs,
+        **({} if items.source is None else {"items": items.source}),
         "model": recommender.describe(),
         "dataset": {
             "name": dataset.name,
@@ -136,9 +148,7 @@ def cases_of(dataset: Dataset, split: Split) -> Cases:
         raise PalateError(f"there is no split '{split}' to evaluate", suggest(split, ["valid", "test"]))
     cases = dataset.cases(split)
     if not len(cases):
-        raise PalateError(
-            f"the dataset '{dataset.name}' has no {split} targets", "Prepare it with a split that has some."
-        )
+        raise no_targets(dataset, split)
     return cases
 
 

@@ -16,12 +16,15 @@ from palate.evaluation.budget import MEMORY_MB
 from palate.evaluation.candidates import Candidates, sample_candidates
 from palate.evaluation.compare import Group
 from palate.evaluation.evaluate import DEFAULT_KS, Protocol, Split, cases_of, choose_metrics, evaluate
+from palate.evaluation.item_facts import item_facts
+from palate.evaluation.metrics import METRICS
 from palate.evaluation.ranking import rank_targets
 from palate.evaluation.ranking_task import RankTargets
 from palate.evaluation.result import Result
 from palate.evaluation.users import UserSample
 from palate.recommender import Recommender
 from palate.runs.run import Run
+from palate.runs.trained_on import check_unseen
 from palate.storage.files import digest
 
 
@@ -83,7 +86,8 @@ def recipe(run: Run) -> str:
     info = run.info
     features = {name: facts.get("fingerprint", facts) for name, facts in (info.get("features") or {}).items()}
     parts = (info["model"], info.get("options"), features, info.get("warm_start"), info["dataset"]["fingerprint"])
-    return digest(json.dumps(parts, sort_keys=True, default=str))
+    refit = [info["refit"].get("epochs")] if "refit" in info else []
+    return digest(json.dumps([*parts, *refit], sort_keys=True, default=str))
 
 
 def _check(name: str, runs: Sequence[Run]) -> None:
@@ -176,6 +180,11 @@ def check_primary(primary: str | None, metrics: Sequence[str] | None, protocol: 
     measured = measured_metrics(metrics, protocol, ks)
     if primary is not None and primary not in measured:
         raise PalateError(f"the primary metric '{primary}' is not measured", suggest(primary, measured))
+    if primary is not None and not METRICS[primary.partition("@")[0]].higher_is_better:
+        raise PalateError(
+            f"of '{primary}', the lower the better, and the primary metric decides by the highest",
+            "Name another, such as ndcg@10; this one has a column all the same.",
+        )
 
 
 def evaluate_groups(
@@ -193,6 +202,8 @@ def evaluate_groups(
     negatives: int = 100,
     seed: int = 0,
     users: UserSample | None = None,
+    diversity_by: str | None = None,
+    calibration_by: str | None = None,
     memory_mb: int = MEMORY_MB,
     known: Mapping[Path, Result] | None = None,
     ranking: Callable[[Run], AbstractContextManager[RankTargets]] | None = None,
@@ -208,9 +219,13 @@ def evaluate_groups(
     Raises:
         PalateError: also where one of the models cannot afford the protocol, before any is evaluated.
     """
+    for run in (run for group in groups for run in group.runs):
+        check_unseen(run, dataset, split)
     cases = cases_of(dataset, split)
     cases = cases if users is None else users.of(dataset, cases)
     check_primary(primary, metrics, protocol, ks)
+    needs = [need for one in choose_metrics(metrics, protocol).values() for need in one.needs]
+    item_facts(dataset, needs, diversity_by, calibration_by)  # refused before the first model is scored
     if protocol == "sampled" and not isinstance(candidates, Candidates):
         candidates = sample_candidates(dataset, split, negatives=negatives, kind=candidates, seed=seed)
     if isinstance(candidates, Candidates):
@@ -243,6 +258,8 @@ def evaluate_groups(
                 candidates=candidates,
                 seed=seed,
                 users=users,
+                diversity_by=diversity_by,
+                calibration_by=calibration_by,
                 memory_mb=memory_mb,
                 run=run,
                 description=f"{group.label}, seed {run.seed}",

@@ -9,8 +9,8 @@ from typing import Any
 import polars as pl
 
 from palate.console import Table
+from palate.evaluation import chart, trade_off
 from palate.evaluation.candidates import Candidates
-from palate.evaluation.chart import draw
 from palate.evaluation.compare import Comparison, Group
 from palate.evaluation.result import Result
 from palate.evaluation.saved import load_table
@@ -48,7 +48,8 @@ def save_comparison(
         runs = {group.label: [result.facts["run"] for result in group.results] for group in groups}
         write_json(part / "table.json", {**to_json(comparison), "runs": runs, **(facts or {})})
         write_text(part / "table.md", to_markdown(comparison, more))
-        draw(comparison, part / "chart.png")
+        chart.draw(comparison, part / "chart.png")
+        trade_off.draw(comparison, part / "trade-off.png")
         candidates = groups[0].results[0].candidates
         if candidates is not None:
             candidates.save(part / "candidates.npz")

@@ -45,6 +45,8 @@ class Measure:
     device: str
     seed: int
     users: UserSample | None = None
+    diversity_by: str | None = None
+    calibration_by: str | None = None
     memory_mb: int = MEMORY_MB
     engine: Engine = LOCAL
 
@@ -84,6 +86,8 @@ class Measure:
             device=options["device"],
             seed=options["seed"],
             users=_sample(options),
+            diversity_by=options.get("diversity_by"),
+            calibration_by=options.get("calibration_by"),
             memory_mb=options.get("memory_mb", MEMORY_MB),
             engine=engine,
         )
@@ -106,6 +110,8 @@ class Measure:
             negatives=self.negatives,
             seed=self.seed,
             users=self.users,
+            diversity_by=self.diversity_by,
+            calibration_by=self.calibration_by,
             memory_mb=self.memory_mb,
             known=known,
             ranking=lambda run: ranking_by(self.engine, run, dataset.folder, self.device),
@@ -131,6 +137,8 @@ class Measure:
             negatives=self.negatives,
             seed=self.seed,
             users=self.users,
+            diversity_by=self.diversity_by,
+            calibration_by=self.calibration_by,
             memory_mb=self.memory_mb,
             run=run,
             description=description,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from palate.data.sequences import offsets_of
+from palate.data.sequences import Sequences, offsets_of
+from palate.evaluation.item_facts import ItemFacts
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -24,7 +25,9 @@ class Ranks:
         offsets: int64 ``[cases + 1]``; case ``c`` owns ``values[offsets[c]:offsets[c + 1]]``.
         num_candidates: int64 ``[cases]``, how many items were ranked, targets included.
         lists: int32 ``[cases, depth]`` the best items of each case, best first, 0 where there were fewer; or None.
-        train_counts: int64 ``[num_items + 1]`` training interactions an item, for metrics of the lists; or None.
+        train_counts: int64 ``[num_items + 1]`` training interactions of each item, for metrics of the lists; or None.
+        histories: what each case's user did before, for metrics that compare lists with it; or None.
+        item_facts: vectors and groups of items, for metrics of the lists; or None.
 
     >>> ranks = Ranks.of([[1, 7], [3]], num_candidates=100)
     >>> ranks.num_targets.tolist(), ranks.sum(ranks.values <= 5).tolist()
@@ -37,6 +40,8 @@ class Ranks:
     num_candidates: Ints
     lists: npt.NDArray[np.int32] | None = None
     train_counts: Ints | None = None
+    histories: Sequences | None = None
+    item_facts: ItemFacts | None = None
 
     @classmethod
     def of(cls, ranks: list[list[int]], num_candidates: int) -> Ranks:
@@ -89,6 +94,7 @@ class Ranks:
             offsets=offsets,
             num_candidates=self.num_candidates[index],
             lists=lists,
+            histories=None if self.histories is None else self.histories.take(index),
         )
 
     def restrict(self, keep: npt.NDArray[np.bool_]) -> tuple[Ranks, Ints]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from palate.data.dataset import Dataset
-from palate.errors import PalateError
+from palate.data.held_out import require_targets
 from palate.evaluation.compare import Group, primary_metric
 from palate.evaluation.groups import RunGroup
 from palate.evaluation.protocol import Measure, SlowModels
@@ -183,8 +183,4 @@ def check_dataset(dataset: Dataset) -> None:
     Raises:
         PalateError: there are none.
     """
-    if not len(dataset.cases("valid")):
-        raise PalateError(
-            "the dataset has no validation targets: nothing can be chosen or drawn",
-            "Prepare it with a split that has some.",
-        )
+    require_targets(dataset, "valid")

@@ -77,7 +77,7 @@ def encode(
         raise PalateError(f"there is no modality '{modality}' to encode", suggest(modality, MODALITIES))
     if modality == "image" and (fields is not None or without is not None):
         raise PalateError("--fields and --without are about text", "Leave them out for pictures.")
-    spec, contents = _contents(dataset, modality, fields, without)
+    spec, contents = _contents(dataset, modality, fields, without, engine)
     if batch_size is not None and batch_size < 1:
         raise PalateError(f"--batch-size is {batch_size}", "Give at least 1.")
     if isinstance(encoder, Encoder):
@@ -160,7 +160,7 @@ def _itself(encoder: Encoder) -> Encoder:
 
 
 def _contents(
-    dataset: Dataset, modality: Modality, fields: Sequence[str] | None, without: str | None
+    dataset: Dataset, modality: Modality, fields: Sequence[str] | None, without: str | None, engine: Engine
 ) -> tuple[dict[str, Any], Contents]:
     catalogue = dataset.catalogue
     if modality == "text":
@@ -168,7 +168,7 @@ def _contents(
         contents = text_contents(catalogue, names, without)
         spec: dict[str, Any] = {"kind": "text", "fields": names, "without": without}
     else:
-        contents, spec = image_contents(catalogue), {"kind": "image"}
+        contents, spec = image_contents(catalogue, engine), {"kind": "image"}
     if not any(contents.keys):
         raise PalateError(
             f"no item of the dataset has {modality} to encode ({_why(contents.reasons)})",

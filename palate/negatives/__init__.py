@@ -19,6 +19,7 @@ NEGATIVES = Registry(
         "top-k": "palate.negatives.top_k:TopK",
         "mixed": "palate.negatives.mixed:Mixed",
         "disliked": "palate.negatives.disliked:Disliked",
+        "shown": "palate.negatives.shown:Shown",
     },
     noun="negative strategy",
 )

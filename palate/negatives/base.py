@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Scores held at once while pools are made.
 _BLOCK_ELEMENTS = 8_000_000
 
-Source = Literal["catalogue", "batch", "scores", "dislikes"]
+Source = Literal["catalogue", "batch", "scores", "dislikes", "impressions"]
 Items = npt.NDArray[np.int32]
 
 
@@ -29,7 +29,8 @@ class NegativeStrategy(ABC):
 
     Attributes:
         source: what the items come from: the ``catalogue`` (nothing but training counts decides), the ``batch`` (its
-            other targets), the model's ``scores`` (its best items: a pool), or the user's ``dislikes``.
+            other targets), the model's ``scores`` (its best items: a pool), the user's ``dislikes``, or the
+            ``impressions``: what the user was shown.
         for_cases: whether :meth:`pick` can serve a single case, as language models need it.
         takes_whole_pool: the pool is as large as the number of negatives, whatever ``pool_k`` is.
     """
@@ -91,12 +92,14 @@ class RejectedItems:
         valid: bool ``[P, N]``: False where nothing could be drawn.
         pool: int64 ``[P, K]``, the pool they were drawn from, best first, or None.
         pool_valid: bool ``[P, K]``: False where a row allows fewer than ``K``; None without a pool.
+        facts: of the draw, for the diagnostics.
     """
 
     classes: Tensor
     valid: Tensor
     pool: Tensor | None = None
     pool_valid: Tensor | None = None
+    facts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,8 @@ class SamplingContext:
         generator: on the device of ``targets``.
         twins: near twins of what each row's user took, forbidden or not; None where nothing looks at them.
         allowed: nothing else may be drawn, if it is not None; none of it is forbidden.
+        shown: what each row's user was shown with the target and did not take, or None.
+        shown_elsewhere: the same of the user's other requests, in rows that have nothing in ``shown``.
     """
 
     targets: Tensor
@@ -129,6 +134,8 @@ class SamplingContext:
     generator: torch.Generator | None = None
     twins: RowSets | None = None
     allowed: RowSets | None = None
+    shown: RowSets | None = None
+    shown_elsewhere: RowSets | None = None
 
     def limited(self, config: NegativesConfig) -> SamplingContext:
         """With twins forbidden, or with nothing else allowed, as the settings have it."""
@@ -144,6 +151,10 @@ class SamplingContext:
         if self.allowed is not None:
             return self.allowed.has(classes)
         return ~self.forbidden.has(classes)
+
+    def only_allowed(self, sets: RowSets) -> RowSets:
+        """The members of each row's set that may be drawn."""
+        return sets.minus(self.forbidden) if self.allowed is None else sets.intersection(self.allowed)
 
     def mask(self, scores: Tensor, first: int) -> None:
         """Minus infinity, in place, for what may not be drawn; ``scores`` are of the rows from ``first`` on."""

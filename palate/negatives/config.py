@@ -13,6 +13,7 @@ from palate.negatives import NEGATIVES
 from palate.negatives.base import NegativeStrategy, RejectedItems, SamplingContext
 from palate.registry import NameIn
 
+_SHOWN_SETTINGS = ("shown", "shown_fallback", "shown_share")
 _TWIN_SETTINGS = ("twin_source", "twin_cosine", "twin_history")
 
 
@@ -23,8 +24,8 @@ class NegativesConfig(Config):
         "top-k",
         description="Where rejected items come from. uniform, popularity: the catalogue; in-batch: other rows' "
         "targets; hard: the best-scored items; top-k: uniformly from the pool_k best-scored (RoDPO's stochastic "
-        "negatives); mixed: from that pool with probability mix, else uniformly; disliked: what the user rated low; or "
-        "a plug-in's name.",
+        "negatives); mixed: from that pool with probability mix, else uniformly; disliked: what the user rated low; "
+        "shown: what the user was shown and did not take; or a plug-in's name.",
     )
     pool_k: int | Literal["all"] = Field(
         20, description="Size of the pool of top-k and mixed, or all for every item that may be drawn."
@@ -35,6 +36,17 @@ class NegativesConfig(Config):
     )
     mix: float = Field(0.5, ge=0, le=1, description="See mixed.")
     power: float = Field(1.0, ge=0, description="popularity draws in proportion to the training count to this power.")
+    shown: Literal["all", "above"] = Field(
+        "all",
+        description="Of what was shown and not taken, all, or only what was shown above an item of its request that "
+        "was taken.",
+    )
+    shown_fallback: Literal["top-k", "hard", "mixed", "uniform", "popularity", "none"] = Field(
+        "top-k", description="The strategy of rows whose user was shown nothing; with none they have no pair."
+    )
+    shown_share: float = Field(
+        1.0, gt=0, le=1, description="Of the draws of shown; the others come from shown_fallback."
+    )
     mask_future: bool = Field(False, description="Never reject what the user takes later in training.")
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",
@@ -66,13 +78,17 @@ class NegativesConfig(Config):
         idle = [key for key in _TWIN_SETTINGS if key in self.model_fields_set]
         if idle and not self.content_aware:
             raise ValueError(f"{idle[0]} does nothing without twins = 'out' or 'only'")
+        idle = [key for key in _SHOWN_SETTINGS if key in self.model_fields_set]
+        if idle and self.strategy != "shown":
+            raise ValueError(f"{idle[0]} does nothing without the strategy 'shown' (--negatives shown)")
         return self
 
     @model_serializer(mode="wrap")
     def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the settings of twins where nothing looks at them: keys of runs from before stay what they were."""
+        """Without the settings that nothing looks at: keys of runs from before stay what they were."""
         values: dict[str, Any] = handler(self)
-        idle = () if self.content_aware else ("twins", *_TWIN_SETTINGS)
+        idle: tuple[str, ...] = () if self.content_aware else ("twins", *_TWIN_SETTINGS)
+        idle += () if self.strategy == "shown" else _SHOWN_SETTINGS
         return {key: value for key, value in values.items() if key not in idle}
 
     @cached_property
@@ -89,6 +105,8 @@ class NegativesConfig(Config):
     def _pool(self) -> tuple[int | None, str]:
         """The least number of items that a pool needs, or None without a pool; and the option that says so."""
         strategy = self.chosen
+        if strategy.source == "impressions" and self.shown_fallback != "none":
+            strategy = NEGATIVES[self.shown_fallback]()
         if strategy.source != "scores":
             return None, ""
         if strategy.takes_whole_pool or self.pool_k == "all":

@@ -70,6 +70,10 @@ class RowSets:
         """What is not in ``other``, row by row."""
         return RowSets(self.keys[~contains(other.keys, self.keys)], self.count, self.width)
 
+    def intersection(self, other: RowSets) -> RowSets:
+        """What is in both, row by row."""
+        return RowSets(self.keys[contains(other.keys, self.keys)], self.count, self.width)
+
     def mask(self, scores: Tensor, first: int = 0, value: float = -torch.inf) -> None:
         """Set the members' scores in place; ``scores`` is ``[n, width]``, the rows from ``first`` on."""
         scores.view(-1)[self._cells(scores, first)] = value

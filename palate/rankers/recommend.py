@@ -3,43 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
-import pyarrow as pa
 import torch
 
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset
 from palate.data.dropped import dropped_of
+from palate.data.item_filter import filter_items
 from palate.data.sequences import Sequences, offsets_of
 from palate.data.spelling import did_you_mean
 from palate.engines.base import Advance, Engine, Task, Work
 from palate.engines.local import LOCAL
-from palate.errors import PalateError
+from palate.errors import PalateError, suggest
+from palate.names import free_name
 from palate.progress import counter
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.rankers.tables import table_writer
 from palate.recommender import FEW_HISTORIES, HISTORIES_IN_BLOCKS, Recommender
 from palate.runs.run import Run
 
+_COLUMNS = ("user", "history", "rank", "item", "title", "score")
 # Scores of one batch, in numbers: bounds the memory of scoring every user (256 MiB of float32).
 _BATCH_SCORES = 2**26
-# Values of a field may be whole sentences: only the most frequent are compared.
-_VALUES_LIMIT = 500
 
 
 class Recommendations:
     """A run, loaded: histories of item ids in, ranked item ids out. Needs no dataset.
 
+    Attributes:
+        unknown: ids of ``allow`` and ``deny`` that the run does not know.
+
     Args:
         run: a finished run or its folder.
-        only: conditions ``FIELD=VALUE`` on the catalogue; an item must meet all of them.
+        only: conditions on the catalogue, such as ``colour=red,blue`` or ``price<20``
+            (:mod:`palate.data.conditions`); an item must meet all of them.
         without: conditions of which an item must meet none.
+        allow: ids of the items that may be recommended; None: all.
+        deny: ids of items that may not.
+        fields: columns of the catalogue to add to the answers.
         exclude_seen: leave out the items of the history.
         recommender: answers instead of the run's own model, for items numbered like the run's (a cascade, say).
     """
@@ -50,13 +55,18 @@ class Recommendations:
         *,
         only: Sequence[str] = (),
         without: Sequence[str] = (),
+        allow: Sequence[str] | None = None,
+        deny: Sequence[str] = (),
+        fields: Sequence[str] = (),
         exclude_seen: bool = True,
         device: str = "cpu",
         recommender: Recommender | None = None,
     ) -> None:
         self.run = run if isinstance(run, Run) else Run.open(run)
         self.catalogue = self.run.catalogue
-        self.allowed = allowed_items(self.catalogue, only, without)
+        chosen = filter_items(self.catalogue, only=only, without=without, allow=allow, deny=deny)
+        self.allowed, self.unknown = chosen.mask, chosen.unknown
+        self.fields = _field_names(self.catalogue, fields)
         self.exclude_seen = exclude_seen
         kind: type[Recommender] = RANKERS[self.run.info["model"]]
         if recommender is None and not kind.whole_catalogue:
@@ -78,8 +88,8 @@ class Recommendations:
         """The best ``k`` items of each history (item ids, oldest first; it may be empty).
 
         Returns:
-            Columns ``history`` (row of ``histories``), ``rank`` (from 1), ``item``, ``title``, ``score``; fewer than
-            ``k`` rows per history where fewer items are left.
+            Columns ``history`` (row of ``histories``), ``rank`` (from 1), ``item``, ``title``, ``score`` and the
+            chosen fields; fewer than ``k`` rows per history where fewer items are left.
 
         Raises:
             PalateError: an item that the run does not know.
@@ -97,6 +107,7 @@ class Recommendations:
         items, scores = self.recommender.recommend(histories, k, self.exclude_seen, self._mask)
         found = items.cpu().numpy().ravel()
         ids, titles = self._names
+        rows = np.maximum(found - 1, 0)  # padding is left out below
         frame = pl.DataFrame(
             {
                 "history": np.repeat(np.arange(len(items), dtype=np.int64), items.shape[1]),
@@ -104,6 +115,7 @@ class Recommendations:
                 "item": ids.gather(found),
                 "title": titles.gather(found),
                 "score": scores.cpu().float().numpy().ravel(),
+                **{name: self.catalogue.frame[field].gather(rows) for field, name in self.fields.items()},
             }
         )
         answer = frame.filter(pl.Series(found > 0))
@@ -147,17 +159,20 @@ class Recommendations:
         engine: Engine = LOCAL,
         load: Callable[[], Recommendations] | None = None,
     ) -> int:
-        """Write every user's recommendations (user, rank, item, score); returns the number of rows.
+        """Write every user's recommendations: user, rank, item, score, title and the chosen fields.
 
         The users go through in batches, so that memory does not grow with them; the file appears whole or not at all.
 
+        Returns:
+            The number of rows.
+
         Args:
-            out: the ending names the format: ``.parquet``, ``.csv`` or ``.tsv``.
+            out: the ending names the format: ``.parquet``, ``.csv``, ``.tsv``, ``.jsonl`` or ``.xlsx``.
             engine: where the work is done; the file is the same.
             load: gives the like of this object to workers in other processes, so it holds paths and options.
 
         Raises:
-            PalateError: another ending.
+            PalateError: another ending, or more rows than the format holds.
         """
         if load is None and not engine.in_process:
             raise PalateError("a model in memory cannot be sent to workers", "Give load: what opens it by its folder.")
@@ -166,21 +181,23 @@ class Recommendations:
         batch = max(1, min(most, _BATCH_SCORES // (self.recommender.num_items + 1)))
         if batch < FEW_HISTORIES and self.recommender.scores_in_blocks:
             batch = HISTORIES_IN_BLOCKS
-        schema = pa.schema(
-            [("user", pa.string()), ("rank", pa.int32()), ("item", pa.string()), ("score", pa.float32())]
+        schema = pl.Schema(
+            {"user": pl.String, "rank": pl.Int32, "item": pl.String, "score": pl.Float32, "title": pl.String}
         )
+        schema.update({name: self.catalogue.frame.schema[field] for field, name in self.fields.items()})
+        left = self.recommender.num_items if self.allowed is None else int(self.allowed.sum())
         starts = range(0, dataset.num_users, batch)
         written = 0
         task = RecommendTask(load or (lambda: self), k, dataset.folder, self.run.folder)
         with (
-            table_writer(out, schema) as write,
+            table_writer(out, schema, rows=dataset.num_users * min(k, left)) as write,
             engine.workers(task) as workers,
             counter("Recommending", dataset.num_users) as advance,
         ):
             pieces = (histories[start : start + batch] for start in starts)
             for number, best in workers.map(pieces, advance, ordered=True):
                 users = dataset.user_ids[starts[number] : starts[number] + batch].gather(best["history"])
-                rows = best.select(pl.lit(users.cast(pl.String)).alias("user"), "rank", "item", "score")
+                rows = best.with_columns(pl.lit(users.cast(pl.String)).alias("user")).select(list(schema))
                 write(rows)
                 written += len(rows)
         return written
@@ -218,38 +235,12 @@ class _Recommending(Work[Sequences, pl.DataFrame]):
             advance(len(histories))
 
 
-def allowed_items(catalogue: Catalogue, only: Sequence[str], without: Sequence[str]) -> npt.NDArray[np.bool_] | None:
-    """Mask of the items that may be recommended (bool ``[num_items + 1]``), or None for all of them.
-
-    Raises:
-        PalateError: an unknown field, a condition that no item meets, or conditions that leave no item.
-    """
-    if not only and not without:
-        return None
-    allowed = np.ones(len(catalogue) + 1, np.bool_)
-    allowed[0] = False
-    for required, conditions in ((True, only), (False, without)):
-        for condition in conditions:
-            met = catalogue.select(condition)
-            if not met.any():  # most likely misspelt; without an error, what was to be left out would be shown
-                raise PalateError(f"no item meets '{condition}'", _values_hint(catalogue, condition))
-            allowed &= met if required else ~met
-    if not allowed.any():
-        words = [f"only {c}" for c in only] + [f"not {c}" for c in without]
-        raise PalateError(f"no item is left by: {', '.join(words)}", "Relax the conditions.")
-    return allowed
-
-
-def _values_hint(catalogue: Catalogue, condition: str) -> str:
-    """What the field of a condition holds instead: the closest value, or the most frequent ones."""
-    name, _, value = condition.partition("=")
-    column = catalogue.frame[name]
-    values = (column.explode() if isinstance(column.dtype, pl.List) else column).cast(pl.String).drop_nulls()
-    if values.is_empty():
-        return f"The field '{name}' is empty."
-    common = values.value_counts(sort=True)[name].to_list()
-    lower = {word.lower(): word for word in reversed(common[:_VALUES_LIMIT])}
-    near = get_close_matches(value.strip().lower(), lower, n=1)
-    if near:
-        return f"Did you mean '{name}={lower[near[0]]}'?"
-    return f"The field holds, for example: {', '.join(common[:8])}."
+def _field_names(catalogue: Catalogue, fields: Sequence[str]) -> dict[str, str]:
+    """How each chosen field is called in a table, where ``rank``, say, is taken."""
+    names: dict[str, str] = {}
+    for field in dict.fromkeys(fields):
+        if field not in catalogue.frame.columns:
+            raise PalateError(f"the catalogue has no field '{field}'", suggest(field, catalogue.fields))
+        if field not in ("item_id", "title"):  # these are columns anyway
+            names[field] = free_name(field, [*_COLUMNS, *names.values()])
+    return names

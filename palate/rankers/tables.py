@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -11,40 +12,81 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from palate.errors import PalateError
+from palate.rankers.spreadsheet import check_spreadsheet, write_spreadsheet
+from palate.rankers.text_cells import flat_cells, formulas_as_text
 from palate.storage.files import atomic_file
 
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
-ENDINGS = (".parquet", *_SEPARATORS)
+Append = Callable[[pl.DataFrame], None]
 
 
-def check_ending(path: Path | str) -> str:
+@contextmanager
+def _parquet(path: Path, schema: pl.Schema) -> Iterator[Append]:
+    found = pl.DataFrame(schema=schema).to_arrow().schema
+    # polars says large_string, which some readers of Parquet do not know.
+    plain = pa.schema([(one.name, pa.string() if pa.types.is_large_string(one.type) else one.type) for one in found])
+    with pq.ParquetWriter(path, plain, compression="zstd") as writer:
+        yield lambda rows: writer.write_table(rows.to_arrow().cast(plain))
+
+
+@contextmanager
+def _json_lines(path: Path, schema: pl.Schema) -> Iterator[Append]:
+    with path.open("wb") as file:
+        yield lambda rows: rows.write_ndjson(file)
+
+
+@contextmanager
+def _separated(path: Path, schema: pl.Schema, separator: str) -> Iterator[Append]:
+    with path.open("wb") as file:
+        formulas_as_text(pl.DataFrame(schema=dict.fromkeys(schema, pl.String))).write_csv(file, separator=separator)
+
+        def append(rows: pl.DataFrame) -> None:
+            safe = formulas_as_text(flat_cells(rows))
+            safe.write_csv(file, include_header=False, separator=separator)
+
+        yield append
+
+
+_WRITERS: dict[str, Callable[[Path, pl.Schema], AbstractContextManager[Append]]] = {
+    ".parquet": _parquet,
+    ".csv": partial(_separated, separator=","),
+    ".tsv": partial(_separated, separator="\t"),
+    ".jsonl": _json_lines,
+    ".xlsx": write_spreadsheet,
+}
+ENDINGS = tuple(_WRITERS)
+
+
+def check_table(path: Path | str, rows: int = 0) -> str:
     """The ending of a table's file name, in lower case.
 
+    Args:
+        rows: how many there may be.
+
     Raises:
-        PalateError: no table is written under such a name.
+        PalateError: no table is written under such a name, or none of so many rows.
     """
     ending = Path(path).suffix.lower()
     if ending not in ENDINGS:
         raise PalateError(f"{path} cannot be written as a table", f"Give a name that ends in {', '.join(ENDINGS)}.")
+    if ending == ".xlsx":
+        check_spreadsheet(path, rows)
     return ending
 
 
 @contextmanager
-def table_writer(path: Path | str, schema: pa.Schema) -> Iterator[Callable[[pl.DataFrame], None]]:
+def table_writer(path: Path | str, schema: pl.Schema, rows: int = 0) -> Iterator[Append]:
     """Yield a function that appends a frame; the file appears whole when the block ends, or not at all.
+
+    In ``.csv``, ``.tsv`` and ``.xlsx`` lists are joined by ", ". What a spreadsheet program would run as a formula
+    stays a text: see :mod:`palate.rankers.text_cells`.
 
     Args:
         schema: names and types of the frames' columns, in order.
+        rows: how many there may be.
 
     Raises:
-        PalateError: the ending is unknown, see :func:`check_ending`; nothing is written then.
+        PalateError: what :func:`check_table` refuses; nothing is written then.
     """
-    ending = check_ending(path)
-    with atomic_file(path) as part:
-        if ending == ".parquet":
-            with pq.ParquetWriter(part, schema, compression="zstd") as writer:
-                yield lambda rows: writer.write_table(rows.to_arrow().cast(schema))
-        else:
-            with part.open("wb") as file:
-                file.write(_SEPARATORS[ending].join(schema.names).encode() + b"\n")
-                yield lambda rows: rows.write_csv(file, include_header=False, separator=_SEPARATORS[ending])
+    ending = check_table(path, rows)
+    with atomic_file(path) as part, _WRITERS[ending](part, schema) as append:
+        yield append

@@ -13,6 +13,7 @@ from palate.evaluation.tables import label_of
 from palate.report.numbers import count, figure, interval
 from palate.report.render import render
 from palate.report.tables import Cell, TableView
+from palate.report.trade_offs import trade_offs
 
 # With one target per case these are the same metric twice.
 _TWINS = {"hitrate": "recall", "map": "mrr"}
@@ -30,6 +31,8 @@ def section(table: SavedTable, colours: Mapping[str, int], heading: str) -> Mark
         forest=_forest(table, colours),
         tables=[_main(table), *([_slices(table)] if table.slices else [])],
         everything=_everything(table),
+        trade_offs=trade_offs(table, colours),
+        labels={label: colours.get(label, 0) for label in table.labels},
     )
 
 

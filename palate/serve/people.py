@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from palate.data.catalogue import Catalogue
-from palate.data.dataset import Dataset
+from palate.data.dataset import Cases, Dataset
+from palate.data.sequences import Sequences
 from palate.report.gallery import choose
 from palate.report.written import stores_of
 from palate.serve import schema
@@ -33,11 +34,13 @@ class DemoUser:
 def find_people(dataset: Path, count: int, seed: int = 0) -> list[DemoUser]:
     """``count`` users of the test split, from short to long histories; those with a written preference first.
 
+    Where nothing is held out they are any users, with all that they did as history.
+
     Raises:
         PalateError: no dataset.
     """
     data = Dataset.load(dataset)
-    cases = data.cases("test")
+    cases = data.cases("test") if data.manifest.get("split", {}).get("name") != "none" else _everybody(data)
     stores, _ = stores_of([], data, None)
     first = np.logical_or.reduce([one.cases(cases, data.catalogue.ids) for one in stores]) if stores else None
     some = cases.take(choose(cases, count, seed, first))
@@ -55,6 +58,11 @@ def find_people(dataset: Path, count: int, seed: int = 0) -> list[DemoUser]:
             )
         )
     return found
+
+
+def _everybody(data: Dataset) -> Cases:
+    nothing = Sequences(np.empty(0, np.int32), np.zeros(data.num_users + 1, np.int64))
+    return Cases(np.arange(data.num_users), Sequences(data.items, data.offsets), nothing)
 
 
 def _ids(catalogue: Catalogue, items: Sequence[int]) -> list[str]:

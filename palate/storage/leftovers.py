@@ -1,15 +1,21 @@
 """Temporary names beside what is being written, and what becomes of those that killed processes leave behind.
 
-``.NAME.PID.RANDOM.part`` is a folder that will become ``NAME``, or in which a file of that name is being written;
-``.NAME.PID.RANDOM.old`` is the ``NAME`` that was moved aside for it. The process at work holds a lock on each, which
-the system lets go of when the process ends, however it ends: so what is not locked was left behind.
+``.NAME.HOST-PID.RANDOM.part`` is a folder that will become ``NAME``, or in which a file of that name is being written;
+``.NAME.HOST-PID.RANDOM.old`` is the ``NAME`` that was moved aside for it. The process at work holds a lock on each,
+which the system lets go of when the process ends, however it ends: so what is not locked was left behind.
+
+Some network file systems keep locks on each machine for itself. What another machine has made is therefore left behind
+only if it is not locked and has not changed for long.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
+import socket
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,13 +25,17 @@ from typing import Literal
 from filelock import lock_descriptor
 
 State = Literal["part", "old"]
-_NAME = re.compile(r"\.(?P<name>.+)\.\d+\.[0-9a-f]{8}\.(?P<state>part|old)", re.DOTALL)
+# Names without a host are those of earlier versions.
+_NAME = re.compile(r"\.(?P<name>.+)\.(?:(?P<host>[0-9a-f]{8})-)?\d+\.[0-9a-f]{8}\.(?P<state>part|old)", re.DOTALL)
+# Seconds without a change after which another machine's is left behind. Between moving aside and replacing there are
+# milliseconds.
+_UNCHANGED: dict[str, float] = {"part": 24 * 3600, "old": 60}
 
 
 def is_temporary(name: str) -> bool:
     """Whether a file or folder of this name is one of these.
 
-    >>> is_temporary(".shop.4711.0a1b2c3d.part"), is_temporary(".shop"), is_temporary("shop.part")
+    >>> is_temporary(".shop.5e6f7a8b-4711.0a1b2c3d.part"), is_temporary(".shop"), is_temporary("shop.part")
     (True, False, False)
     """
     return _NAME.fullmatch(name) is not None
@@ -34,7 +44,7 @@ def is_temporary(name: str) -> bool:
 def meant(path: Path) -> Path:
     """The path that a temporary one, or one within it, will have in the end.
 
-    >>> meant(Path("data/.shop.4711.0a1b2c3d.part/items.parquet")).as_posix()
+    >>> meant(Path("data/.shop.5e6f7a8b-4711.0a1b2c3d.part/items.parquet")).as_posix()
     'data/shop/items.parquet'
     """
     return Path(*(match["name"] if (match := _NAME.fullmatch(name)) else name for name in path.parts))
@@ -45,7 +55,12 @@ def beside(path: Path, state: State = "part") -> Path:
 
     It is absolute: some libraries take a relative ``~/x`` for the home folder.
     """
-    return path.absolute().with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.{state}")
+    return path.absolute().with_name(f".{path.name}.{_host()}-{os.getpid()}.{uuid.uuid4().hex[:8]}.{state}")
+
+
+def _host() -> str:
+    """This machine, in 8 hex digits of its name's hash."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
 @contextmanager
@@ -112,7 +127,8 @@ def same(opened: int, path: Path) -> bool:
 def sweep(folder: Path) -> None:
     """Remove what killed processes left in a folder, and put back what they had moved aside.
 
-    What a living process holds stays, and so does everything where the system has no such locks.
+    What a living process holds stays, and so does everything where the system has no such locks. What another machine
+    has made stays until it has not changed for a day; what it had moved aside, for a minute.
     """
     try:
         names = sorted(name for name in os.listdir(folder) if name[:1] == ".")  # noqa: PTH208 - names, not paths
@@ -120,7 +136,7 @@ def sweep(folder: Path) -> None:
         return
     for name in names:
         match = _NAME.fullmatch(name)
-        if match is None:
+        if match is None or (match["host"] not in (None, _host()) and _changing(folder / name, match["state"])):
             continue
         with holding(folder / name) as held:
             if not held:
@@ -130,6 +146,16 @@ def sweep(folder: Path) -> None:
                 (folder / name).rename(target)
             else:
                 remove(folder / name)
+
+
+def _changing(path: Path, state: str) -> bool:
+    """Whether it, or a file in it, has changed lately, as far as the two machines' clocks agree."""
+    try:
+        # An entry's own time too: a rename changes that one only.
+        latest = max(max(one.lstat().st_mtime, one.lstat().st_ctime) for one in (path, *path.rglob("*")))
+    except OSError:  # something in it has just gone
+        return True
+    return time.time() - latest < _UNCHANGED[state]
 
 
 def remove(path: Path) -> None:

@@ -23,7 +23,7 @@ class EpochProgress:
         main: whether this is the worker that reports; the others say nothing.
     """
 
-    def __init__(self, epochs: int, targets: int, metric: str, main: bool = True) -> None:
+    def __init__(self, epochs: float, targets: int, metric: str, main: bool = True) -> None:
         self.epochs, self.targets, self.metric = epochs, targets, metric
         self.shown = main and shown()
         self.epoch = 0
@@ -86,6 +86,13 @@ class EpochProgress:
             self.bar.console.print(line, highlight=False)
         elif self.shown:
             say(line)
+
+    def ask(self, line: str) -> None:
+        """Print a line to which somebody at the terminal may answer, also where progress is not shown."""
+        if self.bar:
+            self.bar.console.print(line, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         self.lines.close()

@@ -150,7 +150,8 @@ class RowTable:
 
     def _blocks(self) -> list[Tensor]:
         """All rows, int64, in parts."""
-        return list(torch.split(torch.arange(len(self.weight), device=self.weight.device), _BLOCK_ROWS))
+        index = torch.arange(len(self.weight), device=self.weight.device)
+        return list(torch.split(index, _BLOCK_ROWS)) if len(index) else []
 
     @torch.no_grad()
     def update(self, gradient: Tensor, rate: float, decay: float) -> None:

@@ -50,11 +50,11 @@ class RowCheckpoint:
     def read(self, state: dict[str, Any]) -> dict[str, Any]:
         """The state with the rows of this worker, whatever number of workers has written them."""
         self._number, names = state.pop("rows_number"), state.pop("rows_files")
-        own = torch.tensor(self._share.rows(self._num_rows))
+        own = torch.tensor(self._share.rows(self._num_rows), dtype=torch.long)
         rows: dict[str, Tensor] = {}
         for index, name in enumerate(names):
             here = own % len(names) == index
-            if not bool(here.any()):
+            if not bool(here.any()) and (index or len(own)):  # a worker without rows learns what they are made of
                 continue
             for key, one in load_tensors(self._file(name), "Remove the checkpoints and train from the start.").items():
                 mine = rows.setdefault(key, one.new_empty(len(own), *one.shape[1:]))

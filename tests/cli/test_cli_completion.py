@@ -43,7 +43,7 @@ def tab(cache: Path, line: str, shell: str = "bash") -> tuple[list[str], str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("palate tr", ["train"]),
+        ("palate trai", ["train"]),
         ("palate mllm s", ["sft"]),
         ("palate train data --mod", ["--model", "--modalities"]),
         ("palate train data --model sas", ["sasrec"]),

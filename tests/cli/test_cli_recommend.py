@@ -58,9 +58,37 @@ def test_cold_items_can_be_recommended(palate: Shell, neural: Path) -> None:
 def test_only_and_not(palate: Shell, neural: Path) -> None:
     red = items_of(palate("recommend", neural, "--history", "i1", "--only", "colour=RED", "--k", 20, "--json").out)
     assert sorted(red) == sorted(f"i{n}" for n in (3, 5, 7, 9, 11))
-    words = ("--only", "tags=cheap", "--only", "colour=blue", "--not", "tags=new", "--k", 20, "--json")
+    words = ("--only", "tags=cheap", "--only", "colour=blue", "--without", "tags=new", "--k", 20, "--json")
     blue = items_of(palate("recommend", neural, "--history", "i1", *words).out)
     assert sorted(blue) == sorted(f"i{n}" for n in range(0, 12, 2))
+
+
+def test_allow_and_deny(palate: Shell, neural: Path) -> None:
+    told = palate("recommend", neural, "--history", "i1", "--allow", "i2,i3,i99", "--deny", "i3", "--json")
+    assert items_of(told.out) == ["i2"]
+    assert "Warning: no item 'i99', left out." in told.err
+    red = palate("recommend", neural, "--history", "i1", "--allow", "i2,i3", "--only", "colour=red,blue", "--json")
+    assert sorted(items_of(red.out)) == ["i2", "i3"]
+    nobody = palate("recommend", neural, "--history", "i1", "--allow", "i2", "--deny", "i2")
+    assert "no item is left by: allow, deny" in nobody.err
+    from_python = Recommendations(neural, allow=["i2", "i3", "i99"], deny=["i3"])
+    assert (from_python([["i1"]])["item"].to_list(), from_python.unknown) == (["i2"], ["i99"])
+
+
+def test_fields_of_the_catalogue_beside_each_item(palate: Shell, neural: Path, tmp_path: Path) -> None:
+    shown = palate("recommend", neural, "--history", "i1", "--fields", "colour,tags", "--json")
+    first = json.loads(shown.out)["items"][0]
+    catalogue = {row["item_id"]: row for row in Run.open(neural).catalogue.frame.iter_rows(named=True)}
+    assert list(first) == ["rank", "item", "title", "score", "colour", "tags"]
+    assert first["tags"] == catalogue[first["item"]]["tags"]
+    assert "colour" in palate("recommend", neural, "--history", "i1", "--fields", "colour").out
+    out = tmp_path / "recs.csv"
+    assert palate("recommend", neural, "--all", "--out", out, "--fields", "colour,tags", "--k", 2).code == 0
+    for row in pl.read_csv(out).iter_rows(named=True):
+        assert row["colour"] == catalogue[row["item"]]["colour"]
+        assert (row["tags"] or "") == ", ".join(catalogue[row["item"]]["tags"] or [])
+    told = palate("recommend", neural, "--history", "i1", "--fields", "color")
+    assert "the catalogue has no field 'color'. Did you mean 'colour'?" in told.err
 
 
 @pytest.mark.parametrize(
@@ -73,7 +101,7 @@ def test_only_and_not(palate: Shell, neural: Path) -> None:
     ],
 )
 def test_conditions_nobody_meets(palate: Shell, neural: Path, condition: str, told: str) -> None:
-    for option in ("--only", "--not"):  # a misspelt --not would show what it was to leave out
+    for option in ("--only", "--without"):  # a misspelt --without would show what it was to leave out
         outcome = palate("recommend", neural, "--history", "i1", option, condition)
         assert outcome.code == 2
         assert told in outcome.err
@@ -90,8 +118,8 @@ def test_a_device_that_is_not_there(palate: Shell, popular: Path, device: str) -
 
 
 def test_conditions_that_exclude_each_other(palate: Shell, neural: Path) -> None:
-    outcome = palate("recommend", neural, "--history", "i1", "--only", "colour=red", "--not", "colour=red")
-    assert "no item is left by: only colour=red, not colour=red" in outcome.err
+    outcome = palate("recommend", neural, "--history", "i1", "--only", "colour=red", "--without", "colour=red")
+    assert "no item is left by: only colour=red, without colour=red" in outcome.err
 
 
 def test_unknown_items(palate: Shell, neural: Path) -> None:
@@ -116,7 +144,8 @@ def test_user_and_everyone_agree(palate: Shell, neural: Path, shop: Path, tmp_pa
     facts = json.loads(told.out)
     table = pl.read_parquet(tmp_path / "recs.parquet")
     assert (facts["users"], facts["rows"]) == (40, len(table))
-    assert table.schema == {"user": pl.String, "rank": pl.Int32, "item": pl.String, "score": pl.Float32}
+    kinds = {"user": pl.String, "rank": pl.Int32, "item": pl.String, "score": pl.Float32, "title": pl.String}
+    assert table.schema == kinds
     data = Dataset.load(shop)
     assert table["user"].unique(maintain_order=True).to_list() == data.user_ids.to_list()
     for user in data.user_ids.to_list()[::7]:
@@ -223,11 +252,12 @@ def test_everyone_is_written_in_the_format_of_the_ending(
     assert palate("recommend", popular, "--all", "--out", tmp_path / "recs.parquet", "--k", 2).code == 0
     text = pl.read_csv(tmp_path / name, separator=separator, schema_overrides={"rank": pl.Int32, "score": pl.Float32})
     assert text.equals(pl.read_parquet(tmp_path / "recs.parquet"))
+    assert text["title"].str.starts_with("Thing ").sum() > len(text) / 2
 
 
-@pytest.mark.parametrize("name", ["recs.xlsx", "recs", "recs.csv.gz"])
+@pytest.mark.parametrize("name", ["recs.xls", "recs", "recs.csv.gz"])
 def test_an_ending_that_is_not_written_is_refused_before_any_work(palate: Shell, tmp_path: Path, name: str) -> None:
     told = palate("recommend", tmp_path / "no-run", "--all", "--out", tmp_path / name)
     assert told.code == 2
-    assert f"{name} cannot be written as a table. Give a name that ends in .parquet, .csv, .tsv." in told.err
+    assert f"{name} cannot be written as a table. Give a name that ends in .parquet, .csv, .tsv, " in told.err
     assert not (tmp_path / name).exists()

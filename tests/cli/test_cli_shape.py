@@ -40,7 +40,7 @@ CONTRACT = {
         "--k",
         "--json",
         "--only",
-        "--not",
+        "--without",
         "--retriever",
         "--depth",
         "--blend",
@@ -80,6 +80,7 @@ CONTRACT = {
     },
     "models": set(),
     "info": set(),
+    "track": {"--to", "--with-model", "--json"},
 }
 # Commands of commands, and those that take no recipe.
 WITHOUT_RECIPE = {"compare", "summarise", "mllm"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate.data.dataset import Dataset, Part
+from palate.data.doctor.finding import Level
+from palate.data.doctor.splits import split_integrity
 from palate.data.frames import from_frames
 from palate.errors import PalateError
+from palate.evaluation.candidates import sample_candidates
+from palate.evaluation.evaluate import cases_of
+from palate.serve.people import find_people
+from palate.training.fit import train
+from palate.training.validation import Validation
 
 # Five users with a long history, so that every split has something to hold out, and anything beside them.
 LONG = [(user, step, 4 * step + user % 3) for user in range(20, 25) for step in range(10)]
@@ -187,3 +195,33 @@ def test_global_time_is_refused_without_times() -> None:
     frame = pl.DataFrame({"user": [1] * 5, "item": range(5)})
     with pytest.raises(PalateError, match="no times"):
         from_frames(frame, split="global-time")
+
+
+def test_split_none_trains_on_everything_and_what_needs_targets_says_what_to_do() -> None:
+    dataset = dataset_of(LONG, "none")
+    assert (dataset.parts == Part.TRAIN).all()
+    assert dataset.manifest["split"] == {"name": "none"}
+    assert split_integrity(dataset)[0].level is Level.NOTE
+    with pytest.raises(PalateError, match=r"holds nothing out \(--split none\).* --refit RUN"):
+        Validation(dataset, "NDCG@10", True)
+    with pytest.raises(PalateError, match=r"no test targets\. Measure on a dataset"):
+        cases_of(dataset, "test")
+    with pytest.raises(PalateError, match="no test targets"):
+        sample_candidates(dataset, "test")
+    with pytest.raises(PalateError, match="--last-n does not belong to --split none"):
+        dataset_of(LONG, "none", last_n=2)
+
+
+def test_people_of_a_dataset_that_holds_nothing_out_are_any_users(tmp_path: Path) -> None:
+    dataset_of(LONG, "none").save(tmp_path / "data")
+    people = find_people(tmp_path / "data", 3)
+    assert [len(one.history) for one in people] == [10, 10, 10]
+    assert not any(one.held_out for one in people)
+
+
+@pytest.mark.parametrize("model", ["popularity", "item-knn", "ease"])
+def test_models_that_choose_nothing_train_without_validation(model: str, tmp_path: Path) -> None:
+    dataset = dataset_of(LONG, "none")
+    dataset.save(tmp_path / "data")
+    run = train(dataset, model=model, out=tmp_path / "run", dataset_path=tmp_path / "data")
+    assert run.info["finished"]

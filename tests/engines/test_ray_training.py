@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from training_helpers import refuse, train_and_die_once
+from training_helpers import leave_the_folder_in_use_once, refuse, train_and_die_once
 
 from palate.data.dataset import Dataset
 from palate.engines.base import Engine
@@ -62,3 +62,9 @@ def test_what_workers_refuse_is_one_error(engine: Engine, tmp_path: Path) -> Non
     with pytest.raises(PalateError, match="does not see the folder"):
         engine.together(refuse, tmp_path / "scratch", [tmp_path / "nowhere"])
     assert not (tmp_path / "scratch").exists()
+
+
+def test_workers_that_are_started_again_wait_for_those_before_them(engine: Engine, tmp_path: Path) -> None:
+    engine.together(partial(leave_the_folder_in_use_once, tmp_path, 20.0), tmp_path / "scratch")
+    assert (tmp_path / "died").exists()
+    assert (tmp_path / "run/written").exists()

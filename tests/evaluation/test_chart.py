@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from evaluation_helpers import Fixed
 from PIL import Image
 from worlds import random_logs
 
+from palate.evaluation import trade_off
 from palate.evaluation.chart import draw, draw_panels
 from palate.evaluation.compare import Comparison, Group, compare
 from palate.evaluation.evaluate import evaluate
@@ -56,3 +58,18 @@ def test_it_is_a_picture(comparison: Comparison, tmp_path: Path) -> None:
     with Image.open(tmp_path / "chart.png") as image:
         assert image.format == "PNG"
         assert image.width > 500
+
+
+def test_accuracy_is_drawn_against_what_else_was_measured(comparison: Comparison, tmp_path: Path) -> None:
+    assert trade_off.draw(comparison, tmp_path / "trade-off.png")  # novelty and coverage, and names of any length
+    with Image.open(tmp_path / "trade-off.png") as image:
+        assert image.width > 900
+    alone = replace(comparison, rows=comparison.rows[:1])
+    assert not trade_off.draw(alone, tmp_path / "alone.png")
+    assert not (tmp_path / "alone.png").exists()
+
+
+def test_on_the_front_is_what_nothing_beats() -> None:
+    points = {"a": (1.0, 0.1), "b": (2.0, 0.3), "c": (0.5, 0.3), "d": (float("nan"), 0.9)}
+    assert trade_off.pareto_front(points, "diversity@10") == ["b"]
+    assert trade_off.pareto_front(points, "miscalibration@10") == ["c"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
+from palate.storage.lock import one_writer
 from palate.training.fit import train
 
 
@@ -29,3 +32,30 @@ def train_and_die_once(folder: Path, job: dict[str, Any]) -> None:
 
 def refuse() -> None:
     raise PalateError("nothing can be trained", "Do something else.")
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from palate.storage.lock import alone
+
+with alone(Path(sys.argv[1]), "taken", "Wait."):
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+def leave_the_folder_in_use_once(folder: Path, seconds: float) -> None:
+    """Write a run's folder; the first time the first worker dies, and something keeps its lock for some seconds."""
+    if os.environ["RANK"] != "0":
+        return
+    mark = folder / "died"
+    if not mark.exists():
+        mark.touch()
+        words = [sys.executable, "-c", HOLD, str(folder / "run"), str(seconds)]
+        holder = subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True)
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        os.kill(os.getpid(), signal.SIGKILL)
+    with one_writer(folder / "run"):
+        (folder / "run/written").touch()

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,6 +122,32 @@ def test_leftovers_of_files_go_too(killer: Killer, tmp_path: Path) -> None:
     assert len(hidden(tmp_path / "runs")) == 1
     write_text(tmp_path / "runs" / "other.txt", "x")
     assert hidden(tmp_path) == []
+
+
+def test_another_machines_leftovers_go_when_they_have_not_changed_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its locks may not be seen here."""
+    with monkeypatch.context() as patched:
+        patched.setattr("palate.storage.leftovers.socket.gethostname", lambda: "another")
+        part, old, aside = (
+            beside(tmp_path / "model"),
+            beside(tmp_path / "shop", "old"),
+            beside(tmp_path / "model", "old"),
+        )
+    for folder in (part, old, aside):
+        folder.mkdir()
+        (folder / "file").touch()
+    (tmp_path / "model").mkdir()
+    sweep(tmp_path)
+    assert len(hidden(tmp_path)) == 3
+    now = time.time()
+    monkeypatch.setattr("palate.storage.leftovers.time.time", lambda: now + 100)
+    sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "shop", part.name}
+    monkeypatch.setattr("palate.storage.leftovers.time.time", lambda: now + 24 * 3600 + 100)
+    sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "shop"}
 
 
 def test_links_to_folders_are_followed_and_links_within_kept(tmp_path: Path) -> None:

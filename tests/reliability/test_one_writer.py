@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from palate.alignment.align import align
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.features.encode import encode
-from palate.storage.lock import alone, one_writer
+from palate.storage import lock
+from palate.storage.lock import FolderInUse, alone, one_writer
 from palate.training.attach import attach
 from palate.training.blend import blend
 from palate.training.fit import train
@@ -122,6 +123,22 @@ def test_a_child_keeps_the_lock_of_a_dead_process_until_it_ends(tmp_path: Path) 
         except PalateError:
             assert time.monotonic() < deadline
             time.sleep(0.01)
+
+
+def test_a_worker_that_was_started_again_waits_for_the_one_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as before:
+        before.enter_context(taken(tmp_path))
+        with pytest.raises(FolderInUse), one_writer(tmp_path):
+            pass
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+        monkeypatch.setattr(lock.time, "sleep", lambda _: before.close())
+        with one_writer(tmp_path):
+            pass
+    monkeypatch.setattr(lock, "_PATIENCE", 0.0)
+    with taken(tmp_path), pytest.raises(FolderInUse, match="at work in"), one_writer(tmp_path):
+        pass
 
 
 def test_a_file_system_without_locks_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,16 @@ def test_gradients_of_all_rows_are_adamw_too(monkeypatch: pytest.MonkeyPatch) ->
     torch.testing.assert_close(sparse.weight, dense.weight, rtol=0, atol=1e-12)
 
 
+def test_a_table_without_rows_takes_steps() -> None:
+    """A worker's share of a table that has fewer rows than there are workers."""
+    table = nn.Embedding.from_pretrained(torch.empty(0, WIDTH), freeze=False, sparse=True)  # type: ignore[no-untyped-call]
+    optimizer = RowAdamW([{"params": [table.weight], "weight_decay": 0.1}], [table], lr=0.1, betas=BETAS)
+    table.weight.grad = torch.zeros(0, WIDTH)
+    optimizer.step()
+    optimizer.settle()
+    assert optimizer.tables[0].factors.step == 1
+
+
 def test_gradients_as_small_as_eps_differ_little() -> None:
     sparse, dense = sparse_and_dense()
     start = sparse.weight.detach().clone()

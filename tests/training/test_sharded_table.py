@@ -126,7 +126,7 @@ def test_rows_of_any_number_of_workers_are_read_by_any_other(tmp_path: Path) -> 
             "average": {"shadow": shadow, "steps": 2},
         }
 
-    for before, after in [(2, 3), (3, 1), (1, 2), (20, 3)]:
+    for before, after in [(2, 3), (3, 1), (1, 2), (20, 3), (2, 20)]:
         states = [
             checkpoint(index, before).write(state_of({name: one[index::before] for name, one in whole.items()}))
             for index in range(before)

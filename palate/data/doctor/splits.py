@@ -35,6 +35,9 @@ def split_integrity(data: Dataset) -> list[Finding]:
         return [Finding("split", Level.ERROR, text, len(users), len(users) / data.num_users, shown)]
     sizes = count(data.parts, len(Part))
     sums = ", ".join(f"{sizes[part]:,} {part.name.lower()}" for part in Part if sizes[part])
+    if name == "none":
+        text = f"none holds nothing out: it trains, and cannot be validated or tested on. Interactions: {sums}."
+        return [Finding("split", Level.NOTE, text)]
     empty = [word for word, part in (("validation", Part.VALID), ("test", Part.TEST)) if not sizes[part]]
     if empty:
         text = f"The split {name} has no {' and no '.join(empty)} target ({sums})."

@@ -16,6 +16,11 @@ METRICS = Registry(
         "auc": "palate.evaluation.metrics.auc:auc",
         "coverage": "palate.evaluation.metrics.coverage:coverage",
         "novelty": "palate.evaluation.metrics.novelty:novelty",
+        "diversity": "palate.evaluation.metrics.diversity:diversity",
+        "serendipity": "palate.evaluation.metrics.serendipity:serendipity",
+        "miscalibration": "palate.evaluation.metrics.miscalibration:miscalibration",
+        "popularity-lift": "palate.evaluation.metrics.popularity_lift:popularity_lift",
+        "gini": "palate.evaluation.metrics.gini:gini",
     },
 )
 

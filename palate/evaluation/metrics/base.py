@@ -13,7 +13,7 @@ from palate.evaluation.ranks import Floats, Ranks
 
 @dataclass(frozen=True)
 class Metric:
-    """A named measure of ranks; higher is better.
+    """A named measure of ranks.
 
     Attributes:
         label: How tables call it.
@@ -21,6 +21,9 @@ class Metric:
         at_k: Whether it looks at the first ``k`` places only (else it is computed once).
         of_lists: Whether it needs ``ranks.lists`` (and so the whole catalogue).
         whole_set: Whether it is one figure of all cases together, such as coverage.
+        needs: What else it reads: ``histories`` of the cases, ``vectors`` or ``groups`` of items
+            (:class:`palate.evaluation.item_facts.ItemFacts`).
+        higher_is_better: Whether a higher figure is the better one.
     """
 
     label: str
@@ -28,6 +31,8 @@ class Metric:
     at_k: bool = True
     of_lists: bool = False
     whole_set: bool = False
+    needs: tuple[str, ...] = ()
+    higher_is_better: bool = True
 
     def __call__(self, ranks: Ranks, k: int = 0) -> Floats:
         if self.at_k and k < 1:
@@ -44,7 +49,13 @@ class Metric:
 
 
 def metric(
-    label: str, *, at_k: bool = True, of_lists: bool = False, whole_set: bool = False
+    label: str,
+    *,
+    at_k: bool = True,
+    of_lists: bool = False,
+    whole_set: bool = False,
+    needs: tuple[str, ...] = (),
+    higher_is_better: bool = True,
 ) -> Callable[[Callable[[Ranks, int], Floats]], Metric]:
     """Decorator that makes a :class:`Metric` of a function.
 
@@ -56,7 +67,7 @@ def metric(
     """
 
     def make(function: Callable[[Ranks, int], Floats]) -> Metric:
-        return Metric(label, function, at_k, of_lists, whole_set)
+        return Metric(label, function, at_k, of_lists, whole_set, needs, higher_is_better)
 
     return make
 

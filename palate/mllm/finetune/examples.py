@@ -10,6 +10,7 @@ from typing import overload
 import numpy as np
 
 from palate.data.dataset import Cases, Dataset
+from palate.data.held_out import require_targets
 from palate.data.negatives import Ints, Items, draw_negatives
 from palate.data.positions import validation_positions, validation_users
 from palate.data.sample import sample_users
@@ -145,6 +146,7 @@ def validation_cases(dataset: Dataset, recommender: MLLMRecommender, config: Exa
     Raises:
         PalateError: there are none, or their summaries have not been written.
     """
+    require_targets(dataset, "valid")
     count = min(config.validate_users, config.users or dataset.num_users)
     # Summaries have been written for users of the sample.
     summarised = recommender.preferences is not None

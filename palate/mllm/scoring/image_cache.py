@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from palate.mllm.lm.chat_model import ChatModel
+from palate.mllm.lm.tensor_cache import TensorCache
 
 
 class ImageFeatureCache:
@@ -20,9 +20,9 @@ class ImageFeatureCache:
     """
 
     def __init__(self, model: ChatModel, max_bytes: int = 512 * 2**20) -> None:
-        self.model, self.max_bytes, self.bytes = model, max_bytes, 0
+        self.model = model
         self.enabled = model.takes_pictures and model.traits.separate_images
-        self._features: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._features = TensorCache(max_bytes)
 
     def encode_images(self, batch: dict[str, Tensor]) -> dict[str, Any]:
         """The model's arguments with features in place of pixels, where the family allows it."""
@@ -32,20 +32,15 @@ class ImageFeatureCache:
         rest = {key: value for key, value in batch.items() if key != "pixel_values"}
         pixels = batch["pixel_values"]
         keys = [hashlib.blake2b(one.float().cpu().numpy().tobytes(), digest_size=16).digest() for one in pixels]
-        new = [number for number, key in enumerate(keys) if key not in self._features and key not in keys[:number]]
+        found = {key: self._features.find(key) for key in keys}
+        new = [number for number, key in enumerate(keys) if found[key] is None and key not in keys[:number]]
         if new:
             # Never with a graph: kept features are used again when that graph is gone.
             with torch.no_grad():
                 out = self.model.core.model.get_image_features(pixel_values=pixels[new], return_dict=True)
             for number, one in zip(new, out.pooler_output, strict=True):
-                self._features[keys[number]] = one.clone()  # a view would keep the whole batch in memory
-                self.bytes += one.nbytes
-        features = []
-        for key in keys:
-            self._features.move_to_end(key)
-            features.append(self._features[key])
-        while self.bytes > self.max_bytes:
-            self.bytes -= self._features.popitem(last=False)[1].nbytes
+                found[keys[number]] = self._features.put(keys[number], one)
+        features = [found[key] for key in keys]
         return {**rest, "mm_encoder_outputs": {"image": _EncoderOutput(pooler_output=features)}}
 
 

@@ -100,6 +100,7 @@ export class Column {
       const answer = await asking;
       if (answer === null) return;
       remember(answer.items);
+      for (const item of answer.items) item.rules = answer.rules?.items[item.id] ?? [];
       this.#took = performance.now() - started;
       then(answer);
     } catch (error) {
@@ -225,8 +226,13 @@ export class Column {
     const update = (row, width, took, previewing) => {
       rank.textContent = row.change === "left" ? "–" : row.place + 1;
       fill.style.width = `${(100 * width).toFixed(1)}%`;
-      score.replaceChildren(make("span", { class: "unseen" }, "score "), figure(row.item.score));
-      marks.replaceChildren(...changeMarks(row, previewing), took ? make("span", { class: "badge" }, "✓ took this next") : "");
+      const shown = row.item.score === null ? "not scored" : figure(row.item.score);
+      score.replaceChildren(make("span", { class: "unseen" }, "score "), shown);
+      marks.replaceChildren(
+        ...changeMarks(row, previewing),
+        took ? make("span", { class: "badge" }, "✓ took this next") : "",
+        row.item.rules.length ? make("span", { class: "mark" }, `rule: ${row.item.rules.join(", ")}`) : "",
+      );
       element.classList.toggle("hit", took);
       for (const change of ["new", "up", "down", "left"]) element.classList.toggle(change, row.change === change);
       // In the lists of today an item of the history can only be there because the filters allow it.
@@ -274,10 +280,12 @@ export class Column {
 }
 
 // Scores that cannot be negative have a zero to stand on; others only an order, so the lowest shown has a short bar.
-function scaled(scores) {
+// An item that a rule put there may have none.
+function scaled(all) {
+  const scores = all.filter((score) => score !== null);
   const [low, high] = [Math.min(...scores), Math.max(...scores)];
   const floor = low >= 0 ? 0 : low - (high - low) * 0.08;
-  return (score) => (high > floor ? (score - floor) / (high - floor) : Number(high !== 0));
+  return (score) => (score === null ? 0 : high > floor ? (score - floor) / (high - floor) : Number(high !== 0));
 }
 
 function changeMarks({ change, by }, previewing) {

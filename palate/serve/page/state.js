@@ -46,4 +46,6 @@ export const requestOptions = (state) => ({
   diversity: state.diversity,
   only: state.only,
   without: state.without,
+  record: false, // nobody shops here: these answers are no exposure
+  explain_rules: true,
 });

@@ -19,7 +19,15 @@ from palate.errors import PalateError
 from palate.mllm.lm import embedded
 from palate.mllm.lm.embedded import EMBEDDED_MODELS, GRID, SMALL_LAYERS, embedded_folder
 from palate.mllm.lm.loading import open_model
-from palate.mllm.lm.vision import FEATURES, MEAN, SPREAD, WIDTH, colour_histograms
+from palate.mllm.lm.vision import (
+    FEATURES,
+    MEAN,
+    SPREAD,
+    WIDTH,
+    EfficientNetLite0Config,
+    EfficientNetLite0Tower,
+    colour_histograms,
+)
 from palate.mllm.prompts.chat import Chat, Picture
 from palate.storage.cache import cache_folder
 
@@ -187,3 +195,28 @@ def test_histograms_tell_where_which_colours_are() -> None:
     assert torch.allclose(shares[red], torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
     assert torch.allclose(shares[blue], torch.tensor([[0.0, 1.0], [0.0, 0.0]]))
     assert torch.allclose(shares[green], torch.tensor([[0.0, 0.0], [0.0, 1.0]]))
+
+
+def test_towers_of_the_same_weights_share_what_they_have_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models of one process (fine-tuned, aligned, blind) have one frozen tower, and see the same pictures."""
+    torch.manual_seed(0)
+    first = EfficientNetLite0Tower(EfficientNetLite0Config()).eval()
+    second = EfficientNetLite0Tower(EfficientNetLite0Config()).eval()
+    pictures = torch.rand(3, 3, 224, 224)
+    looked: list[int] = []
+    plain = EfficientNetLite0Tower._places
+    monkeypatch.setattr(
+        EfficientNetLite0Tower, "_places", lambda self, some: looked.append(len(some)) or plain(self, some)
+    )
+    with torch.inference_mode():
+        whole = first(pictures).last_hidden_state
+    assert looked == [1, 1, 1]
+    other = second(pictures[:1]).last_hidden_state  # other random weights
+    assert not torch.allclose(whole[:1], other)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(second(pictures).last_hidden_state, whole)
+    assert looked == [1, 1, 1, 1]
+    with torch.no_grad():
+        torch.testing.assert_close(plain(first, pictures), whole, atol=1e-4, rtol=1e-4)  # as one batch
+    learnt = torch.nn.Linear(whole.shape[-1], 1)
+    learnt(second(pictures).last_hidden_state).sum().backward()  # also when it was seen in inference mode
