@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +13,9 @@ import typer
 
 from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
 from palate.cli.shared.options import ConfigFile, JsonOutput, split_fields, split_ids
+from palate.cli.shared.output import print_json, print_json_made
 from palate.errors import PalateError
+from palate.progress import working
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -84,6 +85,8 @@ def recommend(
     """Recommend items with a run: for a history, for a user of the dataset, or for everyone.
 
     Items that nobody has touched yet are recommended as well, where the model can score them.
+
+    For example: palate recommend runs/sasrec --history 50,172,181 --k 5
     """
     _check_choice(history, user, all_, out)
     if blend is not None and retriever is None:
@@ -109,7 +112,8 @@ def recommend(
         depth=depth,
         blend=blend,
     )
-    ready = load(device=chosen.own_device(device), warn=True)
+    with working("Loading the model"):
+        ready = load(device=chosen.own_device(device), warn=True)
     _warn_of_unknown(ready, ready.unknown)
     opened = ready.run
     if history is not None:
@@ -184,7 +188,7 @@ def _one(ready: Recommendations, history: list[int], k: int, request: dict[str, 
     best = ready.of_indices(Sequences.from_lists([history]), k).drop("history").fill_nan(None).to_dicts()
     if json_:
         seen = [ready.catalogue.ids[item] for item in history]
-        print(json.dumps({**request, "history": seen, "items": best}, ensure_ascii=False, indent=2, default=str))
+        print_json({**request, "history": seen, "items": best})
         return
     _show(ready, history, best)
 
@@ -238,7 +242,7 @@ def _everyone(
     rows = ready.for_everyone(data, out, k, engine=engine, load=None if engine.in_process else load)
     seconds = time.perf_counter() - started
     if json_:
-        print(json.dumps({"out": str(out), "users": data.num_users, "rows": rows, "seconds": round(seconds, 3)}))
+        print_json_made(out, {"users": data.num_users, "rows": rows})
     else:
         print(f"{rows:,} recommendations for {data.num_users:,} users in {seconds:.1f} s: {out}")
 

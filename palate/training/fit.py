@@ -18,6 +18,7 @@ from palate.errors import PalateError
 from palate.features.store import FeatureStore
 from palate.objectives import Objective
 from palate.objectives.cross_entropy import CrossEntropy
+from palate.progress import working
 from palate.rankers.bert4rec import BERT4Rec, BERT4RecConfig
 from palate.rankers.sequential import SequentialRanker
 from palate.rankers.sharded_ids import sharded_ids
@@ -149,9 +150,10 @@ def _streamed(plan: Plan, dataset: Dataset, path: Path | str | None) -> Streamed
 def _fit(plan: Plan, dataset: Dataset, run: Run, seed: int) -> dict[str, Any]:
     """A model that is counted, not trained."""
     started = time.perf_counter()
-    recommender = plan.kind.fit(dataset, plan.ranker, seed=seed)
-    with atomic_folder(run.model_folder, replace=True) as part:
-        recommender.save(part)
+    with working(f"Fitting {run.info['model']}"):
+        recommender = plan.kind.fit(dataset, plan.ranker, seed=seed)
+        with atomic_folder(run.model_folder, replace=True) as part:
+            recommender.save(part)
     return {"seconds": round(time.perf_counter() - started, 3), "describe": recommender.describe()}
 
 

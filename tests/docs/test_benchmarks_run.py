@@ -70,7 +70,7 @@ def test_a_drawn_shop_whose_taste_is_known(script: Any, tmp_path: Path) -> None:
     from palate.training.fit import train
 
     impressions = script("impressions")
-    options = argparse.Namespace(users=40, items=60, attention=0.85)
+    options = argparse.Namespace(users=40, items=60, further=6.0, attention=0.85)
     shop = impressions.KnownShop(tmp_path, 0, options)
     assert shop.data.impressions is not None
     gains, shares = shop.judge(train(shop.data, model="popularity", out=tmp_path / "run"))

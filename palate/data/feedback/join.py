@@ -68,7 +68,7 @@ def join_taken(feedback: Feedback, log: Log, kinds: Sequence[str]) -> tuple[Log,
         "items": items[new].astype(np.uint32),
         "timestamps": taken.times[new],
     }
-    joined = {
+    joined: dict[str, Any] = {
         name: np.concatenate([column, added.get(name, np.zeros(len(new), column.dtype))])
         for name, column in log.columns.items()
     }
