@@ -23,6 +23,7 @@ from palate.training.blend_refit import refit_blend
 from palate.training.fit import train
 from palate.training.refit import refit
 from palate.training.refit_plan import everything_trains
+from palate.training.validation import Validation
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "ranker": {"dim": 8, "layers": 1, "heads": 1, "max_length": 8},
@@ -202,3 +203,24 @@ def test_a_blend_keeps_its_weights(yesterday: Dataset, today: Dataset, chosen: R
     assert again.finished
     with pytest.raises(PalateError, match="no refit of the same blend"):
         refit_blend(both, today, out=tmp_path / "x", warm_start=knn.folder, settings={"trainer": {"epochs": 1}})
+
+
+def test_validation_leaves_out_what_the_weights_have_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Half of the users come back after the refit; only their validation targets are new to it."""
+    log = walk(24, 12, lambda user: 8, time=lambda user, step: START + 86_400_000 * step + user)
+    number, early = pl.col("user").str.slice(1).cast(pl.Int64), pl.col("timestamp") < START + 6 * 86_400_000
+    days = [log.filter(early), log.filter(early | (number % 2 == 0))]
+    for name, part in zip(("before", "after"), days, strict=True):
+        from_frames(part, timestamp="timestamp", time_unit="ms", name=name).save(tmp_path / name)
+    before, after = (Dataset.load(tmp_path / name) for name in ("before", "after"))
+    popular = train(before, model="popularity", out=tmp_path / "popular", dataset_path=before.folder)
+    whole = refit(popular, before, out=tmp_path / "whole")
+    validation = Validation(after, "NDCG@10", True)
+    validation.leave_out(after, whole)
+    assert {after.user_ids[int(user)] for user in validation.cases.users} == {f"u{n}" for n in range(0, 24, 2)}
+    assert "12 of 24 validation users are left out" in capsys.readouterr().err
+    untouched = Validation(after, "NDCG@10", True)
+    untouched.leave_out(after, popular)  # it held its own validation targets out
+    assert len(untouched.cases) == 24
+    with pytest.raises(PalateError, match="has seen the valid targets"):
+        Validation(before, "NDCG@10", True).leave_out(before, whole)
