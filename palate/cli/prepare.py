@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +9,10 @@ import typer
 
 from palate.cli.shared.from_config import Fields, Settings, from_config
 from palate.cli.shared.options import ConfigFile, JsonOutput
+from palate.cli.shared.output import print_json_made
+from palate.console import print_note
 from palate.errors import PalateError
+from palate.progress import working
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -78,18 +80,21 @@ def prepare(
 
     _check_target(out, overwrite)
     options = {"name": name, "keep_unseen": keep_unseen, "clean_text": clean_text, **settings}
-    if append is not None:
-        dataset = join(source, append, reader=reader, seed=seed, **options)
-    elif reader is None:
-        raise PalateError("palate prepare does not know how the source is laid out", "Say --reader; `--help` has them.")
-    else:
-        dataset = make(source, reader, seed=seed or 0, keep_log=keep_log, **options)
-    carried_over = carried(out) if overwrite else []
-    dataset.save(out, replace=overwrite)
+    with working(f"Preparing {source.name}"):
+        if append is not None:
+            dataset = join(source, append, reader=reader, seed=seed, **options)
+        elif reader is None:
+            raise PalateError(
+                "palate prepare does not know how the source is laid out", "Say --reader; `--help` has them."
+            )
+        else:
+            dataset = make(source, reader, seed=seed or 0, keep_log=keep_log, **options)
+        carried_over = carried(out) if overwrite else []
+        dataset.save(out, replace=overwrite)
     if is_unpacked(dataset.catalogue.root):  # the pictures are those of the new catalogue
         carried_over = [name for name in carried_over if name != IMAGES]
     if json_:
-        print(json.dumps({**dataset.manifest, "fingerprint": dataset.fingerprint}, indent=2, ensure_ascii=False))
+        print_json_made(out, {**dataset.manifest, "fingerprint": dataset.fingerprint})
     else:
         _show(dataset, out)
     for check in (no_times, id_order, undescribed_items, missing_pictures):
@@ -100,9 +105,7 @@ def prepare(
         typer.echo("Warning: training may use no impression of the feedback; the line above says why.", err=True)
     if carried_over:
         folders = " and ".join(f"{name}/" for name in carried_over)
-        typer.echo(
-            f"Kept {folders} of the dataset that was replaced; a feature store that no longer fits says so.", err=True
-        )
+        print_note(f"Kept {folders} of the dataset that was replaced; a feature store that no longer fits says so.")
 
 
 _NOTHING_HELD_OUT = (
@@ -207,10 +210,10 @@ def _feedback(facts: dict[str, Any]) -> list[str]:
     kept, lines = facts["kept"], []
     if "joined" in facts:
         joined = facts["joined"]
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in joined["kinds"].items())
         lines.append(
-            f"Taken items ({', '.join(joined['kinds'])}): {joined['joined']:,} of {joined['taken']:,} joined the "
-            f"interactions; {joined['in_the_log']:,} are in the log already, {joined['again_within_a_day']:,} are the "
-            "same again within a day."
+            f"Taken items ({kinds}): {joined['joined']:,} joined the interactions; {joined['in_the_log']:,} are in the "
+            f"log already, {joined['again_within_a_day']:,} are the same again within a day."
         )
     lines.append(
         f"Impressions: {kept['shown']:,} in {kept['requests']:,} requests of {kept['users']:,} users, "

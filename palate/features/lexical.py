@@ -29,6 +29,7 @@ from palate.features.lexical_store import (
 )
 from palate.features.reuse import is_outdated
 from palate.features.store import FORMAT
+from palate.progress import working
 from palate.storage.files import atomic_folder, digest, file_digest, read_json, write_json
 
 
@@ -75,7 +76,8 @@ def encode_lexical(
     )
     overwrite = overwrite or is_outdated(folder, command, maker, partial(LexicalStore.load, folder, catalogue))
     refuse_existing(folder, overwrite)
-    matrix, vocabulary = _fit(contents, options)
+    with working("Counting words"):
+        matrix, vocabulary = _fit(contents, options)
     present = np.diff(matrix.indptr) > 0
     reasons = dict(contents.reasons)
     reasons |= {
