@@ -34,7 +34,9 @@ def encode(
 ) -> None:
     """Encode item texts and pictures into feature stores.
 
-    With none of --text, --image, --lexical and --matrix, the embedded encoders are used for all that the catalogue has.
+    With none of --text, --image, --lexical and --matrix, the embedded encoders are used for all that the catalogue has,
+    or, after `palate prepare --append`, the same stores are made as of the dataset before. Only contents that are new
+    or have changed are encoded; the other vectors are taken over.
 
     For example: palate encode data/shop --text minilm
     """

@@ -34,7 +34,11 @@ def recommend(
     user: Annotated[str | None, typer.Option(metavar="ID", help="A user of the dataset.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every user of the dataset, into --out.")] = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where --all writes: .parquet, .csv, .tsv, .xlsx or .jsonl.")
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where --all writes: .parquet, .csv, .tsv, .xlsx or .jsonl; or a folder at a URL (s3://...).",
+        ),
     ] = None,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="How many items.")] = 10,
     only: Annotated[
@@ -125,7 +129,7 @@ def recommend(
             _everyone(ready, _dataset(opened, dataset), out, k, json_, chosen, partial(load, device=device))
 
 
-def _check_choice(history: str | None, user: str | None, all_: bool, out: Path | None) -> None:
+def _check_choice(history: str | None, user: str | None, all_: bool, out: str | None) -> None:
     chosen = [
         name for name, on in (("--history", history is not None), ("--user", user is not None), ("--all", all_)) if on
     ]
@@ -136,7 +140,7 @@ def _check_choice(history: str | None, user: str | None, all_: bool, out: Path |
         raise PalateError("--all prints nothing", "Say where to write: --all --out recs.parquet.")
     if out is not None and not all_:
         raise PalateError(f"--out belongs to --all, not to {chosen[0]}", "Leave it out, or use --json and a pipe.")
-    if out is not None and out.is_dir():
+    if out is not None and Path(out).is_dir():
         raise PalateError(f"{out} is a folder", "Give --out a file name, such as recs.parquet.")
     if out is not None:
         from palate.rankers.tables import check_table
@@ -226,7 +230,7 @@ def _cell(value: Any) -> str:
 def _everyone(
     ready: Recommendations,
     data: Dataset,
-    out: Path,
+    out: str,
     k: int,
     json_: bool,
     engine: Engine,
@@ -243,13 +247,13 @@ def _everyone(
         print(f"{rows:,} recommendations for {data.num_users:,} users in {seconds:.1f} s: {out}")
 
 
-def _warn_of_formulas(ready: Recommendations, data: Dataset, out: Path) -> None:
+def _warn_of_formulas(ready: Recommendations, data: Dataset, out: str) -> None:
     """Ids are what other programs join by, so it matters that one is written in another way."""
     import polars as pl
 
     from palate.rankers.text_cells import read_as_formula
 
-    if out.suffix.lower() not in (".csv", ".tsv"):
+    if Path(out).suffix.lower() not in (".csv", ".tsv"):
         return
     for kind, ids in (("user", data.user_ids.cast(pl.String)), ("item", ready.catalogue.frame["item_id"])):
         odd = ids.filter(read_as_formula(ids))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,7 +39,7 @@ def train(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="popularity, item-knn, ease, ials, content-knn, gru4rec, sasrec, or a plug-in's name."),
+        typer.Option(help="popularity, item-knn, ease, ials, content-knn, gru4rec, sasrec, bert4rec, or a plug-in's."),
     ] = None,
     refit: Annotated[
         Path | None,
@@ -136,9 +137,17 @@ def train(
         shared |= {"model": model, "modalities": modalities, "missing": missing}
         shared |= {"objective": objective, "neighbours": neighbours, "seed": seed or 0}
         call = partial(fit_from_folder, dataset, **shared)
-    with chosen:
+    with chosen, nullcontext() if chosen.in_process else _progress_of(out, settings):
         chosen.together(call, out.parent / f".{out.name}.workers", [dataset])
     _report(Run.open(out).info, out, json_)
+
+
+def _progress_of(out: Path, settings: Settings) -> AbstractContextManager[None]:
+    """Reports the epochs of a run that other processes train."""
+    from palate.training.config import TrainerConfig
+    from palate.training.follow import reported
+
+    return reported(out, TrainerConfig.parse(settings.get("trainer", {}), where="settings [trainer]"))
 
 
 def fit_from_folder(
@@ -273,7 +282,7 @@ def _report(info: dict[str, Any], out: Path, json_: bool) -> None:
         console.print(f"Ended early, after epoch {early['epoch']} of {early['of']}, by {early['by']}.")
     following = f"palate evaluate {out}"
     if "refit" in info:
-        epochs = f", {info['epochs']} epochs" if "epochs" in info else ""
+        epochs = f" (epochs: {info['epochs']})" if "epochs" in info else ""
         console.print(f"Trained on all interactions{epochs}: nothing is held out.")
         following = f"palate gate OLD {out} --dataset LATER, or palate bundle {out}"
     console.print(f"Run: {out}  (next: {following})", soft_wrap=True)

@@ -110,6 +110,14 @@ async def item(item_id: str, request: Request, model: ModelName = None) -> Respo
     return _json(chosen.shown.item(_item(chosen, item_id), fields=True))
 
 
+@router.get("/fields", response_model=schema.Fields, tags=["look around"])
+async def fields(request: Request, model: ModelName = None) -> Response:
+    """What only and without can name: the fields of the catalogue, with frequent values and the range of numbers."""
+    service = _service(request)
+    chosen = _model(service.loaded, model)
+    return _json(await _in_time(service, service.in_thread(lambda: chosen.fields)))
+
+
 @router.get("/users", response_model=schema.People, tags=["look around"])
 async def users(request: Request, model: ModelName = None) -> Response:
     """Users to try the service with, if it was started with some."""

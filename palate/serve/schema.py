@@ -225,6 +225,25 @@ class ModelFacts(BaseModel):
     compares: bool = Field(description="Whether /v1/similar can compare by the model itself.")
 
 
+class FieldValue(BaseModel):
+    value: str
+    items: int = Field(description="How many items have it.")
+
+
+class FieldSummary(BaseModel):
+    """A field of the catalogue, as conditions can name it."""
+
+    name: str
+    kind: Literal["text", "number"] = Field(description="Numbers can be compared: price<20.")
+    low: float | None = Field(description="The smallest number.")
+    high: float | None = Field(description="The largest number.")
+    values: list[FieldValue] = Field(description="Frequent values of a text, the most frequent first.")
+
+
+class Fields(BaseModel):
+    fields: list[FieldSummary]
+
+
 class Models(BaseModel):
     models: list[ModelFacts] = Field(description="The first is the default.")
 

@@ -28,6 +28,7 @@ from palate.serve.config import ServeConfig
 from palate.serve.engine import Ask, Engine, Found, engine_of
 from palate.serve.explanation import Explainer
 from palate.serve.exposure import Exposure, training_counts
+from palate.serve.field_values import summarise_fields
 from palate.serve.likeness import alike_by_list, alike_by_neighbours, alike_by_vectors, comparing, neighbours_of
 from palate.serve.ordering import order_items
 from palate.serve.rules import Chosen, Rules, choose_items
@@ -225,6 +226,11 @@ class Served:
         )
 
     # -- looking around ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def fields(self) -> schema.Fields:
+        """The answer of ``/v1/fields``. Counts all values: ask on a thread."""
+        return schema.Fields(fields=summarise_fields(self.items.catalogue))
 
     @cached_property
     def search(self) -> Search:

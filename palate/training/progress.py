@@ -20,6 +20,7 @@ class EpochProgress:
     """Reports on standard error: a bar on a terminal, lines otherwise.
 
     Args:
+        targets: of an epoch; 0: unknown here.
         main: whether this is the worker that reports; the others say nothing.
     """
 
@@ -42,7 +43,7 @@ class EpochProgress:
             bar = Progress(*columns, console=open_console(stderr=True), transient=True)
             self.bar = self.screen.enter_context(on_screen(bar))
         if self.bar:
-            self.task = self.bar.add_task("training", total=targets, news="")
+            self.task = self.bar.add_task("training", total=targets or None, news="")
 
     def start(self, epoch: int) -> None:
         """An epoch begins, or goes on after a validation within it."""

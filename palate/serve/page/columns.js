@@ -3,6 +3,7 @@
 import { Failed, Slot } from "./api.js";
 import { compare, summed } from "./compare.js";
 import { button, count, figure, make, quoted, titled } from "./dom.js";
+import { fieldText } from "./fields.js";
 import { remember } from "./items.js";
 import { picture } from "./thumbnails.js";
 import { Explanation } from "./explanation.js";
@@ -205,6 +206,7 @@ export class Column {
     const fill = make("span", { class: "fill" });
     const score = make("span", { class: "number" });
     const marks = make("p", { class: "marks" });
+    const beside = make("p", { class: "beside", dir: "auto", hidden: true });
     const name = quoted(item.title);
     const why = button("Why?", () => this.#toggleExplanation(item, element, why), {
       "aria-label": `Why ${name}?`,
@@ -217,6 +219,7 @@ export class Column {
       "div",
       { class: "body" },
       titled(item, "p", { class: "name" }),
+      beside,
       make("div", { class: "score" }, make("span", { class: "bar", "aria-hidden": "true" }, fill), score),
       marks,
     );
@@ -231,8 +234,12 @@ export class Column {
       marks.replaceChildren(
         ...changeMarks(row, previewing),
         took ? make("span", { class: "badge" }, "✓ took this next") : "",
-        row.item.rules.length ? make("span", { class: "mark" }, `rule: ${row.item.rules.join(", ")}`) : "",
+        row.item.rules.length ? make("small", { class: "quiet" }, `rule: ${row.item.rules.join(", ")}`) : "",
       );
+      const text = fieldText(row.item, this.app.field());
+      beside.hidden = text === "";
+      beside.textContent = text;
+      beside.title = quoted(text);
       element.classList.toggle("hit", took);
       for (const change of ["new", "up", "down", "left"]) element.classList.toggle(change, row.change === change);
       // In the lists of today an item of the history can only be there because the filters allow it.
