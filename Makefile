@@ -13,7 +13,7 @@ PYTEST_ARGS ?=
 DEMO ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format types imports check ci bench clean
+.PHONY: help demo test test-slow lint format types imports check ci bench site zoo clean
 
 help: ## Show this list
 	@echo "Palate. What can be made (PYTHON=python3.12 make ... chooses the interpreter):"
@@ -49,6 +49,13 @@ ci: ## The checks, and that the built wheel installs and runs: required for a me
 
 bench: $(VENV)/.dev-stamp ## List the benchmarks and how each is run (docs/benchmarks.md has the results)
 	@for script in benchmarks/*.py; do echo "$(BIN)/python $$script"; sed -n '1s/^"""\(.*\)$$/    \1/p' "$$script"; done
+
+site: $(VENV)/.dev-stamp ## Build the site of docs/ and the notebooks; open build/site/index.html
+	$(TEST_ENV) $(BIN)/python website/run_notebooks.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+zoo: $(VENV)/.dev-stamp ## Write docs/model-zoo.md from the registries
+	$(BIN)/python website/model_zoo.py
 
 clean: ## Remove the environment, caches and builds (runs/ and data/ stay)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

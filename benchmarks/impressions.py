@@ -43,7 +43,6 @@ from palate.training.fit import train
 
 Floats = npt.NDArray[np.float64]
 K = 10
-STYLE = replace(DEMO, typical_further=6.0)
 # Name -> negatives and their settings; None is cross-entropy alone.
 ARMS: dict[str, tuple[str, dict[str, Any]] | None] = {
     "cross-entropy": None,
@@ -60,11 +59,12 @@ class KnownShop:
 
     def __init__(self, folder: Path, seed: int, options: argparse.Namespace) -> None:
         streams = [np.random.default_rng([seed, task]) for task in range(3)]
-        goods = draw_assortment(options.items, streams[0], STYLE)
-        self.shop: Shop = draw_shop(goods, streams[1], STYLE)
+        style = replace(DEMO, typical_further=options.further)
+        goods = draw_assortment(options.items, streams[0], style)
+        self.shop: Shop = draw_shop(goods, streams[1], style)
         exposure = Exposure(attention=options.attention)
         self.log: PurchaseLog
-        self.log, showings = simulate_exposed(self.shop, options.users, streams[2], STYLE, exposure)
+        self.log, showings = simulate_exposed(self.shop, options.users, streams[2], style, exposure)
         if not (folder / "dataset").exists():
             write_logs(folder, goods, self.log, showings)
             made = prepare(folder / "log.parquet", "table", feedback=folder / "feedback", name=f"shop-{seed}")
@@ -112,6 +112,7 @@ def main() -> None:
     parser.add_argument("--first-shop", type=int, default=0)
     parser.add_argument("--users", type=int, default=2000)
     parser.add_argument("--items", type=int, default=600)
+    parser.add_argument("--further", type=float, default=6.0, help="median of purchases beyond the first five")
     parser.add_argument("--attention", type=float, default=0.85, help="chance to look at the next position; 1 sees all")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--epochs", type=int, default=3, help="of each arm")

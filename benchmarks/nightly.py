@@ -14,9 +14,11 @@ follows:
 * ``active K``: the same for the first of ``--warm``, on the histories of those users only who did something in the new
   period
 
-Their cases are users' interactions of the next period; "returning" are those whom the model has learnt from. For
-forgetting, the last interaction of ``--held-out`` users of the first periods is never trained on, nor anything they do
-later. Every row goes to ``nights.jsonl`` when it is there, so a killed call goes on; ``--table`` prints the means.
+Each user who does something in the next period is a case: find the first new item ("returning": the model has learnt
+from the user), or, of a user who is new, the one after the first ``--given``. For forgetting, the last interaction of
+``--held-out`` users of the first periods is never trained on, nor anything they do later. Every row goes to
+``nights.jsonl`` when it is there, so a killed call goes on; ``--again`` judges finished runs anew, and ``--table``
+prints the means over all cases of all nights, with 95% intervals of the difference to ``anew``.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from palate.data.sequences import Sequences
 from palate.evaluation.metrics import METRICS
 from palate.evaluation.other_catalogue import OtherCatalogue
 from palate.evaluation.ranking import rank_targets
+from palate.evaluation.statistics import bootstrap
 from palate.evaluation.unseen import seen_in, unseen_cases
 from palate.rankers.registry import load_recommender
 from palate.runs.run import Run
@@ -99,12 +102,21 @@ def active(log: pl.DataFrame, periods: int, folder: Path) -> Dataset:
 class Judge:
     """NDCG@10 of a run on the next period, and on what was never trained on."""
 
-    def __init__(self, now: Dataset, following: Dataset, last: pl.DataFrame) -> None:
+    def __init__(self, now: Dataset, following: Dataset, last: pl.DataFrame, given: int) -> None:
         facts = TrainedLog(now.name, str(now.folder), now.fingerprint, True)
         seen = seen_in(following, facts)
-        self.following, self.next = following, unseen_cases(following, seen)
-        before = np.bincount(following.rows_user[seen], minlength=following.num_users)
-        self.returning = before[self.next.users] > 0
+        self.following = following
+        cases = unseen_cases(following, seen)
+        new = cases.histories.lengths == 0
+        rows = [
+            (user, history or targets[:given], targets[given if not history else 0])
+            for user, history, targets in zip(
+                cases.users, cases.histories.to_lists(), cases.targets.to_lists(), strict=True
+            )
+            if history or len(targets) > given
+        ]
+        self.next = _cases(rows)
+        self.returning = np.isin(self.next.users, cases.users[~new])
         index = following.catalogue.index
         rows = [(following.user_index[u], index[i]) for u, i in last.select("user", "item").iter_rows() if i in index]
         histories = [following.history_of(str(following.user_ids[user])).tolist() for user, _ in rows]
@@ -118,13 +130,15 @@ class Judge:
         model = OtherCatalogue(load_recommender(run), run.catalogue, self.following.catalogue)
         values = METRICS["ndcg"](rank_targets(model, self.next, exclude_seen=True), 10)
         early = METRICS["ndcg"](rank_targets(model, self.early, exclude_seen=True), 10)
-        return {
-            "next": float(values.mean()),
-            "returning": float(values[self.returning].mean()) if self.returning.any() else float("nan"),
-            "first_users": float(early.mean()),
-            "cases": len(values),
-            "returning_cases": int(self.returning.sum()),
-        }
+        return {"next": values, "returning": values[self.returning], "first users": early}
+
+
+def _cases(rows: list[tuple[int, list[int], int]]) -> Cases:
+    """Cases of user, history and target."""
+    users, histories, targets = zip(*rows, strict=True)
+    return Cases(
+        np.array(users, np.int64), Sequences.from_lists(histories), Sequences.from_lists([[item] for item in targets])
+    )
 
 
 def run_nights(options: argparse.Namespace) -> None:
@@ -132,6 +146,8 @@ def run_nights(options: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     results = out / "nights.jsonl"
     done = [json.loads(line) for line in results.read_text().splitlines()] if results.is_file() else []
+    if options.again:
+        results.unlink(missing_ok=True)
     log, last = hold_out(read_log(options), options.first, options.held_out, options.seed)
     settings: dict[str, dict[str, Any]] = {
         "ranker": {"dim": options.dim, "layers": options.layers, "max_length": 50},
@@ -140,16 +156,17 @@ def run_nights(options: argparse.Namespace) -> None:
     }
 
     def record(night: int, model: str, make: Callable[[], Run], judge: Judge) -> None:
-        if any((row["night"], row["model"]) == (night, model) for row in done):
+        before = next((row for row in done if (row["night"], row["model"]) == (night, model)), None)
+        if before is not None and not options.again:
             return
         started = time.process_time()
         run = make()
-        seconds = time.process_time() - started
-        row = {"night": night, "model": model, "cpu_seconds": round(seconds, 1), **judge(run)}
-        row["epochs"] = run.info.get("epochs")
+        seconds = time.process_time() - started if before is None else before["cpu_seconds"]
+        values = {name: [round(float(one), 5) for one in found] for name, found in judge(run).items()}
+        row = {"night": night, "model": model, "cpu_seconds": round(seconds, 1), "epochs": run.info.get("epochs")}
         with results.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        print(json.dumps(row), flush=True)
+            file.write(json.dumps({**row, "ndcg@10": values}) + "\n")
+        print(json.dumps({**row, **{name: round(float(np.mean(one)), 4) for name, one in values.items()}}), flush=True)
 
     def folder(night: int) -> Path:
         return out / "data" / f"night-{night}"
@@ -161,7 +178,7 @@ def run_nights(options: argparse.Namespace) -> None:
     for night in range(options.nights + 1):
         now = grown(log, options.first + night, folder(night))
         following = grown(log, options.first + night + 1, folder(night + 1))
-        judge = Judge(now, following, last)
+        judge = Judge(now, following, last, options.given)
 
         def anew(night: int = night, now: Dataset = now) -> Run:
             return refit(chosen, now, out=out / f"anew-{night}", resume=True)
@@ -186,17 +203,35 @@ def run_nights(options: argparse.Namespace) -> None:
     print_table(results)
 
 
+MEASURES = ("next", "returning", "first users")
+
+
 def print_table(results: Path) -> None:
-    """Means over the nights after the first."""
-    rows = pl.read_ndjson(results).filter(pl.col("night") > 0)
-    means = rows.group_by("model", maintain_order=True).agg(
-        pl.len().alias("nights"), pl.mean("next", "returning", "first_users"), pl.sum("cpu_seconds")
-    )
-    print("| model | nights | NDCG@10, next period | returning users | held-out of the first users | CPU s |")
+    """Means over the cases of the nights after the first."""
+    rows = [json.loads(line) for line in results.read_text().splitlines()]
+    rows = [row for row in rows if row["night"] > 0]
+    by_model: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_model.setdefault(row["model"], []).append(row)
+    whole = {
+        model: {name: np.concatenate([one["ndcg@10"][name] for one in found]) for name in MEASURES}
+        for model, found in by_model.items()
+    }
+    sizes = {name: len(one) for name, one in whole["anew"].items()}
+    print("NDCG@10, and the difference to anew [95%]; cases: " + ", ".join(f"{k} {v}" for k, v in sizes.items()))
+    print("| model | nights | next period | returning users | held out of the first users | CPU s |")
     print("|---|---|---|---|---|---|")
-    for row in means.iter_rows(named=True):
-        figures = " | ".join(f"{row[name]:.4f}" for name in ("next", "returning", "first_users"))
-        print(f"| {row['model']} | {row['nights']} | {figures} | {row['cpu_seconds']:.0f} |")
+    for model, found in by_model.items():
+        cells = []
+        for name in MEASURES:
+            values, base = whole[model][name], whole["anew"][name]
+            cell = f"{values.mean():.4f}"
+            if model != "anew" and len(values) == len(base):
+                one = bootstrap({"difference": (values - base)[None]})["difference"]
+                cell += f", {one.mean:+.4f} [{one.low:+.4f}, {one.high:+.4f}]"
+            cells.append(cell)
+        seconds = sum(one["cpu_seconds"] for one in found)
+        print(f"| {model} | {len(found)} | {' | '.join(cells)} | {seconds:.0f} |")
 
 
 def main() -> None:
@@ -210,6 +245,7 @@ def main() -> None:
     parser.add_argument("--nights", type=int, default=4)
     parser.add_argument("--least", type=int, default=1, help="interactions of a user")
     parser.add_argument("--held-out", type=int, default=500, help="users of the first periods that show forgetting")
+    parser.add_argument("--given", type=int, default=10, help="items of a new user that a model is told")
     parser.add_argument("--epochs", type=int, default=30, help="at most, of the run that validation stops")
     parser.add_argument("--warm", type=int, nargs="+", default=[1, 3], help="epochs of a warm start")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
@@ -218,6 +254,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--again", action="store_true", help="judge the runs that are there anew")
     parser.add_argument("--table", action="store_true", help="only print the means of what is there")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -213,6 +213,12 @@ class SASRec(_Neural):
         self.modalities, self.objective, self.settings, self.seed, self.out = modalities, objective, settings, seed, out
 
 
+class BERT4Rec(SASRec):
+    """A transformer that looks both ways, trained on masked items (Sun et al. 2019); parameters as :class:`SASRec`."""
+
+    model = "bert4rec"
+
+
 class GRU4Rec(_Neural):
     """Recurrent sequential recommendation (Hidasi et al. 2016); parameters as :class:`SASRec`, without heads."""
 

@@ -149,6 +149,12 @@ def _check_runs(start: Run, reference: Run) -> None:
                 f"{run.folder} is a {run.info['model']}, which is not trained by gradient: it cannot be aligned",
                 "Align a run of sasrec or gru4rec.",
             )
+        if not kind.causal:
+            raise PalateError(
+                f"{run.folder} is a {run.info['model']}, trained on masked items and not on the next one: it cannot be "
+                "aligned",
+                "Align a run of sasrec or gru4rec.",
+            )
         if not run.finished:
             raise run.unfinished()
     if start.catalogue.fingerprint != reference.catalogue.fingerprint:

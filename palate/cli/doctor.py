@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,8 @@ import typer
 
 from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
 from palate.cli.shared.options import ConfigFile, JsonOutput
+from palate.cli.shared.output import print_json
+from palate.progress import working
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,6 +36,8 @@ def doctor(
 
     Exits with 0 when nothing is wrong, with 1 when there is an error (with --strict: or a warning), with 2 when
     the dataset cannot be read at all.
+
+    For example: palate doctor data/ml-100k
     """
     from palate.console import open_console
     from palate.data.dataset import Dataset
@@ -44,10 +47,10 @@ def doctor(
     chosen = make_engine(
         engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, cpus_per_worker=cpus_per_worker
     )
-    with chosen:
+    with chosen, working("Examining"):
         report = examine(Dataset.load(dataset), look_at_pictures=pictures, engine=chosen)
     if json_:
-        print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+        print_json(report.to_dict())
     else:
         console = open_console()
         console.print(table(report))

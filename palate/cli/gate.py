@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.cli.shared.options import ConfigFile, JsonOutput, Seed, Threads, set_threads
+from palate.cli.shared.output import print_json
 
 if TYPE_CHECKING:
     from palate.console import Table
@@ -52,9 +53,9 @@ def gate(
     """Decide whether NEW may replace OLD: both answer the same cases, which neither was trained on.
 
     Exit code 0: NEW may replace OLD. 1: it is worse. 3: too few cases to tell.
-    """
-    import json
 
+    For example: palate gate runs/monday runs/tuesday --dataset data/wednesday
+    """
     from palate.data.dataset import Dataset
     from palate.evaluation.gate import gate as decide
 
@@ -74,7 +75,7 @@ def gate(
         seed=seed,
     )
     if json_:
-        print(json.dumps(to_json(found), indent=2, ensure_ascii=False))
+        print_json(to_json(found))
     else:
         _show(found)
     raise typer.Exit(found.exit_code)

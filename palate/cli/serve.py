@@ -11,6 +11,7 @@ import typer
 
 from palate.cli.shared.from_config import Fields, Settings, from_config
 from palate.cli.shared.options import ConfigFile
+from palate.console import is_quiet
 from palate.errors import PalateError
 from palate.storage.small_files import read_small
 
@@ -94,6 +95,8 @@ def serve(
 
     A bundle that is put in another's place is taken over without a lost request: send SIGHUP, or give --watch. SIGTERM
     stops the service without a lost request too, once nothing more is sent to it: see --grace.
+
+    For example: palate serve bundles/sasrec --port 8000
     """
     try:
         from palate.serve import server
@@ -128,6 +131,8 @@ def serve(
         raise PalateError(f"--experiment {experiment} splits no traffic", "Give --traffic.")
     people = find_people(users, num_users) if users is not None else []
     taken = server.bind(host, port)
+    if is_quiet() and log == "info":
+        log = "warning"
     configure_logs(log, json=log_json)
     torch.set_num_threads(threads)
     service = Service(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from palate.cli.shared.options import ConfigFile, JsonOutput
+from palate.cli.shared.output import print_json
 from palate.errors import PalateError, one_line
 
 _TABLE_FILES = ("table.json", "table.md", "chart.png", "trade-off.png", "per-user.parquet")
@@ -52,7 +52,7 @@ def track(
             if not json_:
                 typer.echo(f"{path}: {kind}, at {name} as {identifier}")
     if json_:
-        print(json.dumps({"sent": sent}, indent=2, ensure_ascii=False))
+        print_json({"sent": sent})
 
 
 def _kind_of(path: Path) -> str:

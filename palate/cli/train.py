@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,8 @@ import typer
 
 from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
 from palate.cli.shared.from_config import Fields, Settings, from_config
-from palate.cli.shared.options import ConfigFile, Threads, set_threads
+from palate.cli.shared.options import ConfigFile, JsonOutput, Threads, set_threads
+from palate.cli.shared.output import print_json_made
 from palate.console import print_note
 from palate.errors import PalateError
 
@@ -37,7 +39,7 @@ def train(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="popularity, item-knn, ease, ials, content-knn, gru4rec, sasrec, or a plug-in's name."),
+        typer.Option(help="popularity, item-knn, ease, ials, content-knn, gru4rec, sasrec, bert4rec, or a plug-in's."),
     ] = None,
     refit: Annotated[
         Path | None,
@@ -91,18 +93,21 @@ def train(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of everything random (default: 0; with --refit the run's).")
     ] = None,
+    json_: JsonOutput = False,
     config: ConfigFile = None,
 ) -> None:
     """Train a recommender on a dataset's training split.
 
     The best epoch on the validation split is saved. Killed at any moment, the same command with --resume goes on and
     ends with the same numbers.
+
+    For example: palate train data/ml-100k --model sasrec --epochs 20 --out runs/sasrec
     """
     from palate.engines import make_engine
     from palate.runs.run import Run, check_new
 
     if finish is not None:
-        _finish(finish, dataset, threads, others=[out, model, refit, warm_start, resume, settings])
+        _finish(finish, dataset, threads, others=[out, model, refit, warm_start, resume, settings], json_=json_)
         return
     if dataset is None or out is None:
         lacking = "DATASET" if dataset is None else "--out"
@@ -132,9 +137,17 @@ def train(
         shared |= {"model": model, "modalities": modalities, "missing": missing}
         shared |= {"objective": objective, "neighbours": neighbours, "seed": seed or 0}
         call = partial(fit_from_folder, dataset, **shared)
-    with chosen:
+    with chosen, nullcontext() if chosen.in_process else _progress_of(out, settings):
         chosen.together(call, out.parent / f".{out.name}.workers", [dataset])
-    _report(Run.open(out).info, out)
+    _report(Run.open(out).info, out, json_)
+
+
+def _progress_of(out: Path, settings: Settings) -> AbstractContextManager[None]:
+    """Reports the epochs of a run that other processes train."""
+    from palate.training.config import TrainerConfig
+    from palate.training.follow import reported
+
+    return reported(out, TrainerConfig.parse(settings.get("trainer", {}), where="settings [trainer]"))
 
 
 def fit_from_folder(
@@ -204,7 +217,7 @@ def refit_from_folder(dataset: Path, run: Path, *, threads: int | None, **option
     again(start, Dataset.load(dataset), dataset_path=dataset, **options)
 
 
-def _finish(run: Path, dataset: Path | None, threads: int | None, others: list[object]) -> None:
+def _finish(run: Path, dataset: Path | None, threads: int | None, others: list[object], json_: bool) -> None:
     """End a training early, and say what was done."""
     from palate.console import open_console
     from palate.training.finish import finish
@@ -215,7 +228,9 @@ def _finish(run: Path, dataset: Path | None, threads: int | None, others: list[o
     made = finish(run, dataset_path=dataset)
     console = open_console()
     if made.finished:
-        _report(made.info, run)
+        _report(made.info, run, json_)
+    elif json_:
+        print_json_made(run, made.info)
     else:
         how = (
             "after its next validation, or at once when it is resumed"
@@ -248,11 +263,14 @@ def check_layers(model: str, settings: Settings) -> None:
             )
 
 
-def _report(info: dict[str, Any], out: Path) -> None:
+def _report(info: dict[str, Any], out: Path, json_: bool) -> None:
     from palate.console import open_console
     from palate.runs.launch import is_first_worker
 
     if not is_first_worker():  # which prints for all
+        return
+    if json_:
+        print_json_made(out, info)
         return
     console = open_console()
     best = info.get("best")
@@ -264,7 +282,7 @@ def _report(info: dict[str, Any], out: Path) -> None:
         console.print(f"Ended early, after epoch {early['epoch']} of {early['of']}, by {early['by']}.")
     following = f"palate evaluate {out}"
     if "refit" in info:
-        epochs = f", {info['epochs']} epochs" if "epochs" in info else ""
+        epochs = f" (epochs: {info['epochs']})" if "epochs" in info else ""
         console.print(f"Trained on all interactions{epochs}: nothing is held out.")
         following = f"palate gate OLD {out} --dataset LATER, or palate bundle {out}"
     console.print(f"Run: {out}  (next: {following})", soft_wrap=True)

@@ -167,7 +167,8 @@ class Recommendations:
             The number of rows.
 
         Args:
-            out: the ending names the format: ``.parquet``, ``.csv``, ``.tsv``, ``.jsonl`` or ``.xlsx``.
+            out: the ending names the format: ``.parquet``, ``.csv``, ``.tsv``, ``.jsonl`` or ``.xlsx``. A URL is a
+                folder of Parquet parts.
             engine: where the work is done; the file is the same.
             load: gives the like of this object to workers in other processes, so it holds paths and options.
 

@@ -18,6 +18,8 @@ from palate.errors import PalateError
 from palate.features.store import FeatureStore
 from palate.objectives import Objective
 from palate.objectives.cross_entropy import CrossEntropy
+from palate.progress import working
+from palate.rankers.bert4rec import BERT4Rec, BERT4RecConfig
 from palate.rankers.sequential import SequentialRanker
 from palate.rankers.sharded_ids import sharded_ids
 from palate.runs.launch import start_workers
@@ -28,6 +30,7 @@ from palate.runs.trained_on import record_logs
 from palate.runs.workers import Workers
 from palate.storage.files import atomic_folder, digest
 from palate.storage.lock import one_writer
+from palate.training.cloze import ClozeStep
 from palate.training.config import NeighboursConfig, TrainerConfig
 from palate.training.loop import Trainer
 from palate.training.neighbour_run import add_neighbours, renew_neighbours
@@ -147,9 +150,10 @@ def _streamed(plan: Plan, dataset: Dataset, path: Path | str | None) -> Streamed
 def _fit(plan: Plan, dataset: Dataset, run: Run, seed: int) -> dict[str, Any]:
     """A model that is counted, not trained."""
     started = time.perf_counter()
-    recommender = plan.kind.fit(dataset, plan.ranker, seed=seed)
-    with atomic_folder(run.model_folder, replace=True) as part:
-        recommender.save(part)
+    with working(f"Fitting {run.info['model']}"):
+        recommender = plan.kind.fit(dataset, plan.ranker, seed=seed)
+        with atomic_folder(run.model_folder, replace=True) as part:
+            recommender.save(part)
     return {"seconds": round(time.perf_counter() - started, 3), "describe": recommender.describe()}
 
 
@@ -199,6 +203,9 @@ def neighbours_added(
 
 def step_of(objective: Objective, model: SequentialRanker, rows: bool) -> TrainingStep:
     """The step that an objective is trained by; ``rows``: see :class:`palate.training.plan.Prepared`."""
+    if isinstance(model, BERT4Rec):
+        assert isinstance(model.config, BERT4RecConfig)
+        return ClozeStep(objective, model.config)
     if isinstance(objective, CrossEntropy) and sharded_ids(model) is not None:
         return ShardedSoftmaxStep(model)
     return ObjectiveStep(objective, rows)

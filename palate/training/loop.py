@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from palate.errors import PalateError
 from palate.objectives import Batch
+from palate.progress import working
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sequential import SequentialRanker
 from palate.rankers.sharded_ids import sharded_ids
@@ -333,12 +334,13 @@ class Trainer:
         if not last and (self.validate is None or rare):
             return
         started = time.perf_counter()
-        if self.average:
-            with self.average.applied(self.ranker):
+        with working("Validation"):
+            if self.average:
+                with self.average.applied(self.ranker):
+                    self._score(row)
+                self.ranker.train()  # drops the table of the averaged weights
+            else:
                 self._score(row)
-            self.ranker.train()  # drops the table of the averaged weights
-        else:
-            self._score(row)
         row["eval_seconds"] = round(time.perf_counter() - started, 3)
 
     def _score(self, row: Row) -> None:

@@ -11,6 +11,7 @@ from palate.console import print_note
 from palate.data.dataset import Dataset
 from palate.features.neighbour_store import NeighbourList
 from palate.features.neighbours import CO_OCCURRENCE, neighbour_list, open_source
+from palate.progress import working
 from palate.rankers.neighbours import Floats, NeighbourScores
 from palate.rankers.registry import load_recommender
 from palate.rankers.sequential import SequentialRanker
@@ -43,17 +44,17 @@ def add_neighbours(
     model.neighbours = None
     validation = Validation(dataset, trainer.metric, trainer.exclude_seen, trainer.validate_users, seed)
     before = validation(model)
-    print_note(f"Fitting the weights of {', '.join(config.sources)} on validation users")
-    fitted = fit_weights(
-        model,
-        validation.cases,
-        lists,
-        config.lags,
-        exclude_seen=trainer.exclude_seen,
-        users=config.users,
-        seed=seed,
-    )
-    strength, after = _strongest(model, NeighbourScores(lists, fitted.weights), validation, before)
+    with working(f"Fitting the weights of {', '.join(config.sources)} on validation users"):
+        fitted = fit_weights(
+            model,
+            validation.cases,
+            lists,
+            config.lags,
+            exclude_seen=trainer.exclude_seen,
+            users=config.users,
+            seed=seed,
+        )
+        strength, after = _strongest(model, NeighbourScores(lists, fitted.weights), validation, before)
     with atomic_folder(run.model_folder, replace=True) as part:
         model.save(part)
     return {

@@ -217,6 +217,11 @@ def prepare_model(
         check_size(plan.kind, config, dataset.num_items, widths, trainer.device)
         model: SequentialRanker = plan.kind(config, dataset.num_items, widths)
     check_validations(data.num_batches(1), trainer)
+    if not model.causal and trainer.recency_half_life:
+        raise PalateError(
+            f"trainer.recency_half_life weighs the next item, and '{plan.kind.name}' is trained on masked ones",
+            "Leave it out, or choose sasrec or gru4rec.",
+        )
     assert plan.objective is not None
     rows = read_by_rows(model, plan.objective, trainer, data.num_targets // data.num_batches(1))
     warm = torch.from_numpy(dataset.train_counts > 0)

@@ -15,7 +15,7 @@ from palate.runs.run import Run
 def refitted(palate: Shell, shop: Path, neural: Path, tmp_path: Path) -> Path:
     found = palate("train", shop, "--refit", neural, "--out", tmp_path / "all")
     assert found.code == 0, found.err
-    assert "Trained on all interactions, 1 epochs: nothing is held out." in found.out
+    assert "Trained on all interactions (epochs: 1): nothing is held out." in found.out
     return tmp_path / "all"
 
 

@@ -79,6 +79,7 @@ CONTRACT = {
         *("--max-history", "--max-k", "--max-body", "--timeout", "--api-key-file", "--allowed-host", "--log"),
     },
     "models": set(),
+    "gate": {"--margin", "--metric", "--dataset", "--json"},
     "info": set(),
     "track": {"--to", "--with-model", "--json"},
 }

@@ -147,10 +147,10 @@ def test_taken_items_join_the_log_once(tmp_path: Path) -> None:
         taken(2.4, "unknown", "g", user=None),
     ]
     folder = write(tmp_path / "f", events)
-    dataset = made(folder, feedback_kinds=("purchase", "click"))
+    dataset = made(folder, feedback_kinds=("purchase", "click", "rent"))
     joined = dataset.manifest["feedback"]["joined"]
     assert joined == {
-        "kinds": ["purchase", "click"],
+        "kinds": {"purchase": 3, "click": 1, "rent": 0},
         "taken": 4,
         "in_the_log": 1,
         "again_within_a_day": 1,
@@ -260,5 +260,5 @@ def test_the_command_reads_feedback(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*words, str(folder), "--feedback-kinds", "purchase,click"])
     assert result.exit_code == 0, result.output
     text = " ".join(result.output.split())
-    assert "1 of 2 joined the interactions; 1 are in the log already" in text
+    assert "Taken items (1 purchase, 1 click): 1 joined the interactions; 1 are in the log already" in text
     assert "Impressions: 3 in 1 requests of 1 users, 1 of them taken; out of 3 in 1 files; left out: none." in text

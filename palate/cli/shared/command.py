@@ -14,6 +14,7 @@ from typing import Any, get_args
 import typer
 from typer.core import TyperCommand
 
+from palate.cli.shared.completion import completing, completion_parameters
 from palate.console import be_quiet
 from palate.errors import PalateError
 
@@ -44,11 +45,11 @@ class PalateCommand(TyperCommand):
     @property
     def params(self) -> list[Any]:
         if self._params is None:
-            app = typer.Typer(add_completion=False)
-            app.command()(self.callback.function)  # type: ignore[union-attr]
-            made = typer.main.get_command(app)
-            shared = [track_option(), quiet_option()] if self.name in _TRACKED else [quiet_option()]
-            self._params, self.callback = [*made.params, *shared], made.callback
+            function, name = self.callback.function, str(self.name)  # type: ignore[union-attr]
+            if completing():
+                self._params = completion_parameters(function, lambda: _made(function, name)[0])
+            else:
+                self._params, self.callback = _made(function, name)
         return self._params
 
     @params.setter
@@ -56,6 +57,8 @@ class PalateCommand(TyperCommand):
         """Ignores what typer makes of the deferred function: it has no parameters."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if ctx.resilient_parsing:  # a shell asks what could come next
+            return super().parse_args(ctx, args)
         params, names = self.params, path_names(self)
         paths = {option for parameter in params if parameter.name in names for option in parameter.opts}
         for before, word in zip(["", *args], args, strict=False):
@@ -65,6 +68,15 @@ class PalateCommand(TyperCommand):
             if option is not None and option[:1] != "-":
                 raise empty_path("an argument")
         return super().parse_args(ctx, args)
+
+
+def _made(function: Callable[..., Any], name: str) -> tuple[list[Any], Callable[..., Any] | None]:
+    """The parameters of a command's function, and what is called with their values."""
+    app = typer.Typer(add_completion=False)
+    app.command()(function)
+    made = typer.main.get_command(app)
+    shared = [track_option(), quiet_option()] if name in _TRACKED else [quiet_option()]
+    return [*made.params, *shared], made.callback
 
 
 def quiet_option() -> Any:

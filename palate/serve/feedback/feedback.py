@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from functools import partial
 
 from palate.errors import PalateError, suggest
 from palate.serve import schema
@@ -30,6 +31,7 @@ class Feedback:
 
     def __init__(self, telemetry: Telemetry, recorder: Recorder | None) -> None:
         self.telemetry, self.recorder, self._recent = telemetry, recorder, RecentAnswers()
+        self._counted: set[str] = set()  # models whose share of answers with something taken is measured
 
     def shown(self, body: schema.RecommendRequest, answer: schema.RecommendResponse, model: Served) -> None:
         """Count an answer, and keep it; never fails because of the disk."""
@@ -40,6 +42,11 @@ class Feedback:
         model.exposure.answered(len(body.history), answer.used, indices)
         if self.recorder is None or not items:
             return
+        if model.name not in self._counted:
+            self._counted.add(model.name)
+            self.telemetry.click_through.labels(model.name).set_function(
+                partial(self._recent.click_through, model.name)
+            )
         self._recent.add(answer.request_id, RecentAnswer(body.user, model.name, items))
         positions = range(1, len(items) + 1)
         self.recorder.shown(
@@ -102,9 +109,6 @@ class Feedback:
         self._recent.take(body.request_id, body.items)
         if answer.taken and not before:
             self.telemetry.answers_taken.labels(answer.variant).inc()
-        self.telemetry.click_through.labels(answer.variant).set_function(
-            lambda: self._recent.click_through(answer.variant)
-        )
 
 
 def _now() -> int:

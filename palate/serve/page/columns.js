@@ -234,7 +234,7 @@ export class Column {
       marks.replaceChildren(
         ...changeMarks(row, previewing),
         took ? make("span", { class: "badge" }, "✓ took this next") : "",
-        row.item.rules.length ? make("span", { class: "mark" }, `rule: ${row.item.rules.join(", ")}`) : "",
+        row.item.rules.length ? make("small", { class: "quiet" }, `rule: ${row.item.rules.join(", ")}`) : "",
       );
       const text = fieldText(row.item, this.app.field());
       beside.hidden = text === "";
