@@ -47,7 +47,7 @@ def serve_random(items: int, port: int, threads: int, index: str, sources: int =
 
 
 def random_service(items: int, threads: int, index: str, sources: int = 0) -> Any:
-    """A SASRec of random weights over N items that have nothing but an id, and random neighbours."""
+    """A SASRec of random weights over N items with an id and one of 50 kinds, and random neighbours."""
     import polars as pl
     import torch
 
@@ -67,7 +67,9 @@ def random_service(items: int, threads: int, index: str, sources: int = 0) -> An
     if sources:
         model.neighbours = random_neighbours(items, sources)
     ids = pl.Series("item_id", range(1, items + 1)).cast(pl.String)
-    frame = pl.DataFrame({"item_id": ids, "title": ids, "image": pl.Series([None] * items, dtype=pl.String)})
+    kinds = (ids.cast(pl.Int64) % 50).cast(pl.String)
+    pictures = pl.Series([None] * items, dtype=pl.String)
+    frame = pl.DataFrame({"item_id": ids, "title": ids, "image": pictures, "kind": kinds})
     facts = {"model": "sasrec", "run": {}, "metrics": {}, "features": {}, "files": {}}
     config = ServeConfig.parse({"index": index}, where="benchmark")
     service = Service([], config)

@@ -1,9 +1,10 @@
 """Processor time of one request of the service alone, in this process: of the model, and of the whole application.
 
-    python benchmarks/serve_request.py --items 12101 [--neighbours 4] [--index faiss]
+    python benchmarks/serve_request.py --items 12101 [--neighbours 4] [--index faiss] [--rules] [--feedback]
 
 The smallest of many repeats over the same requests, so that work beside it on the machine tells little. A connection
-and reading HTTP come on top: ``benchmarks/serve_load.py`` measures those (its line "alone").
+and reading HTTP come on top: ``benchmarks/serve_load.py`` measures those (its line "alone"). ``--rules``: nine of ten
+items in stock, a kind of items left out, another boosted, a pin, and a cap. ``--feedback``: answers are kept on disk.
 """
 
 from __future__ import annotations
@@ -11,12 +12,30 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from serve_load import random_service, requests
 
+_RULES = """
+in_stock = "stock.txt"
+without = ["kind=7"]
+
+[[boost]]
+only = ["kind=8"]
+factor = 2
+
+[[pin]]
+item = "5"
+position = 3
+
+[[cap]]
+field = "kind"
+most = 2
+"""
 _HEADERS = [(b"host", b"localhost"), (b"content-type", b"application/json")]
 
 
@@ -50,11 +69,30 @@ async def smallest(ask: Callable[[int], Awaitable[None]], count: int, repeats: i
     return round(1000 * best / count, 3)
 
 
-async def measure(options: argparse.Namespace) -> dict[str, float]:
+def add_rules(service: Any, folder: Path) -> None:
+    """Business rules of every kind."""
+    from palate.serve.business.business_rules import BusinessRules
+
+    ids = service.loaded.default.items.ids[1:]
+    (folder / "stock.txt").write_text("\n".join(one for number, one in enumerate(ids) if number % 10))
+    (folder / "rules.toml").write_text(_RULES)
+    BusinessRules(folder / "rules.toml", service.telemetry).start(service.loaded.models)
+
+
+async def measure(options: argparse.Namespace, folder: Path) -> dict[str, float]:
     from palate.serve.app import create_app
     from palate.serve.engine import Ask
 
     service = random_service(options.items, 1, options.index, options.neighbours)
+    if options.rules:
+        add_rules(service, folder)
+    if options.feedback:
+        from palate.serve.feedback.feedback import Feedback
+        from palate.serve.feedback.recorder import Recorder
+
+        recorder = Recorder(folder / "feedback", service.telemetry)
+        recorder.start()
+        service.feedback = Feedback(service.telemetry, recorder)
     engine, app = service.loaded.default.engine, create_app(service)
     bodies = requests([str(number) for number in range(1, options.items + 1)], options.requests, 3)
     asks = [Ask([int(item) for item in json.loads(body)["history"]], 10, exclude_seen=True) for body in bodies]
@@ -78,7 +116,10 @@ def main() -> None:
     parser.add_argument("--index", default="exact", choices=["exact", "faiss"])
     parser.add_argument("--requests", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=50)
-    print(json.dumps(asyncio.run(measure(parser.parse_args()))))
+    parser.add_argument("--rules", action="store_true")
+    parser.add_argument("--feedback", action="store_true")
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(asyncio.run(measure(parser.parse_args(), Path(folder)))))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,13 @@ except PackageNotFoundError:  # running from a source tree that was never instal
 
 # Name -> module. The rooms import one another by their full names; this is for users. __init__.pyi says the same.
 _CALLS = {
+    "BERT4Rec": "palate.estimators",
+    "EASE": "palate.estimators",
+    "GRU4Rec": "palate.estimators",
+    "IALS": "palate.estimators",
+    "ItemKNN": "palate.estimators",
+    "Popularity": "palate.estimators",
+    "SASRec": "palate.estimators",
     "Bundle": "palate.bundle.load",
     "Dataset": "palate.data.dataset",
     "FeatureStore": "palate.features.store",
@@ -29,8 +36,10 @@ _CALLS = {
     "encode": "palate.features.encode",
     "evaluate": "palate.evaluation.evaluate",
     "from_frames": "palate.data.frames",
+    "gate": "palate.evaluation.gate",
     "load_recommender": "palate.rankers.registry",
     "prepare": "palate.data.prepare",
+    "refit": "palate.training.refit",
     "train": "palate.training.fit",
     "tune": "palate.experiments.tune",
 }

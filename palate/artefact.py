@@ -75,6 +75,8 @@ def _dataset(folder: Path) -> Facts:
         "test_cases": len(data.cases("test")),
         "times": data.timestamps is not None,
         "weights": data.weights is not None,
+        **({"parent": manifest["parent"], "appended": manifest["appended"][-1]} if "parent" in manifest else {}),
+        "kept_log": data.log is not None,
         **({} if data.dislikes is None else {"dislikes": len(data.dislikes.values)}),
         **({} if data.impressions is None else {"impressions": data.impressions.counts()}),
         "with_title": round(1 - frame["title"].null_count() / max(1, len(frame)), 4),
@@ -98,7 +100,8 @@ def _dataset(folder: Path) -> Facts:
 def _store_line(folder: Path) -> str:
     info = read_object(folder / "store.json")
     unit = "terms" if info.get("layout") == "sparse" else "wide"
-    return f"{info['encoder']['name']}, {info['width']} {unit}, {info['coverage']['items']:.1%} of the items"
+    reused = f", {info['reused']['items']:,} as before" if isinstance(info.get("reused"), dict) else ""
+    return f"{info['encoder']['name']}, {info['width']} {unit}, {info['coverage']['items']:.1%} of the items{reused}"
 
 
 def _store(folder: Path) -> Facts:

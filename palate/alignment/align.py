@@ -20,6 +20,7 @@ from palate.runs.launch import start_workers
 from palate.runs.log import Row
 from palate.runs.run import Run
 from palate.runs.start import open_run
+from palate.runs.trained_on import record_logs
 from palate.runs.workers import Workers
 from palate.storage.files import digest
 from palate.storage.lock import one_writer
@@ -123,7 +124,7 @@ def align(
         rows = trainer.run()
         if not accelerator.is_main_process:
             return aligned
-        facts = summary(rows, config, prepared.model)
+        facts = {**summary(rows, config, prepared.model), **trainer.ending}
         if prepared.model.neighbours is not None:  # they are those of the run that was aligned
             recorded = alignment.start.info.get("neighbours", {})
             facts["neighbours"] = {name: recorded[name] for name in ("lists", "stores") if name in recorded}
@@ -143,4 +144,5 @@ def align(
                 facts["alignment"]["twins"] = step.pairs.twins.facts
             if step.pairs.shown is not None:
                 facts["alignment"]["shown"] = step.pairs.shown.coverage(step.pairs.prefixes.sequences)
+        facts["trained_on"] = record_logs(alignment.dataset, aligned, [alignment.start])
         return aligned.add(finished=True, **facts)

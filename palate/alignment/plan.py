@@ -26,6 +26,7 @@ from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.rankers.sequential import SequentialRanker
 from palate.runs.run import Run
+from palate.runs.trained_on import check_unseen
 from palate.runs.workers import Gather, Workers
 from palate.storage.files import digest
 from palate.training.attach import open_data
@@ -129,6 +130,7 @@ def plan_alignment(
     frozen = start if reference is None else reference if isinstance(reference, Run) else Run.open(reference)
     _check_runs(start, frozen)
     data, path = open_data(start, dataset, dataset_path)
+    check_unseen(start, data, "valid")
     checked = AlignmentSettings.parse(objective, negatives, settings or {})
     plan = _ranker_plan(start, checked.trainer)
     options = checked.check_dataset(data, path)
@@ -145,6 +147,12 @@ def _check_runs(start: Run, reference: Run) -> None:
         if not (isinstance(kind, type) and issubclass(kind, SequentialRanker)):
             raise PalateError(
                 f"{run.folder} is a {run.info['model']}, which is not trained by gradient: it cannot be aligned",
+                "Align a run of sasrec or gru4rec.",
+            )
+        if not kind.causal:
+            raise PalateError(
+                f"{run.folder} is a {run.info['model']}, trained on masked items and not on the next one: it cannot be "
+                "aligned",
                 "Align a run of sasrec or gru4rec.",
             )
         if not run.finished:

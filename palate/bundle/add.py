@@ -66,6 +66,7 @@ def add_items(
     *,
     images: Path | str | None = None,
     clean_text: bool = False,
+    item_columns: Mapping[str, str] | None = None,
     device: str = "cpu",
 ) -> Added:
     """Write a bundle that recommends new items as well; scores of the others stay as they are.
@@ -77,6 +78,7 @@ def add_items(
         images: folder of the new items' pictures; small copies of them go into the bundle. A Parquet table may hold
             the pictures itself.
         clean_text: take HTML tags and entities out of titles and texts, as it was done for the others.
+        item_columns: our name -> the table's, e.g. ``{"item_id": "sku", "title": "name"}``; '' leaves the column out.
         device: for the encoders.
 
     Raises:
@@ -95,7 +97,8 @@ def add_items(
     if bundle.facts.get("onnx"):
         check_exportable(bundle.facts["model"])
     read = [*features.values(), *(one.facts for one in compared)]
-    new = read_items(Path(table), bundle.items, columns_read(bundle.items, read), _folder(images), clean_text)
+    needed = columns_read(bundle.items, read)
+    new = read_items(Path(table), bundle.items, needed, _folder(images), clean_text, item_columns)
     with atomic_folder(out) as part:
         made, near = _describe(model, features, compared, new, device)
         there = {name: np.asarray(np.diff(one.indptr) > 0) for name, one in near.items() if sparse.issparse(one)}

@@ -20,6 +20,7 @@ from palate.bundle.items import BundleItems
 from palate.bundle.manifest import is_bundle, linked, verify
 from palate.data.catalogue import Catalogue
 from palate.data.images import inside
+from palate.data.item_filter import filter_items
 from palate.device import parse_device
 from palate.errors import PalateError
 from palate.rankers.registry import RANKERS
@@ -31,7 +32,8 @@ class Recommended(list[tuple[str, float]]):
     """``(item_id, score)``, best first.
 
     Attributes:
-        unknown: ids of the history that the bundle does not know, in their order; they were left out.
+        unknown: ids of the history (and of ``allow`` and ``deny``) that the bundle does not know, in their order; they
+            were left out.
     """
 
     def __init__(self, items: Sequence[tuple[str, float]] = (), unknown: Sequence[str] = ()) -> None:
@@ -123,6 +125,11 @@ class Bundle:
         k: int = 10,
         exclude_seen: bool = True,
         allowed: Tensor | np.ndarray[Any, np.dtype[np.bool_]] | None = None,
+        *,
+        only: Sequence[str] = (),
+        without: Sequence[str] = (),
+        allow: Sequence[str] | None = None,
+        deny: Sequence[str] = (),
     ) -> Recommended:
         """The ``k`` best items after a history of item ids, oldest first; fewer where fewer are left.
 
@@ -133,10 +140,11 @@ class Bundle:
             k: at least 1.
             exclude_seen: leave out the items of the history.
             allowed: bool ``[num_items + 1]``, items that may be recommended; None: all.
+            only, without, allow, deny: narrow it further; see :func:`palate.data.item_filter.filter_items`.
 
         Raises:
-            PalateError: ``allowed`` is of another shape; the model cannot afford the whole catalogue (``mllm``), see
-                :class:`palate.cascade.cascade.Cascade`.
+            PalateError: no item is left; ``allowed`` is of another shape; the model cannot afford the whole catalogue
+                (``mllm``), see :class:`palate.cascade.cascade.Cascade`.
         """
         rows, unknown = self.known(history_ids)
         mask = None if allowed is None else torch.as_tensor(allowed)
@@ -144,9 +152,13 @@ class Bundle:
             raise PalateError(
                 f"allowed is {mask.dtype} {list(mask.shape)}", f"Give bools, [{len(self.items) + 1}]: one an index."
             )
+        chosen = filter_items(self.items.catalogue, only=only, without=without, allow=allow, deny=deny)
+        if chosen.mask is not None:
+            narrowed = torch.from_numpy(chosen.mask)
+            mask = narrowed if mask is None else mask.cpu() & narrowed
         found, scores = self.recommender.recommend([rows], k, exclude_seen, mask)
         pairs = zip(found[0].tolist(), scores[0].tolist(), strict=True)
-        return Recommended([(self.items.ids[item], score) for item, score in pairs if item], unknown)
+        return Recommended([(self.items.ids[item], score) for item, score in pairs if item], unknown + chosen.unknown)
 
     def picture(self, index: int) -> Path | None:
         """The file of an item's picture: in the bundle, or else where it was before; None: there is none.

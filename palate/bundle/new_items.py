@@ -14,11 +14,13 @@ from palate.data.catalogue import RESERVED
 from palate.data.identity import check_ids, id_text
 from palate.data.images import inside, open_image
 from palate.data.readers.pictures import find_pictures
+from palate.data.readers.shape import rename_columns
 from palate.data.readers.text import scan_delimited, unreadable
 from palate.data.tidy import tidy
 from palate.data.unpacked import holds_pictures, unpack
 from palate.errors import PalateError, suggest
 from palate.features.fields import FIELDS
+from palate.names import quoted_name
 from palate.storage.tables import read_parquet
 
 _TEXT = (".csv", ".tsv")
@@ -47,7 +49,12 @@ class NewItems:
 
 
 def read_items(
-    path: Path, items: BundleItems, needed: Sequence[str], images: Path | None, clean_text: bool = False
+    path: Path,
+    items: BundleItems,
+    needed: Sequence[str],
+    images: Path | None,
+    clean_text: bool = False,
+    columns: Mapping[str, str] | None = None,
 ) -> NewItems:
     """Read a table of new items.
 
@@ -58,12 +65,14 @@ def read_items(
         images: folder of the pictures: paths of the column ``image`` are relative to it; without that column they are
             named ``ITEM_ID.jpg`` (or .png, .webp ...). A Parquet table may hold the pictures itself, in ``image``.
         clean_text: take HTML tags and entities out of titles and texts.
+        columns: our name -> the table's, where they differ; '' leaves the column out.
 
     Raises:
         PalateError: naming the rows: no id, an id that is there already, comes twice or may be another, a number that
-            is none, a picture that is missing or cannot be opened; naming the column that is missing.
+            is none, a picture that is missing or cannot be opened; naming all columns that are missing.
     """
     table, rows = _read(path)
+    table = _named(path, table, columns or {}, needed, items.catalogue.frame.columns)
     notes = []
     if "image" in table.columns and holds_pictures(table.schema["image"]):
         if images is not None:
@@ -75,10 +84,11 @@ def read_items(
     if left_out := changed.pop("columns_left_out", None):
         notes.append(f"columns that hold no text, numbers or lists were left out: {left_out}")
     notes += [f"{name.replace('_', ' ')}: {count}" for name, count in changed.items()]
-    for name in ("item_id", *needed):
-        if name not in table.columns:
-            there = ", ".join(table.columns)
-            raise PalateError(f"{path} lacks the column '{name}', which the model reads", f"It has: {there}.")
+    lost = [name for name in needed if name not in table.columns]
+    if lost:
+        raise PalateError(
+            f"{path}: the column '{lost[0]}', which the model reads, holds no text, numbers or lists", "Convert it."
+        )
     if table.is_empty():
         raise PalateError(f"{path} has no items", "Give a row an item.")
     if images is not None and not images.is_dir():
@@ -90,13 +100,13 @@ def read_items(
     check_ids(text, str(path))
     ids = text.to_list()
     _check_ids(path, rows, ids, items)
-    columns = {"item_id": pl.Series("item_id", ids, pl.String)}
+    made = {"item_id": pl.Series("item_id", ids, pl.String)}
     for name, kind in schema.items():
         if name == "item_id":
             continue
         column = table[name] if name in table.columns else pl.Series(name, [None] * len(ids), kind)
-        columns[name] = _typed(path, rows, column.alias(name), kind)
-    frame = pl.DataFrame(columns).select(list(schema))
+        made[name] = _typed(path, rows, column.alias(name), kind)
+    frame = pl.DataFrame(made).select(list(schema))
     if "image" not in table.columns and images is not None:
         named = find_pictures(images)
         frame = frame.with_columns(pl.Series("image", [named.get(item) for item in ids], pl.String))
@@ -127,6 +137,33 @@ def _read(path: Path) -> tuple[pl.DataFrame, list[int]]:
         return frame.drop(table.index), table.starts(frame[table.index].to_list())
     except (OSError, pl.exceptions.PolarsError) as error:
         raise unreadable(path, error) from None
+
+
+def _named(
+    path: Path, table: pl.DataFrame, columns: Mapping[str, str], needed: Sequence[str], fields: Sequence[str]
+) -> pl.DataFrame:
+    """The table with the bundle's names of columns; refuses all that are wrong or missing at once."""
+    there = table.columns
+    names = {ours: theirs for ours, theirs in columns.items() if theirs}
+    left_out = [ours for ours, theirs in columns.items() if not theirs]
+    wrong = [f"has no column '{theirs}' for '{ours}'" for ours, theirs in names.items() if theirs not in there]
+    wrong += [f"has no column '{name}' to leave out" for name in left_out if name not in there]
+    unknown = [ours for ours in names if ours not in fields]
+    wrong += [f"cannot fill '{ours}', which is no field of the bundle" for ours in unknown]
+    present = {*there, *names} - set(left_out)
+    missing = [name for name in dict.fromkeys(("item_id", *needed)) if name not in present]
+    if missing:
+        many = "s" if len(missing) > 1 else ""
+        named = ", ".join(f"'{name}'" for name in missing)
+        wrong.append(f"lacks the column{many} {named}, which the model reads")
+    if wrong:
+        remedy = f"It has: {', '.join(map(quoted_name, there))}."
+        if unknown:
+            remedy += f" Fields of the bundle: {', '.join(map(quoted_name, fields))}."
+        if missing:
+            remedy += f" Say which it is: --item-columns {','.join(f'{name}=NAME' for name in missing)}."
+        raise PalateError(f"{path} {'; '.join(wrong)}", remedy)
+    return rename_columns(table.drop(set(left_out) - set(names.values())), names)
 
 
 def _check_ids(path: Path, rows: list[int], ids: list[str | None], items: BundleItems) -> None:

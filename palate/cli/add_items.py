@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from palate.cli.shared.options import ConfigFile, JsonOutput
+from palate.cli.shared.options import ConfigFile, JsonOutput, parse_mapping
+from palate.cli.shared.output import print_json_made
 from palate.console import print_note
+from palate.progress import working
 
 
 def add_items(
@@ -19,6 +20,13 @@ def add_items(
     images: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder of their pictures: as the column 'image' says, or named ITEM_ID.jpg."),
+    ] = None,
+    item_columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OUR=THEIRS,...",
+            help="Names in the table: item_id=sku,title=name; quoted and left out as in `palate prepare`.",
+        ),
     ] = None,
     clean_text: Annotated[
         bool, typer.Option("--clean-text", help="Take HTML out of titles and texts, as `palate prepare` does.")
@@ -31,15 +39,19 @@ def add_items(
 
     The model needs to read texts, pictures or fields (palate train --modalities text, or id,text,image), or to have
     neighbours by these (--neighbours lexical).
+
+    For example: palate add-items bundles/shop new-items.csv --images photos --out bundles/shop-2
     """
     from palate.bundle import add_items as add
 
-    made = add(bundle, items, out, images=images, clean_text=clean_text, device=device)
+    columns = None if item_columns is None else parse_mapping(item_columns, "--item-columns")
+    with working("Adding items"):
+        made = add(bundle, items, out, images=images, clean_text=clean_text, item_columns=columns, device=device)
     for note in made.notes:
         print_note(f"Note: {note}.")
     if json_:
         facts = {"bundle": str(made.folder), "added": made.ids, "coverage": made.coverage, "notes": made.notes}
-        print(json.dumps(facts, ensure_ascii=False))
+        print_json_made(made.folder, facts)
         return
     covered = ", ".join(f"{count:,} with {name}" for name, count in made.coverage.items())
     print(f"Bundle: {made.folder}  ({len(made.ids):,} items added: {covered})")

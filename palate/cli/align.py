@@ -7,9 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from palate.alignment.config import TRAINER
 from palate.cli.shared.from_config import Fields, Settings, from_config
-from palate.cli.shared.options import ConfigFile, RunDataset, RunSeed, Threads, set_threads
+from palate.cli.shared.options import ConfigFile, JsonOutput, RunDataset, RunSeed, Threads, set_threads
+from palate.cli.shared.output import print_json_made
+
+
+def _trainer_defaults() -> dict[str, Any]:
+    from palate.alignment.config import TRAINER
+
+    return {**TRAINER, "device": "as the run was trained"}
 
 
 @from_config(
@@ -30,7 +36,7 @@ from palate.cli.shared.options import ConfigFile, RunDataset, RunSeed, Threads, 
         "palate.training.config:TrainerConfig",
         *("epochs", "device"),
         section="trainer",
-        defaults={**TRAINER, "device": "as the run was trained"},
+        defaults=_trainer_defaults,
     ),
 )
 def align(
@@ -59,12 +65,15 @@ def align(
     threads: Threads = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted alignment in --out.")] = False,
     seed: RunSeed = None,
+    json_: JsonOutput = False,
     config: ConfigFile = None,
 ) -> None:
     """Align a trained ranker on preferences: chosen items against rejected ones, beside cross-entropy.
 
     The best validation's weights are saved, those of the start included; diagnostics are written as numbers and
     as a picture.
+
+    For example: palate align runs/sasrec --objective dpo --negatives top-k --out runs/aligned
     """
     from palate.alignment.align import align as fit
 
@@ -80,14 +89,19 @@ def align(
         dataset_path=dataset,
         resume=resume,
     )
-    _report(aligned.info, out)
+    _report(aligned.info, out, json_)
 
 
-def _report(info: dict[str, Any], out: Path) -> None:
+def _report(info: dict[str, Any], out: Path, json_: bool) -> None:
     from palate.console import open_console, print_warning
     from palate.runs.launch import is_first_worker
 
     if not is_first_worker():  # which prints for all
+        return
+    for warning in info.get("alignment", {}).get("warnings", []):
+        print_warning(open_console(stderr=True), warning)
+    if json_:
+        print_json_made(out, info)
         return
     console = open_console()
     best = info["best"]
@@ -102,7 +116,5 @@ def _report(info: dict[str, Any], out: Path) -> None:
             f"{shown['from_other_requests']:.0%} of the user's others, {shown['from_fallback']:.0%} of the fallback.",
             soft_wrap=True,
         )
-    for warning in info.get("alignment", {}).get("warnings", []):
-        print_warning(console, warning)
     pictures = f"{out}/alignment.png" if "alignment" in info else f"{out}/learning-curve.png"
     console.print(f"Run: {out}  (diagnostics: {pictures}; next: palate evaluate {out})", soft_wrap=True)

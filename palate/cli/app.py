@@ -7,7 +7,7 @@ import os
 import sys
 from contextlib import suppress
 
-from palate.cli.commands import build
+from palate.cli.commands import learn_completion, root
 from palate.cli.shared.ending import INTERRUPTED, TERMINATED, command_of, end_like_ctrl_c, exit_code_of, last_words
 from palate.cli.shared.output import print_json_error, start_clock
 from palate.console import open_console, quiet_kept
@@ -40,9 +40,11 @@ def main() -> None:
     start_clock()
     as_json = "--json" in sys.argv[1:]
     try:
+        if "--install-completion" in sys.argv[1:2]:
+            learn_completion()
         with quiet_kept():
             # On its own it would draw a box around a mistyped option, and end the process.
-            code = build()(standalone_mode=not as_json)
+            code = root()(standalone_mode=not as_json)
         if code:
             sys.exit(code)
     except (Exception, SystemExit, KeyboardInterrupt) as error:
@@ -58,7 +60,8 @@ def main() -> None:
         if line is None or os.environ.get("PALATE_TRACEBACK"):
             raise
         if as_json:
-            print_json_error(2, getattr(error, "message", line), getattr(error, "remedy", None))
+            message, remedy = (error.message, error.remedy) if isinstance(error, PalateError) else (line, None)
+            print_json_error(2, message, remedy)
         else:
             console = open_console(stderr=True, soft_wrap=True, highlight=False)
             console.print("Error: ", style="bold red", end="")

@@ -9,6 +9,7 @@ import typer
 
 from palate.cli.shared.options import (
     ConfigFile,
+    JsonOutput,
     NewRun,
     RunDataset,
     RunSeed,
@@ -17,6 +18,7 @@ from palate.cli.shared.options import (
     parse_assignments,
     set_threads,
 )
+from palate.cli.shared.output import print_json_made
 
 
 def attach(
@@ -34,11 +36,14 @@ def attach(
     resume: Annotated[bool, typer.Option("--resume", help="Make an interrupted run in --out again.")] = False,
     seed: RunSeed = None,
     set_: Set = None,
+    json_: JsonOutput = False,
     config: ConfigFile = None,
 ) -> None:
     """Let the nearest items of the newest ones add to a trained ranker's scores.
 
     The ranker is not trained again: a few weights, one for each source and lag, are fitted on validation users.
+
+    For example: palate attach runs/sasrec --neighbours co-occurrence,lexical --out runs/attached
     """
     from palate.cli.shared.content import listed
     from palate.console import open_console
@@ -54,6 +59,9 @@ def attach(
         dataset_path=dataset,
         resume=resume,
     )
+    if json_:
+        print_json_made(out, made.info)
+        return
     before, after = (made.info["neighbours"][key] for key in ("before", "after"))
     numbers = ", ".join(f"{name} {before[name]:.4f} -> {value:.4f}" for name, value in after.items())
     console = open_console()

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from palate.cli.shared.options import ConfigFile, NewRun, Seed, Threads, set_threads
+from palate.cli.shared.options import ConfigFile, JsonOutput, NewRun, Seed, Threads, set_threads
+from palate.cli.shared.output import print_json_made
 
 
 def blend(
@@ -30,11 +31,14 @@ def blend(
     threads: Threads = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep the run in --out where it is finished.")] = False,
     seed: Seed = 0,
+    json_: JsonOutput = False,
     config: ConfigFile = None,
 ) -> None:
     """Sum the scores of several trained runs, with weights chosen on validation users.
 
     The result is an ordinary run: evaluate, recommend, report, bundle and serve take it.
+
+    For example: palate blend runs/sasrec runs/ease --out runs/blend
     """
     from palate.training.blend import blend as make
 
@@ -50,6 +54,9 @@ def blend(
         seed=seed,
         resume=resume,
     )
+    if json_:
+        print_json_made(out, run.info)
+        return
     _report(run.info, out)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from palate.cli.shared.options import ConfigFile, JsonOutput
+from palate.cli.shared.output import print_json_made
 from palate.console import print_note
 from palate.errors import PalateError
+from palate.progress import working
 
 
 def bundle(
@@ -48,6 +49,8 @@ def bundle(
     """Put everything that answers into one folder: model, id map, features, metrics, model card, hashes. No pickle.
 
     It loads with no training data: from palate.bundle import Bundle; Bundle.load("DIR").
+
+    For example: palate bundle runs/sasrec --out bundles/sasrec
     """
     if public and push is None:
         raise PalateError("--public belongs to --push", "Give --push OWNER/NAME, or leave it out.")
@@ -63,16 +66,17 @@ def bundle(
         return
     if out is None:
         raise PalateError("there is no folder to write to", "Give --out DIR.")
-    made = make_bundle(
-        run,
-        out,
-        with_features=with_features,
-        with_images=with_images,
-        tables=table or [],
-        license=license_,
-        onnx=onnx,
-        public_paths=push is None,
-    )
+    with working("Making the bundle"):
+        made = make_bundle(
+            run,
+            out,
+            with_features=with_features,
+            with_images=with_images,
+            tables=table or [],
+            license=license_,
+            onnx=onnx,
+            public_paths=push is None,
+        )
     address = None if push is None else hub.push(out, push, private=not public)
     _print_made(out, made.facts, made.notes, address, json_)
 
@@ -84,9 +88,7 @@ def _print_made(folder: Path, facts: dict[str, Any], notes: list[str], address: 
     exported = (facts.get("onnx") or {}).get("difference")
     if json_:
         summary = {"bundle": str(folder), "model": facts["model"], "items": facts["items"]["count"], "bytes": size}
-        print(
-            json.dumps({**summary, "onnx_difference": exported, "pushed": address, "notes": notes}, ensure_ascii=False)
-        )
+        print_json_made(folder, {**summary, "onnx_difference": exported, "pushed": address, "notes": notes})
         return
     from palate.console import human_bytes
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.cli.shared.options import JsonOutput
+from palate.cli.shared.output import print_json, print_json_made
 from palate.errors import PalateError, suggest
+from palate.progress import say
 
 if TYPE_CHECKING:
     from palate.experiments.plan import Selection
@@ -47,8 +49,9 @@ def compare(
 
     Interrupted at any moment, the same command goes on where it was. Finished runs are found again, and refused if
     they were made with other options.
+
+    For example: palate compare recipes/rodpo-ml-100k.toml --dataset data/ml-100k --out runs/comparison
     """
-    import json
     import os
 
     import torch
@@ -90,7 +93,7 @@ def compare(
     folder = out or Path("runs") / f"{recipe.stem}-{place.resolve().name}"
     plan = ComparisonPlan(read, selection, folder, str(place), commands)
     if dry_run:
-        _show_plan(plan.rows(), json_)
+        _show_plan(plan.rows(), folder, json_)
         return
     if threads is not None:
         torch.set_num_threads(threads)
@@ -101,7 +104,7 @@ def compare(
         runner = ComparisonRunner(plan, data, measure, jobs=jobs, keep_trials=keep_trials, held=held, log=_log)
         done = runner.run()
     if json_:
-        print(json.dumps(done.facts(), indent=2, ensure_ascii=False))
+        print_json_made(folder, done.facts())
         return
     _show(done)
 
@@ -129,17 +132,14 @@ def _selection(
 
 
 def _log(text: str) -> None:
-    from palate.console import open_console
-
-    open_console(stderr=True, soft_wrap=True, highlight=False).print(text)
+    say(text)
 
 
-def _show_plan(rows: list[dict[str, Any]], json_: bool) -> None:
-    import json
+def _show_plan(rows: list[dict[str, Any]], folder: Path, json_: bool) -> None:
     import shlex
 
     if json_:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        print_json({"out": str(folder), "runs": rows})
         return
     for row in rows:
         more = f"    # with {' and '.join(row['and'])}" if row["and"] else ""

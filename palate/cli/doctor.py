@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
 from palate.cli.shared.options import ConfigFile, JsonOutput
+from palate.cli.shared.output import print_json
+from palate.progress import working
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,6 +24,11 @@ def doctor(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder that `palate prepare` made.")],
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on warnings too, not only on errors.")] = False,
     pictures: Annotated[bool, typer.Option(help="Decode every picture.")] = True,
+    engine: EngineName = "local",
+    address: Address = None,
+    workers: WorkerCount = None,
+    gpus_per_worker: GPUs = None,
+    cpus_per_worker: CPUs = None,
     config: ConfigFile = None,
     json_: JsonOutput = False,
 ) -> None:
@@ -29,14 +36,21 @@ def doctor(
 
     Exits with 0 when nothing is wrong, with 1 when there is an error (with --strict: or a warning), with 2 when
     the dataset cannot be read at all.
+
+    For example: palate doctor data/ml-100k
     """
     from palate.console import open_console
     from palate.data.dataset import Dataset
     from palate.data.doctor import examine
+    from palate.engines import make_engine
 
-    report = examine(Dataset.load(dataset), look_at_pictures=pictures)
+    chosen = make_engine(
+        engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, cpus_per_worker=cpus_per_worker
+    )
+    with chosen, working("Examining"):
+        report = examine(Dataset.load(dataset), look_at_pictures=pictures, engine=chosen)
     if json_:
-        print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+        print_json(report.to_dict())
     else:
         console = open_console()
         console.print(table(report))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
 from palate.cli.shared.from_config import Fields, Settings, from_config
 from palate.cli.shared.options import ConfigFile, JsonOutput
+from palate.cli.shared.output import print_json_made
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -34,7 +34,11 @@ def encode(
 ) -> None:
     """Encode item texts and pictures into feature stores.
 
-    With none of --text, --image, --lexical and --matrix, the embedded encoders are used for all that the catalogue has.
+    With none of --text, --image, --lexical and --matrix, the embedded encoders are used for all that the catalogue has,
+    or, after `palate prepare --append`, the same stores are made as of the dataset before. Only contents that are new
+    or have changed are encoded; the other vectors are taken over.
+
+    For example: palate encode data/shop --text minilm
     """
     from palate.data.dataset import Dataset
     from palate.engines import make_engine
@@ -48,7 +52,7 @@ def encode(
     with chosen:
         stores = [task() for task in request.tasks(opened, dataset, chosen)]
     if json_:
-        print(json.dumps([_facts(one) for one in stores], indent=2))
+        print_json_made(dataset / "features", {"stores": [_facts(one) for one in stores]})
     else:
         _print(opened, stores)
 

@@ -9,6 +9,7 @@ import typer
 
 from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
 from palate.cli.shared.options import ConfigFile, JsonOutput, Seed
+from palate.cli.shared.output import print_json_made
 from palate.console import print_table
 from palate.errors import PalateError, suggest
 
@@ -103,8 +104,10 @@ def evaluate(
     json_: JsonOutput = False,
     config: ConfigFile = None,
 ) -> None:
-    """Evaluate runs side by side: one table, identical cases and candidates, intervals, paired differences."""
-    import json
+    """Evaluate runs side by side: one table, identical cases and candidates, intervals, paired differences.
+
+    For example: palate evaluate runs/ease runs/sasrec --base runs/ease --out runs/table
+    """
     from dataclasses import replace
 
     from palate.engines import make_engine
@@ -169,7 +172,7 @@ def evaluate(
     if out is not None:
         save_comparison(out, comparison, evaluated)
     if json_:
-        print(json.dumps(to_json(comparison), indent=2, ensure_ascii=False))
+        print_json_made(out, to_json(comparison))
         return
     print_table(main_table(comparison))
     if any(len(row.seeds) > 1 for row in comparison.rows):

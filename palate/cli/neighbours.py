@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from palate.cli.shared.options import ConfigFile, JsonOutput
+from palate.cli.shared.output import print_json
 from palate.errors import PalateError
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def neighbours(
     """Show the items nearest to an item, for each source of neighbours: what does content know?
 
     The lists are made once, and kept in DATASET/neighbours for training.
+
+    For example: palate neighbours data/ml-100k 50 --source co-occurrence
     """
     from palate.data.dataset import Dataset
     from palate.data.spelling import did_you_mean
@@ -55,7 +57,7 @@ def neighbours(
         found[name] = [_fact(catalogue, near, value) for near, value in pairs if near]
     if json_:
         shown = {"item": item, "title": catalogue.titles[row], "neighbours": found}
-        print(json.dumps(shown, ensure_ascii=False, indent=2))
+        print_json(shown)
     else:
         _print(item, catalogue.titles[row], found)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from palate.cli.shared.from_config import Fields, Settings, from_config
-from palate.cli.shared.options import ConfigFile, JsonOutput, Seed
+from palate.cli.shared.options import ConfigFile, JsonOutput
+from palate.cli.shared.output import print_json_made
+from palate.console import print_note
 from palate.errors import PalateError
+from palate.progress import working
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -24,15 +26,26 @@ if TYPE_CHECKING:
 )
 def prepare(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder (or file) with the raw data.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new dataset.")],
+    settings: Settings,
     reader: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Layout of the source: movielens, amazon, microlens, recbole, hm, interactions, sequences, table, "
             "or a plug-in's."
         ),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder of the new dataset.")],
-    settings: Settings,
+    ] = None,
+    append: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATASET",
+            help="Add the source to the rows of this dataset, as it was prepared; its users and items keep their "
+            "indices. It must have been prepared with --keep-log.",
+        ),
+    ] = None,
+    keep_log: Annotated[
+        bool, typer.Option("--keep-log", help="Keep all rows that were read, so that others can be appended later.")
+    ] = False,
     keep_unseen: Annotated[
         bool,
         typer.Option("--keep-unseen", help="Keep catalogue items nobody has touched yet.", rich_help_panel="Filters"),
@@ -44,7 +57,7 @@ def prepare(
         ),
     ] = False,
     name: Annotated[str | None, typer.Option(help="Name in reports; by default the folder's.")] = None,
-    seed: Seed = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random (default: 0).")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing dataset.")] = False,
     json_: JsonOutput = False,
     config: ConfigFile = None,
@@ -52,7 +65,10 @@ def prepare(
     """Make a dataset from raw logs, pictures and text: read, filter, split, record.
 
     For example: palate prepare ml-100k --reader movielens --min-rating 4 --k-core 5 --out data/ml-100k
+
+    And every night: palate prepare tonight.csv --append data/monday --out data/tuesday
     """
+    from palate.data.append import append as join
     from palate.data.doctor import Level
     from palate.data.doctor.content import missing_pictures
     from palate.data.doctor.ids import undescribed_items
@@ -63,13 +79,22 @@ def prepare(
     from palate.data.unpacked import is_unpacked
 
     _check_target(out, overwrite)
-    dataset = make(source, reader, name=name, seed=seed, keep_unseen=keep_unseen, clean_text=clean_text, **settings)
-    carried_over = carried(out) if overwrite else []
-    dataset.save(out, replace=overwrite)
+    options = {"name": name, "keep_unseen": keep_unseen, "clean_text": clean_text, **settings}
+    with working(f"Preparing {source.name}"):
+        if append is not None:
+            dataset = join(source, append, reader=reader, seed=seed, **options)
+        elif reader is None:
+            raise PalateError(
+                "palate prepare does not know how the source is laid out", "Say --reader; `--help` has them."
+            )
+        else:
+            dataset = make(source, reader, seed=seed or 0, keep_log=keep_log, **options)
+        carried_over = carried(out) if overwrite else []
+        dataset.save(out, replace=overwrite)
     if is_unpacked(dataset.catalogue.root):  # the pictures are those of the new catalogue
         carried_over = [name for name in carried_over if name != IMAGES]
     if json_:
-        print(json.dumps({**dataset.manifest, "fingerprint": dataset.fingerprint}, indent=2, ensure_ascii=False))
+        print_json_made(out, {**dataset.manifest, "fingerprint": dataset.fingerprint})
     else:
         _show(dataset, out)
     for check in (no_times, id_order, undescribed_items, missing_pictures):
@@ -80,9 +105,7 @@ def prepare(
         typer.echo("Warning: training may use no impression of the feedback; the line above says why.", err=True)
     if carried_over:
         folders = " and ".join(f"{name}/" for name in carried_over)
-        typer.echo(
-            f"Kept {folders} of the dataset that was replaced; a feature store that no longer fits says so.", err=True
-        )
+        print_note(f"Kept {folders} of the dataset that was replaced; a feature store that no longer fits says so.")
 
 
 _NOTHING_HELD_OUT = (
@@ -110,17 +133,22 @@ def _show(dataset: Dataset, out: Path) -> None:
     from palate.console import open_console
 
     console, manifest = open_console(), dataset.manifest
-    table = Table(title=f"{dataset.name}: {manifest['reader']} from {manifest['source']['name']}", title_justify="left")
+    source = (manifest.get("appended") or [manifest["source"]])[-1]["name"]
+    table = Table(title=f"{dataset.name}: {manifest['reader']} from {source}", title_justify="left")
     table.add_column("step")
     for word in ("users", "items", "interactions"):
         table.add_column(word, justify="right")
-    table.add_row("read", *_numbers(manifest["read"]))
+    if "parent" in manifest:
+        table.add_row("before", *(f"{manifest['parent'][key]:,}" for key in ("users", "items", "rows")))
+    table.add_row("read" if "parent" not in manifest else "read, with all before", *_numbers(manifest["read"]))
     for record in manifest["filters"]:
         options = ", ".join(f"{key}={value}" for key, value in record.items() if key not in ("step", "before", "after"))
         table.add_row(f"{record['step']} ({options})", *_numbers(record["after"]))
     console.print(table)
     for key, value in manifest["reader_report"].items():
         console.print(f"{key.replace('_', ' ')}: {value}")
+    if "parent" in manifest:
+        console.print(_appended(manifest), highlight=False)
     console.print(f"order: {_order(manifest)}", highlight=False)
     counts, split = manifest["counts"], manifest["split"]
     options = ", ".join(f"{key} {value}" for key, value in split.items() if key != "name")
@@ -144,6 +172,18 @@ def _show(dataset: Dataset, out: Path) -> None:
     titles, images, items = (f"{counts[key]:,}" for key in ("items_with_title", "items_with_image", "items"))
     console.print(f"Of {items} items {titles} have a title and {images} a picture.", highlight=False)
     console.print(f"Written to {out} ({dataset.fingerprint}).", highlight=False)
+
+
+def _appended(manifest: dict[str, Any]) -> str:
+    """What joined the dataset before, and what came of it."""
+    facts, rows = manifest["appended"][-1], manifest["counts"]["interactions"] - manifest["parent"]["rows"]
+    left = f", of which {facts['already_there']:,} were there already" if facts["already_there"] else ""
+    late = f", {facts['earlier']:,} earlier than the newest one before" if facts["earlier"] else ""
+    changed = f" {facts['changed_items']:,} items have other texts or pictures than before."
+    return (
+        f"Appended {facts['name']}: {facts['read']:,} rows{left}{late}. The dataset grows by {rows:,} interactions, "
+        f"{facts['new_users']:,} users and {facts['new_items']:,} items.{changed if facts['changed_items'] else ''}"
+    )
 
 
 def _order(manifest: dict[str, Any]) -> str:
@@ -170,10 +210,10 @@ def _feedback(facts: dict[str, Any]) -> list[str]:
     kept, lines = facts["kept"], []
     if "joined" in facts:
         joined = facts["joined"]
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in joined["kinds"].items())
         lines.append(
-            f"Taken items ({', '.join(joined['kinds'])}): {joined['joined']:,} of {joined['taken']:,} joined the "
-            f"interactions; {joined['in_the_log']:,} are in the log already, {joined['again_within_a_day']:,} are the "
-            "same again within a day."
+            f"Taken items ({kinds}): {joined['joined']:,} joined the interactions; {joined['in_the_log']:,} are in the "
+            f"log already, {joined['again_within_a_day']:,} are the same again within a day."
         )
     lines.append(
         f"Impressions: {kept['shown']:,} in {kept['requests']:,} requests of {kept['users']:,} users, "

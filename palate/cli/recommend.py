@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +13,9 @@ import typer
 
 from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
 from palate.cli.shared.options import ConfigFile, JsonOutput, split_fields, split_ids
+from palate.cli.shared.output import print_json, print_json_made
 from palate.errors import PalateError
+from palate.progress import working
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -33,7 +34,11 @@ def recommend(
     user: Annotated[str | None, typer.Option(metavar="ID", help="A user of the dataset.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every user of the dataset, into --out.")] = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where --all writes: .parquet, .csv, .tsv, .xlsx or .jsonl.")
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where --all writes: .parquet, .csv, .tsv, .xlsx or .jsonl; or a folder at a URL (s3://...).",
+        ),
     ] = None,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="How many items.")] = 10,
     only: Annotated[
@@ -80,6 +85,8 @@ def recommend(
     """Recommend items with a run: for a history, for a user of the dataset, or for everyone.
 
     Items that nobody has touched yet are recommended as well, where the model can score them.
+
+    For example: palate recommend runs/sasrec --history 50,172,181 --k 5
     """
     _check_choice(history, user, all_, out)
     if blend is not None and retriever is None:
@@ -105,7 +112,8 @@ def recommend(
         depth=depth,
         blend=blend,
     )
-    ready = load(device=chosen.own_device(device), warn=True)
+    with working("Loading the model"):
+        ready = load(device=chosen.own_device(device), warn=True)
     _warn_of_unknown(ready, ready.unknown)
     opened = ready.run
     if history is not None:
@@ -121,7 +129,7 @@ def recommend(
             _everyone(ready, _dataset(opened, dataset), out, k, json_, chosen, partial(load, device=device))
 
 
-def _check_choice(history: str | None, user: str | None, all_: bool, out: Path | None) -> None:
+def _check_choice(history: str | None, user: str | None, all_: bool, out: str | None) -> None:
     chosen = [
         name for name, on in (("--history", history is not None), ("--user", user is not None), ("--all", all_)) if on
     ]
@@ -132,7 +140,7 @@ def _check_choice(history: str | None, user: str | None, all_: bool, out: Path |
         raise PalateError("--all prints nothing", "Say where to write: --all --out recs.parquet.")
     if out is not None and not all_:
         raise PalateError(f"--out belongs to --all, not to {chosen[0]}", "Leave it out, or use --json and a pipe.")
-    if out is not None and out.is_dir():
+    if out is not None and Path(out).is_dir():
         raise PalateError(f"{out} is a folder", "Give --out a file name, such as recs.parquet.")
     if out is not None:
         from palate.rankers.tables import check_table
@@ -180,7 +188,7 @@ def _one(ready: Recommendations, history: list[int], k: int, request: dict[str, 
     best = ready.of_indices(Sequences.from_lists([history]), k).drop("history").fill_nan(None).to_dicts()
     if json_:
         seen = [ready.catalogue.ids[item] for item in history]
-        print(json.dumps({**request, "history": seen, "items": best}, ensure_ascii=False, indent=2, default=str))
+        print_json({**request, "history": seen, "items": best})
         return
     _show(ready, history, best)
 
@@ -222,7 +230,7 @@ def _cell(value: Any) -> str:
 def _everyone(
     ready: Recommendations,
     data: Dataset,
-    out: Path,
+    out: str,
     k: int,
     json_: bool,
     engine: Engine,
@@ -234,18 +242,18 @@ def _everyone(
     rows = ready.for_everyone(data, out, k, engine=engine, load=None if engine.in_process else load)
     seconds = time.perf_counter() - started
     if json_:
-        print(json.dumps({"out": str(out), "users": data.num_users, "rows": rows, "seconds": round(seconds, 3)}))
+        print_json_made(out, {"users": data.num_users, "rows": rows})
     else:
         print(f"{rows:,} recommendations for {data.num_users:,} users in {seconds:.1f} s: {out}")
 
 
-def _warn_of_formulas(ready: Recommendations, data: Dataset, out: Path) -> None:
+def _warn_of_formulas(ready: Recommendations, data: Dataset, out: str) -> None:
     """Ids are what other programs join by, so it matters that one is written in another way."""
     import polars as pl
 
     from palate.rankers.text_cells import read_as_formula
 
-    if out.suffix.lower() not in (".csv", ".tsv"):
+    if Path(out).suffix.lower() not in (".csv", ".tsv"):
         return
     for kind, ids in (("user", data.user_ids.cast(pl.String)), ("item", ready.catalogue.frame["item_id"])):
         odd = ids.filter(read_as_formula(ids))

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.cli.shared.options import ConfigFile, JsonOutput, Seed
+from palate.cli.shared.output import print_json_made
 from palate.console import print_note
 from palate.errors import PalateError, suggest
+from palate.progress import working
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,9 +98,9 @@ def report(
     """Write one HTML page that needs no network: comparison, learning curves, cost, the data, and a gallery.
 
     The gallery shows real users: what they had, what each model recommends, and what they took next.
-    """
-    import json
 
+    For example: palate report runs/ease runs/sasrec --out runs/report
+    """
     from palate.evaluation.groups import group_runs, open_dataset
     from palate.evaluation.protocol import Measure
     from palate.evaluation.saved import load_table
@@ -152,9 +154,10 @@ def report(
         summaries=None if summaries is None else [name.strip() for name in summaries.split(",") if name.strip()],
         notes=notes,
     )
-    facts = write_report(out, data, groups, tables, plan, overwrite=overwrite)
+    with working("Writing the report"):
+        facts = write_report(out, data, groups, tables, plan, overwrite=overwrite)
     if json_:
-        print(json.dumps({"report": str(out / PAGE), **facts}, indent=2, ensure_ascii=False))
+        print_json_made(out, {"report": str(out / PAGE), **facts})
         return
     for note in facts["gallery"]["notes"]:
         print_note(f"Note: {note}")

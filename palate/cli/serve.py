@@ -11,6 +11,7 @@ import typer
 
 from palate.cli.shared.from_config import Fields, Settings, from_config
 from palate.cli.shared.options import ConfigFile
+from palate.console import is_quiet
 from palate.errors import PalateError
 from palate.storage.small_files import read_small
 
@@ -21,7 +22,7 @@ _LOCAL = ("127.0.0.1", "localhost", "::1")
     Fields(
         "palate.serve.config:ServeConfig",
         *("index", "max_history", "max_k", "max_body", "timeout", "root_path"),
-        *("max_connections", "head_timeout", "grace"),
+        *("max_connections", "head_timeout", "grace", "feedback_every"),
     )
 )
 def serve(
@@ -41,6 +42,24 @@ def serve(
         Path | None, typer.Option(metavar="DATASET", help="Offer some of its users on the page, to try with.")
     ] = None,
     num_users: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 12,
+    rules: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Business rules (TOML), read again when it changes."),
+    ] = None,
+    traffic: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=SHARE,...",
+            help="Split users between models, for requests that name a user and no model: best=0.9,new=0.1.",
+        ),
+    ] = None,
+    experiment: Annotated[
+        str, typer.Option(metavar="NAME", help="Of the split; another name splits the same users anew.")
+    ] = "traffic",
+    feedback: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep what was shown and taken there, as Parquet files."),
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 is the whole network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     settings: Settings,
@@ -76,6 +95,8 @@ def serve(
 
     A bundle that is put in another's place is taken over without a lost request: send SIGHUP, or give --watch. SIGTERM
     stops the service without a lost request too, once nothing more is sent to it: see --grace.
+
+    For example: palate serve bundles/sasrec --port 8000
     """
     try:
         from palate.serve import server
@@ -92,6 +113,7 @@ def serve(
     from palate.serve.people import find_people
     from palate.serve.service import Service
     from palate.serve.telemetry import configure_logs
+    from palate.serve.traffic import parse_traffic
 
     if log not in ("debug", "info", "warning", "error"):
         raise PalateError(f"there is no log level '{log}'", "Choose one of: debug, info, warning, error.")
@@ -104,11 +126,24 @@ def serve(
     )
     connection_limit(options.max_connections)
     specs = parse_bundle_specs(bundles, retriever, depth, blend)
+    split = None if traffic is None else parse_traffic(traffic, [one.name for one in specs], experiment)
+    if split is None and experiment != "traffic":
+        raise PalateError(f"--experiment {experiment} splits no traffic", "Give --traffic.")
     people = find_people(users, num_users) if users is not None else []
     taken = server.bind(host, port)
+    if is_quiet() and log == "info":
+        log = "warning"
     configure_logs(log, json=log_json)
     torch.set_num_threads(threads)
-    service = Service(specs, options, people=people, device=parse_device(device))
+    service = Service(
+        specs,
+        options,
+        people=people,
+        device=parse_device(device),
+        rules=rules,
+        traffic=split,
+        feedback=feedback,
+    )
     service.start()
     if host not in _LOCAL and key is None:
         print(

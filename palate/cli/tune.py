@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from palate.cli.shared.options import JsonOutput
+from palate.cli.shared.output import print_json_made
 from palate.errors import PalateError
+from palate.progress import say
 
 if TYPE_CHECKING:
     from palate.experiments.tune import Study
@@ -34,6 +35,8 @@ def tune(
 
     Every trial is a run. Interrupted, the same command goes on. The best settings are left in DIR/best.toml, ready
     for: palate train DATASET --config DIR/best.toml --out RUN
+
+    For example: palate tune data/ml-100k --config recipes/sasrec-search.toml --trials 12 --out runs/search
     """
     import torch
 
@@ -69,21 +72,15 @@ def tune(
     )
     save_report(study, recipe, seed)
     if json_:
-        print(
-            json.dumps(
-                {"out": str(folder), "metric": study.metric, "best": study.best, "trials": study.trials}, indent=2
-            )
-        )
+        print_json_made(folder, {"metric": study.metric, "best": study.best, "trials": study.trials})
     else:
         _show(study, folder, dataset)
 
 
 def _log(row: dict[str, Any], total: int) -> None:
-    from palate.console import open_console
-
     result = f"{row['value']:.5f}" if row["value"] is not None else row["state"]
     text = row["error"] or ", ".join(f"{name} {_short(value)}" for name, value in row["params"].items())
-    open_console(stderr=True, soft_wrap=True).print(f"trial {row['trial']} (of {total}): {result}  {text}")
+    say(f"trial {row['trial']} (of {total}): {result}  {text}")
 
 
 def _short(value: Any) -> str:

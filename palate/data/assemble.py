@@ -19,8 +19,10 @@ from palate.data.feedback.options import FeedbackOptions
 from palate.data.feedback.read import read_feedback
 from palate.data.identity import check_ids, id_text
 from palate.data.images import inside
+from palate.data.kept_log import KeptLog
 from palate.data.log import Log, encode
 from palate.data.matches import matches
+from palate.data.parent import Parent
 from palate.data.readers.base import Source
 from palate.data.sequences import offsets_of
 from palate.data.tidy import tidy
@@ -36,6 +38,8 @@ def assemble(
     facts: dict[str, Any],
     keep_unseen: bool = False,
     clean_text: bool = False,
+    keep_log: bool = False,
+    parent: Parent | None = None,
     feedback: FeedbackOptions | None = None,
 ) -> Dataset:
     """Make a Dataset of a source.
@@ -45,9 +49,22 @@ def assemble(
         keep_unseen: whether catalogue items without any interaction stay, as cold items.
         clean_text: whether HTML is taken out of titles and texts.
         feedback: what was shown and taken, if it is to be read.
+        keep_log: whether the dataset keeps the rows that were read, so that others can be appended.
+        parent: the dataset that the source is appended to. Filters and split look at the rows of both.
     """
-    log = encode(source)
+    counts: dict[str, int] = {}
+    if parent is None:
+        log = encode(source)
+    else:
+        log, counts = parent.join(source)
     found = log.counts()
+    rows, report = _catalogue_rows(source, clean_text)
+    described = source.catalogue is not None
+    if parent is not None:
+        rows, source, counts["changed_items"] = parent.update(rows, source)
+        described = described or parent.dataset.manifest["matches"]["catalogue"] is not None
+    ids = rows["item_id"] if described else None
+    kept = KeptLog.of(log, _join(log.item_ids, rows, source.images, True)) if keep_log or parent else None
     events, joined = None, {}
     if feedback is not None and feedback.feedback is not None:
         if log.timestamps is None:
@@ -58,8 +75,6 @@ def assemble(
         events = read_feedback(feedback.feedback, feedback.feedback_columns)
         if feedback.feedback_kinds:
             log, joined["joined"] = join_taken(events, log, feedback.feedback_kinds)
-    rows, report = _catalogue_rows(source, clean_text)
-    ids = None if source.catalogue is None else rows["item_id"]
     low = filters.disliked_at_most
     if low is not None:
         disliked, log = dislikes.set_aside(log, low)
@@ -78,6 +93,8 @@ def assemble(
         impressions, counted = keep_impressions(events, log, parts)
         record["feedback"] = {**counted, **joined}
     catalogue = Catalogue(_join(log.item_ids, rows, source.images, keep_unseen), source.root)
+    if parent is not None:
+        facts = {**facts, **_ancestry(parent, facts, counts, log, len(catalogue))}
     manifest = {
         **facts,
         "reader_report": {**source.report, **report},
@@ -86,8 +103,9 @@ def assemble(
             **split.model_dump(exclude_none=True),
             "keep_unseen": keep_unseen,
             **({"clean_text": True} if clean_text else {}),
+            **({} if events is None or feedback is None else feedback.model_dump(exclude={"feedback"}, mode="json")),
         },
-        "matches": matches(source, rows, log, catalogue),
+        "matches": matches(source, rows, log, catalogue, described),
         "read": found,
         "filters": records,
         **record,
@@ -110,9 +128,29 @@ def assemble(
         dislike_times=times,
         impressions=impressions,
         dropped=dropped.frame(rows["item_id"], catalogue.frame["item_id"]).lazy(),
+        log=kept,
     )
     manifest["counts"] = _counts(dataset)
     return dataset
+
+
+def _ancestry(
+    parent: Parent, facts: dict[str, Any], counts: dict[str, int], log: Log, num_items: int
+) -> dict[str, Any]:
+    """For the manifest: the parent, and what was appended to it and to those before it."""
+    before = parent.dataset
+    added = {"new_users": len(log.user_ids) - before.num_users, "new_items": num_items - before.num_items}
+    return {
+        "source": before.manifest["source"],
+        "parent": {
+            "fingerprint": before.fingerprint,
+            "path": None if before.folder is None else str(before.folder.resolve()),
+            "rows": len(before),
+            "users": before.num_users,
+            "items": before.num_items,
+        },
+        "appended": [*before.manifest.get("appended", ()), {**facts["source"], **counts, **added}],
+    }
 
 
 def _order(log: Log, source: Source) -> dict[str, Any]:

@@ -20,12 +20,14 @@ from palate.data.folder import (
     DROPPED,
     IMAGES,
     IMPRESSIONS,
+    LOG,
     check_replaceable,
     dislikes_frame,
     load_dislikes,
     load_interactions,
 )
 from palate.data.impressions import Impressions, load_impressions
+from palate.data.kept_log import KeptLog
 from palate.data.sequences import Sequences, offsets_of
 from palate.data.unpacked import copy_pictures, is_unpacked
 from palate.errors import PalateError, one_line
@@ -85,6 +87,7 @@ class Dataset:
         dislike_times: int64 Unix milliseconds of their values, or None.
         impressions: what users were shown and what they took of it, or None where no feedback was read.
         dropped: ``item_id`` and ``step`` of the source's items that are not in the dataset; or None where not known.
+        log: what was read before the filters, or None where that was not kept.
         folder: where it was read from, or None.
     """
 
@@ -100,6 +103,7 @@ class Dataset:
     dislike_times: npt.NDArray[np.int64] | None = None
     impressions: Impressions | None = None
     dropped: pl.LazyFrame | None = field(default=None, compare=False)
+    log: KeptLog | None = field(default=None, compare=False)
     folder: Path | None = field(default=None, compare=False)
 
     @property
@@ -250,9 +254,12 @@ class Dataset:
             dropped = None if self.dropped is None else self.dropped.collect()
             if dropped is not None and len(dropped):
                 dropped.write_parquet(part / DROPPED)
+            if self.log is not None:
+                self.log.save(part / LOG)
             manifest["image_root"] = pictures.relative_to(home).as_posix() if within else str(pictures)
             if unpacked:
-                copy_pictures(self.catalogue.frame["image"], self.catalogue.root, part / IMAGES)
+                more = [] if self.log is None else self.log.image_names()
+                copy_pictures([*self.catalogue.frame["image"], *more], self.catalogue.root, part / IMAGES)
                 manifest["image_root"] = IMAGES
             write_json(part / "manifest.json", manifest)
 
@@ -300,6 +307,7 @@ class Dataset:
             dislike_times=dislike_times,
             impressions=impressions,
             dropped=scan_parquet(folder / DROPPED) if (folder / DROPPED).is_file() else None,
+            log=KeptLog.open(folder),
             folder=folder,
         )
 

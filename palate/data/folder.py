@@ -24,6 +24,8 @@ DISLIKES = "dislikes.parquet"
 IMPRESSIONS = "impressions.parquet"
 # Items that the filters left out. Not of datasets where there are none.
 DROPPED = "dropped.parquet"
+# What was read, before the filters: only of a dataset that was prepared with --keep-log.
+LOG = "log"
 # What others have put beside the dataset: it takes hours to make again, or cannot be made again.
 IMAGES = "images"
 CARRIED = ("features", IMAGES, "summaries")
@@ -57,7 +59,8 @@ def check_replaceable(folder: Path) -> None:
     others = [
         name
         for name in names
-        if name not in (*FILES, DISLIKES, IMPRESSIONS, DROPPED, *CARRIED, *DERIVED, *_LITTER) and not is_temporary(name)
+        if name not in (*FILES, DISLIKES, IMPRESSIONS, DROPPED, LOG, *CARRIED, *DERIVED, *_LITTER)
+        and not is_temporary(name)
     ]
     if others:
         raise PalateError(

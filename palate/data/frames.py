@@ -1,4 +1,4 @@
-"""Datasets from polars or pandas frames: the same filters and splits as ``palate prepare``."""
+"""Datasets from frames (polars, pandas, pyarrow, the hub): the same filters and splits as ``palate prepare``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import polars as pl
 from palate.data.assemble import assemble
 from palate.data.dataset import Dataset
 from palate.data.feedback.options import take_feedback_options
-from palate.data.prepare import sort_options
+from palate.data.prepare import check_keeps, sort_options
 from palate.data.readers.base import Source
 from palate.data.readers.pictures import pictures_of
 from palate.data.readers.shape import explain_cell, pick_columns, shape_catalogue, shape_interactions
@@ -37,6 +37,7 @@ def from_frames(
     seed: int = 0,
     keep_unseen: bool = False,
     clean_text: bool = False,
+    keep_log: bool = False,
     **options: Any,
 ) -> Dataset:
     """Make a Dataset of frames; ``Dataset.save`` writes it.
@@ -52,6 +53,7 @@ def from_frames(
         item_columns: our name -> the catalogue's, e.g. ``{"item_id": "sku", "title": "name"}``.
         images: folder of pictures; without an ``image`` column they are found there as ``<item id>.jpg``.
         clean_text: take HTML tags and entities out of titles and texts.
+        keep_log: keep the rows that were read, so that later ones can be appended.
         options: as in :func:`palate.data.prepare.prepare`: ``k_core``, ``min_rating``, ``split`` ...
             ``feedback`` is the path of a folder or file; its columns are named as for the command.
             With ``disliked_at_most`` low weights become ``Dataset.dislikes`` (see :mod:`palate.data.dislikes`).
@@ -66,6 +68,7 @@ def from_frames(
     """
     feedback, rest = take_feedback_options(options)
     filters, split, reading = sort_options(rest)
+    check_keeps(keep_log, filters)
     refused = sorted(reading.model_fields_set - {"time_unit", "time_format"})
     if refused:
         raise PalateError(
@@ -119,6 +122,7 @@ def from_frames(
         facts=facts,
         keep_unseen=keep_unseen,
         clean_text=clean_text,
+        keep_log=keep_log,
         feedback=feedback,
     )
 
@@ -126,9 +130,16 @@ def from_frames(
 def _polars(frame: Frame, what: str) -> pl.DataFrame | pl.LazyFrame:
     if isinstance(frame, pl.DataFrame | pl.LazyFrame):
         return frame
-    if type(frame).__module__.split(".")[0] != "pandas":
-        raise PalateError(f"the {what} are a {type(frame).__name__}", "Give a polars or a pandas frame.")
     try:
-        return pl.from_pandas(frame)
+        if type(frame).__module__.split(".")[0] == "pandas":
+            return pl.from_pandas(frame)
+        if hasattr(frame, "__arrow_c_stream__"):  # pyarrow, duckdb ...
+            return pl.DataFrame(frame)
+        if type(frame).__module__.split(".")[0] == "datasets" and hasattr(frame, "to_polars"):
+            return pl.DataFrame(frame.to_polars())
     except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
-        raise PalateError(f"the pandas frame of {what} cannot be read ({error})", "Make its columns uniform.") from None
+        raise PalateError(f"the frame of {what} cannot be read ({error})", "Make its columns uniform.") from None
+    raise PalateError(
+        f"the {what} are a {type(frame).__name__}",
+        "Give a frame of polars or pandas, a table of pyarrow, or a dataset of the hub (one split).",
+    )

@@ -37,6 +37,7 @@ class Log:
         weights: float32 ``[rows]``, or None.
         places: int64 ``[rows]``, which row of the source each one was; None unless requested.
         beyond: int32 ``[rows]``, nanoseconds to be added to the milliseconds of :attr:`timestamps`, or None.
+        first_users, first_items: how many of the first ids stay in :meth:`compact` though they may have no row.
     """
 
     users: npt.NDArray[np.uint32]
@@ -47,6 +48,8 @@ class Log:
     weights: npt.NDArray[np.float32] | None
     places: npt.NDArray[np.int64] | None = None
     beyond: npt.NDArray[np.int32] | None = None
+    first_users: int = 0
+    first_items: int = 0
 
     def __len__(self) -> int:
         return len(self.users)
@@ -95,9 +98,12 @@ class Log:
         }
 
     def compact(self) -> Self:
-        """Ids without a row leave; the rest keep their order."""
-        users, user_ids = _compact(self.users, self.user_ids, self.user_counts() > 0)
-        items, item_ids = _compact(self.items, self.item_ids, self.item_counts() > 0)
+        """Ids without a row leave, except the first ones; the rest keep their order."""
+        there = self.user_counts() > 0, self.item_counts() > 0
+        for mask, first in zip(there, (self.first_users, self.first_items), strict=True):
+            mask[:first] = True
+        users, user_ids = _compact(self.users, self.user_ids, there[0])
+        items, item_ids = _compact(self.items, self.item_ids, there[1])
         return replace(self, users=users, items=items, user_ids=user_ids, item_ids=item_ids)
 
 
@@ -110,14 +116,17 @@ def _compact(
     return new[codes], ids.filter(pl.Series(there))
 
 
-def encode(source: Source) -> Log:
+def encode(source: Source, user_ids: pl.Series | None = None, item_ids: pl.Series | None = None) -> Log:
     """Read the interactions; codes count users and items in the order in which the source first names them.
+
+    Args:
+        user_ids, item_ids: ids that come first in the log's tables, whether the source names them or not.
 
     Raises:
         PalateError: a cell is missing or is no number, or times are of several units (file and row are named), or there
             is no interaction at all.
     """
-    numberings = {"user": Numbering(), "item": Numbering()}
+    numberings = {"user": Numbering(user_ids), "item": Numbering(item_ids)}
     arrays: dict[str, Growing] = defaultdict(Growing)
     clocks: dict[int, Growing] = defaultdict(Growing)
     seen = 0

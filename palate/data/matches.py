@@ -19,13 +19,14 @@ _EXAMPLES = 5
 _LOOKED_AT = 1000
 
 
-def matches(source: Source, rows: pl.DataFrame, log: Log, catalogue: Catalogue) -> dict[str, Any]:
+def matches(source: Source, rows: pl.DataFrame, log: Log, catalogue: Catalogue, described: bool) -> dict[str, Any]:
     """For the manifest: what of the catalogue and of the pictures belongs to items of the log.
 
     Args:
         rows: of the source's catalogue, one per id.
         log: what the filters left.
         catalogue: of the dataset.
+        described: whether there is a catalogue of the source.
 
     Returns:
         ``catalogue``: its ``rows``, the ``items`` of the log, and ``unmatched``: how many ``items`` have no row, their
@@ -34,7 +35,7 @@ def matches(source: Source, rows: pl.DataFrame, log: Log, catalogue: Catalogue) 
         on disk, and how many of those are ``missing``. Either is None where the source has none.
     """
     return {
-        "catalogue": None if source.catalogue is None else _catalogue(rows, log),
+        "catalogue": None if not described else _catalogue(rows, log),
         "pictures": _pictures(source, rows, catalogue),
     }
 

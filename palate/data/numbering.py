@@ -21,12 +21,15 @@ class Numbering:
         kind: the type of the columns. polars forgets its categories with the last column of it, so one stays here.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first: pl.Series | None = None) -> None:
+        """``first`` are ids, each once, that have the first numbers."""
         self.kind = pl.Categorical(pl.Categories.random())
         self._first = pl.Series([], dtype=self.kind)
         self._numbers = np.full(0, _NEW, np.uint32)  # category -> number
         self._count = 0
         self._ids = [pl.Series("id", [], pl.String)]
+        if first is not None:
+            self.numbers(first.cast(self.kind))
 
     def numbers(self, column: pl.Series) -> tuple[npt.NDArray[np.uint32], pl.Series]:
         """The number of each row, and the ids that are new in it, in the order of their numbers.

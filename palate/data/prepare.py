@@ -12,7 +12,7 @@ from palate.data.dataset import Dataset
 from palate.data.feedback.options import FeedbackOptions, take_feedback_options
 from palate.data.filters import Filters
 from palate.data.readers import READERS
-from palate.data.readers.base import ReaderOptions, check_taken
+from palate.data.readers.base import ReaderOptions, Source, check_taken
 from palate.data.readers.times import check_format
 from palate.data.splits import Split
 from palate.errors import PalateError, suggest
@@ -27,6 +27,7 @@ def prepare(
     seed: int = 0,
     keep_unseen: bool = False,
     clean_text: bool = False,
+    keep_log: bool = False,
     **options: Any,
 ) -> Dataset:
     """Read raw files, filter and split them. ``Dataset.save`` writes the result.
@@ -38,6 +39,8 @@ def prepare(
         seed: of everything random: ties, drawn users, held-out users.
         keep_unseen: whether catalogue items without an interaction stay, as cold items.
         clean_text: whether HTML tags and entities are taken out of titles and texts.
+        keep_log: whether the dataset keeps the rows that were read, so that later ones can be appended
+            (:func:`palate.data.append.append`).
         options: fields of :class:`~palate.data.filters.Filters` (``k_core``, ``min_rating`` ...), of
             :class:`~palate.data.splits.Split` (``split``, ``last_n`` ...), of
             :class:`~palate.data.readers.base.ReaderOptions` (``columns``, ``images`` ...) and of
@@ -46,11 +49,39 @@ def prepare(
     Raises:
         PalateError: naming the file, row or option.
     """
-    source = Path(source)
-    if not source.exists():
-        raise PalateError(f"{source} does not exist", "Check the path.")
     feedback, rest = take_feedback_options(options)
     filters, split, reading = sort_options(rest)
+    check_keeps(keep_log, filters)
+    found, facts = read_source(Path(source), reader, reading, name)
+    return assemble(
+        found,
+        filters,
+        split,
+        seed=seed,
+        facts=facts,
+        keep_unseen=keep_unseen,
+        clean_text=clean_text,
+        keep_log=keep_log,
+        feedback=feedback,
+    )
+
+
+def check_keeps(keep_log: bool, filters: Filters) -> None:
+    """Refuse to keep a log for appending where other users would be drawn each time."""
+    if keep_log and filters.max_users is not None:
+        raise PalateError(
+            "--keep-log with --max-users: every log that is appended would draw other users", "Leave one of them out."
+        )
+
+
+def read_source(source: Path, reader: str, reading: ReaderOptions, name: str | None) -> tuple[Source, dict[str, Any]]:
+    """What a reader finds, and the manifest's first keys.
+
+    Raises:
+        PalateError: naming the file or option.
+    """
+    if not source.exists():
+        raise PalateError(f"{source} does not exist", "Check the path.")
     part = READERS[reader]()
     check_taken(reader, part, reading)
     found = part.read(source, reading)
@@ -63,21 +94,17 @@ def prepare(
         "reader": reader,
         "reader_options": _shown(reading),
     }
-    return assemble(
-        found,
-        filters,
-        split,
-        seed=seed,
-        facts=facts,
-        keep_unseen=keep_unseen,
-        clean_text=clean_text,
-        feedback=feedback,
-    )
+    return found, facts
+
+
+def named_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are given: None stands for those that are not."""
+    return {key: value for key, value in options.items() if value is not None}
 
 
 def sort_options(options: Mapping[str, Any]) -> tuple[Filters, Split, ReaderOptions]:
     """Share keyword options out to the three groups; an unknown one is an error with a suggestion."""
-    named = {key: value for key, value in options.items() if value is not None}
+    named = named_options(options)
     groups = (Filters, Split, ReaderOptions)
     known = [key for group in (*groups, FeedbackOptions) for key in group.model_fields]
     for key in named:

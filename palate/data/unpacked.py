@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -84,13 +84,31 @@ def is_unpacked(folder: Path) -> bool:
 def copy_pictures(names: Iterable[str | None], source: Path, folder: Path) -> None:
     """Put the named files into a new folder; on the same file system that takes no space."""
     folder.mkdir()
-    for name in names:
-        if name is None:
+    _link_all({name: source / name for name in names if name is not None}, folder)
+
+
+def gather_pictures(pictures: Mapping[str, Path]) -> Path:
+    """Pictures of several folders in a new temporary one, which is treated like that of :func:`unpack`.
+
+    Args:
+        pictures: relative path in the new folder -> where the picture is. What is not there is left out.
+    """
+    gathered = TemporaryDirectory(prefix="palate-pictures-")
+    _folders.append(gathered)
+    _link_all(pictures, Path(gathered.name))
+    return Path(gathered.name)
+
+
+def _link_all(pictures: Mapping[str, Path], folder: Path) -> None:
+    for name, path in pictures.items():
+        if not path.is_file():
             continue
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.link(source / name, folder / name)
+            os.link(path.resolve(), target)
         except OSError:
-            shutil.copyfile(source / name, folder / name)
+            shutil.copyfile(path, target)
 
 
 def _write(path: Path, picture: bytes) -> None:

@@ -59,7 +59,7 @@ class RayEngine(Engine):
     def workers(self, task: Task[Piece, Result]) -> Iterator[Workers[Piece, Result]]:
         """See :meth:`Engine.workers`."""
         ray = require_ray()
-        count = self._connected()
+        count = self.connected()
         kind: Any = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0, max_task_retries=0)(RayWorker)
         home, folders = Path.cwd(), whole_paths(task.folders)
         task_ref, expected = ray.put(task), versions()
@@ -77,7 +77,7 @@ class RayEngine(Engine):
 
     def together(self, function: Callable[[], None], scratch: Path, folders: Sequence[Path] = ()) -> None:
         """See :meth:`Engine.together`: by Ray Train."""
-        count = self._connected()
+        count = self.connected()
         room = self._room(require_ray().cluster_resources())
         if count > room:
             message = f"The cluster has room for {room} workers: training begins when there is room for {count}."
@@ -86,7 +86,7 @@ class RayEngine(Engine):
         there = whole_paths([*folders, scratch.parent])
         train_together(function, Path.cwd() / scratch, there, workers=count, cpus=self.cpus, gpus=self.gpus)
 
-    def _connected(self) -> int:
+    def connected(self) -> int:
         """Connect, unless that is done; how many workers there will be."""
         if self._end is None:
             self._end = connect(self.address, max(os.cpu_count() or 1, (self.count or 1) * self.cpus))

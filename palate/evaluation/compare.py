@@ -14,6 +14,7 @@ from palate.evaluation.ranks import Floats
 from palate.evaluation.result import Result
 from palate.evaluation.slices import ALL
 from palate.evaluation.statistics import Estimate, bootstrap, holm, pair_seeds
+from palate.progress import working
 
 
 @dataclass(frozen=True)
@@ -114,12 +115,13 @@ def compare(
         primary = primary_metric(first.metrics)
     if primary not in first.metrics:
         raise PalateError(f"the primary metric '{primary}' was not measured", suggest(primary, first.metrics))
-    rows = _rows(groups, base, first.metrics, ALL, seed, tested)
-    slices = {
-        name: (len(first.users(name)), _rows(groups, base, [primary], name, seed, tested))
-        for name in first.slices
-        if name != ALL
-    }
+    with working("Intervals and differences"):
+        rows = _rows(groups, base, first.metrics, ALL, seed, tested)
+        slices = {
+            name: (len(first.users(name)), _rows(groups, base, [primary], name, seed, tested))
+            for name in first.slices
+            if name != ALL
+        }
     shared = {
         key: first.facts.get(key) for key in ("name", "protocol", "split", "cases", "users", "candidates", "dataset")
     }

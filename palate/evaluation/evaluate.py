@@ -25,6 +25,7 @@ from palate.evaluation.slices import ALL, COLD_AMONG_COLD, cold_cases, slices_of
 from palate.evaluation.users import UserSample
 from palate.recommender import Recommender
 from palate.runs.run import Run, environment
+from palate.runs.trained_on import check_unseen
 
 Protocol = Literal["full", "sampled"]
 Split = Literal["valid", "test"]
@@ -82,6 +83,8 @@ def evaluate(
         PalateError: no cases in the split, unknown or unfit metrics, a recommender of another catalogue, or one that
             cannot afford to score the whole catalogue (it says what that would cost).
     """
+    if run is not None:
+        check_unseen(run, dataset, split)
     everyone = cases_of(dataset, split)
     cases = everyone if users is None else users.of(dataset, everyone)
     chosen = choose_metrics(metrics, protocol)

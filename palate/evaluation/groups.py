@@ -24,6 +24,7 @@ from palate.evaluation.result import Result
 from palate.evaluation.users import UserSample
 from palate.recommender import Recommender
 from palate.runs.run import Run
+from palate.runs.trained_on import check_unseen
 from palate.storage.files import digest
 
 
@@ -85,7 +86,8 @@ def recipe(run: Run) -> str:
     info = run.info
     features = {name: facts.get("fingerprint", facts) for name, facts in (info.get("features") or {}).items()}
     parts = (info["model"], info.get("options"), features, info.get("warm_start"), info["dataset"]["fingerprint"])
-    return digest(json.dumps(parts, sort_keys=True, default=str))
+    refit = [info["refit"].get("epochs")] if "refit" in info else []
+    return digest(json.dumps([*parts, *refit], sort_keys=True, default=str))
 
 
 def _check(name: str, runs: Sequence[Run]) -> None:
@@ -217,6 +219,8 @@ def evaluate_groups(
     Raises:
         PalateError: also where one of the models cannot afford the protocol, before any is evaluated.
     """
+    for run in (run for group in groups for run in group.runs):
+        check_unseen(run, dataset, split)
     cases = cases_of(dataset, split)
     cases = cases if users is None else users.of(dataset, cases)
     check_primary(primary, metrics, protocol, ks)

@@ -50,7 +50,7 @@ class Processes:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
-                env={**os.environ, "COLUMNS": "200"},
+                env={**os.environ, "COLUMNS": "200", "PALATE_QUIET": ""},
                 start_new_session=True,
                 pass_fds=self._inherit,
             )

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +28,7 @@ from palate.experiments.jobs import JobRunner, make_all
 from palate.experiments.plan import ComparisonPlan
 from palate.experiments.processes import Execute, Processes
 from palate.experiments.results import measured
+from palate.progress import Pace, lines_of, shown
 from palate.rankers.registry import load_recommender
 from palate.runs.run import Run, environment
 from palate.storage.files import read_json, write_json
@@ -139,7 +142,8 @@ class ComparisonRunner:
 
         before = signal.getsignal(signal.SIGTERM)
         try:
-            return asyncio.run(main())
+            with self.meter.lines():
+                return asyncio.run(main())
         except asyncio.CancelledError:
             raise SystemExit(128 + signal.SIGTERM) from None
         finally:  # the loop has put back the system's own way to end
@@ -201,11 +205,21 @@ class Meter:
         self._there: set[str] = set()
         self._made = 0
         self._started = time.monotonic()
+        self._pace = Pace("Runs", total)
+
+    def lines(self) -> AbstractContextManager[None]:
+        """Lines between the messages while runs take their time, in a log."""
+        return lines_of(self._pace) if shown() and not sys.stderr.isatty() else nullcontext()
 
     def count(self, name: str, made: bool) -> None:
         """A run is there; ``made`` now, not found."""
+        new = name not in self._there and len(self._there) < self._total
         self._there.add(name)
         self._made += made
+        if made:
+            self._pace.advance(new)
+        else:
+            self._pace.done += new
 
     def __call__(self, text: str) -> None:
         done = min(len(self._there), self._total)

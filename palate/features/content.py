@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,14 +14,14 @@ import polars as pl
 
 from palate.data.catalogue import Catalogue
 from palate.data.images import MAX_BYTES, inside
+from palate.engines.base import Engine
+from palate.engines.files import read_by
+from palate.engines.local import LOCAL
 from palate.errors import PalateError
-from palate.progress import track
 from palate.storage.files import file_digest
-from palate.threads import in_threads
 
 Modality = Literal["text", "image"]
 MODALITIES: tuple[Modality, ...] = ("text", "image")
-_AT_ONCE = 32  # pictures that a thread reads in one go
 SCHEMA = {"item_id": pl.String, "content": pl.String, "path": pl.String, "size": pl.Int64, "mtime_ns": pl.Int64}
 
 
@@ -66,15 +66,18 @@ def text_contents(catalogue: Catalogue, fields: Sequence[str], without: str | No
     return Contents(keys, list(texts), reasons, _table(catalogue, keys))
 
 
-def image_contents(catalogue: Catalogue) -> Contents:
+def image_contents(catalogue: Catalogue, engine: Engine = LOCAL) -> Contents:
     """Paths of pictures with the hash of their bytes; what cannot be read has a reason instead.
 
     A path that leads out of the catalogue's image folder (``../``, an absolute path elsewhere, a link) is never opened.
+
+    Args:
+        engine: whose workers read the files.
     """
     names = catalogue.frame["image"].to_list()
-    blocks = [names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE)]
-    read = in_threads(lambda block: [_read_picture(catalogue, name) for name in block], blocks)
-    found = list(track(chain.from_iterable(read), "Reading pictures", total=len(names)))
+    if not engine.in_process and not any(names):
+        engine = LOCAL
+    found = read_by(engine, partial(_read_picture, catalogue.root), names, catalogue.root, "Reading pictures")
     keys = [one.key for one in found]
     reasons = {row: one.problem for row, one in enumerate(found) if one.problem}
     values = [catalogue.root / name if key else None for name, key in zip(names, keys, strict=True)]
@@ -91,11 +94,11 @@ class _Read(NamedTuple):
     problem: str | None = None
 
 
-def _read_picture(catalogue: Catalogue, name: str | None) -> _Read:
-    problem = _problem(catalogue, name)
+def _read_picture(root: Path, name: str | None) -> _Read:
+    problem = _problem(root, name)
     if problem is not None or name is None:
         return _Read(problem=problem)
-    path = catalogue.root / name
+    path = root / name
     try:
         status = path.stat()
         return _Read(file_digest(path), status.st_size, status.st_mtime_ns)
@@ -103,12 +106,12 @@ def _read_picture(catalogue: Catalogue, name: str | None) -> _Read:
         return _Read(problem=f"the file cannot be read ({error.strerror})")
 
 
-def _problem(catalogue: Catalogue, name: str | None) -> str | None:
+def _problem(root: Path, name: str | None) -> str | None:
     """Why a picture's file cannot be encoded, or None."""
     if not name:
         return "no picture in the catalogue"
     try:
-        path = inside(catalogue.root, name)
+        path = inside(root, name)
         if not path.exists():
             return "the file does not exist"
         if not path.is_file():
@@ -159,7 +162,7 @@ def first_change(catalogue: Catalogue, spec: dict[str, Any], table: pl.DataFrame
         for item, name, row in rows:
             if (name or None) != (row["path"] or None):
                 return f"the picture of item '{item}' was '{row['path']}' and is now '{name}'"
-            if _problem(catalogue, name) is None and _file_changed(catalogue.root / name, row):
+            if _problem(catalogue.root, name) is None and _file_changed(catalogue.root / name, row):
                 return f"the picture '{name}' of item '{item}' has changed"
     return None
 

@@ -24,6 +24,7 @@ from palate.features.content import MODALITIES, Contents, Modality, image_conten
 from palate.features.encode_pieces import EncoderFacts, EncodeTask, stored_dtype
 from palate.features.encoders import DEFAULTS, Encoder, EncoderOptions, Precision, make_encoder
 from palate.features.folders import command_of, refuse_existing, store_folder
+from palate.features.reuse import find_earlier, is_outdated
 from palate.features.store import FeatureStore, write_store
 from palate.storage.exhausted import reserve
 from palate.storage.files import digest, read_json
@@ -49,6 +50,7 @@ def encode(
     trust_remote_code: bool = False,
     resume: bool = True,
     overwrite: bool = False,
+    reuse: Path | str | None = None,
     engine: Engine = LOCAL,
 ) -> FeatureStore:
     """Encode one modality of a dataset's items and write ``DATASET/features/STORE``.
@@ -57,6 +59,10 @@ def encode(
     marked in ``present`` and counted with the reason; it never becomes a zero vector that looks like a feature. A
     killed call continues where it was when called again with the same options; a finished one is not done twice.
 
+    Contents of which an earlier store of the same encoder has the vector are not encoded again: of the store that is
+    replaced, or of the dataset that this one was appended to (see :mod:`palate.features.reuse`). A store of the same
+    encoder and options that no longer fits the catalogue is brought up to date in this way.
+
     Args:
         encoder: name in the registry, hub model, local folder, or an Encoder (used as it was made);
             by default the embedded one.
@@ -64,8 +70,9 @@ def encode(
         without: regular expression of what is taken out of the text, e.g. ``r"\\(\\d{4}\\)"`` for a year in the title.
         store: folder name, by default the modality.
         dtype: precision of the computation; float16 is also how the vectors are stored then.
-        resume: go on with what an interrupted call has left; False starts anew.
+        resume: go on with what an interrupted call has left, and with vectors of earlier stores; False encodes all.
         overwrite: replace a store that was made otherwise.
+        reuse: dataset folder with the earlier store, where it is not found by itself.
         engine: where the work is done; the store is the same.
 
     Raises:
@@ -77,7 +84,9 @@ def encode(
         raise PalateError(f"there is no modality '{modality}' to encode", suggest(modality, MODALITIES))
     if modality == "image" and (fields is not None or without is not None):
         raise PalateError("--fields and --without are about text", "Leave them out for pictures.")
-    spec, contents = _contents(dataset, modality, fields, without)
+    if reuse is not None and not resume:
+        raise PalateError("--anew encodes everything, and --reuse names what need not be", "Leave one of them out.")
+    spec, contents = _contents(dataset, modality, fields, without, engine)
     if batch_size is not None and batch_size < 1:
         raise PalateError(f"--batch-size is {batch_size}", "Give at least 1.")
     if isinstance(encoder, Encoder):
@@ -107,7 +116,23 @@ def encode(
             clear(unfinished, job)
             print_note(f"{folder} is up to date.")
             return FeatureStore.load(folder, dataset.catalogue)
+        command = command_of(
+            modality,
+            options.name,
+            store=name,
+            fields=",".join(fields) if fields is not None else None,
+            without=without,
+            dtype=None if options.dtype == "float32" else options.dtype,
+            revision=options.revision,
+            trust_remote_code=options.trust_remote_code,
+        )
+        overwrite = overwrite or is_outdated(
+            folder, command, chosen.fingerprint, partial(FeatureStore.load, folder, dataset.catalogue)
+        )
         refuse_existing(folder, overwrite)
+        earlier = None
+        if resume:
+            earlier = find_earlier(dataset_path, name, reuse, chosen.fingerprint, chosen.width, stored)
         # Two calls for one store would take each other's pieces for those of a killed one.
         with alone(
             unfinished, f"another process is encoding {folder}", "Wait for it, or give this one another --store."
@@ -116,12 +141,18 @@ def encode(
             for row, key in enumerate(contents.keys):
                 if key:
                     groups[key].append(row)
-            rows = _order([members[0] for members in groups.values()], contents, modality)
-            chunks = Chunks(unfinished, job, fresh=not resume)
+            known = {key: earlier.row_of[key] for key in groups if key in earlier.row_of} if earlier else {}
+            rows = _order([members[0] for key, members in groups.items() if key not in known], contents, modality)
+            pieces = digest(job, earlier.fingerprint) if earlier and known else job
+            chunks = Chunks(unfinished, pieces, fresh=not resume)
+            reused = sum(len(groups[key]) for key in known)
+            if earlier and known:
+                print_note(f"{reused:,} of {len(contents.keys):,} items are as in {earlier.folder}.")
             chunks.fill([contents.values[row] for row in rows], workers, modality)
 
             members = [groups[contents.keys[row]] for row in rows]
-            matrix, present, failed = _assemble(chunks, members, len(contents.keys), chosen.width, stored)
+            copied = [(earlier.vectors[row], groups[key]) for key, row in known.items()] if earlier else []
+            matrix, present, failed = _assemble(chunks, members, len(contents.keys), chosen.width, stored, copied)
             reasons = {**contents.reasons, **failed}
             if not present.any():
                 shutil.rmtree(chunks.folder, ignore_errors=True)
@@ -129,16 +160,6 @@ def encode(
                     f"no item has {modality} that could be encoded ({_why(reasons)})",
                     "See `palate doctor` for the catalogue.",
                 )
-            command = command_of(
-                modality,
-                options.name,
-                store=name,
-                fields=",".join(fields) if fields is not None else None,
-                without=without,
-                dtype=None if options.dtype == "float32" else options.dtype,
-                revision=options.revision,
-                trust_remote_code=options.trust_remote_code,
-            )
             write_store(
                 folder,
                 modality=modality,
@@ -150,6 +171,7 @@ def encode(
                 interactions=dataset.items,
                 missing=summarise(reasons, dataset.catalogue.ids),
                 replace=overwrite,
+                reused={"items": reused, "fingerprint": earlier.fingerprint} if earlier and known else None,
             )
             shutil.rmtree(chunks.folder, ignore_errors=True)
             return FeatureStore.load(folder, dataset.catalogue)
@@ -160,7 +182,7 @@ def _itself(encoder: Encoder) -> Encoder:
 
 
 def _contents(
-    dataset: Dataset, modality: Modality, fields: Sequence[str] | None, without: str | None
+    dataset: Dataset, modality: Modality, fields: Sequence[str] | None, without: str | None, engine: Engine
 ) -> tuple[dict[str, Any], Contents]:
     catalogue = dataset.catalogue
     if modality == "text":
@@ -168,7 +190,7 @@ def _contents(
         contents = text_contents(catalogue, names, without)
         spec: dict[str, Any] = {"kind": "text", "fields": names, "without": without}
     else:
-        contents, spec = image_contents(catalogue), {"kind": "image"}
+        contents, spec = image_contents(catalogue, engine), {"kind": "image"}
     if not any(contents.keys):
         raise PalateError(
             f"no item of the dataset has {modality} to encode ({_why(contents.reasons)})",
@@ -195,15 +217,27 @@ def _is_done(folder: Path, job: str) -> bool:
 
 
 def _assemble(
-    chunks: Chunks, members: list[list[int]], items: int, width: int, stored: np.dtype[Any]
+    chunks: Chunks,
+    members: list[list[int]],
+    items: int,
+    width: int,
+    stored: np.dtype[Any],
+    copied: Sequence[tuple[npt.NDArray[Any], list[int]]] = (),
 ) -> tuple[Path, npt.NDArray[np.bool_], dict[int, str]]:
-    """Lay the chunks' vectors into the rows of their items, in a file: the matrix may be larger than memory."""
+    """Lay the chunks' vectors into the rows of their items, in a file: the matrix may be larger than memory.
+
+    Args:
+        copied: vectors that are known already, with the rows of their items.
+    """
     path = chunks.folder / "vectors.npy"
     matrix = np.lib.format.open_memmap(path, mode="w+", dtype=stored, shape=(items + 1, width))
     reserve(path)
     present = np.zeros(items + 1, np.bool_)
     failed: dict[int, str] = {}
     position = 0
+    for vector, owned_rows in copied:
+        matrix[np.asarray(owned_rows) + 1] = vector
+        present[np.asarray(owned_rows) + 1] = True
     for vectors, reasons in chunks.read():
         owned = members[position : position + len(vectors)]
         rows = np.fromiter(chain.from_iterable(owned), np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,9 @@ from palate.features.lexical_store import (
     make_vectorizer,
     require_sklearn,
 )
+from palate.features.reuse import is_outdated
 from palate.features.store import FORMAT
+from palate.progress import working
 from palate.storage.files import atomic_folder, digest, file_digest, read_json, write_json
 
 
@@ -63,13 +66,6 @@ def encode_lexical(
     if not overwrite and _is_done(folder, job):
         print_note(f"{folder} is up to date.")
         return LexicalStore.load(folder, catalogue)
-    refuse_existing(folder, overwrite)
-    matrix, vocabulary = _fit(contents, options)
-    present = np.diff(matrix.indptr) > 0
-    reasons = dict(contents.reasons)
-    reasons |= {
-        int(row): "no term that other items have too" for row in np.flatnonzero(~present[1:]) if row not in reasons
-    }
     command = command_of(
         "lexical",
         None,
@@ -78,6 +74,15 @@ def encode_lexical(
         fields=",".join(fields) if fields is not None else None,
         without=without,
     )
+    overwrite = overwrite or is_outdated(folder, command, maker, partial(LexicalStore.load, folder, catalogue))
+    refuse_existing(folder, overwrite)
+    with working("Counting words"):
+        matrix, vocabulary = _fit(contents, options)
+    present = np.diff(matrix.indptr) > 0
+    reasons = dict(contents.reasons)
+    reasons |= {
+        int(row): "no term that other items have too" for row in np.flatnonzero(~present[1:]) if row not in reasons
+    }
     encoder = {"name": f"tf-idf-{options.analyzer}", "modality": "text", "options": options.model_dump()}
     encoder |= {"fingerprint": maker, "job": job, "command": command}
     with atomic_folder(folder, replace=overwrite) as part:

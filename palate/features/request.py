@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from palate.config import Config
+from palate.console import print_note
 from palate.data.dataset import Dataset
 from palate.engines.base import Engine
 from palate.engines.local import LOCAL
@@ -22,7 +24,8 @@ from palate.features.lexical import encode_lexical
 from palate.features.lexical_store import NAME as LEXICAL
 from palate.features.lexical_store import LexicalOptions, LexicalStore
 from palate.features.matrix import import_matrix
-from palate.features.store import FeatureStore
+from palate.features.reuse import stores_of
+from palate.features.store import FeatureStore, read_store_json
 
 Task = Callable[[], FeatureStore | LexicalStore]
 
@@ -54,6 +57,12 @@ class EncodeRequest(Config):
     trust_remote_code: bool = Field(False, description="Run code of a hub model.")
     resume: bool = Field(True, description="Go on after an interrupted run.")
     overwrite: bool = Field(False, description="Replace a store that is there.")
+    reuse: Path | None = Field(
+        None,
+        description="Dataset with an earlier store, whose vectors of unchanged items are taken over; by default the "
+        "store that is replaced, or the dataset that this one was appended to.",
+        examples=["DATASET"],
+    )
     seed: int = Field(0, ge=0, description="Seed of everything random.")
 
     def tasks(self, dataset: Dataset, folder: Path, engine: Engine = LOCAL) -> list[Task]:
@@ -70,6 +79,10 @@ class EncodeRequest(Config):
             chosen["image"] = self.image
         if self.analyzer is not None and not self.lexical:
             raise PalateError("--analyzer belongs to --lexical", "Give --lexical as well, or leave it out.")
+        if not chosen and not self.lexical and self.store is None:
+            likewise = [one for store in stores_of(folder) if (one := self._again(store)) is not None]
+            if "parent" in dataset.manifest and likewise:
+                return [task for one in likewise for task in one.tasks(dataset, folder, engine)]
         if not chosen and not self.lexical:
             chosen["text"] = DEFAULTS["text"]
             if any(dataset.catalogue.frame["image"]):
@@ -82,6 +95,26 @@ class EncodeRequest(Config):
             raise PalateError("--of and --width belong to the controls 'random' and 'permuted'", "Leave them out.")
         tasks = [self._task(dataset, folder, modality, encoder, engine) for modality, encoder in chosen.items()]
         return [*([self._lexical(dataset, folder)] if self.lexical else []), *tasks]
+
+    def _again(self, store: Path) -> EncodeRequest | None:
+        """The request that made a store of an earlier dataset; None for one that no encoder made."""
+        words = shlex.split(str(read_store_json(store)["encoder"].get("command", "")))[3:]
+        made: dict[str, Any] = {}
+        for word, value in zip(words, [*words[1:], ""], strict=True):
+            if word.startswith("--"):
+                key = word[2:].replace("-", "_")
+                made[key] = True if key in ("lexical", "trust_remote_code") else value
+        if "matrix" in made or {made.get("text"), made.get("image")} & set(CONTROLS) or not made:
+            print_note(f"{store} was not made by an encoder: it is left out.")
+            return None
+        if made.get("trust_remote_code") and not self.trust_remote_code:
+            raise PalateError(
+                f"{store} was encoded by code of a hub model", "Give --trust-remote-code to run it again."
+            )
+        if "fields" in made:
+            made["fields"] = made["fields"].split(",")
+        mine = {key: getattr(self, key) for key in ("device", "batch_size", "resume", "overwrite", "reuse")}
+        return EncodeRequest.parse({**made, **mine}, where=str(store))
 
     def _lexical(self, dataset: Dataset, folder: Path) -> Task:
         return lambda: encode_lexical(
@@ -144,5 +177,6 @@ class EncodeRequest(Config):
             trust_remote_code=self.trust_remote_code,
             resume=self.resume,
             overwrite=self.overwrite,
+            reuse=self.reuse,
             engine=engine,
         )

@@ -63,7 +63,7 @@ class FeatureStore:
             raise PalateError(
                 f"{folder} holds words, not vectors of one width", "Name a store of --text, --image or --matrix."
             )
-        vectors, present, table = _read(folder, info, again)
+        vectors, present, table = read_store(folder, info)
         if table["item_id"].to_list() != catalogue.ids[1:]:
             rows = align_rows(folder, table, catalogue, again)
             vectors, present, table = vectors[rows], present[rows], table[(rows[1:] - 1).tolist()]
@@ -127,6 +127,7 @@ def write_store(
     interactions: npt.NDArray[np.integer[Any]],
     missing: list[dict[str, Any]],
     replace: bool,
+    reused: dict[str, Any] | None = None,
 ) -> None:
     """Write a whole store or nothing.
 
@@ -135,6 +136,7 @@ def write_store(
         vectors: the matrix, or a .npy file that is moved into the store (for matrices larger than memory).
         interactions: item indices of the dataset's interactions, for the coverage.
         missing: ``{"reason", "items", "examples"}`` of the items that have no vector.
+        reused: how many ``items`` have the vector of an earlier store, and the ``fingerprint`` of that.
     """
     with atomic_folder(folder, replace=replace) as part:
         target = part / "vectors.npy"
@@ -162,6 +164,7 @@ def write_store(
             "dtype": str(matrix.dtype),
             "coverage": coverage,
             "missing": missing,
+            **({"reused": reused} if reused else {}),
             "fingerprint": digest(encoder["fingerprint"], content_hash, file_digest(target)),
         }
         write_json(part / "store.json", info)
@@ -184,8 +187,16 @@ def read_store_json(folder: Path) -> dict[str, Any]:
     return info
 
 
-def _read(folder: Path, info: dict[str, Any], again: str) -> tuple[Floats, npt.NDArray[np.bool_], pl.DataFrame]:
-    """The store's files, checked against each other."""
+def read_store(folder: Path, info: dict[str, Any]) -> tuple[Floats, npt.NDArray[np.bool_], pl.DataFrame]:
+    """Vectors, mask and table of a store as they are in its files, checked against each other.
+
+    Args:
+        info: from :func:`read_store_json`, of a dense store.
+
+    Raises:
+        PalateError: the store is damaged.
+    """
+    again = remedy(folder)
     try:
         vectors = load_array(folder / "vectors.npy", mapped=True)
         present = load_array(folder / "present.npy")

@@ -15,14 +15,17 @@ class _LinearLogSumExp(torch.autograd.Function):
     """The logits of a block are made twice: the gradient of the value is known only when the other parts are."""
 
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, items: Tensor) -> Tensor:
-        parts = [torch.logsumexp(block @ items.T, dim=1) for block in torch.split(queries, _rows(items))]
-        totals = torch.cat(parts)
+    def forward(ctx: Any, queries: Tensor, items: Tensor, known: Tensor | None) -> Tensor:
+        if known is None:
+            parts = [torch.logsumexp(block @ items.T, dim=1) for block in torch.split(queries, _rows(items))]
+            totals = torch.cat(parts)
+        else:
+            totals = known.clone()
         ctx.save_for_backward(queries, items, totals)
         return totals
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         queries, items, totals = ctx.saved_tensors
         query_grad, item_grad = torch.empty_like(queries), torch.zeros_like(items)
         rows = _rows(items)
@@ -32,22 +35,23 @@ class _LinearLogSumExp(torch.autograd.Function):
             weights.mul_(gradients[0][part].unsqueeze(1))
             query_grad[part] = weights @ items
             item_grad.addmm_(weights.T, queries[part])
-        return query_grad, item_grad
+        return query_grad, item_grad, None
 
 
 def _rows(items: Tensor) -> int:
     return max(_LEAST_ROWS, _BLOCK_ELEMENTS // max(1, len(items)))
 
 
-def linear_log_sum_exp(queries: Tensor, items: Tensor) -> Tensor:
+def linear_log_sum_exp(queries: Tensor, items: Tensor, known: Tensor | None = None) -> Tensor:
     """``log sum_i exp(queries[t] @ items[i])``, float32 ``[T]``; ``-inf`` where there are no items.
 
     Args:
         queries: float32 ``[T, d]``, at least one row.
         items: float32 ``[n, d]``.
+        known: the result, where it was computed before and only the gradients are needed.
 
     >>> linear_log_sum_exp(torch.zeros(2, 3), torch.zeros(4, 3)).exp()
     tensor([4., 4.])
     """
-    totals: Tensor = _LinearLogSumExp.apply(queries, items)  # type: ignore[no-untyped-call]
+    totals: Tensor = _LinearLogSumExp.apply(queries, items, known)  # type: ignore[no-untyped-call]
     return totals

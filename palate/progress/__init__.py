@@ -23,11 +23,12 @@ from rich.progress import (
 
 from palate.console import is_quiet, open_console
 from palate.progress.lines import LINES
-from palate.progress.pace import Pace, seconds_text, speed_text
+from palate.progress.pace import Pace, seconds_text
 
-__all__ = ["LINES", "Pace", "counter", "lines_of", "seconds_text", "shown", "speed_text", "track", "working"]
+__all__ = ["Pace", "counter", "lines_of", "on_screen", "say", "seconds_text", "shown", "track", "working"]
 
 T = TypeVar("T")
+_on_screen = False
 
 
 def track(
@@ -54,9 +55,9 @@ def counter(description: str, total: int | None, done: int = 0) -> Iterator[Call
     if not shown():
         yield lambda things: None
     elif sys.stderr.isatty():
-        with _bar() as bar:
-            task = bar.add_task(description, total=total, completed=done)
-            yield lambda things: bar.advance(task, things)
+        with on_screen(_bar()) as bar:
+            task = None if bar is None else bar.add_task(description, total=total, completed=done)
+            yield lambda things: None if bar is None or task is None else bar.advance(task, things)
     else:
         pace = Pace(description, total, done)
         with lines_of(pace):
@@ -74,12 +75,28 @@ def working(description: str) -> Iterator[None]:
         yield
     elif sys.stderr.isatty():
         columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
-        with Progress(*columns, console=open_console(stderr=True), transient=True) as bar:
-            bar.add_task(description, total=None)
+        with on_screen(Progress(*columns, console=open_console(stderr=True), transient=True)) as bar:
+            if bar is not None:
+                bar.add_task(description, total=None)
             yield
     else:
         with lines_of(Pace(description)):
             yield
+
+
+@contextmanager
+def on_screen(bar: Progress) -> Iterator[Progress | None]:
+    """The bar at work; None while another one is, of work that this is part of: they would write over each other."""
+    global _on_screen
+    if _on_screen:
+        yield None
+        return
+    _on_screen = True
+    try:
+        with bar:
+            yield bar
+    finally:
+        _on_screen = False
 
 
 @contextmanager
@@ -90,6 +107,12 @@ def lines_of(pace: Pace, closing: bool = True) -> Iterator[None]:
         yield
     finally:
         LINES.end(pace, closing)
+
+
+def say(line: str) -> None:
+    """A line about how far work is, on standard error: of an epoch, of a trial."""
+    if shown():
+        LINES.say(line)
 
 
 def shown() -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from palate.progress.pace import Clock, Pace
 
-FIRST, BETWEEN = 2.5, 5.0
+FIRST, BETWEEN, STILL = 2.5, 5.0, 20.0
 # Lines come further apart as work gets older: some three hundred lines in a day.
 _SHARE = 50
 # Work that begins this soon after other work is part of it: many short pieces are one long one.
@@ -32,6 +32,7 @@ class Lines:
         self._work: list[Pace] = []
         self._seen: set[Pace] = set()  # work that a line was written of
         self._lock = threading.RLock()
+        self._counts: list[tuple[int, int]] = []
         self._since = self._last = self._ended = -float("inf")
         self._thread: threading.Thread | None = None
 
@@ -60,14 +61,23 @@ class Lines:
     def look(self) -> None:
         """Write a line if one is due."""
         with self._lock:
-            if self._work and self.clock() >= self.due():
-                self._seen.update(self._work[-1:])
-                self.say(self._path(self._work[:-1], self._work[-1].text()))
+            if not self._work:
+                return
+            now = self.clock()
+            old = [place for place, one in enumerate(self._work) if now - one.began >= FIRST]
+            place = old[-1] if old else len(self._work) - 1  # of many short pieces, the one that is at work
+            counts = [(id(one), one.done) for one in self._work[: place + 1]]
+            if now >= self.due(moved=counts != self._counts):
+                self._counts = counts
+                if old:
+                    self._seen.add(self._work[place])
+                self.say(self._path(self._work[:place], self._work[place].text()))
 
-    def due(self) -> float:
-        """When the next line is due."""
+    def due(self, moved: bool = True) -> float:
+        """When the next line is due: later where there is nothing new to say."""
         age = self.clock() - self._since
-        return max(self._since + FIRST, self._last + max(BETWEEN, age / _SHARE))
+        between = max(BETWEEN if moved else STILL, age / _SHARE)
+        return max(self._since + FIRST, self._last + between)
 
     def _path(self, above: Sequence[Pace], text: str) -> str:
         return " > ".join([*(_short(one) for one in above), text])

@@ -70,7 +70,7 @@ class Pace:
         >>> for _ in range(4):
         ...     pace.advance(100)
         >>> pace.text()
-        'Encoding texts: 1,400/5,000 (28%), 100/s, 35 s left'
+        'Encoding texts: 1,400/5,000 (28%), 100/s, 34 s left'
         """
         elapsed = seconds_text(self.clock() - self.began)
         if self.total is None and not self.done:

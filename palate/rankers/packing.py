@@ -162,7 +162,8 @@ class Grid:
     Attributes:
         cells: int64 ``[T]``, the flat cell of each token; None: the cells are the tokens, in their order.
         tokens: int64 ``[R * W]``, the token in each cell (free cells repeat token 0 and are never read), or None.
-        mask: bool ``[R, 1, W, W]``, True where the query's cell may look at the key's: same sequence, not later. None:
+        mask: bool ``[R, 1, W, W]``, True where the query's cell may look at the key's: same sequence, and not
+            later where the grid is causal. None:
             every row is one sequence.
     """
 
@@ -172,7 +173,8 @@ class Grid:
     width: int
 
     @classmethod
-    def pack(cls, lengths: npt.NDArray[np.int64], width: int, device: torch.device) -> Grid:
+    def pack(cls, lengths: npt.NDArray[np.int64], width: int, device: torch.device, causal: bool = True) -> Grid:
+        """Lay sequences out in rows; ``causal``: none of its items sees a later one."""
         width = min(width, max(int(lengths.max()), 32)) if len(lengths) else width
         first_cell, rows = _fill_rows(lengths, width)
         starts = np.cumsum(lengths) - lengths
@@ -185,7 +187,7 @@ class Grid:
         owner[cells] = np.repeat(np.arange(len(lengths)), lengths)
         owners = torch.from_numpy(owner).to(device).view(rows, width)
         same = owners.unsqueeze(2) == owners.unsqueeze(1)
-        mask = torch.tril(same).unsqueeze(1)
+        mask = (torch.tril(same) if causal else same).unsqueeze(1)
         return cls(torch.from_numpy(cells).to(device), torch.from_numpy(tokens).to(device), mask, width)
 
 

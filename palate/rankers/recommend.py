@@ -167,7 +167,8 @@ class Recommendations:
             The number of rows.
 
         Args:
-            out: the ending names the format: ``.parquet``, ``.csv``, ``.tsv``, ``.jsonl`` or ``.xlsx``.
+            out: the ending names the format: ``.parquet``, ``.csv``, ``.tsv``, ``.jsonl`` or ``.xlsx``. A URL is a
+                folder of Parquet parts.
             engine: where the work is done; the file is the same.
             load: gives the like of this object to workers in other processes, so it holds paths and options.
 
@@ -181,10 +182,10 @@ class Recommendations:
         batch = max(1, min(most, _BATCH_SCORES // (self.recommender.num_items + 1)))
         if batch < FEW_HISTORIES and self.recommender.scores_in_blocks:
             batch = HISTORIES_IN_BLOCKS
-        kinds = {name: self.catalogue.frame.schema[field] for field, name in self.fields.items()}
         schema = pl.Schema(
-            {"user": pl.String, "rank": pl.Int32, "item": pl.String, "score": pl.Float32, "title": pl.String, **kinds}
+            {"user": pl.String, "rank": pl.Int32, "item": pl.String, "score": pl.Float32, "title": pl.String}
         )
+        schema.update({name: self.catalogue.frame.schema[field] for field, name in self.fields.items()})
         left = self.recommender.num_items if self.allowed is None else int(self.allowed.sum())
         starts = range(0, dataset.num_users, batch)
         written = 0

@@ -17,6 +17,7 @@ RANKERS = Registry(
         "content-knn": "palate.rankers.content_knn:ContentKNN",
         "gru4rec": "palate.rankers.gru4rec:GRU4Rec",
         "sasrec": "palate.rankers.sasrec:SASRec",
+        "bert4rec": "palate.rankers.bert4rec:BERT4Rec",
         "blend": "palate.rankers.blend:Blend",
         "mllm": "palate.mllm.recommender:MLLMRecommender",
     },

@@ -44,6 +44,8 @@ class SequentialRanker(nn.Module, Recommender):
     """
 
     Config: ClassVar[type[SequentialConfig]] = SequentialConfig
+    # Whether a position sees its past only, and is trained on the next item.
+    causal: ClassVar[bool] = True
 
     def __init__(self, config: SequentialConfig, num_items: int, widths: Mapping[str, int]) -> None:
         super().__init__()

@@ -81,6 +81,12 @@ class ShardedIds(nn.Module):
         """``[n, width]``, rows (int64 ``[n]``) that are all the worker's own; the others need not call it."""
         return self._of_own(index // self.share.count)
 
+    def block(self, index: Tensor) -> Tensor:
+        """Like :meth:`own_rows`, for one of the blocks in which a step reads all rows: its gradients are added to those
+        of the weight in place, where torch would make a gradient of all rows for each block."""
+        rows: Tensor = _Block.apply(self.own.weight, index // self.share.count, self.share.count)  # type: ignore[no-untyped-call]
+        return rows
+
     def _of_own(self, places: Tensor) -> Tensor:
         rows: Tensor = self.own(places)
         if rows.requires_grad:
@@ -99,6 +105,20 @@ class _Exchange(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         return exchanged(gradients[0], *ctx.counts), None, None
+
+
+class _Block(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, places: Tensor, divisor: int) -> Tensor:
+        ctx.weight, ctx.places, ctx.divisor = weight, places, divisor
+        return weight.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None]:
+        if ctx.weight.grad is None:
+            ctx.weight.grad = torch.zeros_like(ctx.weight)
+        ctx.weight.grad.index_add_(0, ctx.places, gradients[0], alpha=1 / ctx.divisor)
+        return None, None, None
 
 
 def exchanged(values: Tensor, sends: list[int], receives: list[int]) -> Tensor:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from palate.errors import PalateError
+from palate.rankers.remote_table import check_url, is_url, parts_writer
 from palate.rankers.spreadsheet import check_spreadsheet, write_spreadsheet
 from palate.rankers.text_cells import flat_cells, formulas_as_text
 from palate.storage.files import atomic_file
@@ -57,7 +58,7 @@ ENDINGS = tuple(_WRITERS)
 
 
 def check_table(path: Path | str, rows: int = 0) -> str:
-    """The ending of a table's file name, in lower case.
+    """The ending of a table's file name, in lower case; at a URL there are parts that end in ``.parquet``.
 
     Args:
         rows: how many there may be.
@@ -65,6 +66,9 @@ def check_table(path: Path | str, rows: int = 0) -> str:
     Raises:
         PalateError: no table is written under such a name, or none of so many rows.
     """
+    if is_url(path):
+        check_url(str(path))
+        return ".parquet"
     ending = Path(path).suffix.lower()
     if ending not in ENDINGS:
         raise PalateError(f"{path} cannot be written as a table", f"Give a name that ends in {', '.join(ENDINGS)}.")
@@ -77,6 +81,8 @@ def check_table(path: Path | str, rows: int = 0) -> str:
 def table_writer(path: Path | str, schema: pl.Schema, rows: int = 0) -> Iterator[Append]:
     """Yield a function that appends a frame; the file appears whole when the block ends, or not at all.
 
+    At a URL it is a folder of Parquet parts; see :mod:`palate.rankers.remote_table`.
+
     In ``.csv``, ``.tsv`` and ``.xlsx`` lists are joined by ", ". What a spreadsheet program would run as a formula
     stays a text: see :mod:`palate.rankers.text_cells`.
 
@@ -87,6 +93,10 @@ def table_writer(path: Path | str, schema: pl.Schema, rows: int = 0) -> Iterator
     Raises:
         PalateError: what :func:`check_table` refuses; nothing is written then.
     """
+    if is_url(path):
+        with parts_writer(str(path), schema, _parquet) as append:
+            yield append
+        return
     ending = check_table(path, rows)
     with atomic_file(path) as part, _WRITERS[ending](part, schema) as append:
         yield append

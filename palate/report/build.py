@@ -18,6 +18,7 @@ from palate.evaluation.saved import SavedTable
 from palate.evaluation.users import UserSample
 from palate.report import data_card, gallery
 from palate.report.gallery import GalleryEntry
+from palate.report.in_words import facts_of, in_words
 from palate.report.logged import logs_of
 from palate.report.page import page
 from palate.report.pictures import Pictures
@@ -116,6 +117,7 @@ def write_report(
         "palate": __version__,
         "environment": environment(),
         "dataset": data_card.facts_of(dataset, logs),
+        "in_words": facts_of(in_words(tables[0])),
         "tables": [table.model_dump() for table in tables],
         "runs": logs,
         "gallery": _gallery(dataset, groups, plan),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -18,6 +18,8 @@ from palate.report.trade_offs import trade_offs
 # With one target per case these are the same metric twice.
 _TWINS = {"hitrate": "recall", "map": "mrr"}
 _CLEAR = 0.05
+# Columns of figures with intervals that a page of ordinary width holds.
+_COLUMNS = 7
 
 
 def section(table: SavedTable, colours: Mapping[str, int], heading: str) -> Markup:
@@ -29,7 +31,7 @@ def section(table: SavedTable, colours: Mapping[str, int], heading: str) -> Mark
         primary=label_of(table.primary),
         headline=headline(table),
         forest=_forest(table, colours),
-        tables=[_main(table), *([_slices(table)] if table.slices else [])],
+        tables=[_main(table), *(_slices(table) if table.slices else [])],
         everything=_everything(table),
         trade_offs=trade_offs(table, colours),
         labels={label: colours.get(label, 0) for label in table.labels},
@@ -195,24 +197,40 @@ def _difference(one: SavedDifference | None) -> list[Cell]:
     ]
 
 
-def _slices(table: SavedTable) -> TableView:
-    rows = []
-    for name, part in table.slices.items():
-        by_label = {model.label: model.metrics[table.primary] for model in part.models}
-        cells = [Cell(name, name), Cell(count(part.users), part.users)]
-        cells += [_estimate(by_label.get(label, SavedFigure())) for label in table.labels]
-        rows.append(cells)
+def _slices(table: SavedTable) -> list[TableView]:
     title = f"{label_of(table.primary)} by slice: looking closer; p-values are for the whole"
-    return TableView(title, ["slice", "users", *table.labels], rows)
+    views = []
+    for words, labels in _side_by_side(table.labels):
+        rows = []
+        for name, part in table.slices.items():
+            by_label = {model.label: model.metrics[table.primary] for model in part.models}
+            cells = [Cell(name, name), Cell(count(part.users), part.users)]
+            rows.append([*cells, *(_estimate(by_label.get(label, SavedFigure())) for label in labels)])
+        views.append(TableView(f"{title}{words}", ["slice", "users", *labels], rows))
+    return views
 
 
-def _everything(table: SavedTable) -> TableView:
+def _everything(table: SavedTable) -> list[TableView]:
     names = sorted(dict.fromkeys(name for model in table.models for name in model.metrics), key=_order)
-    rows = [
-        [Cell(label_of(name), name), *(_estimate(model.metrics.get(name, SavedFigure())) for model in table.models)]
-        for name in names
-    ]
-    return TableView("Every metric at every cut-off", ["metric", *table.labels], rows)
+    by_label = {model.label: model.metrics for model in table.models}
+    views = []
+    for words, labels in _side_by_side(table.labels):
+        rows = [
+            [Cell(label_of(name), name), *(_estimate(by_label[label].get(name, SavedFigure())) for label in labels)]
+            for name in names
+        ]
+        views.append(TableView(f"Every metric at every cut-off{words}", ["metric", *labels], rows))
+    return views
+
+
+def _side_by_side(labels: Sequence[str]) -> list[tuple[str, Sequence[str]]]:
+    """Models in groups as equal as can be whose columns fit beside each other, and which they are, for the title."""
+    groups = -(-len(labels) // _COLUMNS)
+    size = -(-len(labels) // groups)
+    parts = [(start, labels[start : start + size]) for start in range(0, len(labels), size)]
+    if groups == 1:
+        return [("", labels)]
+    return [(f" (models {at + 1} to {at + len(part)} of {len(labels)})", part) for at, part in parts]
 
 
 def _order(name: str) -> tuple[str, int]:

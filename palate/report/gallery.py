@@ -81,7 +81,7 @@ def users_of(
     """
     notes = []
     users = [_user(dataset, cases, number, written) for number in range(len(cases))]
-    for one in track(models, description="gallery") if len(cases) else ():
+    for one in track(models, description="Gallery, models") if len(cases) else ():
         try:
             model = one.load()
             if dataset.folder is not None:

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from palate.evaluation.saved import SavedTable
 from palate.evaluation.tables import label_of
 from palate.report import comparison, curves, data_card, gallery
+from palate.report.in_words import in_words
 from palate.report.pictures import Pictures
 from palate.report.render import render
 
@@ -62,6 +63,7 @@ def page(facts: Mapping[str, Any], tables: Sequence[SavedTable], pictures: Pictu
         ("cost", "Cost", curves.cost(logs, tables) if logs else None),
     ]
     first = tables[0]
+    words = in_words(first)
     means = [model.metrics[first.primary].mean for model in first.contenders]
     return render(
         "page.html.j2",
@@ -71,6 +73,7 @@ def page(facts: Mapping[str, Any], tables: Sequence[SavedTable], pictures: Pictu
         models=len(first.contenders),
         best=max((mean for mean in means if mean is not None), default=None),
         primary=label_of(first.primary),
+        in_words=None if words is None else render("in_words.html.j2", words=words),
         sections=[(id_, name, content) for id_, name, content in sections if content is not None],
         ratio=pictures.ratio,
         # Written as they are: these are the package's own.

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from palate.plots import GREY, RED, picture, second_scale
+from palate.runs.trackers import LiveTrackers, tracker_names
 from palate.storage.files import write_text
 
 Row = dict[str, Any]
@@ -25,7 +26,7 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 class RunLog:
-    """Rows of ``metrics.jsonl``, one per epoch, and the same numbers for TensorBoard.
+    """Rows of ``metrics.jsonl``, one per epoch, and the same numbers for TensorBoard and the trackers.
 
     The file is written anew from the rows of the checkpoint when a run resumes, so that no epoch stands twice.
     """
@@ -34,6 +35,7 @@ class RunLog:
         self.folder = folder
         self.rows = rows
         self._write()
+        self._trackers = LiveTrackers(folder, tracker_names())
         self._events: Any = None
         if tensorboard:
             try:
@@ -51,6 +53,7 @@ class RunLog:
                 if name != "epoch" and isinstance(value, int | float):
                     self._events.add_scalar(name, value, row["step"])
             self._events.flush()
+        self._trackers.add(self.rows)
 
     def _write(self) -> None:
         write_text(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows))
@@ -58,6 +61,7 @@ class RunLog:
     def close(self) -> None:
         if self._events is not None:
             self._events.close()
+        self._trackers.close()
 
 
 def plot_learning_curve(rows: list[Row], metric: str, path: Path) -> None:

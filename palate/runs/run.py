@@ -26,6 +26,7 @@ from palate import __version__
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
+from palate.runs.trackers import send_run_files
 from palate.storage.files import read_json, write_json
 
 FORMAT = 1
@@ -189,4 +190,6 @@ class Run:
         """The run with more facts in ``run.json`` (written atomically)."""
         info = {**self.info, **facts}
         write_json(self.folder / "run.json", info)
+        if facts.get("finished"):
+            send_run_files(self.folder)
         return Run(self.folder, info)

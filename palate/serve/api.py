@@ -43,21 +43,33 @@ async def recommend(body: schema.RecommendRequest, request: Request) -> Response
     _within(service, "history", body.history)
     _within(service, "deny", body.deny)
     _few(service, body.k)
-    model = _model(service.loaded, body.model)
-    answer = await _in_time(service, model.recommend(body))
+    split = service.traffic if body.model is None and body.user is not None else None
+    variant = None if split is None else split.model_of(str(body.user))
+    model = _model(service.loaded, body.model or variant)
+    answer = await _in_time(service, model.recommend(body, variant))
     if answer.unknown:
         service.telemetry.unknown.labels(model.name).inc(len(answer.unknown))
+    service.feedback.shown(body, answer, model)
     return _json(answer)
+
+
+@router.post("/feedback", response_model=schema.FeedbackResponse, tags=["recommend"])
+async def feedback(body: schema.FeedbackRequest, request: Request) -> Response:
+    """What was taken of an answer, or elsewhere. The service keeps it, where it was started with ``--feedback``."""
+    service = _service(request)
+    kept = await _in_time(service, service.feedback.taken(body, service.loaded.models))
+    return _json(schema.FeedbackResponse(kept=kept))
 
 
 @router.post("/similar", response_model=schema.SimilarResponse, tags=["recommend"])
 async def similar(body: schema.SimilarRequest, request: Request) -> Response:
     """The items most like one: to the model, in their texts or in their pictures."""
     service = _service(request)
+    _within(service, "deny", body.deny)
     _few(service, body.k)
     model = _model(service.loaded, body.model)
     _item(model, body.item)
-    return _json(await _in_time(service, service.in_thread(model.similar, body.item, body.k, body.by)))
+    return _json(await _in_time(service, service.in_thread(model.similar, body)))
 
 
 @router.post("/explain", response_model=schema.ExplainResponse, tags=["recommend"])
@@ -96,6 +108,14 @@ async def item(item_id: str, request: Request, model: ModelName = None) -> Respo
     """Everything that the catalogue knows of an item."""
     chosen = _model(_service(request).loaded, model)
     return _json(chosen.shown.item(_item(chosen, item_id), fields=True))
+
+
+@router.get("/fields", response_model=schema.Fields, tags=["look around"])
+async def fields(request: Request, model: ModelName = None) -> Response:
+    """What only and without can name: the fields of the catalogue, with frequent values and the range of numbers."""
+    service = _service(request)
+    chosen = _model(service.loaded, model)
+    return _json(await _in_time(service, service.in_thread(lambda: chosen.fields)))
 
 
 @router.get("/users", response_model=schema.People, tags=["look around"])

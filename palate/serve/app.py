@@ -34,10 +34,13 @@ def create_app(service: Service, key: str | None = None, watch: float = 0.0) -> 
 
     @contextlib.asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        watching = asyncio.create_task(service.watch(watch)) if watch else None
+        tasks = [asyncio.create_task(service.watch(watch))] if watch else []
+        if service.business is not None:
+            tasks.append(asyncio.create_task(service.watch_rules()))
         yield
-        if watching is not None:
-            watching.cancel()
+        for task in tasks:
+            task.cancel()
+        await asyncio.to_thread(service.close)
 
     app = FastAPI(
         redirect_slashes=False,  # a redirect would go to whatever host the client names

@@ -32,6 +32,15 @@ class ServeConfig(Config):
         "exact",
         description="How factored models find their best items: exact, or faiss (approximate, for millions; an extra).",
     )
+    rules_every: float = Field(
+        1.0, gt=0, description="Seconds between looks for changed business rules; they are read at the second look."
+    )
+    feedback_every: float = Field(
+        3600.0,
+        gt=0,
+        description="Seconds after which feedback becomes a Parquet file, if it has not by its size",
+        examples=["SECONDS"],
+    )
     image_side: int = Field(512, ge=16, le=2048, description="Longest side in pixels of a picture as it is served.")
     image_cache: int = Field(64 * 1024 * 1024, ge=0, description="Bytes of pictures kept ready.")
     outside_pictures: bool = Field(

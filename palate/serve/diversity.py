@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -27,20 +28,23 @@ def diversify(scores: Sequence[float], vectors: Tensor, k: int, diversity: float
     >>> diversify([3.0, 2.9, 1.0], torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), k=2, diversity=0.0)
     [0, 1]
     """
+    return list(islice(in_diverse_order(scores, vectors, diversity), k))
+
+
+def in_diverse_order(scores: Sequence[float], vectors: Tensor, diversity: float) -> Iterator[int]:
+    """The same choice without an end: places in ``scores``, each computed when it is asked for."""
     if not scores:
-        return []
+        return
     raw = torch.tensor(scores)
     spread = (raw.max() - raw.min()).clamp_min(1e-12)
     relevance = (raw - raw.min()) / spread
     unit = torch.nn.functional.normalize(vectors.float(), dim=1)
     likeness = torch.zeros_like(relevance)
-    chosen: list[int] = []
     free = torch.ones_like(relevance, dtype=torch.bool)
-    for _ in range(min(k, len(scores))):
-        worth = (1 - diversity) * relevance - (diversity * likeness if chosen else 0)
+    for number in range(len(scores)):
+        worth = (1 - diversity) * relevance - (diversity * likeness if number else 0)
         best = int(torch.where(free, worth, -torch.inf).argmax())
+        yield best
         cosine = unit @ unit[best]
-        likeness = torch.maximum(likeness, cosine) if chosen else cosine
-        chosen.append(best)
+        likeness = torch.maximum(likeness, cosine) if number else cosine
         free[best] = False
-    return chosen

@@ -25,6 +25,8 @@ from palate.topk import best_items
 _SCORES = 2**24
 # Smaller catalogues are searched exactly even where approximation is allowed: it would gain nothing.
 _FEW = 5_000
+# A filter that leaves a smaller share of the catalogue is answered exactly: a scan would find too few of these items.
+_BROAD = 0.1
 # A cascade keeps what was proposed and scored, so that the same question is not asked twice; at most this many lists.
 _LISTS = 10_000
 
@@ -39,6 +41,7 @@ class Ask:
         banned: int64, may not be recommended.
         exclude_seen: neither may the items of the history.
         allowed: bool ``[num_items + 1]``, may be recommended; None: all.
+        share: of the catalogue that ``allowed`` leaves, where that is known; None: not.
     """
 
     history: list[int]
@@ -46,6 +49,25 @@ class Ask:
     banned: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     exclude_seen: bool = False
     allowed: Tensor | None = None
+    share: float | None = None
+
+    @property
+    def broad(self) -> bool:
+        """Whether so much of the catalogue may be recommended that a scan of its best items is worth while."""
+        return self.allowed is None or (self.share or 0.0) >= _BROAD
+
+    def lets(self, item: int) -> bool:
+        """Whether an item may be recommended."""
+        if self.exclude_seen and item in self.history:
+            return False
+        return item not in self.banned and (self.allowed is None or bool(self.allowed[item]))
+
+    @property
+    def reach(self) -> int:
+        """How many of the best items hold ``k`` that are allowed, if what is not allowed is spread evenly; half as many
+        again where there is a filter."""
+        count = self.k + len(self.banned) + len(set(self.history))
+        return count if self.allowed is None else int(1.5 * count / max(self.share or 0.0, _BROAD))
 
     @property
     def left_out(self) -> npt.NDArray[np.int64]:
@@ -100,8 +122,8 @@ class FactoredEngine(DenseEngine):
     """For models whose score is a product of a query and an item's vector, by exact search or by FAISS.
 
     Args:
-        approximate: look by FAISS where a request leaves that open: those with a filter, and newcomers, are answered
-            exactly.
+        approximate: look by FAISS where a request leaves that open: those with a narrow filter, newcomers, and those
+            for which too few items were found are answered exactly.
     """
 
     model: SequentialRanker
@@ -115,12 +137,17 @@ class FactoredEngine(DenseEngine):
     def find(self, asks: Sequence[Ask]) -> list[Found]:
         if self.index is None:
             return super().find(asks)
-        easy = [number for number, ask in enumerate(asks) if ask.allowed is None and ask.history]
-        hard = [number for number in range(len(asks)) if number not in set(easy)]
         found: dict[int, Found] = {}
-        for rows, way in ((easy, self._approximate), (hard, super().find)):
-            if rows:
-                found.update(zip(rows, way([asks[row] for row in rows]), strict=True))
+        easy = [number for number, ask in enumerate(asks) if ask.broad and ask.history]
+        if easy:
+            found.update(zip(easy, self._approximate([asks[row] for row in easy]), strict=True))
+        hard = [
+            number
+            for number, ask in enumerate(asks)
+            if number not in found or (ask.allowed is not None and len(found[number].items) < ask.k)
+        ]
+        if hard:
+            found.update(zip(hard, super().find([asks[row] for row in hard]), strict=True))
         return [found[number] for number in range(len(asks))]
 
     def _approximate(self, asks: Sequence[Ask]) -> list[Found]:
@@ -129,12 +156,15 @@ class FactoredEngine(DenseEngine):
         made = self.model.queries(Sequences.from_lists([ask.history for ask in asks]))
         bias = made.bias and Bias(made.bias.rows.cpu(), made.bias.items.cpu(), made.bias.values.cpu())
         scores = Scores(made.queries.cpu(), self.vectors, bias)
-        most = max(ask.k + len(ask.banned) + len(set(ask.history)) for ask in asks)
+        most = max(ask.reach for ask in asks)
         items, values = self.index.search(scores.queries, min(most, self.model.num_items))
         items, values = _with_bias(scores, items, values)
         left_out = [ask.left_out for ask in asks]
         rows = torch.repeat_interleave(torch.arange(len(asks)), torch.tensor([len(one) for one in left_out]))
         out = _among(items, rows, torch.from_numpy(np.concatenate(left_out)), len(self.vectors))
+        for row, ask in enumerate(asks):
+            if ask.allowed is not None:
+                out[row] |= ~ask.allowed[items[row]]
         columns, values = best_items(values.masked_fill(out | (items == 0), -torch.inf), max(ask.k for ask in asks))
         return _listed(items.gather(1, columns).masked_fill(values == -torch.inf, 0), values, asks)
 
@@ -191,11 +221,21 @@ def best_of(scores: Tensor, asks: Sequence[Ask]) -> list[Found]:
     cells = [part for row, ask in enumerate(asks) for part in ([row * width], ask.left_out + row * width)]
     scores = scores.contiguous()
     scores.view(-1).index_fill_(0, torch.from_numpy(np.concatenate(cells)).to(scores.device), -torch.inf)
-    for row, ask in enumerate(asks):
-        if ask.allowed is not None:
-            scores[row, ~ask.allowed.to(scores.device)] = -torch.inf
+    _apply_filters(scores, asks)
     items, values = best_items(scores, min(max(ask.k for ask in asks), scores.shape[1] - 1))
     return _listed(items, values, asks)
+
+
+def _apply_filters(scores: Tensor, asks: Sequence[Ask]) -> None:
+    """Leave out what may not be recommended: at once where all rows have one filter, such as a shop's own rules."""
+    first = asks[0].allowed
+    if all(ask.allowed is first for ask in asks):
+        if first is not None:
+            scores.masked_fill_(~first.to(scores.device), -torch.inf)
+        return
+    for row, ask in enumerate(asks):
+        if ask.allowed is not None:
+            scores[row].masked_fill_(~ask.allowed.to(scores.device), -torch.inf)
 
 
 def _listed(items: Tensor, values: Tensor, asks: Sequence[Ask]) -> list[Found]:

@@ -33,15 +33,24 @@ def comparing(model: Recommender) -> ItemKNN | ContentKNN | None:
     return next((part for part in parts if isinstance(part, ItemKNN | ContentKNN)), None)
 
 
-def alike_by_neighbours(model: Recommender, item: int, k: int) -> tuple[list[int], list[float]]:
-    """The ``k`` nearest neighbours of a model that keeps such lists (by who took the items, or by their content)."""
+def alike_by_neighbours(
+    model: Recommender, item: int, k: int, allowed: Tensor | None = None
+) -> tuple[list[int], list[float]]:
+    """The ``k`` nearest neighbours of a model that keeps such lists (by who took the items, or by their content).
+
+    Args:
+        allowed: bool ``[num_items + 1]``, items that may be named; None: all.
+    """
     found = comparing(model)
     if found is None:
         raise PalateError(
             f"'{model.name}' does not compare items", "Ask another model, or compare by text or image if it has these."
         )
     scores = found.alike(item)
-    return _best(scores.masked_fill(scores <= 0, -torch.inf), item, k)
+    scores = scores.masked_fill(scores <= 0, -torch.inf)
+    if allowed is not None:
+        scores.masked_fill_(~allowed.to(scores.device), -torch.inf)
+    return _best(scores, item, k)
 
 
 def neighbours_of(model: Recommender) -> NeighbourScores | None:
@@ -49,10 +58,15 @@ def neighbours_of(model: Recommender) -> NeighbourScores | None:
     return model.neighbours if isinstance(model, SequentialRanker) else None
 
 
-def alike_by_list(one: NeighbourList, item: int, k: int) -> tuple[list[int], list[float]]:
-    """The first ``k`` of an item's list; fewer where the list is shorter."""
-    count = min(k, int((one.items[item] > 0).sum()))
-    return one.items[item, :count].tolist(), one.values[item, :count].tolist()
+def alike_by_list(
+    one: NeighbourList, item: int, k: int, allowed: Tensor | None = None
+) -> tuple[list[int], list[float]]:
+    """The first ``k`` of an item's list that are allowed; fewer where the list is shorter."""
+    items, values = torch.as_tensor(one.items[item]), torch.as_tensor(one.values[item])
+    kept = items > 0
+    if allowed is not None:
+        kept &= allowed[items.long()]
+    return items[kept][:k].tolist(), values[kept][:k].tolist()
 
 
 def _best(scores: Tensor, item: int, k: int) -> tuple[list[int], list[float]]:

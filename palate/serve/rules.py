@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from palate.bundle.load import Bundle
 from palate.data.catalogue import Catalogue
 from palate.data.conditions import allowed_items
 from palate.errors import PalateError
+from palate.serve import schema
+from palate.serve.business.model_rules import ModelRules
 
 _CACHED = 256
 Key = tuple[tuple[str, ...], tuple[str, ...]]
@@ -55,3 +61,53 @@ class Rules:
         except PalateError as error:
             return error
         return None if mask is None else torch.from_numpy(mask)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What filters leave.
+
+    Attributes:
+        allowed: bool ``[num_items + 1]``; None: all.
+        share: of the catalogue that ``allowed`` leaves, where that is known without counting.
+        denied: int64 indices of items that are left out besides.
+        unknown: ids that the model does not know.
+    """
+
+    allowed: Tensor | None
+    share: float | None
+    denied: npt.NDArray[np.int64]
+    unknown: list[str]
+
+    def mask(self, num_items: int) -> Tensor | None:
+        """``allowed`` without what is denied."""
+        if not len(self.denied):
+            return self.allowed
+        mask = torch.ones(num_items + 1, dtype=torch.bool) if self.allowed is None else self.allowed.clone()
+        mask[torch.from_numpy(self.denied)] = False
+        return mask
+
+
+def choose_items(
+    request: schema.FilteredRequest, bundle: Bundle, conditions: Rules, business: ModelRules | None
+) -> Chosen:
+    """What the filters of a request and the business rules leave.
+
+    Raises:
+        PalateError: an unknown field, or a condition that no item meets.
+    """
+    denied, unknown = bundle.known(request.deny)
+    allowed, share = (None, None) if business is None else (business.allowed, business.share)
+    masks = []
+    if request.only or request.without:
+        masks.append(conditions(tuple(request.only), tuple(request.without)))
+    if request.allow is not None:
+        these, more = bundle.known(request.allow)
+        unknown += more
+        listed = torch.zeros(len(bundle.items) + 1, dtype=torch.bool)
+        listed[these] = True
+        masks.append(listed)
+    for mask in masks:
+        if mask is not None:
+            allowed, share = mask if allowed is None else allowed & mask, None
+    return Chosen(allowed, share, np.array(denied, np.int64), unknown)

@@ -22,16 +22,21 @@ class RequestFilter(BaseModel):
     model: Id | None = Field(None, description="One of /v1/models; the first of them by default.")
 
 
-class RecommendRequest(RequestFilter):
-    history: list[Id] = Field(description="Item ids, oldest first. Empty: a newcomer.", examples=[["50", "181"]])
-    k: int = Field(10, ge=1, description="How many items; the service has a limit of its own.")
-    exclude_seen: bool = Field(True, description="Leave out the items of the history.")
+class FilteredRequest(RequestFilter):
+    """A request with filters on the items of its answer."""
+
     allow: list[Id] | None = Field(None, description="Only these items may be recommended.")
     deny: list[Id] = Field([], description="These items may not.")
     only: list[Condition] = Field(
         [], max_length=20, description="FIELD=VALUE, FIELD=ONE,OTHER or FIELD<20; an item must meet all of them."
     )
     without: list[Condition] = Field([], max_length=20, description="The same; an item must meet none of them.")
+
+
+class RecommendRequest(FilteredRequest):
+    history: list[Id] = Field(description="Item ids, oldest first. Empty: a newcomer.", examples=[["50", "181"]])
+    k: int = Field(10, ge=1, description="How many items; the service has a limit of its own.")
+    exclude_seen: bool = Field(True, description="Leave out the items of the history.")
     diversity: float = Field(
         0.0,
         ge=0,
@@ -40,9 +45,14 @@ class RecommendRequest(RequestFilter):
         "relevance with this weight). The scores stay the model's; the order is not theirs any more.",
     )
     fields: bool = Field(False, description="Send what else the catalogue knows of each item.")
+    user: Id | None = Field(
+        None, description="Who the answer is for: chooses the model where traffic is split, and is kept with feedback."
+    )
+    record: bool = Field(True, description="Whether the answer counts as shown, in feedback and metrics.")
+    explain_rules: bool = Field(False, description="Say which business rules shaped the answer.")
 
 
-class SimilarRequest(RequestFilter):
+class SimilarRequest(FilteredRequest):
     item: Id
     k: int = Field(10, ge=1)
     by: Id = Field(
@@ -58,6 +68,23 @@ class ExplainRequest(RequestFilter):
     item: Id = Field(description="The item whose score is explained.")
 
 
+class FeedbackRequest(RequestFilter):
+    model: Id | None = Field(None, description="That answered, as the answer states it.")
+    request_id: Id | None = Field(None, description="Of the answer; null where the items come from elsewhere.")
+    user: Id | None = Field(None, description="Who took the items; by default the one whom the answer was for.")
+    items: list[Id] = Field(min_length=1, max_length=1000, description="Item ids.")
+    kind: str = Field(
+        "click",
+        pattern=r"^[a-z][a-z0-9_-]{0,31}$",
+        description="How they were taken: click, cart, purchase, play, like, or a word of your own.",
+    )
+    time: int | None = Field(None, description="Unix milliseconds; by default now. At most 30 days ago.")
+
+
+class FeedbackResponse(BaseModel):
+    kept: int = Field(description="Items that are on the disk now.")
+
+
 class Item(BaseModel):
     """An item as people see it. Texts are of unknown origin: escape them."""
 
@@ -68,7 +95,18 @@ class Item(BaseModel):
 
 
 class ScoredItem(Item):
-    score: float
+    score: float | None = Field(description="The model's; null for an item that a rule put there.")
+
+
+class AppliedRules(BaseModel):
+    """What the business rules did to an answer."""
+
+    version: str = Field(description="Of the rules' files; changes with each of their changes.")
+    left: int = Field(description="Items of the catalogue that the rules let be recommended.")
+    left_out: dict[str, int] = Field(description="How many items each rule leaves out by itself.")
+    items: dict[str, list[str]] = Field(description="Items of the answer that rules moved, and which rules.")
+    notes: list[str] = Field(description="What could not be done, and what caps moved.")
+    warnings: list[str] = Field(description="What in the rules means nothing to this model.")
 
 
 class ModelResponse(BaseModel):
@@ -79,15 +117,19 @@ class ModelResponse(BaseModel):
 
 
 class RecommendResponse(ModelResponse):
+    request_id: str = Field(description="Of this answer; POST /v1/feedback takes it back.")
+    variant: str | None = Field(description="The model that the user's traffic goes to; null where nothing was split.")
     items: list[ScoredItem] = Field(description="Best first; fewer than k where fewer are left.")
     unknown: list[str] = Field(description="Ids of the request that the model does not know; they were left out.")
     used: int = Field(description="Items of the history that the model knows.")
+    rules: AppliedRules | None = Field(None, description="With explain_rules, where the service has rules.")
 
 
 class SimilarResponse(ModelResponse):
     item: Item
     by: str
     items: list[ScoredItem]
+    unknown: list[str] = Field(description="Ids of allow and deny that the model does not know.")
 
 
 class HistoryEffect(Item):
@@ -181,6 +223,25 @@ class ModelFacts(BaseModel):
     explains: bool
     diversifies: bool = Field(description="Whether it has item vectors, which diversity needs.")
     compares: bool = Field(description="Whether /v1/similar can compare by the model itself.")
+
+
+class FieldValue(BaseModel):
+    value: str
+    items: int = Field(description="How many items have it.")
+
+
+class FieldSummary(BaseModel):
+    """A field of the catalogue, as conditions can name it."""
+
+    name: str
+    kind: Literal["text", "number"] = Field(description="Numbers can be compared: price<20.")
+    low: float | None = Field(description="The smallest number.")
+    high: float | None = Field(description="The largest number.")
+    values: list[FieldValue] = Field(description="Frequent values of a text, the most frequent first.")
+
+
+class Fields(BaseModel):
+    fields: list[FieldSummary]
 
 
 class Models(BaseModel):

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from palate.bundle.load import Bundle
 from palate.bundle.manifest import sha256
@@ -23,12 +22,16 @@ from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender
 from palate.serve import schema
 from palate.serve.batching import MicroBatcher
+from palate.serve.business.applied import applied
+from palate.serve.business.model_rules import ModelRules
 from palate.serve.config import ServeConfig
-from palate.serve.diversity import diversify
 from palate.serve.engine import Ask, Engine, Found, engine_of
 from palate.serve.explanation import Explainer
+from palate.serve.exposure import Exposure, training_counts
+from palate.serve.field_values import summarise_fields
 from palate.serve.likeness import alike_by_list, alike_by_neighbours, alike_by_vectors, comparing, neighbours_of
-from palate.serve.rules import Rules
+from palate.serve.ordering import order_items
+from palate.serve.rules import Chosen, Rules, choose_items
 from palate.serve.search import Search
 from palate.serve.shown_items import ShownItems
 from palate.serve.telemetry import Telemetry
@@ -36,6 +39,8 @@ from palate.serve.vectors import ItemVectors
 
 # A diverse list is chosen from this many times as many items, but from these at least and at most.
 _POOL_TIMES, _POOL_LEAST, _POOL_MOST = 5, 50, 500
+# Beyond this many of the best items nothing is sought that a cap lets in: the answer is filled with what it held back.
+_CAPPED_MOST = 2_000
 
 
 class Served:
@@ -64,6 +69,8 @@ class Served:
         self.engine: Engine = engine_of(self.model, config.index == "faiss")
         self.vectors = ItemVectors(bundle, self.engine.vectors)
         self.rules = Rules(self.items.catalogue, self.items.fields)
+        self.business: ModelRules | None = None
+        self.exposure = Exposure(name, telemetry, training_counts(self.model))
         # Nothing here may hold on to this object itself: a model that was replaced goes as soon as nobody asks it.
         pool = ThreadPoolExecutor(1, thread_name_prefix=f"model-{name}")
         # A cascade answers one after the other: a batch would make the first wait for the last.
@@ -138,61 +145,74 @@ class Served:
 
     # -- answers -------------------------------------------------------------------------------------------------
 
-    async def recommend(self, request: schema.RecommendRequest) -> schema.RecommendResponse:
-        """The best items after a history, under the rules of a request."""
+    async def recommend(self, request: schema.RecommendRequest, variant: str | None = None) -> schema.RecommendResponse:
+        """The best items after a history, under the filters of a request and the business rules.
+
+        Args:
+            variant: what the answer states as the choice of split traffic.
+        """
+        rules = self.business  # the same for the whole answer
         history, unknown = self.bundle.known(request.history)
-        denied, more = self.bundle.known(request.deny)
-        unknown += more
-        allowed: Tensor | None = None
-        if request.only or request.without:
-            allowed = await asyncio.to_thread(self.rules, tuple(request.only), tuple(request.without))
-        if request.allow is not None:
-            these, more = self.bundle.known(request.allow)
-            unknown += more
-            allowed = _only_these(these, allowed, len(self.items))
-        vectors = self.engine.vectors
-        if request.diversity and vectors is None:
+        chosen = await self._chosen(request, rules)
+        if request.diversity and self.engine.vectors is None:
             raise PalateError(
                 f"'{self.name}' has no item vectors by which items are alike", "Leave out diversity, or ask another."
             )
-        pool = min(max(request.k * _POOL_TIMES, _POOL_LEAST), _POOL_MOST) if request.diversity else 0
-        ask = Ask(history, max(request.k, pool), np.array(denied, np.int64), request.exclude_seen, allowed)
-        found = await self._found(ask)
-        places: Sequence[int] = range(len(found.items))
-        if request.diversity and vectors is not None:
-            some = vectors[found.items]
-            places = await asyncio.to_thread(diversify, found.scores, some, request.k, request.diversity)
+        pool = min(max(request.k * _POOL_TIMES, _POOL_LEAST), _POOL_MOST) if request.diversity else request.k
+        if rules is not None:
+            pool = max(pool, rules.pool(request.k))
+        ask = Ask(history, pool, chosen.denied, request.exclude_seen, chosen.allowed, chosen.share)
+        while True:
+            found = await self._found(ask)
+            arguments = request.k, request.diversity, ask, found, self.engine.vectors, rules
+            done = await asyncio.to_thread(order_items, *arguments) if request.diversity else order_items(*arguments)
+            # Where a cap held back all others, there may be more.
+            if not done.short or len(found.items) < ask.k or ask.k >= min(_CAPPED_MOST, len(self.items)):
+                break
+            ask = replace(ask, k=min(8 * ask.k, _CAPPED_MOST))
+        scores = dict(zip(found.items, found.scores, strict=True))
         return schema.RecommendResponse(
             model=self.name,
             version=self.version,
+            request_id=uuid.uuid4().hex,
+            variant=variant,
             items=[
-                schema.ScoredItem(**self.shown.facts(found.items[place], request.fields), score=found.scores[place])
-                for place in places
+                schema.ScoredItem(**self.shown.facts(item, request.fields), score=scores.get(item))
+                for item in done.items
             ],
-            unknown=list(dict.fromkeys(unknown)),
+            unknown=list(dict.fromkeys(unknown + chosen.unknown)),
             used=len(history),
+            rules=applied(rules, self.items, found.items, done) if rules and request.explain_rules else None,
         )
+
+    async def _chosen(self, request: schema.FilteredRequest, rules: ModelRules | None) -> Chosen:
+        arguments = request, self.bundle, self.rules, rules
+        if request.only or request.without:  # new conditions are looked up in the whole catalogue
+            return await asyncio.to_thread(choose_items, *arguments)
+        return choose_items(*arguments)
 
     async def explain(self, request: schema.ExplainRequest) -> schema.ExplainResponse:
         """Why an item has its score: :class:`palate.serve.explanation.Explainer`."""
         return await self._explained(request)
 
-    def similar(self, item_id: str, k: int, by: str) -> schema.SimilarResponse:
-        """The items most like one. Reads features: ask on a thread."""
-        index = self.index_of(item_id)
+    def similar(self, request: schema.SimilarRequest) -> schema.SimilarResponse:
+        """The items most like one that filters and business rules leave. Reads features: ask on a thread."""
+        index, k, by = self.index_of(request.item), request.k, request.by
         if by != "model" and by not in self.facts.features:
             raise PalateError(
                 f"'{self.name}' cannot compare items by {by}", suggest(by, ["model", *self.facts.features])
             )  # fmt: skip
+        chosen = choose_items(request, self.bundle, self.rules, self.business)
+        allowed = chosen.mask(len(self.items))
         if by == "model" and self.engine.vectors is None:
-            items, scores = alike_by_neighbours(self.model, index, k)
+            items, scores = alike_by_neighbours(self.model, index, k, allowed)
         elif by in self._lists and by not in self.vectors.features:
-            items, scores = alike_by_list(self._lists[by], index, k)
+            items, scores = alike_by_list(self._lists[by], index, k, allowed)
         else:
             vectors, present = self.vectors.unit(by)
             if not bool(present[index]):
-                raise PalateError(f"'{item_id}' has no {by}", "Compare by something else.")
-            items, scores = alike_by_vectors(vectors, present, index, k)
+                raise PalateError(f"'{request.item}' has no {by}", "Compare by something else.")
+            items, scores = alike_by_vectors(vectors, present if allowed is None else present & allowed, index, k)
         return schema.SimilarResponse(
             model=self.name,
             version=self.version,
@@ -202,9 +222,15 @@ class Served:
                 schema.ScoredItem(**self.shown.facts(one), score=score)
                 for one, score in zip(items, scores, strict=True)
             ],
+            unknown=list(dict.fromkeys(chosen.unknown)),
         )
 
     # -- looking around ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def fields(self) -> schema.Fields:
+        """The answer of ``/v1/fields``. Counts all values: ask on a thread."""
+        return schema.Fields(fields=summarise_fields(self.items.catalogue))
 
     @cached_property
     def search(self) -> Search:
@@ -234,12 +260,6 @@ def _sources(model: Recommender) -> list[schema.NeighbourSource] | None:
     if neighbours is None:
         return None
     return [schema.NeighbourSource(source=source, **facts) for source, facts in neighbours.describe().items()]
-
-
-def _only_these(items: Sequence[int], allowed: Tensor | None, num_items: int) -> Tensor:
-    these = torch.zeros(num_items + 1, dtype=torch.bool)
-    these[list(items)] = True
-    return these if allowed is None else these & allowed
 
 
 def _figures(metrics: dict[str, Any]) -> dict[str, Any]:

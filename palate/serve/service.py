@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Literal, TypeVar
 
 from palate.errors import PalateError
 from palate.serve.batching import Overloaded
+from palate.serve.business.business_rules import BusinessRules
 from palate.serve.config import ServeConfig
+from palate.serve.feedback.feedback import Feedback
+from palate.serve.feedback.recorder import Recorder
 from palate.serve.loaded_models import BundleSpec, LoadedModels, load_models, version_of
 from palate.serve.people import DemoUser
 from palate.serve.telemetry import Telemetry
 from palate.serve.thumbnails import Thumbnails
+from palate.serve.traffic import Traffic
 
 T = TypeVar("T")
 PoolName = Literal["lookups", "pictures"]
@@ -31,6 +36,9 @@ class Service:
     Args:
         specs: the bundles to serve.
         people: users to try the service with.
+        rules: file of business rules, which is read again when it changes.
+        traffic: which model answers which user, where a request names no model.
+        feedback: folder in which what was shown and taken is kept.
     """
 
     def __init__(
@@ -41,9 +49,16 @@ class Service:
         people: Sequence[DemoUser] = (),
         device: str = "cpu",
         telemetry: Telemetry | None = None,
+        rules: Path | None = None,
+        traffic: Traffic | None = None,
+        feedback: Path | None = None,
     ) -> None:
         self.specs, self.config, self.people, self.device = list(specs), config, list(people), device
         self.telemetry = telemetry or Telemetry()
+        self.traffic = traffic
+        self.recorder = None if feedback is None else Recorder(feedback, self.telemetry, seconds=config.feedback_every)
+        self.feedback = Feedback(self.telemetry, self.recorder)
+        self.business = None if rules is None else BusinessRules(rules, self.telemetry)
         self.thumbnails = Thumbnails(config.image_side, config.image_cache)
         self.state: Literal["ok", "loading", "stopping"] = "loading"
         # Titles are searched and pictures decoded on other threads, neither in a model's queue nor in the other's.
@@ -68,11 +83,21 @@ class Service:
         """Load everything for the first time.
 
         Raises:
-            PalateError: a bundle that cannot be served.
+            PalateError: a bundle that cannot be served, rules that are broken, or a folder that cannot be written to.
         """
-        self._loaded = load_models(self.specs, self.config, self.telemetry, self.device)
+        loaded = load_models(self.specs, self.config, self.telemetry, self.device)
+        if self.business is not None:
+            self.business.start(loaded.models)
+        if self.recorder is not None:
+            self.recorder.start()
+        self._loaded = loaded
         self.telemetry.models.set(len(self._loaded.models))
         self.state = "ok"
+
+    def close(self) -> None:
+        """Put what is still to be kept on the disk."""
+        if self.recorder is not None:
+            self.recorder.close()
 
     async def reload(self) -> list[str]:
         """Load the bundles that have changed and let them answer from now on; returns their names.
@@ -101,7 +126,21 @@ class Service:
             return changed
 
     def _load_again(self, before: LoadedModels) -> LoadedModels:
-        return load_models(self.specs, self.config, self.telemetry, self.device, before)
+        after = load_models(self.specs, self.config, self.telemetry, self.device, before)
+        if self.business is not None:
+            self.business.apply({name: one for name, one in after.models.items() if one is not before.models.get(name)})
+        return after
+
+    async def watch_rules(self) -> None:
+        """Look for changed rules every so often, for ever."""
+        loop = asyncio.get_running_loop()
+        while self.business is not None:
+            await asyncio.sleep(self.config.rules_every)
+            async with self._reloading:
+                try:
+                    await loop.run_in_executor(self._loader, self.business.refresh, self.loaded.models)
+                except Exception as error:  # whatever it is, the watch goes on
+                    self.telemetry.log.error("rules not read", exc_info=error)
 
     async def watch(self, seconds: float) -> None:
         """Look for changed bundles every so often, for ever. One that cannot be loaded is tried again after a pause

@@ -14,6 +14,7 @@ from palate.rankers.registry import RANKERS
 from palate.rankers.sequential import SequentialRanker
 from palate.runs.run import Run
 from palate.runs.start import open_run
+from palate.runs.trained_on import check_unseen, record_logs
 from palate.storage.files import atomic_folder, digest
 from palate.storage.lock import one_writer
 from palate.training.config import TrainerConfig
@@ -65,6 +66,7 @@ def attach(
     if not config.sources:
         raise PalateError("no neighbours are named", "Give --neighbours co-occurrence,lexical, say.")
     data, path = open_data(start, dataset, dataset_path)
+    check_unseen(start, data, "valid")
     check_sources(data, config.sources, path)
     options = start.info["options"]
     trainer = TrainerConfig.parse(options["settings"]["trainer"], where=f"{start.folder / 'run.json'}")
@@ -92,7 +94,8 @@ def attach(
         facts = add_neighbours(made, data, config, trainer, seed)
         near = facts["neighbours"]
         best = {**start.info.get("best", {}), **near["after"]}
-        return made.add(finished=True, epochs=start.info.get("epochs"), seconds=near["seconds"], **facts, best=best)
+        facts |= {"best": best, "trained_on": record_logs(data, made, [start])}
+        return made.add(finished=True, epochs=start.info.get("epochs"), seconds=near["seconds"], **facts)
 
 
 def open_data(start: Run, dataset: Dataset | None, path: Path | str | None) -> tuple[Dataset, Path | None]:

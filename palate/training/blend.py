@@ -16,6 +16,7 @@ from palate.rankers.registry import RANKERS, load_recommender
 from palate.recommender import Recommender
 from palate.runs.run import Run
 from palate.runs.start import open_run
+from palate.runs.trained_on import check_unseen, record_logs
 from palate.storage.files import atomic_folder, digest, file_digest
 from palate.storage.lock import one_writer
 from palate.training.blend_weights import Floats, ScoredCases, fit_likelihood, search_ndcg
@@ -66,21 +67,24 @@ def blend(
     if (Path(out) / "run.json").exists() and not resume:
         raise PalateError(f"{out} holds a run already", "Choose another --out.")
     data = open_dataset([RunGroup("blend", tuple(opened))], dataset)
+    for one in opened:
+        check_unseen(one, data, "valid")
     validation = Validation(data, METRIC, exclude_seen, users, seed)
     identity = {
         "model": Blend.name,
         "seed": seed,
         "options": blend_options(opened, fit, users, exclude_seen),
-        "features": _features(opened),
+        "features": features_of(opened),
     }
     path = dataset or opened[0].info["dataset"]["path"]
     with one_writer(out):
-        open_run(out, identity, data, path, resume, {"parts": [_identity(run) for run in opened]})
+        open_run(out, identity, data, path, resume, {"parts": [identity_of(run) for run in opened]})
         run = Run.open(out)
         if run.finished:
             return run
         parts = [load_recommender(one, device=device) for one in opened]
         facts = _fit(run, opened, parts, data, validation, fit)
+        facts["trained_on"] = record_logs(data, run, opened)
         return run.add(finished=True, seconds=round(time.perf_counter() - started, 3), metric=METRIC, **facts)
 
 
@@ -122,7 +126,7 @@ def _open(runs: Sequence[Run | Path | str]) -> list[Run]:
     return opened
 
 
-def _identity(run: Run) -> dict[str, Any]:
+def identity_of(run: Run) -> dict[str, Any]:
     """Which run a part is, and the digest of its model: retrained in place, it is another part."""
     files = sorted(path for path in run.model_folder.rglob("*") if path.is_file())
     names = [word for path in files for word in (path.relative_to(run.model_folder).as_posix(), file_digest(path))]
@@ -136,7 +140,7 @@ def _identity(run: Run) -> dict[str, Any]:
     }
 
 
-def _features(runs: Sequence[Run]) -> dict[str, Any]:
+def features_of(runs: Sequence[Run]) -> dict[str, Any]:
     """The features of all parts by modality; other ones of a modality that is there already get a number behind."""
     found: dict[str, Any] = {}
     for run in runs:

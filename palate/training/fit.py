@@ -18,19 +18,24 @@ from palate.errors import PalateError
 from palate.features.store import FeatureStore
 from palate.objectives import Objective
 from palate.objectives.cross_entropy import CrossEntropy
+from palate.progress import working
+from palate.rankers.bert4rec import BERT4Rec, BERT4RecConfig
 from palate.rankers.sequential import SequentialRanker
 from palate.rankers.sharded_ids import sharded_ids
 from palate.runs.launch import start_workers
 from palate.runs.log import Row
 from palate.runs.run import Run
 from palate.runs.start import open_run
+from palate.runs.trained_on import record_logs
 from palate.runs.workers import Workers
 from palate.storage.files import atomic_folder, digest
 from palate.storage.lock import one_writer
-from palate.training.config import TrainerConfig
+from palate.training.cloze import ClozeStep
+from palate.training.config import NeighboursConfig, TrainerConfig
 from palate.training.loop import Trainer
-from palate.training.neighbour_run import add_neighbours
+from palate.training.neighbour_run import add_neighbours, renew_neighbours
 from palate.training.plan import Plan, Prepared, Settings, add_fields, make_plan, prepare_model
+from palate.training.refit_plan import Refit, everything_trains
 from palate.training.sharded_softmax import ShardedSoftmaxStep
 from palate.training.step import ObjectiveStep, TrainingStep
 
@@ -50,6 +55,7 @@ def train(
     dataset_path: Path | str | None = None,
     warm_start: Path | str | None = None,
     resume: bool = False,
+    refit: Refit | None = None,
     on_epoch: Callable[[Row], None] | None = None,
 ) -> Run:
     """Train ``model`` on the dataset's training split and return its run.
@@ -67,6 +73,8 @@ def train(
         dataset_path: recorded in the run, so that later commands find the dataset.
         warm_start: a run to take the weights from, item by item id: training goes on with new logs.
         resume: continue an interrupted run; a finished one is returned as it is.
+        refit: train on all interactions, for as long as another run's validation chose; see
+            :func:`palate.training.refit.refit`.
         on_epoch: called with each row of ``metrics.jsonl``.
 
     Raises:
@@ -82,6 +90,7 @@ def train(
     if dataset.folder is None and dataset_path is not None:  # counted rankers look there for features
         dataset = replace(dataset, folder=Path(dataset_path))
     stores = add_fields(plan.ranker, dataset, stores, warm_start)
+    log = dataset if refit is None else everything_trains(dataset)
     content = plan.kind.features_read(dataset, plan.ranker) if hasattr(plan.kind, "features_read") else {}
     accelerator = (
         start_workers("cpu") if plan.trainer is None else start_workers(plan.trainer.device, plan.trainer.precision)
@@ -102,20 +111,24 @@ def train(
         prepared = None
         if plan.trainer is not None:
             workers = Workers.of(accelerator)
-            prepared = prepare_model(plan, dataset, stores, seed, warm_start, dataset_path, workers)
+            prepared = prepare_model(plan, log, stores, seed, warm_start, dataset_path, workers, refit is None)
         with one_writer(out, accelerator.is_main_process):
             if accelerator.is_main_process:
-                open_run(out, identity, dataset, dataset_path, resume)
+                open_run(out, identity, dataset, dataset_path, resume, None if refit is None else refit.facts)
             accelerator.wait_for_everyone()
             run = Run.open(out)
             if run.info.get("finished"):
                 return run
             facts: dict[str, Any] = {}
             if prepared is not None:
-                facts = _train(plan, prepared, dataset, run, identity, accelerator, on_epoch)
+                facts = _train(plan, prepared, log, run, identity, accelerator, on_epoch, refit)
             elif accelerator.is_main_process:
-                facts = _fit(plan, dataset, run, seed)
-            return run.add(finished=True, **facts) if accelerator.is_main_process else run
+                facts = _fit(plan, log, run, seed)
+            if not accelerator.is_main_process:
+                return run
+            earlier = [] if warm_start is None else [Run.open(warm_start)]
+            facts["trained_on"] = record_logs(dataset, run, earlier, whole=refit is not None)
+            return run.add(finished=True, **facts)
 
 
 def _streamed(plan: Plan, dataset: Dataset, path: Path | str | None) -> StreamedDataset:
@@ -137,9 +150,10 @@ def _streamed(plan: Plan, dataset: Dataset, path: Path | str | None) -> Streamed
 def _fit(plan: Plan, dataset: Dataset, run: Run, seed: int) -> dict[str, Any]:
     """A model that is counted, not trained."""
     started = time.perf_counter()
-    recommender = plan.kind.fit(dataset, plan.ranker, seed=seed)
-    with atomic_folder(run.model_folder, replace=True) as part:
-        recommender.save(part)
+    with working(f"Fitting {run.info['model']}"):
+        recommender = plan.kind.fit(dataset, plan.ranker, seed=seed)
+        with atomic_folder(run.model_folder, replace=True) as part:
+            recommender.save(part)
     return {"seconds": round(time.perf_counter() - started, 3), "describe": recommender.describe()}
 
 
@@ -151,6 +165,7 @@ def _train(
     identity: dict[str, Any],
     accelerator: Accelerator,
     on_epoch: Callable[[Row], None] | None,
+    refit: Refit | None,
 ) -> dict[str, Any]:
     assert plan.trainer is not None
     assert plan.objective is not None
@@ -165,18 +180,32 @@ def _train(
         run.folder,
         digest(json.dumps({**identity, "data": dataset.fingerprint}, sort_keys=True)),
         on_epoch,
+        epochs=None if refit is None else refit.epochs,
     )
-    facts = summary(trainer.run(), plan.trainer, prepared.model)
-    if plan.neighbours.sources and accelerator.is_main_process:
-        added = add_neighbours(run, dataset, plan.neighbours, plan.trainer, identity["seed"])
-        near = added["neighbours"]
-        facts |= {**added, "seconds": round(facts["seconds"] + near["seconds"], 3)}
-        facts["best"] = {**facts["best"], **near["after"]}
+    facts = {**summary(trainer.run(), plan.trainer, prepared.model), **trainer.ending}
+    if refit is not None:
+        if refit.neighbours is not None and accelerator.is_main_process:
+            facts |= renew_neighbours(run, dataset, plan.neighbours, refit.neighbours)
+    elif plan.neighbours.sources and accelerator.is_main_process:
+        return neighbours_added(facts, run, dataset, plan.neighbours, plan.trainer, identity["seed"])
     return facts
+
+
+def neighbours_added(
+    facts: dict[str, Any], run: Run, dataset: Dataset, config: NeighboursConfig, trainer: TrainerConfig, seed: int
+) -> dict[str, Any]:
+    """Give the model of the best epoch its neighbours; the facts of the training with those of the neighbours."""
+    added = add_neighbours(run, dataset, config, trainer, seed)
+    near = added["neighbours"]
+    seconds = round(facts["seconds"] + near["seconds"], 3)
+    return {**facts, **added, "seconds": seconds, "best": {**facts["best"], **near["after"]}}
 
 
 def step_of(objective: Objective, model: SequentialRanker, rows: bool) -> TrainingStep:
     """The step that an objective is trained by; ``rows``: see :class:`palate.training.plan.Prepared`."""
+    if isinstance(model, BERT4Rec):
+        assert isinstance(model.config, BERT4RecConfig)
+        return ClozeStep(objective, model.config)
     if isinstance(objective, CrossEntropy) and sharded_ids(model) is not None:
         return ShardedSoftmaxStep(model)
     return ObjectiveStep(objective, rows)
@@ -190,10 +219,11 @@ def kept_row(rows: list[Row], config: TrainerConfig) -> Row:
 
 def summary(rows: list[Row], config: TrainerConfig, model: SequentialRanker) -> dict[str, Any]:
     """What ``run.json`` records of a finished training; ``best`` is the validation of the weights that were saved."""
-    best = kept_row(rows, config)
+    validated = any(config.metric in row for row in rows)  # a refit has no validation
+    best = {k: v for k, v in kept_row(rows, config).items() if not k.endswith("seconds")} if validated else None
     return {
         "seconds": round(sum(row["train_seconds"] + row["eval_seconds"] for row in rows), 3),
         "epochs": rows[-1]["epoch"],
-        "best": {k: v for k, v in best.items() if not k.endswith("seconds")},
+        **({} if best is None else {"best": best}),
         "describe": model.describe(),
     }

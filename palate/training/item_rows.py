@@ -54,6 +54,8 @@ def read_by_rows(model: SequentialRanker, objective: Objective, config: TrainerC
 def _why_not(model: SequentialRanker, objective: Objective, config: TrainerConfig) -> str | None:
     kind, items = type(model), type(model.items)
     drawn = isinstance(objective, SampledObjective) and type(objective).__call__ is SampledObjective.__call__
+    if not model.causal:
+        return f"the ranker '{model.name}' is trained on masked items"
     if config.item_table == "sharded" and type(objective) is CrossEntropy:
         if model.config.repeat_bias:
             return "ranker.repeat_bias changes single scores of a whole softmax"

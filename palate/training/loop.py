@@ -18,9 +18,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 from palate.errors import PalateError
 from palate.objectives import Batch
+from palate.progress import working
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sequential import SequentialRanker
 from palate.rankers.sharded_ids import sharded_ids
+from palate.runs.enough import (
+    BY_CTRL_C,
+    BY_FINISH,
+    SECONDS,
+    AskTwice,
+    asking_twice,
+    finish_requested,
+    forget_request,
+)
 from palate.runs.log import Row, RunLog, peak_memory_mb, plot_learning_curve
 from palate.runs.workers import Workers
 from palate.storage.files import atomic_folder
@@ -75,13 +85,16 @@ class Trainer:
         step: makes the loss of a batch.
         data: the training sequences.
         counts: int64 ``[num_items + 1]``, training interactions of each item.
-        validate: metrics of the model on validation users; among them ``config.metric``.
+        validate: metrics of the model on validation users; among them ``config.metric``. None: nothing is validated,
+            and the last weights are kept.
         accelerator: from :func:`palate.runs.launch.start_workers`.
         folder: the run's; the main process writes, the others read.
         config_hash: of everything that shapes the run; a checkpoint of another hash is refused.
         on_epoch: called with each metrics row; what it raises stops the run (its checkpoint is complete by then).
         start: what training starts from may be the best: it is validated first, as epoch 0, and an average of the
             weights does not forget it.
+        epochs: how many there are, perhaps with a part of one; by default ``config.epochs``, over which the learning
+            rate's schedule extends in any case.
     """
 
     def __init__(
@@ -90,13 +103,14 @@ class Trainer:
         step: TrainingStep,
         data: TrainingSequences | StreamedSequences,
         counts: npt.NDArray[np.int64],
-        validate: Validate,
+        validate: Validate | None,
         config: TrainerConfig,
         accelerator: Accelerator,
         folder: Path,
         config_hash: str,
         on_epoch: Callable[[Row], None] | None = None,
         start: bool = False,
+        epochs: float | None = None,
     ) -> None:
         self.config, self.folder, self.config_hash, self.on_epoch = config, folder, config_hash, on_epoch
         self.accelerator, self.workers = accelerator, Workers.of(accelerator)
@@ -110,6 +124,9 @@ class Trainer:
         self.ids = sharded_ids(model)
         self.row_checkpoint = None if self.ids is None else RowCheckpoint(folder, self.ids)
         self.make_loss, self.data, self.validate, self.start = step, data, validate, start
+        self.epochs = config.epochs if epochs is None else int(epochs) if epochs == int(epochs) else epochs
+        self.parts = round(self.epochs * config.validations_per_epoch)
+        self.ended_by: str | None = None
         optimizer = make_optimiser(model, config)
         self.by_rows = optimizer if isinstance(optimizer, RowAdamW) else None
         if self.ids is not None:  # its gradients come to their worker by themselves
@@ -135,24 +152,65 @@ class Trainer:
     # -- the loop ------------------------------------------------------------------------------------------------
 
     def run(self) -> list[Row]:
-        """Train to the end (from the last checkpoint, if the folder has one); returns the metrics rows."""
+        """Train to the end (from the last checkpoint, if the folder has one); returns the metrics rows.
+
+        Ctrl-C pressed twice, or a request in the folder, ends it early, when there is a best epoch to keep.
+        """
         self._restore()
         log = RunLog(self.folder, self.rows, self.config.tensorboard) if self.workers.main else None
-        progress = EpochProgress(self.config.epochs, self.data.num_targets, self.config.metric, self.workers.main)
+        progress = EpochProgress(self.epochs, self.data.num_targets, self.config.metric, self.workers.main)
         try:
             if self.start and not self.rows:
                 self._add(log, self._first_row())
-            while not self.done and self.epoch <= self.config.epochs:
-                self._train_part(progress)
-                row = self._close_part()
-                self._add(log, row)
-                progress.report(row, self.best, self.stale)
+            with asking_twice(self._question, progress.ask) as asked:
+                while not self.done and self._parts_done < self.parts and not self._enough(asked):
+                    self._train_part(progress, asked)
+                    if asked.answered:
+                        continue
+                    row = self._close_part()
+                    self._add(log, row)
+                    progress.report(row, self.best, self.stale)
         finally:
             progress.close()
             if log:
                 log.close()
         self.accelerator.wait_for_everyone()
         return self.rows
+
+    @property
+    def ending(self) -> dict[str, Any]:
+        """What ``run.json`` records of a training that was ended early."""
+        if self.ended_by is None:
+            return {}
+        return {"ended_early": {"epoch": self.rows[-1]["epoch"], "of": self.epochs, "by": self.ended_by}}
+
+    def _question(self) -> str | None:
+        """What Ctrl-C asks; None where there is no best epoch to end with, or other workers would train on."""
+        if self.best == -math.inf or self.workers.count > 1:
+            return None
+        best = max((row for row in self.rows if self.config.metric in row), key=lambda row: row[self.config.metric])
+        return (
+            f"Interrupted (--resume goes on). To end here and keep epoch {best['epoch']} "
+            f"({self.config.metric} {self.best:.4f}), press Ctrl-C again within {SECONDS:.0f} seconds."
+        )
+
+    def _enough(self, asked: AskTwice) -> bool:
+        """Whether training is to end early; all workers agree."""
+        if self.best == -math.inf:
+            return False
+        requested = float(self.workers.main and finish_requested(self.folder))
+        if asked.answered:
+            self.ended_by = BY_CTRL_C
+        elif self.workers.first(torch.tensor([requested])).item():
+            self.ended_by = BY_FINISH
+        if self.ended_by and self.workers.main:
+            forget_request(self.folder)
+        return self.ended_by is not None
+
+    @property
+    def _parts_done(self) -> int:
+        """Equal parts of epochs that were trained, each of which ends in a row."""
+        return (self.epoch - 1) * self.config.validations_per_epoch + self.part
 
     def _add(self, log: RunLog | None, row: Row) -> None:
         """Write a row down, with the state to resume from."""
@@ -166,8 +224,8 @@ class Trainer:
         if self.on_epoch:
             self.on_epoch(row)
 
-    def _train_part(self, progress: EpochProgress) -> None:
-        """The rest of an epoch, or of the part of it after which the model is validated."""
+    def _train_part(self, progress: EpochProgress, asked: AskTwice) -> None:
+        """The rest of an epoch, or of the part of it after which the model is validated; less where training ends."""
         self.model.train()
         total = self.data.num_batches(self.epoch)
         check_validations(total, self.config)
@@ -177,7 +235,7 @@ class Trainer:
         progress.start(self.epoch)
         share, shares = self.workers.index, self.workers.count
         for windows in self.data.batches(self.epoch, skip=self.batch, share=share, shares=shares):
-            if self.batch >= end and not last:
+            if (self.batch >= end and not last) or asked.answered:
                 break
             now = time.perf_counter()
             whole = self._whole_batch(windows, now - saved > 60 * self.config.checkpoint_minutes)
@@ -247,7 +305,7 @@ class Trainer:
     def _first_row(self) -> Row:
         """The validation of what training starts from."""
         row: Row = {"epoch": 0, "step": 0, "train_seconds": 0.0, "eval_seconds": 0.0, "targets_per_second": 0.0}
-        self._validate(row)
+        self._validate(row, last=True)
         return row
 
     def _close_part(self) -> Row:
@@ -260,7 +318,7 @@ class Trainer:
         row["train_seconds"] = round(self.train_seconds, 3)
         row["targets_per_second"] = round(means.weights["loss"] / max(self.train_seconds, 1e-9), 1)
         row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
-        self._validate(row)
+        self._validate(row, self._parts_done + 1 == self.parts)
         row["peak_memory_mb"] = round(peak_memory_mb(self.device), 1)
         self.own.means = RunningMeans()
         self.train_seconds = 0.0
@@ -269,18 +327,20 @@ class Trainer:
             self.epoch, self.part, self.batch = self.epoch + 1, 0, 0
         return row
 
-    def _validate(self, row: Row) -> None:
+    def _validate(self, row: Row, last: bool) -> None:
+        """Validate, and keep the weights where they are better; without a validation, keep the last ones."""
         row["eval_seconds"] = 0.0
-        whole = self.config.validations_per_epoch == 1
-        if whole and row["epoch"] % self.config.validate_every and row["epoch"] != self.config.epochs:
+        rare = self.config.validations_per_epoch == 1 and row["epoch"] % self.config.validate_every
+        if not last and (self.validate is None or rare):
             return
         started = time.perf_counter()
-        if self.average:
-            with self.average.applied(self.ranker):
+        with working("Validation"):
+            if self.average:
+                with self.average.applied(self.ranker):
+                    self._score(row)
+                self.ranker.train()  # drops the table of the averaged weights
+            else:
                 self._score(row)
-            self.ranker.train()  # drops the table of the averaged weights
-        else:
-            self._score(row)
         row["eval_seconds"] = round(time.perf_counter() - started, 3)
 
     def _score(self, row: Row) -> None:
@@ -292,17 +352,23 @@ class Trainer:
             self._validate_and_keep(row, lambda folder: move_files(made, folder))
 
     def _validate_and_keep(self, row: Row, save: Callable[[Path], None]) -> None:
-        row |= self.validate(self.ranker, self.workers)
-        value = float(row[self.config.metric])
+        better = self.validate is None
+        if self.validate is not None:
+            row |= self.validate(self.ranker, self.workers)
+            better = self._judge(float(row[self.config.metric]))
+        if (better or self.config.keep == "last") and self.workers.main:
+            with atomic_folder(self.folder / "model", replace=True) as part:
+                save(part)
+
+    def _judge(self, value: float) -> bool:
+        """Whether a validation is the best so far; training is done where too many were not."""
         better = value > self.best
         if better:
             self.best, self.stale = value, 0
         else:
             self.stale += 1
             self.done = bool(self.config.patience) and self.stale >= self.config.patience
-        if (better or self.config.keep == "last") and self.workers.main:
-            with atomic_folder(self.folder / "model", replace=True) as part:
-                save(part)
+        return better
 
     def _learning_rate(self, progress: float) -> float:
         """The rate after ``progress`` epochs: warm-up by steps, then the schedule over all epochs."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from palate.console import print_note
 from palate.data.dataset import Dataset
+from palate.features.neighbour_store import NeighbourList
 from palate.features.neighbours import CO_OCCURRENCE, neighbour_list, open_source
-from palate.rankers.neighbours import NeighbourScores
+from palate.progress import working
+from palate.rankers.neighbours import Floats, NeighbourScores
 from palate.rankers.registry import load_recommender
 from palate.rankers.sequential import SequentialRanker
 from palate.runs.run import Run
@@ -41,20 +44,19 @@ def add_neighbours(
     model.neighbours = None
     validation = Validation(dataset, trainer.metric, trainer.exclude_seen, trainer.validate_users, seed)
     before = validation(model)
-    print_note(f"Fitting the weights of {', '.join(config.sources)} on validation users")
-    fitted = fit_weights(
-        model,
-        validation.cases,
-        lists,
-        config.lags,
-        exclude_seen=trainer.exclude_seen,
-        users=config.users,
-        seed=seed,
-    )
-    strength, after = _strongest(model, NeighbourScores(lists, fitted.weights), validation, before)
+    with working(f"Fitting the weights of {', '.join(config.sources)} on validation users"):
+        fitted = fit_weights(
+            model,
+            validation.cases,
+            lists,
+            config.lags,
+            exclude_seen=trainer.exclude_seen,
+            users=config.users,
+            seed=seed,
+        )
+        strength, after = _strongest(model, NeighbourScores(lists, fitted.weights), validation, before)
     with atomic_folder(run.model_folder, replace=True) as part:
         model.save(part)
-    stores = {name: open_source(dataset, name, path) for name in config.sources if name != CO_OCCURRENCE}
     return {
         "describe": model.describe(),
         "neighbours": {
@@ -65,9 +67,38 @@ def add_neighbours(
             "strength": strength,
             "users": fitted.users,
             "seconds": round(time.perf_counter() - started, 3),
-            "lists": {one.source: one.fingerprint for one in lists},
-            "stores": {name: store.describe() for name, store in stores.items() if store is not None},
+            **_origins(dataset, path, lists),
         },
+    }
+
+
+def renew_neighbours(run: Run, dataset: Dataset, config: NeighboursConfig, weights: Floats) -> dict[str, Any]:
+    """Give a run's model neighbours by this dataset's training log, at weights that another run's validation chose.
+
+    Args:
+        weights: float32 ``[sources, lags]``, the sources in the order of ``config``.
+
+    Returns:
+        What ``run.json`` records, as :func:`add_neighbours` without the validation.
+    """
+    started = time.perf_counter()
+    path = Path(run.info["dataset"]["path"]) if run.info["dataset"]["path"] else dataset.folder
+    lists = [neighbour_list(dataset, name, dataset_path=path, keep=config.keep) for name in config.sources]
+    model = load_recommender(run)
+    assert isinstance(model, SequentialRanker)
+    model.neighbours = NeighbourScores(lists, weights)
+    with atomic_folder(run.model_folder, replace=True) as part:
+        model.save(part)
+    seconds = round(time.perf_counter() - started, 3)
+    return {"describe": model.describe(), "neighbours": {"seconds": seconds, **_origins(dataset, path, lists)}}
+
+
+def _origins(dataset: Dataset, path: Path | None, lists: Sequence[NeighbourList]) -> dict[str, Any]:
+    """Where each list comes from."""
+    stores = {one.source: open_source(dataset, one.source, path) for one in lists if one.source != CO_OCCURRENCE}
+    return {
+        "lists": {one.source: one.fingerprint for one in lists},
+        "stores": {name: store.describe() for name, store in stores.items() if store is not None},
     }
 
 

@@ -61,12 +61,13 @@ class Prepared:
     """A neural ranker with its features and first weights, its training sequences and its validation.
 
     Attributes:
+        validation: None where the validation targets are trained on.
         rows: whether steps read items by rows, see :func:`palate.training.item_rows.read_by_rows`.
     """
 
     model: SequentialRanker
     data: TrainingSequences | StreamedSequences
-    validation: Validation
+    validation: Validation | None
 
     @property
     def sequences(self) -> TrainingSequences:
@@ -194,8 +195,12 @@ def prepare_model(
     warm_start: Path | str | None,
     dataset_path: Path | str | None = None,
     workers: Workers | None = None,
+    validate: bool = True,
 ) -> Prepared:
     """Everything that can still be refused, before the run's folder is made. Several workers call it together.
+
+    Args:
+        validate: whether there is a validation.
 
     Raises:
         PalateError: absent features, nothing to learn or to validate with, impossible sizes, another model's weights.
@@ -212,6 +217,11 @@ def prepare_model(
         check_size(plan.kind, config, dataset.num_items, widths, trainer.device)
         model: SequentialRanker = plan.kind(config, dataset.num_items, widths)
     check_validations(data.num_batches(1), trainer)
+    if not model.causal and trainer.recency_half_life:
+        raise PalateError(
+            f"trainer.recency_half_life weighs the next item, and '{plan.kind.name}' is trained on masked ones",
+            "Leave it out, or choose sasrec or gru4rec.",
+        )
     assert plan.objective is not None
     rows = read_by_rows(model, plan.objective, trainer, data.num_targets // data.num_batches(1))
     warm = torch.from_numpy(dataset.train_counts > 0)
@@ -225,9 +235,9 @@ def prepare_model(
             model.set_features(stores, warm, keep_statistics=True)
 
     fill_once(model, workers or Workers(), fill, lambda made: model.set_features(stores, warm, made=made))
-    return Prepared(
-        model,
-        data,
-        Validation(dataset, trainer.metric, trainer.exclude_seen, trainer.validate_users, seed),
-        rows,
-    )
+    validation = None
+    if validate:
+        validation = Validation(dataset, trainer.metric, trainer.exclude_seen, trainer.validate_users, seed)
+        if warm_start is not None:
+            validation.leave_out(dataset, Run.open(warm_start))
+    return Prepared(model, data, validation, rows)

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from palate.console import open_console
-from palate.progress import LINES, Pace, lines_of, seconds_text, shown
+from palate.progress import Pace, lines_of, on_screen, say, seconds_text, shown
 from palate.runs.log import Row
 
 # The first epoch compiles and loads: what is left is estimated from the newest ones.
@@ -20,17 +20,18 @@ class EpochProgress:
     """Reports on standard error: a bar on a terminal, lines otherwise.
 
     Args:
+        targets: of an epoch; 0: unknown here.
         main: whether this is the worker that reports; the others say nothing.
     """
 
-    def __init__(self, epochs: int, targets: int, metric: str, main: bool = True) -> None:
+    def __init__(self, epochs: float, targets: int, metric: str, main: bool = True) -> None:
         self.epochs, self.targets, self.metric = epochs, targets, metric
         self.shown = main and shown()
         self.epoch = 0
         self.pace = Pace("epoch")
         self.spent: deque[tuple[float, float]] = deque(maxlen=_EPOCHS)  # up to which epoch, and its seconds
         self.before = 0.0
-        self.lines = ExitStack()
+        self.lines, self.screen = ExitStack(), ExitStack()
         self.bar: Progress | None = None
         if self.shown and sys.stderr.isatty():
             columns = (
@@ -39,9 +40,10 @@ class EpochProgress:
                 TimeElapsedColumn(),
                 TextColumn("{task.fields[news]}", markup=False),
             )
-            self.bar = Progress(*columns, console=open_console(stderr=True), transient=True)
-            self.bar.start()
-            self.task = self.bar.add_task("training", total=targets, news="")
+            bar = Progress(*columns, console=open_console(stderr=True), transient=True)
+            self.bar = self.screen.enter_context(on_screen(bar))
+        if self.bar:
+            self.task = self.bar.add_task("training", total=targets or None, news="")
 
     def start(self, epoch: int) -> None:
         """An epoch begins, or goes on after a validation within it."""
@@ -84,9 +86,15 @@ class EpochProgress:
         if self.bar:
             self.bar.console.print(line, highlight=False)
         elif self.shown:
-            LINES.say(line)
+            say(line)
+
+    def ask(self, line: str) -> None:
+        """Print a line to which somebody at the terminal may answer, also where progress is not shown."""
+        if self.bar:
+            self.bar.console.print(line, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         self.lines.close()
-        if self.bar:
-            self.bar.stop()
+        self.screen.close()

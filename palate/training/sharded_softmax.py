@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from palate.objectives import Batch, Loss
 from palate.objectives.linear_log_sum_exp import linear_log_sum_exp
@@ -13,6 +14,9 @@ from palate.rankers.packing import PackedBatch
 from palate.rankers.sequential import SequentialRanker
 from palate.rankers.sharded_ids import exchanged, sharded_ids
 from palate.training.step import with_penalty
+
+# Items whose vectors and gradients are in memory at a time.
+_BLOCK_ITEMS = 16_384
 
 
 class ShardedSoftmaxStep:
@@ -42,9 +46,28 @@ class ShardedSoftmaxStep:
         """``[T]``, the log-sum-exp of each query's scores of all classes."""
         share, count = self.ids.share, len(queries)
         mine = classes[classes % share.count == share.index]
-        vectors = self.ranker.items.rows(mine, ids=self.ids.own_rows(mine))
-        items = self.ranker._scores(queries[:0], vectors).items
         own = [count] * share.count
         others = exchanged(torch.tensor(own, device=queries.device), [1] * share.count, [1] * share.count).tolist()
-        parts = linear_log_sum_exp(exchanged(queries.repeat(share.count, 1), own, others), items)
+        everyone = exchanged(queries.repeat(share.count, 1), own, others)
+        blocks = torch.split(mine, _BLOCK_ITEMS)
+        found = [checkpoint(_Normaliser(self, block), everyone, use_reentrant=False) for block in blocks]
+        parts = found[0] if len(found) == 1 else torch.logsumexp(torch.stack(found), dim=0)
         return torch.logsumexp(exchanged(parts, others, own).view(share.count, count), dim=0)
+
+
+class _Normaliser:
+    """``[T]``, the log-sum-exp of queries ``[T, d]`` over one block of items.
+
+    The vectors of the block are made again for the gradients, so that only one block's are in memory.
+    """
+
+    def __init__(self, step: ShardedSoftmaxStep, block: Tensor) -> None:
+        self.step, self.block = step, block
+        self.known: Tensor | None = None
+
+    def __call__(self, queries: Tensor) -> Tensor:
+        ranker = self.step.ranker
+        vectors = ranker.items.rows(self.block, ids=self.step.ids.block(self.block))
+        found = linear_log_sum_exp(queries, ranker._scores(queries[:0], vectors).items, self.known)
+        self.known = found.detach()
+        return found

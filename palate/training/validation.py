@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from palate.data.dataset import Dataset
+from palate.console import print_note
+from palate.data.dataset import Dataset, Part
 from palate.data.held_out import no_targets
+from palate.data.streamed import StreamedDataset
 from palate.errors import PalateError
 from palate.evaluation.metrics import METRICS, Metric
 from palate.evaluation.ranking import rank_targets
+from palate.evaluation.unseen import seen_in
 from palate.recommender import Recommender
+from palate.runs.run import Run
+from palate.runs.trained_on import check_unseen, trained_logs
 from palate.runs.workers import Workers
 
 # What the learning curve shows besides the metric that decides.
@@ -48,6 +53,30 @@ class Validation:
             raise no_targets(dataset, "valid")
         self.exclude_seen = exclude_seen
         self.metrics = {label: (one, k) for label, one, k in map(parse_metric, (metric, *ALWAYS))}
+
+    def leave_out(self, dataset: Dataset, run: Run) -> None:
+        """Leave out the users whose validation targets a run has learnt from, which weights are taken from.
+
+        Raises:
+            PalateError: they are all users.
+        """
+        check_unseen(run, dataset, "valid")
+        logs = [log for log in trained_logs(run) if log.whole]
+        if not logs or isinstance(dataset, StreamedDataset):
+            return
+        seen = np.logical_or.reduce([seen_in(dataset, log) for log in logs]) & (dataset.parts == Part.VALID)
+        known = np.isin(self.cases.users, dataset.rows_user[seen])
+        if known.all():
+            raise PalateError(
+                f"{run.folder} was trained on all validation targets of {dataset.name} (palate train --refit)",
+                "Give --refit, which needs no validation, or warm-start from a run that held them out.",
+            )
+        if known.any():
+            print_note(
+                f"{known.sum():,} of {len(known):,} validation users are left out: {run.folder} was trained on their "
+                "targets."
+            )
+        self.cases = self.cases.take(np.flatnonzero(~known))
 
     def __call__(self, recommender: Recommender, workers: Workers | None = None) -> dict[str, float]:
         """The metrics by name; several workers rank a part of the users each, and all have the metrics of all."""

@@ -146,7 +146,7 @@ def test_a_parquet_table_has_lists_of_its_own(text_bundle: Path, tmp_path: Path)
         ([new_row(title=None, tags=None)], r"nothing of the item that the model reads \(text\)"),
         ([new_row(image="x.png")], r"row 2 names a picture.*--images DIR"),
         ([{"item_id": "new", "title": "x"}], r"lacks the column 'tags', which the model reads"),
-        ([{"id": "new"}], r"lacks the column 'item_id'"),
+        ([{"id": "new"}], r"lacks the columns 'item_id', 'title', 'tags', which"),
     ],
 )
 def test_mistakes_are_told_by_row(rows: list[dict[str, Any]], told: str, text_bundle: Path, tmp_path: Path) -> None:

@@ -95,6 +95,9 @@ def test_allowed_and_seen(text_bundle: Path) -> None:
     assert {item for item, _ in bundle.recommend(["love-1"], 5, exclude_seen=False, allowed=allowed)} == some
     with pytest.raises(PalateError, match="allowed is"):
         bundle.recommend([], 5, allowed=allowed[:-1])
+    narrowed = bundle.recommend(["space-1"], 5, allowed=allowed, deny=["love-1", "gone"])
+    assert ({item for item, _ in narrowed}, narrowed.unknown) == ({"love-2"}, ["gone"])
+    assert {item for item, _ in bundle.recommend(["space-1"], 5, only=["item_id=love-1,love-2"])} == some
 
 
 def test_fields_are_kept_even_where_they_have_our_names(films: Path, tmp_path: Path) -> None:

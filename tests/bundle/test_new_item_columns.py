@@ -90,3 +90,25 @@ def test_pictures_inside_the_table(full_bundle: Path, films: Path, tmp_path: Pat
     assert both[0].picture(place).read_bytes() == both[1].picture(place).read_bytes()
     with pytest.raises(PalateError, match="holds pictures itself"):
         add_items(full_bundle, new, tmp_path / "c", images=films.parent / "pictures")
+
+
+def test_columns_called_otherwise(text_bundle: Path, tmp_path: Path) -> None:
+    rows = {"sku": ["x"], "Name, long": ["space story 7"], "tags": [["space"]], "jahr": [1997], "year": [1900]}
+    pl.DataFrame(rows).write_parquet(tmp_path / "new.parquet")
+    names = {"item_id": "sku", "title": "Name, long", "year": "jahr"}
+    made = Bundle.load(add_items(text_bundle, tmp_path / "new.parquet", tmp_path / "out", item_columns=names).folder)
+    row = made.items.facts(made.items.index_of("x") or 0)
+    assert (row["title"], row["year"]) == ("space story 7", 1997)
+
+
+def test_all_wrong_columns_are_named_at_once(text_bundle: Path, tmp_path: Path) -> None:
+    pl.DataFrame({"sku": ["x"], "name": ["space"]}).write_parquet(tmp_path / "new.parquet")
+    with pytest.raises(PalateError) as refused:
+        add_items(
+            text_bundle, tmp_path / "new.parquet", tmp_path / "out", item_columns={"title": "nmae", "colr": "name"}
+        )  # fmt: skip
+    assert "has no column 'nmae' for 'title'" in refused.value.message
+    assert "cannot fill 'colr', which is no field of the bundle" in refused.value.message
+    assert "lacks the columns 'item_id', 'tags', which the model reads" in refused.value.message
+    assert "It has: sku, name." in str(refused.value.remedy)
+    assert "--item-columns item_id=NAME,tags=NAME" in str(refused.value.remedy)

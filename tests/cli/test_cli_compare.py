@@ -250,7 +250,7 @@ def test_a_dry_run_makes_nothing(palate: Shell, shop: Path, recipe: Path, tmp_pa
     assert lines[-1] == "16 runs in all."
     assert len(lines) == 17
     assert not out.exists()
-    rows = json.loads(palate("compare", recipe, "--dataset", shop, "--out", out, "--dry-run", "--json").out)
+    rows = json.loads(palate("compare", recipe, "--dataset", shop, "--out", out, "--dry-run", "--json").out)["runs"]
     assert rows[0]["name"] == "trial-dpo-0000"
 
 

@@ -79,7 +79,9 @@ CONTRACT = {
         *("--max-history", "--max-k", "--max-body", "--timeout", "--api-key-file", "--allowed-host", "--log"),
     },
     "models": set(),
+    "gate": {"--margin", "--metric", "--dataset", "--json"},
     "info": set(),
+    "track": {"--to", "--with-model", "--json"},
 }
 # Commands of commands, and those that take no recipe.
 WITHOUT_RECIPE = {"compare", "summarise", "mllm"}

@@ -96,6 +96,7 @@ FACTORIES: dict[str, Callable[[Dataset], Recommender]] = {
     "content-knn, with the log": content(sources="lexical,co-occurrence", weights="1,0.5", half_life=2),
     "gru4rec": neural("gru4rec"),
     "sasrec": neural("sasrec"),
+    "bert4rec": neural("bert4rec"),
     "sasrec, experts": neural("sasrec", ffn="moe"),
     "sasrec, two experts active": neural("sasrec", ffn="moe", experts=3, active=2),
     "blend": blended("popularity", "item-knn", "sasrec", "gru4rec"),

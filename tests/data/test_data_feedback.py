@@ -124,6 +124,19 @@ def test_strangers_and_repetitions_are_counted(tmp_path: Path) -> None:
     assert dataset.manifest["feedback"]["taken_unshown"] == 1
 
 
+def test_the_journal_of_a_service_waits_and_takers_are_known_by_their_request(tmp_path: Path) -> None:
+    folder = tmp_path / "f"
+    folder.mkdir()
+    (folder / "2026-01-01T010000-1.jsonl").write_text("{}")
+    with pytest.raises(PalateError, match="only the journal of a service"):
+        made(folder)
+    write(folder, [*shown(0.9, "r1", "gha"), taken(1, "r1", "a", user=None)])
+    write(folder, [*shown(2.9, "r2", "eb"), taken(3, "r2", "b", user=None)], "2026-01-02T000000-1.parquet")
+    dataset = made(folder)
+    assert [row[2:4] for row in rows(dataset)] == [(False, 0), (False, 0), (True, 0), (False, 1), (True, 1)]
+    assert dataset.manifest["feedback"]["files"] == 2
+
+
 def test_taken_items_join_the_log_once(tmp_path: Path) -> None:
     events = [
         taken(1.2, "r", "a"),  # in the log a fifth of a day before
@@ -131,13 +144,13 @@ def test_taken_items_join_the_log_once(tmp_path: Path) -> None:
         taken(2.1, "r", "e"),  # the same, bought
         taken(2, "r", "f", "cart"),  # no such kind
         taken(2.4, "r", "new", user="dan"),
-        taken(2.4, "r", "g", user=None),
+        taken(2.4, "unknown", "g", user=None),
     ]
     folder = write(tmp_path / "f", events)
-    dataset = made(folder, feedback_kinds=("purchase", "click"))
+    dataset = made(folder, feedback_kinds=("purchase", "click", "rent"))
     joined = dataset.manifest["feedback"]["joined"]
     assert joined == {
-        "kinds": ["purchase", "click"],
+        "kinds": {"purchase": 3, "click": 1, "rent": 0},
         "taken": 4,
         "in_the_log": 1,
         "again_within_a_day": 1,
@@ -247,5 +260,5 @@ def test_the_command_reads_feedback(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*words, str(folder), "--feedback-kinds", "purchase,click"])
     assert result.exit_code == 0, result.output
     text = " ".join(result.output.split())
-    assert "1 of 2 joined the interactions; 1 are in the log already" in text
+    assert "Taken items (1 purchase, 1 click): 1 joined the interactions; 1 are in the log already" in text
     assert "Impressions: 3 in 1 requests of 1 users, 1 of them taken; out of 3 in 1 files; left out: none." in text

@@ -228,7 +228,7 @@ def test_frames_that_cannot_be_read() -> None:
         from_frames(pl.DataFrame({"user": [1, 2], "item": [1, 2], "stars": ["x", "2"]}), weight="stars")
     with pytest.raises(PalateError, match=r"holds Float64\. Ids must be"):
         from_frames(pl.DataFrame({"user": [1.0, 2.0], "item": [1, 2]}))
-    with pytest.raises(PalateError, match="Give a polars or a pandas frame"):
+    with pytest.raises(PalateError, match="Give a frame of polars or pandas"):
         from_frames({"user": [1]})
     with pytest.raises(PalateError, match="no column 'uid'"):
         from_frames(FRAME.drop("uid"), user="uid", item="sku")

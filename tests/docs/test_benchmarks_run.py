@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import subprocess
@@ -63,3 +64,19 @@ def test_the_whole_gpu_script(tmp_path: Path) -> None:
     assert machine["device"] == "cpu"
     assert [part["ended"] for part in parts] == ["finished"] * len(parts)
     assert all(part["figures"] for part in parts)
+
+
+def test_a_drawn_shop_whose_taste_is_known(script: Any, tmp_path: Path) -> None:
+    from palate.training.fit import train
+
+    impressions = script("impressions")
+    options = argparse.Namespace(users=40, items=60, further=6.0, attention=0.85)
+    shop = impressions.KnownShop(tmp_path, 0, options)
+    assert shop.data.impressions is not None
+    gains, shares = shop.judge(train(shop.data, model="popularity", out=tmp_path / "run"))
+    assert len(gains) == len(shares) == 40
+    assert 0.05 < gains.mean() < 0.9
+    assert 0 < shares.mean() < 1
+    difference, error = impressions.paired([gains + 0.5 - gains, shares * 0])
+    assert difference == pytest.approx(0.25)
+    assert error == pytest.approx(0.25)  # of the two shops, for within each all people agree

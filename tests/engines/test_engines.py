@@ -16,7 +16,7 @@ from engine_helpers import Parrot, Squares
 from summary_helpers import steps_for
 
 from palate.data.dataset import Dataset
-from palate.engines import ENGINES, make_engine, ray_engine
+from palate.engines import ENGINES, files, make_engine, ray_engine
 from palate.engines.local import LOCAL, LocalEngine
 from palate.engines.ray_training import train_together
 from palate.engines.ray_worker import RayWorker, versions
@@ -32,6 +32,16 @@ from palate.storage.lock import alone
 from palate.training.fit import train
 
 Palate = Callable[..., tuple[int, str, str]]
+
+
+def test_files_are_read_in_blocks_and_stay_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_AT_ONCE", 3)
+    monkeypatch.setattr(files, "_BLOCKS", 2)
+    names = [str(number) for number in range(20)]
+    assert files.read_by(LOCAL, int, names, tmp_path, "Reading") == list(range(20))
+    assert files.read_by(LOCAL, int, [], tmp_path, "Reading") == []
+    task = pickle.loads(pickle.dumps(files.ReadTask(int, 2, (tmp_path,))))  # noqa: S301
+    assert list(task.open()(iter([[["1", "2"], ["3"]]]), lambda _: None)) == [[1, 2, 3]]
 
 
 def test_the_local_engine_opens_a_task_once_and_does_its_pieces_in_order(tmp_path: Path) -> None:

@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 import worlds
 from engine_helpers import Parrot, Squares
+from flaky_server import FlakyServer, prompt_of, running
 from summary_helpers import steps_for
 
 from palate.data.dataset import Dataset
+from palate.data.doctor import examine
+from palate.engines import files
 from palate.engines.base import Engine
 from palate.engines.local import LOCAL
 from palate.errors import PalateError
@@ -24,7 +27,7 @@ from palate.evaluation import budget, ranking_task
 from palate.features import chunks
 from palate.features.content import Modality
 from palate.features.encode import encode
-from palate.mllm.backends.workers import AnswerTask, WorkersBackend
+from palate.mllm.backends.workers import AnswerTask, WorkersBackend, backend_by
 from palate.mllm.summaries.store import rows_by_key
 from palate.mllm.summaries.users import UserWork, cut_offs
 from palate.rankers import recommend
@@ -52,6 +55,15 @@ def test_stores_have_the_bytes_of_one_process(
     worlds.two_tastes(tmp_path)
     there, here = (encoded(tmp_path / "dataset", modality, one) for one in (engine, LOCAL))
     assert there == here
+
+
+def test_the_doctor_finds_the_same_in_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
+    monkeypatch.setattr(files, "_AT_ONCE", 3)
+    monkeypatch.setattr(files, "_BLOCKS", 2)
+    data = worlds.two_tastes(tmp_path)
+    report = examine(data, engine=engine)
+    assert report == examine(data)
+    assert report["unreadable-pictures"].count == 1
 
 
 def test_another_engine_goes_on_where_one_was_interrupted(
@@ -143,6 +155,27 @@ def test_preferences_are_those_of_one_process(tmp_path: Path, engine: Engine) ->
             assert not work.write(tmp_path / str(number), backend, progress=False).missing
             texts.append({key: row["text"] for key, row in rows_by_key(tmp_path / str(number)).items()})
     assert texts[0] == texts[1]
+
+
+def test_workers_that_ask_a_server_write_what_one_process_does(tmp_path: Path, engine: Engine) -> None:
+    pytest.importorskip("openai", reason="the package openai is not installed")
+    data = worlds.walking_shop(steps=9)
+    options = {"concurrency": 2, "attempts": 2}
+    with running(FlakyServer(lambda payload: f"Likes {len(prompt_of(payload))} things, quiet and small.")) as server:
+        texts = []
+        for one in (LOCAL, engine):
+            folder = tmp_path / type(one).__name__
+            with backend_by(one, "openai", "tiny", base_url=server.url, **options) as backend:
+                work = UserWork(steps_for(data, backend, block=2), cut_offs(data, ["test"]), data.user_ids.to_list())
+                assert not work.write(folder, backend, progress=False).missing
+            texts.append({key: row["text"] for key, row in rows_by_key(folder).items()})
+        assert texts[0] == texts[1]
+        assert len(server.payloads) == 2 * len(texts[0])
+        assert server.most > 1
+    with backend_by(engine, "openai", "tiny", base_url=server.url, **options) as backend:
+        work = UserWork(steps_for(data, backend, block=2), cut_offs(data, ["test"]), data.user_ids.to_list())
+        report = work.write(tmp_path / "gone", backend, progress=False)
+    assert all("no connection to" in reason for reason in report.reasons)
 
 
 @pytest.mark.slow

@@ -54,14 +54,14 @@ def test_nothing_named_encodes_all_that_is_there(data: Path) -> None:
 
 def test_json_and_options(data: Path) -> None:
     words = ("--text", "foretold", "--without", r"\(\d+\)", "--store", "text-noyear", "--fields", "title", "--json")
-    facts = json.loads(run("encode", data, *words).stdout)
+    facts = json.loads(run("encode", data, *words).stdout)["stores"]
     assert facts[0]["content"] == {"kind": "text", "fields": ["title"], "without": r"\(\d+\)"}
     assert facts[0]["store"] == str(data / "features/text-noyear")
     assert facts[0]["coverage"] == {"items": 0.666667, "interactions": 0.8}
     run("encode", data, "--text", "foretold")
-    control = json.loads(run("encode", data, "--text", "random", "--width", 7, "--seed", 2, "--json").stdout)
+    control = json.loads(run("encode", data, "--text", "random", "--width", 7, "--seed", 2, "--json").stdout)["stores"]
     assert control[0]["width"] == 7
-    permuted = json.loads(run("encode", data, "--text", "permuted", "--of", "text-noyear", "--json").stdout)
+    permuted = json.loads(run("encode", data, "--text", "permuted", "--of", "text-noyear", "--json").stdout)["stores"]
     assert permuted[0]["content"]["without"] == r"\(\d+\)"
 
 
@@ -69,7 +69,7 @@ def test_a_matrix(data: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "m.npy", np.ones((2, 4)))
     (tmp_path / "names.txt").write_text("i1\ni2\n")
     words = ("--matrix", tmp_path / "m.npy", "--ids", tmp_path / "names.txt", "--modality", "image", "--name", "mine")
-    assert json.loads(run("encode", data, *words, "--json").stdout)[0]["encoder"] == "mine"
+    assert json.loads(run("encode", data, *words, "--json").stdout)["stores"][0]["encoder"] == "mine"
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_users_own_encoder_by_entry_point(tmp_path: Path, monkeypatch: pytest.
     (info / "entry_points.txt").write_text("[palate.encoders]\nletters = my_encoder:Letters\n")
     monkeypatch.syspath_prepend(tmp_path)
     build(tmp_path)
-    facts = json.loads(run("encode", tmp_path / "data", "--text", "letters", "--json").stdout)
+    facts = json.loads(run("encode", tmp_path / "data", "--text", "letters", "--json").stdout)["stores"]
     assert (facts[0]["encoder"], facts[0]["width"]) == ("letters", 26)
     assert "Counts letters." in json.loads(run("models", "--json").stdout)["encoders"]["letters"]
     with pytest.raises(PalateError, match="'letters' does not encode image"):

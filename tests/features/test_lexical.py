@@ -158,7 +158,7 @@ def test_texts_without_a_common_term_are_refused(dataset: Dataset) -> None:
 def test_the_command(dataset: Dataset, palate) -> None:
     code, out, _ = palate("encode", dataset.folder, "--lexical", "--fields", "title", "--json")
     assert code == 0
-    assert json.loads(out)[0]["encoder"] == "tf-idf-word"
+    assert json.loads(out)["stores"][0]["encoder"] == "tf-idf-word"
     assert palate("encode", dataset.folder, "--lexical", "--analyzer", "char", "--store", "char")[0] == 0
     assert "terms" in palate("encode", dataset.folder, "--lexical", "--fields", "title")[1]
     code, _, error = palate("encode", dataset.folder, "--text", "minilm", "--analyzer", "char")

@@ -29,6 +29,7 @@ from palate.objectives.sampled_softmax import SampledSoftmax, SampledSoftmaxConf
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sasrec import SASRec
 from palate.rankers.sharded_ids import RowShare, ShardedIds, sharded
+from palate.training import sharded_softmax
 from palate.training.config import TrainerConfig
 from palate.training.fit import step_of, train
 from palate.training.item_rows import read_by_rows
@@ -133,6 +134,9 @@ def main() -> None:
     dist.init_process_group("gloo", timeout=timedelta(minutes=5))
     check_equal_to_dense(index, SampledSoftmax(SampledSoftmaxConfig(negatives="in-batch")))
     check_equal_to_dense(index, CrossEntropy())
+    whole, sharded_softmax._BLOCK_ITEMS = sharded_softmax._BLOCK_ITEMS, 8
+    check_equal_to_dense(index, CrossEntropy())
+    sharded_softmax._BLOCK_ITEMS = whole
     data, rows = worlds.ring(), list[dict[str, Any]]()
     train(data, out=folder / "softmax by two", **sharded_job(FULL_SOFTMAX))
     train(data, out=folder / "by two", on_epoch=rows.append, **sharded_job())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from test_pools import WIDTH, sets_of, situation
@@ -10,13 +12,16 @@ from palate.errors import PalateError
 from palate.negatives.config import NegativesConfig, draw_rejected
 
 SCORES = torch.arange(float(WIDTH)).repeat(4, 1)
-SHOWN = {"shown": sets_of([{4, 5}, set(), set(), {1}]), "shown_elsewhere": sets_of([set(), {7}, set(), set()])}
+SHOWN: dict[str, Any] = {
+    "shown": sets_of([{4, 5}, set(), set(), {1}]),
+    "shown_elsewhere": sets_of([set(), {7}, set(), set()]),
+}
 # The last row's only shown item is part of its history.
 FORBIDDEN = [{1}, {2}, {3}, {1}]
 
 
-def drawn_from(**settings: object) -> tuple[list[set[int]], dict[str, float]]:
-    config = NegativesConfig(strategy="shown", num_negatives=40, pool_k=WIDTH - 2, **settings)  # type: ignore[arg-type]
+def drawn_from(**settings: Any) -> tuple[list[set[int]], dict[str, float]]:
+    config = NegativesConfig(strategy="shown", num_negatives=40, pool_k=WIDTH - 2, **settings)
     drawn = draw_rejected(config, situation(FORBIDDEN, SCORES, **SHOWN))
     rows = zip(drawn.classes.tolist(), drawn.valid.tolist(), strict=True)
     return [{c for c, v in zip(*row, strict=True) if v} for row in rows], drawn.facts

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from palate.errors import PalateError
-from palate.rankers import spreadsheet
+from palate.rankers import remote_table, spreadsheet
 from palate.rankers.tables import check_table, table_writer
 
 ROWS = pl.DataFrame(
@@ -28,7 +28,7 @@ ROWS = pl.DataFrame(
 )
 
 
-def write(path: Path, rows: pl.DataFrame = ROWS) -> None:
+def write(path: Path | str, rows: pl.DataFrame = ROWS) -> None:
     with table_writer(path, rows.schema, len(rows)) as append:
         append(rows.head(2))
         append(rows.tail(1))
@@ -83,3 +83,38 @@ def test_a_workbook_that_cannot_be_is_refused_before_any_work(tmp_path: Path, mo
     with pytest.raises(PalateError, match=r"needs the package XlsxWriter. Run `pip install 'palate\[excel\]'`"):
         write(tmp_path / "rows.xlsx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_at_a_url_there_are_parts_and_a_mark_when_they_are_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_table, "_ROWS", 2)
+    url = f"file://{tmp_path}/shop/recs/"
+    write(url)
+    folder = tmp_path / "shop/recs"
+    assert sorted(path.name for path in folder.iterdir()) == ["_SUCCESS", "part-00000.parquet", "part-00001.parquet"]
+    assert pl.read_parquet(folder / "*.parquet").equals(ROWS)
+    with pytest.raises(PalateError, match=r"shop/recs/ exists already"):
+        check_table(url)
+    (folder / "_SUCCESS").unlink()  # of an interrupted call
+    (folder / "part-00007.parquet").touch()
+    write(url, ROWS.head(0))
+    assert sorted(path.name for path in folder.iterdir()) == ["_SUCCESS", "part-00000.parquet"]
+    assert pl.read_parquet(folder / "*.parquet").schema == ROWS.schema
+
+
+def test_a_url_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    for url, problem in [
+        (f"file://{tmp_path}", "exists already"),
+        ("nowhere://bucket/recs", "cannot be written"),
+        (f"file://{tmp_path}/notes.txt/recs", "cannot be written"),
+    ]:
+        with pytest.raises(PalateError, match=problem), table_writer(url, ROWS.schema):
+            raise AssertionError(url)
+
+
+def test_in_memory() -> None:
+    write("memory://recs/today")
+    with pytest.raises(PalateError, match="exists already"):
+        check_table("memory://recs/today")

@@ -64,6 +64,22 @@ def test_unknown_figures_come_last_whichever_way(browser: Any, made: Path) -> No
         assert table.locator("tbody th").last.inner_text().startswith("popular")
 
 
+def test_no_column_and_no_title_is_cut_off(browser: Any, popular: Path, neural: Path, tmp_path: Path) -> None:
+    from palate.cli.report import report
+
+    many = [f"popular-{number}={popular}" for number in range(11)]
+    report(tmp_path, [*many, f"a neural model with a name that is long={neural}"], gallery=3)
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.goto((tmp_path / "report.html").as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert page.locator("#comparison-1 th").count() > 60
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    cut = "(names) => [...document.querySelectorAll(names)].filter((one) => one.scrollWidth > one.clientWidth + 1 || "
+    cut += "one.scrollHeight > one.clientHeight + 1).map((one) => one.outerHTML.slice(0, 200))"
+    assert page.evaluate(cut, ".scroll, .strip, .tile figcaption, .blank") == []
+    assert page.locator(".in-words .lead").inner_text().startswith("100 of 100 customers find their next item")
+
+
 @pytest.mark.parametrize("width", [360, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_runs_nothing_is_asked_for_and_it_fits(browser: Any, made: Path, width: int, scheme: str) -> None:

@@ -24,9 +24,10 @@ from palate.report.build import GalleryPlan, write_report
 from palate.report.charts import Line, line_chart
 from palate.report.comparison import section
 from palate.report.gallery import GalleryEntry, choose
+from palate.report.in_words import in_words
 from palate.report.models import gallery_models
 from palate.report.page import style
-from palate.report.render import ENVIRONMENT, clean
+from palate.report.render import ENVIRONMENT, clean, render
 from palate.report.tables import Cell, TableView
 
 
@@ -168,6 +169,59 @@ def test_the_headline_claims_no_more_than_the_table() -> None:
     beside = {**_table(0.1, 0.3, 0.9), "family": ["m1"]}
     assert sentence(beside).startswith("m1 has the highest NDCG@10: 0.3000")
     assert headline(0.3) == "m0: NDCG@10 0.3000 [0.1500, 0.6000]."
+
+
+def _with_hits(*hits: tuple[float, float, float], difference: tuple[float, float] | None = None) -> dict:
+    """A table with hit rates (mean, low, high) beside the primary metric, which ranks the models alike."""
+    table = _table(*(mean for mean, _, _ in hits))
+    for model, (mean, low, high) in zip(table["models"], hits, strict=True):
+        model["metrics"]["hitrate@10"] = {"mean": mean, "low": low, "high": high, "by_seed": [mean]}
+        model["metrics"]["recall@10"] = dict(model["metrics"]["hitrate@10"])
+        if difference is not None and model["label"] != "m0":
+            low, high = difference
+            model["differences"]["hitrate@10"] = {"mean": (low + high) / 2, "low": low, "high": high}
+    return table
+
+
+def test_the_first_sentence_is_for_people_without_metrics() -> None:
+    def words(table: dict) -> str:
+        return Page(render("in_words.html.j2", words=in_words(parse_table(table, "t")))).text
+
+    low, high = (0.0519, 0.048, 0.0561), (0.1404, 0.1349, 0.1462)
+    both = words(_with_hits(low, high))
+    assert "14 of 100 customers find their next item among the first ten that m1 recommends; with m0 it is 5." in both
+    assert "95% interval: 13 to 15 of 100, for m0 4 to 6. Measured on 9 customers" in both  # rounded outwards
+    assert "The best of 2 models, chosen on these customers." in both
+    alone = words(_with_hits(high))
+    assert "among the first ten that m0 recommends." in alone
+    assert "best of" not in alone
+    assert "with m0 it is as many." in words(_with_hits((0.139, 0.13, 0.15), high))
+    assert "5, a difference that may be chance." in words(_with_hits(low, (0.064, 0.055, 0.07)))  # they overlap
+    assert "it is 5." in words(_with_hits(low, (0.064, 0.055, 0.07), difference=(0.004, 0.02)))  # pairs tell them apart
+    assert "40 of 1,000 customers" in words(_with_hits((0.002, 0.001, 0.003), (0.04, 0.03, 0.05)))
+    several = _with_hits(low, high)
+    several["models"][1]["metrics"]["recall@10"]["mean"] = 0.1
+    assert "find an item that they took next" in words(several)
+    assert "ranked among sampled ones only" in words({**_with_hits(low, high), "protocol": "sampled"})
+    assert in_words(parse_table(_table(0.1, 0.2), "t")) is None  # no hit rate
+
+
+def test_popularity_is_what_the_best_is_set_beside() -> None:
+    table = _with_hits((0.05, 0.04, 0.06), (0.14, 0.13, 0.15), (0.02, 0.01, 0.03))
+    table["runs"] = {"m2": [{"folder": "x", "model": "popularity", "seed": 0}]}
+    sentence = in_words(parse_table(table, "t"))
+    assert sentence is not None
+    assert sentence.other is not None
+    assert (sentence.best.label, sentence.other.label) == ("m1", "m2")
+
+
+def test_columns_of_many_models_come_in_groups() -> None:
+    page = section(parse_table(_table(*(0.1 + n / 100 for n in range(16))), "t"), {}, "Comparison")
+    assert re.findall(r"\(models \d+ to \d+ of 16\)", Page(page).text)[:3] == [
+        "(models 1 to 6 of 16)",
+        "(models 7 to 12 of 16)",
+        "(models 13 to 16 of 16)",
+    ]
 
 
 def test_diagnostics_of_an_alignment_are_drawn(neural: Path, shop: Path, tmp_path: Path) -> None:

@@ -323,6 +323,49 @@ def test_filters_narrow_every_list(visit: Visit, live: Live) -> None:
     expect_list(page, live, "sasrec", ["space-1"], k=5, diversity=0.6)
 
 
+def test_conditions_are_suggested_and_compared(visit: Visit, live: Live) -> None:
+    page = visit(f"{live.url}/#item=space-1&model=sasrec")
+    page.get_by_text("Filters", exact=True).click()
+    page.get_by_label("Field").select_option("tags")
+    value, suggested = page.get_by_label("Value"), page.locator("#filters datalist option")
+    expect(suggested.first).to_be_attached()
+    values = [one.get_attribute("value") for one in suggested.all()]
+    assert {"crime", "space"} <= set(values)
+    value.fill("crime,")  # the next of several; what is there already is not suggested again
+    expect(page.locator("#filters datalist option[value='crime,space']")).to_be_attached()
+    expect(page.locator("#filters datalist option[value='crime,crime']")).to_have_count(0)
+    value.fill("crime,space")
+    value.press("Enter")
+    expect_list(page, live, "sasrec", ["space-1"], only=["tags=crime,space"])
+    page.get_by_label("Field").select_option("year")
+    expect(value).to_have_attribute("placeholder", re.compile(r"^\d[\d,]* to \d"))
+    page.get_by_label("Comparison").select_option(">=")
+    value.fill("1995")
+    page.get_by_role("button", name="None of these").click()
+    more = {"only": ["tags=crime,space"], "without": ["year>=1995"]}
+    expect_list(page, live, "sasrec", ["space-1"], **more)
+    expect(page.locator("#filters .chip").nth(1)).to_contain_text("no year >= 1995")
+    assert state(page)["without"] == ["year>=1995"]
+    page.reload()  # the address holds it
+    expect_list(page, live, "sasrec", ["space-1"], **more)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_field_stands_beside_each_title(visit: Visit, live: Live, width: int) -> None:
+    page = visit(f"{live.url}/#item=space-1&model=sasrec", width=width)
+    expect_list(page, live, "sasrec", ["space-1"])
+    expect(page.locator(".beside:visible")).to_have_count(0)
+    page.get_by_label("beside titles").focus()
+    page.get_by_label("beside titles").select_option("year")
+    items = live.post("/v1/recommend", {"model": "sasrec", "history": ["space-1"], "fields": True}).json["items"]
+    shown = [str(item["fields"]["year"]) for item in items if item["fields"]["year"] is not None]
+    expect(page.locator(".beside:visible")).to_have_text(shown)
+    assert state(page)["field"] == ["year"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.get_by_label("beside titles").select_option("nothing")
+    expect(page.locator(".beside:visible")).to_have_count(0)
+
+
 def test_what_the_address_names_and_nobody_knows_is_told(visit: Visit, live: Live) -> None:
     page = visit(f"{live.url}/#user=stranger&item=space-1&item=XYZ&model=sasrec&model=oracle", failing=(404,))
     notices = page.locator("#notices")

@@ -9,7 +9,7 @@ import typer
 
 from palate.cli.llm.settings import ALIGN
 from palate.cli.shared.from_config import Settings, from_config
-from palate.cli.shared.options import ConfigFile, RunDataset, RunSeed, Threads, set_threads
+from palate.cli.shared.options import ConfigFile, JsonOutput, RunDataset, RunSeed, Threads, set_threads
 
 
 @from_config(*ALIGN)
@@ -32,12 +32,15 @@ def align(
     threads: Threads = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted alignment in --out.")] = False,
     seed: RunSeed = None,
+    json_: JsonOutput = False,
     config: ConfigFile = None,
 ) -> None:
     """Align a fine-tuned language model on preferences: chosen items above rejected ones, further than it has them.
 
     Its adapter becomes part of the weights and a fresh one is trained; switched off, it leaves the reference. The
     adapter of the best validation is saved; diagnostics are written as numbers and as a picture.
+
+    For example: palate mllm align runs/mllm --objective dpo --out runs/mllm-aligned
     """
     from palate.cli.llm.common import log_row, need_extra, report
 
@@ -57,7 +60,5 @@ def align(
         resume=resume,
         on_row=log_row,
     )
-    report(aligned.info, out)
-    for warning in aligned.info["alignment"]["warnings"]:
-        typer.echo(f"Warning: {warning}", err=True)
-    typer.echo(f"Diagnostics: {out}/alignment.png, {out}/alignment.json; pairs: {out}/pairs/")
+    if report(aligned.info, out, json_):
+        typer.echo(f"Diagnostics: {out}/alignment.png, {out}/alignment.json; pairs: {out}/pairs/")

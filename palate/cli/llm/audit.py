@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from palate.cli.shared.options import ConfigFile, JsonOutput, Seed
+from palate.cli.shared.output import print_json
 from palate.errors import PalateError, suggest
 
 # Options of the audit of a run alone.
@@ -52,13 +53,13 @@ def audit(
     An answer that names nothing, two things, or something that was not offered is a miss. With --summaries or
     --item-summaries, read the texts of a store, and count those that repeat themselves, copy their prompt or name what
     it did not show.
+
+    For example: palate mllm audit runs/mllm --users 50
     """
     if summaries is not None or item_summaries is not None:
         _refuse_options_of_runs(context)
         _audit_summaries(run, summaries, item_summaries, json_)
         return
-    import json
-
     from palate.device import parse_device
     from palate.evaluation.candidates import check_kind
     from palate.evaluation.groups import RunGroup, open_dataset
@@ -99,7 +100,7 @@ def audit(
     )
     facts = {"run": str(opened.folder), **report.to_json()}
     if json_:
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        print_json(facts)
         return
     _show(opened.name, report)
 
@@ -114,8 +115,6 @@ def _refuse_options_of_runs(context: typer.Context) -> None:
 
 
 def _audit_summaries(dataset: Path, users: str | None, items: str | None, as_json: bool) -> None:
-    import json
-
     from palate.console import plain, print_table
     from palate.data.dataset import Dataset
     from palate.mllm.diagnostics.audit_writing import audit_summaries
@@ -127,7 +126,7 @@ def _audit_summaries(dataset: Path, users: str | None, items: str | None, as_jso
     data = Dataset.load(dataset)
     report = audit_summaries(data, store_folder(dataset, kind, str(name)), kind)
     if as_json:
-        print(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
+        print_json(report.to_json())
         return
     print_table(report.table())
     for note in report.notes():

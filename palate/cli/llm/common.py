@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import typer
-
+from palate.cli.shared.output import print_json_made
 from palate.errors import PalateError
+from palate.progress import say
 
 
 def need_extra() -> None:
@@ -26,15 +26,26 @@ def log_row(row: dict[str, Any]) -> None:
     speed = f"  {row['tokens_per_second']:,.0f} tokens/s" if "tokens_per_second" in row else ""
     figures = f"epoch {row['epoch']:.2f}{loss}  {metric} {row[metric]:.4f}  valid_loss {row['valid_loss']:.4f}"
     seconds = f"  {row['train_seconds']:.1f} s + {row['eval_seconds']:.1f} s"
-    typer.echo(f"{figures}{seconds}{speed}", err=True)
+    say(f"{figures}{seconds}{speed}")
 
 
-def report(info: dict[str, Any], out: Path) -> None:
+def report(info: dict[str, Any], out: Path, json_: bool) -> bool:
+    """Print what a training has come to; whether this process is one that prints it for people."""
     from palate.console import open_console, print_warning
     from palate.runs.launch import is_first_worker
 
     if not is_first_worker():  # which prints for all
-        return
+        return False
+    if info.get("unreadable_pictures"):
+        print_warning(
+            open_console(stderr=True),
+            f"{info['unreadable_pictures']} pictures could not be shown; they count as missing (--missing-image).",
+        )
+    for warning in info.get("alignment", {}).get("warnings", []):
+        print_warning(open_console(stderr=True), warning)
+    if json_:
+        print_json_made(out, info)
+        return False
     console = open_console()
     best, metric = info["best"], info["metric"]
     console.print(
@@ -42,11 +53,7 @@ def report(info: dict[str, Any], out: Path) -> None:
     )
     if not best["step"]:
         console.print("No step improved on the model as it came: its adapter does nothing.", soft_wrap=True)
-    if info["unreadable_pictures"]:
-        print_warning(
-            console,
-            f"{info['unreadable_pictures']} pictures could not be shown; they count as missing (--missing-image).",
-        )
     console.print(
         f"Run: {out}  (curve: {out}/learning-curve.png; next: palate evaluate {out} --protocol sampled)", soft_wrap=True
     )
+    return True

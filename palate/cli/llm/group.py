@@ -16,7 +16,8 @@ from palate.cli.llm.probe import probe
 from palate.cli.llm.settings import SFT, ZERO_SHOT
 from palate.cli.llm.warm_up import warm_up
 from palate.cli.shared.from_config import Settings, from_config
-from palate.cli.shared.options import ConfigFile, NewRun, Seed, Threads, set_threads
+from palate.cli.shared.options import ConfigFile, JsonOutput, NewRun, Seed, Threads, set_threads
+from palate.cli.shared.output import print_json_made
 
 mllm = typer.Typer(
     name="mllm", help="Multimodal language models that recommend: warm up, fine-tune, align, or use without training."
@@ -54,12 +55,15 @@ def sft(
     threads: Threads = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in --out.")] = False,
     seed: Seed = 0,
+    json_: JsonOutput = False,
     config: ConfigFile = None,
 ) -> None:
     """Fine-tune a language model on a dataset's training split: which items do users take next?
 
     The adapter of the best validation is saved. Killed at any moment, the same command with --resume continues and ends
     with the same numbers.
+
+    For example: palate mllm sft data/shop --model embedded --users 500 --out runs/mllm
     """
     from palate.data.dataset import Dataset
 
@@ -80,7 +84,7 @@ def sft(
         resume=resume,
         on_row=log_row,
     )
-    report(run.info, out)
+    report(run.info, out, json_)
 
 
 @mllm.command("zero-shot")
@@ -93,15 +97,19 @@ def zero_shot(
     item_summaries: ItemSummaryStore = None,
     prompts: Prompts = None,
     device: Device = "auto",
+    json_: JsonOutput = False,
     config: ConfigFile = None,
 ) -> None:
-    """Use a language model without training: a run that is evaluated like any other."""
+    """Use a language model without training: a run that is evaluated like any other.
+
+    For example: palate mllm zero-shot data/shop --model embedded --out runs/zero-shot
+    """
     from palate.data.dataset import Dataset
 
     need_extra()
     from palate.mllm.zero_shot import zero_shot as make
 
-    make(
+    run = make(
         Dataset.load(dataset),
         out=out,
         settings=settings,
@@ -111,4 +119,7 @@ def zero_shot(
         summaries=summaries,
         item_summaries=item_summaries,
     )
+    if json_:
+        print_json_made(out, run.info)
+        return
     typer.echo(f"Run: {out}  (nothing was trained; next: palate evaluate {out} --protocol sampled)")

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.shared.options import ConfigFile
+from palate.cli.shared.options import ConfigFile, JsonOutput
+from palate.cli.shared.output import print_json_made
+from palate.progress import working
 
 
 def merge(
@@ -22,10 +24,19 @@ def merge(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "cpu",
+    json_: JsonOutput = False,
     config: ConfigFile = None,
 ) -> None:
-    """Write a run's language model with its adapters merged into the weights, in the layout of the hub."""
-    from palate.mllm.finetune.merge import FACTS, merge_run
+    """Write a run's language model with its adapters merged into the weights, in the layout of the hub.
 
-    made = merge_run(run, out, device=device, dtype=dtype)
+    For example: palate mllm merge runs/mllm --out models/shop
+    """
+    from palate.mllm.finetune.merge import FACTS, merge_run
+    from palate.storage.files import read_json
+
+    with working("Merging"):
+        made = merge_run(run, out, device=device, dtype=dtype)
+    if json_:
+        print_json_made(made, read_json(made / FACTS))
+        return
     typer.echo(f"Model: {made}  (made of: {made / FACTS}; next: palate mllm zero-shot DATASET --model {made})")

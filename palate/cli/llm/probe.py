@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from palate.cli.shared.options import ConfigFile, JsonOutput, Seed
+from palate.cli.shared.output import print_json_made
 from palate.errors import PalateError, suggest
 
 
@@ -40,9 +41,9 @@ def probe(
     """Score candidates with their own picture, with another item's, and with none: what is the picture worth?
 
     Several runs are compared with the first one, user by user.
-    """
-    import json
 
+    For example: palate mllm probe runs/mllm runs/mllm-aligned --users 50
+    """
     from palate.console import plain, print_table
     from palate.device import parse_device
     from palate.evaluation.candidates import check_kind
@@ -75,7 +76,7 @@ def probe(
             write_json(part / "probe.json", facts)
             write_text(part / "table.md", report.to_markdown())
     if json_:
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        print_json_made(out, facts)
         return
     for table in report.tables():
         print_table(table)

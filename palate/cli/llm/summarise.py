@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,6 +13,7 @@ import typer
 from palate.cli.llm.settings import TemplateKwargs
 from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
 from palate.cli.shared.options import ConfigFile, JsonOutput, Seed, split_fields
+from palate.cli.shared.output import print_json, print_json_made
 from palate.errors import PalateError
 from palate.mllm.backends import BACKENDS
 
@@ -110,6 +110,8 @@ def items(
     """Describe items: what their pictures show, or what their texts say.
 
     Killed and started again it goes on where it was. Exit code 1: some summaries could not be had; it lists them.
+
+    For example: palate summarise items data/shop --source text --limit 100
     """
     values = dict(locals())
     from palate.data.dataset import Dataset
@@ -191,6 +193,8 @@ def users(
     """Write down what users prefer, from the items before a cut-off.
 
     Killed and started again it goes on where it was. Exit code 1: some summaries could not be had; it lists them.
+
+    For example: palate summarise users data/shop --as-of test --users 200
     """
     values = dict(locals())
     from palate.data.dataset import Dataset
@@ -253,7 +257,7 @@ def _open(values: Mapping[str, Any], pictures: Path) -> Iterator[Backend]:
 def _show_estimate(estimate: CostEstimate, folder: Path, as_json: bool) -> None:
     """Print what a run would have to do."""
     if as_json:
-        print(json.dumps({"store": str(folder), **asdict(estimate)}, indent=2))
+        print_json({"store": str(folder), **asdict(estimate)})
         return
     print(f"{estimate.requests:,} texts are missing in {folder}.")
     if estimate.requests:
@@ -265,7 +269,7 @@ def _show_estimate(estimate: CostEstimate, folder: Path, as_json: bool) -> None:
 def _finish(report: SummaryReport, as_json: bool) -> None:
     """Print the outcome; end with exit code 1 where a summary could not be had."""
     if as_json:
-        print(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
+        print_json_made(report.folder, report.as_json())
     else:
         _print(report)
     if report.missing:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from palate.cli.shared.options import ConfigFile, JsonOutput, Seed, Set, parse_assignments
+from palate.cli.shared.output import print_json_made
 from palate.errors import PalateError, suggest
 
 _SECTIONS = ("caption", "trainer")
@@ -42,6 +43,8 @@ def warm_up(
 
     Before this, pictures mean nothing to the embedded model. Held-out items show whether it uses them: their captions
     must be likelier with their own pictures than with others'.
+
+    For example: palate mllm warm-up data/shop --out models/warm
     """
     import torch
 
@@ -86,12 +89,10 @@ def warm_up(
 
 
 def _report(facts: dict[str, Any], out: Path, json_: bool) -> None:
-    import json
-
     from palate.console import open_console, print_warning
 
     if json_:
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        print_json_made(out, facts)
         return
     console = open_console(highlight=False, soft_wrap=True)
     before, after = facts["held_out"]["before"], facts["held_out"]["after"]
@@ -107,5 +108,7 @@ def _report(facts: dict[str, Any], out: Path, json_: bool) -> None:
         f"({after['own_is_likelier']:.0%} of the items; 50% is chance)."
     )
     if gap < 1.96 * error:
-        print_warning(console, "this does not prove that it uses pictures: train longer, or on more items.")
+        print_warning(
+            open_console(stderr=True), "this does not prove that it uses pictures: train longer, or on more items."
+        )
     console.print(f"Model: {out}  (next: palate mllm sft DATASET --model {out})")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -13,6 +14,7 @@ from typing import Any, get_args
 import typer
 from typer.core import TyperCommand
 
+from palate.cli.shared.completion import completing, completion_parameters
 from palate.console import be_quiet
 from palate.errors import PalateError
 
@@ -31,6 +33,10 @@ def deferred(function: Callable[..., Any]) -> Callable[[], None]:
     return command
 
 
+# The commands that train.
+_TRACKED = ("train", "attach", "align", "blend", "tune", "compare", "sft", "demo")
+
+
 class PalateCommand(TyperCommand):
     """A command whose parameters are those of a :func:`deferred` function."""
 
@@ -39,10 +45,11 @@ class PalateCommand(TyperCommand):
     @property
     def params(self) -> list[Any]:
         if self._params is None:
-            app = typer.Typer(add_completion=False)
-            app.command()(self.callback.function)  # type: ignore[union-attr]
-            made = typer.main.get_command(app)
-            self._params, self.callback = [*made.params, quiet_option()], made.callback
+            function, name = self.callback.function, str(self.name)  # type: ignore[union-attr]
+            if completing():
+                self._params = completion_parameters(function, lambda: _made(function, name)[0])
+            else:
+                self._params, self.callback = _made(function, name)
         return self._params
 
     @params.setter
@@ -50,6 +57,8 @@ class PalateCommand(TyperCommand):
         """Ignores what typer makes of the deferred function: it has no parameters."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if ctx.resilient_parsing:  # a shell asks what could come next
+            return super().parse_args(ctx, args)
         params, names = self.params, path_names(self)
         paths = {option for parameter in params if parameter.name in names for option in parameter.opts}
         for before, word in zip(["", *args], args, strict=False):
@@ -59,6 +68,15 @@ class PalateCommand(TyperCommand):
             if option is not None and option[:1] != "-":
                 raise empty_path("an argument")
         return super().parse_args(ctx, args)
+
+
+def _made(function: Callable[..., Any], name: str) -> tuple[list[Any], Callable[..., Any] | None]:
+    """The parameters of a command's function, and what is called with their values."""
+    app = typer.Typer(add_completion=False)
+    app.command()(function)
+    made = typer.main.get_command(app)
+    shared = [track_option(), quiet_option()] if name in _TRACKED else [quiet_option()]
+    return [*made.params, *shared], made.callback
 
 
 def quiet_option() -> Any:
@@ -76,6 +94,31 @@ def quiet_option() -> Any:
             expose_value=False,
             callback=hush,
             help="Print results, warnings and errors only: no progress, no notes.",
+        ),
+    ) -> None: ...
+
+    app = typer.Typer(add_completion=False)
+    app.command()(holder)
+    return typer.main.get_command(app).params[0]
+
+
+def track_option() -> Any:
+    """``--track``, which every command that trains has: for it, and for the processes that it starts."""
+
+    def follow(value: str | None) -> None:
+        if value is not None:
+            from palate.runs.trackers import VARIABLE, tracker_names
+
+            tracker_names(value)
+            os.environ[VARIABLE] = value
+
+    def holder(
+        track: str | None = typer.Option(
+            None,
+            metavar="mlflow,wandb",
+            expose_value=False,
+            callback=follow,
+            help="Trackers that get the rows of metrics.jsonl and the pictures (PALATE_TRACK does the same).",
         ),
     ) -> None: ...
 

@@ -60,6 +60,8 @@ def choose_content(
     if before is not None:
         summed = tuple(name for name in before.get("modalities", ["id"]) if name != "id")
         near = tuple(before.get("settings", {}).get("neighbours", {}).get("sources", ()))
+        # It was chosen for the user, who cannot be expected to repeat it.
+        whiten = before.get("settings", {}).get("ranker", {}).get("whiten") if modalities == AUTO else None
     return Content(
         ("id", *summed) if modalities == AUTO else listed(modalities),
         near if neighbours == AUTO else listed(neighbours),

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Sequence
 from types import FrameType
 
+from palate.runs.enough import AskTwice
+
 INTERRUPTED, TERMINATED = 130, 128 + signal.SIGTERM
 
 _WITH_RESUME = ("train", "align", "attach", "blend", "mllm sft", "mllm align")
@@ -43,9 +45,10 @@ def end_like_ctrl_c(command: str) -> None:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.raise_signal(signal.SIGTERM)
         _received.set()
-        if callable(signal.getsignal(signal.SIGINT)):  # an event loop has a handler of its own
+        handler = signal.getsignal(signal.SIGINT)
+        if callable(handler) and not isinstance(handler, AskTwice):  # an event loop has a handler of its own
             signal.raise_signal(signal.SIGINT)
-        else:  # a shell's background job ignores Ctrl-C
+        else:  # a shell's background job ignores Ctrl-C, and a training asks what a scheduler does not answer
             raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)

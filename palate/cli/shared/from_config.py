@@ -37,7 +37,8 @@ class Fields:
         section: of the settings they belong to, which ``--set SECTION.KEY=VALUE`` reaches as well.
         panel: their heading in ``--help``.
         spelled: field -> the option as written, where that is not ``--FIELD``: ``--encoder-ffn``, ``--resume/--anew``.
-        defaults: field -> the default that ``--help`` shows, where it is not the Config's.
+        defaults: field -> the default that ``--help`` shows, where it is not the Config's; or what returns them,
+            where that imports much.
     """
 
     def __init__(
@@ -47,10 +48,14 @@ class Fields:
         section: str | None = None,
         panel: str | None = None,
         spelled: Mapping[str, str] | None = None,
-        defaults: Mapping[str, Any] | None = None,
+        defaults: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
         self.config, self.names, self.section, self.panel = config, names, section, panel
         self.spelled, self.defaults = spelled or {}, defaults or {}
+
+    def default(self, key: str, own: Any) -> Any:
+        """The default of a field that ``--help`` shows; ``own`` is the Config's."""
+        return (self.defaults() if callable(self.defaults) else self.defaults).get(key, own)
 
     def __iter__(self) -> Iterator[ConfigOption]:
         module, _, name = self.config.partition(":")
@@ -105,7 +110,7 @@ class ConfigOption:
         )
 
     def _default(self) -> str:
-        value = self.group.defaults.get(self.key, self.field.default)
+        value = self.group.default(self.key, self.field.default)
         if isinstance(value, bool) or not isinstance(value, int | float | str) or value == "":
             return ""
         return f" (default: {value:g})" if isinstance(value, float) else f" (default: {value})"

@@ -9,6 +9,8 @@ from typing import Any
 from palate.data.dataset import Dataset
 from palate.data.doctor import content, dislikes, ids, impressions, order, pictures, population, splits, times
 from palate.data.doctor.finding import Finding, Level
+from palate.engines.base import Engine
+from palate.engines.local import LOCAL
 
 Check = Callable[[Dataset], list[Finding]]
 
@@ -75,18 +77,21 @@ class DoctorReport:
         }
 
 
-def examine(data: Dataset, *, look_at_pictures: bool = True, threads: int | None = None) -> DoctorReport:
+def examine(
+    data: Dataset, *, look_at_pictures: bool = True, threads: int | None = None, engine: Engine = LOCAL
+) -> DoctorReport:
     """Run every check.
 
     Args:
         look_at_pictures: Whether all pictures are decoded (a minute for some ten thousand).
         threads: Threads that decode; by default as many as there are processors, at most 8.
+        engine: Where they are decoded; the report is the same.
     """
     findings = ids.unknown_items(data)
     if findings[0].level is not Level.ERROR:
         for check in CHECKS:
             findings += check(data)
         if look_at_pictures:
-            findings += pictures.pictures(data, threads)
+            findings += pictures.pictures(data, threads, engine)
     counts = {"users": data.num_users, "items": data.num_items, "interactions": len(data)}
     return DoctorReport(data.name, counts, findings)

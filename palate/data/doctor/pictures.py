@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset
 from palate.data.doctor.finding import Finding, Level, few, percent
-from palate.data.images import open_image
+from palate.data.images import inside, open_image
+from palate.engines.base import Engine
+from palate.engines.files import read_by
+from palate.engines.local import LOCAL
 from palate.errors import PalateError
-from palate.progress import track
 from palate.storage.files import digest
-from palate.threads import in_threads
 
 TINY, HUGE = 32, 4096
 BLANK = 3.0  # standard deviation of grey levels (0..255) under which nothing can be seen
@@ -33,20 +34,22 @@ class _Seen:
     kind: str = ""  # of the error: missing, outside or broken
 
 
-def pictures(data: Dataset, threads: int | None = None) -> list[Finding]:
-    """Decode all pictures of the catalogue, in parallel threads (decoders release the interpreter's lock)."""
-    items = (np.flatnonzero(data.catalogue.frame["image"].is_not_null().to_numpy()) + 1).tolist()
-    if not items:
+def pictures(data: Dataset, threads: int | None = None, engine: Engine = LOCAL) -> list[Finding]:
+    """Decode all pictures of the catalogue, in parallel threads (decoders release the interpreter's lock).
+
+    Args:
+        engine: whose workers decode.
+    """
+    names, root = data.catalogue.frame["image"].drop_nulls().to_list(), data.catalogue.root
+    if not names:
         return []
-    looks = in_threads(lambda item: _look(data.catalogue, item), items, threads=threads)
-    seen = list(track(looks, "Looking at pictures", total=len(items)))
+    seen = read_by(engine, partial(_look, root), names, root, "Looking at pictures", threads)
     return [_unreadable(seen, data.catalogue.root), _blank(seen), _same(seen), _sizes(seen)]
 
 
-def _look(catalogue: Catalogue, item: int) -> _Seen:
-    name = str(catalogue.frame["image"][item - 1])
+def _look(root: Path, name: str) -> _Seen:
     try:
-        path = catalogue.image_path(item)
+        path = inside(root, name) if name else None
     except PalateError as error:
         return _Seen(name, error=str(error), kind="outside")
     if path is None or not path.exists():

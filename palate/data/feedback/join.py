@@ -29,20 +29,21 @@ def join_taken(feedback: Feedback, log: Log, kinds: Sequence[str]) -> tuple[Log,
         The log, and the manifest's record: what was taken in these ways, and how much of it was new.
 
     Raises:
-        PalateError: a kind that the feedback does not have, or a log with ratings, which taken items lack.
+        PalateError: nothing was taken in any of these ways, or a log with ratings, which taken items lack.
     """
     known = feedback.ids["kind"].to_list()
-    missing = [kind for kind in kinds if kind not in known]
-    if missing:
+    if not set(kinds) & set(known):
         there = f"there are {', '.join(sorted(known))}" if known else "no event names its kind"
-        raise PalateError(f"--feedback-kinds {missing[0]}: nothing was taken in that way", f"In the feedback {there}.")
+        raise PalateError(
+            f"--feedback-kinds {','.join(kinds)}: nothing was taken in that way", f"In the feedback {there}."
+        )
     if log.weights is not None:
         raise PalateError(
             "--feedback-kinds: the log has ratings, and what was taken has none",
             "Leave the ratings out (--columns weight=), or leave the option out.",
         )
     assert log.timestamps is not None
-    chosen = np.isin(feedback.kinds, [known.index(kind) for kind in kinds])
+    chosen = np.isin(feedback.kinds, [known.index(kind) for kind in kinds if kind in known])
     taken = feedback.take(feedback.taken & chosen & (feedback.users != NONE))
     users, user_ids = _extended(taken.users, feedback.ids["user"], log.user_ids)
     items, item_ids = _extended(taken.items, feedback.ids["item"], log.item_ids)
@@ -56,7 +57,7 @@ def join_taken(feedback: Feedback, log: Log, kinds: Sequence[str]) -> tuple[Log,
     new = order[~again & ~in_log]
     new = new[np.lexsort((new, taken.times[new]))]
     record = {
-        "kinds": list(kinds),
+        "kinds": {kind: _times_of(known.index(kind), taken) if kind in known else 0 for kind in kinds},
         "taken": len(taken),
         "in_the_log": int(np.count_nonzero(in_log)),
         "again_within_a_day": int(np.count_nonzero(again & ~in_log)),
@@ -67,11 +68,15 @@ def join_taken(feedback: Feedback, log: Log, kinds: Sequence[str]) -> tuple[Log,
         "items": items[new].astype(np.uint32),
         "timestamps": taken.times[new],
     }
-    joined = {
+    joined: dict[str, Any] = {
         name: np.concatenate([column, added.get(name, np.zeros(len(new), column.dtype))])
         for name, column in log.columns.items()
     }
     return replace(log, **joined, user_ids=user_ids, item_ids=item_ids), record
+
+
+def _times_of(kind: int, taken: Feedback) -> int:
+    return int(np.count_nonzero(taken.kinds == kind))
 
 
 def _extended(

@@ -70,11 +70,7 @@ def read_feedback(source: Path, columns: Mapping[str, str]) -> Feedback:
     Raises:
         PalateError: naming the file, and the row or column: nothing to read, a cell that is missing or no such value.
     """
-    if not source.exists():
-        raise PalateError(f"--feedback {source} does not exist", "Check the path.")
-    if source.is_dir() and all(path.name.startswith(".") for path in source.iterdir()):
-        raise PalateError(f"--feedback {source} is empty", "Leave the option out until something was shown.")
-    files = find_tables(source, None)
+    files = _files(source)
     numberings = {name: Numbering() for name in _CODED}
     arrays = {name: Growing(np.uint32) for name in _CODED} | {name: Growing(kind) for name, kind in _KINDS.items()}
     for path in files:
@@ -87,7 +83,41 @@ def read_feedback(source: Path, columns: Mapping[str, str]) -> Feedback:
     for name in ("user", "item"):
         check_ids(ids[name], str(source), name)
     done = {name if name in _KINDS else f"{name}s": array.done() for name, array in arrays.items()}
-    return Feedback(**done, ids=ids, files=files)
+    return _with_users(Feedback(**done, ids=ids, files=files))
+
+
+def _files(source: Path) -> list[Path]:
+    """The file, or those of a folder: all Parquet files, or else the text files.
+
+    A service keeps a journal beside its Parquet files until it becomes one of them.
+    """
+    if not source.exists():
+        raise PalateError(f"--feedback {source} does not exist", "Check the path.")
+    if source.is_file():
+        return [source]
+    there = sorted(path for path in source.iterdir() if path.is_file() and not path.name.startswith("."))
+    tables = [path for path in there if path.suffix == ".parquet"]
+    if tables:
+        return tables
+    if any(path.suffix == ".jsonl" for path in there):
+        raise PalateError(
+            f"--feedback {source} has no Parquet file yet, only the journal of a service",
+            "The service makes one every hour and when it ends.",
+        )
+    if not there:
+        raise PalateError(f"--feedback {source} is empty", "Leave the option out until something was shown.")
+    return find_tables(source, None)
+
+
+def _with_users(feedback: Feedback) -> Feedback:
+    """What was taken mostly names its request and not its user; the other events of the request know who it was."""
+    of_request = np.full(len(feedback.ids["request"]), NONE, np.uint32)
+    known = (feedback.users != NONE) & (feedback.requests != NONE)
+    of_request[feedback.requests[known]] = feedback.users[known]
+    lacking = np.flatnonzero((feedback.users == NONE) & (feedback.requests != NONE))
+    users = feedback.users.copy()
+    users[lacking] = of_request[feedback.requests[lacking]]
+    return replace(feedback, users=users)
 
 
 def _read(

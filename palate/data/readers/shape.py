@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -36,6 +36,7 @@ def pick_columns(there: list[str], named: Mapping[str, str], where: str) -> dict
             raise PalateError(f"--columns: there is no '{ours}'", suggest(ours, INTERACTION))
         if not named[ours] and ours in ("user", "item"):
             raise PalateError(f"--columns {ours}= names no column", f"Every interaction needs its {ours}.")
+    check_columns(filter(None, named.values()), there, where)
     columns: dict[str, str] = {}
     for ours in INTERACTION:
         if named.get(ours) == "":
@@ -49,8 +50,6 @@ def pick_columns(there: list[str], named: Mapping[str, str], where: str) -> dict
             if seems_data(there):
                 remedy = f"If its first line is an interaction, say --no-header --columns user=1,item=2. Else: {remedy}"
             raise PalateError(f"{where} has no column '{ours}'", remedy)
-        if theirs is not None and theirs not in there:
-            raise PalateError(f"{where} has no column '{theirs}'", suggest(theirs, map(quoted_name, there)))
         if theirs is not None:
             columns[ours] = theirs
     return columns
@@ -143,6 +142,32 @@ def shape_cell(ours: str, theirs: str, value: Any, time_format: str | None = Non
     return None if number is None else float(number)
 
 
+def check_columns(names: Iterable[str], there: Sequence[str], where: str) -> None:
+    """Refuse names that no column has, all of them at once.
+
+    Args:
+        there: the columns.
+    """
+    absent = [name for name in dict.fromkeys(names) if name not in there]
+    if len(absent) == 1:
+        raise PalateError(f"{where} has no column '{absent[0]}'", suggest(absent[0], map(quoted_name, there)))
+    if absent:
+        shown = ", ".join(map(quoted_name, there))
+        named = ", ".join(f"'{name}'" for name in absent)
+        raise PalateError(f"{where} has no columns {named}", f"It has: {shown}.")
+
+
+def rename_columns(frame: pl.DataFrame, columns: Mapping[str, str]) -> pl.DataFrame:
+    """The frame with our names for its columns; what is named wins over a column that had the name.
+
+    Args:
+        columns: our name -> the frame's.
+    """
+    renamed = {theirs: ours for ours, theirs in columns.items()}
+    clash = sorted((set(renamed.values()) - set(renamed)) & set(frame.columns))
+    return frame.drop(clash).rename(renamed)
+
+
 def shape_catalogue(frame: pl.DataFrame, columns: Mapping[str, str], where: str) -> pl.DataFrame:
     """A frame with ``item_id``, ``title``, perhaps ``image``, and all its other columns as fields.
 
@@ -154,9 +179,7 @@ def shape_catalogue(frame: pl.DataFrame, columns: Mapping[str, str], where: str)
     if "item_id" in out:
         raise PalateError("--item-columns item_id= names no column", "Every item needs its id.")
     columns = {ours: theirs for ours, theirs in columns.items() if theirs}
-    for theirs in (*out, *columns.values()):
-        if theirs not in frame.columns:
-            raise PalateError(f"{where} has no column '{theirs}'", suggest(theirs, map(quoted_name, frame.columns)))
+    check_columns((*out, *columns.values()), frame.columns, where)
     frame = frame.drop([name for name in out if name not in columns.values()])
     remedy = "Say which it is: --item-columns item_id=NAME."
     item = columns.get("item_id") or id_column(frame.columns, ("item_id", "item", "itemId"), where, remedy)
@@ -165,9 +188,7 @@ def shape_catalogue(frame: pl.DataFrame, columns: Mapping[str, str], where: str)
             f"{where} has no column 'item_id'",
             f"Say which it is: --item-columns item_id=NAME, of {', '.join(map(quoted_name, frame.columns))}.",
         )
-    renamed = {theirs: ours for ours, theirs in columns.items()} | {item: "item_id"}
-    clash = sorted((set(renamed.values()) - set(renamed)) & set(frame.columns))
-    frame = frame.drop(clash).rename(renamed)  # what the user names wins over a column that had the name
+    frame = rename_columns(frame, {**columns, "item_id": item})
     schema = frame.schema
     flat = [n for n in ("title", "image") if n in schema and not schema[n].is_nested() and schema[n] != pl.Binary]
     text = [pl.col(name).cast(pl.String) for name in flat]

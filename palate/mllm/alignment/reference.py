@@ -19,10 +19,10 @@ from torch import Tensor
 from palate.mllm.finetune.examples import Examples
 from palate.mllm.finetune.option_loss import AnswerLogits, CaseCollator
 from palate.mllm.lm.chat_model import ChatModel
-from palate.mllm.lm.embedded import cache_folder
 from palate.mllm.prompts.chat import Chat
 from palate.progress import track
 from palate.runs.workers import Workers
+from palate.storage.cache import cache_folder
 from palate.storage.files import atomic_file, digest
 
 
@@ -78,7 +78,7 @@ class ReferenceAnswers:
         out = torch.zeros(len(cases), examples.each, len(examples.answers))  # other workers' rows stay 0
         starts = range(0, len(mine), self.rows)
         with switched_off(self.model), self.model.no_gradients():
-            for start in track(starts, "reference", total=len(starts)):
+            for start in track(starts, "Reference", total=len(starts)):
                 part = slice(start, start + self.rows)
                 batch = collate([{"row": case} for case in mine[part]])
                 found = logits(self.model.model, batch)

@@ -19,6 +19,7 @@ BACKENDS = Registry(
         "embedded": "palate.mllm.backends.embedded:open_embedded",
         "local": "palate.mllm.backends.local_spec:open_local",
         "openai": "palate.mllm.backends.openai:OpenAIBackend",
+        "vllm": "palate.mllm.backends.vllm:VLLMBackend",
     },
 )
 
@@ -27,7 +28,7 @@ def open_backend(name: str, model: str | None = None, **options: Any) -> Backend
     """The backend of a name, ready to work.
 
     Args:
-        model: a hub name or a folder (local), the server's name of it (openai); ``embedded`` needs none.
+        model: a hub name or a folder (local, vllm), the server's name of it (openai); ``embedded`` needs none.
         options: as the backend takes them; those that are None have its own default.
 
     Raises:

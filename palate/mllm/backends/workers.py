@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from palate.engines.base import Advance, Engine, Task, Work, Workers
-from palate.errors import PalateError
 from palate.mllm.backends import BACKENDS, open_backend
 from palate.mllm.backends.base import Backend, Check, Done, ModelRequest, Reply
 
 # Requests per piece, in batches of the model; one batch where a backend has no such size.
 _BATCHES, _REQUESTS = 2, 8
+# Of a server: as many as keep it busy while the last ones are waited for, and enough to see that it is not there.
+_ROUNDS, _LEAST = 4, 16
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,11 @@ class _Answering(Work[RequestPiece, list[Reply]]):
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        size = int(getattr(backend, "batch_size", _REQUESTS))
-        self.facts = BackendFacts(backend.identity, backend.spec, size)
+        size = getattr(backend, "batch_size", None)
+        if size is None:
+            concurrency = getattr(backend, "concurrency", None)
+            size = _REQUESTS if concurrency is None else max(_LEAST, _ROUNDS * concurrency)
+        self.facts = BackendFacts(backend.identity, backend.spec, int(size))
 
     def __call__(self, pieces: Iterator[RequestPiece], advance: Advance) -> Iterator[list[Reply]]:
         for piece in pieces:
@@ -120,16 +125,17 @@ def backend_by(
     Args:
         folders: of the pictures that requests show.
 
-    Raises:
-        PalateError: also for workers where the backend leaves the work to a server.
+    A backend that takes an ``engine`` has workers of its own on it. One that sends requests to a server does so from
+    every worker: a key is read there, from the worker's own environment, and sent nowhere else.
     """
+    takes = inspect.signature(BACKENDS[name]).parameters
+    if "engine" in takes:
+        yield open_backend(name, model, engine=engine, **options)
+        return
     if engine.in_process:
         yield open_backend(name, model, **options)
         return
-    if "base_url" in inspect.signature(BACKENDS[name]).parameters:
-        raise PalateError(
-            f"the backend '{name}' leaves the work to a server, which workers would not speed up",
-            "Leave --engine out; --concurrency says how many requests are under way.",
-        )
+    if "base_url" in takes:
+        options["base_url"] = options.get("base_url") or os.environ.get("OPENAI_BASE_URL")
     with engine.workers(AnswerTask(partial(open_backend, name, model, **options), folders)) as workers:
         yield WorkersBackend(workers)

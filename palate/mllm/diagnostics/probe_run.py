@@ -267,7 +267,7 @@ class Swap:
             PalateError: there are not two of them.
         """
         offered = sorted({item for row in shown for item in row})
-        pictures = {item: picture for item in track(offered, "pictures") if (picture := items.picture(item))}
+        pictures = {item: picture for item in track(offered, "Pictures") if (picture := items.picture(item))}
         if len(pictures) < 2:
             raise PalateError(
                 f"{len(pictures)} of the candidates have a picture that can be shown, and swapping takes two",

@@ -81,8 +81,9 @@ class TrainingCallback:
         if state.global_step in self.planned:
             self.validate(state.global_step, float(state.epoch))
             control.should_save = True
-        elif self.workers.count == 1:  # several workers' clocks differ
-            control.should_save = time.monotonic() - self.saved > 60 * self.config.checkpoint_minutes
+        else:  # workers' clocks differ: the first one's decides for all
+            late = time.monotonic() - self.saved > 60 * self.config.checkpoint_minutes
+            control.should_save = bool(self.workers.first(torch.tensor([float(late)])) > 0)
 
     def validate(self, step: int, epoch: float) -> None:
         """Write a row, and save the adapter if it is the best so far."""

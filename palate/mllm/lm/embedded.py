@@ -10,7 +10,6 @@ is meant for fine-tuned scoring on a CPU, at about a third of the cost.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -23,6 +22,7 @@ from palate.errors import PalateError
 from palate.features.embedded import EMBEDDED, package_folder
 from palate.features.hub import fetch, quiet
 from palate.mllm.lm import pretrained
+from palate.storage.cache import cache_folder
 from palate.storage.files import atomic_folder, digest
 
 EMBEDDED_MODELS = ("embedded", "embedded-small", "embedded-raw", "embedded-small-raw")
@@ -43,13 +43,6 @@ TEMPLATE = (
     "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-
-
-def cache_folder() -> Path:
-    """Folder for what can be made again: ``PALATE_CACHE``, else ``~/.cache/palate``."""
-    configured = os.environ.get("PALATE_CACHE")
-    base = Path(configured) if configured else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "palate"
-    return base.expanduser()
 
 
 def embedded_folder(name: str) -> Path:

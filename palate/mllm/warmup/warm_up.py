@@ -128,7 +128,7 @@ def _captions(items: Items, config: CaptionConfig, most: int, rng: np.random.Gen
     """Captions by item, of at most ``most`` items with pictures, in a seeded order."""
     made: dict[int, dict[str, str]] = {}
     order = rng.permutation(len(items)) + 1
-    for item in track(order.tolist(), "captions"):
+    for item in track(order.tolist(), "Captions"):
         picture = items.picture(item)
         if picture is not None:
             made[item] = caption(items, item, picture, config)
@@ -148,7 +148,7 @@ def _encode_pictures(
     """Every picture through the frozen image encoder, once."""
     features = []
     with projector_inputs(chat) as encode:
-        for item in track(captions, "pictures", total=len(captions)):
+        for item in track(captions, "Pictures", total=len(captions)):
             picture = items.picture(item)
             assert isinstance(picture, Picture)
             features.append(encode(picture.open(chat.longest)))

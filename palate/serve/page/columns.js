@@ -3,6 +3,7 @@
 import { Failed, Slot } from "./api.js";
 import { compare, summed } from "./compare.js";
 import { button, count, figure, make, quoted, titled } from "./dom.js";
+import { fieldText } from "./fields.js";
 import { remember } from "./items.js";
 import { picture } from "./thumbnails.js";
 import { Explanation } from "./explanation.js";
@@ -100,6 +101,7 @@ export class Column {
       const answer = await asking;
       if (answer === null) return;
       remember(answer.items);
+      for (const item of answer.items) item.rules = answer.rules?.items[item.id] ?? [];
       this.#took = performance.now() - started;
       then(answer);
     } catch (error) {
@@ -204,6 +206,7 @@ export class Column {
     const fill = make("span", { class: "fill" });
     const score = make("span", { class: "number" });
     const marks = make("p", { class: "marks" });
+    const beside = make("p", { class: "beside", dir: "auto", hidden: true });
     const name = quoted(item.title);
     const why = button("Why?", () => this.#toggleExplanation(item, element, why), {
       "aria-label": `Why ${name}?`,
@@ -216,6 +219,7 @@ export class Column {
       "div",
       { class: "body" },
       titled(item, "p", { class: "name" }),
+      beside,
       make("div", { class: "score" }, make("span", { class: "bar", "aria-hidden": "true" }, fill), score),
       marks,
     );
@@ -225,8 +229,17 @@ export class Column {
     const update = (row, width, took, previewing) => {
       rank.textContent = row.change === "left" ? "–" : row.place + 1;
       fill.style.width = `${(100 * width).toFixed(1)}%`;
-      score.replaceChildren(make("span", { class: "unseen" }, "score "), figure(row.item.score));
-      marks.replaceChildren(...changeMarks(row, previewing), took ? make("span", { class: "badge" }, "✓ took this next") : "");
+      const shown = row.item.score === null ? "not scored" : figure(row.item.score);
+      score.replaceChildren(make("span", { class: "unseen" }, "score "), shown);
+      marks.replaceChildren(
+        ...changeMarks(row, previewing),
+        took ? make("span", { class: "badge" }, "✓ took this next") : "",
+        row.item.rules.length ? make("small", { class: "quiet" }, `rule: ${row.item.rules.join(", ")}`) : "",
+      );
+      const text = fieldText(row.item, this.app.field());
+      beside.hidden = text === "";
+      beside.textContent = text;
+      beside.title = quoted(text);
       element.classList.toggle("hit", took);
       for (const change of ["new", "up", "down", "left"]) element.classList.toggle(change, row.change === change);
       // In the lists of today an item of the history can only be there because the filters allow it.
@@ -274,10 +287,12 @@ export class Column {
 }
 
 // Scores that cannot be negative have a zero to stand on; others only an order, so the lowest shown has a short bar.
-function scaled(scores) {
+// An item that a rule put there may have none.
+function scaled(all) {
+  const scores = all.filter((score) => score !== null);
   const [low, high] = [Math.min(...scores), Math.max(...scores)];
   const floor = low >= 0 ? 0 : low - (high - low) * 0.08;
-  return (score) => (high > floor ? (score - floor) / (high - floor) : Number(high !== 0));
+  return (score) => (score === null ? 0 : high > floor ? (score - floor) / (high - floor) : Number(high !== 0));
 }
 
 function changeMarks({ change, by }, previewing) {

@@ -1,12 +1,18 @@
 // What the lists are narrowed by: diversity, conditions on the catalogue's fields, what is already in the history.
 
-import { after, button, make } from "./dom.js";
+import { after, button, figure, make } from "./dom.js";
+import { asValue, spaced } from "./fields.js";
 
 const SLIDING = 180;
+const TEXT = { "=": "is", "!=": "is not" };
+const NUMBER = { ...TEXT, "<": "less than", "<=": "at most", ">": "more than", ">=": "at least" };
 let built = 0;
 
-/** Fills the disclosure once; gives a function that shows a state and the fields to choose from. */
-export function buildFilters(details, change) {
+/**
+ * Fills the disclosure once; gives a function that shows a state and the fields to choose from.
+ * `summary(field)` promises what a field holds, for suggestions.
+ */
+export function buildFilters(details, change, summary) {
   const title = make("summary", {}, "Filters");
   const shown = make("output");
   const slider = make("input", { type: "range", min: 0, max: 1, step: 0.1, id: "diversity" });
@@ -17,14 +23,17 @@ export function buildFilters(details, change) {
   });
   const seen = make("input", { type: "checkbox", onchange: () => change({ seen: seen.checked }) });
   const field = make("select", { "aria-label": "Field" });
-  const value = make("input", { type: "text", "aria-label": "Value", placeholder: "value", autocomplete: "off", maxlength: 400 });
+  const operator = make("select", { "aria-label": "Comparison" });
+  const suggestions = make("datalist", { id: `values-${++built}` });
+  const value = make("input", { type: "text", "aria-label": "Value", placeholder: "value", autocomplete: "off", maxlength: 400, list: suggestions.id });
   const chips = make("ul", { class: "chips", "aria-label": "Conditions" });
   const form = make(
     "form",
     { class: "condition" },
     field,
-    make("span", { "aria-hidden": "true" }, "="),
+    operator,
     value,
+    suggestions,
     make("button", { value: "only" }, "Only these"),
     make("button", { value: "without" }, "None of these"),
   );
@@ -34,12 +43,46 @@ export function buildFilters(details, change) {
     const kind = event.submitter?.value || "only";
     const text = value.value.trim();
     if (!text || !field.value) return value.focus();
-    change({ [kind]: [...new Set([...now[kind], `${field.value}=${text}`])] });
+    change({ [kind]: [...new Set([...now[kind], `${field.value}${operator.value}${text}`])] });
     value.value = "";
+    suggest();
   });
+
+  let known = null; // what the chosen field holds
+  const drawOperators = () => {
+    const words = known?.kind === "number" ? NUMBER : TEXT;
+    const chosen = operator.value;
+    operator.replaceChildren(...Object.entries(words).map(([sign, word]) => make("option", { value: sign }, word)));
+    operator.value = chosen in words ? chosen : "=";
+  };
+  // After a comma the next value of "one or the other" is suggested.
+  const suggest = () => {
+    const before = value.value.slice(0, value.value.lastIndexOf(",") + 1);
+    const taken = new Set(before.split(",").map((one) => one.trim().toLowerCase()));
+    const values = (known?.values ?? []).filter((one) => !taken.has(one.value.toLowerCase()));
+    suggestions.replaceChildren(
+      ...values.map((one) => make("option", { value: before + asValue(one.value), label: `${one.items} ${one.items === 1 ? "item" : "items"}` })),
+    );
+    const range = known?.kind === "number" && known.low !== null;
+    value.placeholder = range ? `${figure(known.low)} to ${figure(known.high)}` : values.length ? `${values[0].value.slice(0, 30)} …` : "value";
+  };
+  const look = async () => {
+    const name = field.value;
+    if (!name || !details.open) return;
+    const found = (await summary(name)) ?? null;
+    if (name !== field.value) return;
+    known = found;
+    drawOperators();
+    suggest();
+  };
+  drawOperators();
+  field.addEventListener("change", look);
+  value.addEventListener("input", suggest);
+  details.addEventListener("toggle", look);
   const hint = make("p", { class: "quiet", id: `filters-${++built}` }, "At 0 the order is the model’s; above, each next item is also chosen for being unlike those before it.");
   slider.setAttribute("aria-describedby", hint.id);
-  const conditions = make("div", {}, make("h3", {}, "Conditions"), form, chips);
+  const either = make("p", { class: "quiet" }, "Values between commas: one or the other. Numbers can be a range, such as 5..20.");
+  const conditions = make("div", {}, make("h3", {}, "Conditions"), form, chips, either);
   details.append(
     title,
     make(
@@ -52,7 +95,7 @@ export function buildFilters(details, change) {
   );
 
   const chip = (kind, one) => {
-    const words = `${kind === "only" ? "only" : "no"} ${one.replace("=", " = ")}`;
+    const words = `${kind === "only" ? "only" : "no"} ${spaced(one)}`;
     const drop = button("×", () => {
       change({ [kind]: now[kind].filter((other) => other !== one) });
       value.focus();
@@ -73,6 +116,7 @@ export function buildFilters(details, change) {
       const chosen = field.value;
       field.replaceChildren(...fields.map((name) => make("option", { value: name }, name)));
       if (fields.includes(chosen)) field.value = chosen;
+      look();
     }
     chips.replaceChildren(...state.only.map((one) => chip("only", one)), ...state.without.map((one) => chip("without", one)));
   };

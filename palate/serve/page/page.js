@@ -5,6 +5,7 @@ import { Connection } from "./connection.js";
 import { Catalogue, slashSearches } from "./catalogue.js";
 import { Column } from "./columns.js";
 import { announce, button, byId, count, make, quoted, titled } from "./dom.js";
+import { fieldsOf } from "./fields.js";
 import { buildFilters } from "./filters.js";
 import { HistoryStrip } from "./history.js";
 import { itemOf, remember, fetchUnknown } from "./items.js";
@@ -116,7 +117,9 @@ async function draw() {
   drawHistory(ids);
   drawModels();
   drawColumns();
-  showFilters(state, [...new Set(columnFacts().flatMap((facts) => facts.fields))]);
+  const fields = [...new Set(columnFacts().flatMap((facts) => facts.fields))];
+  showFilters(state, fields);
+  drawField(fields);
   catalogue.draw();
   byId("k").value = state.k;
   byId("person").value = person() ? state.user : "";
@@ -144,6 +147,17 @@ function drawHistory(ids) {
   drawNext(byId("took-next"), person());
   drawPreference(byId("preference"), person(), changed());
   drawWithout();
+}
+
+/** The choice of what stands beside each title. */
+function drawField(fields) {
+  const place = byId("field");
+  const options = fields.includes(state.field) || state.field === null ? fields : [...fields, state.field];
+  if ([...place.options].slice(1).map((option) => option.value).join("\n") !== options.join("\n") || !place.length) {
+    place.replaceChildren(make("option", { value: "" }, "nothing"), ...options.map((name) => make("option", { value: name }, name)));
+  }
+  place.value = state.field ?? "";
+  place.parentElement.hidden = options.length === 0;
 }
 
 const columnFacts = () => chosen().map((name) => models.find((facts) => facts.name === name));
@@ -231,10 +245,13 @@ function toast(content, undo) {
 
 // ---- what the parts may do
 
-const app = { add, history, tookNext };
+const app = { add, history, tookNext, field: () => state.field };
 const connection = new Connection(start);
 const strip = new HistoryStrip(byId("history-strip"), { remove, preview, endPreview });
-const showFilters = buildFilters(byId("filters"), change);
+const showFilters = buildFilters(byId("filters"), change, async (name) => {
+  const facts = columnFacts().find((one) => one.fields.includes(name));
+  return facts && (await fieldsOf(facts)).get(name);
+});
 const catalogue = new Catalogue(byId("catalogue"), byId("query"), {
   history,
   toggle: (item) => (history().includes(item.id) ? remove(item) : add(item)),
@@ -246,6 +263,7 @@ const catalogue = new Catalogue(byId("catalogue"), byId("query"), {
 
 listen({ unreachable: () => connection.noticeLoss(), locked: (error) => askForKey(error, start) });
 slashSearches(byId("query"));
+byId("field").addEventListener("change", (event) => change({ field: event.target.value || null }));
 byId("k").addEventListener("change", (event) => change({ k: Number(event.target.value) }));
 byId("history-clear").addEventListener("click", () => {
   const before = state;

@@ -1,6 +1,6 @@
 // What the page shows, as it stands in the address: to be shared, and to go back to.
 
-const DEFAULTS = { user: null, history: null, models: [], k: 10, diversity: 0, only: [], without: [], seen: false };
+const DEFAULTS = { user: null, history: null, models: [], k: 10, diversity: 0, only: [], without: [], seen: false, field: null };
 const LENGTHS = [5, 10, 20];
 export const MOST_MODELS = 3;
 
@@ -9,7 +9,7 @@ export function read(fragment) {
   const parameters = new URLSearchParams(fragment.replace(/^#/, ""));
   const k = Number(parameters.get("k"));
   const diversity = Number(parameters.get("diversity"));
-  const conditions = (name) => parameters.getAll(name).filter((one) => one.indexOf("=") > 0).slice(0, 20);
+  const conditions = (name) => parameters.getAll(name).filter((one) => /^.+?[=<>]/s.test(one)).slice(0, 20);
   return {
     ...DEFAULTS,
     user: parameters.get("user") || null,
@@ -21,6 +21,7 @@ export function read(fragment) {
     only: conditions("only"),
     without: conditions("without"),
     seen: parameters.get("seen") === "1",
+    field: parameters.get("field") || null,
   };
 }
 
@@ -35,6 +36,7 @@ export function write(state) {
   for (const one of state.only) parameters.append("only", one);
   for (const one of state.without) parameters.append("without", one);
   if (state.seen) parameters.append("seen", "1");
+  if (state.field !== null) parameters.append("field", state.field);
   const text = parameters.toString();
   return text ? `#${text}` : "#";
 }
@@ -46,4 +48,7 @@ export const requestOptions = (state) => ({
   diversity: state.diversity,
   only: state.only,
   without: state.without,
+  fields: state.field !== null,
+  record: false, // nobody shops here: these answers are no exposure
+  explain_rules: true,
 });

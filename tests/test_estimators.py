@@ -1,0 +1,93 @@
+"""Estimators: a frame in, recommendations out, by the same runs as the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pytest
+from sklearn.base import clone
+from worlds import film_catalogue
+
+from palate import EASE, GRU4Rec, ItemKNN, PalateError, Popularity, Recommendations, SASRec
+from palate.data.dataset import Dataset
+from palate.evaluation.evaluate import evaluate
+from palate.rankers.registry import load_recommender
+
+TINY = {"dim": 8, "layers": 1, "epochs": 1, "settings": {"trainer": {"tensorboard": False}}}
+
+
+@pytest.fixture(scope="module")
+def purchases() -> pl.DataFrame:
+    """20 people walk round 8 films, each from another start."""
+    films = film_catalogue(with_held_out=False)["item_id"].to_list()[:8]
+    rows = [(f"u{user}", films[(user + step) % len(films)], step) for user in range(20) for step in range(5)]
+    return pl.DataFrame(rows, schema=["customer", "sku", "day"], orient="row")
+
+
+COLUMNS: dict[str, Any] = {"user": "customer", "item": "sku", "k_core": 0}
+
+
+@pytest.mark.parametrize("estimator", [SASRec(**TINY), GRU4Rec(**TINY), ItemKNN(), EASE(), Popularity()], ids=repr)
+def test_a_frame_in_and_a_frame_out(estimator: Any, purchases: pl.DataFrame) -> None:
+    model = estimator.fit(purchases, **COLUMNS)
+    assert model is estimator
+    found = model.recommend(["u3", "u1"], k=2)
+    assert found.columns == ["user", "rank", "item", "title", "score"]
+    assert found["user"].to_list() == ["u3", "u3", "u1", "u1"]
+    own = set(purchases.filter(pl.col("customer") == "u3")["sku"])
+    assert not own & set(found.filter(pl.col("user") == "u3")["item"])
+    assert model.recommend(k=1)["user"].n_unique() == 20
+    assert len(model.recommend_for([purchases["sku"].to_list()[:2]], k=3)) == 3
+
+
+def test_what_it_makes_is_what_the_commands_read(purchases: pl.DataFrame, tmp_path: Path) -> None:
+    model = ItemKNN(out=tmp_path / "knn").fit(purchases, **COLUMNS)
+    assert Dataset.load(tmp_path / "knn" / "dataset").fingerprint == model.dataset_.fingerprint
+    by_command = Recommendations(tmp_path / "knn" / "run")([[]], 2)
+    assert len(by_command) == 2
+    result = evaluate(load_recommender(model.run_), model.dataset_, ks=[5])
+    assert 0 <= result.summary()["ndcg@5"] <= 1
+    again = ItemKNN().fit(tmp_path / "knn" / "dataset")
+    assert again.recommend(["u0"]).equals(model.recommend(["u0"]))
+
+
+@pytest.mark.parametrize("kind", ["pandas", "pyarrow", "datasets"])
+def test_frames_of_other_libraries(kind: str, purchases: pl.DataFrame) -> None:
+    if kind == "pandas":
+        pytest.importorskip("pandas")
+        frame: Any = purchases.to_pandas()
+    elif kind == "pyarrow":
+        frame = purchases.to_arrow()
+        assert isinstance(frame, pa.Table)
+    else:
+        frame = pytest.importorskip("datasets").Dataset.from_polars(purchases)
+    expected = Popularity().fit(purchases, **COLUMNS)
+    assert Popularity().fit(frame, **COLUMNS).dataset_.fingerprint == expected.dataset_.fingerprint
+
+
+def test_parameters_are_those_of_scikit_learn() -> None:
+    model = SASRec(dim=16, seed=3)
+    copy = clone(model)
+    assert copy.get_params() == model.get_params()
+    assert repr(copy) == "SASRec(dim=16, seed=3)"
+    assert copy.set_params(dim=8).dim == 8
+    with pytest.raises(PalateError, match="no parameter 'dims'") as error:
+        copy.set_params(dims=8)
+    assert "dim" in str(error.value.remedy)
+
+
+def test_mistakes(purchases: pl.DataFrame, tmp_path: Path) -> None:
+    with pytest.raises(PalateError, match="is not fitted"):
+        SASRec().recommend(["u1"])
+    with pytest.raises(PalateError, match="Give a frame of polars or pandas"):
+        Popularity().fit([("u", "i")])
+    model = Popularity(out=tmp_path / "p").fit(purchases, **COLUMNS)
+    with pytest.raises(PalateError, match="no user 'nobody'"):
+        model.recommend(["nobody"])
+    with pytest.raises(PalateError, match="user= is of frames"):
+        Popularity().fit(tmp_path / "p" / "dataset", user="customer")
+    with pytest.raises(PalateError, match="dims"):
+        SASRec(settings={"ranker": {"dims": 3}}).fit(tmp_path / "p" / "dataset")
