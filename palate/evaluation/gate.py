@@ -149,7 +149,7 @@ def gate(
     for word, value, least in (("coverage", coverage[1], least_coverage), ("overlap", overlap, least_overlap)):
         if least is not None and value < least:
             verdict = "worse"
-            reasons.append(f"its {word}@{k} is {value:.4f}, below the least of {least:g}")
+            reasons.insert(0, f"its {word}@{k} is {value:.4f}, below the least of {least:g}")
     needed = slices[0].difference.detectable
     enough = math.ceil(len(cases) * (needed / accepted) ** 2) if accepted > 0 and needed > 0 else None
     return Gate(verdict, reasons, metric, k, accepted, slices, overlap, coverage, enough, facts)
