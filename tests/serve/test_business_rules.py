@@ -193,3 +193,19 @@ def test_faiss_fills_answers_under_rules() -> None:
         assert all(bool(allowed[one.items].all()) for one in found)
         hits = sum(len({*mine.items} & {*true.items}) for mine, true in zip(found, best, strict=True))
         assert hits >= 0.8 * sum(len(one.items) for one in best)
+
+
+def test_a_bundle_without_a_field_of_the_rules_is_not_taken_over(
+    bundles: dict[str, Path], hostile_bundle: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "rules.toml"
+    path.write_text("without = ['tags=crime']")
+    link = tmp_path / "live"
+    link.symlink_to(bundles["popularity"])
+    service = Service([BundleSpec("live", link)], ServeConfig(), rules=path)
+    service.start()
+    link.unlink()
+    link.symlink_to(hostile_bundle)
+    with pytest.raises(PalateError, match=r"rules\.toml, line 1: 'tags=crime' is not a condition"):
+        asyncio.run(service.reload())
+    assert len(service.loaded.default.items) == 23
