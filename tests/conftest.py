@@ -13,6 +13,7 @@ import worlds
 from tiny_llms import tiny_model
 
 from palate.data.dataset import Dataset
+from palate.progress.lines import LINES
 
 # Fixture files hold no doctests, and several of one name cannot be collected as modules.
 collect_ignore_glob = ["*conftest.py"]
@@ -23,6 +24,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def _one_thread() -> None:
     """Two torch threads on a busy two-core machine are far slower than one, and bit-equality needs a fixed count."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_lines_of_progress() -> None:
+    """On a busy machine lines about progress would come into what tests read; how they come has tests of its own."""
+    LINES.first = float("inf")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.shared.options import JsonOutput
+from palate.cli.shared.options import JsonOutput, TableFormat
 from palate.cli.shared.output import print_json, print_json_made
 from palate.errors import PalateError, suggest
 from palate.progress import say
@@ -43,6 +43,7 @@ def compare(
         bool, typer.Option("--keep-trials", help="Keep the whole runs of trials, not their figures only.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every run with its command; make nothing.")] = False,
+    format_: TableFormat = "table",
     json_: JsonOutput = False,
 ) -> None:
     """Make a whole comparison from one recipe: validation trials, runs with every seed, one test table, curves.
@@ -60,6 +61,7 @@ def compare(
     from palate.cli.recipe_words import RecipeWords
     from palate.data.dataset import Dataset
     from palate.evaluation.evaluate import cases_of
+    from palate.evaluation.paper_table import check_format
     from palate.evaluation.protocol import Measure
     from palate.experiments.comparison import check_options
     from palate.experiments.curves import check_dataset
@@ -68,6 +70,9 @@ def compare(
     from palate.experiments.runner import ComparisonRunner, write_plan
     from palate.storage.lock import alone
 
+    check_format(format_, json_)
+    if format_ != "table" and until in ("trials", "train"):
+        raise PalateError(f"--format {format_} is of a table, and --until {until} makes none", "Leave one of them out.")
     if until not in STAGES:
         raise PalateError(f"there is no stage '{until}'", suggest(until, STAGES))
     read = read_recipe(recipe, also=[name for name in COMMANDS if name != "compare"])
@@ -106,7 +111,11 @@ def compare(
     if json_:
         print_json_made(folder, done.facts())
         return
-    _show(done)
+    if format_ == "table":
+        _show(done)
+    else:
+        assert done.table is not None  # by the stage that was chosen
+        _print_as(format_, done.table)
 
 
 def _selection(
@@ -145,6 +154,21 @@ def _show_plan(rows: list[dict[str, Any]], folder: Path, json_: bool) -> None:
         more = f"    # with {' and '.join(row['and'])}" if row["and"] else ""
         typer.echo(f"{row['name']}: {shlex.join(row['command'])}{more}")
     typer.echo(f"{len(rows)} runs in all.")
+
+
+def _print_as(format_: str, folder: Path) -> None:
+    """Print the table of a comparison for a paper or a spreadsheet, and leave it in the table's folder."""
+    from palate.evaluation.paper_table import FORMATS, as_format
+    from palate.evaluation.saved import load_table
+    from palate.storage.files import write_text
+
+    file = FORMATS[format_]
+    if file is None:
+        text = (folder / "table.md").read_text(encoding="utf-8")
+    else:
+        text = as_format(format_, load_table(folder))
+        write_text(folder / file, text)
+    print(text, end="")
 
 
 def _show(done: Any) -> None:

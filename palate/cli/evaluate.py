@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
-from palate.cli.shared.options import ConfigFile, JsonOutput, Seed
+from palate.cli.shared.options import ConfigFile, JsonOutput, Seed, TableFormat
 from palate.cli.shared.output import print_json_made
 from palate.console import print_table
 from palate.errors import PalateError, suggest
@@ -101,6 +101,7 @@ def evaluate(
     ] = 1024,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: torch's choice).")] = None,
     seed: Seed = 0,
+    format_: TableFormat = "table",
     json_: JsonOutput = False,
     config: ConfigFile = None,
 ) -> None:
@@ -114,10 +115,22 @@ def evaluate(
     from palate.evaluation.compare import compare
     from palate.evaluation.groups import RunGroup, find_group, group_runs, open_dataset
     from palate.evaluation.outputs import save_comparison
+    from palate.evaluation.paper_table import FORMATS, as_format, check_format
     from palate.evaluation.protocol import Measure
-    from palate.evaluation.tables import footnotes, main_table, scoring_cost_table, seed_table, slice_table, to_json
+    from palate.evaluation.saved import parse_table
+    from palate.evaluation.tables import (
+        footnotes,
+        main_table,
+        scoring_cost_table,
+        seed_table,
+        slice_table,
+        to_json,
+        to_markdown,
+    )
+    from palate.storage.files import write_text
 
     # Everything that can be wrong is looked at before the first model is scored.
+    check_format(format_, json_)
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise PalateError(f"{out} exists already", "Choose another --out, or remove it first.")
     if split not in ("valid", "test"):
@@ -173,6 +186,15 @@ def evaluate(
         save_comparison(out, comparison, evaluated)
     if json_:
         print_json_made(out, to_json(comparison))
+        return
+    if format_ == "markdown":
+        print(to_markdown(comparison), end="")
+        return
+    if file := FORMATS[format_]:
+        text = as_format(format_, parse_table(to_json(comparison), "the evaluation"))
+        print(text, end="")
+        if out is not None:
+            write_text(out / file, text)
         return
     print_table(main_table(comparison))
     if any(len(row.seeds) > 1 for row in comparison.rows):

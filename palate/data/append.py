@@ -52,7 +52,8 @@ def append(source: Path | str, dataset: Path | str | Dataset, **options: Any) ->
         was = {key: value for key, value in was.items() if key not in ReaderOptions.model_fields and key != "reader"}
     _refuse_contradictions(before, given, was)
     split = {key: value for key, value in given.items() if key in Split.model_fields}
-    split = split or {key: was[key] for key in Split.model_fields if key in was}
+    same = {key: was[key] for key in Split.model_fields if key in was}
+    split = {"split": same["split"], **split} if split else same
     reading = _reading(parent, given, was)
     name, reader = given.get("name", before.name), str(given.get("reader", was.get("reader")))
     feedback = _feedback(before, given, was)

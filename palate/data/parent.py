@@ -94,26 +94,26 @@ class Parent:
         mine, theirs = self.dataset.catalogue.root, source.root
         folder = self.dataset.folder
         inside = folder is not None and mine.resolve().is_relative_to(folder.resolve())
-        images = source.images
-        pictures = bool(rows["image"].null_count() < len(rows) or images)
-        before = bool(old["image"].null_count() < len(old))
-        if not before:
-            root = theirs if pictures else mine
+        pictures = bool(rows["image"].null_count() < len(rows) or source.images)
+        if old["image"].null_count() == len(old):
+            source = replace(source, root=theirs if pictures else mine)
         elif not inside and (not pictures or mine.resolve() == theirs.resolve()):
-            root = mine
+            source = replace(source, root=mine)
         else:
-            prefix = f"added-{len(self.dataset.manifest.get('appended', ())) + 1}/"
-            same = _same_pictures(old, rows, self.dataset, source)
-            rows = rows.with_columns(
-                image=pl.when(~pl.col("item_id").is_in(same)).then(pl.lit(prefix) + pl.col("image"))
-            )
-            images = {item: prefix + name for item, name in images.items() if item not in same}
-            added = {*rows["image"].drop_nulls(), *images.values()}
-            places = {name: mine / name for name in old["image"].drop_nulls()}
-            places |= {name: theirs / name.removeprefix(prefix) for name in added}
-            root = gather_pictures(places)
+            rows, source = self._gathered(old, rows, source)
         merged, changed = update_rows(old, rows, source.where)
-        return merged, replace(source, images=images, root=root), changed
+        return merged, source, changed
+
+    def _gathered(self, old: pl.DataFrame, rows: pl.DataFrame, source: Source) -> tuple[pl.DataFrame, Source]:
+        """The pictures of both in a new folder; those of the source under names of their own."""
+        prefix = f"added-{len(self.dataset.manifest.get('appended', ())) + 1}/"
+        same = _same_pictures(old, rows, self.dataset, source)
+        rows = rows.with_columns(image=pl.when(~pl.col("item_id").is_in(same)).then(pl.lit(prefix) + pl.col("image")))
+        images = {item: prefix + name for item, name in source.images.items() if item not in same}
+        added = {*rows["image"].drop_nulls(), *images.values()}
+        places = {name: self.dataset.catalogue.root / name for name in old["image"].drop_nulls()}
+        places |= {name: source.root / name.removeprefix(prefix) for name in added}
+        return rows, replace(source, images=images, root=gather_pictures(places))
 
 
 def _first(first: pl.Series, others: pl.Series) -> tuple[pl.Series, npt.NDArray[np.uint32]]:

@@ -22,13 +22,18 @@ class Lines:
     Args:
         write: takes a line; by default standard error.
         clock: seconds; a test gives its own and calls :meth:`look` itself.
+        first: seconds before the first line.
         watched: whether a thread looks every moment: steps may take minutes, and then nobody else would.
     """
 
     def __init__(
-        self, write: Callable[[str], None] | None = None, clock: Clock = time.monotonic, watched: bool = True
+        self,
+        write: Callable[[str], None] | None = None,
+        clock: Clock = time.monotonic,
+        first: float = FIRST,
+        watched: bool = True,
     ) -> None:
-        self.write, self.clock, self.watched = write or _to_stderr, clock, watched
+        self.write, self.clock, self.first, self.watched = write or _to_stderr, clock, first, watched
         self._work: list[Pace] = []
         self._seen: set[Pace] = set()  # work that a line was written of
         self._lock = threading.RLock()
@@ -64,7 +69,7 @@ class Lines:
             if not self._work:
                 return
             now = self.clock()
-            old = [place for place, one in enumerate(self._work) if now - one.began >= FIRST]
+            old = [place for place, one in enumerate(self._work) if now - one.began >= self.first]
             place = old[-1] if old else len(self._work) - 1  # of many short pieces, the one that is at work
             counts = [(id(one), one.done) for one in self._work[: place + 1]]
             if now >= self.due(moved=counts != self._counts):
@@ -77,7 +82,7 @@ class Lines:
         """When the next line is due: later where there is nothing new to say."""
         age = self.clock() - self._since
         between = max(BETWEEN if moved else STILL, age / _SHARE)
-        return max(self._since + FIRST, self._last + between)
+        return max(self._since + self.first, self._last + between)
 
     def _path(self, above: Sequence[Pace], text: str) -> str:
         return " > ".join([*(_short(one) for one in above), text])

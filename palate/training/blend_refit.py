@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ def refit_blend(
     """
     if not run.finished:
         raise run.unfinished()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise PalateError("a blend is refitted by one process", "Leave out torchrun, and --engine.")
     config = Blend.Config.parse(read_json(run.model_folder / "config.json")["config"], where=str(run.folder))
     recorded = zip(run.info["parts"], run.info["blend"]["parts"], strict=True)
     parts = [_part(run, facts["folder"]) for facts, weighed in recorded if weighed["weight"] > 0]

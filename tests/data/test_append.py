@@ -208,6 +208,7 @@ def test_the_split_may_be_another_one_and_equal_options_may_be_said_again(
     before = start(first, tmp_path, k_core=2, split="leave-last-n", last_n=2)
     after = append(later, before, k_core=2, reader="table", columns=COLUMNS, name="night")
     assert (after.manifest["split"], after.name) == ({"name": "leave-last-n", "last_n": 2}, "night")
+    assert append(later, before, last_n=1).manifest["split"] == {"name": "leave-last-n", "last_n": 1}
     assert append(later, before, split="none").manifest["split"] == {"name": "none"}
 
 

@@ -5,6 +5,7 @@ A ```sh block whose first line is ``# runs in the tests`` is executed as it stan
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -106,22 +107,44 @@ def marked(page: str) -> list[str]:
     return [block for block in fenced(ROOT / page, "sh") if block.startswith(MARK)]
 
 
-@pytest.mark.timeout(1200)  # a dozen processes, on a machine that may be busy
-def test_marked_commands_of_getting_started_run(tmp_path: Path) -> None:
-    """The whole way on the toy shop that the page makes, in one shell, stopped by the first command that fails."""
-    blocks = marked("docs/getting-started.md")
-    assert len(blocks) >= 8, "docs/getting-started.md has lost its tested commands"
-    script = "set -euo pipefail\npalate() { " + shlex.quote(sys.executable) + ' -m palate "$@"; }\n'
-    script += "python() { " + shlex.quote(sys.executable) + ' "$@"; }\n' + "\n".join(blocks)
+def run_marked(page: str, folder: Path) -> None:
+    """Run the page's marked commands in one shell, stopped by the first that fails; scripts find `palate` on PATH."""
+    tools = folder / "bin"
+    tools.mkdir()
+    for name, words in (("palate", "-m palate "), ("python", "")):
+        (tools / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {words}"$@"\n')
+        (tools / name).chmod(0o755)
     done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        ["bash", "-c", "set -euo pipefail\n" + "\n".join(marked(page))],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+@pytest.mark.timeout(1200)  # a dozen processes, on a machine that may be busy
+def test_marked_commands_of_getting_started_run(tmp_path: Path) -> None:
+    """The whole way on the toy shop that the page makes."""
+    assert len(marked("docs/getting-started.md")) >= 8, "docs/getting-started.md has lost its tested commands"
+    run_marked("docs/getting-started.md", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)  # three nights of five commands
+def test_three_nights_run(tmp_path: Path) -> None:
+    """Items keep their indices over the nights, the newest bundle knows the newest item, and a night is done once."""
+    run_marked("docs/every-night.md", tmp_path)
+    nights = [json.loads((tmp_path / f"data/2026-03-{day}/manifest.json").read_text()) for day in ("08", "09", "10")]
+    assert [len(one["appended"]) for one in nights] == [1, 2, 3]
+    assert [one["appended"][-1]["new_items"] for one in nights] == [1, 1, 1]
+    assert [one["parent"]["items"] for one in nights] == [21, 22, 23]
+    store = json.loads((tmp_path / "data/2026-03-10/features/text/store.json").read_text())
+    assert store["reused"]["items"] == 23
+    assert (tmp_path / "latest").read_text() == "2026-03-10\n"
+    assert (tmp_path / "bundles/live").resolve().name == "2026-03-10"
 
 
 def test_marked_commands_of_the_readme_are_those_that_run() -> None:
@@ -134,13 +157,16 @@ def test_marked_commands_of_the_readme_are_those_that_run() -> None:
 
 
 def test_no_marked_command_is_left_out() -> None:
-    run = {ROOT / "README.md", ROOT / "docs" / "getting-started.md"}
+    run = {ROOT / "README.md", *(ROOT / "docs" / name for name in ("getting-started.md", "every-night.md"))}
     assert {page for page in PAGES if any(block.startswith(MARK) for block in fenced(page, "sh"))} == run
 
 
-def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
-    blocks = fenced(ROOT / "README.md", "python")
-    assert blocks, "the README shows no Python"
+@pytest.mark.parametrize("page", ["README.md", "docs/coming-from.md"])
+def test_the_python_of_the_page_runs(page: str, tmp_path: Path) -> None:
+    if page == "docs/coming-from.md":
+        pytest.importorskip("implicit")
+    blocks = fenced(ROOT / page, "python")
+    assert blocks, f"{page} shows no Python"
     script = "\n".join(blocks)
     done = subprocess.run(
         [sys.executable, "-c", script],

@@ -255,3 +255,13 @@ def test_the_memory_budget_reaches_the_ranking_and_changes_nothing(place, monkey
     assert set(budgets) == {1}
     assert small["models"] == whole["models"]
     assert small["slices"] == whole["slices"]
+
+
+def test_tables_for_papers_and_spreadsheets(place, tmp_path) -> None:
+    words = (place / "popularity", place / "knn-few")
+    text = call(*words, "--format", "latex", "--out", tmp_path / "out")
+    assert text.startswith("% In the preamble: \\usepackage{booktabs}.")
+    assert (tmp_path / "out" / "table.tex").read_text() == text
+    rows = call(*words, "--format", "csv").splitlines()
+    assert (len(rows), rows[0].split(",")[:3]) == (3, ["model", "seeds", "ndcg@5"])
+    assert call(*words, "--format", "markdown") == (tmp_path / "out" / "table.md").read_text()

@@ -184,6 +184,14 @@ Set = Annotated[
         help="Any further setting, e.g. ranker.dropout=0.4. Repeatable.",
     ),
 ]
+TableFormat = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="{table,markdown,latex,csv}",
+        help="Form of the table that is printed; --out has latex and csv as a file too.",
+    ),
+]
 JsonOutput = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 

@@ -1,0 +1,110 @@
+"""Tables for papers and spreadsheets: bold, daggers, names that are no commands."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from typing import Any
+
+import pytest
+
+from palate.errors import PalateError
+from palate.evaluation.paper_table import check_format, csv_table, escape_latex, latex_table
+from palate.evaluation.saved import SavedTable, parse_table
+
+
+def figure(mean: float, width: float = 0.01) -> dict[str, Any]:
+    return {"mean": mean, "low": mean - width, "high": mean + width, "by_seed": [mean]}
+
+
+def difference(mean: float, p: float) -> dict[str, Any]:
+    return {"mean": mean, "low": mean - 0.01, "high": mean + 0.01, "p": p / 2, "p_holm": p}
+
+
+def row(label: str, ndcg: float, gini: float, differences: dict[str, Any] | None = None) -> dict[str, Any]:
+    metrics = {"ndcg@10": figure(ndcg), "ndcg@5": figure(0.01), "recall@10": figure(0.3), "hitrate@10": figure(0.3)}
+    metrics["gini@10"] = {"mean": gini}
+    return {"label": label, "seeds": [0], "metrics": metrics, "differences": differences or {}}
+
+
+@pytest.fixture
+def table() -> SavedTable:
+    facts = {
+        "name": "product (history excluded)",
+        "protocol": "full",
+        "split": "test",
+        "cases": 1234,
+        "dataset": {"name": "Beauty & Co_5", "fingerprint": "abc"},
+        "base": "pop",
+        "primary": "ndcg@10",
+        "models": [
+            row("pop", 0.1, 0.5),
+            row("=cmd|' /C calc'!A0", 0.2, 0.9, {"ndcg@10": difference(0.1, 0.001), "recall@10": difference(0.0, 0.9)}),
+            row(r"\input{secret}", 0.05, 0.7, {"ndcg@10": difference(-0.05, 0.04)}),
+        ],
+        "environment": {"commit": "f00\n\\evil"},
+    }
+    return parse_table(facts, "here")
+
+
+def rows_of(text: str) -> list[list[str]]:
+    lines = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+    return [[cell.strip() for cell in line.strip().removesuffix("\\\\").split(" & ")] for line in lines]
+
+
+def test_the_best_is_bold_and_significant_differences_have_daggers(table: SavedTable) -> None:
+    text = latex_table(table)
+    rows = rows_of(text)
+    assert rows[0] == ["pop", "0.1000", "[0.0900, 0.1100]", r"\textbf{0.3000}", r"\textbf{0.5000}"]
+    assert rows[1][1] == r"\textbf{0.2000}\rlap{$^{\dagger}$}"
+    assert rows[2][1] == r"0.0500\rlap{$^{\ddagger}$}"
+    assert r"$\dagger$: better, $\ddagger$: worse than pop" in text
+    # A lower Gini is a catalogue that is used more evenly: the smallest is bold.
+    assert [cells[4] for cells in rows] == [r"\textbf{0.5000}", "0.9000", "0.7000"]
+
+
+def test_columns_are_the_metrics_of_the_primary_cut_off_each_once(table: SavedTable) -> None:
+    header = latex_table(table).split(r"\toprule")[1].split("\\\\")[0]
+    assert [cell.strip() for cell in header.split("&")] == [
+        *("Model", "NDCG@10", r"95\% interval", "Recall@10", "Gini@10"),
+    ]
+
+
+def test_latex_is_well_formed_whatever_names_there_are(table: SavedTable) -> None:
+    text = latex_table(table)
+    assert r"Beauty \& Co\_5" in text
+    assert r"\textbackslash{}input\{secret\}" in text
+    assert r"\input" not in text
+    assert r"\evil" not in text
+    assert text.count("\n% ") == 0  # the comment is one line, at the top
+    assert r"\label{tab:beauty-co-5-test}" in text
+    for kind in ("table", "tabular"):
+        assert text.count(rf"\begin{{{kind}}}") == text.count(rf"\end{{{kind}}}") == 1
+    plain = re.sub(r"\\[{}&%$#_\\]", "", text)
+    assert plain.count("{") == plain.count("}")
+    assert plain.count("$") % 2 == 0
+    columns = re.search(r"\\begin\{tabular\}\{(l?r+)\}", text)
+    assert columns
+    assert {len(cells) for cells in rows_of(text)} == {len(columns[1])}
+
+
+def test_csv_has_every_figure_and_no_formula(table: SavedTable) -> None:
+    rows = list(csv.DictReader(io.StringIO(csv_table(table))))
+    assert [row["model"] for row in rows] == ["pop", "'=cmd|' /C calc'!A0", r"\input{secret}"]
+    assert float(rows[1]["ndcg@10"]) == 0.2
+    assert float(rows[1]["ndcg@10 difference"]) == 0.1
+    assert float(rows[2]["ndcg@10 p"]) == 0.04
+    assert rows[0]["ndcg@10 difference"] == ""
+    assert float(rows[0]["ndcg@5"]) == 0.01
+
+
+def test_control_characters_are_gone() -> None:
+    assert escape_latex("a\x1b[31m\n~^<") == r"a?[31m?\textasciitilde{}\textasciicircum{}\textless{}"
+
+
+def test_a_form_that_there_is_not() -> None:
+    with pytest.raises(PalateError, match="no table as 'latx'"):
+        check_format("latx", json_=False)
+    with pytest.raises(PalateError, match="two forms"):
+        check_format("csv", json_=True)
