@@ -10,8 +10,8 @@ equal length (`--keep last`): validation by held-out choices sees only one of th
 
 Two measures of the ten best items on sale that the person has not had: NDCG@10 of the held-out choice, and their mean
 utility under the person's taste at that moment, as a share of the way from a random item to the best ten (`taste`).
-Differences to cross-entropy alone are paired by person; the standard error is the larger of that over people and that
-over shops, and the smallest effect that would have been seen (80% power, 5% error) is 2.8 of them.
+Differences are paired by person. Their 95% interval, and the smallest effect that would have been seen (80% power, 5%
+error), are the wider of those over people and over shops.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.table import Table
+from scipy import stats
 
 from palate.alignment.align import align
 from palate.console import open_console
@@ -171,36 +172,44 @@ def main() -> None:
 
 
 def report(measured: dict[str, list[tuple[Floats, Floats]]], out: Path) -> None:
-    """Print and keep the table of means and paired differences to cross-entropy alone."""
-    table = Table("arm", "NDCG@10", "difference", "seen from", "taste", "difference", "seen from", title="All shops")
-    kept: dict[str, Any] = {}
+    """Print and keep the means of all arms, and paired differences to cross-entropy, top-k and uniform."""
+    means = Table("arm", "NDCG@10", "taste", title="Means over shops")
     for name, shops in measured.items():
-        row, kept[name] = [name], {}
-        for place, measure in enumerate(("ndcg@10", "taste")):
-            values = [shop[place] for shop in shops]
-            mean = float(np.mean([one.mean() for one in values]))
-            row.append(f"{mean:.4f}")
-            kept[name][measure] = {"mean": mean, "by_shop": [float(one.mean()) for one in values]}
-            base = measured.get("cross-entropy")
-            if base is None or name == "cross-entropy":
-                row += ["", ""]
+        means.add_row(name, *(f"{np.mean([shop[place].mean() for shop in shops]):.4f}" for place in (0, 1)))
+    table = Table("difference", "NDCG@10", "seen from", "taste", "seen from", title="Paired by person")
+    kept: list[dict[str, Any]] = []
+    for base in ("cross-entropy", "top-k", "uniform"):
+        for name, shops in measured.items():
+            if base not in measured or name == base or (base != "cross-entropy" and not name.startswith("shown")):
                 continue
-            differences = [one - other[place] for one, other in zip(values, base, strict=True)]
-            difference, error = paired(differences)
-            row += [f"{difference:+.4f} ± {1.96 * error:.4f}", f"{2.8 * error:.4f}"]
-            by_shop = [float(one.mean()) for one in differences]
-            kept[name][measure] |= {"difference": difference, "standard_error": error, "differences": by_shop}
-        table.add_row(*row)
-    open_console().print(table)
+            row = []
+            for place, measure in enumerate(("ndcg@10", "taste")):
+                differences = [one[place] - other[place] for one, other in zip(shops, measured[base], strict=True)]
+                mean, half, seen = paired(differences)
+                row += [f"{mean:+.4f} ± {half:.4f}", f"{seen:.4f}"]
+                by_shop = [float(one.mean()) for one in differences]
+                kept.append({"arm": name, "minus": base, "measure": measure, "mean": mean, "half_width": half})
+                kept[-1] |= {"smallest_seen": seen, "by_shop": by_shop}
+            table.add_row(f"{name} - {base}", *row)
+    console = open_console()
+    console.print(means)
+    console.print(table)
     (out / "table.json").write_text(json.dumps(kept, indent=2))
 
 
-def paired(differences: list[Floats]) -> tuple[float, float]:
-    """The mean over shops, and the larger of its standard errors: over people, and over shops."""
+def paired(differences: list[Floats]) -> tuple[float, float, float]:
+    """The mean over shops, half of its 95% interval, and the smallest effect that would have been seen.
+
+    By the wider of two: over people, and over shops, of which there are few (Student's t).
+    """
     means = np.array([one.mean() for one in differences])
     people = np.sqrt(sum(one.var(ddof=1) / len(one) for one in differences)) / len(differences)
-    shops = means.std(ddof=1) / np.sqrt(len(means)) if len(means) > 1 else 0.0
-    return float(means.mean()), float(max(people, shops))
+    widths = [(stats.norm.ppf(0.975) * people, (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * people)]
+    if len(means) > 1:
+        shops, t = means.std(ddof=1) / np.sqrt(len(means)), stats.t(len(means) - 1)
+        widths.append((t.ppf(0.975) * shops, (t.ppf(0.975) + t.ppf(0.8)) * shops))
+    half, seen = max(widths)
+    return float(means.mean()), float(half), float(seen)
 
 
 if __name__ == "__main__":

@@ -77,6 +77,7 @@ def test_a_drawn_shop_whose_taste_is_known(script: Any, tmp_path: Path) -> None:
     assert len(gains) == len(shares) == 40
     assert 0.05 < gains.mean() < 0.9
     assert 0 < shares.mean() < 1
-    difference, error = impressions.paired([gains + 0.5 - gains, shares * 0])
+    difference, half, seen = impressions.paired([gains + 0.5 - gains, shares * 0])
     assert difference == pytest.approx(0.25)
-    assert error == pytest.approx(0.25)  # of the two shops, for within each all people agree
+    assert half == pytest.approx(12.706 * 0.25, rel=1e-3)  # of the two shops: within each all people agree
+    assert seen > half
