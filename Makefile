@@ -53,6 +53,7 @@ bench: $(VENV)/.dev-stamp ## List the benchmarks and how each is run (docs/bench
 site: $(VENV)/.dev-stamp ## Build the site of docs/ and the notebooks; open build/site/index.html
 	$(TEST_ENV) $(BIN)/python website/run_notebooks.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "Open build/site/index.html; its search needs a server: $(BIN)/python -m http.server -d build/site"
 
 zoo: $(VENV)/.dev-stamp ## Write docs/model-zoo.md from the registries
 	$(BIN)/python website/model_zoo.py

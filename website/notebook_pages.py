@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from pathlib import Path
 
@@ -42,11 +41,10 @@ def fence(text: str, language: str) -> str:
 def shown_output(output: NotebookNode) -> str:
     """Markdown of one output: a picture, a table in HTML, or text; warnings and progress are left out."""
     if output.output_type == "stream":
-        return fence(_COLOUR.sub("", output.text), "text output") if output.name == "stdout" else ""
+        return fence(_COLOUR.sub("", output.text), " { .text .output }") if output.name == "stdout" else ""
     data = output.get("data", {})
     if "image/png" in data:
-        base64.b64decode(data["image/png"])
         return f"![What this cell draws](data:image/png;base64,{data['image/png'].strip()})"
     if "text/markdown" in data:
         return str(data["text/markdown"])
-    return fence(_COLOUR.sub("", data["text/plain"]), "text output") if "text/plain" in data else ""
+    return fence(_COLOUR.sub("", data["text/plain"]), " { .text .output }") if "text/plain" in data else ""

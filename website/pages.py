@@ -29,6 +29,9 @@ MOVED = {
 # A link's or a picture's target, without its anchor: not a web address, and not only an anchor.
 _LINK = re.compile(r"(\]\()(?![a-z]+:|#)([^)\s#]+)")
 _HIDDEN = "---\nsearch: { exclude: true }\n---\n"
+# Long logs have every word in them: whoever searches wants the page about it first.
+_LOGS = {"docs/experiments.md", "CHANGELOG.md"}
+_LAST = "---\nsearch: { boost: 0.1 }\n---\n"
 
 
 def site_path(path: str) -> str:
@@ -81,7 +84,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     written = [*MOVED, *(path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("docs/*.md")))]
     texts = {path: (ROOT / path).read_text(encoding="utf-8") for path in written}
     notebooks = {f"notebooks/{path.name}": notebook_page(path) for path in sorted(ROOT.glob("notebooks/*.ipynb"))}
-    made = {site_path(path): moved_links(text, path) for path, text in {**texts, **notebooks}.items()}
+    made = {
+        site_path(path): (_LAST if path in _LOGS else "") + moved_links(text, path)
+        for path, text in {**texts, **notebooks}.items()
+    }
     made |= {site_path(path): source_page(path) for path in linked_sources({**texts, **notebooks})}
     for name, text in {**made, **reference_pages()}.items():
         if name in files.src_uris:

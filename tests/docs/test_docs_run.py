@@ -161,9 +161,12 @@ def test_no_marked_command_is_left_out() -> None:
     assert {page for page in PAGES if any(block.startswith(MARK) for block in fenced(page, "sh"))} == run
 
 
-def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
-    blocks = fenced(ROOT / "README.md", "python")
-    assert blocks, "the README shows no Python"
+@pytest.mark.parametrize("page", ["README.md", "docs/coming-from.md"])
+def test_the_python_of_the_page_runs(page: str, tmp_path: Path) -> None:
+    if page == "docs/coming-from.md":
+        pytest.importorskip("implicit")
+    blocks = fenced(ROOT / page, "python")
+    assert blocks, f"{page} shows no Python"
     script = "\n".join(blocks)
     done = subprocess.run(
         [sys.executable, "-c", script],

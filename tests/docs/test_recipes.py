@@ -87,3 +87,8 @@ def test_beauty_is_compared_with_the_history_kept() -> None:
 def test_there_are_recipes_for_tuning() -> None:
     assert sum("tune" in read_toml(path) for path in RECIPES) >= 2
     assert "tune" in COMMANDS
+
+
+def test_the_page_of_recipes_names_every_one() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    assert [path.name for path in RECIPES if f"(../recipes/{path.name})" not in page] == []

@@ -101,3 +101,11 @@ def test_set_up_runs_once_and_again_when_the_requirements_change(tmp_path: Path)
     assert asks not in make("-n", "test", f"VENV={venv}").stdout
     assert asks in make("-n", "test", f"VENV={venv}", "-W", "constraints.txt").stdout
     assert asks in make("-n", "demo", f"VENV={venv}", "-W", "pyproject.toml").stdout
+
+
+def test_the_citation_is_of_this_version() -> None:
+    """cffconvert validates the file against its schema; this is what changes with a release."""
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    stated = dict(re.findall(r"^(version|license): (\S+)$", citation, re.M))
+    assert stated == {"version": PROJECT["version"], "license": PROJECT["license"]}
+    assert re.search(r"^cff-version: 1\.2\.0$", citation, re.M)

@@ -1,6 +1,6 @@
 // What the lists are narrowed by: diversity, conditions on the catalogue's fields, what is already in the history.
 
-import { after, button, figure, make } from "./dom.js";
+import { after, button, make } from "./dom.js";
 import { asValue, spaced } from "./fields.js";
 
 const SLIDING = 180;
@@ -64,7 +64,7 @@ export function buildFilters(details, change, summary) {
       ...values.map((one) => make("option", { value: before + asValue(one.value), label: `${one.items} ${one.items === 1 ? "item" : "items"}` })),
     );
     const range = known?.kind === "number" && known.low !== null;
-    value.placeholder = range ? `${figure(known.low)} to ${figure(known.high)}` : values.length ? `${values[0].value.slice(0, 30)} …` : "value";
+    value.placeholder = range ? `${known.low} to ${known.high}` : values.length ? `${values[0].value.slice(0, 30)} …` : "value";
   };
   const look = async () => {
     const name = field.value;
