@@ -78,6 +78,22 @@ def test_options_are_found_again_when_a_module_has_changed(cache: Path) -> None:
     assert tab(cache, "palate doctor data --s")[0] == ["--strict"]
 
 
+def test_commands_of_one_name_are_kept_apart(cache: Path) -> None:
+    assert tab(cache, "palate align run --refe")[0] == ["--reference"]
+    assert tab(cache, "palate mllm align run --retr")[0] == ["--retriever"]
+    for line, offered in (("palate align run --refe", "--reference"), ("palate mllm align run --retr", "--retriever")):
+        assert tab(cache, line) == ([offered], "LOADED []")
+
+
+def test_a_shell_gets_its_script(cache: Path) -> None:
+    for shell, words in (("bash", "complete -o default"), ("zsh", "#compdef"), ("fish", "complete --command")):
+        environment = {**os.environ, "_PALATE_COMPLETE": f"source_{shell}", "PALATE_CACHE": str(cache)}
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True
+        )
+        assert words in done.stdout
+
+
 def test_zsh_and_fish_say_what_options_mean(cache: Path) -> None:
     assert '"--strict":"Exit with 1 on warnings too' in "\n".join(tab(cache, "palate doctor data --s", "zsh")[0])
     assert tab(cache, "palate doctor data --s", "fish")[0][0].startswith("--strict\tExit with 1 on warnings too")

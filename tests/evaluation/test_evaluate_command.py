@@ -76,7 +76,13 @@ def test_one_table_for_several_runs(place, tmp_path):
     out = tmp_path / "out"
     text = call(*all_runs(place), "--out", out)
     assert "product (history excluded)" in text
-    assert {path.name for path in out.iterdir()} == {"table.md", "table.json", "chart.png", "per-user.parquet"}
+    assert {path.name for path in out.iterdir()} == {
+        "table.md",
+        "table.json",
+        "chart.png",
+        "per-user.parquet",
+        "trade-off.png",
+    }
     table = json.loads((out / "table.json").read_text())
     assert [(row["label"], row["seeds"]) for row in table["models"]] == [
         ("popularity", [0]),

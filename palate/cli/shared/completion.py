@@ -84,7 +84,8 @@ def completion_parameters(function: Callable[..., Any], make: Callable[[], list[
         function: the command's.
         make: its real parameters; called where nothing is known of them, or what is known is of older modules.
     """
-    path = cache_folder() / "completion" / f"{function.__module__}.{function.__name__}.json"
+    own = _own(function)
+    path = cache_folder() / "completion" / f"{own.__module__}.{own.__name__}.json"
     stamp = _stamp(function)
     with suppress(OSError, ValueError, TypeError, KeyError):
         found = json.loads(path.read_text("utf-8"))
@@ -101,10 +102,15 @@ def completion_parameters(function: Callable[..., Any], make: Callable[[], list[
 
 def _stamp(function: Callable[..., Any]) -> list[str]:
     """The version, and the times of the files that the options come from."""
-    modules = [function.__module__, __name__, *(group.config.partition(":")[0] for group in _groups(function))]
+    modules = [_own(function).__module__, __name__, *(group.config.partition(":")[0] for group in _groups(function))]
     root = Path(palate.__file__).parent.parent
     files = [root / f"{name.replace('.', '/')}.py" for name in dict.fromkeys(modules)]
     return [palate.__version__, *(f"{file.name} {file.stat().st_mtime_ns}" for file in files if file.is_file())]
+
+
+def _own(function: Any) -> Any:
+    """The function that is written in the command's module, without what adds options to it."""
+    return getattr(function, "function", function)
 
 
 def _groups(function: Any) -> Any:
