@@ -30,7 +30,7 @@ def execute(notebook: Path, folder: Path) -> nbformat.NotebookNode:
     # The kernel finds this checkout's palate, whatever is installed, and one thread is fastest on small models.
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    client = NotebookClient(node, kernel_name="python3", timeout=900, startup_timeout=300)
+    client = NotebookClient(node, kernel_name="python3", timeout=900, startup_timeout=300, coalesce_streams=True)
     with client.setup_kernel(env=environment, cwd=str(folder)):
         for index, cell in enumerate(node.cells):
             client.execute_cell(cell, index)
