@@ -97,8 +97,9 @@ class _Count:
 
 def _next(place: int, source: Iterable[int], waiting: list[tuple[int, _Count]], counts: list[_Count]) -> int | None:
     """The best item that no cap holds back at this place; None: there is none."""
-    for number, (item, _) in enumerate(waiting):
-        if not any(count.full(place, item) for count in counts):
+    for number, (item, held) in enumerate(waiting):
+        # Nothing leaves the first places again: what a cap held back is held back for as long as the cap goes.
+        if place >= held.cap.first and not any(count.full(place, item) for count in counts):
             del waiting[number]
             return item
     for item in source:
