@@ -75,8 +75,8 @@ def arrange(
         done.items.append(item)
     for count in counts:
         if count.held:
-            name = f"{count.cap.name}: {count.held} items moved behind the first {count.cap.first}"
-            done.notes.append(name)
+            items = "1 item" if count.held == 1 else f"{count.held} items"
+            done.notes.append(f"{count.cap.name}: {items} moved behind the first {count.cap.first}")
     return done
 
 
