@@ -10,9 +10,33 @@ import numpy.typing as npt
 from palate.data.dataset import Cases, Dataset, Part
 from palate.data.sequences import Sequences, offsets_of
 from palate.errors import PalateError
-from palate.runs.trained_on import TrainedLog, interactions
+from palate.runs.run import Run
+from palate.runs.trained_on import TrainedLog, check_unseen, interactions, trained_logs
 
 Mask = npt.NDArray[np.bool_]
+_PARTS = {"valid": Part.VALID, "test": Part.TEST}
+
+
+def check_targets_unseen(run: Run, dataset: Dataset, split: str) -> None:
+    """Refuse to measure a run on targets that it was trained on: its own, or those of a refit that it started from.
+
+    A dataset that has grown since that refit holds out mostly interactions that the refit has learnt.
+
+    Raises:
+        PalateError: some of the targets are among what was trained on.
+    """
+    check_unseen(run, dataset, split)
+    logs = [log for log in trained_logs(run) if log.whole]
+    if not logs or split not in _PARTS:
+        return
+    targets = dataset.parts == _PARTS[split]
+    seen = np.logical_or.reduce([seen_in(dataset, log) for log in logs]) & targets
+    if seen.any():
+        raise PalateError(
+            f"{run.folder} started from weights that had learnt {seen.sum():,} of the {targets.sum():,} {split} "
+            f"targets of {dataset.name} (palate train --refit)",
+            "Warm-start from the run that held them out, or judge by a later day: palate gate OLD NEW --dataset LATER.",
+        )
 
 
 def unseen_cases(dataset: Dataset, seen: Mask) -> Cases:
