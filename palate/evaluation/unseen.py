@@ -33,9 +33,9 @@ def check_targets_unseen(run: Run, dataset: Dataset, split: str) -> None:
     seen = np.logical_or.reduce([seen_in(dataset, log) for log in logs]) & targets
     if seen.any():
         raise PalateError(
-            f"{run.folder} started from weights that had learnt {seen.sum():,} of the {targets.sum():,} {split} "
-            f"targets of {dataset.name} (palate train --refit)",
-            "Warm-start from the run that held them out, or judge by a later day: palate gate OLD NEW --dataset LATER.",
+            f"{run.folder} has learnt {seen.sum():,} of the {targets.sum():,} {split} targets of {dataset.name}: it is "
+            "a refit or started from one (palate train --refit)",
+            "Evaluate a run that held them out, or judge by a later day: palate gate OLD NEW --dataset LATER.",
         )
 
 

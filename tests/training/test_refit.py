@@ -247,7 +247,7 @@ def test_targets_that_the_first_weights_have_seen_are_not_measured(tmp_path: Pat
             dataset_path=after.folder,
         )
         if refused:
-            with pytest.raises(PalateError, match="had learnt 12 of the 24 test targets of after"):
+            with pytest.raises(PalateError, match="has learnt 12 of the 24 test targets of after"):
                 evaluate(load_recommender(warm), after, run=warm)
         else:
             assert len(evaluate(load_recommender(warm), after, run=warm).users()) == 24
