@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +32,7 @@ def check_targets_unseen(run: Run, dataset: Dataset, split: str) -> None:
     if not logs or split not in _PARTS:
         return
     targets = dataset.parts == _PARTS[split]
-    seen = np.logical_or.reduce([seen_in(dataset, log) for log in logs]) & targets
+    seen = seen_by(dataset, logs) & targets
     if seen.any():
         raise PalateError(
             f"{run.folder} has learnt {seen.sum():,} of the {targets.sum():,} {split} targets of {dataset.name}: it is "
@@ -62,6 +64,22 @@ def unseen_cases(dataset: Dataset, seen: Mask) -> Cases:
     lengths = np.bincount(dataset.rows_user[before], minlength=dataset.num_users).astype(np.int64)[chosen]
     histories = Sequences(dataset.items[before], offsets_of(lengths))
     return Cases(chosen, histories, Sequences(dataset.items[target], offsets_of(counts[chosen])))
+
+
+def seen_by(dataset: Dataset, logs: Iterable[TrainedLog], known: Mask | None = None) -> Mask:
+    """bool ``[interactions]``: which interactions of a dataset one of some logs had, or are ``known`` to be seen.
+
+    After a year of warm starts there are hundreds of logs. The newest is looked at first, and none is opened that
+    could add nothing: all interactions until its last moment are seen already.
+
+    Raises:
+        PalateError: see :func:`seen_in`.
+    """
+    seen = np.zeros(len(dataset), np.bool_) if known is None else known.copy()
+    for log in sorted(logs, key=lambda log: math.inf if log.until is None else log.until, reverse=True):
+        if log.until is None or dataset.timestamps is None or not seen[dataset.timestamps <= log.until].all():
+            seen |= seen_in(dataset, log)
+    return seen
 
 
 def seen_in(dataset: Dataset, log: TrainedLog) -> Mask:

@@ -38,6 +38,7 @@ def met(condition: str) -> str:
     [
         ("colour=red", "a"),
         ("colour= RED ", "a"),
+        ("colour = red", "a"),
         ("colour=red,Blue", "ab"),
         ('colour="red", "blue"', "ab"),
         ("colour!=red", "bcd"),
