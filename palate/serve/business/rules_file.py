@@ -41,7 +41,7 @@ class Pin(Config):
 
 
 class Cap(Config):
-    """At most ``most`` items with the same value of a field among the ``first``."""
+    """At most ``most`` items with the same value of a field among the first ``first``."""
 
     name: Word | None = None
     field: Word
