@@ -90,7 +90,7 @@ def read_items(
             f"{path}: the column '{lost[0]}', which the model reads, holds no text, numbers or lists", "Convert it."
         )
     if table.is_empty():
-        raise PalateError(f"{path} has no items", "Give a row an item.")
+        raise PalateError(f"{path} has no items", "Give one row per item.")
     if images is not None and not images.is_dir():
         raise PalateError(f"--images {images} is not a folder", "Give the folder that holds the pictures.")
     schema = items.catalogue.frame.schema

@@ -37,7 +37,7 @@ def evaluate(
         ),
     ] = True,
     split: Annotated[str, typer.Option(metavar="{valid,test}", help="Which held-out interactions.")] = "test",
-    negatives: Annotated[int, typer.Option(min=1, help="Sampled negatives a user.")] = 100,
+    negatives: Annotated[int, typer.Option(min=1, help="Sampled negatives per user.")] = 100,
     candidates: Annotated[
         str,
         typer.Option(

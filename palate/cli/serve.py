@@ -87,7 +87,7 @@ def serve(
         float, typer.Option(min=0, metavar="SECONDS", help="Between looks for changed bundles; 0: on SIGHUP only.")
     ] = 0.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "cpu",
-    log: Annotated[str, typer.Option(help="debug, info (a line a request), warning, error.")] = "info",
+    log: Annotated[str, typer.Option(help="debug, info (one line per request), warning, error.")] = "info",
     log_json: Annotated[bool, typer.Option("--log-json/--log-text", help="Lines for machines or for people.")] = True,
     config: ConfigFile = None,
 ) -> None:

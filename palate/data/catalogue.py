@@ -27,7 +27,7 @@ class Catalogue:
     """Items 1..num_items; index 0 is padding and has no row.
 
     Attributes:
-        frame: one row an item, in index order. Columns: ``item_id`` (string, unique), ``title`` (string or null),
+        frame: one row per item, in index order. Columns: ``item_id`` (string, unique), ``title`` (string or null),
             ``image`` (path as a string or null) and any further fields, of which the string ones are text.
         root: folder against which relative image paths are resolved.
     """
@@ -41,7 +41,7 @@ class Catalogue:
             raise PalateError(f"the catalogue lacks the column '{missing[0]}'", "Give null where a value is not known.")
         if self.frame["item_id"].is_duplicated().any():
             twice = self.frame["item_id"].filter(self.frame["item_id"].is_duplicated())[0]
-            raise PalateError(f"the catalogue names item '{twice}' twice", "Keep one row an item.")
+            raise PalateError(f"the catalogue names item '{twice}' twice", "Keep one row per item.")
 
     def __len__(self) -> int:
         """Number of items, padding not counted."""

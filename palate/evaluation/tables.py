@@ -37,7 +37,7 @@ def shown_metrics(comparison: Comparison) -> list[str]:
 
 
 def main_table(comparison: Comparison) -> Table:
-    """One row a model: the primary metric with its interval, the difference to the base, the other metrics."""
+    """One row per model: the primary metric with its interval, the difference to the base, the other metrics."""
     shown = shown_metrics(comparison)
     compared = len(comparison.rows) > 1
     headers = ["model", "seeds", f"{label_of(comparison.primary)} [95%]"]

@@ -32,7 +32,7 @@ class Contents:
     Attributes:
         keys: a hash an item; equal contents have equal keys, and an item without content has "".
         reasons: item row (0-based) -> why it has no content.
-        table: what a store keeps to notice a change later (see ``SCHEMA``), one row an item.
+        table: what a store keeps to notice a change later (see ``SCHEMA``), one row per item.
     """
 
     keys: list[str]

@@ -61,7 +61,7 @@ def import_matrix(
     if len(row_of) < len(names):
         seen: set[str] = set()
         twice = next(item for item in names if item in seen or seen.add(item))  # type: ignore[func-returns-value]
-        raise PalateError(f"{matrix} has item '{twice}' twice", "Keep one row an item.")
+        raise PalateError(f"{matrix} has item '{twice}' twice", "Keep one row per item.")
     catalogue = dataset.catalogue
     rows = np.array([row_of.get(item, -1) for item in catalogue.ids[1:]], np.int64)
     if not (rows >= 0).any():
@@ -119,7 +119,7 @@ def read_matrix(path: Path, ids: Path | None) -> tuple[list[str], npt.NDArray[An
     side = ids or next((p for p in (path.with_suffix(".ids.txt"), path.with_suffix(".ids.json")) if p.is_file()), None)
     if names is None or ids is not None:
         if side is None:
-            raise PalateError(f"{path} has no item ids", "Give them with --ids FILE (.txt, one a line, or .json).")
+            raise PalateError(f"{path} has no item ids", "Give them with --ids FILE (.txt, one per line, or .json).")
         names = _read_ids(side)
     if values.ndim != 2 or not values.shape[1] or values.dtype.kind not in "fiu":
         shape = "x".join(map(str, values.shape))

@@ -108,7 +108,8 @@ class Telemetry:
 
 def configure_logs(level: str, *, json: bool) -> None:
     """One line per event on stderr: JSON for machines, or a readable form for people; uvicorn's own words too."""
-    renderer: Any = structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer()
+    colours = sys.stderr.isatty()
+    renderer: Any = structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=colours)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -148,3 +148,20 @@ def test_a_key_of_the_environment_is_checked_too(monkeypatch: pytest.MonkeyPatch
     assert _key(None) is None
     assert _names("127.0.0.1", ["shop.example"]) == ("localhost", "127.0.0.1", "[::1]", "shop.example")
     assert _names("0.0.0.0", []) == ()
+
+
+def test_a_log_for_people_has_colours_on_a_terminal_only(capsys: pytest.CaptureFixture[str]) -> None:
+    import structlog
+
+    from palate.serve.telemetry import configure_logs
+
+    before = structlog.get_config()
+    try:
+        configure_logs("info", json=False)
+        structlog.get_logger("palate.serve").info("reloaded", model="best")
+    finally:
+        structlog.configure(**before)
+    line = capsys.readouterr().err
+    assert "reloaded" in line
+    assert "model=best" in line
+    assert "\x1b" not in line

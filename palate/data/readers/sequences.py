@@ -25,7 +25,8 @@ class SequenceFiles:
         log = source if source.is_file() else source / LOG
         if not log.is_file():
             raise PalateError(
-                f"{source} has no {LOG}", "Expected: a line a user, its id and then its items oldest first, by spaces."
+                f"{source} has no {LOG}",
+                "Expected: one line per user: its id, then its items, oldest first, with spaces between.",
             )
         folder = log.parent
         images, root = pictures_of(folder, options.images, "images")

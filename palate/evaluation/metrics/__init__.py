@@ -1,4 +1,4 @@
-"""The metrics, one a file, and the table by which they are named."""
+"""The metrics, one per file, and the table by which they are named."""
 
 from __future__ import annotations
 

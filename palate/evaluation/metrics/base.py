@@ -1,4 +1,4 @@
-"""What a metric is: a function of ranks that gives one number a case, and a few facts about it."""
+"""What a metric is: a function of ranks that gives one number per case, and a few facts about it."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ class Recorder:
             for event, done in reversed(some):
                 if done is None:
                     self._queue.appendleft((event, None))
-                elif done.set_running_or_notify_cancel():  # whoever sent it is told, and sends it again
+                elif done.set_running_or_notify_cancel():  # the client gets an error, and sends it again
                     done.set_exception(NotKept(str(error)))
             return False
         self._failing = ""
