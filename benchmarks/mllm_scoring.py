@@ -64,7 +64,7 @@ def main() -> None:
             apart = max(float((one - other).abs().max()) for one, other in zip(scores, naive, strict=True))
             print(
                 f"{name}: {statistics.median(seconds):.2f} s a user (median of {given.users}), "
-                f"{scorer.tokens / len(rows):,.0f} tokens a user, largest difference {apart:.1e}"
+                f"{scorer.tokens / len(rows):,.0f} tokens per user, largest difference {apart:.1e}"
             )
 
 

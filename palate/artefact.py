@@ -65,7 +65,7 @@ def _dataset(folder: Path) -> Facts:
         "users": data.num_users,
         "items": data.num_items,
         "interactions": len(data),
-        "interactions_a_user": {
+        "interactions_per_user": {
             "least": int(lengths.min() if len(lengths) else 0),
             "mean": float(round(lengths.mean(), 2) if len(lengths) else 0),
         },

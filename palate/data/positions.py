@@ -21,7 +21,7 @@ def training_positions(dataset: Dataset, users: npt.ArrayLike | None, cutoffs: i
 
     Args:
         users: rows of the user table; None takes everybody.
-        cutoffs: positions a user, fewer where the user has fewer.
+        cutoffs: positions per user, fewer where the user has fewer.
 
     Returns:
         One case per position, by user and then by time, each with one target. A user occurs once per
@@ -31,7 +31,7 @@ def training_positions(dataset: Dataset, users: npt.ArrayLike | None, cutoffs: i
         PalateError: ``cutoffs`` is less than 1.
     """
     if cutoffs < 1:
-        raise PalateError(f"{cutoffs} cut-offs a user leave nothing to learn", "Give at least 1.")
+        raise PalateError(f"{cutoffs} cut-offs per user leave nothing to learn", "Give at least 1.")
     rows = np.arange(dataset.num_users) if users is None else np.asarray(users, np.int64)
     sequences = dataset.train_sequences()
     lengths = sequences.lengths[rows]

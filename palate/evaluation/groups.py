@@ -165,7 +165,7 @@ def open_dataset(groups: Sequence[RunGroup], folder: Path | None = None) -> Data
 
 
 def measured_metrics(metrics: Sequence[str] | None, protocol: Protocol, ks: Sequence[int]) -> list[str]:
-    """Names of the figures a user, such as ``ndcg@10``, in the order of the results' columns."""
+    """Names of the figures per user, such as ``ndcg@10``, in the order of the results' columns."""
     chosen = choose_metrics(metrics, protocol)
     found = [f"{name}@{k}" if one.at_k else name for name, one in chosen.items() for k in ks if not one.whole_set]
     return list(dict.fromkeys(found))

@@ -118,7 +118,7 @@ class Measure:
         )
 
     def measured(self) -> list[str]:
-        """Names of the figures a user, such as ``ndcg@10``."""
+        """Names of the figures per user, such as ``ndcg@10``."""
         return measured_metrics(self.metrics, self.protocol, sorted(set(self.ks)))
 
     def one(

@@ -157,7 +157,7 @@ class OneSequence(PackedBatch):
 
 @dataclass(frozen=True)
 class Grid:
-    """Where each token stands in a grid of ``R`` rows and ``W`` columns, several sequences a row.
+    """Where each token stands in a grid of ``R`` rows and ``W`` columns, several sequences per row.
 
     Attributes:
         cells: int64 ``[T]``, the flat cell of each token; None: the cells are the tokens, in their order.

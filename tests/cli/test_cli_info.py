@@ -25,7 +25,7 @@ def test_dataset(shop: Path) -> None:
     assert facts["cold_items"] == 1
     assert facts["split"]["name"] == "leave-last-out"
     assert (facts["valid_cases"], facts["test_cases"]) == (40, 40)
-    assert facts["interactions_a_user"]["least"] == int(np.diff(data.offsets).min())
+    assert facts["interactions_per_user"]["least"] == int(np.diff(data.offsets).min())
     assert facts["with_title"] == 1.0
     assert facts["with_image"] == 0.0
 
