@@ -245,7 +245,7 @@ def main() -> None:
     parser.add_argument("--nights", type=int, default=4)
     parser.add_argument("--least", type=int, default=1, help="interactions of a user")
     parser.add_argument("--held-out", type=int, default=500, help="users of the first periods that show forgetting")
-    parser.add_argument("--given", type=int, default=10, help="first items of a new user, given as history")
+    parser.add_argument("--given", type=int, default=10, help="items of a new user that a model sees")
     parser.add_argument("--epochs", type=int, default=30, help="at most, of the run that validation stops")
     parser.add_argument("--warm", type=int, nargs="+", default=[1, 3], help="epochs of a warm start")
     parser.add_argument("--learning-rate", type=float, default=3e-3)

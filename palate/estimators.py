@@ -79,7 +79,8 @@ class Estimator:
         Raises:
             PalateError: what does not fit, before anything is trained.
         """
-        folder, seed = self._folder(), int(self.get_params()["seed"])
+        temporary, folder = self._folder()
+        seed = int(self.get_params()["seed"])
         if isinstance(interactions, Path | str):
             data, place = Dataset.load(interactions), Path(interactions)
         elif isinstance(interactions, Dataset):
@@ -93,7 +94,7 @@ class Estimator:
             data.save(place)
             data = Dataset.load(place)
         self.run_ = self._train(data, place, folder / "run", seed)
-        self.dataset_ = data
+        self.dataset_, self._temporary = data, temporary  # what an earlier call has made goes now
         return self
 
     def recommend(self, users: Sequence[str] | None = None, k: int = 10, **options: Any) -> pl.DataFrame:
@@ -128,12 +129,12 @@ class Estimator:
             raise PalateError(f"this {type(self).__name__} is not fitted", "Call fit first.")
         return self.dataset_
 
-    def _folder(self) -> Path:
+    def _folder(self) -> tuple[tempfile.TemporaryDirectory[str] | None, Path]:
         out = self.get_params()["out"]
         if out is not None:
-            return Path(out)
-        self._temporary = tempfile.TemporaryDirectory(prefix="palate-")
-        return Path(self._temporary.name)
+            return None, Path(out)
+        temporary = tempfile.TemporaryDirectory(prefix="palate-")
+        return temporary, Path(temporary.name)
 
     def _settings(self) -> dict[str, dict[str, Any]]:
         params = self.get_params()

@@ -43,6 +43,14 @@ def test_a_frame_in_and_a_frame_out(estimator: Any, purchases: pl.DataFrame) -> 
     assert len(model.recommend_for([purchases["sku"].to_list()[:2]], k=3)) == 3
 
 
+def test_a_fit_that_is_refused_leaves_the_one_before(purchases: pl.DataFrame) -> None:
+    model = ItemKNN().fit(purchases, **COLUMNS)
+    before = model.recommend(["u3"])
+    with pytest.raises(PalateError, match="no column 'nobody'"):
+        model.fit(purchases, user="nobody", item="sku", k_core=0)
+    assert model.recommend(["u3"]).equals(before)
+
+
 def test_what_it_makes_is_what_the_commands_read(purchases: pl.DataFrame, tmp_path: Path) -> None:
     model = ItemKNN(out=tmp_path / "knn").fit(purchases, **COLUMNS)
     assert Dataset.load(tmp_path / "knn" / "dataset").fingerprint == model.dataset_.fingerprint

@@ -150,7 +150,7 @@ class Bundle:
         mask = None if allowed is None else torch.as_tensor(allowed)
         if mask is not None and (mask.shape != (len(self.items) + 1,) or mask.dtype != torch.bool):
             raise PalateError(
-                f"allowed is {mask.dtype} {list(mask.shape)}", f"Give bools, [{len(self.items) + 1}]: one an index."
+                f"allowed is {mask.dtype} {list(mask.shape)}", f"Give bools, [{len(self.items) + 1}]: one per index."
             )
         chosen = filter_items(self.items.catalogue, only=only, without=without, allow=allow, deny=deny)
         if chosen.mask is not None:

@@ -20,10 +20,10 @@ from palate.evaluation.protocol import Measure
 from palate.evaluation.ranking import rank_targets
 from palate.evaluation.result import Result
 from palate.evaluation.statistics import Estimate, bootstrap
+from palate.evaluation.unseen import check_targets_unseen
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.recommender import Recommender
 from palate.runs.run import Run
-from palate.runs.trained_on import check_unseen
 
 
 def parse_blend(text: str) -> float | Literal["valid"] | None:
@@ -149,7 +149,7 @@ class CascadeTable:
     def evaluate(self, dataset: Dataset, measure: Measure, split: Split) -> tuple[list[Group], dict[str, Any]]:
         """All rows on identical cases, and notes about them: ``remarks`` and ``cascade``."""
         for run in (run for group in [self.retriever, *self.groups] for run in group.runs):
-            check_unseen(run, dataset, split)
+            check_targets_unseen(run, dataset, split)
         retriever = load_recommender(self.retriever.runs[0], device=measure.device)
         fast = [group for group in self.groups if _ranks_all(group)]
         rows = {group.label: group for group in measure.evaluate(fast, dataset, split)}

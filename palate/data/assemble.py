@@ -69,7 +69,7 @@ def assemble(
     if feedback is not None and feedback.feedback is not None:
         if log.timestamps is None:
             raise PalateError(
-                "--feedback: the log has no times, so nothing tells which impressions came before",
+                "--feedback: the log has no times, so it is not known which impressions came before",
                 "Name its column of times, or leave the option out.",
             )
         events = read_feedback(feedback.feedback, feedback.feedback_columns)

@@ -22,6 +22,7 @@ from palate.names import split_names, unquoted_name
 Mask = npt.NDArray[np.bool_]
 OPERATORS = ("!=", "<=", ">=", "=", "<", ">")
 _OPERATOR = re.compile("|".join(OPERATORS))
+_AFTER_FIELD = re.compile(rf"\s*({_OPERATOR.pattern})")
 _RANGE = re.compile(r"(.+?)\.\.(.+)", re.DOTALL)
 # Values of a field may be whole sentences: only the most frequent are compared.
 _VALUES_LIMIT = 500
@@ -61,8 +62,8 @@ def parse_condition(text: str, fields: Sequence[str]) -> Condition:
         PalateError: no operator, or an unknown field.
     """
     for name in sorted(fields, key=len, reverse=True):  # a field's own name may hold an operator
-        if text.startswith(name) and (found := _OPERATOR.match(text, len(name))):
-            return Condition(text, name, found.group(), text[found.end() :].strip())
+        if text.startswith(name) and (found := _AFTER_FIELD.match(text, len(name))):
+            return Condition(text, name, found[1], text[found.end() :].strip())
     at = _OPERATOR.search(text)
     problem = f"'{text}' is not a condition on this catalogue"
     if at is None:

@@ -64,11 +64,19 @@ class KeptLog:
         """Write the three files into a new folder."""
         folder.mkdir()
         for name in _FILES:
-            getattr(self, name).collect().write_parquet(folder / f"{name}.parquet")
+            _read(getattr(self, name)).write_parquet(folder / f"{name}.parquet")
+
+    def item_rows(self) -> pl.DataFrame:
+        """The catalogue's rows of all items.
+
+        Raises:
+            PalateError: the file is missing or damaged.
+        """
+        return _read(self.items)
 
     def image_names(self) -> list[str]:
         """Pictures of all items."""
-        return list(self.items.select(pl.col("image").drop_nulls()).collect()["image"])
+        return list(_read(self.items.select(pl.col("image").drop_nulls()))["image"])
 
     def log(self) -> Log:
         """The rows as arrays.
@@ -98,6 +106,13 @@ class KeptLog:
 def _attribute(name: str) -> str:
     """Of :class:`Log`."""
     return {"timestamp": "timestamps", "weight": "weights"}.get(name, name)
+
+
+def _read(table: pl.LazyFrame) -> pl.DataFrame:
+    try:
+        return table.collect()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise _damaged(one_line(error)) from None
 
 
 def _damaged(why: str) -> PalateError:

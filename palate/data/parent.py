@@ -85,7 +85,7 @@ class Parent:
         Returns:
             The rows with the column ``image``, the source with the folder of all pictures, and how many rows changed.
         """
-        old = self.kept.items.collect()
+        old = self.kept.item_rows()
         pictured = pl.DataFrame({"item_id": list(source.images)}, schema={"item_id": pl.String})
         pictured = pictured.join(old, on="item_id", how="semi").join(rows, on="item_id", how="anti")
         rows = pl.concat([rows, pictured], how="diagonal")

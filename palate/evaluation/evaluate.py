@@ -22,10 +22,10 @@ from palate.evaluation.ranking_task import RankTargets
 from palate.evaluation.ranks import Floats, Ints, Ranks
 from palate.evaluation.result import Result
 from palate.evaluation.slices import ALL, COLD_AMONG_COLD, cold_cases, slices_of
+from palate.evaluation.unseen import check_targets_unseen
 from palate.evaluation.users import UserSample
 from palate.recommender import Recommender
 from palate.runs.run import Run, environment
-from palate.runs.trained_on import check_unseen
 
 Protocol = Literal["full", "sampled"]
 Split = Literal["valid", "test"]
@@ -84,7 +84,7 @@ def evaluate(
             cannot afford to score the whole catalogue (it says what that would cost).
     """
     if run is not None:
-        check_unseen(run, dataset, split)
+        check_targets_unseen(run, dataset, split)
     everyone = cases_of(dataset, split)
     cases = everyone if users is None else users.of(dataset, everyone)
     chosen = choose_metrics(metrics, protocol)

@@ -25,7 +25,7 @@ from palate.evaluation.gate_figures import (
 from palate.evaluation.metrics import METRICS
 from palate.evaluation.other_catalogue import NotANumber, OtherCatalogue
 from palate.evaluation.ranking import rank_targets
-from palate.evaluation.unseen import seen_in, unseen_cases
+from palate.evaluation.unseen import seen_by, unseen_cases
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.runs.run import Run
 from palate.runs.trained_on import trained_logs
@@ -173,13 +173,12 @@ def _dataset(run: Run) -> Dataset:
 def _cases(before: Run, after: Run, data: Dataset, users: int, seed: int) -> tuple[Cases, npt.NDArray[np.bool_]]:
     """The cases, and which of their users the old run has learnt from."""
     old_logs, new_logs = trained_logs(before), trained_logs(after)
-    masks = {log: seen_in(data, log) for log in [*old_logs, *new_logs]}
-    cases = unseen_cases(data, np.logical_or.reduce(list(masks.values())))
+    learnt = seen_by(data, old_logs)
+    cases = unseen_cases(data, seen_by(data, new_logs, learnt))
     if not len(cases):
         raise _no_cases(before, after, data, False)
     if users and users < len(cases):
         cases = cases.take(Dataset.sample(len(cases), users, seed))
-    learnt = np.logical_or.reduce([masks[log] for log in old_logs])
     counts = np.bincount(data.rows_user[learnt], minlength=data.num_users)
     return cases, counts[cases.users] > 0
 

@@ -14,6 +14,7 @@ from palate.evaluation.ranks import Floats, Ranks
 from palate.evaluation.statistics import LEVEL, Estimate, bootstrap
 
 Verdict = Literal["pass", "worse", "undecided"]
+_CASES = 4096  # whose lists are compared at a time
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,10 @@ def overlap_of(old: Ranks, new: Ranks) -> float:
     """Mean share of the lists' items that two runs have in common."""
     assert old.lists is not None
     assert new.lists is not None
-    shared = (old.lists[:, :, None] == new.lists[:, None, :]) & (old.lists[:, :, None] > 0)
-    longest = np.maximum((old.lists > 0).sum(1), (new.lists > 0).sum(1))
-    return float(np.mean(shared.any(2).sum(1) / np.maximum(longest, 1)))
+    shares = np.zeros(len(old.lists))
+    for start in range(0, len(shares), _CASES):
+        block = slice(start, start + _CASES)
+        ours, theirs = old.lists[block], new.lists[block]
+        shared = ((ours[:, :, None] == theirs[:, None, :]) & (ours[:, :, None] > 0)).any(2).sum(1)
+        shares[block] = shared / np.maximum(np.maximum((ours > 0).sum(1), (theirs > 0).sum(1)), 1)
+    return float(np.mean(shares))

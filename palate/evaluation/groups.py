@@ -21,10 +21,10 @@ from palate.evaluation.metrics import METRICS
 from palate.evaluation.ranking import rank_targets
 from palate.evaluation.ranking_task import RankTargets
 from palate.evaluation.result import Result
+from palate.evaluation.unseen import check_targets_unseen
 from palate.evaluation.users import UserSample
 from palate.recommender import Recommender
 from palate.runs.run import Run
-from palate.runs.trained_on import check_unseen
 from palate.storage.files import digest
 
 
@@ -220,7 +220,7 @@ def evaluate_groups(
         PalateError: also where one of the models cannot afford the protocol, before any is evaluated.
     """
     for run in (run for group in groups for run in group.runs):
-        check_unseen(run, dataset, split)
+        check_targets_unseen(run, dataset, split)
     cases = cases_of(dataset, split)
     cases = cases if users is None else users.of(dataset, cases)
     check_primary(primary, metrics, protocol, ks)

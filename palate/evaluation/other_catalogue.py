@@ -22,12 +22,12 @@ class NotANumber(PalateError):
 
 class OtherCatalogue(Recommender):
     """Items are matched by their ids. One that the model does not know is not found by it (its score is ``-inf``), and
-    tells it nothing where it is in a history.
+    is left out of histories.
 
     Args:
         model: of the whole catalogue.
         own: the catalogue it was trained on.
-        other: the one that is asked about.
+        other: the one whose items are scored.
     """
 
     name: ClassVar[str] = "other-catalogue"
@@ -55,8 +55,9 @@ class OtherCatalogue(Recommender):
         scores = self.model.score(Sequences(items[known], offsets_of(lengths.astype(np.int64)))).float()
         if torch.isnan(scores).any():
             raise NotANumber("the model gave scores that are not numbers (NaN)", "Train it again with a lower rate.")
-        scores[:, 0] = -torch.inf
-        found = scores[:, self._columns.to(scores.device)]
+        columns = self._columns.to(scores.device)
+        found = scores[:, columns]
+        found[:, columns == 0] = -torch.inf
         return found if candidates is None else found.gather(1, candidates.to(found.device))
 
     def save(self, folder: Path) -> NoReturn:

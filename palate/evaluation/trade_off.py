@@ -62,7 +62,8 @@ def draw(comparison: Comparison, path: Path | str) -> bool:
         for axes, metric in zip(places, metrics, strict=True):
             points = {row.label: (_mean(row, metric), _mean(row, comparison.primary)) for row in comparison.rows}
             front = pareto_front(points, metric)
-            axes.plot(*zip(*(points[label] for label in front), strict=True), "--", color=BLUE, linewidth=0.8)
+            if front:
+                axes.plot(*zip(*(points[label] for label in front), strict=True), "--", color=BLUE, linewidth=0.8)
             for row in comparison.rows:
                 x, y = points[row.label]
                 colour = BLUE if row.label in front else GREY

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,33 @@ import numpy.typing as npt
 from palate.data.dataset import Cases, Dataset, Part
 from palate.data.sequences import Sequences, offsets_of
 from palate.errors import PalateError
-from palate.runs.trained_on import TrainedLog, interactions
+from palate.runs.run import Run
+from palate.runs.trained_on import TrainedLog, check_unseen, interactions, trained_logs
 
 Mask = npt.NDArray[np.bool_]
+_PARTS = {"valid": Part.VALID, "test": Part.TEST}
+
+
+def check_targets_unseen(run: Run, dataset: Dataset, split: str) -> None:
+    """Refuse to measure a run on targets that it was trained on: its own, or those of a refit that it started from.
+
+    A dataset that has grown since that refit holds out mostly interactions that the refit has learnt.
+
+    Raises:
+        PalateError: some of the targets are among what was trained on.
+    """
+    check_unseen(run, dataset, split)
+    logs = [log for log in trained_logs(run) if log.whole]
+    if not logs or split not in _PARTS:
+        return
+    targets = dataset.parts == _PARTS[split]
+    seen = seen_by(dataset, logs) & targets
+    if seen.any():
+        raise PalateError(
+            f"{run.folder} has learnt {seen.sum():,} of the {targets.sum():,} {split} targets of {dataset.name}: it is "
+            "a refit or started from one (palate train --refit)",
+            "Evaluate a run that held them out, or judge by a later day: palate gate OLD NEW --dataset LATER.",
+        )
 
 
 def unseen_cases(dataset: Dataset, seen: Mask) -> Cases:
@@ -38,6 +64,22 @@ def unseen_cases(dataset: Dataset, seen: Mask) -> Cases:
     lengths = np.bincount(dataset.rows_user[before], minlength=dataset.num_users).astype(np.int64)[chosen]
     histories = Sequences(dataset.items[before], offsets_of(lengths))
     return Cases(chosen, histories, Sequences(dataset.items[target], offsets_of(counts[chosen])))
+
+
+def seen_by(dataset: Dataset, logs: Iterable[TrainedLog], known: Mask | None = None) -> Mask:
+    """bool ``[interactions]``: which interactions of a dataset one of some logs had, or are ``known`` to be seen.
+
+    After a year of warm starts there are hundreds of logs. The newest is looked at first, and none is opened that
+    could add nothing: all interactions until its last moment are seen already.
+
+    Raises:
+        PalateError: see :func:`seen_in`.
+    """
+    seen = np.zeros(len(dataset), np.bool_) if known is None else known.copy()
+    for log in sorted(logs, key=lambda log: math.inf if log.until is None else log.until, reverse=True):
+        if log.until is None or dataset.timestamps is None or not seen[dataset.timestamps <= log.until].all():
+            seen |= seen_in(dataset, log)
+    return seen
 
 
 def seen_in(dataset: Dataset, log: TrainedLog) -> Mask:

@@ -42,7 +42,7 @@ class Lines:
         self._thread: threading.Thread | None = None
 
     def begin(self, pace: Pace) -> None:
-        """Work begins: lines will tell of it."""
+        """Work begins: lines will report it."""
         with self._lock:
             now = self.clock()
             if not self._work and now - self._ended > _PAUSE:
@@ -53,7 +53,7 @@ class Lines:
                 self._thread.start()
 
     def end(self, pace: Pace, closing: bool = True) -> None:
-        """Work ends; where lines told of it, a last one says so (unless other words of the work do)."""
+        """Work ends; where lines reported it, a last one says so (unless ``closing`` is false: others say it)."""
         with self._lock:
             place = self._work.index(pace)
             del self._work[place]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 Clock = Callable[[], float]
 # What is left is estimated from this many seconds past, or from this many moments where they are longer.
 _WINDOW_SECONDS, _WINDOW_MOMENTS = 30.0, 4
-# Steps may be many thousands a second: at most one moment per so many seconds is kept.
+# There may be many thousands of steps per second: moments are kept at least this many seconds apart.
 _BETWEEN_MOMENTS = 0.25
 
 

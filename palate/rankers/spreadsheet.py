@@ -20,7 +20,7 @@ def check_spreadsheet(path: Path | str, rows: int = 0) -> None:
     """Refuse before any work what cannot become a workbook.
 
     Raises:
-        PalateError: the library is not installed, or a sheet does not hold so many rows.
+        PalateError: the library is not installed, or there are more rows than a sheet holds.
     """
     if find_spec("xlsxwriter") is None:
         raise PalateError(

@@ -64,7 +64,7 @@ def check_table(path: Path | str, rows: int = 0) -> str:
         rows: how many there may be.
 
     Raises:
-        PalateError: no table is written under such a name, or none of so many rows.
+        PalateError: no table is written under such a name, or more rows than the format holds.
     """
     if is_url(path):
         check_url(str(path))

@@ -58,7 +58,7 @@ class Exposure:
             telemetry.shown_new.labels(model),
             *(telemetry.shown_tenths.labels(model, str(tenth)) for tenth in range(1, _TENTHS + 1)),
         ]
-        telemetry.popularity_shift.labels(model).set_function(self.shift)
+        self._gauge, self._measured = telemetry.popularity_shift.labels(model), False
 
     def answered(self, history: int, known: int, items: Sequence[int]) -> None:
         """Count an answer.
@@ -74,6 +74,9 @@ class Exposure:
         self._unknown.inc(history - known)
         if self._tenths is None or not items:
             return
+        if not self._measured:  # not before: a new model that is refused must not take the place of the old one
+            self._gauge.set_function(self.shift)
+            self._measured = True
         seen = np.bincount(self._tenths[list(items)], minlength=_TENTHS + 1)
         for tenth in seen.nonzero()[0].tolist():
             self._by_tenth[tenth].inc(int(seen[tenth]))

@@ -19,7 +19,7 @@ def order_items(
     """The first ``k`` items of an answer.
 
     Args:
-        diversity: from 0 to 1; above 0 it takes long: call it on a thread.
+        diversity: from 0 to 1; above 0, and with caps, it takes long: call it on a thread.
         found: the model's best items, as many as the rules and diversity choose from.
         vectors: float ``[num_items + 1, dim]``, by which items are alike; diversity needs them.
     """

@@ -165,7 +165,8 @@ class Served:
         while True:
             found = await self._found(ask)
             arguments = request.k, request.diversity, ask, found, self.engine.vectors, rules
-            done = await asyncio.to_thread(order_items, *arguments) if request.diversity else order_items(*arguments)
+            long = request.diversity or (rules is not None and rules.caps)
+            done = await asyncio.to_thread(order_items, *arguments) if long else order_items(*arguments)
             # Where a cap held back all others, there may be more.
             if not done.short or len(found.items) < ask.k or ask.k >= min(_CAPPED_MOST, len(self.items)):
                 break

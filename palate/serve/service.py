@@ -121,6 +121,8 @@ class Service:
             changed = [name for name, one in after.models.items() if before.models.get(name) is not one]
             self._loaded = after
             self.telemetry.reloads.labels("changed" if changed else "same").inc()
+            if changed and self.business is not None:
+                self.business.try_again()
             for name in changed:
                 self.telemetry.log.info("reloaded", model=name, version=after.models[name].version)
             return changed

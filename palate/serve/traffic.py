@@ -45,7 +45,7 @@ def parse_traffic(text: str, models: Collection[str], experiment: str = "traffic
     """Shares as the command line has them: ``best=0.9,new=0.1``.
 
     Raises:
-        PalateError: a model that is not served, no share, or one model alone.
+        PalateError: a model that is not served or is named twice, or shares that are none.
     """
     shares: dict[str, float] = {}
     for part in text.split(","):

@@ -91,7 +91,7 @@ def attach(
             return made
         with atomic_folder(made.model_folder, replace=True) as part:
             shutil.copytree(start.model_folder, part, dirs_exist_ok=True)
-        facts = add_neighbours(made, data, config, trainer, seed)
+        facts = add_neighbours(made, data, config, trainer, seed, learnt=start)
         near = facts["neighbours"]
         best = {**start.info.get("best", {}), **near["after"]}
         facts |= {"best": best, "trained_on": record_logs(data, made, [start])}

@@ -16,7 +16,7 @@ from palate.rankers.registry import RANKERS, load_recommender
 from palate.recommender import Recommender
 from palate.runs.run import Run
 from palate.runs.start import open_run
-from palate.runs.trained_on import check_unseen, record_logs
+from palate.runs.trained_on import record_logs
 from palate.storage.files import atomic_folder, digest, file_digest
 from palate.storage.lock import one_writer
 from palate.training.blend_weights import Floats, ScoredCases, fit_likelihood, search_ndcg
@@ -67,9 +67,9 @@ def blend(
     if (Path(out) / "run.json").exists() and not resume:
         raise PalateError(f"{out} holds a run already", "Choose another --out.")
     data = open_dataset([RunGroup("blend", tuple(opened))], dataset)
-    for one in opened:
-        check_unseen(one, data, "valid")
     validation = Validation(data, METRIC, exclude_seen, users, seed)
+    for one in opened:
+        validation.leave_out(data, one)
     identity = {
         "model": Blend.name,
         "seed": seed,

@@ -32,7 +32,7 @@ from palate.storage.files import atomic_folder, digest
 from palate.storage.lock import one_writer
 from palate.training.cloze import ClozeStep
 from palate.training.config import NeighboursConfig, TrainerConfig
-from palate.training.loop import Trainer
+from palate.training.loop import Trainer, kept_row
 from palate.training.neighbour_run import add_neighbours, renew_neighbours
 from palate.training.plan import Plan, Prepared, Settings, add_fields, make_plan, prepare_model
 from palate.training.refit_plan import Refit, everything_trains
@@ -209,12 +209,6 @@ def step_of(objective: Objective, model: SequentialRanker, rows: bool) -> Traini
     if isinstance(objective, CrossEntropy) and sharded_ids(model) is not None:
         return ShardedSoftmaxStep(model)
     return ObjectiveStep(objective, rows)
-
-
-def kept_row(rows: list[Row], config: TrainerConfig) -> Row:
-    """The validation whose weights were saved."""
-    validated = [row for row in rows if config.metric in row]
-    return validated[-1] if config.keep == "last" else max(validated, key=lambda row: float(row[config.metric]))
 
 
 def summary(rows: list[Row], config: TrainerConfig, model: SequentialRanker) -> dict[str, Any]:

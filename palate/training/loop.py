@@ -55,6 +55,12 @@ _RELEASE_EVERY = 48
 Validate = Callable[[SequentialRanker, Workers], dict[str, float]]
 
 
+def kept_row(rows: list[Row], config: TrainerConfig) -> Row:
+    """The validation whose weights were saved."""
+    validated = [row for row in rows if config.metric in row]
+    return validated[-1] if config.keep == "last" else max(validated, key=lambda row: float(row[config.metric]))
+
+
 class _WholeBatch(NamedTuple):
     """What the workers agree on before a step.
 
@@ -188,10 +194,10 @@ class Trainer:
         """What Ctrl-C asks; None where there is no best epoch to end with, or other workers would train on."""
         if self.best == -math.inf or self.workers.count > 1:
             return None
-        best = max((row for row in self.rows if self.config.metric in row), key=lambda row: row[self.config.metric])
+        kept = kept_row(self.rows, self.config)
         return (
-            f"Interrupted (--resume goes on). To end here and keep epoch {best['epoch']} "
-            f"({self.config.metric} {self.best:.4f}), press Ctrl-C again within {SECONDS:.0f} seconds."
+            f"Interrupted (--resume goes on). To end here and keep epoch {kept['epoch']} "
+            f"({self.config.metric} {kept[self.config.metric]:.4f}), press Ctrl-C again within {SECONDS:.0f} seconds."
         )
 
     def _enough(self, asked: AskTwice) -> bool:

@@ -26,11 +26,20 @@ _STRENGTHS = (1.0, 0.7, 0.5, 0.3, 1.4, 2.0)
 
 
 def add_neighbours(
-    run: Run, dataset: Dataset, config: NeighboursConfig, trainer: TrainerConfig, seed: int
+    run: Run,
+    dataset: Dataset,
+    config: NeighboursConfig,
+    trainer: TrainerConfig,
+    seed: int,
+    learnt: Run | None = None,
 ) -> dict[str, Any]:
     """Fit the neighbours of a run's best model on validation, and save the model with them.
 
     A killed call is made again from the model of the best epoch: what an earlier call has added is taken off first.
+
+    Args:
+        learnt: the run that the model comes from, if it is another one: users whose validation targets it was trained
+            on are left out.
 
     Returns:
         What ``run.json`` records: ``describe`` and, under ``neighbours``, the validation before and after, the
@@ -43,6 +52,7 @@ def add_neighbours(
     assert isinstance(model, SequentialRanker)
     model.neighbours = None
     validation = Validation(dataset, trainer.metric, trainer.exclude_seen, trainer.validate_users, seed)
+    validation.leave_out(dataset, run if learnt is None else learnt)
     before = validation(model)
     with working(f"Fitting the weights of {', '.join(config.sources)} on validation users"):
         fitted = fit_weights(

@@ -43,7 +43,9 @@ class Refit:
 def everything_trains(dataset: Dataset) -> Dataset:
     """The dataset with every interaction in its training split."""
     if isinstance(dataset, StreamedDataset):
-        raise PalateError("a refit holds all interactions in memory", "Leave out trainer.stream.")
+        raise PalateError(
+            "a refit holds all interactions in memory", "Refit a run that was trained without trainer.stream."
+        )
     return replace(dataset, parts=np.zeros_like(dataset.parts))
 
 

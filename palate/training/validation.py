@@ -11,7 +11,7 @@ from palate.data.streamed import StreamedDataset
 from palate.errors import PalateError
 from palate.evaluation.metrics import METRICS, Metric
 from palate.evaluation.ranking import rank_targets
-from palate.evaluation.unseen import seen_in
+from palate.evaluation.unseen import seen_by
 from palate.recommender import Recommender
 from palate.runs.run import Run
 from palate.runs.trained_on import check_unseen, trained_logs
@@ -64,7 +64,7 @@ class Validation:
         logs = [log for log in trained_logs(run) if log.whole]
         if not logs or isinstance(dataset, StreamedDataset):
             return
-        seen = np.logical_or.reduce([seen_in(dataset, log) for log in logs]) & (dataset.parts == Part.VALID)
+        seen = seen_by(dataset, logs) & (dataset.parts == Part.VALID)
         known = np.isin(self.cases.users, dataset.rows_user[seen])
         if known.all():
             raise PalateError(

@@ -72,7 +72,7 @@ def try_one(
         assert code in (0, 2), (told, err)
         assert "Traceback" not in err, (told, err)
         if code:
-            assert err.startswith("Error: "), (told, err)
+            assert err.startswith(("Error: ", '{"error": ')), (told, err)
             assert len(err) < 1500, (told, err)
             assert len(err.strip().splitlines()) == 1, (told, err)
         elif call[-1] == "--json":

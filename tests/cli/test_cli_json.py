@@ -11,6 +11,8 @@ import polars as pl
 import pytest
 from cli_helpers import Outcome, Shell
 
+from palate.cli.shared.output import print_json
+
 
 def objects(text: str) -> list[Any]:
     """The JSON values that a text is made of, and nothing else."""
@@ -124,3 +126,13 @@ def test_quiet_leaves_results_and_warnings(
     told = palate("recommend", neural, "--history", "i1,thing 7", "-q")
     assert told.err.startswith("Warning: no item 'thing 7'")
     assert "i2" in told.out
+
+
+def test_what_is_no_number_is_null(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"a": float("nan"), "b": [1.5, (float("inf"),)], "c": {"d": Path("x")}})
+    text = capsys.readouterr().out
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(name)) == {
+        "a": None,
+        "b": [1.5, [None]],
+        "c": {"d": "x"},
+    }

@@ -233,6 +233,9 @@ def test_a_damaged_log_is_one_clear_error(halves: tuple[Path, Path, Path], tmp_p
     path.write_bytes(b"PAR1")
     with pytest.raises(PalateError, match="kept is damaged"):
         append(later, tmp_path / "before")
+    with pytest.raises(PalateError, match="kept is damaged"):
+        Dataset.load(tmp_path / "before").save(tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
 
 
 def test_a_catalogue_updates_texts_and_an_empty_cell_changes_nothing(

@@ -38,6 +38,7 @@ def met(condition: str) -> str:
     [
         ("colour=red", "a"),
         ("colour= RED ", "a"),
+        ("colour = red", "a"),
         ("colour=red,Blue", "ab"),
         ('colour="red", "blue"', "ab"),
         ("colour!=red", "bcd"),
@@ -98,9 +99,9 @@ def test_every_value_between_commas_has_to_exist() -> None:
     assert find_matches(SHOP, "colour=red,bleu").missing == ["colour=bleu"]
     assert find_matches(SHOP, "colour!=bleu").missing == ["colour=bleu"]
     assert find_matches(SHOP, "price=1..2").missing == []
-    told = re.escape("no item meets 'colour=bleu', a part of 'colour=red,bleu'. Did you mean 'colour=blue'?")
+    message = re.escape("no item meets 'colour=bleu', a part of 'colour=red,bleu'. Did you mean 'colour=blue'?")
     for only, without in ((["colour=red,bleu"], []), ([], ["colour=red,bleu"])):
-        with pytest.raises(PalateError, match=told):
+        with pytest.raises(PalateError, match=message):
             allowed_items(SHOP, only, without)
 
 

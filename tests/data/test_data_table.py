@@ -238,7 +238,7 @@ def test_frames_that_cannot_be_read() -> None:
         from_frames(FRAME, columns={"user": "uid"})
     with pytest.raises(PalateError, match="no column 'item_id'"):
         from_frames(FRAME, pl.DataFrame({"x": [1]}), user="uid", item="sku")
-    with pytest.raises(PalateError, match="pandas frame of interactions"):
+    with pytest.raises(PalateError, match="frame of interactions"):
         from_frames(pd.DataFrame({"user": [1, "a"], "item": [1, 2]}))
 
 

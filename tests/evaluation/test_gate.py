@@ -17,7 +17,7 @@ from palate.evaluation.gate import Gate, gate
 from palate.evaluation.gate_figures import SliceOfCases, judge, overlap_of
 from palate.evaluation.ranks import Ranks
 from palate.evaluation.statistics import bootstrap
-from palate.evaluation.unseen import seen_in, unseen_cases
+from palate.evaluation.unseen import seen_by, seen_in, unseen_cases
 from palate.rankers.registry import load_recommender
 from palate.runs.run import Run
 from palate.runs.trained_on import TrainedLog, trained_logs
@@ -89,6 +89,21 @@ def test_a_log_that_is_gone_had_everything_until_its_last_moment(days: list[Data
     assert np.array_equal(seen_in(days[2], gone), seen_in(days[2], log))
     with pytest.raises(PalateError, match="is not there any more"):
         seen_in(days[2], TrainedLog(log.name, None, log.fingerprint, True))
+
+
+def test_a_log_that_can_add_nothing_is_not_opened(
+    days: list[Dataset], runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = [trained_logs(runs[name])[0] for name in ("old", "held", "new")]
+    each = [seen_in(days[2], log) for log in logs]
+    opened: list[TrainedLog] = []
+    monkeypatch.setattr(
+        "palate.evaluation.unseen.seen_in", lambda dataset, log: opened.append(log) or each[logs.index(log)]
+    )
+    assert np.array_equal(seen_by(days[2], logs), np.logical_or.reduce(each))
+    assert opened == [logs[2]]
+    assert np.array_equal(seen_by(days[2], logs[:2]), each[0])
+    assert opened[1:] == [logs[0]]
 
 
 def test_users_without_anything_new_are_no_cases_and_new_users_have_no_history(days: list[Dataset]) -> None:

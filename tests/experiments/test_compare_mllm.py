@@ -110,7 +110,7 @@ def test_mistakes_are_told_before_any_run(recipe: Path, old: str, new: str, word
 def test_a_plan_says_every_command(recipe: Path) -> None:
     out = recipe.parent / "out"
     done = CliRunner().invoke(build(), ["compare", str(recipe), "--out", str(out), "--dry-run", "--json"])
-    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    rows: list[dict[str, Any]] = json.loads(done.stdout)["runs"]
     said = {row["name"]: row["command"] for row in rows}
     assert said["sft-1"][:3] == ["palate", "mllm", "sft"]
     assert said["sft-1"][said["sft-1"].index("--history-items") + 1] == "3"
@@ -119,7 +119,9 @@ def test_a_plan_says_every_command(recipe: Path) -> None:
     only = CliRunner().invoke(
         build(), ["compare", str(recipe), "--out", str(out), "--dry-run", "--json", "--only", "top-k"]
     )
-    assert {"knn-0", "knn-1"} <= {row["name"] for row in json.loads(only.stdout)}  # what proposes is made as well
+    assert {"knn-0", "knn-1"} <= {
+        row["name"] for row in json.loads(only.stdout)["runs"]
+    }  # what proposes is made as well
     assert said["trial-hanorec-0001"][said["trial-hanorec-0001"].index("--noise") + 1] == "lora"
 
 

@@ -155,6 +155,51 @@ def test_a_file_that_is_being_written_is_not_read(bundles: dict[str, Path], tmp_
     assert not service.business.refresh(models)  # the same content
 
 
+def test_lists_of_rules_that_were_not_taken_over_are_watched(bundles: dict[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "rules.toml"
+    path.write_text("deny = ['crime-1']")
+    service = Service([BundleSpec("popularity", bundles["popularity"])], ServeConfig(), rules=path)
+    service.start()
+    assert service.business is not None
+    models = service.loaded.models
+
+    def twice() -> bool:
+        return any([service.business.refresh(models), service.business.refresh(models)])  # type: ignore[union-attr]
+
+    path.write_text("in_stock = 'tonight.txt'")
+    assert not twice()  # the list is still to come
+    (tmp_path / "tonight.txt").write_text("")
+    assert not twice()  # nothing would be left
+    (tmp_path / "tonight.txt").write_text("crime-1\n")
+    assert twice()
+    assert service.loaded.default.business is not None
+    assert service.loaded.default.business.left == 1
+    assert not twice()
+    failed = 'palate_rules_reloads_total{outcome="failed"} 2.0'
+    assert failed in service.telemetry.text().decode()
+
+
+def test_rules_for_a_bundle_that_is_still_to_come(
+    bundles: dict[str, Path], hostile_bundle: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "rules.toml"
+    path.write_text("")
+    link = tmp_path / "live"
+    link.symlink_to(hostile_bundle)
+    service = Service([BundleSpec("live", link)], ServeConfig(), rules=path)
+    service.start()
+    assert service.business is not None
+    path.write_text("without = ['tags=crime']")
+    service.business.refresh(service.loaded.models)
+    assert not service.business.refresh(service.loaded.models)
+    link.unlink()
+    link.symlink_to(bundles["popularity"])
+    asyncio.run(service.reload())
+    assert service.business.refresh(service.loaded.models)
+    assert service.loaded.default.business is not None
+    assert service.loaded.default.business.left == 15
+
+
 def test_broken_rules_do_not_start(bundles: dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "rules.toml"
     path.write_text("deny = [1]")

@@ -138,6 +138,8 @@ def test_popularity_shift_is_zero_for_what_training_looks_like() -> None:
     one = 100 / 120  # of the first tenth among what was shown; less its older part, which counts as much here
     assert exposure.shift() > (one - 0.1) * np.log(one / 0.1)
     exposure.answered(0, 0, [21])
+    Exposure("best", telemetry, counts)  # of a bundle that is not taken over in the end
+    assert f'palate_popularity_shift{{model="best"}} {exposure.shift()}' in telemetry.text().decode()
     text = telemetry.text().decode()
     assert 'palate_items_shown_new_total{model="best"} 1.0' in text
     assert 'palate_items_shown_by_popularity_total{model="best",tenth="1"} 82.0' in text

@@ -89,7 +89,7 @@ def test_caps_know_the_values_of_texts_and_lists(tmp_path: Path, items: BundleIt
 def test_what_means_nothing_is_warned_of(tmp_path: Path, items: BundleItems) -> None:
     text = "deny = ['x', 'brand=Nivea']\n\nwithout = ['brand=Nivae']\n[[pin]]\nitem = 'y'\nposition = 1"
     rules = _rules(tmp_path, text, items)
-    name = tmp_path / "rules.toml"
+    name = "rules.toml"  # without its folder: clients see it
     assert rules.warnings == [
         f"{name}, line 1: deny names the unknown item 'x'",
         f"{name}, line 1: deny names the unknown item 'brand=Nivea'; conditions belong under only and without",

@@ -14,6 +14,7 @@ from worlds import walk
 from palate.data.dataset import Dataset
 from palate.data.frames import from_frames
 from palate.errors import PalateError
+from palate.evaluation.evaluate import evaluate
 from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.registry import load_recommender
 from palate.runs.run import Run
@@ -224,3 +225,31 @@ def test_validation_leaves_out_what_the_weights_have_seen(tmp_path: Path, capsys
     assert len(untouched.cases) == 24
     with pytest.raises(PalateError, match="has seen the valid targets"):
         Validation(before, "NDCG@10", True).leave_out(before, whole)
+
+
+def test_targets_that_the_first_weights_have_seen_are_not_measured(tmp_path: Path) -> None:
+    """Of users who did not come back since the refit, it has learnt the test targets of the grown dataset."""
+    log = walk(24, 12, lambda user: 8, time=lambda user, step: START + 86_400_000 * step + user)
+    number, early = pl.col("user").str.slice(1).cast(pl.Int64), pl.col("timestamp") < START + 6 * 86_400_000
+    for name, part in (("before", log.filter(early)), ("after", log.filter(early | (number % 2 == 0)))):
+        from_frames(part, timestamp="timestamp", time_unit="ms", name=name).save(tmp_path / name)
+    before, after = (Dataset.load(tmp_path / name) for name in ("before", "after"))
+    settings = {**SETTINGS, "trainer": {**SETTINGS["trainer"], "epochs": 1}}
+    held = train(before, model="sasrec", out=tmp_path / "held", settings=settings, dataset_path=before.folder)
+    whole = refit(held, before, out=tmp_path / "whole")
+    for start, refused in ((held, False), (whole, True)):
+        warm = train(
+            after,
+            model="sasrec",
+            out=tmp_path / f"warm-{start.name}",
+            settings=settings,
+            warm_start=start.folder,
+            dataset_path=after.folder,
+        )
+        if refused:
+            with pytest.raises(PalateError, match="has learnt 12 of the 24 test targets of after"):
+                evaluate(load_recommender(warm), after, run=warm)
+        else:
+            assert len(evaluate(load_recommender(warm), after, run=warm).users()) == 24
+    near = attach(warm, out=tmp_path / "near", neighbours=["co-occurrence"])
+    assert near.info["neighbours"]["users"] == 12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -19,8 +20,8 @@ def start_clock() -> None:
 
 
 def print_json(facts: Mapping[str, Any]) -> None:
-    """What a command that makes nothing has found."""
-    print(json.dumps(facts, indent=2, ensure_ascii=False, default=str))
+    """What a command that makes nothing has found; NaN and infinity, which JSON does not have, become null."""
+    print(json.dumps(_finite(facts), indent=2, ensure_ascii=False, default=str, allow_nan=False))
 
 
 def print_json_made(out: Path | str | None, facts: Mapping[str, Any]) -> None:
@@ -32,6 +33,14 @@ def print_json_made(out: Path | str | None, facts: Mapping[str, Any]) -> None:
     own = {key: value for key, value in facts.items() if key not in ("out", "seconds")}
     made = {} if out is None else {"out": str(out)}
     print_json({**made, "seconds": round(time.perf_counter() - _began, 3), **own})
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_json_error(code: int, message: str, remedy: str | None = None) -> None:

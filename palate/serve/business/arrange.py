@@ -75,8 +75,8 @@ def arrange(
         done.items.append(item)
     for count in counts:
         if count.held:
-            name = f"{count.cap.name}: {count.held} items moved behind the first {count.cap.first}"
-            done.notes.append(name)
+            items = "1 item" if count.held == 1 else f"{count.held} items"
+            done.notes.append(f"{count.cap.name}: {items} moved behind the first {count.cap.first}")
     return done
 
 
@@ -97,8 +97,9 @@ class _Count:
 
 def _next(place: int, source: Iterable[int], waiting: list[tuple[int, _Count]], counts: list[_Count]) -> int | None:
     """The best item that no cap holds back at this place; None: there is none."""
-    for number, (item, _) in enumerate(waiting):
-        if not any(count.full(place, item) for count in counts):
+    for number, (item, held) in enumerate(waiting):
+        # Nothing leaves the first places again: what a cap held back is held back for as long as the cap goes.
+        if place >= held.cap.first and not any(count.full(place, item) for count in counts):
             del waiting[number]
             return item
     for item in source:

@@ -10,8 +10,11 @@ from typing import Protocol
 from palate.bundle.items import BundleItems
 from palate.errors import PalateError
 from palate.serve.business.model_rules import ModelRules, compile_rules
-from palate.serve.business.rules_file import RuleSet, files_of, read_rules
+from palate.serve.business.rules_file import RuleSet, lists_of, read_lists, read_rules_file
 from palate.serve.telemetry import Telemetry
+
+# What tells a file from a changed one: its time, size and number; None where there is none.
+FileState = tuple[int, int, int] | None
 
 
 class Ruled(Protocol):
@@ -25,14 +28,16 @@ class BusinessRules:
     """Keeps the rules of all models up to date with a file.
 
     Args:
-        path: of the file; the lists that it names are watched too.
+        path: of the file; the lists that it names are watched too, also those of a file that was not taken over.
     """
 
     def __init__(self, path: Path, telemetry: Telemetry) -> None:
         self.path, self.telemetry = path, telemetry
         self._rules: RuleSet | None = None
-        self._read: object = None  # what the files looked like when they were read
-        self._seen: object = None  # and at the last look
+        self._lists: list[Path] = []
+        self._read: list[FileState] = []  # what the files looked like when they were read
+        self._seen: list[FileState] = []  # and at the last look
+        self._refused = False  # whether what was read last was not taken over
 
     def start(self, models: Mapping[str, Ruled]) -> None:
         """Read the rules for the first time.
@@ -40,8 +45,7 @@ class BusinessRules:
         Raises:
             PalateError: they are broken.
         """
-        self._rules = read_rules(self.path)
-        self._read = self._seen = self._signature()
+        self._rules = self._read_files()
         self.apply(models)
         self._note(models)
 
@@ -57,19 +61,22 @@ class BusinessRules:
         made = {name: compile_rules(rules, model.items) for name, model in models.items()}
         for name, model in models.items():
             model.business = made[name]
+            self.telemetry.rules_items.labels(name).set(made[name].left)
+            self.telemetry.rules_unmatched.labels(name).set(len(made[name].warnings))
 
     def refresh(self, models: Mapping[str, Ruled]) -> bool:
         """Read the files again if they have changed, and stayed the same since the last look: one that is still being
         written is not read. Returns whether there are new rules; broken ones are counted and logged once."""
-        now = self._signature()
+        now = [state_of(path) for path in (self.path, *self._lists)]
         settled, self._seen = now == self._seen, now
         if now == self._read or not settled:
             return False
         self._read = now
-        before = self._rules
+        before, self._refused = self._rules, True
         try:
-            self._rules = read_rules(self.path)
+            self._rules = self._read_files()
             if before is not None and self._rules.version == before.version:
+                self._refused = False
                 self.telemetry.rules_broken.set(0)
                 return False
             self.apply(models)
@@ -79,8 +86,22 @@ class BusinessRules:
             self.telemetry.rules_broken.set(1)
             self.telemetry.log.error("rules not taken over; the last good ones go on", error=str(error))
             return False
+        self._refused = False
         self._note(models)
         return True
+
+    def try_again(self) -> None:
+        """Models have changed: rules that were not taken over are read again at the next look, as they may fit now."""
+        if self._refused:
+            self._read = []
+
+    def _read_files(self) -> RuleSet:
+        """The rules as they are now. What changes while they are read is read again."""
+        first = state_of(self.path)
+        text, rules = read_rules_file(self.path)
+        self._lists = lists_of(self.path, rules)
+        self._read = [first, *map(state_of, self._lists)]
+        return read_lists(self.path, text, rules)
 
     def _note(self, models: Mapping[str, Ruled]) -> None:
         telemetry = self.telemetry
@@ -91,20 +112,15 @@ class BusinessRules:
             rules = model.business
             if rules is None:
                 continue
-            telemetry.rules_items.labels(name).set(rules.left)
-            telemetry.rules_unmatched.labels(name).set(len(rules.warnings))
             telemetry.log.info("rules", model=name, version=rules.version, items_left=rules.left)
             for warning in rules.warnings[:10]:
                 telemetry.log.warning("rule without effect", model=name, rule=warning)
 
-    def _signature(self) -> object:
-        """What tells a file from a changed one; None where there is none."""
-        found: list[tuple[int, int, int] | None] = []
-        for path in files_of(self.path, None if self._rules is None else self._rules.rules):
-            try:
-                stat = path.stat()
-            except OSError:
-                found.append(None)
-            else:
-                found.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
-        return tuple(found)
+
+def state_of(path: Path) -> FileState:
+    """What a file looks like from outside."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino

@@ -20,7 +20,7 @@ from palate.serve.business.rules_file import Boost, RuleSet
 Mask = npt.NDArray[np.bool_]
 # Boosts that meet in one item multiply, up to this much, and down to its inverse.
 _MOST_FACTOR = 10.0
-# A cap needs items to choose from: this many times as many as the answer has, but at least so many.
+# A cap needs items to choose from: the first number times as many as the answer has, but at least the second.
 _POOL_TIMES, _POOL_LEAST = 5, 50
 
 
@@ -201,7 +201,8 @@ class _Compiler:
         except PalateError as error:
             raise PalateError(f"{self.rule_set.where(condition)}: {error.message}", error.remedy) from None
         nothing = found.missing or ([] if found.mask.any() else [condition])
-        self.warnings += [f"{self.rule_set.where(condition)}: no item meets '{one}'" for one in nothing]
+        where = self.rule_set.where_for_clients(condition)
+        self.warnings += [f"{where}: no item meets '{one}'" for one in nothing]
         return found.mask
 
     def _known(self, ids: Iterable[str], rule: str) -> list[int]:
@@ -212,7 +213,8 @@ class _Compiler:
                 found.append(index)
                 continue
             remedy = "; conditions belong under only and without" if "=" in one else ""
-            self.warnings.append(f"{self.rule_set.where(one)}: {rule} names the unknown item '{one}'{remedy}")
+            where = self.rule_set.where_for_clients(one)
+            self.warnings.append(f"{where}: {rule} names the unknown item '{one}'{remedy}")
         return found
 
     def _of_ids(self, indices: Iterable[int | None]) -> Mask:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from palate.storage.files import digest
 from palate.storage.small_files import parse_toml, read_small
 
 _MOST_BYTES = 16 * 1024 * 1024
+_QUOTED = re.compile(r"\"([^\"]*)\"|'([^']*)'")
 Word = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 
 
@@ -86,9 +88,25 @@ class RuleSet:
         >>> RuleSet(Path("r.toml"), "\\nonly = ['brand=Nivea']", RulesFile(), None, [], "").where("brand=Nivea")
         'r.toml, line 2'
         """
-        lines = self.text.splitlines()
-        quoted = re.compile(rf"[\"']{re.escape(word)}[\"']")
-        return _at(self.path, next((number for number, line in enumerate(lines, 1) if quoted.search(line)), None))
+        return _at(self.path, self._lines.get(word))
+
+    def where_for_clients(self, word: str) -> str:
+        """The same without the folder, which is for the owner alone.
+
+        >>> rules = RuleSet(Path("/srv/r.toml"), "only = ['brand=Nivea']", RulesFile(), None, [], "")
+        >>> rules.where_for_clients("brand=Nivea"), rules.where_for_clients("of a list")
+        ('r.toml, line 1', 'r.toml')
+        """
+        return _at(Path(self.path.name), self._lines.get(word))
+
+    @cached_property
+    def _lines(self) -> dict[str, int]:
+        """What stands in quotes -> its first line: a list may name many thousands that are looked for here."""
+        found: dict[str, int] = {}
+        for number, line in enumerate(self.text.splitlines(), 1):
+            for quoted in _QUOTED.finditer(line):
+                found.setdefault(quoted[1] if quoted[2] is None else quoted[2], number)
+        return found
 
 
 def read_rules(path: Path) -> RuleSet:
@@ -96,6 +114,15 @@ def read_rules(path: Path) -> RuleSet:
 
     Raises:
         PalateError: a file is missing or broken; the message names file and line.
+    """
+    return read_lists(path, *read_rules_file(path))
+
+
+def read_rules_file(path: Path) -> tuple[str, RulesFile]:
+    """Read a file of rules without its lists: its text, and what it says.
+
+    Raises:
+        PalateError: it is missing or broken; the message names file and line.
     """
     text = read_small(path, "Check --rules.", _MOST_BYTES)
     tables = parse_toml(text, str(path), "Correct the file.")
@@ -109,15 +136,23 @@ def read_rules(path: Path) -> RuleSet:
             number = rules.boost.index(boost)
             where = _at(path, line_of(text, ("boost", number)))
             raise PalateError(f"{where}: this boost names no items", "Give it items, only or without.")
+    return text, rules
+
+
+def read_lists(path: Path, text: str, rules: RulesFile) -> RuleSet:
+    """Read the lists that a file of rules names.
+
+    Raises:
+        PalateError: one is missing or broken; the message names file and line.
+    """
     listed, denied = _lists(path, rules)
     version = digest(text, *(listed or []), "", *denied)[:12]
     return RuleSet(path, text, rules, listed, [*rules.deny, *denied], version)
 
 
-def files_of(path: Path, rules: RulesFile | None) -> list[Path]:
-    """The file and the lists that it names: what has to be looked at for changes."""
-    named = [] if rules is None else [rules.in_stock, rules.deny_file]
-    return [path, *(path.parent / name for name in named if name is not None)]
+def lists_of(path: Path, rules: RulesFile) -> list[Path]:
+    """The lists that a file of rules names."""
+    return [path.parent / name for name in (rules.in_stock, rules.deny_file) if name is not None]
 
 
 def line_of(text: str, where: tuple[Any, ...]) -> int | None:

@@ -403,6 +403,8 @@ def test_on_the_command_line(
     runs = (f"before={run_of(tiny('llava')).folder}", f"after={run_of(blind, 'blind').folder}")
     words = (*runs, "--users", 3, "--users-seed", 2, "--negatives", 4, "--seed", 1)
     facts = json.loads(_call(*words, "--json", "--out", tmp_path / "out"))
+    made = {name: facts.pop(name) for name in ("out", "seconds")}
+    assert made["out"] == str(tmp_path / "out")
     assert facts == json.loads((tmp_path / "out/probe.json").read_text())
     assert (facts["base"], facts["users"], facts["drawn"]["seed"], facts["seed"]) == ("before", 3, 2, 1)
     before, after = facts["rows"]
