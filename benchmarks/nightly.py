@@ -59,7 +59,7 @@ def read_log(options: argparse.Namespace) -> pl.DataFrame:
     else:
         moment = times.cast(pl.Int64) * 1000
     log = log.select(pl.col(options.user).alias("user"), pl.col(options.item).alias("item"), moment.alias("time"))
-    log = log.unique(["user", "item"], keep="first", maintain_order=True).sort("time", maintain_order=True)
+    log = log.sort("time", maintain_order=True).unique(["user", "item"], keep="first", maintain_order=True)
     log = log.filter(pl.len().over("user") >= options.least)
     first = log["time"].min()
     return log.with_columns(period=(pl.col("time") - first) // (options.days * 86_400_000))

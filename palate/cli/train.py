@@ -232,12 +232,8 @@ def _finish(run: Path, dataset: Path | None, threads: int | None, others: list[o
     elif json_:
         print_json_made(run, made.info)
     else:
-        how = (
-            "after its next validation, or at once when it is resumed"
-            if "alignment" in made.info["options"]
-            else ("after its next validation")
-        )
-        console.print(f"{run} ends {how}, and keeps its best epoch.", soft_wrap=True)
+        resumed = ", or at once when it is resumed" if "alignment" in made.info["options"] else ""
+        console.print(f"{run} ends after its next validation{resumed}, and keeps its best epoch.", soft_wrap=True)
 
 
 def check_refit(*, model: str | None, **options: str) -> None:

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from palate.progress.pace import Clock, Pace
 
@@ -109,7 +110,8 @@ def _short(pace: Pace) -> str:
 
 
 def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    with suppress(OSError):  # whoever read the lines is gone, or the disk of the log is full: the work goes on
+        print(line, file=sys.stderr, flush=True)
 
 
 LINES = Lines()

@@ -142,3 +142,17 @@ def test_quiet_and_other_workers_say_nothing(
                 advance(1)
             say("epoch 1")
     assert capsys.readouterr().err == ""
+
+
+def test_work_goes_on_where_nobody_reads_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed:
+        def isatty(self) -> bool:
+            return False
+
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+        def flush(self) -> None: ...
+
+    monkeypatch.setattr(sys, "stderr", Closed())
+    say("epoch 1")
