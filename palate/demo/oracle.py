@@ -28,7 +28,7 @@ from palate.evaluation.users import UserSample
 from palate.recommender import Histories, Recommender, as_sequences
 
 LABEL, TASTE = "oracle", "oracle without popularity"
-METRICS, K = ("ndcg", "recall", "coverage"), 10
+METRICS, K = ("ndcg", "recall", "hitrate", "coverage"), 10
 NOTE = (
     "The oracle is no model: it ranks by the probabilities that the purchases were drawn with (taste, likings, the "
     "moment), which no model learns from. What lies between it and 1 is chance."
