@@ -18,6 +18,7 @@ from __future__ import annotations
 import inspect
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -27,7 +28,9 @@ from palate.data.dataset import Dataset
 from palate.data.frames import Frame, from_frames
 from palate.data.sequences import Sequences
 from palate.errors import PalateError, suggest
+from palate.features.content import MODALITIES
 from palate.features.encode import encode
+from palate.features.store import FeatureStore
 from palate.rankers.recommend import Recommendations
 from palate.runs.run import Run
 from palate.training.fit import train
@@ -148,31 +151,48 @@ class Estimator:
         return train(data, model=self.model, out=out, seed=seed, settings=self._settings(), dataset_path=place)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class _Neural(Estimator):
     """Models that are trained step by step, and may read texts, pictures and fields."""
 
     parameters: ClassVar = {
-        **{name: ("ranker", name) for name in ("dim", "layers", "heads", "max_length", "dropout")},
+        **{name: ("ranker", name) for name in ("dim", "layers", "max_length", "dropout")},
         **{name: ("trainer", name) for name in ("epochs", "batch_size", "learning_rate", "patience", "device")},
     }
 
+    dim: int | None = None
+    layers: int | None = None
+    max_length: int | None = None
+    dropout: float | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    patience: int | None = None
+    device: str | None = None
+    modalities: Sequence[str] = ("id",)
+    objective: str = "cross-entropy"
+    settings: Settings | None = None
+    seed: int = 0
+    out: Path | str | None = None
+
     def _train(self, data: Dataset, place: Path, out: Path, seed: int) -> Run:
-        params = self.get_params()
-        modalities = tuple(params["modalities"])
-        stores = {name: encode(data, place, name) for name in modalities if name in ("text", "image")}
+        stores: dict[str, FeatureStore] = {
+            name: encode(data, place, name) for name in MODALITIES if name in self.modalities
+        }
         return train(
             data,
             model=self.model,
             out=out,
             seed=seed,
-            modalities=modalities,
-            objective=params["objective"],
+            modalities=tuple(self.modalities),
+            objective=self.objective,
             settings=self._settings(),
             features=stores,
             dataset_path=place,
         )
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class SASRec(_Neural):
     """Self-attentive sequential recommendation (Kang & McAuley 2018), from ids, texts, pictures and fields.
 
@@ -188,30 +208,9 @@ class SASRec(_Neural):
     """
 
     model = "sasrec"
+    parameters: ClassVar = {**_Neural.parameters, "heads": ("ranker", "heads")}
 
-    def __init__(
-        self,
-        *,
-        dim: int | None = None,
-        layers: int | None = None,
-        heads: int | None = None,
-        max_length: int | None = None,
-        dropout: float | None = None,
-        epochs: int | None = None,
-        batch_size: int | None = None,
-        learning_rate: float | None = None,
-        patience: int | None = None,
-        device: str | None = None,
-        modalities: Sequence[str] = ("id",),
-        objective: str = "cross-entropy",
-        settings: Settings | None = None,
-        seed: int = 0,
-        out: Path | str | None = None,
-    ) -> None:
-        self.dim, self.layers, self.heads, self.max_length, self.dropout = dim, layers, heads, max_length, dropout
-        self.epochs, self.batch_size, self.learning_rate = epochs, batch_size, learning_rate
-        self.patience, self.device = patience, device
-        self.modalities, self.objective, self.settings, self.seed, self.out = modalities, objective, settings, seed, out
+    heads: int | None = None
 
 
 class BERT4Rec(SASRec):
@@ -224,32 +223,9 @@ class GRU4Rec(_Neural):
     """Recurrent sequential recommendation (Hidasi et al. 2016); parameters as :class:`SASRec`, without heads."""
 
     model = "gru4rec"
-    parameters: ClassVar = {name: place for name, place in _Neural.parameters.items() if name != "heads"}
-
-    def __init__(
-        self,
-        *,
-        dim: int | None = None,
-        layers: int | None = None,
-        max_length: int | None = None,
-        dropout: float | None = None,
-        epochs: int | None = None,
-        batch_size: int | None = None,
-        learning_rate: float | None = None,
-        patience: int | None = None,
-        device: str | None = None,
-        modalities: Sequence[str] = ("id",),
-        objective: str = "cross-entropy",
-        settings: Settings | None = None,
-        seed: int = 0,
-        out: Path | str | None = None,
-    ) -> None:
-        self.dim, self.layers, self.max_length, self.dropout = dim, layers, max_length, dropout
-        self.epochs, self.batch_size, self.learning_rate = epochs, batch_size, learning_rate
-        self.patience, self.device = patience, device
-        self.modalities, self.objective, self.settings, self.seed, self.out = modalities, objective, settings, seed, out
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class _Counted(Estimator):
     """Models that are counted or solved, not trained step by step.
 
@@ -259,8 +235,9 @@ class _Counted(Estimator):
         out: folder of the dataset and the run; None: a temporary one.
     """
 
-    def __init__(self, *, settings: Settings | None = None, seed: int = 0, out: Path | str | None = None) -> None:
-        self.settings, self.seed, self.out = settings, seed, out
+    settings: Settings | None = None
+    seed: int = 0
+    out: Path | str | None = None
 
 
 class Popularity(_Counted):

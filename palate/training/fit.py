@@ -32,7 +32,8 @@ from palate.storage.files import atomic_folder, digest
 from palate.storage.lock import one_writer
 from palate.training.cloze import ClozeStep
 from palate.training.config import NeighboursConfig, TrainerConfig
-from palate.training.loop import Trainer, kept_row
+from palate.training.early_ending import kept_row
+from palate.training.loop import Trainer
 from palate.training.neighbour_run import add_neighbours, renew_neighbours
 from palate.training.plan import Plan, Prepared, Settings, add_fields, make_plan, prepare_model
 from palate.training.refit_plan import Refit, everything_trains

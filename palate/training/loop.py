@@ -22,21 +22,14 @@ from palate.progress import working
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sequential import SequentialRanker
 from palate.rankers.sharded_ids import sharded_ids
-from palate.runs.enough import (
-    BY_CTRL_C,
-    BY_FINISH,
-    SECONDS,
-    AskTwice,
-    asking_twice,
-    finish_requested,
-    forget_request,
-)
+from palate.runs.enough import AskTwice, asking_twice
 from palate.runs.log import Row, RunLog, peak_memory_mb, plot_learning_curve
 from palate.runs.workers import Workers
 from palate.storage.files import atomic_folder
 from palate.training.batches import TrainingSequences, Windows
 from palate.training.checkpoint import WorkerState, read_checkpoint, write_checkpoint
 from palate.training.config import TrainerConfig
+from palate.training.early_ending import EarlyEnding
 from palate.training.ema import WeightAverage
 from palate.training.heap import release_freed
 from palate.training.means import RunningMeans
@@ -53,12 +46,6 @@ from palate.training.whole_model import move_files, whole_model
 _RELEASE_EVERY = 48
 
 Validate = Callable[[SequentialRanker, Workers], dict[str, float]]
-
-
-def kept_row(rows: list[Row], config: TrainerConfig) -> Row:
-    """The validation whose weights were saved."""
-    validated = [row for row in rows if config.metric in row]
-    return validated[-1] if config.keep == "last" else max(validated, key=lambda row: float(row[config.metric]))
 
 
 class _WholeBatch(NamedTuple):
@@ -132,7 +119,7 @@ class Trainer:
         self.make_loss, self.data, self.validate, self.start = step, data, validate, start
         self.epochs = config.epochs if epochs is None else int(epochs) if epochs == int(epochs) else epochs
         self.parts = round(self.epochs * config.validations_per_epoch)
-        self.ended_by: str | None = None
+        self.early = EarlyEnding(folder, self.workers, config)
         optimizer = make_optimiser(model, config)
         self.by_rows = optimizer if isinstance(optimizer, RowAdamW) else None
         if self.ids is not None:  # its gradients come to their worker by themselves
@@ -168,8 +155,8 @@ class Trainer:
         try:
             if self.start and not self.rows:
                 self._add(log, self._first_row())
-            with asking_twice(self._question, progress.ask) as asked:
-                while not self.done and self._parts_done < self.parts and not self._enough(asked):
+            with asking_twice(lambda: self.early.question(self.rows), progress.ask) as asked:
+                while not self.done and self._parts_done < self.parts and not self.early.due(asked, self.rows):
                     self._train_part(progress, asked)
                     if asked.answered:
                         continue
@@ -186,32 +173,7 @@ class Trainer:
     @property
     def ending(self) -> dict[str, Any]:
         """What ``run.json`` records of a training that was ended early."""
-        if self.ended_by is None:
-            return {}
-        return {"ended_early": {"epoch": self.rows[-1]["epoch"], "of": self.epochs, "by": self.ended_by}}
-
-    def _question(self) -> str | None:
-        """What Ctrl-C asks; None where there is no best epoch to end with, or other workers would train on."""
-        if self.best == -math.inf or self.workers.count > 1:
-            return None
-        kept = kept_row(self.rows, self.config)
-        return (
-            f"Interrupted (--resume goes on). To end here and keep epoch {kept['epoch']} "
-            f"({self.config.metric} {kept[self.config.metric]:.4f}), press Ctrl-C again within {SECONDS:.0f} seconds."
-        )
-
-    def _enough(self, asked: AskTwice) -> bool:
-        """Whether training is to end early; all workers agree."""
-        if self.best == -math.inf:
-            return False
-        requested = float(self.workers.main and finish_requested(self.folder))
-        if asked.answered:
-            self.ended_by = BY_CTRL_C
-        elif self.workers.first(torch.tensor([requested])).item():
-            self.ended_by = BY_FINISH
-        if self.ended_by and self.workers.main:
-            forget_request(self.folder)
-        return self.ended_by is not None
+        return self.early.facts(self.rows, self.epochs)
 
     @property
     def _parts_done(self) -> int:
