@@ -34,25 +34,34 @@ def named(world: World, text: str) -> dict[str, set[str]]:
     return found
 
 
-def true_tastes(world: World, person: Person, step: int, top: int = 2) -> dict[str, tuple[str, ...]]:
-    """The values that a person likes most at a step, by the aspects of ``World.wording``, strongest first.
+def liking(world: World, person: Person, step: int) -> dict[str, dict[str, float]]:
+    """How much each value is liked at a step, by the aspects of ``World.wording``.
 
-    How much a value is liked is the mean utility of the items that show it, minus that of all items on sale. Values
-    that lower utility, or that fewer than three items on sale show, are left out.
-
-    Args:
-        top: at most this many values of an aspect.
+    It is the mean utility of the items that show the value, minus that of all items on sale. Values that fewer than
+    three items on sale show are left out.
     """
     utility = person.utility(step)[1:]
     on_sale = np.isfinite(utility)
     base = float(utility[on_sale].mean())
-    tastes = {}
+    found: dict[str, dict[str, float]] = {}
     for aspect, values in _values(world).items():
-        gains = {}
-        for value, items in values.items():
-            worth = [utility[item] for item in items if on_sale[item]]
-            if len(worth) >= LEAST_ITEMS:
-                gains[value] = float(np.mean(worth)) - base
+        worth = {value: [utility[item] for item in items if on_sale[item]] for value, items in values.items()}
+        found[aspect] = {
+            value: float(np.mean(some)) - base for value, some in worth.items() if len(some) >= LEAST_ITEMS
+        }
+    return found
+
+
+def true_tastes(world: World, person: Person, step: int, top: int = 2) -> dict[str, tuple[str, ...]]:
+    """The values that a person likes most at a step, by the aspects of ``World.wording``, strongest first.
+
+    Values that lower utility are left out; see :func:`liking`.
+
+    Args:
+        top: at most this many values of an aspect.
+    """
+    tastes = {}
+    for aspect, gains in liking(world, person, step).items():
         best = sorted(gains, key=lambda value: -gains[value])[:top]
         tastes[aspect] = tuple(value for value in best if gains[value] > 0)
     return tastes
