@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 from serve_helpers import Live
+from structlog.testing import capture_logs
 
 from palate.serve.config import ServeConfig
 from palate.serve.exposure import Exposure
@@ -46,6 +47,27 @@ def test_users_are_split_and_others_get_the_first_model(kept: Live) -> None:
     nobody = _recommend(kept)
     assert (nobody["model"], nobody["variant"]) == ("sasrec", None)
     assert nobody["request_id"] != _recommend(kept)["request_id"]
+
+
+def test_an_answer_is_called_the_same_in_the_header_and_in_the_log(kept: Live) -> None:
+    with capture_logs() as lines:
+        own = kept.post("/v1/recommend", {"history": HISTORY})
+        traced = [kept.post("/v1/recommend", {"history": HISTORY}, x_request_id="trace-7") for _ in range(2)]
+        kept.get("/v1/models", x_request_id="trace-8")
+        deadline = time.monotonic() + 30
+        while len(lines) < 4 and time.monotonic() < deadline:  # a line is written after its answer
+            time.sleep(0.01)
+    assert own.headers["x-request-id"] == own.json["request_id"]
+    # A client's id may stand on several requests; each answer still has one of its own.
+    assert {one.headers["x-request-id"] for one in traced} == {"trace-7"}
+    first, second = (one.json["request_id"] for one in traced)
+    assert len({own.json["request_id"], first, second, "trace-7"}) == 4
+    assert [(line["request"], line.get("answer")) for line in lines] == [
+        (own.json["request_id"], None),
+        ("trace-7", first),
+        ("trace-7", second),
+        ("trace-8", None),
+    ]
 
 
 def test_what_is_shown_and_taken_is_in_the_files(kept: Live, tmp_path: Path) -> None:
