@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from palate.storage.files import atomic_file
-
 # How long a second Ctrl-C is waited for.
 SECONDS = 5.0
 BY_CTRL_C, BY_FINISH = "Ctrl-C", "palate train --finish"
@@ -82,6 +80,8 @@ def request_finish(folder: Path, by: str = BY_FINISH) -> None:
     Args:
         by: how it was asked for; an earlier request keeps its own.
     """
+    from palate.storage.files import atomic_file  # every command imports this module, and few need what that loads
+
     if finish_requested(folder) is None:
         with atomic_file(folder / _REQUEST) as part:
             part.write_text(by)
