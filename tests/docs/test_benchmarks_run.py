@@ -105,7 +105,7 @@ def test_the_arms_that_two_scripts_share(
     arm = arms.make_arm(options, "noise", 1, "hanorec", {"hardness": "one", "responsiveness": "one", "sigma": 0.1})
     run = Run.open(arm)
     assert (run.finished, run.seed, arm.name) == (True, 1, "noise-1")
-    assert run.info["options"]["pairs"]["users"] == 6
+    assert run.info["options"]["alignment"]["pairs"]["users"] == 6
     before = (arm / "run.json").read_text()
     assert (
         arms.make_arm(options, "noise", 1, "hanorec", {"hardness": "one", "responsiveness": "one", "sigma": 0.1}) == arm
