@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from aligned_arms import add_options, make_arm, make_start
 
 from palate.cli.demo import run_command
 from palate.console import print_table
@@ -28,10 +29,8 @@ from palate.evaluation.outputs import load_groups, save_comparison
 from palate.evaluation.tables import footnotes, main_table
 from palate.features.matrix import import_matrix
 from palate.features.store import FeatureStore
-from palate.mllm.alignment.align import align_mllm
-from palate.mllm.finetune.sft import fine_tune
 
-TRAINER: dict[str, Any] = {"accumulation": 2, "keep": "last", "validations_per_epoch": 1}
+PROMPT = {"item_text": "full", "history_text": "full", "history_items": 6, "fields": ["brand"]}
 HANOREC: dict[str, Any] = {"responsiveness": "one", "noise": "none"}
 ARMS: dict[str, tuple[str, dict[str, Any], str]] = {
     "dpo": ("dpo", {}, "text"),
@@ -70,15 +69,9 @@ def truth_store(data: Dataset, dataset: Path) -> FeatureStore:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--model", default="embedded-small")
-    parser.add_argument("--seeds", type=int, default=3)
+    add_options(parser, positions=200)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--train-only", action="store_true", help="make the runs of these seeds, and no table")
-    parser.add_argument("--fine-tuned", type=int, default=64, help="users that the start is fine-tuned on")
-    parser.add_argument("--positions", type=int, default=200, help="users whose last training purchase is learnt from")
-    parser.add_argument("--learning-rate", type=float, default=2e-4)
     parser.add_argument("--users", type=int, default=120)
     parser.add_argument("--negatives", type=int, default=15)
     options = parser.parse_args()
@@ -88,47 +81,13 @@ def main() -> None:
         "text": FeatureStore.load(options.dataset / "features" / "text", data.catalogue),
         "truth": truth_store(data, options.dataset),
     }
-    start = options.out / "start"
-    fine_tune(
-        data,
-        out=start,
-        settings={
-            "model": {"name": options.model},
-            "prompt": {"item_text": "full", "history_text": "full", "history_items": 6, "fields": ["brand"]},
-            "examples": {
-                "users": options.fine_tuned,
-                "cutoffs": 1,
-                "negatives_per_positive": 7,
-                "validate_users": 12,
-                "validate_negatives": 3,
-            },
-            "lora": {"dropout": 0.0},
-            "trainer": {**TRAINER, "loss": "options", "batch_size": 8, "learning_rate": 3e-4},
-        },
-        device="cpu",
-        dataset_path=options.dataset,
-        resume=True,
-    )
+    start = make_start(options, data, PROMPT)
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     rows = {"start": ("start", start)}
     for label, (objective, preference, source) in ARMS.items():
+        name = label.split(" (")[0].replace(" ", "-")
         for seed in seeds:
-            out = options.out / f"{label.split(' (')[0].replace(' ', '-')}-{seed}"
-            align_mllm(
-                start,
-                out=out,
-                objective=objective,
-                settings={
-                    "preference": preference,
-                    "pairs": {"users": options.positions, "cutoffs": 1, "users_seed": seed},
-                    "lora": {"dropout": 0.0},
-                    "trainer": {**TRAINER, "batch_size": 4, "learning_rate": options.learning_rate},
-                },
-                seed=seed,
-                device="cpu",
-                features={source: stores[source]},
-                resume=True,
-            )
+            out = make_arm(options, name, seed, objective, preference, {source: stores[source]})
             rows[f"{label}, {seed}"] = (label, out)
     if options.train_only:
         return

@@ -20,11 +20,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from aligned_arms import add_options, make_arm, make_start
 from picture_prompts import Case, area, cases, in_words
 
 from palate.data.dataset import Dataset
-from palate.mllm.alignment.align import align_mllm
-from palate.mllm.finetune.sft import fine_tune
 from palate.mllm.prompts.prompter import NO, YES, Prompter
 from palate.mllm.recommender import MLLMRecommender
 from palate.mllm.scoring.scorer import Scorer
@@ -38,7 +37,6 @@ PROMPT = {
     "history_images": LISTED,
     "fields": ["brand"],
 }
-TRAINER: dict[str, Any] = {"accumulation": 2, "keep": "last", "validations_per_epoch": 1}
 PLAIN = {"hardness": "one", "responsiveness": "one"}
 ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "DPO": ("dpo", {}),
@@ -74,53 +72,16 @@ def areas_of(run: Path, tests: Sequence[Case], others: Sequence[list[int]]) -> n
 
 def train(options: argparse.Namespace, data: Dataset) -> dict[str, list[Path]]:
     """The runs of each row of the table."""
-    start = options.out / "start"
-    examples = {"users": options.fine_tuned, "cutoffs": 1, "negatives_per_positive": 7}
-    fine_tune(
-        data,
-        out=start,
-        settings={
-            "model": {"name": options.model},
-            "prompt": PROMPT,
-            "examples": {**examples, "validate_users": 12, "validate_negatives": 3},
-            "lora": {"dropout": 0.0},
-            "trainer": {**TRAINER, "loss": "options", "batch_size": 8, "learning_rate": 3e-4},
-        },
-        device="cpu",
-        dataset_path=options.dataset,
-        resume=True,
-    )
-    rows = {"start": [start]}
+    rows = {"start": [make_start(options, data, PROMPT)]}
     for label, (objective, preference) in ARMS.items():
-        for seed in range(options.seeds):
-            out = options.out / f"{label.replace(', ', '-').replace(' ', '-')}-{seed}"
-            align_mllm(
-                start,
-                out=out,
-                objective=objective,
-                settings={
-                    "preference": preference,
-                    "pairs": {"users": options.positions, "cutoffs": 1, "users_seed": seed},
-                    "lora": {"dropout": 0.0},
-                    "trainer": {**TRAINER, "batch_size": 4, "learning_rate": options.learning_rate},
-                },
-                seed=seed,
-                device="cpu",
-                resume=True,
-            )
-            rows.setdefault(label, []).append(out)
+        name = label.replace(", ", "-").replace(" ", "-")
+        rows[label] = [make_arm(options, name, seed, objective, preference) for seed in range(options.seeds)]
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--model", default="embedded-small")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--fine-tuned", type=int, default=64, help="users that the start is fine-tuned on")
-    parser.add_argument("--positions", type=int, default=100, help="users whose last training purchase is learnt from")
-    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    add_options(parser, positions=100)
     parser.add_argument("--users", type=int, default=60)
     options = parser.parse_args()
     torch.set_num_threads(1)

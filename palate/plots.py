@@ -30,11 +30,14 @@ _STYLE: dict[Any, Any] = {
 
 
 @contextmanager
-def picture(path: Path | str, width: float, height: float) -> Iterator[Figure]:
+def picture(
+    path: Path | str, width: float, height: float, metadata: Mapping[str, str] | None = None
+) -> Iterator[Figure]:
     """Yield an empty figure in the common style; it is written to ``path`` as a PNG when the block ends.
 
     Args:
         width, height: in inches, of 120 pixels each.
+        metadata: texts that the PNG carries, by their keys.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -43,7 +46,7 @@ def picture(path: Path | str, width: float, height: float) -> Iterator[Figure]:
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
         with atomic_file(path) as part:
-            figure.savefig(part, format="png")
+            figure.savefig(part, format="png", metadata=dict(metadata or {}))
 
 
 def second_scale(axes: Axes) -> Axes:

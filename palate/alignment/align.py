@@ -16,6 +16,7 @@ from palate.alignment.step import AlignStep
 from palate.data.dataset import Dataset
 from palate.features.store import FeatureStore
 from palate.rankers.registry import load_recommender
+from palate.runs.enough import forget_request
 from palate.runs.launch import start_workers
 from palate.runs.log import Row
 from palate.runs.run import Run
@@ -146,4 +147,6 @@ def align(
             if step.pairs.shown is not None:
                 facts["alignment"]["shown"] = step.pairs.shown.coverage(step.pairs.prefixes.sequences)
         facts["trained_on"] = record_logs(alignment.dataset, aligned, [alignment.start])
-        return aligned.add(finished=True, **facts)
+        made = aligned.add(finished=True, **facts)
+        forget_request(made.folder)
+        return made

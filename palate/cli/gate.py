@@ -27,7 +27,7 @@ def gate(
     metric: Annotated[str, typer.Option(metavar="ndcg@10", help="What decides: a metric at a cut-off.")] = "ndcg@10",
     margin: Annotated[
         float,
-        typer.Option(min=0, max=1, metavar="SHARE", help="The accepted loss, as a share of OLD's figure."),
+        typer.Option(metavar="SHARE", help="The accepted loss, from 0 to below 1, as a share of OLD's figure."),
     ] = 0.05,
     exclude_seen: Annotated[
         bool, typer.Option("--exclude-seen/--keep-seen", help="Leave the history out of the ranking, or not.")

@@ -224,9 +224,23 @@ def _values_hint(frame: pl.DataFrame, condition: str) -> str:
         column = frame[one.field]
         numbers = column.explode() if isinstance(column.dtype, pl.List) else column
         return f"The field holds numbers from {numbers.min()!s} to {numbers.max()!s}."
+    near = near_condition(frame, condition)
+    if near is not None:
+        return f"Did you mean '{near}'?"
     common = values.value_counts(sort=True)[one.field].to_list()
+    return f"The field holds, for example: {', '.join(common[:8])}."
+
+
+def near_condition(frame: pl.DataFrame, condition: str, fields: Sequence[str] | None = None) -> str | None:
+    """The condition ``FIELD=VALUE`` with the closest of the frequent values that its field has; None: none is close.
+
+    Args:
+        fields: the columns that may be named; by default all.
+    """
+    one = parse_condition(condition, frame.columns if fields is None else fields)
+    if _kind(frame, one.field).is_numeric():
+        return None
+    common = _values(frame, one.field).value_counts(sort=True)[one.field].to_list()
     lower = {word.lower(): word for word in reversed(common[:_VALUES_LIMIT])}
     near = get_close_matches(one.value.lower(), lower, n=1)
-    if near:
-        return f"Did you mean '{one.field}={lower[near[0]]}'?"
-    return f"The field holds, for example: {', '.join(common[:8])}."
+    return f"{one.field}={lower[near[0]]}" if near else None

@@ -105,7 +105,7 @@ def gate(
     """
     name, k = _parse(metric)
     if not 0 <= margin < 1:
-        raise PalateError(f"a margin of {margin} is no share", "Give a number from 0 to below 1, such as 0.05.")
+        raise PalateError(f"a margin of {margin:g} is no share from 0 to below 1", "0.05 accepts a loss of 5%.")
     before, after = (one if isinstance(one, Run) else Run.open(one) for one in (old, new))
     for run in (before, after):
         if not run.finished:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from palate.data.dataset import Cases, Dataset, Part
 from palate.data.sequences import Sequences, offsets_of
 from palate.errors import PalateError
 from palate.runs.run import Run
-from palate.runs.trained_on import TrainedLog, check_unseen, interactions, trained_logs
+from palate.runs.trained_on import Mask, TrainedLog, check_unseen, interactions, trained_logs, used_rows
 
-Mask = npt.NDArray[np.bool_]
 _PARTS = {"valid": Part.VALID, "test": Part.TEST}
 
 
@@ -92,8 +89,8 @@ def seen_in(dataset: Dataset, log: TrainedLog) -> Mask:
         PalateError: its dataset is gone, and there are no times.
     """
     if log.fingerprint == dataset.fingerprint:
-        return np.ones(len(dataset), np.bool_) if log.whole else dataset.parts != Part.TEST
-    other = _open(log)
+        return used_rows(dataset, log.whole)
+    other = log.open()
     if other is None:
         if log.until is None or dataset.timestamps is None:
             raise PalateError(
@@ -109,11 +106,3 @@ def seen_in(dataset: Dataset, log: TrainedLog) -> Mask:
     seen = np.zeros(len(dataset), np.bool_)
     seen[found.to_numpy()] = True
     return seen
-
-
-def _open(log: TrainedLog) -> Dataset | None:
-    """The dataset of a log, or None where it is gone or another one has taken its place."""
-    if log.path is None or not (Path(log.path) / "manifest.json").is_file():
-        return None
-    dataset = Dataset.load(log.path)
-    return dataset if dataset.fingerprint == log.fingerprint else None

@@ -28,11 +28,10 @@ from palate.experiments.jobs import JobRunner, make_all
 from palate.experiments.plan import ComparisonPlan
 from palate.experiments.processes import Execute, Processes
 from palate.experiments.results import measured
+from palate.experiments.validated import validated
 from palate.progress import Pace, lines_of, shown
-from palate.rankers.registry import load_recommender
 from palate.runs.run import Run, environment
 from palate.storage.files import read_json, write_json
-from palate.training.validation import Validation, parse_metric
 
 _SHOWN_FAILURES = 5
 T = TypeVar("T")
@@ -192,9 +191,8 @@ class ComparisonRunner:
         trainer = run.info["options"].get("settings", {}).get("trainer", {})
         if best and trainer.get("metric") in best:
             return trainer["metric"], float(best[trainer["metric"]])
-        label = parse_metric(self.measure.primary or "ndcg@10")[0]
-        validation = Validation(self.dataset, label, self.measure.exclude_seen)
-        return label, validation(load_recommender(run, device=self.measure.device))[label]
+        metric, measure = self.measure.primary or "ndcg@10", self.measure
+        return validated(run, self.dataset, metric, exclude_seen=measure.exclude_seen, device=measure.device)
 
 
 class Meter:

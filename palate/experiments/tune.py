@@ -33,9 +33,9 @@ from palate.experiments.search import (
     load_trials,
 )
 from palate.experiments.tune_recipe import TuneRecipe
+from palate.experiments.validated import validated
 from palate.features.fields import FIELDS, make_vocabulary
 from palate.features.store import FeatureStore
-from palate.rankers.registry import load_recommender
 from palate.runs.run import Run
 from palate.storage.files import read_json, write_json
 from palate.storage.lock import alone
@@ -251,8 +251,7 @@ class _TrialRunner:
                     raise PalateError(f"{label} was never a number", "The training diverged.")
                 value = curve[epoch]
             else:  # a model without epochs is measured once, when it is done
-                validation = Validation(self.dataset, self.recipe.metric, self.recipe.exclude_seen)
-                value = validation(load_recommender(run))[label]
+                _, value = validated(run, self.dataset, self.recipe.metric, exclude_seen=self.recipe.exclude_seen)
         except _Pruned:
             pruned = True
         except PalateError as refused:  # settings that do not go together

@@ -133,7 +133,7 @@ def write_report(
 
 def _gallery(dataset: Dataset, groups: Sequence[RunGroup], plan: GalleryPlan) -> dict[str, Any]:
     if not plan.users:
-        return {"users": [], "notes": [], "told": ""}
+        return {"users": [], "notes": [], "info": ""}
     cases = cases_of(dataset, plan.split)
     among = f"all {len(cases):,}"
     if plan.sample is not None:
@@ -147,4 +147,4 @@ def _gallery(dataset: Dataset, groups: Sequence[RunGroup], plan: GalleryPlan) ->
     some: Cases = cases.take(gallery.choose(cases, plan.users, plan.seed, first))
     users, more = gallery.users_of(dataset, some, plan.models, stores, k=plan.k, exclude_seen=plan.exclude_seen)
     description = gallery.describe(users, plan.seed, plan.split, among)
-    return {"users": users, "notes": [*plan.notes, *notes, *more], "told": description}
+    return {"users": users, "notes": [*plan.notes, *notes, *more], "info": description}

@@ -72,16 +72,27 @@ def asking_twice(question: Callable[[], str | None], show: Callable[[str], None]
         signal.signal(signal.SIGINT, before)
 
 
-def request_finish(folder: Path) -> None:
-    """Ask the process that trains in a run's folder to end after its next validation."""
-    (folder / _REQUEST).touch()
+def request_finish(folder: Path, by: str = BY_FINISH) -> None:
+    """Ask the process that trains in a run's folder to end after its next validation.
+
+    The request stands until the run is finished: a process that is killed before that does not undo it.
+
+    Args:
+        by: how it was asked for; an earlier request keeps its own.
+    """
+    from palate.storage.files import atomic_file  # every command imports this module, and few need what that loads
+
+    if finish_requested(folder) is None:
+        with atomic_file(folder / _REQUEST) as part:
+            part.write_text(by)
 
 
-def finish_requested(folder: Path) -> bool:
-    """Whether :func:`request_finish` was called, and not yet done."""
-    return (folder / _REQUEST).exists()
+def finish_requested(folder: Path) -> str | None:
+    """How an end was asked for by :func:`request_finish`, or None."""
+    path = folder / _REQUEST
+    return path.read_text() or BY_FINISH if path.exists() else None
 
 
 def forget_request(folder: Path) -> None:
-    """The request is done, or nobody is there to do it."""
+    """The run is finished."""
     (folder / _REQUEST).unlink(missing_ok=True)

@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from palate.data.dataset import Dataset, Part
+from palate.data.streamed import StreamedDataset
 from palate.errors import PalateError
 from palate.runs.run import Run
+
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,21 @@ class TrainedLog:
         known: dict[str, Any] = {name: facts.get(name) for name in cls.__dataclass_fields__}
         return cls(**known)
 
+    def open(self) -> Dataset | None:
+        """Its dataset, or None where it is gone or another one has taken its place."""
+        if self.path is None or not (Path(self.path) / "manifest.json").is_file():
+            return None
+        dataset = Dataset.load(self.path)
+        return dataset if dataset.fingerprint == self.fingerprint else None
+
     def of(self, dataset: Dataset) -> pl.DataFrame:
         """``user_id``, ``item_id`` and (where there are times) ``timestamp`` of the interactions that were used."""
-        return interactions(dataset, np.ones(len(dataset), np.bool_) if self.whole else dataset.parts != Part.TEST)
+        return interactions(dataset, used_rows(dataset, self.whole))
+
+
+def used_rows(dataset: Dataset, whole: bool) -> Mask:
+    """bool ``[interactions]``: what a run uses of the dataset that it is trained on."""
+    return np.ones(len(dataset), np.bool_) if whole else dataset.parts != Part.TEST
 
 
 def interactions(dataset: Dataset, rows: Any) -> pl.DataFrame:
@@ -64,7 +80,8 @@ def record_logs(
 ) -> list[dict[str, Any]]:
     """What ``run.json`` records under ``trained_on``: the run's own log first.
 
-    A log that the dataset was grown from is left out where all of it is trained on again.
+    A log whose interactions are all trained on again is left out, or a shop that starts from last night's weights would
+    have one more every night. Where that cannot be known, because its dataset is gone, it stays.
 
     Args:
         earlier: the runs whose weights, or whose scores, are part of this one.
@@ -72,16 +89,50 @@ def record_logs(
     """
     until = None
     if dataset.timestamps is not None and len(dataset):
-        used = np.ones(len(dataset), np.bool_) if whole else dataset.parts != Part.TEST
-        until = int(dataset.timestamps[used].max(initial=0))
+        until = int(dataset.timestamps[used_rows(dataset, whole)].max(initial=0))
     facts = run.info["dataset"]
     logs = [TrainedLog(facts["name"], facts["path"], facts["fingerprint"], whole, until)]
-    parent = dataset.manifest.get("parent") or {}
-    for log in (log for one in earlier for log in trained_logs(one)):
-        again = whole and log.fingerprint in (facts["fingerprint"], parent.get("fingerprint"))
-        if not again and log not in logs:
+    for log in dict.fromkeys(log for one in earlier for log in trained_logs(one)):
+        if log not in logs and not _trained_again(log, dataset, facts["fingerprint"], whole):
             logs.append(log)
     return [asdict(log) for log in logs]
+
+
+def _trained_again(log: TrainedLog, dataset: Dataset, fingerprint: str, whole: bool) -> bool:
+    """Whether all that a log used is used again.
+
+    A log that was trained on whole is kept unless this one is as well: its dataset has test targets that were learnt,
+    and only a whole log says so.
+    """
+    if log.whole and not whole:
+        return False
+    parent = dataset.manifest.get("parent") or {}
+    if log.fingerprint == fingerprint or (whole and log.fingerprint == parent.get("fingerprint")):
+        return True
+    other = None if isinstance(dataset, StreamedDataset) else log.open()
+    if other is None or (other.timestamps is None) != (dataset.timestamps is None):
+        return False
+    # By this dataset's indices: a join of numbers takes a fraction of the memory that one of ids takes.
+    theirs = _indexed(other, used_rows(other, log.whole), dataset)
+    ours = _indexed(dataset, used_rows(dataset, whole), dataset)
+    return theirs.join(ours, on=theirs.columns, how="anti").is_empty()
+
+
+def _indexed(dataset: Dataset, rows: Mask, by: Dataset) -> pl.DataFrame:
+    """Some interactions of a dataset by the indices that users and items have in another one; -1 is unknown there."""
+    users = _places(dataset.user_ids, by.user_ids)
+    items = _places(pl.Series(dataset.catalogue.ids), pl.Series(by.catalogue.ids))
+    columns = {"user": users[dataset.rows_user[rows]], "item": items[dataset.items[rows]]}
+    if dataset.timestamps is not None:
+        columns["timestamp"] = dataset.timestamps[rows]
+    return pl.DataFrame(columns)
+
+
+def _places(ids: pl.Series, among: pl.Series) -> npt.NDArray[np.int64]:
+    """Where each id stands among others, or -1."""
+    known = pl.DataFrame({"id": among.cast(pl.String)}).with_row_index("place")
+    found = pl.DataFrame({"id": ids.cast(pl.String)}).join(known, on="id", how="left", maintain_order="left")
+    return found["place"].cast(pl.Int64).fill_null(-1).to_numpy()
 
 
 def trained_logs(run: Run) -> list[TrainedLog]:

@@ -46,7 +46,7 @@ async def recommend(body: schema.RecommendRequest, request: Request) -> Response
     split = service.traffic if body.model is None and body.user is not None else None
     variant = None if split is None else split.model_of(str(body.user))
     model = _model(service.loaded, body.model or variant)
-    answer = await _in_time(service, model.recommend(body, variant))
+    answer = await _in_time(service, model.recommend(body, request.state.answer_id, variant))
     if answer.unknown:
         service.telemetry.unknown.labels(model.name).inc(len(answer.unknown))
     service.feedback.shown(body, answer, model)

@@ -32,6 +32,8 @@ HEADERS = (
 _OPEN = ("/", "/docs", "/healthz", "/readyz", "/favicon.ico")
 # Asked by machines that know an address only.
 _PROBES = ("/healthz", "/readyz")
+# Whose answers have an id that feedback takes back.
+_ANSWERS = "/v1/recommend"
 _METHODS = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE")
 _BODY_SECONDS = 30.0
 
@@ -83,7 +85,11 @@ class Guard:
             await self.app(scope, receive, send)
             return
         started, status = time.perf_counter(), 500
-        name = _request_id(scope["headers"])
+        given = _given_id(scope["headers"])
+        name = given or uuid.uuid4().hex.encode()
+        # A client's id may stand on several requests, as that of a trace does; an answer's own is given out once.
+        answer_id = uuid.uuid4().hex if given else name.decode()
+        scope["state"] = {**scope.get("state", {}), "answer_id": answer_id}
         begun = False
 
         async def answer(message: Message) -> None:
@@ -163,8 +169,10 @@ class Guard:
         self.telemetry.requests.labels(route, method, status).inc()
         self.telemetry.seconds.labels(route).observe(seconds)
         with contextlib.suppress(OSError, ValueError):  # a log that nobody reads any more must not cost an answer
+            answer_id = scope["state"]["answer_id"]
+            other = {"answer": answer_id} if route == _ANSWERS and answer_id != name.decode() else {}
             self.telemetry.log.info(
-                "request", request=name.decode(), method=scope["method"], path=scope["path"], status=status,
+                "request", request=name.decode(), **other, method=scope["method"], path=scope["path"], status=status,
                 ms=round(1000 * seconds, 2),
             )  # fmt: skip
 
@@ -194,12 +202,10 @@ def _host(value: bytes) -> str:
     return name if name and port.isdigit() else text
 
 
-def _request_id(headers: Any) -> bytes:
-    """The client's own id, if it is one that a log can hold, or a new one."""
+def _given_id(headers: Any) -> bytes:
+    """The client's own id of the request, if it is one that a log can hold."""
     value = _header(headers, b"x-request-id")
-    if 0 < len(value) <= 64 and value.replace(b"-", b"").isalnum():
-        return value
-    return uuid.uuid4().hex.encode()
+    return value if 0 < len(value) <= 64 and value.replace(b"-", b"").isalnum() else b""
 
 
 async def _tell(send: Send, status: int, body: bytes) -> None:

@@ -117,7 +117,10 @@ class ModelResponse(BaseModel):
 
 
 class RecommendResponse(ModelResponse):
-    request_id: str = Field(description="Of this answer; POST /v1/feedback takes it back.")
+    request_id: str = Field(
+        description="Of this answer; POST /v1/feedback takes it back. It is the header x-request-id, unless the client "
+        "has sent an id of its own."
+    )
     variant: str | None = Field(description="The model that the user's traffic goes to; null where nothing was split.")
     items: list[ScoredItem] = Field(description="Best first; fewer than k where fewer are left.")
     unknown: list[str] = Field(description="Ids of the request that the model does not know; they were left out.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -145,10 +144,13 @@ class Served:
 
     # -- answers -------------------------------------------------------------------------------------------------
 
-    async def recommend(self, request: schema.RecommendRequest, variant: str | None = None) -> schema.RecommendResponse:
+    async def recommend(
+        self, request: schema.RecommendRequest, request_id: str, variant: str | None = None
+    ) -> schema.RecommendResponse:
         """The best items after a history, under the filters of a request and the business rules.
 
         Args:
+            request_id: what the answer is called by feedback.
             variant: what the answer states as the choice of split traffic.
         """
         rules = self.business  # the same for the whole answer
@@ -175,7 +177,7 @@ class Served:
         return schema.RecommendResponse(
             model=self.name,
             version=self.version,
-            request_id=uuid.uuid4().hex,
+            request_id=request_id,
             variant=variant,
             items=[
                 schema.ScoredItem(**self.shown.facts(item, request.fields), score=scores.get(item))

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from palate.runs.enough import BY_CTRL_C, BY_FINISH, SECONDS, AskTwice, finish_requested, forget_request
+from palate.runs.enough import BY_CTRL_C, BY_FINISH, SECONDS, AskTwice, finish_requested, request_finish
 from palate.runs.log import Row
 from palate.runs.workers import Workers
 from palate.training.config import TrainerConfig
@@ -42,16 +42,18 @@ class EarlyEnding:
         )
 
     def due(self, asked: AskTwice, rows: list[Row]) -> bool:
-        """Whether training is to end now; all workers call it together and agree."""
+        """Whether training is to end now; all workers call it together and agree.
+
+        What Ctrl-C has answered stands in the folder from here on, as every request does: where the process is killed
+        while neighbours are fitted, a resumed one trains no further either.
+        """
         if not self._validated(rows):
             return False
-        requested = float(self.workers.main and finish_requested(self.folder))
         if asked.answered:
-            self.by = BY_CTRL_C
-        elif self.workers.first(torch.tensor([requested])).item():
-            self.by = BY_FINISH
-        if self.by and self.workers.main:
-            forget_request(self.folder)
+            request_finish(self.folder, BY_CTRL_C)
+        by = finish_requested(self.folder) if self.workers.main else None
+        if self.workers.first(torch.tensor([float(by is not None)])).item():
+            self.by = by or BY_FINISH
         return self.by is not None
 
     def facts(self, rows: list[Row], epochs: float) -> dict[str, Any]:

@@ -49,8 +49,9 @@ def finish(run: Run | Path | str, *, dataset: Dataset | None = None, dataset_pat
         if "alignment" in run.info["options"]:
             request_finish(run.folder)
             return run
+        made = run.add(finished=True, **_facts(run, *open_data(run, dataset, dataset_path)))
         forget_request(run.folder)
-        return run.add(finished=True, **_facts(run, *open_data(run, dataset, dataset_path)))
+        return made
 
 
 def _facts(run: Run, dataset: Dataset, path: Path | None) -> dict[str, Any]:
@@ -61,6 +62,7 @@ def _facts(run: Run, dataset: Dataset, path: Path | None) -> dict[str, Any]:
     rows = list(json_rows(log)) if log.is_file() else []
     if not any(config.metric in row for row in rows) or not (run.model_folder / "config.json").is_file():
         raise PalateError(f"{run.folder} has no validated epoch yet", run.unfinished().remedy)
+    request_finish(run.folder)  # it stands where the process is killed from here on
     model = load_recommender(run)
     assert isinstance(model, SequentialRanker)
     facts = summary(rows, config, model)

@@ -22,6 +22,7 @@ from palate.progress import working
 from palate.rankers.bert4rec import BERT4Rec, BERT4RecConfig
 from palate.rankers.sequential import SequentialRanker
 from palate.rankers.sharded_ids import sharded_ids
+from palate.runs.enough import forget_request
 from palate.runs.launch import start_workers
 from palate.runs.log import Row
 from palate.runs.run import Run
@@ -129,7 +130,9 @@ def train(
                 return run
             earlier = [] if warm_start is None else [Run.open(warm_start)]
             facts["trained_on"] = record_logs(dataset, run, earlier, whole=refit is not None)
-            return run.add(finished=True, **facts)
+            made = run.add(finished=True, **facts)
+            forget_request(made.folder)
+            return made
 
 
 def _streamed(plan: Plan, dataset: Dataset, path: Path | str | None) -> StreamedDataset:

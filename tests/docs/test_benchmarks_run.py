@@ -7,10 +7,14 @@ import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from palate.data.dataset import Dataset
+from palate.runs.run import Run
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -81,3 +85,35 @@ def test_a_drawn_shop_whose_taste_is_known(script: Any, tmp_path: Path) -> None:
     assert difference == pytest.approx(0.25)
     assert half == pytest.approx(12.706 * 0.25, rel=1e-3)  # of the two shops: within each all people agree
     assert seen > half
+
+
+def test_the_arms_that_two_scripts_share(
+    script: Any, tiny: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Start and arm are made with a tiny model, once."""
+    pytest.importorskip("trl")
+    from worlds import two_tastes
+
+    monkeypatch.setenv("PALATE_CACHE", str(tmp_path / "cache"))
+    two_tastes(tmp_path)
+    arms, parser = script("aligned_arms"), argparse.ArgumentParser()
+    arms.add_options(parser, positions=6)
+    words = ["--out", str(tmp_path / "runs"), "--model", str(tiny("llama")), "--fine-tuned", "4"]
+    options = parser.parse_args([str(tmp_path / "dataset"), *words])
+    start = arms.make_start(options, Dataset.load(options.dataset), {"history_items": 3})
+    assert Run.open(start).finished
+    arm = arms.make_arm(options, "noise", 1, "hanorec", {"hardness": "one", "responsiveness": "one", "sigma": 0.1})
+    run = Run.open(arm)
+    assert (run.finished, run.seed, arm.name) == (True, 1, "noise-1")
+    assert run.info["options"]["alignment"]["pairs"]["users"] == 6
+    before = (arm / "run.json").read_text()
+    assert (
+        arms.make_arm(options, "noise", 1, "hanorec", {"hardness": "one", "responsiveness": "one", "sigma": 0.1}) == arm
+    )
+    assert (arm / "run.json").read_text() == before
+
+
+@pytest.mark.parametrize("name", ["known_hardness", "modality_bias"])
+def test_both_scripts_take_their_arms_from_it(script: Any, name: str) -> None:
+    module, arms = script(name), script("aligned_arms")
+    assert (module.make_start, module.make_arm) == (arms.make_start, arms.make_arm)

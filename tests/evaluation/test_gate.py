@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -196,3 +197,14 @@ def test_a_gate_without_figures_is_json(days: list[Dataset]) -> None:
 
     facts = to_json(Gate("worse", ["x"], "ndcg@10", 10, float("nan")))
     assert (facts["margin"], facts["overlap"], facts["exit_code"]) == (None, None, 1)
+
+
+@pytest.mark.parametrize("margin", ["1", "-0.1", "nan"])
+def test_the_command_and_the_call_have_one_bound(
+    runs: dict[str, Run], margin: str, palate: Callable[..., tuple[int, str, str]]
+) -> None:
+    with pytest.raises(PalateError) as refused:
+        gate(runs["old"], runs["new"], margin=float(margin))
+    assert "from 0 to below 1" in str(refused.value)
+    code, _, err = palate("gate", runs["old"].folder, runs["new"].folder, f"--margin={margin}")
+    assert (code, str(refused.value) in err) == (2, True)

@@ -142,7 +142,7 @@ def test_a_table_made_before_is_shown_without_evaluating(
         == table["models"][1]["metrics"]["ndcg@10"]["mean"]
     )
     assert [run["folder"] for run in facts["runs"]] == [str(popular), str(neural)]
-    assert "30 that were evaluated" in facts["gallery"]["told"]
+    assert "30 that were evaluated" in facts["gallery"]["info"]
     assert "drawn with seed 4" in read_page(tmp_path / "table").text
 
 

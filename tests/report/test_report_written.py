@@ -62,7 +62,7 @@ def test_the_gallery_shows_them_as_text_with_what_is_new_marked(tmp_path: Path) 
     assert set(some.users.tolist()) == {0, 1, 2}  # who has one, before who has none
     users, _ = users_of(data, some, [], stores, k=5, exclude_seen=True)
     assert [len(user["preferences"][0]["steps"]) for user in users] == [2, 2, 2]
-    page = section({"users": users, "notes": [], "told": ""}, Pictures(data.catalogue), {})
+    page = section({"users": users, "notes": [], "info": ""}, Pictures(data.catalogue), {})
     assert page is not None
     assert "<script>" not in page
     assert "&lt;script&gt;" in page

@@ -80,7 +80,9 @@ def test_a_scheduler_s_signal_is_not_asked(terminal: None) -> None:
 def test_requests(tmp_path: Path) -> None:
     assert not finish_requested(tmp_path)
     request_finish(tmp_path)
-    assert finish_requested(tmp_path)
+    assert finish_requested(tmp_path) == "palate train --finish"
+    request_finish(tmp_path, "Ctrl-C")  # the first one stands
+    assert finish_requested(tmp_path) == "palate train --finish"
     forget_request(tmp_path)
     forget_request(tmp_path)
     assert not finish_requested(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 from serve_helpers import Live
+from structlog.testing import capture_logs
 
 from palate.serve.config import ServeConfig
 from palate.serve.exposure import Exposure
@@ -46,6 +48,52 @@ def test_users_are_split_and_others_get_the_first_model(kept: Live) -> None:
     nobody = _recommend(kept)
     assert (nobody["model"], nobody["variant"]) == ("sasrec", None)
     assert nobody["request_id"] != _recommend(kept)["request_id"]
+
+
+def test_an_answer_is_called_the_same_in_the_header_and_in_the_log(kept: Live) -> None:
+    with capture_logs() as lines:
+        own = kept.post("/v1/recommend", {"history": HISTORY})
+        traced = [kept.post("/v1/recommend", {"history": HISTORY}, x_request_id="trace-7") for _ in range(2)]
+        kept.get("/v1/models", x_request_id="trace-8")
+        deadline = time.monotonic() + 30
+        while len(lines) < 4 and time.monotonic() < deadline:  # a line is written after its answer
+            time.sleep(0.01)
+    assert own.headers["x-request-id"] == own.json["request_id"]
+    # A client's id may stand on several requests; each answer still has one of its own.
+    assert {one.headers["x-request-id"] for one in traced} == {"trace-7"}
+    first, second = (one.json["request_id"] for one in traced)
+    assert len({own.json["request_id"], first, second, "trace-7"}) == 4
+    assert [(line["request"], line.get("answer")) for line in lines] == [
+        (own.json["request_id"], None),
+        ("trace-7", first),
+        ("trace-7", second),
+        ("trace-8", None),
+    ]
+
+
+def test_the_rules_on_the_page_count_what_their_names_say(kept: Live) -> None:
+    """Click-through is a share of answers, whatever number of items is taken of each; every metric exists."""
+    yaml = pytest.importorskip("yaml")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "feedback.md").read_text(encoding="utf-8")
+    rules = yaml.safe_load(re.search(r"^```yaml\n(.*?)^```", page, re.M | re.S)[1])["groups"][0]["rules"]  # type: ignore[index]
+    answers = [_recommend(kept, user="anna") for _ in range(4)]
+    taken = {"request_id": answers[0]["request_id"], "items": [item["id"] for item in answers[0]["items"]]}
+    assert kept.post("/v1/feedback", taken).json == {"kept": 3}
+    assert kept.post("/v1/feedback", {"user": "anna", "items": ["love-2"], "model": answers[0]["model"]}).status == 200
+    metrics = kept.get("/metrics").body.decode()
+    totals: dict[str, float] = {}
+    for name, value in re.findall(r"^(palate_\w+)(?:\{.*\})? (\S+)$", metrics, re.M):
+        totals[name] = totals.get(name, 0.0) + float(value)
+
+    def value(record: str) -> float:
+        (rule,) = (rule for rule in rules if rule.get("record") == record)
+        above, below = re.findall(r"palate_\w+", rule["expr"])
+        return totals[above] / totals[below]
+
+    assert value("palate:click_through:1h") == 1 / 4
+    assert value("palate:items_taken_per_answer:1h") == 4 / 4
+    named = {name for rule in rules for name in re.findall(r"palate_\w+", rule["expr"])}
+    assert named - set(re.findall(r"palate_\w+", metrics)) <= {"palate_rules_broken"}  # there with --rules only
 
 
 def test_what_is_shown_and_taken_is_in_the_files(kept: Live, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_what_means_nothing_is_warned_of(tmp_path: Path, items: BundleItems) -> 
     assert rules.warnings == [
         f"{name}, line 1: deny names the unknown item 'x'",
         f"{name}, line 1: deny names the unknown item 'brand=Nivea'; conditions belong under only and without",
-        f"{name}, line 3: no item meets 'brand=Nivae'",
+        f"{name}, line 3: no item meets 'brand=Nivae', so it leaves nothing out. Did you mean 'brand=Nivea'?",
         f"{name}, line 5: pin names the unknown item 'y'",
     ]
     assert (rules.left, rules.pins) == (5, [])
@@ -104,6 +104,7 @@ def test_what_means_nothing_is_warned_of(tmp_path: Path, items: BundleItems) -> 
     [
         ("deny = [oops", r"rules.toml is not valid TOML .*line 1"),
         ("\ndney = ['a']", r"rules.toml, line 2: unknown option 'dney'. Did you mean 'deny'\?"),
+        ("[[boost]]\nfactor = 2\nwihtout = []", r"line 3: unknown option .*wihtout'. Did you mean 'without'"),
         ("deny = [\n  108775015,\n]", r"rules.toml, line 1: 'deny.0'"),
         ("only = ['colour=red']", r"rules.toml, line 1: 'colour=red' is not a condition"),
         ("[[boost]]\nfactor = 2\n\n[[boost]]\nitems = ['a']\nfactor = 11", r"line 6: 'boost.1.factor'"),

@@ -102,6 +102,39 @@ def test_a_training_at_work_ends_after_its_next_validation(dataset: Dataset, tmp
     assert not finish_requested(out)
 
 
+@pytest.mark.parametrize("by", ["Ctrl-C", "palate train --finish"])
+def test_a_kill_while_neighbours_are_fitted_does_not_undo_it(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """The request stands until the run is finished: a resumed one fits the neighbours, and trains no further."""
+    out = tmp_path / "run"
+    options: dict[str, Any] = {"model": "sasrec", "out": out, "settings": SETTINGS, "dataset_path": dataset.folder}
+    ask = until(2, lambda: request_finish(out, by))
+    with monkeypatch.context() as patch:
+        patch.setattr("palate.training.fit.add_neighbours", lambda *_: kill())
+        with pytest.raises(Killed):
+            train(dataset, **options, neighbours=["co-occurrence"], on_epoch=ask)
+    assert finish_requested(out) == by
+    made = train(dataset, **options, neighbours=["co-occurrence"], resume=True)
+    assert (made.finished, made.info["epochs"]) == (True, 2)
+    assert made.info["ended_early"] == {"epoch": 2, "of": 9, "by": by}
+    assert made.info["neighbours"]["after"]
+    assert finish_requested(out) is None
+
+
+def test_a_kill_of_finish_does_not_undo_it(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = broken(dataset, tmp_path / "run", neighbours=["co-occurrence"])
+    with monkeypatch.context() as patch:
+        patch.setattr("palate.training.fit.add_neighbours", lambda *_: kill())
+        with pytest.raises(Killed):
+            finish(run)
+    made = train(
+        dataset, model="sasrec", out=run.folder, settings=SETTINGS, dataset_path=dataset.folder, resume=True,
+        neighbours=["co-occurrence"],
+    )  # fmt: skip
+    assert (made.finished, made.info["epochs"]) == (True, 3)
+
+
 def test_ctrl_c_twice_inside_an_epoch(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The epoch that is cut off is forgotten; the best one is kept."""
     asked = enough.AskTwice(lambda: "", lambda line: None)
@@ -118,6 +151,7 @@ def test_ctrl_c_twice_inside_an_epoch(dataset: Dataset, tmp_path: Path, monkeypa
     made = train(dataset, model="sasrec", out=tmp_path / "run", settings=SETTINGS)
     assert (made.finished, made.info["epochs"]) == (True, 2)
     assert made.info["ended_early"] == {"epoch": 2, "of": 9, "by": "Ctrl-C"}
+    assert finish_requested(made.folder) is None
 
 
 class _Given:

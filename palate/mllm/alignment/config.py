@@ -165,6 +165,13 @@ def check_alignment(
                 f"settings [{section}]: pools of a language model do not look at near twins ('{twins[0]}')",
                 "Leave it out; `palate align` has it, for rankers.",
             )
+        name = values.get("negatives") if section == "pairs" else None
+        strategy = NEGATIVES[name] if isinstance(name, str) and name in NEGATIVES else None
+        if strategy is not None and strategy.source == "impressions" and not strategy.for_cases:
+            raise PalateError(
+                f"--negatives {name} is for rankers: pairs of a language model are drawn without what was shown",
+                f"Use `palate align RUN --negatives {name}`; here choose uniform, popularity, top-k, hard or disliked.",
+            )
         if section not in sections:
             raise PalateError(f"unknown section '{section}' in the settings", suggest(section, sections))
     where = {name: f"settings [{name}]" for name in sections} | {"preference": f"settings [preference] of {objective}"}

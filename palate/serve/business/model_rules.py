@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from palate.bundle.items import BundleItems
-from palate.data.conditions import find_matches
+from palate.data.conditions import find_matches, near_condition
 from palate.errors import PalateError, suggest
 from palate.serve.business.rules_file import Boost, RuleSet
 
@@ -22,6 +22,8 @@ Mask = npt.NDArray[np.bool_]
 _MOST_FACTOR = 10.0
 # A cap needs items to choose from: the first number times as many as the answer has, but at least the second.
 _POOL_TIMES, _POOL_LEAST = 5, 50
+# Of a value under `without`: the mistake would show what was to be left out, and nobody would notice.
+_OUT = ", so it leaves nothing out"
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ class _Compiler:
         if self.rule_set.deny:
             masks["deny"] = ~self._of_ids(self._known(self.rule_set.deny, "deny"))
         masks.update({f"only {one}": self._met(one) for one in rules.only})
-        masks.update({f"without {one}": ~self._met(one) for one in rules.without})
+        masks.update({f"without {one}": ~self._met(one, _OUT) for one in rules.without})
         if not masks:
             return None, {}
         allowed = np.logical_and.reduce(list(masks.values()))
@@ -186,7 +188,7 @@ class _Compiler:
         if boost.items and boost.only:
             mask &= self._all_of(boost.only)
         for condition in boost.without:
-            mask &= ~self._met(condition)
+            mask &= ~self._met(condition, _OUT)
         return mask
 
     def _all_of(self, conditions: Sequence[str]) -> Mask:
@@ -195,14 +197,22 @@ class _Compiler:
             mask &= self._met(condition)
         return mask
 
-    def _met(self, condition: str) -> Mask:
+    def _met(self, condition: str, nothing_means: str = "") -> Mask:
+        """The items that meet a condition; a value that no item has, perhaps misspelt, is warned of.
+
+        Args:
+            nothing_means: what it leads to that no item has the value.
+        """
         try:
             found = find_matches(self.items.catalogue.frame, condition, self.fields)
         except PalateError as error:
             raise PalateError(f"{self.rule_set.where(condition)}: {error.message}", error.remedy) from None
         nothing = found.missing or ([] if found.mask.any() else [condition])
         where = self.rule_set.where_for_clients(condition)
-        self.warnings += [f"{where}: no item meets '{one}'" for one in nothing]
+        for one in nothing:
+            near = near_condition(self.items.catalogue.frame, one, self.fields)
+            hint = "" if near is None else f". Did you mean '{near}'?"
+            self.warnings.append(f"{where}: no item meets '{one}'{nothing_means}{hint}")
         return found.mask
 
     def _known(self, ids: Iterable[str], rule: str) -> list[int]:

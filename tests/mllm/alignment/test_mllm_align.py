@@ -481,6 +481,8 @@ def test_more_is_learnt_than_the_fine_tuned_run_knew(
         ("yes-no", "dpo", {"pairs": {"negatives": "top-k", "pool_k": 5, "depth": 3}}, "less than the pool"),
         ("yes-no", "dpo", {"pears": {}}, "unknown section 'pears'"),
         ("yes-no", "dpo", {"pairs": {"twins": "out"}}, "do not look at near twins"),
+        ("yes-no", "dpo", {"pairs": {"negatives": "shown"}}, "--negatives shown is for rankers"),
+        ("yes-no", "dpo", {"pairs": {"negatives": "in-batch"}}, "'in-batch' cannot be used here"),
         ("yes-no", "dpo", {"negatives": {"twin_source": "text"}}, "do not look at near twins"),
         ("yes-no", "dpo", {"preference": {"sigma": 1}}, "unknown option 'sigma'"),
         ("yes-no", "dppo", {}, "dppo"),
