@@ -49,8 +49,8 @@ def check_can_append(model: Recommender) -> SequentialRanker | ContentKNN:
         )
     if isinstance(model, TrainedRanker) and not model.reads_ids:
         raise PalateError(
-            f"'{model.name}' shares probability among the items of its catalogue: with new ones the others' scores would "
-            "change",
+            f"'{model.name}' divides probability among the items of its catalogue: new ones would change the others' "
+            "scores",
             "Train it again on data with the new items.",
         )
     if not type(model).__module__.startswith("palate."):

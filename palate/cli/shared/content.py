@@ -45,8 +45,8 @@ def choose_content(
 ) -> Content:
     """Resolve ``auto``: texts and pictures that are encoded are summed with the ids, and everything that is encoded
     (``lexical`` too) and the log itself give neighbours. Without encoded content, and for rankers that are not trained
-    by gradient, only ids are read; one that reads no ids reads the texts and pictures alone. A warm start reads what its
-    run reads.
+    by gradient, only ids are read; one that knows no ids reads the texts and pictures alone. A warm start reads what
+    its run reads.
 
     Args:
         items: how many the dataset has.

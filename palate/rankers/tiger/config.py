@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -22,6 +22,8 @@ class TIGERConfig(TrainedConfig):
         codebook: codes that a level has.
         whiten: principal components of each feature store that are quantised.
         codes_seed: of the k-means; apart from the training's, so that runs of several seeds have the same codes.
+        softmax: what a code of the target competes with in training: those that continue its prefix in the catalogue
+            (``catalogue``, as in the search), or all of its level (``codebook``, as in the paper).
         beam: prefixes that the search of the whole catalogue keeps at each level.
     """
 
@@ -36,13 +38,16 @@ class TIGERConfig(TrainedConfig):
     codebook: int = Field(256, ge=2)
     whiten: int = Field(128, ge=1)
     codes_seed: int = Field(0, ge=0)
+    softmax: Literal["catalogue", "codebook"] = "catalogue"
     beam: int = Field(50, ge=1)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         for name in ("id", FIELDS):
             if name in self.modalities:
-                raise ValueError(f"'{name}' is no content that codes are made of: name feature stores (--modalities text)")
+                raise ValueError(
+                    f"'{name}' is no content that codes are made of: name feature stores (--modalities text)"
+                )
         if self.dim % self.heads:
             raise ValueError(f"{self.heads} heads do not divide dim {self.dim}")
         return self

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
@@ -21,7 +23,7 @@ from palate.rankers.stored import REMEDY, read_model, write_model
 from palate.rankers.tiger.config import TIGERConfig
 from palate.rankers.tiger.decoder import CodeDecoder
 from palate.rankers.tiger.search import Search
-from palate.rankers.tiger.trie import Trie
+from palate.rankers.tiger.trie import Trie, log_shares
 from palate.rankers.trained import TrainedRanker
 from palate.recommender import Histories, as_sequences, mask_items
 from palate.topk import best_items
@@ -77,12 +79,24 @@ class TIGER(TrainedRanker):
         """Cross-entropies ``[T, levels]`` of the codes of what came after each of the batch's ``T`` items."""
         longer = batch.followed_by(targets[batch.last])
         states = self.decoder(self.codes[longer.items], longer)
-        expected = self.codes[targets]
-        losses = [
-            nn.functional.cross_entropy(self.decoder.logits(states[:, level], level), codes, reduction="none")
-            for level, codes in enumerate(expected.T)
-        ]
+        logits = [self.decoder.logits(states[:, level], level) for level in range(self.decoder.levels)]
+        if self.config.softmax == "codebook":
+            expected = self.codes[targets].T
+            losses = [cross_entropy(one, codes, reduction="none") for one, codes in zip(logits, expected, strict=True)]
+        else:
+            losses = self._among_siblings(logits, self.trie.leaf[targets])
         return torch.stack(losses, 1)
+
+    def _among_siblings(self, logits: Sequence[Tensor], leaves: Tensor) -> list[Tensor]:
+        """The same, each over the codes that continue the target's prefix in the catalogue; by level, ``[T]``."""
+        levels = self.trie.levels
+        first = levels[0]
+        losses = [cross_entropy(logits[0][:, first.codes], first.of_leaf[leaves], reduction="none")]
+        for number, (level, below) in enumerate(pairwise(levels)):
+            owners, children = self.trie.continued(number, level.of_leaf[leaves])
+            shares = log_shares(logits[number + 1][owners, below.codes[children]], owners, len(leaves))
+            losses.append(-shares[children == below.of_leaf[leaves][owners]])
+        return losses
 
     # -- answering -----------------------------------------------------------------------------------------------
 
@@ -112,7 +126,7 @@ class TIGER(TrainedRanker):
     def recommend(
         self, histories: Histories, k: int, exclude_seen: bool = True, allowed: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """See :meth:`Recommender.recommend`; the beam looks for allowed items only, and is at least twice ``k`` wide."""
+        """See :meth:`Recommender.recommend`; the beam follows allowed items only, and is at least ``2 k`` wide."""
         if k < 1:
             raise PalateError(f"k is {k}", "Ask for at least one item.")
         rows = as_sequences(histories)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from palate.rankers.tiger.decoder import Cache, CodeDecoder, Memory
-from palate.rankers.tiger.trie import Trie
+from palate.rankers.tiger.trie import Trie, log_shares
 
 
 @dataclass(frozen=True)
@@ -117,13 +117,9 @@ class Search:
             states, path = self.decoder.extend(self.memory, path, level.codes[parents], number)
             logits = self.decoder.logits(states, number + 1).flatten(0, 1)
             owners = branching.gather(1, order).flatten().nonzero().squeeze(1)
-            begin = level.first[parents.flatten()[owners]]
-            counts = level.first[parents.flatten()[owners] + 1] - begin
-            group = torch.arange(len(owners), device=owners.device).repeat_interleave(counts)
-            made = torch.arange(len(group), device=owners.device) + (begin - counts.cumsum(0) + counts)[group]
+            group, made = self.trie.continued(number, parents.flatten()[owners])
             owner = owners[group]
-            chosen = logits[owner, below.codes[made]]
-            shares = chosen - _log_sums(chosen, group, len(owners))[group]
+            shares = log_shares(logits[owner, below.codes[made]], group, len(owners))
             parts.append((owner // width, made, owner % width, scores.flatten()[owner] + shares))
         rows, made, slots, values = (torch.cat(one) for one in zip(*parts, strict=True))
         order = torch.argsort(rows * len(below.codes) + made)
@@ -136,12 +132,6 @@ class Search:
         found[children.rows, children.nodes] = children.scores - level.leaves[children.nodes].log()
         of_leaves = found[:, level.of_leaf]
         return of_leaves if known is None else torch.where(of_leaves.isnan(), known, of_leaves)
-
-
-def _log_sums(values: Tensor, group: Tensor, groups: int) -> Tensor:
-    """``log sum exp`` of each group's values, ``[groups]``."""
-    largest = values.new_full((groups,), -torch.inf).scatter_reduce(0, group, values, "amax")
-    return values.new_zeros(groups).index_add(0, group, (values - largest[group]).exp()).log() + largest
 
 
 def _once(nodes: Tensor) -> Tensor:

@@ -44,6 +44,17 @@ class Trie:
     items: Tensor
     leaf: Tensor
 
+    def continued(self, number: int, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """The children of prefixes ``nodes`` (int64 ``[n]``) of the level ``number``, one after the other.
+
+        Returns:
+            int64 ``[M]``: whose child each is, from 0 to ``n - 1``, and its place in the next level.
+        """
+        begin = self.levels[number].first[nodes]
+        counts = self.levels[number].first[nodes + 1] - begin
+        owners = torch.arange(len(nodes), device=nodes.device).repeat_interleave(counts)
+        return owners, torch.arange(len(owners), device=nodes.device) + (begin - counts.cumsum(0) + counts)[owners]
+
     @classmethod
     def of(cls, codes: Tensor) -> Trie:
         """The tree of ``[num_items + 1, levels]`` codes, no two rows of which are the same; row 0 is left out."""
@@ -70,3 +81,11 @@ class Trie:
         leaf = torch.full((len(codes),), -1, dtype=torch.long, device=codes.device)
         leaf[order + 1] = torch.arange(len(rows), device=codes.device)
         return cls(levels, order + 1, leaf)
+
+
+def log_shares(values: Tensor, group: Tensor, groups: int) -> Tensor:
+    """``log softmax`` within each group: ``[M]`` of ``values`` ``[M]``, which are of the groups ``group``, ``[M]``."""
+    largest = values.detach().new_full((groups,), -torch.inf).scatter_reduce(0, group, values.detach(), "amax")
+    centred = values - largest[group]
+    sums = values.new_zeros(groups).index_add(0, group, centred.exp())
+    return centred - sums.log()[group]
