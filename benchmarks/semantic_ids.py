@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def together(prefixes: npt.NDArray[np.int64], dataset: Dataset) -> tuple[float, float]:
-    """Share of the training log's consecutive items with the same prefix, and of items drawn apart as often as taken."""
+    """Share of consecutive items of the training log with the same prefix, and of items drawn as often as taken."""
     rows = dataset.train_sequences()
     _, kind = np.unique(prefixes, axis=0, return_inverse=True)
     kinds = kind.ravel()[rows.values]

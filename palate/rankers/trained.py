@@ -48,6 +48,10 @@ class TrainedRanker(nn.Module, Recommender):
             warm: bool ``[num_items + 1]``, items with training interactions.
         """
 
+    def notes(self) -> list[str]:
+        """What a person should know of the model before it is trained."""
+        return []
+
     @property
     @abstractmethod
     def device(self) -> torch.device:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
+from palate.config import Config
 from palate.errors import PalateError
 from palate.objectives import Batch, Loss
+from palate.objectives.cross_entropy import CrossEntropyConfig
 from palate.rankers.packing import PackedBatch
 from palate.training.config import TrainerConfig
 
@@ -30,14 +31,12 @@ class CodesStep:
         return Loss(batch.mean(losses.sum(1)) * batch.share, diagnostics)
 
 
-def check_code_options(
-    model: str, options: Mapping[str, Any], objective: Mapping[str, Any], neighbours: Sequence[str]
-) -> None:
+def check_code_options(model: str, missing: str, objective: Config, neighbours: Sequence[str]) -> None:
     """Refuse what a ranker that writes codes has no use for.
 
     Args:
-        options: ``missing`` and ``objective`` by name.
-        objective, neighbours: settings of the one, sources of the other.
+        objective: its settings.
+        neighbours: sources.
 
     Raises:
         PalateError: saying why.
@@ -47,12 +46,12 @@ def check_code_options(
             f"neighbours add to the scores of all items, and '{model}' writes codes of items one after the other",
             "Leave out --neighbours (or say none), or add item-knn to it by `palate blend`.",
         )
-    if options["objective"] != "cross-entropy" or objective:
+    if objective != CrossEntropyConfig():
         raise PalateError(
             f"'{model}' is trained by the cross-entropy of codes: it takes no other objective, and no settings of one",
             "Leave out --objective and objective.*.",
         )
-    if options["missing"] != "learned":
+    if missing != "learned":
         raise PalateError(f"'{model}' puts the mean in place of absent content", "Leave out --missing.")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from palate.config import Config
+from palate.console import print_note
 from palate.data.dataset import Dataset
 from palate.data.streamed import StreamedDataset
 from palate.errors import PalateError, suggest
@@ -118,17 +119,17 @@ def make_plan(
     for key in ("modalities", "missing"):
         if key in ranker_settings:
             raise PalateError(f"{where}: '{key}' is an option of its own", f"Give --{key}.")
+    objective_kind = OBJECTIVES[objective]
+    objective_config = objective_kind.Config.parse(
+        sections.get("objective", {}), where=f"settings [objective] of {objective}"
+    )
     content: dict[str, Any] = {"modalities": tuple(modalities)}
     if issubclass(kind, SequentialRanker):
         content["missing"] = missing
     else:
         sources = [*neighbours, *sections.get("neighbours", {}).get("sources", ())]
-        check_code_options(model, options, sections.get("objective", {}), sources)
+        check_code_options(model, missing, objective_config, sources)
     ranker = kind.Config.parse({**content, **ranker_settings}, where=where)
-    objective_kind = OBJECTIVES[objective]
-    objective_config = objective_kind.Config.parse(
-        sections.get("objective", {}), where=f"settings [objective] of {objective}"
-    )
     trainer = TrainerConfig.parse(sections.get("trainer", {}), where="settings [trainer]")
     trainer = trainer.model_copy(update={"metric": parse_metric(trainer.metric)[0]})
     resolved = {"ranker": ranker, "objective": objective_config, "trainer": trainer}
@@ -250,6 +251,9 @@ def prepare_model(
         _fill(model, dataset, stores, warm, warm_start, workers or Workers())
     else:
         model.set_features(stores, warm)
+    if workers is None or workers.main:
+        for note in model.notes():
+            print_note(note)
     validation = None
     if validate:
         validation = Validation(dataset, trainer.metric, trainer.exclude_seen, trainer.validate_users, seed)

@@ -24,8 +24,10 @@ from palate.rankers.tiger.config import TIGERConfig
 from palate.rankers.tiger.ranker import TIGER
 from palate.rankers.tiger.trie import Trie
 from palate.runs.run import Run
+from palate.serve.engine import Ask, engine_of
 from palate.training.attach import attach
 from palate.training.fit import train
+from palate.training.refit import refit
 
 ITEMS = 60
 HISTORIES = [[1, 2, 3], [7], [4, 5, 6, 7, 8, 9, 10]]
@@ -145,6 +147,19 @@ def test_the_search_looks_for_allowed_items_only() -> None:
     torch.testing.assert_close(values, scores.gather(1, items))
 
 
+def test_a_service_searches_what_a_filter_allows() -> None:
+    made = model(beam=1)
+    scores = model().score(HISTORIES[:1])
+    allowed = torch.zeros(ITEMS + 1, dtype=torch.bool)
+    allowed[scores[0, 1:].argsort()[:5] + 1] = True
+    banned = int(allowed.nonzero()[0])
+    found = engine_of(made).find([Ask(HISTORIES[0], 4, banned=np.array([banned]), allowed=allowed)])[0]
+    expected = scores[0].masked_fill(~allowed, -torch.inf)
+    expected[banned] = -torch.inf
+    assert found.items == expected.topk(4).indices.tolist()
+    assert found.scores == pytest.approx(expected.topk(4).values.tolist(), abs=1e-4)
+
+
 def test_padding_among_candidates_is_nothing() -> None:
     scores = model().score(HISTORIES, torch.tensor([[1, 0], [0, 0], [2, 2]]))
     assert torch.isneginf(scores[[0, 1, 1], [1, 0, 1]]).all()
@@ -239,6 +254,7 @@ def test_what_it_has_no_use_for_is_refused(tmp_path: Path) -> None:
             start(f"refused-{number}", **options)
         assert not (tmp_path / f"refused-{number}").exists()
     run = start("run")
+    assert refit(run, data, out=tmp_path / "all", features=store).info["finished"]
     with pytest.raises(PalateError, match="writes codes and does not compare items"):
         align(run, out=tmp_path / "aligned", dataset=data)
     with pytest.raises(PalateError, match="rankers that compare vectors"):

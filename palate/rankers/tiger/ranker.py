@@ -55,7 +55,6 @@ class TIGER(TrainedRanker):
         super().__init__(config, num_items, widths)
         self.decoder = CodeDecoder(config)
         self.register_buffer("codes", torch.zeros(num_items + 1, config.levels + 1, dtype=torch.long))
-        self._facts: dict[str, Any] = {}
 
     # -- training ------------------------------------------------------------------------------------------------
 
@@ -74,6 +73,14 @@ class TIGER(TrainedRanker):
             )
         self.codes = torch.from_numpy(made.codes).to(self.device)
         self.__dict__.pop("trie", None)
+
+    def notes(self) -> list[str]:
+        facts = self._ids.facts()
+        used = ", ".join(str(count) for count in facts["used"][:-1])
+        return [
+            f"Semantic ids: {used} codes in use; {facts['shared']:.1%} of the items have all in common with another, "
+            f"at most {facts['largest']} of them the same."
+        ]
 
     def forward(self, batch: PackedBatch, targets: Tensor) -> Tensor:
         """Cross-entropies ``[T, levels]`` of the codes of what came after each of the batch's ``T`` items."""
@@ -126,14 +133,18 @@ class TIGER(TrainedRanker):
     def recommend(
         self, histories: Histories, k: int, exclude_seen: bool = True, allowed: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """See :meth:`Recommender.recommend`; the beam follows allowed items only, and is at least ``2 k`` wide."""
+        """See :meth:`Recommender.recommend`.
+
+        The beam follows allowed items only, is at least ``2 k`` wide, and has room for the history that is left out.
+        """
         if k < 1:
             raise PalateError(f"k is {k}", "Ask for at least one item.")
         rows = as_sequences(histories)
+        width = max(self.config.beam, 2 * k) + (self.config.max_length if exclude_seen else 0)
         parts = []
         for start in range(0, max(len(rows), 1), self.batch_size):
             some = rows[start : min(start + self.batch_size, len(rows))]
-            scores = self._catalogue(some, max(self.config.beam, 2 * k), allowed)
+            scores = self._catalogue(some, width, allowed)
             if allowed is not None:
                 scores[:, ~allowed.to(scores.device)] = -torch.inf
             if exclude_seen:
@@ -220,5 +231,9 @@ class TIGER(TrainedRanker):
             **super().describe(),
             "modalities": list(self.config.modalities),
             "parameters": sum(parameter.numel() for parameter in self.parameters()),
-            "codes": SemanticIds(self.codes.cpu().numpy(), self.config.codebook).facts(),
+            "codes": self._ids.facts(),
         }
+
+    @property
+    def _ids(self) -> SemanticIds:
+        return SemanticIds(self.codes.cpu().numpy(), self.config.codebook)
