@@ -36,13 +36,10 @@ class SemanticIds:
     """The codes of a catalogue.
 
     Attributes:
-        codes: int64 ``[num_items + 1, levels + 1]``, each below ``size``; no two items have all in common. Row 0 is
-            padding and zero.
-        size: codes that a level may have.
+        codes: int64 ``[num_items + 1, levels + 1]``, no two items with all in common; row 0 is padding and zero.
     """
 
     codes: Codes
-    size: int
 
     @classmethod
     def of(cls, stores: Mapping[str, FeatureStore], levels: int, size: int, whiten: int, seed: int = 0) -> SemanticIds:
@@ -55,7 +52,7 @@ class SemanticIds:
         Args:
             stores: one or more, of the same catalogue.
             levels: codes that are made of the content.
-            size: of each codebook, and of the last level.
+            size: of each codebook, and of the last level: all codes are below it.
             whiten: principal components of each store.
 
         Raises:
@@ -69,7 +66,7 @@ class SemanticIds:
         content = quantised(np.concatenate(parts, axis=1)[1:], known[1:], levels, size, seed)
         codes = np.zeros((len(known), levels + 1), np.int64)
         codes[1:] = np.column_stack([content, _places(content)])
-        return cls(codes, size)
+        return cls(codes)
 
     def facts(self) -> dict[str, Any]:
         """What the codes are like, for the run's record.

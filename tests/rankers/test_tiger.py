@@ -246,7 +246,7 @@ def test_what_it_has_no_use_for_is_refused(tmp_path: Path) -> None:
         ({"missing": "zeros"}, "puts the mean in place"),
         ({"settings": {**settings, "trainer": {**QUICK, "item_rows": "always"}}}, "has no table of items"),
         ({"settings": {**settings, "trainer": {**QUICK, "item_table": "sharded"}}}, "has no table of items"),
-        ({"settings": {"ranker": {"heads": 3}}}, "3 heads do not divide dim 128"),
+        ({"settings": {"ranker": {"heads": 3}}}, "3 heads do not divide dim 64"),
         ({"warm_start": tmp_path / "run"}, "makes its codes anew"),
     ]
     for number, (options, message) in enumerate(refused):

@@ -27,12 +27,12 @@ class TIGERConfig(TrainedConfig):
         beam: prefixes that the search of the whole catalogue keeps at each level.
     """
 
-    dim: int = Field(128, ge=1)
+    dim: int = Field(64, ge=1)
     max_length: int = Field(20, ge=1)
-    dropout: float = Field(0.2, ge=0, lt=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
     modalities: tuple[str, ...] = ("text",)
-    layers: int = Field(3, ge=1)
-    heads: int = Field(4, ge=1)
+    layers: int = Field(2, ge=1)
+    heads: int = Field(2, ge=1)
     hidden: float = Field(4, gt=0)
     levels: int = Field(3, ge=1)
     codebook: int = Field(256, ge=2)

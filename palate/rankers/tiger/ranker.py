@@ -236,4 +236,4 @@ class TIGER(TrainedRanker):
 
     @property
     def _ids(self) -> SemanticIds:
-        return SemanticIds(self.codes.cpu().numpy(), self.config.codebook)
+        return SemanticIds(self.codes.cpu().numpy())
