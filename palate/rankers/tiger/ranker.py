@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -55,6 +54,7 @@ class TIGER(TrainedRanker):
         super().__init__(config, num_items, widths)
         self.decoder = CodeDecoder(config)
         self.register_buffer("codes", torch.zeros(num_items + 1, config.levels + 1, dtype=torch.long))
+        self._trie: Trie | None = None
 
     # -- training ------------------------------------------------------------------------------------------------
 
@@ -72,7 +72,7 @@ class TIGER(TrainedRanker):
                 "Encode this dataset again.",
             )
         self.codes = torch.from_numpy(made.codes).to(self.device)
-        self.__dict__.pop("trie", None)
+        self._trie = None
 
     def notes(self) -> list[str]:
         facts = self._ids.facts()
@@ -111,10 +111,12 @@ class TIGER(TrainedRanker):
     def device(self) -> torch.device:
         return self.codes.device
 
-    @cached_property
+    @property
     def trie(self) -> Trie:
-        """The tree of the catalogue's codes; they do not change once there are any."""
-        return Trie.of(self.codes)
+        """The tree of the catalogue's codes, made when it is first needed: a resumed training has read its codes."""
+        if self._trie is None or self._trie.items.device != self.device:
+            self._trie = Trie.of(self.codes)
+        return self._trie
 
     @torch.no_grad()
     def score(self, histories: Histories, candidates: Tensor | None = None) -> Tensor:
