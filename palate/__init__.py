@@ -23,6 +23,7 @@ _CALLS = {
     "ItemKNN": "palate.estimators",
     "Popularity": "palate.estimators",
     "SASRec": "palate.estimators",
+    "TIGER": "palate.estimators",
     "Bundle": "palate.bundle.load",
     "Dataset": "palate.data.dataset",
     "FeatureStore": "palate.features.store",

@@ -7,6 +7,7 @@ from palate.data.prepare import prepare as prepare
 from palate.errors import PalateError as PalateError
 from palate.estimators import EASE as EASE
 from palate.estimators import IALS as IALS
+from palate.estimators import TIGER as TIGER
 from palate.estimators import BERT4Rec as BERT4Rec
 from palate.estimators import GRU4Rec as GRU4Rec
 from palate.estimators import ItemKNN as ItemKNN

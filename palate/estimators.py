@@ -226,6 +226,19 @@ class GRU4Rec(_Neural):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
+class TIGER(SASRec):
+    """Generative retrieval by semantic ids (Rajput et al. 2023); parameters as :class:`SASRec`.
+
+    Args:
+        modalities: ``text``, ``image`` or both: what the ids are made of.
+    """
+
+    model = "tiger"
+
+    modalities: Sequence[str] = ("text",)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
 class _Counted(Estimator):
     """Models that are counted or solved, not trained step by step.
 

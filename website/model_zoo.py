@@ -15,7 +15,7 @@ from palate.config import Config
 from palate.mllm.lm.families import FAMILIES, Family
 from palate.objectives.preference import PreferenceConfig
 from palate.rankers.config import SequentialConfig
-from palate.rankers.sequential import SequentialRanker
+from palate.rankers.trained import TrainedRanker
 from palate.registry import Registry
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,7 +93,7 @@ def reads_content(ranker: Any) -> str:
     """Whether a ranker reads what texts and pictures were encoded to."""
     if not ranker.whole_catalogue:
         return "texts and pictures; orders candidates"
-    return "yes" if issubclass(ranker, SequentialRanker) or hasattr(ranker, "features_read") else ""
+    return "yes" if issubclass(ranker, TrainedRanker) or hasattr(ranker, "features_read") else ""
 
 
 def section(kind: str) -> str:

@@ -25,6 +25,7 @@ from palate.objectives import Preference
 from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.rankers.sequential import SequentialRanker
+from palate.rankers.trained import TrainedRanker
 from palate.runs.run import Run
 from palate.runs.trained_on import check_unseen
 from palate.runs.workers import Gather, Workers
@@ -74,13 +75,13 @@ class Alignment:
     def prepare(self, workers: Workers | None = None) -> Prepared:
         """The policy at its start, and the same windows every epoch. Its neighbours' weights stay as they are."""
         prepared = prepare_model(self.plan, self.dataset, self.stores, self.seed, self.start.folder, workers=workers)
-        prepared.model.neighbours = NeighbourScores.load(self.start.model_folder, self.dataset.num_items)
+        prepared.factored.neighbours = NeighbourScores.load(self.start.model_folder, self.dataset.num_items)
         return replace(prepared, data=replace(prepared.sequences, fixed=True))
 
     def make_step(self, prepared: Prepared, device: torch.device, gather: Gather | None = None) -> AlignStep:
         """The step, with the reference's states and the pairs' hardness made."""
         assert self.plan.objective is not None
-        model = prepared.model.to(device)
+        model = prepared.factored.to(device)
         config, negatives, preference = self.settings.align, self.settings.negatives, self.preference
         reference: Reference | None = None
         if preference is not None and config.weight:  # those that need none are still measured against it
@@ -145,8 +146,10 @@ def _check_runs(start: Run, reference: Run) -> None:
     for run in (start, reference):
         kind = RANKERS[run.info["model"]]
         if not (isinstance(kind, type) and issubclass(kind, SequentialRanker)):
+            trained = isinstance(kind, type) and issubclass(kind, TrainedRanker)
+            why = "writes codes and does not compare items" if trained else "is not trained by gradient"
             raise PalateError(
-                f"{run.folder} is a {run.info['model']}, which is not trained by gradient: it cannot be aligned",
+                f"{run.folder} is a {run.info['model']}, which {why}: it cannot be aligned",
                 "Align a run of sasrec or gru4rec.",
             )
         if not kind.causal:

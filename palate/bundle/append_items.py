@@ -16,6 +16,7 @@ from palate.rankers.append import check_appendable, composed
 from palate.rankers.blend import Blend
 from palate.rankers.content_knn import ContentKNN
 from palate.rankers.sequential import SequentialRanker
+from palate.rankers.trained import TrainedRanker
 from palate.recommender import Recommender
 
 
@@ -45,6 +46,12 @@ def check_can_append(model: Recommender) -> SequentialRanker | ContentKNN:
         raise PalateError(
             "this 'content-knn' compares items by the training log alone: it has nothing to say of a new one",
             "Train it again with a content source, such as lexical.",
+        )
+    if isinstance(model, TrainedRanker) and not model.reads_ids:
+        raise PalateError(
+            f"'{model.name}' divides probability among the items of its catalogue: new ones would change the others' "
+            "scores",
+            "Train it again on data with the new items.",
         )
     if not type(model).__module__.startswith("palate."):
         raise PalateError(

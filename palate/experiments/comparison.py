@@ -38,7 +38,7 @@ def check_options(recipe: Recipe, read: OptionsReader) -> None:
             model = recipe.options(arm.start, {})["model"]
             if not issubclass(RANKERS[model], SequentialRanker):
                 raise PalateError(
-                    f"{where}: '{arm.start}' is a {model}, which is not trained by gradient: it cannot be aligned",
+                    f"{where}: '{arm.start}' is a {model}, which compares no trained vectors: it cannot be aligned",
                     "Start from a sasrec or gru4rec.",
                 )
         for key, space in arm.search.items():

@@ -34,7 +34,7 @@ from palate.experiments.recipe import Recipe
 from palate.experiments.space import Space, read_spaces
 from palate.objectives import OBJECTIVES
 from palate.rankers.registry import RANKERS
-from palate.rankers.sequential import SequentialRanker
+from palate.rankers.trained import TrainedRanker
 from palate.storage.toml import read_toml
 from palate.training.config import TrainerConfig
 
@@ -85,7 +85,7 @@ class TuneRecipe(Config):
 
     @property
     def neural(self) -> bool:
-        return issubclass(RANKERS[self.model], SequentialRanker)
+        return issubclass(RANKERS[self.model], TrainedRanker)
 
     def settings_of(self, params: Mapping[str, Any]) -> Settings:
         """The settings of a trial: the fixed ones with the searched values."""

@@ -202,9 +202,9 @@ def make_vectorizer(options: LexicalOptions, most: int, vocabulary: list[str] | 
     )
 
 
-def require_sklearn() -> None:
+def require_sklearn(what: str = "lexical features") -> None:
     if find_spec("sklearn") is None:
-        raise PalateError("lexical features need the package scikit-learn", "Run `pip install 'palate[encoders]'`.")
+        raise PalateError(f"{what} need the package scikit-learn", "Run `pip install 'palate[encoders]'`.")
 
 
 def _read(

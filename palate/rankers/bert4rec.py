@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -57,16 +56,10 @@ class MaskedBatch(PackedBatch):
     @classmethod
     def extended(cls, batch: PackedBatch, last: Tensor | None = None) -> MaskedBatch:
         """The sequences with one item more at each end: ``last``, int64 ``[B]``, or else one that is hidden."""
-        lengths = batch.lengths + 1
-        ends = torch.from_numpy(np.cumsum(lengths) - 1).to(batch.device)
-        items = batch.items.new_zeros(int(lengths.sum()))
-        masked = torch.zeros(len(items), dtype=torch.bool, device=batch.device)
-        masked[ends] = True
-        items[~masked] = batch.items
-        if last is not None:
-            items[ends] = last
-            masked = torch.zeros_like(masked)
-        return cls(items, lengths, batch.width + 1, batch.device, masked)
+        longer = batch.followed_by(batch.items.new_zeros(len(batch.lengths)) if last is None else last)
+        masked = torch.zeros(len(longer.items), dtype=torch.bool, device=batch.device)
+        masked[longer.last] = last is None
+        return cls(longer.items, longer.lengths, longer.width, batch.device, masked)
 
 
 class BERT4Rec(SASRec):

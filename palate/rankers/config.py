@@ -1,4 +1,4 @@
-"""The settings that all sequence rankers share."""
+"""The settings that all neural rankers share, and those of the ones that score by a product of vectors."""
 
 from __future__ import annotations
 
@@ -13,15 +13,33 @@ from palate.rankers.fusions import FUSIONS
 from palate.registry import NameIn
 
 
-class SequentialConfig(Config):
-    """Hyper-parameters that every sequence ranker has.
+class TrainedConfig(Config):
+    """Hyper-parameters that every ranker has that is trained by gradient.
 
     Attributes:
         dim: width of the hidden states and item vectors.
         max_length: how many of the newest items of a history are read.
         dropout: on the embedded inputs and inside the encoder.
-        modalities: which of ``id``, ``text``, ``image`` (or any feature store's name) and ``fields`` make an item's
-            vector.
+        modalities: which of ``id``, ``text``, ``image`` (or any feature store's name) and ``fields`` an item is made
+            of.
+    """
+
+    dim: int = Field(64, ge=1)
+    max_length: int = Field(50, ge=1)
+    dropout: float = Field(0.5, ge=0, lt=1)
+    modalities: tuple[str, ...] = ("id",)
+
+    @model_validator(mode="after")
+    def _check_modalities(self) -> Self:
+        if not self.modalities or len(set(self.modalities)) != len(self.modalities):
+            raise ValueError("modalities must be different names, and at least one")
+        return self
+
+
+class SequentialConfig(TrainedConfig):
+    """Hyper-parameters of every ranker that scores an item by a product of vectors.
+
+    Attributes:
         fields: columns of the catalogue that the modality ``fields`` reads; by default all whose values items share.
         missing: what stands for an absent text or picture.
         fusion: how the modalities become one vector, a name of :data:`palate.rankers.fusions.FUSIONS`.
@@ -35,10 +53,6 @@ class SequentialConfig(Config):
         similarity: ``dot``, or ``cosine`` divided by ``temperature``.
     """
 
-    dim: int = Field(64, ge=1)
-    max_length: int = Field(50, ge=1)
-    dropout: float = Field(0.5, ge=0, lt=1)
-    modalities: tuple[str, ...] = ("id",)
     fields: tuple[str, ...] | None = Field(None, min_length=1)
     missing: Missing = "learned"
     fusion: Annotated[str, NameIn(FUSIONS)] = "sum"
@@ -58,8 +72,6 @@ class SequentialConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if not self.modalities or len(set(self.modalities)) != len(self.modalities):
-            raise ValueError("modalities must be different names, and at least one")
         if self.fields is not None and FIELDS not in self.modalities:
             raise ValueError("fields are named, and 'fields' is not one of the modalities (--modalities id,fields)")
         if self.fields is not None and len(set(self.fields)) != len(self.fields):

@@ -113,12 +113,16 @@ class TransformerBlock(nn.Module):
         self.dropout = ByteDropout(dropout)
 
     def forward(self, x: Tensor, grid: Grid, aux: AuxiliaryLosses | None = None) -> Tensor:
+        return self.around(lambda read: self.attention(read, grid), x, aux)
+
+    def around(self, attend: Callable[[Tensor], Tensor], x: Tensor, aux: AuxiliaryLosses | None = None) -> Tensor:
+        """The block with another way to attend, ``[..., dim]`` to ``[..., dim]``: one with a cache, say."""
         if self.norm == "post":
-            x = self.attention_norm(x + self.dropout(self.attention(x, grid)))
+            x = self.attention_norm(x + self.dropout(attend(x)))
             normed: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x, aux)))
             return normed
         read = self.attention_norm(x)
-        x = x + self._gated(self.dropout(self.attention(read, grid)), read, self.attention_gate)
+        x = x + self._gated(self.dropout(attend(read)), read, self.attention_gate)
         read = self.feed_forward_norm(x)
         return x + self._gated(self.dropout(self.feed_forward(read, aux)), read, self.feed_forward_gate)
 

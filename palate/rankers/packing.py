@@ -62,6 +62,16 @@ class PackedBatch:
         """``[B, d]``: what each sequence's last token has of ``hidden``, ``[T, d]``."""
         return hidden.index_select(0, self.last)
 
+    def followed_by(self, last: Tensor) -> PackedBatch:
+        """The sequences with one item more at each end: ``last``, int64 ``[B]``."""
+        lengths = self.lengths + 1
+        ends = torch.from_numpy(np.cumsum(lengths) - 1).to(self.device)
+        items = self.items.new_empty(int(lengths.sum()))
+        before = torch.ones(len(items), dtype=torch.bool, device=self.device)
+        before[ends] = False
+        items[before], items[ends] = self.items, last
+        return PackedBatch(items, lengths, self.width + 1, self.device)
+
     @cached_property
     def positions(self) -> Tensor:
         """int64 ``[T]``: 0 for the oldest item of its sequence."""

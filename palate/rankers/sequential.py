@@ -24,7 +24,8 @@ from palate.rankers.items import ItemEncoder
 from palate.rankers.neighbours import NeighbourScores, as_bias, joined
 from palate.rankers.packing import OneSequence, PackedBatch
 from palate.rankers.sharded_ids import numbers_elsewhere
-from palate.recommender import Histories, ItemScorer, Recommender, as_sequences
+from palate.rankers.trained import TrainedRanker
+from palate.recommender import Histories, ItemScorer, as_sequences
 
 # Keeps exp() of a biased logit finite, whatever was learned.
 _LARGEST_BIAS = 20.0
@@ -32,10 +33,8 @@ _LARGEST_BIAS = 20.0
 _BIAS_SCALE = 10.0
 
 
-class SequentialRanker(nn.Module, Recommender):
+class SequentialRanker(TrainedRanker):
     """A neural encoder of item sequences whose score is a product of a query and an item vector.
-
-    An empty history is answered by popularity: nothing was learnt about users of whom nothing is known.
 
     Args:
         config: hyper-parameters, of the subclass's own ``Config``.
@@ -44,14 +43,10 @@ class SequentialRanker(nn.Module, Recommender):
     """
 
     Config: ClassVar[type[SequentialConfig]] = SequentialConfig
-    # Whether a position sees its past only, and is trained on the next item.
-    causal: ClassVar[bool] = True
+    config: SequentialConfig
 
     def __init__(self, config: SequentialConfig, num_items: int, widths: Mapping[str, int]) -> None:
-        super().__init__()
-        self.config = config
-        self.num_items = num_items
-        self.widths = {name: int(widths[name]) for name in config.modalities if name != "id"}
+        super().__init__(config, num_items, widths)
         fusion: type[ItemEncoder] = FUSIONS[config.fusion]
         self.items = fusion(
             num_items,
@@ -71,8 +66,6 @@ class SequentialRanker(nn.Module, Recommender):
         # What the codes of the modality `fields` stand for; comes with its store.
         self.fields: Vocabulary | None = None
         self.repeat = nn.Parameter(torch.zeros(config.max_length)) if config.repeat_bias else None
-        # Scores after an empty history; set from the training counts.
-        self.popularity: Tensor | None = None
         # What the nearest items of the newest ones add to the scores; fitted when the rest has been trained.
         self.neighbours: NeighbourScores | None = None
         self._table: Tensor | None = None

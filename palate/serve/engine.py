@@ -17,6 +17,7 @@ from palate.errors import PalateError
 from palate.objectives.base import Bias, Scores
 from palate.rankers.blend import Blend
 from palate.rankers.sequential import SequentialRanker
+from palate.rankers.tiger.ranker import TIGER
 from palate.recommender import Recommender
 from palate.serve.index import FaissIndex
 from palate.topk import best_items
@@ -178,12 +179,10 @@ class BlendEngine(DenseEngine):
         self.vectors = None if neural is None else neural.queries(Sequences.from_lists([])).items.cpu()
 
 
-class CascadeEngine(Engine):
-    """For a fast model that proposes and a slow one that decides: one request after the other."""
+class SearchEngine(Engine):
+    """For models whose search follows only what a request allows: one request after the other."""
 
-    model: Cascade
-
-    def __init__(self, model: Cascade) -> None:
+    def __init__(self, model: Recommender) -> None:
         self.model = model
 
     def find(self, asks: Sequence[Ask]) -> list[Found]:
@@ -195,6 +194,16 @@ class CascadeEngine(Engine):
                 allowed[torch.from_numpy(ask.banned)] = False
             items, scores = self.model.recommend([ask.history], ask.k, ask.exclude_seen, allowed)
             found += _listed(items, scores, [ask])
+        return found
+
+
+class CascadeEngine(SearchEngine):
+    """For a fast model that proposes and a slow one that decides."""
+
+    model: Cascade
+
+    def find(self, asks: Sequence[Ask]) -> list[Found]:
+        found = super().find(asks)
         self.model.lists.forget(_LISTS)
         return found
 
@@ -205,6 +214,8 @@ def engine_of(model: Recommender, approximate: bool = False) -> Engine:
         return CascadeEngine(model)
     if isinstance(model, SequentialRanker):
         return FactoredEngine(model, approximate)
+    if isinstance(model, TIGER):
+        return SearchEngine(model)
     if isinstance(model, Blend):
         if approximate:
             raise PalateError(

@@ -13,6 +13,7 @@ from palate.rankers.blend import Blend
 from palate.rankers.content_knn import ContentKNN
 from palate.rankers.item_knn import ItemKNN
 from palate.rankers.sequential import SequentialRanker
+from palate.rankers.trained import TrainedRanker
 from palate.recommender import Recommender
 from palate.serve import schema
 from palate.serve.effects import ScoreAndRank, modality_effects, scores_and_ranks, without_each
@@ -86,7 +87,7 @@ class Explainer:
     def _most(self, history: list[int], notes: list[str]) -> int:
         """How many items are left out in turn."""
         most = _EXPLAINED_SLOWLY if self.slow else _EXPLAINED
-        if isinstance(self.model, SequentialRanker):
+        if isinstance(self.model, TrainedRanker):
             most = min(most, self.model.config.max_length)
         if _answers_newcomers_apart(self.model) and len(history) == 1:
             notes.append("Without its only item the history would be a newcomer's, whose scores are of another kind.")
@@ -142,4 +143,4 @@ class Explainer:
 def _answers_newcomers_apart(model: Recommender) -> bool:
     """Whether scores without a history are of another kind than those with one: popularity."""
     parts = model.parts if isinstance(model, Blend) else (model,)
-    return any(isinstance(part, SequentialRanker | ItemKNN | ContentKNN) for part in parts)
+    return any(isinstance(part, TrainedRanker | ItemKNN | ContentKNN) for part in parts)

@@ -17,7 +17,7 @@ from palate.bundle.manifest import sha256
 from palate.cascade.cascade import Cascade
 from palate.errors import PalateError, suggest
 from palate.features.neighbour_store import NeighbourList
-from palate.rankers.sequential import SequentialRanker
+from palate.rankers.trained import TrainedRanker
 from palate.recommender import Recommender
 from palate.serve import schema
 from palate.serve.batching import MicroBatcher
@@ -96,7 +96,7 @@ class Served:
         """The answer of ``/v1/models``."""
         facts = self.bundle.facts
         options = facts["run"].get("options") or {}
-        learnt = isinstance(self.bundle.recommender, SequentialRanker) or self.slow
+        learnt = isinstance(self.bundle.recommender, TrainedRanker) or self.slow
         objective = (options.get("alignment") or {}).get("objective") or options.get("objective") if learnt else None
         return schema.ModelFacts(
             name=self.name,

@@ -53,7 +53,7 @@ def attach(
     kind = RANKERS[start.info["model"]]
     if not (isinstance(kind, type) and issubclass(kind, SequentialRanker)):
         raise PalateError(
-            f"{start.folder} is a {start.info['model']}: neighbours are a part of neural rankers",
+            f"{start.folder} is a {start.info['model']}: neighbours are a part of rankers that compare vectors",
             "Attach them to a run of sasrec or gru4rec; `palate blend` adds other rankers' scores.",
         )
     if not start.finished:

@@ -11,7 +11,7 @@ from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.rankers.blend import PARTS, Blend
 from palate.rankers.registry import RANKERS, load_recommender
-from palate.rankers.sequential import SequentialRanker
+from palate.rankers.trained import TrainedRanker
 from palate.runs.run import Run
 from palate.runs.start import open_run
 from palate.runs.trained_on import record_logs
@@ -51,7 +51,7 @@ def refit_blend(
     config = Blend.Config.parse(read_json(run.model_folder / "config.json")["config"], where=str(run.folder))
     recorded = zip(run.info["parts"], run.info["blend"]["parts"], strict=True)
     parts = [_part(run, facts["folder"]) for facts, weighed in recorded if weighed["weight"] > 0]
-    neural = [issubclass(RANKERS[part.info["model"]], SequentialRanker) for part in parts]
+    neural = [issubclass(RANKERS[part.info["model"]], TrainedRanker) for part in parts]
     before = None if warm_start is None else _parts_of(Run.open(warm_start), parts)
     options: list[dict[str, Any]] = [
         {"settings": settings, "stores": stores, "warm_start": None if before is None else before[number]}

@@ -9,7 +9,7 @@ from typing import Any
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.rankers.registry import RANKERS, load_recommender
-from palate.rankers.sequential import SequentialRanker
+from palate.rankers.trained import TrainedRanker
 from palate.runs.enough import BY_FINISH, forget_request, request_finish
 from palate.runs.run import Run
 from palate.runs.trained_on import record_logs
@@ -37,7 +37,7 @@ def finish(run: Run | Path | str, *, dataset: Dataset | None = None, dataset_pat
     if run.finished:
         return run
     kind = RANKERS[run.info["model"]]
-    if not (isinstance(kind, type) and issubclass(kind, SequentialRanker)) or "refit" in run.info:
+    if not (isinstance(kind, type) and issubclass(kind, TrainedRanker)) or "refit" in run.info:
         what = "a refit" if "refit" in run.info else f"a {run.info['model']}"
         raise PalateError(f"{run.folder} is {what}: no epoch is the best", run.unfinished().remedy)
     with ExitStack() as held:
@@ -64,7 +64,7 @@ def _facts(run: Run, dataset: Dataset, path: Path | None) -> dict[str, Any]:
         raise PalateError(f"{run.folder} has no validated epoch yet", run.unfinished().remedy)
     request_finish(run.folder)  # it stands where the process is killed from here on
     model = load_recommender(run)
-    assert isinstance(model, SequentialRanker)
+    assert isinstance(model, TrainedRanker)
     facts = summary(rows, config, model)
     near = NeighboursConfig.parse(settings.get("neighbours", {}), where=f"{run.folder / 'run.json'}")
     if near.sources:

@@ -22,6 +22,8 @@ from palate.progress import working
 from palate.rankers.bert4rec import BERT4Rec, BERT4RecConfig
 from palate.rankers.sequential import SequentialRanker
 from palate.rankers.sharded_ids import sharded_ids
+from palate.rankers.tiger.ranker import TIGER
+from palate.rankers.trained import TrainedRanker
 from palate.runs.enough import forget_request
 from palate.runs.launch import start_workers
 from palate.runs.log import Row
@@ -32,6 +34,7 @@ from palate.runs.workers import Workers
 from palate.storage.files import atomic_folder, digest
 from palate.storage.lock import one_writer
 from palate.training.cloze import ClozeStep
+from palate.training.codes import CodesStep
 from palate.training.config import NeighboursConfig, TrainerConfig
 from palate.training.early_ending import kept_row
 from palate.training.loop import Trainer
@@ -205,8 +208,11 @@ def neighbours_added(
     return {**facts, **added, "seconds": seconds, "best": {**facts["best"], **near["after"]}}
 
 
-def step_of(objective: Objective, model: SequentialRanker, rows: bool) -> TrainingStep:
+def step_of(objective: Objective, model: TrainedRanker, rows: bool) -> TrainingStep:
     """The step that an objective is trained by; ``rows``: see :class:`palate.training.plan.Prepared`."""
+    if isinstance(model, TIGER):
+        return CodesStep()
+    assert isinstance(model, SequentialRanker)
     if isinstance(model, BERT4Rec):
         assert isinstance(model.config, BERT4RecConfig)
         return ClozeStep(objective, model.config)
@@ -215,7 +221,7 @@ def step_of(objective: Objective, model: SequentialRanker, rows: bool) -> Traini
     return ObjectiveStep(objective, rows)
 
 
-def summary(rows: list[Row], config: TrainerConfig, model: SequentialRanker) -> dict[str, Any]:
+def summary(rows: list[Row], config: TrainerConfig, model: TrainedRanker) -> dict[str, Any]:
     """What ``run.json`` records of a finished training; ``best`` is the validation of the weights that were saved."""
     validated = any(config.metric in row for row in rows)  # a refit has no validation
     best = {k: v for k, v in kept_row(rows, config).items() if not k.endswith("seconds")} if validated else None

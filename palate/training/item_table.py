@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from palate.errors import PalateError
-from palate.rankers.config import SequentialConfig
+from palate.rankers.config import TrainedConfig
 from palate.rankers.sharded_ids import RowShare
 from palate.runs.workers import Workers
 from palate.training.config import TrainerConfig
 
 
 def share_of_rows(
-    config: SequentialConfig, trainer: TrainerConfig, workers: Workers, warm_start: object
+    config: TrainedConfig, trainer: TrainerConfig, workers: Workers, warm_start: object
 ) -> RowShare | None:
     """The rows of the id table that this worker is to keep; None for all of them.
 

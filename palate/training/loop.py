@@ -1,4 +1,4 @@
-"""The one loop that trains every sequence ranker."""
+"""The one loop that trains every neural ranker."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from palate.progress import working
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sequential import SequentialRanker
 from palate.rankers.sharded_ids import sharded_ids
+from palate.rankers.trained import TrainedRanker
 from palate.runs.enough import AskTwice, asking_twice
 from palate.runs.log import Row, RunLog, peak_memory_mb, plot_learning_curve
 from palate.runs.workers import Workers
@@ -45,7 +46,7 @@ from palate.training.whole_model import move_files, whole_model
 # Steps between two releases of freed memory on a CPU.
 _RELEASE_EVERY = 48
 
-Validate = Callable[[SequentialRanker, Workers], dict[str, float]]
+Validate = Callable[[TrainedRanker, Workers], dict[str, float]]
 
 
 class _WholeBatch(NamedTuple):
@@ -92,7 +93,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: SequentialRanker,
+        model: TrainedRanker,
         step: TrainingStep,
         data: TrainingSequences | StreamedSequences,
         counts: npt.NDArray[np.int64],
@@ -316,6 +317,7 @@ class Trainer:
         if self.ids is None:
             self._validate_and_keep(row, self.ranker.save)
             return
+        assert isinstance(self.ranker, SequentialRanker)
         with whole_model(self.ranker, self.workers, self.folder) as made:
             self._validate_and_keep(row, lambda folder: move_files(made, folder))
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from palate.config import Config
+from palate.console import print_note
 from palate.data.dataset import Dataset
 from palate.data.streamed import StreamedDataset
 from palate.errors import PalateError, suggest
@@ -18,14 +19,16 @@ from palate.features.neighbours import check_sources
 from palate.features.store import FeatureStore
 from palate.objectives import OBJECTIVES, Objective
 from palate.rankers.blend import Blend
-from palate.rankers.config import SequentialConfig
+from palate.rankers.config import SequentialConfig, TrainedConfig
 from palate.rankers.feature import feature_widths
 from palate.rankers.registry import RANKERS
 from palate.rankers.sequential import SequentialRanker
 from palate.rankers.sharded_ids import sharded
+from palate.rankers.trained import TrainedRanker
 from palate.runs.run import Run
 from palate.runs.workers import Workers
 from palate.training.batches import TrainingSequences
+from palate.training.codes import check_code_options, check_code_trainer
 from palate.training.config import NeighboursConfig, TrainerConfig
 from palate.training.item_rows import read_by_rows
 from palate.training.item_table import share_of_rows
@@ -65,9 +68,15 @@ class Prepared:
         rows: whether steps read items by rows, see :func:`palate.training.item_rows.read_by_rows`.
     """
 
-    model: SequentialRanker
+    model: TrainedRanker
     data: TrainingSequences | StreamedSequences
     validation: Validation | None
+
+    @property
+    def factored(self) -> SequentialRanker:
+        """The model, where its scores are products of vectors."""
+        assert isinstance(self.model, SequentialRanker)
+        return self.model
 
     @property
     def sequences(self) -> TrainingSequences:
@@ -100,9 +109,9 @@ def make_plan(
     where = f"settings [ranker] of {model}"
     if kind is Blend:
         raise PalateError(f"{model} is made of trained runs", "Train its parts, then: palate blend RUN RUN --out RUN.")
-    if not issubclass(kind, SequentialRanker) and not hasattr(kind, "fit"):
+    if not issubclass(kind, TrainedRanker) and not hasattr(kind, "fit"):
         raise PalateError(f"{model} is not trained like a ranker", "Fine-tune it: palate mllm sft.")
-    if not issubclass(kind, SequentialRanker):
+    if not issubclass(kind, TrainedRanker):
         _refuse_neural(model, options, sections, neighbours)
         config = kind.Config.parse(sections.get("ranker", {}), where=where)
         return Plan(kind, config, None, None, {**options, "settings": {"ranker": config.model_dump(mode="json")}})
@@ -110,11 +119,17 @@ def make_plan(
     for key in ("modalities", "missing"):
         if key in ranker_settings:
             raise PalateError(f"{where}: '{key}' is an option of its own", f"Give --{key}.")
-    ranker = kind.Config.parse({"modalities": tuple(modalities), "missing": missing, **ranker_settings}, where=where)
     objective_kind = OBJECTIVES[objective]
     objective_config = objective_kind.Config.parse(
         sections.get("objective", {}), where=f"settings [objective] of {objective}"
     )
+    content: dict[str, Any] = {"modalities": tuple(modalities)}
+    if issubclass(kind, SequentialRanker):
+        content["missing"] = missing
+    else:
+        sources = [*neighbours, *sections.get("neighbours", {}).get("sources", ())]
+        check_code_options(model, missing, objective_config, sources)
+    ranker = kind.Config.parse({**content, **ranker_settings}, where=where)
     trainer = TrainerConfig.parse(sections.get("trainer", {}), where="settings [trainer]")
     trainer = trainer.model_copy(update={"metric": parse_metric(trainer.metric)[0]})
     resolved = {"ranker": ranker, "objective": objective_config, "trainer": trainer}
@@ -206,8 +221,10 @@ def prepare_model(
         PalateError: absent features, nothing to learn or to validate with, impossible sizes, another model's weights.
     """
     config, trainer = plan.ranker, plan.trainer
-    assert isinstance(config, SequentialConfig)
+    assert isinstance(config, TrainedConfig)
     assert trainer is not None
+    if not issubclass(plan.kind, SequentialRanker):
+        check_code_trainer(plan.kind.name, trainer, warm_start)
     widths = feature_widths(config.modalities, stores)
     check_sources(dataset, plan.neighbours.sources, dataset_path)
     data = training_data(dataset, config.max_length, trainer, seed)
@@ -215,7 +232,7 @@ def prepare_model(
         raise PalateError("no user has two training interactions: there is nothing to learn", "Prepare with more data.")
     with sharded(share_of_rows(config, trainer, workers or Workers(), warm_start)):
         check_size(plan.kind, config, dataset.num_items, widths, trainer.device)
-        model: SequentialRanker = plan.kind(config, dataset.num_items, widths)
+        model: TrainedRanker = plan.kind(config, dataset.num_items, widths)
     check_validations(data.num_batches(1), trainer)
     if not model.causal and trainer.recency_half_life:
         raise PalateError(
@@ -223,10 +240,37 @@ def prepare_model(
             "Leave it out, or choose sasrec or gru4rec.",
         )
     assert plan.objective is not None
-    rows = read_by_rows(model, plan.objective, trainer, data.num_targets // data.num_batches(1))
+    rows = isinstance(model, SequentialRanker) and read_by_rows(
+        model, plan.objective, trainer, data.num_targets // data.num_batches(1)
+    )
     warm = torch.from_numpy(dataset.train_counts > 0)
     warm[0] = True
     model.popularity = torch.from_numpy(dataset.train_counts).float()
+
+    if isinstance(model, SequentialRanker):
+        _fill(model, dataset, stores, warm, warm_start, workers or Workers())
+    else:
+        model.set_features(stores, warm)
+    if workers is None or workers.main:
+        for note in model.notes():
+            print_note(note)
+    validation = None
+    if validate:
+        validation = Validation(dataset, trainer.metric, trainer.exclude_seen, trainer.validate_users, seed)
+        if warm_start is not None:
+            validation.leave_out(dataset, Run.open(warm_start))
+    return Prepared(model, data, validation, rows)
+
+
+def _fill(
+    model: SequentialRanker,
+    dataset: Dataset,
+    stores: Mapping[str, FeatureStore],
+    warm: torch.Tensor,
+    warm_start: Path | str | None,
+    workers: Workers,
+) -> None:
+    """Give a model its features, and the weights of the run that it starts from."""
 
     def fill() -> None:
         model.set_features(stores, warm)
@@ -234,10 +278,4 @@ def prepare_model(
             copy_weights(Run.open(warm_start), model, dataset.catalogue)
             model.set_features(stores, warm, keep_statistics=True)
 
-    fill_once(model, workers or Workers(), fill, lambda made: model.set_features(stores, warm, made=made))
-    validation = None
-    if validate:
-        validation = Validation(dataset, trainer.metric, trainer.exclude_seen, trainer.validate_users, seed)
-        if warm_start is not None:
-            validation.leave_out(dataset, Run.open(warm_start))
-    return Prepared(model, data, validation, rows)
+    fill_once(model, workers, fill, lambda made: model.set_features(stores, warm, made=made))

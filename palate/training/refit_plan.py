@@ -15,7 +15,7 @@ from palate.errors import PalateError
 from palate.features.fields import FIELDS
 from palate.rankers.neighbours import Floats, NeighbourScores
 from palate.rankers.registry import RANKERS
-from palate.rankers.sequential import SequentialRanker
+from palate.rankers.trained import TrainedRanker
 from palate.runs.run import Run
 
 # Settings of the trainer that shape nothing but how the work is done.
@@ -64,7 +64,7 @@ def plan_refit(
     """
     info, given = run.info, {name: dict(values) for name, values in (settings or {}).items()}
     kind = RANKERS[info["model"]]
-    neural = isinstance(kind, type) and issubclass(kind, SequentialRanker)
+    neural = isinstance(kind, type) and issubclass(kind, TrainedRanker)
     _check_run(run, neural, hasattr(kind, "fit"))
     trainer = given.pop("trainer", {})
     wrong = [*(f"[{name}]" for name in given), *(f"trainer.{name}" for name in trainer if name not in FREE)]

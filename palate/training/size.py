@@ -13,7 +13,7 @@ from torch import nn
 
 from palate.device import parse_device
 from palate.errors import PalateError
-from palate.rankers.config import SequentialConfig
+from palate.rankers.config import TrainedConfig
 
 # A parameter in single precision, its gradient and the two averages that Adam keeps of it.
 _BYTES = 4 * 4
@@ -36,7 +36,7 @@ class Size:
         return _BYTES * self.parameters + _BYTES_OF_TENSOR * self.tensors
 
 
-def check_size(kind: Any, config: SequentialConfig, num_items: int, widths: Mapping[str, int], device: str) -> None:
+def check_size(kind: Any, config: TrainedConfig, num_items: int, widths: Mapping[str, int], device: str) -> None:
     """Refuse a ranker whose parameters cannot fit.
 
     Raises:
@@ -63,7 +63,7 @@ def _gib(number: int) -> str:
     return f"{number / 2**30:,.1f} GiB"
 
 
-def size_of(kind: Any, config: SequentialConfig, num_items: int, widths: Mapping[str, int]) -> Size | None:
+def size_of(kind: Any, config: TrainedConfig, num_items: int, widths: Mapping[str, int]) -> Size | None:
     """The size of a ranker, without making it; None where there is no number for it.
 
     Layers are alike, so that those of a deep one are counted in one of two and one of a single layer.
@@ -80,7 +80,7 @@ def size_of(kind: Any, config: SequentialConfig, num_items: int, widths: Mapping
     )
 
 
-def _count(kind: Any, config: SequentialConfig, num_items: int, widths: Mapping[str, int]) -> Size | None:
+def _count(kind: Any, config: TrainedConfig, num_items: int, widths: Mapping[str, int]) -> Size | None:
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             model: nn.Module = kind(config, num_items, widths)

@@ -52,6 +52,20 @@ def test_it_can_be_left_out_and_without_any_ids_are_read(
     assert "neighbours" not in first["settings"]
 
 
+def test_a_ranker_of_semantic_ids_reads_content_alone(palate: Shell, encoded: Path, shop: Path, tmp_path: Path) -> None:
+    settings = ("--set", "ranker.codebook=4")
+    told = palate("train", encoded, "--model", "tiger", "--out", tmp_path / "run", *SMALL, *settings)
+    assert told.code == 0, told.err
+    assert "Semantic ids: " in told.err
+    options = Run.open(tmp_path / "run").info["options"]
+    assert options["modalities"] == ["text"]
+    assert "neighbours" not in options["settings"]
+    told = palate("train", shop, "--model", "tiger", "--out", tmp_path / "bare", *SMALL)
+    assert told.code == 2
+    assert "text is not a feature store" in told.err
+    assert "palate encode" in told.err
+
+
 def test_counted_rankers_read_what_they_read(palate: Shell, encoded: Path, tmp_path: Path) -> None:
     told = palate("train", encoded, "--model", "item-knn", "--out", tmp_path / "run")
     assert told.code == 0, told.err

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from feature_helpers import random_store
 from worlds import ring_with_cold_items
 
 from palate.data.catalogue import Catalogue
@@ -85,6 +86,21 @@ def content(**options: object) -> Callable[[Dataset], Recommender]:
     return make
 
 
+def generative(**options: object) -> Callable[[Dataset], Recommender]:
+    """tiger with its first, random weights and the codes of random vectors."""
+
+    def make(dataset: Dataset) -> Recommender:
+        kind = RANKERS["tiger"]
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = kind(kind.Config(dim=8, heads=2, layers=1, codebook=8, **options), ITEMS, {"text": 6})
+        model.set_features({"text": random_store(ITEMS, 6)}, torch.ones(ITEMS + 1, dtype=torch.bool))
+        recommender: Recommender = model.eval()
+        return recommender
+
+    return make
+
+
 FACTORIES: dict[str, Callable[[Dataset], Recommender]] = {
     "popularity": fitted("popularity"),
     "popularity, recent": fitted("popularity", half_life_days=0.001),
@@ -97,6 +113,7 @@ FACTORIES: dict[str, Callable[[Dataset], Recommender]] = {
     "gru4rec": neural("gru4rec"),
     "sasrec": neural("sasrec"),
     "bert4rec": neural("bert4rec"),
+    "tiger": generative(),
     "sasrec, experts": neural("sasrec", ffn="moe"),
     "sasrec, two experts active": neural("sasrec", ffn="moe", experts=3, active=2),
     "blend": blended("popularity", "item-knn", "sasrec", "gru4rec"),

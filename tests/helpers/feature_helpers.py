@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from PIL import Image
 
@@ -14,6 +15,7 @@ from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset
 from palate.features.content import Modality
 from palate.features.encoders import Encoder, EncoderOptions, Vectors
+from palate.features.store import FeatureStore
 from palate.storage.files import digest
 
 TITLES = ["Heat (1995)", "Alien (1979)", None, "Heat (1995)", "Jaws (1975)", "(1990)"]
@@ -78,3 +80,26 @@ def vector_of(content: Any) -> list[float]:
 
 def foretold(modality: Modality, name: str = "foretold", **options: Any) -> Foretold:
     return Foretold(EncoderOptions(name=name, modality=modality, **options))
+
+
+def random_store(items: int, width: int, seed: int = 0, absent: Sequence[int] = ()) -> FeatureStore:
+    """A store in memory of unrelated vectors; the items ``absent`` have none."""
+    vectors = np.random.default_rng(seed).normal(size=(items + 1, width)).astype(np.float32)
+    present = np.ones(items + 1, np.bool_)
+    present[[0, *absent]] = False
+    vectors[~present] = 0
+    return store_of(vectors, present)
+
+
+def store_of(vectors: npt.NDArray[np.float32], present: npt.NDArray[np.bool_] | None = None) -> FeatureStore:
+    """A store in memory of these vectors ``[items + 1, width]``; by default all items have one."""
+    present = np.arange(len(vectors)) > 0 if present is None else present
+    facts = {
+        "modality": "text",
+        "encoder": {"name": "random", "fingerprint": ""},
+        "content": {"kind": "text", "fields": ["title"]},
+        "coverage": {},
+        "missing": [],
+        "fingerprint": digest(vectors.tobytes().hex()),
+    }
+    return FeatureStore(Path(), facts, vectors, present, pl.DataFrame())

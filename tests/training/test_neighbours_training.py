@@ -201,7 +201,7 @@ def test_counted_rankers_have_no_neighbours(world: tuple[Path, Dataset, Run], tm
     with pytest.raises(PalateError, match="item-knn is none"):
         train(data, model="item-knn", out=tmp_path / "run", neighbours=["co-occurrence"])
     knn = train(data, model="item-knn", out=tmp_path / "knn", dataset_path=folder / "data")
-    with pytest.raises(PalateError, match="neighbours are a part of neural rankers"):
+    with pytest.raises(PalateError, match="neighbours are a part of rankers that compare vectors"):
         attach(knn, out=tmp_path / "run", neighbours=["co-occurrence"])
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from palate.rankers.registry import RANKERS
 from palate.rankers.sequential import SequentialRanker
+from palate.rankers.trained import TrainedRanker
 from palate.runs.run import Run
 
 AUTO, NONE = "auto", "none"
@@ -44,16 +45,24 @@ def choose_content(
 ) -> Content:
     """Resolve ``auto``: texts and pictures that are encoded are summed with the ids, and everything that is encoded
     (``lexical`` too) and the log itself give neighbours. Without encoded content, and for rankers that are not trained
-    by gradient, only ids are read. A warm start reads what its run reads.
+    by gradient, only ids are read; one that knows no ids reads the texts and pictures alone. A warm start reads what
+    its run reads.
 
     Args:
         items: how many the dataset has.
     """
     kind = RANKERS[model]
-    neural = isinstance(kind, type) and issubclass(kind, SequentialRanker)
+    trained = isinstance(kind, type) and issubclass(kind, TrainedRanker)
+    neural = trained and issubclass(kind, SequentialRanker)
     before = Run.open(warm_start).info["options"] if warm_start is not None and neural else None
     stores = [name for name in ("lexical", "text", "image") if (dataset / "features" / name / "store.json").is_file()]
-    summed: tuple[str, ...] = tuple(name for name in stores if name != "lexical") if neural else ()
+    content = tuple(name for name in stores if name != "lexical")
+    if trained and not kind.reads_ids:
+        return Content(
+            (content or ("text",)) if modalities == AUTO else listed(modalities),
+            () if neighbours == AUTO else listed(neighbours),
+        )
+    summed: tuple[str, ...] = content if neural else ()
     near: tuple[str, ...] = ("co-occurrence", *stores) if neural and stores else ()
     fresh = modalities == AUTO and bool(summed) and before is None
     whiten = min(WHITEN, items // _ITEMS_EACH) if fresh else None

@@ -1,0 +1,1 @@
+"""TIGER: a decoder writes the semantic id of the next item, code by code."""
