@@ -26,7 +26,6 @@ import polars as pl
 
 from palate.data.dataset import Dataset
 from palate.data.frames import Frame, from_frames
-from palate.data.sequences import Sequences
 from palate.errors import PalateError, suggest
 from palate.features.content import MODALITIES
 from palate.features.encode import encode
@@ -116,7 +115,9 @@ class Estimator:
         """
         data = self._fitted()
         ids = data.user_ids.to_list() if users is None else [str(user) for user in users]
-        histories = Sequences.from_lists([data.history_of(user).tolist() for user in ids])
+        for user in ids:
+            data.history_of(user)  # raises if nobody is there by that id
+        histories = data.sequences.take([data.user_index[user] for user in ids])
         found = Recommendations(self.run_, **options).of_indices(histories, k)
         names = pl.Series("user", ids, dtype=pl.String).gather(found["history"])
         return found.select(names, pl.exclude("history"))

@@ -1,13 +1,16 @@
-"""Ragged sequences of item indices: one flat array and the offsets of its rows."""
+"""Ragged sequences of item indices, perhaps with their times: flat arrays and the offsets of their rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import overload
 
 import numpy as np
 import numpy.typing as npt
+
+# Stands for a time that is not known. No time of a log is that long ago.
+NO_TIME = int(np.iinfo(np.int64).min)
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,8 @@ class Sequences:
     Attributes:
         values: int32 ``[total]``, item indices (1..num_items; 0 never occurs).
         offsets: int64 ``[rows + 1]``; row ``r`` is ``values[offsets[r]:offsets[r + 1]]``.
+        times: int64 ``[total]`` Unix milliseconds of the values, :data:`NO_TIME` where one is not known; None: none is.
+        asked: int64 ``[rows]`` Unix milliseconds at which what follows the row is asked for, likewise.
 
     >>> s = Sequences.from_lists([[3, 1], [], [2]])
     >>> len(s), s[0].tolist(), s.lengths.tolist()
@@ -27,9 +32,22 @@ class Sequences:
 
     values: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
+    times: npt.NDArray[np.int64] | None = None
+    asked: npt.NDArray[np.int64] | None = None
 
     @classmethod
-    def from_lists(cls, rows: Sequence[Sequence[int]]) -> Sequences:
+    def from_lists(
+        cls, rows: Sequence[Sequence[int]], times: Sequence[Sequence[int] | npt.NDArray[np.int64] | None] | None = None
+    ) -> Sequences:
+        """Of lists of item indices.
+
+        Args:
+            times: Unix milliseconds of the items of each row, or None for a row whose times are not known.
+        """
+        if times is not None and any(one is not None for one in times):
+            both = zip(rows, times, strict=True)
+            clock = [np.full(len(row), NO_TIME) if one is None else np.asarray(one, np.int64) for row, one in both]
+            return replace(cls.from_lists(rows), times=np.concatenate(clock))
         if len(rows) == 1:  # as a service mostly has it
             return cls(np.array(rows[0], np.int32), np.array([0, len(rows[0])], np.int64))
         lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
@@ -48,6 +66,16 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def keys(self) -> list[bytes]:
+        """One for each row: equal where rows have the same values and, if they are known, the same times."""
+        rows = [row.tobytes() for row in self]
+        if self.times is not None:
+            spans = zip(self.offsets[:-1], self.offsets[1:], strict=True)
+            rows = [row + self.times[begin:end].tobytes() for row, (begin, end) in zip(rows, spans, strict=True)]
+        if self.asked is not None:
+            rows = [row + when.tobytes() for row, when in zip(rows, self.asked, strict=True)]
+        return rows
+
     def __iter__(self) -> Iterator[npt.NDArray[np.int32]]:
         for start, stop in zip(self.offsets[:-1], self.offsets[1:], strict=True):
             yield self.values[start:stop]
@@ -63,7 +91,10 @@ class Sequences:
                 return self.take(np.arange(start, stop, step))
             stop = max(start, stop)
             bounds = self.offsets[start : stop + 1]
-            return Sequences(self.values[bounds[0] : bounds[-1]], bounds - bounds[0])
+            inside = slice(bounds[0], bounds[-1])
+            times = None if self.times is None else self.times[inside]
+            asked = None if self.asked is None else self.asked[start:stop]
+            return Sequences(self.values[inside], bounds - bounds[0], times, asked)
         if row < 0:
             row += len(self)
         if not 0 <= row < len(self):
@@ -73,17 +104,29 @@ class Sequences:
     def take(self, rows: npt.ArrayLike) -> Sequences:
         """The given rows, in the given order."""
         index = np.asarray(rows, np.int64)
-        return self._gather(self.offsets[index], self.lengths[index])
+        taken = self._gather(self.offsets[index], self.lengths[index])
+        return taken if self.asked is None else replace(taken, asked=self.asked[index])
+
+    def only(self, mask: npt.NDArray[np.bool_]) -> Sequences:
+        """The same rows without some of their values.
+
+        Args:
+            mask: bool ``[total]``, the values to keep.
+        """
+        before = np.concatenate([[0], np.cumsum(mask)])
+        times = None if self.times is None else self.times[mask]
+        return Sequences(self.values[mask], before[self.offsets].astype(np.int64), times, self.asked)
 
     def last(self, n: int) -> Sequences:
         """The last ``n`` values (or fewer) of every row."""
         lengths = np.minimum(self.lengths, n)
-        return self._gather(self.offsets[1:] - lengths, lengths)
+        newest = self._gather(self.offsets[1:] - lengths, lengths)
+        return newest if self.asked is None else replace(newest, asked=self.asked)
 
     def _gather(self, starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> Sequences:
         offsets = offsets_of(lengths)
         index = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-        return Sequences(self.values[index], offsets)
+        return Sequences(self.values[index], offsets, None if self.times is None else self.times[index])
 
 
 def offsets_of(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -92,7 +135,7 @@ def offsets_of(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def joined(parts: Sequence[Sequences]) -> Sequences:
-    """The rows of several, one after the other."""
+    """The rows of several, one after the other, without their times."""
     values = [part.values for part in parts]
     lengths = [part.lengths for part in parts]
     flat = np.concatenate(values) if values else np.empty(0, np.int32)

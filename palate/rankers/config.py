@@ -50,6 +50,16 @@ class SequentialConfig(Config):
     similarity: Literal["dot", "cosine"] = "dot"
     temperature: float = Field(0.07, gt=0)
 
+    @property
+    def reads_times(self) -> bool:
+        """Whether the ranker reads when the items of a history were taken."""
+        return False
+
+    @property
+    def needs_times(self) -> bool:
+        """Whether its settings mean nothing where the log has no times."""
+        return False
+
     @model_serializer(mode="wrap")
     def _without_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A setting of one modality is no part of the others' runs."""

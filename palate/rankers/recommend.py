@@ -14,7 +14,7 @@ from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset
 from palate.data.dropped import dropped_of
 from palate.data.item_filter import filter_items
-from palate.data.sequences import Sequences, offsets_of
+from palate.data.sequences import Sequences
 from palate.data.spelling import did_you_mean
 from palate.engines.base import Advance, Engine, Task, Work
 from palate.engines.local import LOCAL
@@ -147,8 +147,8 @@ class Recommendations:
         to_run = np.array([0, *(index.get(item, 0) for item in dataset.catalogue.ids[1:])], np.int32)
         items = to_run[dataset.items]
         known = items > 0
-        lengths = np.bincount(dataset.rows_user[known], minlength=dataset.num_users).astype(np.int64)
-        return Sequences(items[known], offsets_of(lengths)), int((~known).sum())
+        times = dataset.timestamps if self.recommender.reads_times else None
+        return Sequences(items, dataset.offsets, times).only(known), int((~known).sum())
 
     def for_everyone(
         self,

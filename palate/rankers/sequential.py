@@ -46,6 +46,8 @@ class SequentialRanker(nn.Module, Recommender):
     Config: ClassVar[type[SequentialConfig]] = SequentialConfig
     # Whether a position sees its past only, and is trained on the next item.
     causal: ClassVar[bool] = True
+    # Whether its encoder reads items alone, so that an exported one needs no other input.
+    exports: ClassVar[bool] = True
 
     def __init__(self, config: SequentialConfig, num_items: int, widths: Mapping[str, int]) -> None:
         super().__init__()
@@ -212,6 +214,10 @@ class SequentialRanker(nn.Module, Recommender):
     # -- answering -----------------------------------------------------------------------------------------------
 
     @property
+    def reads_times(self) -> bool:
+        return self.config.reads_times
+
+    @property
     def device(self) -> torch.device:
         return self.items.warm.device
 
@@ -258,7 +264,7 @@ class SequentialRanker(nn.Module, Recommender):
 
     def _packed(self, histories: Sequences) -> PackedBatch:
         if len(histories) == 1:
-            return OneSequence.of_newest(histories.values, self.config.max_length, self.device)
+            return OneSequence.of_newest(histories, self.config.max_length, self.device)
         return PackedBatch.of(histories, self.config.max_length, self.device)
 
     @torch.no_grad()
