@@ -122,11 +122,17 @@ class Estimator:
         names = pl.Series("user", ids, dtype=pl.String).gather(found["history"])
         return found.select(names, pl.exclude("history"))
 
-    def recommend_for(self, histories: Sequence[Sequence[str]], k: int = 10, **options: Any) -> pl.DataFrame:
+    def recommend_for(
+        self,
+        histories: Sequence[Sequence[str]],
+        k: int = 10,
+        times: Sequence[Sequence[int]] | None = None,
+        **options: Any,
+    ) -> pl.DataFrame:
         """The best items after histories of item ids, oldest first; columns as :meth:`recommend`, with ``history`` (its
-        number) in place of ``user``."""
+        number) in place of ``user``; ``times`` of the items, Unix milliseconds, for :class:`HSTU`."""
         self._fitted()
-        return Recommendations(self.run_, **options)(histories, k)
+        return Recommendations(self.run_, **options)(histories, k, times)
 
     def _fitted(self) -> Dataset:
         if not hasattr(self, "run_"):
@@ -218,6 +224,12 @@ class BERT4Rec(SASRec):
     """A transformer that looks both ways, trained on masked items (Sun et al. 2019); parameters as :class:`SASRec`."""
 
     model = "bert4rec"
+
+
+class HSTU(SASRec):
+    """Gated attention that reads the times of the log (Zhai et al. 2024); parameters as :class:`SASRec`."""
+
+    model = "hstu"
 
 
 class GRU4Rec(_Neural):

@@ -47,7 +47,7 @@ class ScoredLists:
         orders = [shuffled(row[None])[0] for row in items]
         keys = [
             row + b"|" + one[order].numpy().tobytes()
-            for row, one, order in zip(histories.keys(), items, orders, strict=True)
+            for row, one, order in zip(histories.row_keys(), items, orders, strict=True)
         ]
         # Lists of one length go together, each only once even where two users share a history.
         waiting: dict[int, dict[bytes, int]] = {}

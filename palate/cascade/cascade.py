@@ -146,7 +146,7 @@ class Cascade(Recommender):
         """
         rule = b"" if allowed is None else hashlib.blake2b(allowed.cpu().numpy().tobytes(), digest_size=16).digest()
         what = repr((exclude_seen, self.depth)).encode() + rule
-        keys = [what + b"|" + row for row in rows.keys()]
+        keys = [what + b"|" + row for row in rows.row_keys()]
         missing = [number for number, key in enumerate(keys) if key not in self.lists.proposed]
         if missing:
             some = scores[missing]

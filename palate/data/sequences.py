@@ -36,24 +36,29 @@ class Sequences:
     asked: npt.NDArray[np.int64] | None = None
 
     @classmethod
-    def from_lists(
-        cls, rows: Sequence[Sequence[int]], times: Sequence[Sequence[int] | npt.NDArray[np.int64] | None] | None = None
-    ) -> Sequences:
-        """Of lists of item indices.
-
-        Args:
-            times: Unix milliseconds of the items of each row, or None for a row whose times are not known.
-        """
-        if times is not None and any(one is not None for one in times):
-            both = zip(rows, times, strict=True)
-            clock = [np.full(len(row), NO_TIME) if one is None else np.asarray(one, np.int64) for row, one in both]
-            return replace(cls.from_lists(rows), times=np.concatenate(clock))
+    def from_lists(cls, rows: Sequence[Sequence[int]]) -> Sequences:
         if len(rows) == 1:  # as a service mostly has it
             return cls(np.array(rows[0], np.int32), np.array([0, len(rows[0])], np.int64))
         lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
         flat = [np.asarray(row, np.int32) for row in rows]
         values = np.concatenate(flat) if flat else np.empty(0, np.int32)
         return cls(values.astype(np.int32, copy=False), offsets_of(lengths))
+
+    def at(self, times: Sequence[Sequence[int] | None], asked: Sequence[int | None] | None = None) -> Sequences:
+        """The same rows with their times.
+
+        Args:
+            times: Unix milliseconds of the items of each row, or None for a row whose times are not known.
+            asked: Unix milliseconds at which what follows each row is asked for, or None likewise.
+        """
+        if all(one is None for one in times):
+            return replace(self, times=None, asked=None)
+        both = zip(self.lengths.tolist(), times, strict=True)
+        known = [np.full(length, NO_TIME) if one is None else np.array(one, np.int64) for length, one in both]
+        moments = None
+        if asked is not None:
+            moments = np.array([NO_TIME if one is None else one for one in asked], np.int64)
+        return replace(self, times=np.concatenate(known), asked=moments)
 
     def to_lists(self) -> list[list[int]]:
         return [row.tolist() for row in self]
@@ -66,7 +71,7 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def keys(self) -> list[bytes]:
+    def row_keys(self) -> list[bytes]:
         """One for each row: equal where rows have the same values and, if they are known, the same times."""
         rows = [row.tobytes() for row in self]
         if self.times is not None:

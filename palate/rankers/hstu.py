@@ -101,7 +101,7 @@ class HSTUBlock(nn.Module):
             apart: see :meth:`palate.rankers.time_bias.RelativeBias.forward`.
         """
         dim = x.shape[1]
-        gate, rows = silu(self.inputs(self.norm(x))).split([dim, 3 * dim], dim=1)
+        gate, rows = torch.split(silu(self.inputs(self.norm(x))), [dim, 3 * dim], dim=1)
         if grid.tokens is not None:
             rows = rows.index_select(0, grid.tokens)
         # [R * W, 3 * dim] -> three of [R, heads, W, dim / heads]

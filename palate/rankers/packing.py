@@ -99,8 +99,8 @@ class PackedBatch:
 
     @cached_property
     def asked_at(self) -> Tensor:
-        """int64 ``[T]``: when what follows each item is asked for, which is when the next one of its sequence was taken;
-        of the last one what :attr:`asked` has. Where that is not known: when the item itself was taken."""
+        """int64 ``[T]``: when what follows each item is asked for, which is when the next one of its sequence was
+        taken; of the last one what :attr:`asked` has. Where that is not known: when the item itself was taken."""
         assert self.times is not None
         following = self.times.roll(-1)
         following[self.last] = NO_TIME if self.asked is None else self.asked

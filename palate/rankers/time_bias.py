@@ -40,7 +40,9 @@ class RelativeBias(nn.Module):
         """
         row = torch.arange(width, device=self.places.device)
         # What comes later is not looked at, whatever this holds there.
-        bias = self.places[(row.unsqueeze(1) - row.unsqueeze(0)).clamp(0, len(self.places) - 1)].view(1, 1, width, width)
+        bias = self.places[(row.unsqueeze(1) - row.unsqueeze(0)).clamp(0, len(self.places) - 1)].view(
+            1, 1, width, width
+        )
         if self.times is None:
             return bias
         if apart is None:  # used all the same: several workers wait for the gradients of all parameters

@@ -262,7 +262,9 @@ def prepare_model(
     fill_once(model, workers or Workers(), fill, lambda made: model.set_features(stores, warm, made=made))
     validation = None
     if validate:
-        validation = Validation(dataset, trainer.metric, trainer.exclude_seen, trainer.validate_users, seed, config.reads_times)
+        validation = Validation(
+            dataset, trainer.metric, trainer.exclude_seen, trainer.validate_users, seed, config.reads_times
+        )
         if warm_start is not None:
             validation.leave_out(dataset, Run.open(warm_start))
     return Prepared(model, data, validation, rows)
