@@ -17,9 +17,9 @@ except PackageNotFoundError:  # running from a source tree that was never instal
 # Name -> module. The rooms import one another by their full names; this is for users. __init__.pyi says the same.
 _CALLS = {
     "BERT4Rec": "palate.estimators",
-    "HSTU": "palate.estimators",
     "EASE": "palate.estimators",
     "GRU4Rec": "palate.estimators",
+    "HSTU": "palate.estimators",
     "IALS": "palate.estimators",
     "ItemKNN": "palate.estimators",
     "Popularity": "palate.estimators",

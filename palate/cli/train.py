@@ -39,7 +39,9 @@ def train(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="popularity, item-knn, ease, ials, content-knn, gru4rec, sasrec, bert4rec, or a plug-in's."),
+        typer.Option(
+            help="popularity, item-knn, ease, ials, content-knn, gru4rec, sasrec, bert4rec, hstu, or a plug-in's."
+        ),
     ] = None,
     refit: Annotated[
         Path | None,
