@@ -168,8 +168,8 @@ class Bundle:
             narrowed = torch.from_numpy(chosen.mask)
             mask = narrowed if mask is None else mask.cpu() & narrowed
         history = Sequences.from_lists([rows])
+        check_times("the history", len(history_ids), times, asked)
         if times is not None:
-            check_times("the history", len(history_ids), times, asked)
             history = history.at([self.known_times(history_ids, times)], [asked])
         found, scores = self.recommender.recommend(history, k, exclude_seen, mask)
         pairs = zip(found[0].tolist(), scores[0].tolist(), strict=True)

@@ -52,7 +52,8 @@ class Cases:
 
     Attributes:
         users: int64 ``[cases]``, rows of the dataset's user table.
-        histories: what the user did before the first target, oldest first.
+        histories: what the user did before the first target, oldest first; with times, asked for what follows when
+            that target was taken.
         targets: the held-out items of the user, oldest first (one under leave-last-out).
     """
 

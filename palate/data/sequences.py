@@ -9,6 +9,8 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
+from palate.data.blocks import count_by_user
+
 # Stands for a time that is not known. No time of a log is that long ago.
 NO_TIME = int(np.iinfo(np.int64).min)
 
@@ -73,7 +75,7 @@ class Sequences:
 
     def row_keys(self) -> list[bytes]:
         """One for each row: equal where rows have the same values and, if they are known, the same times."""
-        rows = [row.tobytes() for row in self]
+        rows = [b"%d:" % len(row) + row.tobytes() for row in self]
         if self.times is not None:
             spans = zip(self.offsets[:-1], self.offsets[1:], strict=True)
             rows = [row + self.times[begin:end].tobytes() for row, (begin, end) in zip(rows, spans, strict=True)]
@@ -118,9 +120,8 @@ class Sequences:
         Args:
             mask: bool ``[total]``, the values to keep.
         """
-        before = np.concatenate([[0], np.cumsum(mask)])
         times = None if self.times is None else self.times[mask]
-        return Sequences(self.values[mask], before[self.offsets].astype(np.int64), times, self.asked)
+        return Sequences(self.values[mask], offsets_of(count_by_user(mask, self.offsets)), times, self.asked)
 
     def last(self, n: int) -> Sequences:
         """The last ``n`` values (or fewer) of every row."""

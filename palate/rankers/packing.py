@@ -56,7 +56,7 @@ class PackedBatch:
             lengths = sequences.lengths
         items = torch.from_numpy(sequences.values.astype(np.int64)).to(device)
         times, asked = (
-            None if one is None else torch.from_numpy(one).to(device) for one in (sequences.times, sequences.asked)
+            None if one is None else torch.tensor(one, device=device) for one in (sequences.times, sequences.asked)
         )
         return cls(items, lengths, width, device, times=times, asked=asked)
 
@@ -168,8 +168,8 @@ class OneSequence(PackedBatch):
             np.array([len(kept)]),
             width,
             device,
-            times=None if times is None else torch.from_numpy(times[-width:]).to(device),
-            asked=None if asked is None else torch.from_numpy(asked).to(device),
+            times=None if times is None else torch.tensor(times[-width:], device=device),
+            asked=None if asked is None else torch.tensor(asked, device=device),
         )
 
     @cached_property

@@ -217,11 +217,10 @@ def _within(service: Service, name: str, ids: list[str]) -> None:
 
 def _history(service: Service, body: schema.TimedHistory) -> None:
     _within(service, "history", body.history)
-    if body.history_times is not None:
-        try:
-            check_times("the history", len(body.history), body.history_times, body.asked)
-        except PalateError as error:
-            raise Refused(422, "invalid", error.message, error.remedy) from None
+    try:
+        check_times("the history", len(body.history), body.history_times, body.asked)
+    except PalateError as error:
+        raise Refused(422, "invalid", error.message, error.remedy) from None
 
 
 def _few(service: Service, k: int) -> None:

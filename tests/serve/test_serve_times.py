@@ -121,9 +121,10 @@ def test_an_explanation_is_of_the_same_score(bundle: Bundle, live: Live) -> None
         ([9, 3], None, "go back from 9 to 3"),
         ([3, 9], 4, "go back from 9 to 4"),
         ([3, 10**30], None, "outside of the years 1 to 9999"),
+        (None, 9, "has no times, so how long ago it was before 9 is not known"),
     ],
 )
-def test_times_that_cannot_be(times: list[int], asked: int | None, message: str, bundle: Bundle, live: Live) -> None:
+def test_times_that_cannot_be(times: list[int] | None, asked: int | None, message: str, bundle: Bundle, live: Live) -> None:
     reply = live.post("/v1/recommend", {"history": ["i1", "i2"], "history_times": times, "asked": asked})
     assert (reply.status, reply.error["code"]) == (422, "invalid")
     assert message in reply.error["message"]
