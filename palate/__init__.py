@@ -19,6 +19,7 @@ _CALLS = {
     "BERT4Rec": "palate.estimators",
     "EASE": "palate.estimators",
     "GRU4Rec": "palate.estimators",
+    "HSTU": "palate.estimators",
     "IALS": "palate.estimators",
     "ItemKNN": "palate.estimators",
     "Popularity": "palate.estimators",

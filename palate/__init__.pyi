@@ -6,6 +6,7 @@ from palate.data.frames import from_frames as from_frames
 from palate.data.prepare import prepare as prepare
 from palate.errors import PalateError as PalateError
 from palate.estimators import EASE as EASE
+from palate.estimators import HSTU as HSTU
 from palate.estimators import IALS as IALS
 from palate.estimators import TIGER as TIGER
 from palate.estimators import BERT4Rec as BERT4Rec

@@ -26,7 +26,6 @@ import polars as pl
 
 from palate.data.dataset import Dataset
 from palate.data.frames import Frame, from_frames
-from palate.data.sequences import Sequences
 from palate.errors import PalateError, suggest
 from palate.features.content import MODALITIES
 from palate.features.encode import encode
@@ -116,16 +115,24 @@ class Estimator:
         """
         data = self._fitted()
         ids = data.user_ids.to_list() if users is None else [str(user) for user in users]
-        histories = Sequences.from_lists([data.history_of(user).tolist() for user in ids])
+        for user in ids:
+            data.history_of(user)  # raises if nobody is there by that id
+        histories = data.sequences.take([data.user_index[user] for user in ids])
         found = Recommendations(self.run_, **options).of_indices(histories, k)
         names = pl.Series("user", ids, dtype=pl.String).gather(found["history"])
         return found.select(names, pl.exclude("history"))
 
-    def recommend_for(self, histories: Sequence[Sequence[str]], k: int = 10, **options: Any) -> pl.DataFrame:
+    def recommend_for(
+        self,
+        histories: Sequence[Sequence[str]],
+        k: int = 10,
+        times: Sequence[Sequence[int]] | None = None,
+        **options: Any,
+    ) -> pl.DataFrame:
         """The best items after histories of item ids, oldest first; columns as :meth:`recommend`, with ``history`` (its
-        number) in place of ``user``."""
+        number) in place of ``user``; ``times`` of the items, Unix milliseconds, for :class:`HSTU`."""
         self._fitted()
-        return Recommendations(self.run_, **options)(histories, k)
+        return Recommendations(self.run_, **options)(histories, k, times)
 
     def _fitted(self) -> Dataset:
         if not hasattr(self, "run_"):
@@ -217,6 +224,12 @@ class BERT4Rec(SASRec):
     """A transformer that looks both ways, trained on masked items (Sun et al. 2019); parameters as :class:`SASRec`."""
 
     model = "bert4rec"
+
+
+class HSTU(SASRec):
+    """Gated attention that reads the times of the log (Zhai et al. 2024); parameters as :class:`SASRec`."""
+
+    model = "hstu"
 
 
 class GRU4Rec(_Neural):

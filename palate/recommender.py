@@ -134,6 +134,12 @@ class Recommender(ABC):
         return items, values
 
     @property
+    def reads_times(self) -> bool:
+        """Whether scores depend on the times of a history (:attr:`palate.data.sequences.Sequences.times`); a model
+        that reads them answers without them, too."""
+        return False
+
+    @property
     def scores_in_blocks(self) -> bool:
         """Whether :meth:`item_scorer` is there: the scores of a few items cost less than those of all."""
         return False

@@ -149,8 +149,7 @@ class PairDrawer:
             eligible[: packed.lengths[0]] = False
         tokens = np.flatnonzero(np.repeat(keep, packed.lengths))
         if not keep.all():
-            index = torch.from_numpy(tokens).to(packed.device)
-            packed = PackedBatch(packed.items[index], packed.lengths[keep], packed.width, packed.device)
+            packed = packed.only(keep)
         rows = np.flatnonzero(eligible[tokens])
         return packed, tokens, torch.from_numpy(rows).to(packed.device)
 

@@ -170,11 +170,23 @@ def _check_runs(start: Run, reference: Run) -> None:
             f"the reference {reference.folder} was trained on another split or log than {start.folder}",
             "Take a reference that was trained on the same dataset.",
         )
+    if _reads_times(reference) and not _reads_times(start):
+        raise PalateError(
+            f"the reference {reference.folder} reads times and {start.folder} does not",
+            "Take a reference that reads what the run reads.",
+        )
     length = _options(start)["settings"]["ranker"]["max_length"]
     if _options(reference)["settings"]["ranker"]["max_length"] != length:
         raise PalateError(
             f"the reference {reference.folder} reads histories of another length", "Train both with one max_length."
         )
+
+
+def _reads_times(run: Run) -> bool:
+    config = RANKERS[run.info["model"]].Config.parse(
+        _options(run)["settings"]["ranker"], where=f"{run.folder / 'run.json'}"
+    )
+    return bool(config.reads_times)
 
 
 def _options(run: Run) -> dict[str, Any]:

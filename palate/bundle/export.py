@@ -157,6 +157,8 @@ def check_exportable(model: str, *, neighbours: bool = False) -> None:
         raise PalateError(f"'{model}' has no sequence encoder to export", "Leave out --onnx.")
     if not RANKERS[model].causal:
         raise PalateError(f"'{model}' looks both ways, and ONNX would hold a causal encoder", "Leave out --onnx.")
+    if not RANKERS[model].exports:
+        raise PalateError(f"'{model}' reads times, and ONNX would hold an encoder of items alone", "Leave out --onnx.")
     if neighbours:
         raise PalateError(
             f"this '{model}' adds neighbours to its scores, which are no part of the encoder that ONNX would hold",

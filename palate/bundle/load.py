@@ -21,6 +21,8 @@ from palate.bundle.manifest import is_bundle, linked, verify
 from palate.data.catalogue import Catalogue
 from palate.data.images import inside
 from palate.data.item_filter import filter_items
+from palate.data.sequences import Sequences
+from palate.data.timed_history import check_times
 from palate.device import parse_device
 from palate.errors import PalateError
 from palate.rankers.registry import RANKERS
@@ -119,6 +121,11 @@ class Bundle:
         index = self.items.catalogue.index
         return [index[item] for item in item_ids if item in index], [item for item in item_ids if item not in index]
 
+    def known_times(self, item_ids: Sequence[str], times: Sequence[int]) -> list[int]:
+        """The times of the items that the bundle knows."""
+        index = self.items.catalogue.index
+        return [when for item, when in zip(item_ids, times, strict=True) if item in index]
+
     def recommend(
         self,
         history_ids: Sequence[str],
@@ -130,6 +137,8 @@ class Bundle:
         without: Sequence[str] = (),
         allow: Sequence[str] | None = None,
         deny: Sequence[str] = (),
+        times: Sequence[int] | None = None,
+        asked: int | None = None,
     ) -> Recommended:
         """The ``k`` best items after a history of item ids, oldest first; fewer where fewer are left.
 
@@ -141,10 +150,12 @@ class Bundle:
             exclude_seen: leave out the items of the history.
             allowed: bool ``[num_items + 1]``, items that may be recommended; None: all.
             only, without, allow, deny: narrow it further; see :func:`palate.data.item_filter.filter_items`.
+            times: Unix milliseconds of the items, for a model that reads them (``hstu``); it answers without, too.
+            asked: Unix milliseconds at which the next item is asked for; by default when the newest one was taken.
 
         Raises:
-            PalateError: no item is left; ``allowed`` is of another shape; the model cannot afford the whole catalogue
-                (``mllm``), see :class:`palate.cascade.cascade.Cascade`.
+            PalateError: no item is left; times that do not fit the history; ``allowed`` is of another shape; the model
+                cannot afford the whole catalogue (``mllm``), see :class:`palate.cascade.cascade.Cascade`.
         """
         rows, unknown = self.known(history_ids)
         mask = None if allowed is None else torch.as_tensor(allowed)
@@ -156,7 +167,11 @@ class Bundle:
         if chosen.mask is not None:
             narrowed = torch.from_numpy(chosen.mask)
             mask = narrowed if mask is None else mask.cpu() & narrowed
-        found, scores = self.recommender.recommend([rows], k, exclude_seen, mask)
+        history = Sequences.from_lists([rows])
+        check_times("the history", len(history_ids), times, asked)
+        if times is not None:
+            history = history.at([self.known_times(history_ids, times)], [asked])
+        found, scores = self.recommender.recommend(history, k, exclude_seen, mask)
         pairs = zip(found[0].tolist(), scores[0].tolist(), strict=True)
         return Recommended([(self.items.ids[item], score) for item, score in pairs if item], unknown + chosen.unknown)
 

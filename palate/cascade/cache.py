@@ -46,8 +46,8 @@ class ScoredLists:
         """
         orders = [shuffled(row[None])[0] for row in items]
         keys = [
-            row.tobytes() + b"|" + one[order].numpy().tobytes()
-            for row, one, order in zip(histories, items, orders, strict=True)
+            row + b"|" + one[order].numpy().tobytes()
+            for row, one, order in zip(histories.row_keys(), items, orders, strict=True)
         ]
         # Lists of one length go together, each only once even where two users share a history.
         waiting: dict[int, dict[bytes, int]] = {}

@@ -94,6 +94,10 @@ class Cascade(Recommender):
         other._set(mode, weight)
         return other
 
+    @property
+    def reads_times(self) -> bool:
+        return self.retriever.reads_times or self.second.reads_times
+
     def score(self, histories: Histories, candidates: Tensor | None = None) -> Tensor:
         rows = as_sequences(histories)
         if candidates is None:
@@ -142,7 +146,7 @@ class Cascade(Recommender):
         """
         rule = b"" if allowed is None else hashlib.blake2b(allowed.cpu().numpy().tobytes(), digest_size=16).digest()
         what = repr((exclude_seen, self.depth)).encode() + rule
-        keys = [what + b"|" + row.tobytes() for row in rows]
+        keys = [what + b"|" + row for row in rows.row_keys()]
         missing = [number for number, key in enumerate(keys) if key not in self.lists.proposed]
         if missing:
             some = scores[missing]

@@ -75,7 +75,7 @@ def choose_blend(
     one = choose_metrics([name], "full" if candidates is None else "sampled")[name]
     if bool(k) != one.at_k:
         raise PalateError(f"'{metric}' is no metric", "Name one such as ndcg@10.")
-    cases = cases_of(dataset, "valid")
+    cases = cases_of(dataset, "valid", times=cascade.reads_times)
     cases = cases if users is None else users.of(dataset, cases)
     candidates = candidates and candidates.of(cases)
     if dataset.folder is not None:

@@ -19,6 +19,7 @@ from palate.progress import working
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
+    from palate.data.sequences import Sequences
     from palate.engines.base import Engine
     from palate.rankers.recommend import Recommendations
     from palate.runs.run import Run
@@ -94,6 +95,7 @@ def recommend(
     if engine != "local" and not all_:
         raise PalateError(f"--engine {engine} belongs to --all", "One user is answered in this process: leave it out.")
     from palate.bundle.recommend import open_recommendations
+    from palate.data.sequences import Sequences
     from palate.engines import make_engine
 
     chosen = make_engine(
@@ -117,13 +119,13 @@ def recommend(
     _warn_of_unknown(ready, ready.unknown)
     opened = ready.run
     if history is not None:
-        _one(ready, _known_items(ready, history), k, {"history": history}, json_)
+        _one(ready, Sequences.from_lists([_known_items(ready, history)]), k, {"history": history}, json_)
     elif user is not None:
         data = _dataset(opened, dataset)
         data.history_of(user)  # raises if nobody is there by that id
         histories, _ = ready.histories_of(data)
         row = data.user_index[user]
-        _one(ready, histories[row].tolist(), k, {"user": user}, json_)
+        _one(ready, histories[row : row + 1], k, {"user": user}, json_)
     elif out is not None:
         with chosen:
             _everyone(ready, _dataset(opened, dataset), out, k, json_, chosen, partial(load, device=device))
@@ -182,10 +184,10 @@ def _dataset(run: Run, path: Path | None) -> Dataset:
     return Dataset.load(recorded)
 
 
-def _one(ready: Recommendations, history: list[int], k: int, request: dict[str, Any], json_: bool) -> None:
-    from palate.data.sequences import Sequences
-
-    best = ready.of_indices(Sequences.from_lists([history]), k).drop("history").fill_nan(None).to_dicts()
+def _one(ready: Recommendations, row: Sequences, k: int, request: dict[str, Any], json_: bool) -> None:
+    """Answer for a single history."""
+    best = ready.of_indices(row, k).drop("history").fill_nan(None).to_dicts()
+    history = row.values.tolist()
     if json_:
         seen = [ready.catalogue.ids[item] for item in history]
         print_json({**request, "history": seen, "items": best})

@@ -40,7 +40,8 @@ def train(
     model: Annotated[
         str | None,
         typer.Option(
-            help="popularity, item-knn, ease, ials, content-knn, gru4rec, sasrec, bert4rec, tiger, or a plug-in's."
+            help="popularity, item-knn, ease, ials, content-knn, gru4rec, sasrec, bert4rec, hstu, tiger, or that of a "
+            "plug-in."
         ),
     ] = None,
     refit: Annotated[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
@@ -52,7 +52,8 @@ class Cases:
 
     Attributes:
         users: int64 ``[cases]``, rows of the dataset's user table.
-        histories: what the user did before the first target, oldest first.
+        histories: what the user did before the first target, oldest first; with times, asked for what follows when
+            that target was taken.
         targets: the held-out items of the user, oldest first (one under leave-last-out).
     """
 
@@ -135,12 +136,23 @@ class Dataset:
         """int64 ``[interactions]``: the user index of every row."""
         return np.repeat(np.arange(self.num_users), np.diff(self.offsets))
 
-    def train_sequences(self) -> Sequences:
-        """Every user's training interactions, oldest first (empty for held-out users)."""
-        return self._rows(self.parts == Part.TRAIN)
+    @property
+    def sequences(self) -> Sequences:
+        """Every user's interactions whatever they are used for, oldest first, with their times where there are any."""
+        return Sequences(self.items, self.offsets, self.timestamps)
 
-    def _rows(self, mask: npt.NDArray[np.bool_]) -> Sequences:
-        return Sequences(self.items[mask], offsets_of(count_by_user(mask, self.offsets)))
+    def train_sequences(self, times: bool = False) -> Sequences:
+        """Every user's training interactions, oldest first (empty for held-out users).
+
+        Args:
+            times: with their times, where the source has any.
+        """
+        mask = self.parts == Part.TRAIN
+        return self._rows(mask, count_by_user(mask, self.offsets), times)
+
+    def _rows(self, mask: npt.NDArray[np.bool_], lengths: npt.NDArray[np.int64], times: bool = False) -> Sequences:
+        known = None if self.timestamps is None or not times else self.timestamps[mask]
+        return Sequences(self.items[mask], offsets_of(lengths), known)
 
     def _case_rows(
         self, split: Literal["valid", "test"]
@@ -161,22 +173,27 @@ class Dataset:
         users, _, before = self._case_rows(split)
         return count_by_user(before, self.offsets)[users]
 
-    def cases(self, split: Literal["valid", "test"]) -> Cases:
+    def cases(self, split: Literal["valid", "test"], times: bool = True) -> Cases:
         """Evaluation cases of a split: targets are its interactions, histories all that came before them.
 
         Users with no target in the split are left out. Under leave-last-out the validation item is part of
         the test history, as everywhere in the field.
+
+        Args:
+            times: histories with their times, where the source has any, and asked for what follows when the first
+                target was taken. They are twice as large as the items: a model that does not read them needs none.
         """
         users, is_target, before = self._case_rows(split)
-        found = (
-            Sequences(self.items[mask], offsets_of(count_by_user(mask, self.offsets)[users]))
-            for mask in (before, is_target)
+        histories, targets = (
+            self._rows(mask, count_by_user(mask, self.offsets)[users], times) for mask in (before, is_target)
         )
-        return Cases(users, *found)
+        if targets.times is not None:
+            histories = replace(histories, asked=targets.times[targets.offsets[:-1]])
+        return Cases(users, histories, replace(targets, times=None))
 
-    def sampled_cases(self, split: Literal["valid", "test"], users: int, seed: int) -> Cases:
+    def sampled_cases(self, split: Literal["valid", "test"], users: int, seed: int, times: bool = True) -> Cases:
         """The cases of a split, or at most ``users`` of them, drawn by the seed; 0 means all."""
-        cases = self.cases(split)
+        cases = self.cases(split, times)
         return cases if not users or users >= len(cases) else cases.take(self.sample(len(cases), users, seed))
 
     @staticmethod

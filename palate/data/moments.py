@@ -20,7 +20,7 @@ UNITS: dict[Unit, str] = {"s": "seconds", "ms": "milliseconds", "us": "microseco
 _PER_MS: dict[Unit, int] = {"ms": 1, "us": 10**3, "ns": 10**6}
 # 1e11 seconds is the year 5138 and 1e11 milliseconds is 1973, and so on for the finer units.
 _LEAST: dict[Unit, int] = {"s": 1, "ms": 10**11, "us": 10**14, "ns": 10**17}
-_YEAR_1, _YEAR_9999 = -62_135_596_800_000, 253_402_300_799_999
+YEAR_1, YEAR_9999 = -62_135_596_800_000, 253_402_300_799_999
 
 
 def unit_of(value: float) -> Unit:
@@ -46,7 +46,7 @@ def out_of_range(times: npt.NDArray[Any], unit: Unit) -> int | None:
     """The row of a time outside the years 1 to 9999, or None."""
     for row in (int(times.argmin()), int(times.argmax())):
         value = times[row].item() * (1000 if unit == "s" else 1) / _PER_MS.get(unit, 1)
-        if not _YEAR_1 <= value <= _YEAR_9999:
+        if not YEAR_1 <= value <= YEAR_9999:
             return row
     return None
 

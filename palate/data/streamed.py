@@ -75,7 +75,8 @@ class StreamedDataset(Dataset):
     def __len__(self) -> int:
         return int(self.shards.sizes("interactions").sum())
 
-    def sampled_cases(self, split: Literal["valid", "test"], users: int, seed: int) -> Cases:
+    def sampled_cases(self, split: Literal["valid", "test"], users: int, seed: int, times: bool = True) -> Cases:
+        """Without times: shards hold none."""
         if split != "valid":
             self._refuse("test cases")
         sizes = self.shards.sizes("cases")
@@ -90,10 +91,10 @@ class StreamedDataset(Dataset):
         histories, targets = (joined([part[i] for part in parts]) for i in (0, 1))
         return Cases(chosen, histories, targets)
 
-    def cases(self, split: Literal["valid", "test"]) -> Cases:
+    def cases(self, split: Literal["valid", "test"], times: bool = True) -> Cases:
         return self.sampled_cases(split, 0, 0)
 
-    def train_sequences(self) -> Sequences:
+    def train_sequences(self, times: bool = False) -> Sequences:
         self._refuse("all training sequences")
 
     @property

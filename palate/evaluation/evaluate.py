@@ -85,7 +85,7 @@ def evaluate(
     """
     if run is not None:
         check_targets_unseen(run, dataset, split)
-    everyone = cases_of(dataset, split)
+    everyone = cases_of(dataset, split, times=recommender.reads_times)
     cases = everyone if users is None else users.of(dataset, everyone)
     chosen = choose_metrics(metrics, protocol)
     cutoffs = _cutoffs(ks)
@@ -142,11 +142,11 @@ def evaluate(
     return Result(pl.concat(frames), totals, facts, drawn)
 
 
-def cases_of(dataset: Dataset, split: Split) -> Cases:
-    """The cases of a split, of which there must be some."""
+def cases_of(dataset: Dataset, split: Split, times: bool = True) -> Cases:
+    """The cases of a split, of which there must be some; ``times``: see :meth:`Dataset.cases`."""
     if split not in ("valid", "test"):
         raise PalateError(f"there is no split '{split}' to evaluate", suggest(split, ["valid", "test"]))
-    cases = dataset.cases(split)
+    cases = dataset.cases(split, times)
     if not len(cases):
         raise no_targets(dataset, split)
     return cases

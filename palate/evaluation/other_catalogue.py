@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Self
 
@@ -11,7 +12,6 @@ import torch
 from torch import Tensor
 
 from palate.data.catalogue import Catalogue
-from palate.data.sequences import Sequences, offsets_of
 from palate.errors import PalateError
 from palate.recommender import Histories, Recommender, as_sequences
 
@@ -47,12 +47,14 @@ class OtherCatalogue(Recommender):
         size: int | None = getattr(self.model, "batch_size", None)
         return size
 
+    @property
+    def reads_times(self) -> bool:
+        return self.model.reads_times
+
     def score(self, histories: Histories, candidates: Tensor | None = None) -> Tensor:
         rows = as_sequences(histories)
         items = self.to_model[rows.values]
-        known = items > 0
-        lengths = np.bincount(np.repeat(np.arange(len(rows)), rows.lengths)[known], minlength=len(rows))
-        scores = self.model.score(Sequences(items[known], offsets_of(lengths.astype(np.int64)))).float()
+        scores = self.model.score(replace(rows, values=items).only(items > 0)).float()
         if torch.isnan(scores).any():
             raise NotANumber("the model gave scores that are not numbers (NaN)", "Train it again with a lower rate.")
         columns = self._columns.to(scores.device)

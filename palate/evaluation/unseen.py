@@ -59,8 +59,12 @@ def unseen_cases(dataset: Dataset, seen: Mask) -> Cases:
     chosen = np.flatnonzero(counts)
     before = np.isin(dataset.rows_user, chosen) & ~target
     lengths = np.bincount(dataset.rows_user[before], minlength=dataset.num_users).astype(np.int64)[chosen]
-    histories = Sequences(dataset.items[before], offsets_of(lengths))
-    return Cases(chosen, histories, Sequences(dataset.items[target], offsets_of(counts[chosen])))
+    targets = offsets_of(counts[chosen])
+    times, asked = None, None
+    if dataset.timestamps is not None:
+        times, asked = dataset.timestamps[before], dataset.timestamps[target][targets[:-1]]
+    histories = Sequences(dataset.items[before], offsets_of(lengths), times, asked)
+    return Cases(chosen, histories, Sequences(dataset.items[target], targets))
 
 
 def seen_by(dataset: Dataset, logs: Iterable[TrainedLog], known: Mask | None = None) -> Mask:

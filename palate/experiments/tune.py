@@ -57,10 +57,10 @@ class ValidationOnly(Dataset):
     def of(cls, dataset: Dataset) -> ValidationOnly:
         return cls(**{field.name: getattr(dataset, field.name) for field in fields(dataset)})
 
-    def cases(self, split: Literal["valid", "test"]) -> Cases:
+    def cases(self, split: Literal["valid", "test"], times: bool = True) -> Cases:
         if split != "valid":
             raise PalateError("tuning may not look at the test split", "Evaluate the best settings afterwards.")
-        return super().cases(split)
+        return super().cases(split, times)
 
 
 @dataclass(frozen=True)

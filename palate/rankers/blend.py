@@ -79,6 +79,10 @@ class Blend(Recommender):
         return self._sum(part.score(rows, candidates) for part in self.parts)
 
     @property
+    def reads_times(self) -> bool:
+        return any(part.reads_times for part in self.parts)
+
+    @property
     def scores_in_blocks(self) -> bool:
         return all(part.scores_in_blocks for part in self.parts)
 

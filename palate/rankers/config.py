@@ -29,6 +29,16 @@ class TrainedConfig(Config):
     dropout: float = Field(0.5, ge=0, lt=1)
     modalities: tuple[str, ...] = ("id",)
 
+    @property
+    def reads_times(self) -> bool:
+        """Whether the ranker reads when the items of a history were taken."""
+        return False
+
+    @property
+    def needs_times(self) -> bool:
+        """Whether its settings mean nothing where the log has no times."""
+        return False
+
     @model_validator(mode="after")
     def _check_modalities(self) -> Self:
         if not self.modalities or len(set(self.modalities)) != len(self.modalities):

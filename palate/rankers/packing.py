@@ -6,8 +6,7 @@ Attention alone needs a grid: short sequences share its rows, and a mask keeps t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from palate.data.sequences import Sequences
+from palate.data.sequences import NO_TIME, Sequences
 
 
 @dataclass(frozen=True)
@@ -27,12 +26,17 @@ class PackedBatch:
         lengths: int64 ``[B]``, each at least 1 (numpy: layouts are made on the host).
         width: the longest length that a sequence may have.
         device: where the tensors live.
+        times: int64 ``[T]`` Unix milliseconds, :data:`palate.data.sequences.NO_TIME` where one is not known; None: none
+            is.
+        asked: int64 ``[B]``, when what follows each sequence is asked for, likewise.
     """
 
     items: Tensor
     lengths: npt.NDArray[np.int64]
     width: int
     device: torch.device
+    times: Tensor | None = field(default=None, kw_only=True)
+    asked: Tensor | None = field(default=None, kw_only=True)
 
     @classmethod
     def of(cls, sequences: Sequences, width: int, device: torch.device | str = "cpu") -> PackedBatch:
@@ -42,11 +46,31 @@ class PackedBatch:
         if len(lengths) and (lengths.max() > width or lengths.min() == 0):
             sequences = sequences.last(width)
             if (empty := sequences.lengths == 0).any():
-                values = np.insert(sequences.values, sequences.offsets[:-1][empty], 0)
-                sequences = Sequences(values, np.concatenate([[0], np.cumsum(np.maximum(sequences.lengths, 1))]))
+                places = sequences.offsets[:-1][empty]
+                sequences = Sequences(
+                    np.insert(sequences.values, places, 0),
+                    np.concatenate([[0], np.cumsum(np.maximum(sequences.lengths, 1))]),
+                    None if sequences.times is None else np.insert(sequences.times, places, NO_TIME),
+                    sequences.asked,
+                )
             lengths = sequences.lengths
         items = torch.from_numpy(sequences.values.astype(np.int64)).to(device)
-        return cls(items, lengths, width, device)
+        times, asked = (
+            None if one is None else torch.tensor(one, device=device) for one in (sequences.times, sequences.asked)
+        )
+        return cls(items, lengths, width, device, times=times, asked=asked)
+
+    def only(self, keep: npt.NDArray[np.bool_]) -> PackedBatch:
+        """Some of the sequences.
+
+        Args:
+            keep: bool ``[B]``, which.
+        """
+        tokens = torch.from_numpy(np.flatnonzero(np.repeat(keep, self.lengths))).to(self.device)
+        rows = torch.from_numpy(np.flatnonzero(keep)).to(self.device)
+        times = None if self.times is None else self.times[tokens]
+        asked = None if self.asked is None else self.asked[rows]
+        return PackedBatch(self.items[tokens], self.lengths[keep], self.width, self.device, times=times, asked=asked)
 
     @cached_property
     def starts(self) -> npt.NDArray[np.int64]:
@@ -82,6 +106,15 @@ class PackedBatch:
         """int64 ``[T]``: 0 for the newest item of its sequence."""
         ends = np.repeat(self.starts + self.lengths - 1, self.lengths)
         return self._send(ends - np.arange(int(self.lengths.sum())))
+
+    @cached_property
+    def asked_at(self) -> Tensor:
+        """int64 ``[T]``: when what follows each item is asked for, which is when the next one of its sequence was
+        taken; of the last one what :attr:`asked` has. Where that is not known: when the item itself was taken."""
+        assert self.times is not None
+        following = self.times.roll(-1)
+        following[self.last] = NO_TIME if self.asked is None else self.asked
+        return torch.where(following == NO_TIME, self.times, following)
 
     def pasts(self) -> tuple[Tensor, Tensor, Tensor]:
         """Every position with every different item of its past, the item at the position included.
@@ -135,10 +168,19 @@ class OneSequence(PackedBatch):
     """
 
     @classmethod
-    def of_newest(cls, items: Sequence[int] | npt.NDArray[np.int32], width: int, device: torch.device) -> OneSequence:
-        """The newest ``width`` of the items; none are held by a single padding token."""
+    def of_newest(cls, history: Sequences, width: int, device: torch.device) -> OneSequence:
+        """The newest ``width`` items of a single history; none are held by a single padding token."""
+        items = history.values
         kept = np.array(items[-width:] if len(items) else [0], np.int64)
-        return cls(torch.from_numpy(kept).to(device), np.array([len(kept)]), width, device)
+        times, asked = history.times if len(items) else None, history.asked
+        return cls(
+            torch.from_numpy(kept).to(device),
+            np.array([len(kept)]),
+            width,
+            device,
+            times=None if times is None else torch.tensor(times[-width:], device=device),
+            asked=None if asked is None else torch.tensor(asked, device=device),
+        )
 
     @cached_property
     def last(self) -> Tensor:

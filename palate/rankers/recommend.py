@@ -14,8 +14,9 @@ from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset
 from palate.data.dropped import dropped_of
 from palate.data.item_filter import filter_items
-from palate.data.sequences import Sequences, offsets_of
+from palate.data.sequences import Sequences
 from palate.data.spelling import did_you_mean
+from palate.data.timed_history import check_times
 from palate.engines.base import Advance, Engine, Task, Work
 from palate.engines.local import LOCAL
 from palate.errors import PalateError, suggest
@@ -84,15 +85,20 @@ class Recommendations:
         self.recommender.allow_generation()
         self._mask = None if self.allowed is None else torch.from_numpy(self.allowed)
 
-    def __call__(self, histories: Sequence[Sequence[str]], k: int = 10) -> pl.DataFrame:
+    def __call__(
+        self, histories: Sequence[Sequence[str]], k: int = 10, times: Sequence[Sequence[int]] | None = None
+    ) -> pl.DataFrame:
         """The best ``k`` items of each history (item ids, oldest first; it may be empty).
+
+        Args:
+            times: Unix milliseconds of the items of each history, for a model that reads them; it answers without.
 
         Returns:
             Columns ``history`` (row of ``histories``), ``rank`` (from 1), ``item``, ``title``, ``score`` and the
             chosen fields; fewer than ``k`` rows per history where fewer items are left.
 
         Raises:
-            PalateError: an item that the run does not know.
+            PalateError: an item that the run does not know, or times that do not fit the items.
         """
         rows = []
         for history in histories:
@@ -100,7 +106,14 @@ class Recommendations:
             if unknown:
                 raise PalateError(f"the run knows no item '{unknown[0]}'", self.closest(unknown[0]))
             rows.append(known)
-        return self.of_indices(Sequences.from_lists(rows), k)
+        found = Sequences.from_lists(rows)
+        if times is not None:
+            if len(times) != len(rows):
+                raise PalateError(f"{len(rows)} histories and times of {len(times)}", "Give the times of each history.")
+            for number, (row, when) in enumerate(zip(rows, times, strict=True)):
+                check_times(f"history {number}", len(row), when)
+            found = found.at(times)
+        return self.of_indices(found, k)
 
     def of_indices(self, histories: Sequences, k: int) -> pl.DataFrame:
         """The same for histories of the run's item indices."""
@@ -147,8 +160,8 @@ class Recommendations:
         to_run = np.array([0, *(index.get(item, 0) for item in dataset.catalogue.ids[1:])], np.int32)
         items = to_run[dataset.items]
         known = items > 0
-        lengths = np.bincount(dataset.rows_user[known], minlength=dataset.num_users).astype(np.int64)
-        return Sequences(items[known], offsets_of(lengths)), int((~known).sum())
+        times = dataset.timestamps if self.recommender.reads_times else None
+        return Sequences(items, dataset.offsets, times).only(known), int((~known).sum())
 
     def for_everyone(
         self,

@@ -18,6 +18,7 @@ RANKERS = Registry(
         "gru4rec": "palate.rankers.gru4rec:GRU4Rec",
         "sasrec": "palate.rankers.sasrec:SASRec",
         "bert4rec": "palate.rankers.bert4rec:BERT4Rec",
+        "hstu": "palate.rankers.hstu:HSTU",
         "tiger": "palate.rankers.tiger.ranker:TIGER",
         "blend": "palate.rankers.blend:Blend",
         "mllm": "palate.mllm.recommender:MLLMRecommender",

@@ -44,6 +44,8 @@ class SequentialRanker(TrainedRanker):
 
     Config: ClassVar[type[SequentialConfig]] = SequentialConfig
     config: SequentialConfig
+    # Whether its encoder reads items alone, so that an exported one needs no other input.
+    exports: ClassVar[bool] = True
 
     def __init__(self, config: SequentialConfig, num_items: int, widths: Mapping[str, int]) -> None:
         super().__init__(config, num_items, widths)
@@ -251,7 +253,7 @@ class SequentialRanker(TrainedRanker):
 
     def _packed(self, histories: Sequences) -> PackedBatch:
         if len(histories) == 1:
-            return OneSequence.of_newest(histories.values, self.config.max_length, self.device)
+            return OneSequence.of_newest(histories, self.config.max_length, self.device)
         return PackedBatch.of(histories, self.config.max_length, self.device)
 
     @torch.no_grad()

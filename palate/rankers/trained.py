@@ -48,6 +48,10 @@ class TrainedRanker(nn.Module, Recommender):
             warm: bool ``[num_items + 1]``, items with training interactions.
         """
 
+    @property
+    def reads_times(self) -> bool:
+        return self.config.reads_times
+
     def notes(self) -> list[str]:
         """What a person should know of the model before it is trained."""
         return []

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
+from palate.data.timed_history import check_times
 from palate.errors import PalateError, suggest
 from palate.serve import schema
 from palate.serve.guard import Refused
@@ -40,7 +41,7 @@ ModelName = Annotated[str | None, Query(max_length=512, description="One of /v1/
 async def recommend(body: schema.RecommendRequest, request: Request) -> Response:
     """The best items after a history of items, fresh from the client: nobody has to be known here."""
     service = _service(request)
-    _within(service, "history", body.history)
+    _history(service, body)
     _within(service, "deny", body.deny)
     _few(service, body.k)
     split = service.traffic if body.model is None and body.user is not None else None
@@ -76,7 +77,7 @@ async def similar(body: schema.SimilarRequest, request: Request) -> Response:
 async def explain(body: schema.ExplainRequest, request: Request) -> Response:
     """Why an item has its score: what each item of the history adds, and what its own text, picture and id do."""
     service = _service(request)
-    _within(service, "history", body.history)
+    _history(service, body)
     model = _model(service.loaded, body.model)
     _item(model, body.item)
     return _json(await _in_time(service, model.explain(body)))
@@ -212,6 +213,14 @@ def _within(service: Service, name: str, ids: list[str]) -> None:
     most = service.config.max_history
     if len(ids) > most:
         raise Refused(422, "invalid", f"{name} has {len(ids):,} items, at most {most:,} are read", "Send fewer.")
+
+
+def _history(service: Service, body: schema.TimedHistory) -> None:
+    _within(service, "history", body.history)
+    try:
+        check_times("the history", len(body.history), body.history_times, body.asked)
+    except PalateError as error:
+        raise Refused(422, "invalid", error.message, error.remedy) from None
 
 
 def _few(service: Service, k: int) -> None:

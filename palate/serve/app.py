@@ -97,6 +97,8 @@ def _with_limits(page: dict[str, Any], config: ServeConfig) -> dict[str, Any]:
         for field in ("history", "deny"):
             if field in properties:
                 properties[field]["maxItems"] = config.max_history
+        if "history_times" in properties:
+            properties["history_times"]["anyOf"][0]["maxItems"] = config.max_history
         if "k" in properties:
             properties["k"]["maximum"] = config.max_k
     return page

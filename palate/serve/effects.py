@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -38,14 +39,14 @@ class ScoreAndRank:
 
 
 def scores_and_ranks(
-    model: Recommender, histories: Sequence[Sequence[int]], item: int, left_out: Sequence[int]
+    model: Recommender, histories: Sequences, item: int, left_out: Sequence[int]
 ) -> list[ScoreAndRank]:
     """How ``item`` stands after each history; ``left_out`` are ranked nowhere. Equal scores stand in index order."""
     rows = max(1, _SCORES // (model.num_items + 1))
     others = [one for one in left_out if one != item]
     found = []
     for start in range(0, len(histories), rows):
-        scores = model.score([list(one) for one in histories[start : start + rows]]).cpu()
+        scores = model.score(histories[start : start + rows]).cpu()
         means = scores[:, 1:].double().mean(1)
         scores[:, [0, *others]] = -torch.inf
         mine = scores[:, item : item + 1]
@@ -57,15 +58,18 @@ def scores_and_ranks(
     return found
 
 
-def without_each(history: Sequence[int], most: int) -> tuple[list[list[int]], list[int]]:
-    """The history, then the history without each of its newest ``most`` items; and the places of these items."""
-    places = list(range(max(0, len(history) - most), len(history)))
-    return [list(history), *([*history[:place], *history[place + 1 :]] for place in places)], places
+def without_each(history: Sequences, most: int) -> tuple[Sequences, list[int]]:
+    """A single history, then that history without each of its newest ``most`` items; and the places of these items."""
+    length = len(history.values)
+    places = np.arange(max(0, length - most), length)
+    kept = np.ones((1 + len(places), length), np.bool_)
+    kept[1 + np.arange(len(places)), places] = False
+    return history.take(np.zeros(len(kept), np.int64)).only(kept.ravel()), places.tolist()
 
 
 @torch.no_grad()
 def modality_effects(
-    model: SequentialRanker, history: Sequence[int], item: int, features: ItemFeatures
+    model: SequentialRanker, history: Sequences, item: int, features: ItemFeatures
 ) -> list[schema.ModalityEffect]:
     """What the item's own id, text and picture do to its score; the history stays as it is.
 
@@ -75,17 +79,18 @@ def modality_effects(
     (:meth:`palate.rankers.neighbours.NeighbourScores.effects`).
 
     Args:
+        history: a single one.
         features: of the item, for every feature modality of the model.
 
     Raises:
         PalateError: features that the model reads are not there.
     """
-    if not history:
+    if not len(history.values):
         raise PalateError("a newcomer is answered by popularity", "Give a history.")
     for name in model.widths:
         if name not in features:
             raise PalateError(f"there are no {name} features of the item", "Give those that the model reads.")
-    scores = model.queries(Sequences.from_lists([list(history)]))
+    scores = model.queries(history)
     query = scores.queries[0].cpu()
     here = {name: bool(features[name][1]) for name in model.widths}
     if "id" in model.config.modalities:

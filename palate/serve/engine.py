@@ -43,6 +43,8 @@ class Ask:
         exclude_seen: neither may the items of the history.
         allowed: bool ``[num_items + 1]``, may be recommended; None: all.
         share: of the catalogue that ``allowed`` leaves, where that is known; None: not.
+        times: Unix milliseconds of the items of the history; None: not known.
+        asked: Unix milliseconds at which the answer is asked for; None: when the newest item was taken.
     """
 
     history: list[int]
@@ -51,6 +53,8 @@ class Ask:
     exclude_seen: bool = False
     allowed: Tensor | None = None
     share: float | None = None
+    times: list[int] | None = None
+    asked: int | None = None
 
     @property
     def broad(self) -> bool:
@@ -74,6 +78,14 @@ class Ask:
     def left_out(self) -> npt.NDArray[np.int64]:
         """All items that may not be recommended whatever the filter says."""
         return np.concatenate([self.banned, np.array(self.history, np.int64)]) if self.exclude_seen else self.banned
+
+
+def histories_of(asks: Sequence[Ask]) -> Sequences:
+    """The histories of some requests, with their times where there are any."""
+    rows = Sequences.from_lists([ask.history for ask in asks])
+    if all(ask.times is None for ask in asks):
+        return rows
+    return rows.at([ask.times for ask in asks], [ask.asked for ask in asks])
 
 
 @dataclass(frozen=True)
@@ -116,7 +128,7 @@ class DenseEngine(Engine):
 
     def scores(self, asks: Sequence[Ask]) -> Tensor:
         """float32 ``[B, num_items + 1]`` that may be written to."""
-        return self.model.score([ask.history for ask in asks])
+        return self.model.score(histories_of(asks))
 
 
 class FactoredEngine(DenseEngine):
@@ -154,7 +166,7 @@ class FactoredEngine(DenseEngine):
     def _approximate(self, asks: Sequence[Ask]) -> list[Found]:
         assert self.index is not None
         assert self.vectors is not None
-        made = self.model.queries(Sequences.from_lists([ask.history for ask in asks]))
+        made = self.model.queries(histories_of(asks))
         bias = made.bias and Bias(made.bias.rows.cpu(), made.bias.items.cpu(), made.bias.values.cpu())
         scores = Scores(made.queries.cpu(), self.vectors, bias)
         most = max(ask.reach for ask in asks)
@@ -192,7 +204,7 @@ class SearchEngine(Engine):
             if len(ask.banned):
                 allowed = torch.ones(self.model.num_items + 1, dtype=torch.bool) if allowed is None else allowed.clone()
                 allowed[torch.from_numpy(ask.banned)] = False
-            items, scores = self.model.recommend([ask.history], ask.k, ask.exclude_seen, allowed)
+            items, scores = self.model.recommend(histories_of([ask]), ask.k, ask.exclude_seen, allowed)
             found += _listed(items, scores, [ask])
         return found
 

@@ -8,6 +8,7 @@ import torch
 
 from palate.bundle.load import Bundle
 from palate.cascade.cascade import Cascade
+from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.rankers.blend import Blend
 from palate.rankers.content_knn import ContentKNN
@@ -60,7 +61,10 @@ class Explainer:
         if index is None:
             raise KeyError(request.item)
         notes: list[str] = []
-        histories, left_out = without_each(history, self._most(history, notes))
+        row = Sequences.from_lists([history])
+        if request.history_times is not None and self.model.reads_times:
+            row = row.at([self.bundle.known_times(request.history, request.history_times)], [request.asked])
+        histories, left_out = without_each(row, self._most(history, notes))
         now, *then = self._scores_and_ranks(histories, index, history)
         return schema.ExplainResponse(
             model=self.name,
@@ -78,7 +82,7 @@ class Explainer:
                 )
                 for place, without in zip(left_out, then, strict=True)
             ],
-            modalities=self._modalities(history, index, notes),
+            modalities=self._modalities(row, index, notes),
             neighbours=self._neighbours(history, places, index),
             notes=notes,
             unknown=unknown,
@@ -96,14 +100,14 @@ class Explainer:
             notes.append(f"Only the newest {most} of {len(history)} items were left out one by one.")
         return most
 
-    def _scores_and_ranks(self, histories: list[list[int]], index: int, history: list[int]) -> list[ScoreAndRank]:
+    def _scores_and_ranks(self, histories: Sequences, index: int, history: list[int]) -> list[ScoreAndRank]:
         if not isinstance(self.model, Cascade):
             return scores_and_ranks(self.model, histories, index, history)
         # What decides in a cascade is the second stage, which answers in log-odds: numbers that can be compared.
         scores = self.model.second.score(histories, torch.full((len(histories), 1), index))[:, 0].tolist()
         return [ScoreAndRank(score, score, 0) for score in scores]
 
-    def _modalities(self, history: list[int], index: int, notes: list[str]) -> list[schema.ModalityEffect] | None:
+    def _modalities(self, history: Sequences, index: int, notes: list[str]) -> list[schema.ModalityEffect] | None:
         if not isinstance(self.model, SequentialRanker):
             return None
         try:

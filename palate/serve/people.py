@@ -62,7 +62,7 @@ def find_people(dataset: Path, count: int, seed: int = 0) -> list[DemoUser]:
 
 def _everybody(data: Dataset) -> Cases:
     nothing = Sequences(np.empty(0, np.int32), np.zeros(data.num_users + 1, np.int64))
-    return Cases(np.arange(data.num_users), Sequences(data.items, data.offsets), nothing)
+    return Cases(np.arange(data.num_users), data.sequences, nothing)
 
 
 def _ids(catalogue: Catalogue, items: Sequence[int]) -> list[str]:

@@ -33,8 +33,23 @@ class FilteredRequest(RequestFilter):
     without: list[Condition] = Field([], max_length=20, description="The same; an item must meet none of them.")
 
 
-class RecommendRequest(FilteredRequest):
+class TimedHistory(BaseModel):
+    """A history, and when its items were taken, for the models that read times."""
+
     history: list[Id] = Field(description="Item ids, oldest first. Empty: a newcomer.", examples=[["50", "181"]])
+    history_times: list[int] | None = Field(
+        None,
+        description="Unix milliseconds at which the items were taken, one for each; models that read times answer "
+        "without them, too.",
+    )
+    asked: int | None = Field(
+        None,
+        description="With history_times: Unix milliseconds at which the next item is asked for; by default when the "
+        "newest one was taken.",
+    )
+
+
+class RecommendRequest(FilteredRequest, TimedHistory):
     k: int = Field(10, ge=1, description="How many items; the service has a limit of its own.")
     exclude_seen: bool = Field(True, description="Leave out the items of the history.")
     diversity: float = Field(
@@ -63,8 +78,7 @@ class SimilarRequest(FilteredRequest):
     )
 
 
-class ExplainRequest(RequestFilter):
-    history: list[Id] = Field(description="Item ids, oldest first.")
+class ExplainRequest(RequestFilter, TimedHistory):
     item: Id = Field(description="The item whose score is explained.")
 
 
@@ -224,6 +238,7 @@ class ModelFacts(BaseModel):
     )
     fields: list[str] = Field(description="Of the catalogue, for only and without.")
     explains: bool
+    reads_times: bool = Field(description="Whether answers depend on history_times.")
     diversifies: bool = Field(description="Whether it has item vectors, which diversity needs.")
     compares: bool = Field(description="Whether /v1/similar can compare by the model itself.")
 

@@ -111,6 +111,7 @@ class Served:
             neighbours=_sources(self.model),
             fields=self.items.fields,
             explains=True,
+            reads_times=self.model.reads_times,
             diversifies=self.engine.vectors is not None,
             compares=self.engine.vectors is not None or comparing(self.model) is not None,
         )
@@ -163,7 +164,12 @@ class Served:
         pool = min(max(request.k * _POOL_TIMES, _POOL_LEAST), _POOL_MOST) if request.diversity else request.k
         if rules is not None:
             pool = max(pool, rules.pool(request.k))
-        ask = Ask(history, pool, chosen.denied, request.exclude_seen, chosen.allowed, chosen.share)
+        times = None
+        if request.history_times is not None and self.model.reads_times:
+            times = self.bundle.known_times(request.history, request.history_times)
+        ask = Ask(
+            history, pool, chosen.denied, request.exclude_seen, chosen.allowed, chosen.share, times, request.asked
+        )
         while True:
             found = await self._found(ask)
             arguments = request.k, request.diversity, ask, found, self.engine.vectors, rules

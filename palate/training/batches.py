@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -77,7 +77,7 @@ class TrainingSequences:
         starts, counts = self.windows(epoch)
         order = np.random.default_rng([self.seed, epoch, 2]).permutation(len(starts))
         ends = self.sequences.offsets[1:][np.searchsorted(self.sequences.offsets, starts, side="right") - 1]
-        cut = Cut(self.sequences.values, starts, counts, ends)
+        cut = Cut(self.sequences.values, starts, counts, ends, self.sequences.times)
         for first in range(skip * self.batch_size, len(order), self.batch_size):
             yield cut.windows(order[first : first + self.batch_size], share, shares)
 
@@ -91,12 +91,14 @@ class Cut:
         starts: int64 ``[windows]``, the first value of each.
         counts: int64 ``[windows]``, targets; a window has one more value.
         ends: int64 ``[windows]``, the end of its sequence.
+        times: int64 of the values, see :class:`palate.data.sequences.Sequences`, or None.
     """
 
     values: npt.NDArray[np.int32]
     starts: npt.NDArray[np.int64]
     counts: npt.NDArray[np.int64]
     ends: npt.NDArray[np.int64]
+    times: npt.NDArray[np.int64] | None = None
 
     def windows(self, batch: npt.NDArray[np.int64], share: int, shares: int) -> Windows:
         """A worker's part of a batch of windows; one that is not counted where there are fewer than workers."""
@@ -109,6 +111,9 @@ class Cut:
         index = np.arange(offsets[-1]) + np.repeat(self.starts[rows] - offsets[:-1], lengths)
         ages = np.repeat(self.ends[rows], lengths) - index - 2
         inputs, targets = Sequences(self.values[index], offsets), self.values[index + 1].astype(np.int64)
+        if self.times is not None:  # a window's last target is asked for when it was taken, as in an evaluation
+            asked = self.times[self.starts[rows] + lengths]
+            inputs = replace(inputs, times=self.times[index], asked=asked)
         return Windows(inputs, targets, ages, index, counted)
 
 

@@ -194,12 +194,35 @@ def add_fields(
 
 
 def training_data(
-    dataset: Dataset, max_length: int, trainer: TrainerConfig, seed: int
+    dataset: Dataset, config: TrainedConfig, trainer: TrainerConfig, seed: int
 ) -> TrainingSequences | StreamedSequences:
-    """The training sequences, in memory or read from shards."""
+    """The training sequences, in memory or read from shards.
+
+    Raises:
+        PalateError: a ranker that reads times, which shards do not hold.
+    """
     if isinstance(dataset, StreamedDataset):
-        return StreamedSequences(dataset.shards, max_length, trainer.batch_size, seed, trainer.stream_buffer)
-    return TrainingSequences(dataset.train_sequences(), max_length, trainer.batch_size, seed)
+        if config.reads_times:
+            raise PalateError(
+                "trainer.stream reads shards, which hold items without their times",
+                "Leave out trainer.stream, or set ranker.time=none.",
+            )
+        return StreamedSequences(dataset.shards, config.max_length, trainer.batch_size, seed, trainer.stream_buffer)
+    sequences = dataset.train_sequences(times=config.reads_times)
+    return TrainingSequences(sequences, config.max_length, trainer.batch_size, seed)
+
+
+def _check_times(plan: Plan, config: TrainedConfig, dataset: Dataset, workers: Workers | None) -> None:
+    """Refuse settings that need times where there are none; say that a ranker that would read them has none to read."""
+    if not config.reads_times or dataset.timestamps is not None:
+        return
+    if config.needs_times:
+        raise PalateError(
+            f"{dataset.name} has no times, which these settings of '{plan.kind.name}' read",
+            "Prepare the log with its times, or leave out ranker.time and ranker.calendar.",
+        )
+    if workers is None or workers.main:
+        print_note(f"{dataset.name} has no times: '{plan.kind.name}' learns from the order of the items alone.")
 
 
 def prepare_model(
@@ -227,7 +250,8 @@ def prepare_model(
         check_code_trainer(plan.kind.name, trainer, warm_start)
     widths = feature_widths(config.modalities, stores)
     check_sources(dataset, plan.neighbours.sources, dataset_path)
-    data = training_data(dataset, config.max_length, trainer, seed)
+    data = training_data(dataset, config, trainer, seed)
+    _check_times(plan, config, dataset, workers)
     if not data.num_targets:
         raise PalateError("no user has two training interactions: there is nothing to learn", "Prepare with more data.")
     with sharded(share_of_rows(config, trainer, workers or Workers(), warm_start)):
@@ -256,7 +280,9 @@ def prepare_model(
             print_note(note)
     validation = None
     if validate:
-        validation = Validation(dataset, trainer.metric, trainer.exclude_seen, trainer.validate_users, seed)
+        validation = Validation(
+            dataset, trainer.metric, trainer.exclude_seen, trainer.validate_users, seed, config.reads_times
+        )
         if warm_start is not None:
             validation.leave_out(dataset, Run.open(warm_start))
     return Prepared(model, data, validation, rows)

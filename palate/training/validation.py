@@ -45,10 +45,13 @@ class Validation:
         metric: the one that decides, such as ``NDCG@10``.
         exclude_seen: leave out the history (product protocol) or not (peer protocol).
         users: at most this many, a sample drawn by ``seed``; 0 means all.
+        times: whether histories have their times, for recommenders that read them.
     """
 
-    def __init__(self, dataset: Dataset, metric: str, exclude_seen: bool, users: int = 0, seed: int = 0) -> None:
-        self.cases = dataset.sampled_cases("valid", users, seed)
+    def __init__(
+        self, dataset: Dataset, metric: str, exclude_seen: bool, users: int = 0, seed: int = 0, times: bool = True
+    ) -> None:
+        self.cases = dataset.sampled_cases("valid", users, seed, times)
         if not len(self.cases):
             raise no_targets(dataset, "valid")
         self.exclude_seen = exclude_seen

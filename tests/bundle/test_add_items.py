@@ -15,6 +15,7 @@ from worlds import HELD_OUT_FILM, film_catalogue
 
 from palate.bundle import Bundle, add_items, make_bundle
 from palate.data.dataset import Dataset
+from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.features.encoders import ENCODERS
 from palate.rankers.items import ItemEncoder
@@ -301,6 +302,8 @@ def test_fields_are_explained_and_items_are_not_compared_by_them(films: Path, tm
     assert isinstance(model, SequentialRanker)
     history, _ = bundle.known(["space-1", "space-2"])
     item = bundle.items.index_of("space-3") or 0
-    effects = modality_effects(model, history, item, {name: vectors.row(name, item) for name in model.widths})
+    effects = modality_effects(
+        model, Sequences.from_lists([history]), item, {name: vectors.row(name, item) for name in model.widths}
+    )
     assert [one.modality for one in effects] == ["id", "text", "fields"]
     assert all(one.present and one.effect for one in effects)

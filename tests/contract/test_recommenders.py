@@ -18,7 +18,7 @@ from worlds import ring_with_cold_items
 
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset
-from palate.data.sequences import Sequences
+from palate.data.sequences import NO_TIME, Sequences
 from palate.errors import PalateError
 from palate.evaluation.ranking import rank_targets
 from palate.features.lexical import encode_lexical
@@ -52,6 +52,21 @@ def neural(name: str, **options: object) -> Callable[[Dataset], Recommender]:
         model.set_features({}, warm)
         recommender: Recommender = model.eval()
         return recommender
+
+    return make
+
+
+def timed(**options: object) -> Callable[[Dataset], Recommender]:
+    """The ranker that reads times, with something at every weight: those that times go through begin with zero."""
+
+    def make(dataset: Dataset) -> Recommender:
+        model = neural("hstu", **options)(dataset)
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(1)
+            for name, parameter in model.named_parameters():
+                if "times" in name or "calendar" in name:
+                    parameter.normal_()
+        return model
 
     return make
 
@@ -116,7 +131,11 @@ FACTORIES: dict[str, Callable[[Dataset], Recommender]] = {
     "tiger": generative(),
     "sasrec, experts": neural("sasrec", ffn="moe"),
     "sasrec, two experts active": neural("sasrec", ffn="moe", experts=3, active=2),
+    "hstu": timed(),
+    "hstu, from the moment of asking": timed(time="query", calendar=("hour", "weekday")),
+    "hstu, without times": neural("hstu", time="none"),
     "blend": blended("popularity", "item-knn", "sasrec", "gru4rec"),
+    "blend, with times": blended("sasrec", "hstu"),
 }
 
 
@@ -163,7 +182,20 @@ def test_a_score_does_not_depend_on_the_rest_of_the_batch(model, histories):
 
 
 def test_lists_and_sequences_are_the_same(model, histories):
-    assert torch.equal(model.score(histories.to_lists()), model.score(histories))
+    assert torch.equal(model.score(histories.to_lists()), model.score(replace(histories, times=None, asked=None)))
+
+
+def test_it_says_whether_it_reads_times(model, histories):
+    scores, odd = model.score(histories), histories.lengths > 0
+    slower = replace(histories, times=3 * histories.times, asked=3 * histories.asked)
+    assert torch.equal(model.score(slower), scores) is not model.reads_times
+    mixed = histories.only(np.ones(len(histories.values), np.bool_))
+    mixed.times[: mixed.offsets[5]] = NO_TIME  # some histories of a batch have times, others have none
+    mixed.asked[:5] = NO_TIME
+    without = model.score(replace(histories, times=None, asked=None))
+    torch.testing.assert_close(model.score(mixed)[:5], without[:5], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.score(mixed)[5:], scores[5:], rtol=1e-4, atol=1e-5)
+    assert odd[:5].all()
 
 
 def test_the_caller_owns_the_scores(model, histories):

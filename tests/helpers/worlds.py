@@ -105,6 +105,24 @@ def ring(users: int = 80, items: int = 30, longest: int = 14, seed: int = 0, fir
     return dataset_of(rows, catalogue, user="user-", manifest={"name": "ring", "split": LAST_OUT})
 
 
+def clocked(asked: bool, users: int = 150, items: int = 12, length: int = 14, seed: int = 0) -> Dataset:
+    """The next item is one or five further on a ring, and only a gap in the times tells which.
+
+    Args:
+        asked: the gap is the one before the next item itself, and not the one before the newest.
+    """
+    rng = np.random.default_rng(seed)
+    rows, times = [], []
+    for _ in range(users):
+        long = rng.random(length) < 0.5  # the gap before each item
+        steps = np.where(long if asked else np.roll(long, 1), 5, 1)
+        rows.append((rng.integers(items) + np.cumsum(steps)) % items + 1)
+        times.append(10**12 + np.cumsum(np.where(long, 30 * 86_400_000, 20_000)))
+    catalogue = pl.DataFrame({"item_id": [f"i{number}" for number in range(items)]})
+    manifest = {"name": "clocked", "split": LAST_OUT}
+    return dataset_of(rows, catalogue, timestamps=np.concatenate(times), manifest=manifest)
+
+
 def ring_with_cold_items(seed: int, users: int = 40, items: int = 20, cold: int = 2) -> Dataset:
     """Users who walk along a ring of items, with noise and times; nobody takes the last items of the catalogue."""
     rng = np.random.default_rng(seed)

@@ -121,7 +121,7 @@ def test_pasts_name_each_item_once_with_its_newest_lag(histories: list[list[int]
 
 @pytest.mark.parametrize("history", [[], [4], [1, 2, 1, 3], [5, 5, 1, 2, 3, 4, 1, 2, 6]])
 def test_one_sequence_is_the_batch_that_packing_makes_of_it(history: list[int]) -> None:
-    one = OneSequence.of_newest(history, 6, torch.device("cpu"))
+    one = OneSequence.of_newest(Sequences.from_lists([history]), 6, torch.device("cpu"))
     packed = PackedBatch.of(Sequences.from_lists([history]), 6)
     for name in ("items", "last", "positions", "positions_from_end"):
         torch.testing.assert_close(getattr(one, name), getattr(packed, name), rtol=0, atol=0)

@@ -24,10 +24,11 @@ from palate.training.fit import train
         {"layers": 10**6, "dim": 2, "heads": 1},
         {"hidden": 1e9},
         {"max_length": 10**10},
+        {"time_buckets": 10**12},
         {"ffn": "moe", "experts": 10**8},
     ],
 )
-@pytest.mark.parametrize("model", ["sasrec", "gru4rec"])
+@pytest.mark.parametrize("model", ["sasrec", "gru4rec", "hstu"])
 def test_refused_before_any_work(data: Dataset, tmp_path: Path, model: str, ranker: dict[str, Any]) -> None:
     known = RANKERS[model].Config.model_fields
     if not set(ranker) <= set(known) or (model == "gru4rec" and "max_length" in ranker):  # it has no positions
@@ -40,7 +41,9 @@ def test_refused_before_any_work(data: Dataset, tmp_path: Path, model: str, rank
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("model", "layers"), [("sasrec", 0), ("sasrec", 5), ("gru4rec", 1), ("gru4rec", 4)])
+@pytest.mark.parametrize(
+    ("model", "layers"), [("sasrec", 0), ("sasrec", 5), ("gru4rec", 1), ("gru4rec", 4), ("hstu", 3)]
+)
 def test_the_estimate_is_the_number_of_parameters(model: str, layers: int) -> None:
     kind = RANKERS[model]
     config = kind.Config(dim=8, layers=layers, modalities=("id", "text"), repeat_bias=True)

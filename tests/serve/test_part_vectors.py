@@ -65,7 +65,10 @@ def test_an_effect_is_what_the_score_loses(similarity: str) -> None:
     """Against a model that was told that the item has no picture."""
     model, stores = _model(SASRec, similarity=similarity)
     history, item = [2, 4, 6], 1
-    effects = {one.modality: one.effect for one in modality_effects(model, history, item, _features(stores, item))}
+    effects = {
+        one.modality: one.effect
+        for one in modality_effects(model, Sequences.from_lists([history]), item, _features(stores, item))
+    }
     with_it = float(model.score([history])[0, item])
     query = model.queries(Sequences.from_lists([history])).queries[0]
     stores["image"].present[item] = False

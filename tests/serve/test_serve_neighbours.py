@@ -10,6 +10,7 @@ from serve_helpers import Live
 
 from palate.bundle import Bundle
 from palate.data.catalogue import Catalogue
+from palate.data.sequences import Sequences
 from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.sequential import SequentialRanker
 from palate.serve.shared import SharedField, SharedFields
@@ -48,7 +49,7 @@ def test_what_neighbours_add_is_their_part_of_the_score(near: Live, near_bundle:
         features = {key: near.service.loaded.find("near").vectors.row(key, index) for key in model.widths}
         from palate.serve.effects import modality_effects
 
-        expected = [one.effect for one in modality_effects(model, history, index, features)]
+        expected = [one.effect for one in modality_effects(model, Sequences.from_lists([history]), index, features)]
         assert [one["effect"] for one in answer["modalities"]] == pytest.approx(expected, abs=1e-5)
 
 

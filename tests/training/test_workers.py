@@ -28,6 +28,8 @@ RANKER = {"dim": 16, "max_length": 10, "dropout": 0.0}
 TRAINER = {"epochs": 3, "batch_size": 79, "learning_rate": 0.01, "device": "cpu", "tensorboard": False}
 JOBS: dict[str, dict[str, Any]] = {
     "plain": {"model": "sasrec", "settings": {"ranker": RANKER, "trainer": TRAINER}},
+    # The log has no times: what would learn from them waits for gradients all the same.
+    "no times": {"model": "hstu", "settings": {"ranker": RANKER, "trainer": TRAINER}},
     "text": {
         "model": "gru4rec",
         "modalities": ["id", "text"],

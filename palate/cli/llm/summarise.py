@@ -116,7 +116,6 @@ def items(
     values = dict(locals())
     from palate.data.dataset import Dataset
     from palate.data.sample import sample_users
-    from palate.data.sequences import Sequences
     from palate.mllm.prompts.items import Items
     from palate.mllm.prompts.templates import Templates
     from palate.mllm.summaries.items import ItemOptions, ItemWork
@@ -132,7 +131,7 @@ def items(
     folder = store_folder(dataset, "items", name or f"{slug(_model_name(backend, model))}-{source}")
     only: list[int] | None = None
     if sample is not None:
-        only = Sequences(data.items, data.offsets).take(sample_users(data, sample, seed)).values.tolist()
+        only = data.sequences.take(sample_users(data, sample, seed)).values.tolist()
     items = Items.of(data.catalogue, fields=options.fields)
     with _open(values, data.catalogue.root) as opened:
         work = ItemWork(items, templates, options, opened.identity, Vocabulary(data.catalogue), only)

@@ -83,7 +83,7 @@ def _histories(
     """Rows of the user table, and what each of these users did before a cut-off."""
     if name == "now":
         rows = np.arange(dataset.num_users) if users is None else users
-        return rows, Sequences(dataset.items, dataset.offsets).take(rows)
+        return rows, dataset.sequences.take(rows)
     if name == "train":
         cases = training_positions(dataset, users, positions)
     else:
