@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from palate.errors import PalateError
 from palate.rankers.neighbours import FILE as NEIGHBOURS
+from palate.rankers.sharded_ids import NO_ROWS, sharded
 from palate.rankers.stored import AGAIN, check_items, options_of
 from palate.recommender import ItemShard
 from palate.storage.small_files import check_regular
@@ -76,11 +77,11 @@ def load_shard(kind: type[SequentialRanker], folder: Path, shard: Shard, device:
         with safe_open(files[0], framework="pt") as stored:
             weights = {name: stored.get_tensor(name) for name in stored.keys() if not name.startswith("items.")}  # noqa: SIM118
         found = load_file(files[1])
-        with torch.device("meta"):
+        with sharded(NO_ROWS):
             model = kind(config, int(facts["num_items"]), facts["widths"])
         check_items(found, model.num_items)
         model.items = StoredItems(found["items"])  # type: ignore[assignment]
-        model.load_state_dict(weights, assign=True)
+        model.load_state_dict(weights)
         model = model.to(device).eval()
     except PalateError:
         raise
