@@ -1,11 +1,16 @@
 """What a worker holds and a step costs when the rows of a large id table are divided among the workers.
 
-    python benchmarks/sharded_table.py [--items 2000000] [--targets 2000] [--steps 15] [--files] [--full-softmax]
+    python benchmarks/sharded_table.py [--items 2000000] [--targets 2000] [--steps 15] [--full-softmax]
+        [--validate 1000] [--files]
 
 Trains a few steps of sasrec (d=64) with a sampled softmax (``--full-softmax``: the cross-entropy over all items) on
 generated histories: one worker with the whole table, two workers with the whole table each, and two with half of its
-rows each. Steps have the same targets in all, divided among the workers. ``--files`` also gathers the whole model into
-files, as a validation does. CPU only; one thread per worker.
+rows each. Steps have the same targets in all, divided among the workers. CPU only; one thread per worker.
+
+``--validate`` also ranks the targets of so many users: with a sharded table each worker counts among its own items;
+otherwise it ranks a part of the users among all. ``--files`` gathers the whole model into files, as after the best
+validation so far, and ranks the users a second time as was done before each worker counted among its own items: a part
+of the users each, by the vectors in these files.
 """
 
 from __future__ import annotations
@@ -23,11 +28,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
+from palate.data.dataset import Cases
 from palate.data.sequences import Sequences, offsets_of
+from palate.evaluation.ranking import rank_targets
 from palate.objectives.cross_entropy import CrossEntropy
 from palate.objectives.sampled_softmax import SampledSoftmax, SampledSoftmaxConfig
 from palate.rankers.sasrec import SASRec
+from palate.rankers.sequential import SequentialRanker
 from palate.rankers.sharded_ids import RowShare, sharded, sharded_ids
 from palate.runs.launch import start_workers
 from palate.runs.workers import Workers
@@ -36,7 +45,7 @@ from palate.training.config import TrainerConfig
 from palate.training.fit import step_of
 from palate.training.item_rows import read_by_rows
 from palate.training.loop import Trainer
-from palate.training.whole_model import whole_model
+from palate.training.whole_model import save_whole
 
 LENGTH = 50
 
@@ -89,16 +98,45 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "memory_mb": memory_mb("RssAnon"),
         "peak_mb": memory_mb("VmHWM"),
     }
+    model.eval()
+    cases = validation_cases(options)
+    if options.validate:
+        found["validation"] = ranked(model, cases, workers)
     if options.files and sharded_ids(model) is not None:
-        model.eval()
+        model._table = None
         started = time.process_time()
-        with whole_model(model, workers, folder):
-            workers.wait()
-        found |= {
-            "files_cpu_seconds": round(time.process_time() - started, 1),
-            "memory_mb_with_files": memory_mb("RssAnon"),
-        }
+        save_whole(model, folder if workers.main else None)
+        found["files_cpu_seconds"] = round(time.process_time() - started, 1)
+        workers.wait()
+        if options.validate:
+            model.shard, model._table = None, load_file(folder / "items.safetensors")["items"]
+            found["validation_by_files"] = ranked(model, cases, workers)
     return found
+
+
+def validation_cases(options: argparse.Namespace) -> Cases:
+    """Users with a history and one target each."""
+    rng = np.random.default_rng(1)
+    lengths = np.full(options.validate, LENGTH)
+    histories = rng.integers(1, options.items + 1, lengths.sum(), dtype=np.int32)
+    targets = rng.integers(1, options.items + 1, options.validate, dtype=np.int32)
+    users = np.arange(options.validate)
+    return Cases(users, Sequences(histories, offsets_of(lengths)), Sequences(targets, np.arange(len(users) + 1)))
+
+
+def ranked(model: SequentialRanker, cases: Cases, workers: Workers) -> dict[str, float]:
+    """What it costs to rank the targets of all users."""
+    before = memory_mb("RssFile")
+    if model.shard is None:
+        cases = cases.take(workers.share(np.arange(len(cases))))
+    started = time.process_time()
+    ranks = rank_targets(model, cases, exclude_seen=True)
+    return {
+        "cpu_seconds": round(time.process_time() - started, 1),
+        "mean_rank": round(float(ranks.values.mean())),
+        "memory_mb": memory_mb("RssAnon"),
+        "pages_of_files_mb": memory_mb("RssFile") - before,
+    }
 
 
 def main() -> None:
@@ -106,6 +144,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=2_000_000)
     parser.add_argument("--targets", type=int, default=2000, help="of a step, over all workers")
     parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--validate", type=int, default=0, metavar="USERS")
     parser.add_argument("--files", action="store_true")
     parser.add_argument("--full-softmax", action="store_true")
     parser.add_argument("--table", choices=["dense", "sharded"], help="of a worker that this script has started")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
-from palate.topk import best_items
+from palate.topk import best_items, merged
 
 # Scores held at a time when items are recommended (256 MiB of float32), whatever the number of histories.
 _SCORES = 2**26
@@ -32,6 +33,33 @@ def as_sequences(histories: Histories) -> Sequences:
     return histories if isinstance(histories, Sequences) else Sequences.from_lists(histories)
 
 
+@dataclass(frozen=True)
+class ItemShard:
+    """The items whose scores a model has, where a catalogue is divided: one that joins nothing with others.
+
+    Attributes:
+        items: int64 ``[n]``, ascending, without the padding.
+        index: the number of this process among those that join what they find.
+        count: how many they are.
+    """
+
+    items: Tensor
+    index: int = 0
+    count: int = 1
+
+    def each(self, values: Tensor) -> list[Tensor]:
+        """The tensors of all processes, in the order of their numbers; they have one shape."""
+        return [values]
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over all processes of tensors of one shape."""
+        return values
+
+    def best(self, items: Tensor, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The ``k`` best items of all processes, from the ``k`` best of each: see :func:`palate.topk.merged`."""
+        return merged(zip(self.each(items), self.each(scores), strict=True), k)
+
+
 class Recommender(ABC):
     """Scores items for histories of item indices; needs no training data and no known user.
 
@@ -46,6 +74,9 @@ class Recommender(ABC):
     # False: score() refuses candidates=None, so it ranks sampled candidates, or what another model proposes.
     whole_catalogue: ClassVar[bool] = True
     num_items: int
+    # What it scores where it does not have the whole catalogue: item_scorer() then takes these items only, and
+    # recommend() gives the best of all that the processes of the shard have, which call both together.
+    shard: ItemShard | None = None
 
     @abstractmethod
     def score(self, histories: Histories, candidates: Tensor | None = None) -> Tensor:
@@ -84,12 +115,12 @@ class Recommender(ABC):
             raise PalateError(f"k is {k}", "Ask for at least one item.")
         rows = as_sequences(histories)
         batch = max(1, _SCORES // (self.num_items + 1))
-        if batch < min(FEW_HISTORIES, len(rows)) and self.scores_in_blocks:
+        if self.shard is not None or (batch < min(FEW_HISTORIES, len(rows)) and self.scores_in_blocks):
             cuts = (
                 slice(start, min(start + HISTORIES_IN_BLOCKS, len(rows)))
                 for start in range(0, len(rows), HISTORIES_IN_BLOCKS)
             )
-            found = [self._recommend_in_blocks(rows[cut], k, exclude_seen, allowed) for cut in cuts]
+            found = [self._recommend_in_blocks(rows[cut], k, exclude_seen, allowed) for cut in cuts] or [_nothing(0, k)]
             return torch.cat([items for items, _ in found]), torch.cat([values for _, values in found])
         parts = []
         for start in range(0, max(len(rows), 1), batch):
@@ -107,31 +138,35 @@ class Recommender(ABC):
     def _recommend_in_blocks(
         self, rows: Sequences, k: int, exclude_seen: bool, allowed: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """:meth:`recommend`, the best of one block of items after the other merged into the best so far."""
-        width, step = self.num_items + 1, max(1, _SCORES // len(rows))
+        """:meth:`recommend`, the best of one block of items after the other merged into the best so far; with a shard,
+        the best of each process merged in the end."""
         scorer = self.item_scorer(rows, 4 * _SCORES)
         seen = torch.from_numpy(rows.values).long()
         owners = torch.repeat_interleave(torch.arange(len(rows)), torch.from_numpy(rows.lengths))
-        items = values = None
-        for start in range(0, width, step):
-            stop = min(start + step, width)
-            scores = scorer(slice(start, stop))
-            scores[:, : max(0, 1 - start)] = -torch.inf  # the padding, in the first block
+        best: list[tuple[Tensor, Tensor]] = []
+        for block in self._blocks(max(1, _SCORES // len(rows))):
+            scores = scorer(block)
+            index = block if isinstance(block, Tensor) else torch.arange(block.start, block.stop)
+            scores[:, index.to(scores.device) == 0] = -torch.inf  # the padding
             if allowed is not None:
-                scores[:, ~allowed[start:stop]] = -torch.inf
+                scores[:, ~allowed[index]] = -torch.inf
             if exclude_seen:
-                here = (seen >= start) & (seen < stop)
-                scores[owners[here].to(scores.device), (seen[here] - start).to(scores.device)] = -torch.inf
-            columns, best = best_items(scores, k)
-            columns = torch.where(best == -torch.inf, 0, columns + start)
-            if items is not None and values is not None:
-                columns, best = torch.cat([items, columns], dim=1), torch.cat([values, best], dim=1)
-                places, best = best_items(best, k)  # of equal ones the earlier block's, as in a whole row
-                columns = torch.where(best == -torch.inf, 0, columns.gather(1, places))
-            items, values = columns, best
-        assert items is not None
-        assert values is not None
-        return items, values
+                places = torch.searchsorted(index, seen).clamp_max(len(index) - 1)
+                here = index[places] == seen
+                scores[owners[here].to(scores.device), places[here].to(scores.device)] = -torch.inf
+            columns, values = best_items(scores, k)
+            best = [merged([*best, (index.to(columns.device)[columns], values)], k)]
+        if self.shard is None:
+            return best[0]
+        return self.shard.best(*(best[0] if best else _nothing(len(rows), k)), k)
+
+    def _blocks(self, step: int) -> Iterator[slice | Tensor]:
+        """All items, or those of the shard, ``step`` at a time."""
+        if self.shard is not None:
+            yield from torch.split(self.shard.items, step) if len(self.shard.items) else ()
+            return
+        for start in range(0, self.num_items + 1, step):
+            yield slice(start, min(start + step, self.num_items + 1))
 
     @property
     def reads_times(self) -> bool:
@@ -177,6 +212,11 @@ class Recommender(ABC):
     def describe(self) -> dict[str, Any]:
         """Facts for reports and model cards (number of parameters, modalities, coverage ...)."""
         return {"name": self.name, "num_items": self.num_items}
+
+
+def _nothing(rows: int, k: int) -> tuple[Tensor, Tensor]:
+    """Answers where no items are left: padding."""
+    return torch.zeros(rows, k, dtype=torch.int64), torch.full((rows, k), -torch.inf)
 
 
 def mask_items(scores: Tensor, rows: Sequences, value: float = -torch.inf) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -49,6 +51,30 @@ def best_items(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         columns = torch.nn.functional.pad(columns, pad)
         values = torch.nn.functional.pad(values, pad, value=-torch.inf)
     return columns, values
+
+
+def merged(parts: Iterable[tuple[Tensor, Tensor]], k: int) -> tuple[Tensor, Tensor]:
+    """The ``k`` best items of a catalogue from the best of its parts: what :func:`best_items` finds in the whole.
+
+    The best ``k`` of all are among the best ``k`` of their parts, whichever items these hold; of equal scores the lower
+    item comes first here too.
+
+    Args:
+        parts: items int64 ``[B, k']`` and their scores ``[B, k']`` of each part, none twice; ``-inf``: padding. A part
+            with fewer items than ``k`` may be narrower.
+
+    Returns:
+        items int64 ``[B, k]`` and scores ``[B, k]``, padded as by :func:`best_items`.
+
+    >>> one, other = (torch.tensor([[4, 2]]), torch.tensor([[9.0, 5.0]])), (torch.tensor([[1]]), torch.tensor([[5.0]]))
+    >>> merged([one, other], 2)[0].tolist()
+    [[4, 1]]
+    """
+    items, scores = (torch.cat(one, dim=1) for one in zip(*parts, strict=True))
+    items, order = items.sort(dim=1)
+    places, scores = best_items(scores.gather(1, order), k)
+    found = torch.nn.functional.pad(items, (0, max(0, 1 - items.shape[1]))).gather(1, places)
+    return found.masked_fill(scores == -torch.inf, 0), scores
 
 
 def _block(rows: int, width: int, k: int) -> int:

@@ -10,6 +10,7 @@ from palate.bundle.load import open_run_or_bundle
 from palate.cascade.cascade import open_cascade
 from palate.device import parse_device
 from palate.rankers.recommend import Recommendations
+from palate.rankers.stored_shard import Shard
 
 
 def open_recommendations(
@@ -26,12 +27,13 @@ def open_recommendations(
     depth: int = 20,
     blend: float | None = None,
     warn: bool = False,
+    shard: Shard | None = None,
 ) -> Recommendations:
     """Open what ``palate recommend`` answers with.
 
     Args:
         run: folder of a run or a bundle.
-        only, without, allow, deny, fields, exclude_seen: of :class:`.Recommendations`.
+        only, without, allow, deny, fields, exclude_seen, shard: of :class:`.Recommendations`.
         retriever: a fast run that proposes ``depth`` items, which the run puts in order.
         blend: of :func:`palate.cascade.cascade.open_cascade`.
         warn: of a run that is not finished.
@@ -58,4 +60,5 @@ def open_recommendations(
         exclude_seen=exclude_seen,
         device=device,
         recommender=cascade,
+        shard=shard,
     )

@@ -80,6 +80,15 @@ def recommend(
     workers: WorkerCount = None,
     gpus_per_worker: GPUs = None,
     cpus_per_worker: CPUs = None,
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            metavar="N",
+            help="ray: divide the items among N workers (or groups of them), where one cannot hold all their vectors.",
+            rich_help_panel="Engine",
+        ),
+    ] = None,
     json_: JsonOutput = False,
     config: ConfigFile = None,
 ) -> None:
@@ -94,9 +103,14 @@ def recommend(
         raise PalateError(f"--blend {blend:g} mixes a retriever in, and there is none", "Give --retriever RUN0.")
     if engine != "local" and not all_:
         raise PalateError(f"--engine {engine} belongs to --all", "One user is answered in this process: leave it out.")
+    if shards is not None and engine == "local":
+        raise PalateError("--shards belongs to --engine ray", "Give --all --engine ray with it.")
+    if shards is not None and retriever is not None:
+        raise PalateError("--retriever proposes few items, which need no --shards", "Leave one of them out.")
     from palate.bundle.recommend import open_recommendations
     from palate.data.sequences import Sequences
     from palate.engines import make_engine
+    from palate.rankers.stored_shard import Shard
 
     chosen = make_engine(
         engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, cpus_per_worker=cpus_per_worker
@@ -115,7 +129,9 @@ def recommend(
         blend=blend,
     )
     with working("Loading the model"):
-        ready = load(device=chosen.own_device(device), warn=True)
+        # With shards this process only needs to know the model: the first part of it does.
+        first = None if shards is None else Shard(0, shards)
+        ready = load(device=chosen.own_device(device), warn=True, shard=first)
     _warn_of_unknown(ready, ready.unknown)
     opened = ready.run
     if history is not None:
@@ -128,7 +144,8 @@ def recommend(
         _one(ready, histories[row : row + 1], k, {"user": user}, json_)
     elif out is not None:
         with chosen:
-            _everyone(ready, _dataset(opened, dataset), out, k, json_, chosen, partial(load, device=device))
+            data = _dataset(opened, dataset)
+            _everyone(ready, data, out, k, json_, chosen, partial(load, device=device), shards)
 
 
 def _check_choice(history: str | None, user: str | None, all_: bool, out: str | None) -> None:
@@ -236,12 +253,13 @@ def _everyone(
     k: int,
     json_: bool,
     engine: Engine,
-    load: Callable[[], Recommendations],
+    load: Callable[..., Recommendations],
+    shards: int | None,
 ) -> None:
     _warn_of_formulas(ready, data, out)
     started = time.perf_counter()
     # In this process, the model that is loaded answers; workers load their own.
-    rows = ready.for_everyone(data, out, k, engine=engine, load=None if engine.in_process else load)
+    rows = ready.for_everyone(data, out, k, engine=engine, load=None if engine.in_process else load, shards=shards)
     seconds = time.perf_counter() - started
     if json_:
         print_json_made(out, {"users": data.num_users, "rows": rows})

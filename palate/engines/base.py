@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -87,6 +87,16 @@ class Engine(ABC):
     @abstractmethod
     def workers(self, task: Task[Piece, Result]) -> AbstractContextManager[Workers[Piece, Result]]:
         """Workers that open a task; they are gone when the block ends."""
+
+    @contextmanager
+    def divided(self, tasks: Sequence[Task[Piece, Result]]) -> Iterator[list[Workers[Piece, Result]]]:
+        """Workers of each of several tasks that are done side by side, such as the shards of one model.
+
+        Raises:
+            PalateError: fewer workers than tasks.
+        """
+        with ExitStack() as opened:
+            yield [opened.enter_context(self.workers(task)) for task in tasks]
 
     @abstractmethod
     def own_device(self, name: str) -> str:

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -58,22 +59,42 @@ class RayEngine(Engine):
     @contextmanager
     def workers(self, task: Task[Piece, Result]) -> Iterator[Workers[Piece, Result]]:
         """See :meth:`Engine.workers`."""
-        ray = require_ray()
-        count = self.connected()
-        kind: Any = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0, max_task_retries=0)(RayWorker)
-        home, folders = Path.cwd(), whole_paths(task.folders)
-        task_ref, expected = ray.put(task), versions()
-
-        def start() -> tuple[Any, Any]:
-            actor = kind.remote()
-            return actor, actor.start.remote(task_ref, expected, str(home), folders)
-
-        pool: RayPool[Piece, Result] = RayPool(start, count)
-        try:
-            pool.wait_for_first()
+        with self._pools([task], self.connected()) as (pool,):
             yield pool
+
+    @contextmanager
+    def divided(self, tasks: Sequence[Task[Piece, Result]]) -> Iterator[list[Workers[Piece, Result]]]:
+        """See :meth:`Engine.divided`: each task gets an equal part of the workers."""
+        count = self.connected()
+        if count < len(tasks):
+            raise PalateError(
+                f"{len(tasks)} shards need as many workers, and there are {count}",
+                f"Give --workers {len(tasks)} or more, or fewer shards.",
+            )
+        with self._pools(tasks, count // len(tasks)) as pools:
+            yield [*pools]
+
+    @contextmanager
+    def _pools(self, tasks: Sequence[Task[Piece, Result]], count: int) -> Iterator[list[RayPool[Piece, Result]]]:
+        """A pool of ``count`` workers for each task; all of them start at the same time."""
+        ray = require_ray()
+        kind: Any = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0, max_task_retries=0)(RayWorker)
+        home, expected = Path.cwd(), versions()
+
+        def start(task: Any, folders: list[str]) -> tuple[Any, Any]:
+            actor = kind.remote()
+            return actor, actor.start.remote(task, expected, str(home), folders)
+
+        pools: list[RayPool[Piece, Result]] = []
+        try:
+            starts = (partial(start, ray.put(task), whole_paths(task.folders)) for task in tasks)
+            pools.extend(RayPool(one, count) for one in starts)
+            for pool in pools:
+                pool.wait_for_first()
+            yield pools
         finally:
-            pool.close()
+            for pool in pools:
+                pool.close()
 
     def together(self, function: Callable[[], None], scratch: Path, folders: Sequence[Path] = ()) -> None:
         """See :meth:`Engine.together`: by Ray Train."""

@@ -39,7 +39,8 @@ def rank_targets(
     pool: npt.NDArray[np.bool_] | None = None,
     description: str | None = None,
 ) -> Ranks:
-    """The ranks of every case's targets, ties counted against the model.
+    """The ranks of every case's targets, ties counted against the model. Processes that divide the items
+    (:attr:`Recommender.shard`) call it together with the same cases, and all have the ranks.
 
     The ``j``-th best target of a case has the rank *j + the number of other candidates that score at least as high*;
     targets never push each other down by a tie, and a target that occurs twice counts once.
@@ -202,8 +203,9 @@ def _catalogue_batches(
     for rows in _batches(len(targets), at_once.users):
         batch = targets[rows]
         missed = None if seen is None else seen[targets.offsets[rows.start] : targets.offsets[rows.stop]]
-        ranking = BatchRanking(batch, missed, removed[rows], ranked, depth, partial(_checked, len(batch)))
-        if at_once.items >= width:
+        check, shard = partial(_checked, len(batch)), recommender.shard
+        ranking = BatchRanking(batch, missed, removed[rows], ranked, depth, check, shard)
+        if at_once.items >= width and shard is None:
             scores = _checked(len(batch), recommender.score(histories[rows]), width)
             counts, items, best = ranking.whole(scores)
         else:

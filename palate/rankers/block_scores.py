@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from palate.data.sequences import Sequences
-from palate.objectives.base import Bias
+from palate.objectives.base import Bias, Scores
 from palate.rankers.append import overridden
 
 if TYPE_CHECKING:
@@ -32,11 +32,10 @@ class BlockScorer:
     @torch.no_grad()
     def __init__(self, model: SequentialRanker, histories: Sequences, memory: int) -> None:
         self._model = model
-        in_rows = not {"forward", "id_vectors"} & overridden(type(model.items), "ItemEncoder")
-        self._by_rows = model._table is None and in_rows and _table_bytes(model) > memory
-        starts = range(0, len(histories), _HISTORIES)
-        some = [histories[start : min(start + _HISTORIES, len(histories))] for start in starts]
-        scores = [model._own_scores(one, by_rows=self._by_rows) for one in some]
+        self._by_rows = self._makes_vectors(memory)
+        starts = range(0, len(histories), step := self._histories_at_once())
+        some = [histories[start : min(start + step, len(histories))] for start in starts]
+        scores = [self._encoded(one) for one in some]
         self._queries = torch.cat([one.queries for one in scores])
         self._vectors = scores[0].items
         self._biases = [
@@ -65,15 +64,30 @@ class BlockScorer:
             scores[:, 0] = -torch.inf
         return scores
 
+    def _makes_vectors(self, memory: int) -> bool:
+        """Whether the vectors of each block are made when it is scored."""
+        in_rows = not {"forward", "id_vectors"} & overridden(type(self._model.items), "ItemEncoder")
+        bytes_of_all = 4 * (self._model.num_items + 1) * self._model.items.out_dim
+        return self._model._table is None and in_rows and bytes_of_all > memory
+
+    def _histories_at_once(self) -> int:
+        return _HISTORIES
+
+    def _encoded(self, histories: Sequences) -> Scores:
+        return self._model._own_scores(histories, by_rows=self._by_rows)
+
     def _made(self, index: Tensor) -> Tensor:
-        """Vectors ``[n, out_dim]`` of some items, as :meth:`SequentialRanker.table` would hold them for scoring."""
+        """Vectors ``[n, out_dim]`` of some items, as they are multiplied with queries."""
+        return self._model._scores(self._queries[:0], self._read(index)).items
+
+    def _read(self, index: Tensor) -> Tensor:
+        """The same as :meth:`SequentialRanker.table` would hold them."""
         model = self._model
         was_training = model.training
         model.items.eval()
-        vectors = model.items.rows(index)
+        vectors = self._rows(index)
         model.items.train(was_training)
-        return model._scores(self._queries[:0], vectors).items
+        return vectors
 
-
-def _table_bytes(model: SequentialRanker) -> int:
-    return 4 * (model.num_items + 1) * model.items.out_dim
+    def _rows(self, index: Tensor) -> Tensor:
+        return self._model.items.rows(index)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from palate.errors import PalateError, suggest
 from palate.names import free_name
 from palate.progress import counter
 from palate.rankers.registry import RANKERS, load_recommender
+from palate.rankers.sharded_top_k import sharded_top_k
+from palate.rankers.stored_shard import Shard
 from palate.rankers.tables import table_writer
 from palate.recommender import FEW_HISTORIES, HISTORIES_IN_BLOCKS, Recommender
 from palate.runs.run import Run
@@ -48,6 +51,7 @@ class Recommendations:
         fields: columns of the catalogue to add to the answers.
         exclude_seen: leave out the items of the history.
         recommender: answers instead of the run's own model, for items numbered like the run's (a cascade, say).
+        shard: load the vectors of this part of the items only, and recommend these.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Recommendations:
         exclude_seen: bool = True,
         device: str = "cpu",
         recommender: Recommender | None = None,
+        shard: Shard | None = None,
     ) -> None:
         self.run = run if isinstance(run, Run) else Run.open(run)
         self.catalogue = self.run.catalogue
@@ -75,7 +80,7 @@ class Recommendations:
                 f"{self.run.folder} ({self.run.info['model']}) cannot afford the whole catalogue",
                 "Give --retriever RUN0: a fast run, trained on the same data, that proposes what this one re-ranks.",
             )
-        self.recommender = recommender or load_recommender(self.run, device=device)
+        self.recommender = recommender or load_recommender(self.run, device=device, shard=shard)
         if self.recommender.num_items != len(self.catalogue):
             raise PalateError(
                 f"{self.run.folder}: the model scores {self.recommender.num_items} items, its catalogue has"
@@ -117,7 +122,14 @@ class Recommendations:
 
     def of_indices(self, histories: Sequences, k: int) -> pl.DataFrame:
         """The same for histories of the run's item indices."""
-        items, scores = self.recommender.recommend(histories, k, self.exclude_seen, self._mask)
+        return self.frame(*self.best(histories, k))
+
+    def best(self, histories: Sequences, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same as the run's item indices and their scores; see :meth:`Recommender.recommend`."""
+        return self.recommender.recommend(histories, k, self.exclude_seen, self._mask)
+
+    def frame(self, items: torch.Tensor, scores: torch.Tensor) -> pl.DataFrame:
+        """What :meth:`best` has found, in the ids of the outside world."""
         found = items.cpu().numpy().ravel()
         ids, titles = self._names
         rows = np.maximum(found - 1, 0)  # padding is left out below
@@ -170,7 +182,8 @@ class Recommendations:
         k: int = 10,
         *,
         engine: Engine = LOCAL,
-        load: Callable[[], Recommendations] | None = None,
+        load: Callable[..., Recommendations] | None = None,
+        shards: int | None = None,
     ) -> int:
         """Write every user's recommendations: user, rank, item, score, title and the chosen fields.
 
@@ -184,6 +197,8 @@ class Recommendations:
                 folder of Parquet parts.
             engine: where the work is done; the file is the same.
             load: gives the like of this object to workers in other processes, so it holds paths and options.
+            shards: divide the items among so many workers, which find the best of their own; ``load`` then takes the
+                :class:`Shard` by the name ``shard``.
 
         Raises:
             PalateError: another ending, or more rows than the format holds.
@@ -195,6 +210,8 @@ class Recommendations:
         batch = max(1, min(most, _BATCH_SCORES // (self.recommender.num_items + 1)))
         if batch < FEW_HISTORIES and self.recommender.scores_in_blocks:
             batch = HISTORIES_IN_BLOCKS
+        if shards is not None:  # items are scored in blocks
+            batch = max(batch, HISTORIES_IN_BLOCKS)
         schema = pl.Schema(
             {"user": pl.String, "rank": pl.Int32, "item": pl.String, "score": pl.Float32, "title": pl.String}
         )
@@ -202,19 +219,31 @@ class Recommendations:
         left = self.recommender.num_items if self.allowed is None else int(self.allowed.sum())
         starts = range(0, dataset.num_users, batch)
         written = 0
+        pieces = (histories[start : start + batch] for start in starts)
         task = RecommendTask(load or (lambda: self), k, dataset.folder, self.run.folder)
         with (
             table_writer(out, schema, rows=dataset.num_users * min(k, left)) as write,
-            engine.workers(task) as workers,
             counter("Recommending", dataset.num_users) as advance,
+            closing(self._answers(engine, task, pieces, advance, shards)) as answers,
         ):
-            pieces = (histories[start : start + batch] for start in starts)
-            for number, best in workers.map(pieces, advance, ordered=True):
-                users = dataset.user_ids[starts[number] : starts[number] + batch].gather(best["history"])
+            for start, best in zip(starts, answers, strict=True):
+                users = dataset.user_ids[start : start + batch].gather(best["history"])
                 rows = best.with_columns(pl.lit(users.cast(pl.String)).alias("user")).select(list(schema))
                 write(rows)
                 written += len(rows)
         return written
+
+    def _answers(
+        self, engine: Engine, task: RecommendTask, pieces: Iterator[Sequences], advance: Advance, shards: int | None
+    ) -> Generator[pl.DataFrame, None, None]:
+        """The answers for every batch of histories, in their order."""
+        if shards is None:
+            with engine.workers(task) as workers:
+                for _, frame in workers.map(pieces, advance, ordered=True):
+                    yield frame
+            return
+        for best in sharded_top_k(engine, task.load, shards, pieces, task.k, task.folders, advance):
+            yield self.frame(*best)
 
 
 class RecommendTask(Task[Sequences, pl.DataFrame]):
@@ -226,16 +255,16 @@ class RecommendTask(Task[Sequences, pl.DataFrame]):
         run: folder of the run.
     """
 
-    def __init__(self, load: Callable[[], Recommendations], k: int, data: Path | None, run: Path) -> None:
-        self._load, self._k, self._data = load, k, data
+    def __init__(self, load: Callable[..., Recommendations], k: int, data: Path | None, run: Path) -> None:
+        self.load, self.k, self._data = load, k, data
         self.folders = (run,) if data is None else (run, data)
 
     def open(self) -> Work[Sequences, pl.DataFrame]:
         """Load the run."""
-        ready = self._load()
+        ready = self.load()
         if self._data is not None:
             ready.recommender.set_data_folder(self._data)
-        return _Recommending(ready, self._k)
+        return _Recommending(ready, self.k)
 
 
 class _Recommending(Work[Sequences, pl.DataFrame]):

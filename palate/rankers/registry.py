@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from palate.device import parse_device
+from palate.errors import PalateError
+from palate.rankers.stored_shard import Shard, load_shard
 from palate.recommender import Recommender
 from palate.registry import Registry
 from palate.runs.run import Run
@@ -26,14 +28,23 @@ RANKERS = Registry(
 )
 
 
-def load_recommender(run: Run, device: str = "cpu") -> Recommender:
+def load_recommender(run: Run, device: str = "cpu", shard: Shard | None = None) -> Recommender:
     """The trained model of a run, on a device: auto, cpu, cuda, cuda:N or mps.
 
+    Args:
+        shard: with the vectors of this part of the items only; :meth:`Recommender.recommend` gives the best of these.
+
     Raises:
-        PalateError: the run has no model yet, or this machine has no such device.
+        PalateError: the run has no model yet, this machine has no such device, or the model cannot be divided.
     """
     device = parse_device(device)
     if not (run.model_folder / "config.json").is_file():
         raise run.unfinished("has no trained model yet")
-    recommender: Recommender = RANKERS[run.info["model"]].load(run.model_folder, device=device)
-    return recommender
+    kind: type[Recommender] = RANKERS[run.info["model"]]
+    if shard is None:
+        return kind.load(run.model_folder, device=device)
+    from palate.rankers.sequential import SequentialRanker
+
+    if not issubclass(kind, SequentialRanker):
+        raise PalateError(f"a {kind.name} has no table of items to divide", "Leave out --shards.")
+    return load_shard(kind, run.model_folder, shard, device)

@@ -23,7 +23,7 @@ from palate.rankers.fusions import FUSIONS
 from palate.rankers.items import ItemEncoder
 from palate.rankers.neighbours import NeighbourScores, as_bias, joined
 from palate.rankers.packing import OneSequence, PackedBatch
-from palate.rankers.sharded_ids import numbers_elsewhere
+from palate.rankers.sharded_ids import ShardedIds, numbers_elsewhere
 from palate.rankers.trained import TrainedRanker
 from palate.recommender import Histories, ItemScorer, as_sequences
 
@@ -70,7 +70,13 @@ class SequentialRanker(TrainedRanker):
         self.repeat = nn.Parameter(torch.zeros(config.max_length)) if config.repeat_bias else None
         # What the nearest items of the newest ones add to the scores; fitted when the rest has been trained.
         self.neighbours: NeighbourScores | None = None
+        # Of all items, or of those of the shard.
         self._table: Tensor | None = None
+        ids = getattr(self.items, "ids", None)
+        if isinstance(ids, ShardedIds):
+            from palate.rankers.shard_scores import WorkersShard
+
+            self.shard = WorkersShard.of(ids)
 
     # -- what a subclass defines ---------------------------------------------------------------------------------
 
@@ -212,7 +218,13 @@ class SequentialRanker(TrainedRanker):
 
     @torch.no_grad()
     def table(self) -> Tensor:
-        """The catalogue's vectors ``[num_items + 1, out_dim]``, made once and cached until the weights change."""
+        """The catalogue's vectors ``[num_items + 1, out_dim]``, made once and cached until the weights change.
+
+        Raises:
+            PalateError: this model has a shard of the items.
+        """
+        if self.shard is not None:
+            raise PalateError("no process has the vectors of all items", "Rank, or recommend, in all of them together.")
         if self._table is None:
             was_training = self.training
             self.eval()
@@ -233,23 +245,31 @@ class SequentialRanker(TrainedRanker):
         """The same without the neighbours.
 
         Args:
-            by_rows: make no vectors but those of the histories' items, and leave ``Scores.items`` empty.
+            by_rows: make no vectors but those of the histories' items, all at once, and leave ``Scores.items`` empty.
         """
         was_training = self.training
         if was_training:  # walking through all modules costs a short answer a tenth of its time
             self.eval()
         try:
-            table = self.items.rows(torch.empty(0, dtype=torch.long, device=self.device)) if by_rows else self.table()
-            if not len(histories):
+            batch = self._packed(histories) if len(histories) else None
+            places = torch.empty(0, dtype=torch.long, device=self.device) if batch is None else batch.items
+            if by_rows:
+                read, places = torch.unique(places, return_inverse=True)
+                vectors = self.items.rows(read)
+                table = vectors[:0]
+            else:
+                table = vectors = self.table()
+            if batch is None:
                 return self._scores(table.new_zeros(0, table.shape[1]), table)
-            batch = self._packed(histories)
-            inputs = self.items.rows(batch.items) if by_rows else table.index_select(0, batch.items)
-            hidden = batch.at_last(self.encode(inputs, batch))
-            bias = None if self.repeat is None else Bias(*self._repeats(*batch.whole_pasts()))
-            return self._scores(hidden, table, bias)
+            hidden = batch.at_last(self.encode(vectors.index_select(0, places), batch))
+            return self._scores(hidden, table, self._repeats_of(batch))
         finally:
             if was_training:
                 super().train(True)
+
+    def _repeats_of(self, batch: PackedBatch) -> Bias | None:
+        """What the items of each history get for being there."""
+        return None if self.repeat is None else Bias(*self._repeats(*batch.whole_pasts()))
 
     def _packed(self, histories: Sequences) -> PackedBatch:
         if len(histories) == 1:
@@ -289,8 +309,10 @@ class SequentialRanker(TrainedRanker):
 
     def item_scorer(self, histories: Histories, memory: int) -> ItemScorer:
         from palate.rankers.block_scores import BlockScorer
+        from palate.rankers.shard_scores import ShardScorer
 
-        return BlockScorer(self, as_sequences(histories), memory)
+        kind = BlockScorer if self.shard is None else ShardScorer
+        return kind(self, as_sequences(histories), memory)
 
     # -- saving and describing -----------------------------------------------------------------------------------
 

@@ -36,6 +36,10 @@ class RowShare:
         return range(self.index, total, self.count)
 
 
+# Of models that are made without a table, because their items' vectors come from elsewhere.
+NO_ROWS = RowShare(0, 0)
+
+
 class ShardedIds(nn.Module):
     """A worker's share of an embedding table, in place of an ``nn.Embedding`` of all rows.
 
@@ -173,6 +177,8 @@ def sharded(share: RowShare | None) -> Iterator[None]:
 def make_id_table(num_rows: int, width: int) -> nn.Embedding | ShardedIds:
     """A table of small random numbers: all of it, or inside :func:`sharded` one worker's share."""
     share = _SHARE.get()
+    if share == NO_ROWS:
+        return nn.Embedding(0, width)
     if share is not None:
         return ShardedIds(num_rows, width, share)
     table = nn.Embedding(num_rows, width)

@@ -13,6 +13,7 @@ from torch import Tensor
 from palate.config import Config
 from palate.errors import PalateError
 from palate.features.fields import Vocabulary
+from palate.rankers.config import SequentialConfig
 from palate.rankers.neighbours import NeighbourScores
 from palate.storage.files import read_json, write_json
 from palate.storage.small_files import read_object
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound=Config)
 S = TypeVar("S", bound="SequentialRanker")
 REMEDY = "Train it again, or copy the folder whole."
-_AGAIN = "Train the run again."
+AGAIN = "Train the run again."
 
 
 def write_model(folder: Path, name: str, num_items: int, config: Config, tensors: Mapping[str, Tensor]) -> None:
@@ -76,29 +77,36 @@ def save_sequential(
 
 def load_sequential(kind: type[S], folder: Path, device: str) -> S:
     """The model in eval mode; a damaged folder or one of another ranker is a clear error."""
-    facts = read_object(folder / "config.json", _AGAIN)
-    weights = load_tensors(folder / "weights.safetensors", _AGAIN)
-    items = load_tensors(folder / "items.safetensors", _AGAIN, padded=("popularity",))
+    facts, config = options_of(kind, folder)
+    weights = load_tensors(folder / "weights.safetensors", AGAIN)
+    items = load_tensors(folder / "items.safetensors", AGAIN, padded=("popularity",))
     try:
-        config = kind.Config.parse(facts["config"], where=str(folder / "config.json"))
         model = kind(config, int(facts["num_items"]), facts["widths"])
         model.load_state_dict(weights)
         if "fields" in facts:
             model.fields = Vocabulary.from_json(facts["fields"])
-        _check_items(items, model.num_items)
+        check_items(items, model.num_items)
         model._table = items["items"].to(device)
     except PalateError:
         raise
     except Exception as error:
         raise PalateError(
-            f"{folder} is damaged ({type(error).__name__}: {' '.join(str(error).split())[:400]})", _AGAIN
+            f"{folder} is damaged ({type(error).__name__}: {' '.join(str(error).split())[:400]})", AGAIN
         ) from None
     model.popularity = items.get("popularity")
     model.neighbours = NeighbourScores.load(folder, model.num_items)
     return model.to(device).eval()
 
 
-def _check_items(tensors: Mapping[str, Tensor], num_items: int) -> None:
+def options_of(kind: type[S], folder: Path) -> tuple[dict[str, Any], SequentialConfig]:
+    """What ``config.json`` says, and the options in it."""
+    facts = read_object(folder / "config.json", AGAIN)
+    if "config" not in facts:
+        raise PalateError(f"{folder} is damaged (config.json holds no options)", AGAIN)
+    return facts, kind.Config.parse(facts["config"], where=str(folder / "config.json"))
+
+
+def check_items(tensors: Mapping[str, Tensor], num_items: int) -> None:
     """Refuse item vectors and counts of another catalogue, or of another kind than are saved."""
     for name, dimensions in {"items": 2, "popularity": 1}.items():
         one = tensors["items"] if name == "items" else tensors.get(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -74,14 +75,15 @@ class Served:
         pool = ThreadPoolExecutor(1, thread_name_prefix=f"model-{name}")
         # A cascade answers one after the other: a batch would make the first wait for the last.
         size = 1 if self.slow else config.max_batch
+        turn = threading.Lock()
         self._found: MicroBatcher[Ask, Found] = MicroBatcher(
-            self.engine.find, pool, size, config.max_waiting, lambda n: telemetry.batch(name, n)
+            self.engine.find, pool, size, config.max_waiting, lambda n: telemetry.batch(name, n), turn
         )
         # On the same thread, one at a time: between two explanations a batch of recommendations has its turn.
         explainer = Explainer(name, version, self.model, bundle, self.shown, self.vectors)
         self.explainer = explainer
         self._explained: MicroBatcher[schema.ExplainRequest, schema.ExplainResponse] = MicroBatcher(
-            lambda requests: [explainer(one) for one in requests], pool, 1, config.max_waiting
+            lambda requests: [explainer(one) for one in requests], pool, 1, config.max_waiting, turn=turn
         )
 
     @property

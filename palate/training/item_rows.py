@@ -67,6 +67,8 @@ def _why_not(model: SequentialRanker, objective: Objective, config: TrainerConfi
         return f"the ranker '{model.name}' reads its items in a way of its own"
     if not isinstance(model.items, ItemEncoder) or {"forward", "id_vectors"} & overridden(items, "ItemEncoder"):
         return f"{items.__name__} makes the vectors of all items at once"
+    if config.item_table == "sharded" and not model.scores_in_blocks:
+        return f"the ranker '{model.name}' scores in a way of its own"
     if config.betas[0] > config.betas[1]:
         return f"trainer.betas are {config.betas}, the first above the second"
     return None

@@ -20,7 +20,6 @@ from palate.errors import PalateError
 from palate.objectives import Batch
 from palate.progress import working
 from palate.rankers.packing import PackedBatch
-from palate.rankers.sequential import SequentialRanker
 from palate.rankers.sharded_ids import sharded_ids
 from palate.rankers.trained import TrainedRanker
 from palate.runs.enough import AskTwice, asking_twice
@@ -41,7 +40,7 @@ from palate.training.row_adamw import RowAdamW, clip_sparse_norm
 from palate.training.row_checkpoint import RowCheckpoint
 from palate.training.step import TrainingStep
 from palate.training.streams import StreamedSequences
-from palate.training.whole_model import move_files, whole_model
+from palate.training.whole_model import save_whole
 
 # Steps between two releases of freed memory on a CPU.
 _RELEASE_EVERY = 48
@@ -306,29 +305,28 @@ class Trainer:
         with working("Validation"):
             if self.average:
                 with self.average.applied(self.ranker):
-                    self._score(row)
+                    self._validate_and_keep(row)
                 self.ranker.train()  # drops the table of the averaged weights
             else:
-                self._score(row)
+                self._validate_and_keep(row)
         row["eval_seconds"] = round(time.perf_counter() - started, 3)
 
-    def _score(self, row: Row) -> None:
+    def _validate_and_keep(self, row: Row) -> None:
         self.ranker.eval()
-        if self.ids is None:
-            self._validate_and_keep(row, self.ranker.save)
-            return
-        assert isinstance(self.ranker, SequentialRanker)
-        with whole_model(self.ranker, self.workers, self.folder) as made:
-            self._validate_and_keep(row, lambda folder: move_files(made, folder))
-
-    def _validate_and_keep(self, row: Row, save: Callable[[Path], None]) -> None:
         better = self.validate is None
         if self.validate is not None:
             row |= self.validate(self.ranker, self.workers)
             better = self._judge(float(row[self.config.metric]))
-        if (better or self.config.keep == "last") and self.workers.main:
-            with atomic_folder(self.folder / "model", replace=True) as part:
-                save(part)
+        if better or self.config.keep == "last":
+            self._keep(self.folder / "model")
+
+    def _keep(self, folder: Path) -> None:
+        """Save the model; where its ids are sharded, all workers give their rows."""
+        if self.workers.main:
+            with atomic_folder(folder, replace=True) as part:
+                save_whole(self.ranker, part)
+        elif self.ids is not None:
+            save_whole(self.ranker, None)
 
     def _judge(self, value: float) -> bool:
         """Whether a validation is the best so far; training is done where too many were not."""

@@ -82,8 +82,9 @@ class Validation:
         self.cases = self.cases.take(np.flatnonzero(~known))
 
     def __call__(self, recommender: Recommender, workers: Workers | None = None) -> dict[str, float]:
-        """The metrics by name; several workers rank a part of the users each, and all have the metrics of all."""
-        workers = workers or Workers()
+        """The metrics by name; several workers rank a part of the users each, or where they divide the items, all users
+        together. All have the metrics of all."""
+        workers = Workers() if workers is None or recommender.shard is not None else workers
         cases = self.cases if workers.count == 1 else self.cases.take(workers.share(np.arange(len(self.cases))))
         ranks = rank_targets(recommender, cases, exclude_seen=self.exclude_seen)
         return {label: float(np.mean(workers.whole(one(ranks, k)))) for label, (one, k) in self.metrics.items()}

@@ -1,59 +1,31 @@
-"""The whole model of a training whose table of ids is sharded: gathered into files, a block of rows at a time."""
+"""The whole model of a training, in files: a table of ids that is sharded is gathered a block of rows at a time."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from palate.rankers.sequential import SequentialRanker
 from palate.rankers.sharded_ids import BLOCK_ROWS, sharded_ids
 from palate.rankers.stored import save_sequential
-from palate.runs.workers import Workers
-from palate.storage.files import atomic_folder
-
-
-@contextmanager
-def whole_model(model: SequentialRanker, workers: Workers, folder: Path) -> Iterator[Path]:
-    """A folder with the model as :meth:`SequentialRanker.save` writes it, for the length of the block.
-
-    In the block all workers score with the vectors of that file, which on a CPU are mapped into memory, not copied.
-    They call it together, with the model in eval mode.
-
-    Args:
-        folder: of the run, which all workers see.
-    """
-    place = folder / "checkpoints" / "validated"
-    if workers.main:
-        with atomic_folder(place, replace=True) as part:
-            _write(model, part)
-    else:
-        _write(model, None)
-    workers.wait()
-    model._table = load_file(place / "items.safetensors")["items"].to(workers.device)
-    yield place
-    model._table = None
-    if workers.main:  # the others have read it: a validation ends by joining what all have found
-        shutil.rmtree(place)
-
-
-def move_files(source: Path, target: Path) -> None:
-    """Move the files of a folder into another one on the same file system."""
-    for file in source.iterdir():
-        file.replace(target / file.name)
+from palate.rankers.trained import TrainedRanker
 
 
 @torch.no_grad()
-def _write(model: SequentialRanker, folder: Path | None) -> None:
-    """Read all rows of the table and the vectors of all items, and write the model's files; without a folder, only let
-    the first worker read."""
+def save_whole(model: TrainedRanker, folder: Path | None) -> None:
+    """Write a model, which is in eval mode, as its own ``save`` does.
+
+    Where its ids are sharded, all workers call it together: the first one with an existing folder, the others without,
+    only to let the first one read.
+    """
     ids = sharded_ids(model)
-    assert ids is not None
+    if ids is None:
+        if folder is not None:
+            model.save(folder)
+        return
+    assert isinstance(model, SequentialRanker)  # no other has a table of ids
     files = [] if folder is None else [folder / "ids", folder / "vectors"]
     shapes = (ids.num_rows, ids.width), (ids.num_rows, model.items.out_dim)
     whole = [_mapped(file, shape) for file, shape in zip(files, shapes, strict=False)]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import polars as pl
 import pytest
 import worlds
 from engine_helpers import Parrot, Squares
@@ -144,6 +145,14 @@ def test_recommendations_and_evaluation_are_those_of_one_process(
     for file in ("{}.parquet", "{}/per-user.parquet", "{}/table.md"):
         here, there = (tmp_path / file.format(name) for name in ("here", "there"))
         assert there.read_bytes() == here.read_bytes(), file
+    code, _, errors = palate("recommend", run, "--all", "--out", tmp_path / "shards.parquet", *ray, "--shards", 2)
+    assert code == 0, errors
+    here, there = (pl.read_parquet(tmp_path / f"{name}.parquet") for name in ("here", "shards"))
+    assert there.drop("score").equals(here.drop("score"))
+    assert (there["score"] - here["score"]).abs().max() < 1e-5  # type: ignore[operator]
+    code, _, errors = palate("recommend", run, "--all", "--out", tmp_path / "no.parquet", *ray, "--shards", 3)
+    assert code == 2
+    assert "3 shards need as many workers, and there are 2. Give --workers 3" in errors
 
 
 def test_preferences_are_those_of_one_process(tmp_path: Path, engine: Engine) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from evaluation_helpers import Fixed
+from exact_ranker import sasrec, with_newcomers
 from torch import Tensor
 from worlds import random_logs, ring_with_cold_items
 
@@ -25,29 +25,6 @@ from palate.rankers.item_knn import ItemKNN
 from palate.rankers.popularity import Popularity
 from palate.rankers.sasrec import SASRec
 from palate.recommender import Recommender
-
-
-class Exact(SASRec):
-    """Queries in steps of a quarter: products are exact then, whatever their shape, and many are equal."""
-
-    def encode(self, *inputs: Any) -> Tensor:
-        return (4 * super().encode(*inputs)).round() / 4
-
-
-def sasrec(dataset: Dataset, similarity: str = "dot", training: bool = False) -> SASRec:
-    torch.manual_seed(0)
-    config = SASRec.Config(dim=16, max_length=8, layers=1, heads=1, repeat_bias=True, similarity=similarity)
-    model = (Exact if similarity == "dot" else SASRec)(config, dataset.num_items, {})
-    torch.nn.init.normal_(model.items.ids.weight)
-    torch.nn.init.normal_(model.items.unknown)
-    if similarity == "dot":
-        model.items.ids.weight.data.round_()
-        model.items.unknown.data.round_()
-        model.items.warm[1::5] = False  # these have one vector, so equal scores
-    assert model.repeat is not None
-    model.repeat.data = torch.tensor([0.3, 0.2, 0.1, 0, 0, -0.1, -0.2, -0.3]).mul(4).round() / 4
-    model.popularity = torch.from_numpy(dataset.train_counts).float()
-    return model.train(training)
 
 
 def blend(*parts: Recommender) -> Blend:
@@ -69,12 +46,6 @@ MODELS: dict[str, Callable[[Dataset], Recommender]] = {
 def same(one: Ranks, other: Ranks) -> None:
     for name in ("values", "items", "offsets", "num_candidates", "lists"):
         assert np.array_equal(getattr(one, name), getattr(other, name)), name
-
-
-def with_newcomers(cases: Cases) -> Cases:
-    """Every fifth user has no history."""
-    lists = [[] if row % 5 == 0 else items for row, items in enumerate(cases.histories.to_lists())]
-    return Cases(cases.users, Sequences.from_lists(lists), cases.targets)
 
 
 @pytest.mark.parametrize("kind", MODELS)

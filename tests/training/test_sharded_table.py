@@ -3,58 +3,36 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import sharded_ranking_worker
 import sharded_table_worker
 import torch
+from processes import start
 from safetensors.numpy import load_file
 from sharded_table_worker import FULL_SOFTMAX, JOB, RANKER, TRAINER, sharded_job
 
 from palate.alignment.settings import AlignmentSettings
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
+from palate.objectives.sampled_softmax import SampledSoftmax, SampledSoftmaxConfig
 from palate.rankers.config import SequentialConfig
+from palate.rankers.sasrec import SASRec
 from palate.rankers.sharded_ids import RowShare, ShardedIds, make_id_table, sharded
 from palate.runs.run import Run
 from palate.runs.workers import Workers
 from palate.training.config import TrainerConfig
 from palate.training.fit import train
+from palate.training.item_rows import read_by_rows
 from palate.training.item_table import share_of_rows
 from palate.training.row_checkpoint import RowCheckpoint
 
 Ring = Callable[..., Dataset]
-
-
-def start(count: int, words: list[str]) -> None:
-    """Run a program as ``count`` workers, and wait for all of them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
-    workers = [
-        subprocess.Popen(
-            [sys.executable, *words],
-            env={**os.environ, **address, "RANK": str(index), "LOCAL_RANK": str(index)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(count)
-    ]
-    try:
-        said = [worker.communicate(timeout=600)[1] for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-    assert [worker.returncode for worker in workers] == [0] * count, "\n".join(said)
 
 
 def check_equal(run: Run, other: Run) -> None:
@@ -92,6 +70,11 @@ def test_two_workers_with_half_of_the_rows_each_train_what_one_would(ring: Ring,
     assert [len(share[name]) for share in shares for name in ("weight", "exp_avg", "exp_avg_sq", "average")] == (
         [16] * 4 + [15] * 4
     )
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_workers_rank_and_recommend_what_one_with_the_whole_table_would(count: int) -> None:
+    start(count, [sharded_ranking_worker.__file__])
 
 
 def test_one_worker_resumes_what_two_have_begun(ring: Ring, by_two: Path, tmp_path: Path) -> None:
@@ -179,6 +162,16 @@ def test_what_needs_a_whole_table_is_refused(
     with pytest.raises(PalateError, match=f"trainer.item_table is 'sharded', but .*{why}"):
         train(ring(), out=tmp_path / "run", **words)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_ranker_with_scores_of_its_own_is_refused() -> None:
+    class Own(SASRec):
+        def score(self, histories, candidates=None):  # type: ignore[no-untyped-def]
+            return -super().score(histories, candidates)
+
+    model = Own(SASRec.Config(dim=16, layers=1, heads=1), 30, {})
+    with pytest.raises(PalateError, match="the ranker 'sasrec' scores in a way of its own"):
+        read_by_rows(model, SampledSoftmax(SampledSoftmaxConfig()), TrainerConfig(item_table="sharded"), 10)
 
 
 def test_items_without_ids_have_no_table_to_divide() -> None:
