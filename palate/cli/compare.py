@@ -9,6 +9,7 @@ import typer
 
 from palate.cli.shared.options import JsonOutput, LatexCaption, LatexLabel, PublishTo, TableFormat
 from palate.cli.shared.output import print_json, print_json_made
+from palate.console import counted
 from palate.errors import PalateError, suggest
 from palate.progress import say
 
@@ -163,7 +164,7 @@ def _show_plan(rows: list[dict[str, Any]], folder: Path, json_: bool) -> None:
     for row in rows:
         more = f"    # with {' and '.join(row['and'])}" if row["and"] else ""
         typer.echo(f"{row['name']}: {shlex.join(row['command'])}{more}")
-    typer.echo(f"{len(rows)} runs in all.")
+    typer.echo(f"{counted(len(rows), 'run')} in all.")
 
 
 def _publish(folder: Path, file: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from palate.console import counted
 from palate.errors import PalateError
 from palate.storage.files import read_json
 
@@ -111,8 +112,9 @@ class SavedTable(_Saved):
     @property
     def title(self) -> str:
         """What was measured: data, split, protocol, and how many users."""
-        users = f"{self.users.drawn:,} of {self.users.of:,}" if self.users else f"{self.cases:,}"
-        return f"{self.dataset.name}, {self.split} split, {self.name}, {users} users"
+        part = f"{self.users.drawn:,} of " if self.users else ""
+        users = counted(self.users.of if self.users else self.cases, "user")
+        return f"{self.dataset.name}, {self.split} split, {self.name}, {part}{users}"
 
     @property
     def labels(self) -> list[str]:
