@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import random
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -52,7 +53,7 @@ def make_toy_shop(folder: Path | str, seed: int = 0) -> None:
         _write(part / "log.csv", ["customer", "sku", "bought_at"], purchases)
 
 
-def _write(path: Path, header: list[str], rows: list[list[object]]) -> None:
+def _write(path: Path, header: list[str], rows: Sequence[Sequence[object]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
 
