@@ -13,7 +13,7 @@ PYTEST_ARGS ?=
 DEMO ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format types imports check ci bench site zoo figures clean
+.PHONY: help demo test test-slow lint format types imports check ci bench site zoo figures tables clean
 
 help: ## Show this list
 	@echo "Palate. What can be made (PYTHON=python3.12 make ... chooses the interpreter):"
@@ -60,6 +60,9 @@ zoo: $(VENV)/.dev-stamp ## Write docs/model-zoo.md from the registries
 
 figures: $(VENV)/.dev-stamp ## Draw the figures of the papers' methods into docs/pictures
 	$(BIN)/python website/paper_figures.py
+
+tables: $(VENV)/.dev-stamp ## Write the tables of README.md, results.md and experiments.md from docs/results/
+	$(BIN)/python website/result_tables.py
 
 clean: ## Remove the environment, caches and builds (runs/ and data/ stay)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -81,6 +81,27 @@ def plain(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """A number with its noun.
+
+    Args:
+        many: the plural, where it is not ``one`` with an s.
+
+    >>> counted(1, "item"), counted(2400, "item"), counted(0, "history", "histories")
+    ('1 item', '2,400 items', '0 histories')
+    """
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def agreeing(count: int, one: str, many: str) -> str:
+    """The form of a verb that goes with a number.
+
+    >>> agreeing(1, "has", "have"), agreeing(2, "has", "have")
+    ('has', 'have')
+    """
+    return one if count == 1 else many
+
+
 def human_bytes(size: int) -> str:
     """
     >>> human_bytes(1_500_000)

@@ -20,6 +20,7 @@ from palate.bundle.manifest import CARD, SUFFIXES, write_manifest
 from palate.bundle.measured import tables_of, validation_of
 from palate.bundle.neighbours import save_neighbours
 from palate.bundle.pictures import copy_pictures
+from palate.console import agreeing, counted
 from palate.errors import PalateError
 from palate.rankers.neighbours import FILE
 from palate.runs.run import Run
@@ -165,7 +166,9 @@ def _copy_images(run: Run, part: Path) -> tuple[dict[int, str], list[str]]:
     if not reasons:
         return names, []
     examples = "; ".join(f"{catalogue.ids[index]}: {reasons[index]}" for index in sorted(reasons)[:_EXAMPLES])
-    return names, [f"{len(reasons)} pictures were left out ({examples}{' ...' if len(reasons) > _EXAMPLES else ''})"]
+    more = " ..." if len(reasons) > _EXAMPLES else ""
+    what = f"{counted(len(reasons), 'picture')} {agreeing(len(reasons), 'was', 'were')}"
+    return names, [f"{what} left out ({examples}{more})"]
 
 
 def _of_run(run: Run) -> dict[str, Any]:

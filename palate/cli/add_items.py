@@ -9,7 +9,7 @@ import typer
 
 from palate.cli.shared.options import ConfigFile, JsonOutput, parse_mapping
 from palate.cli.shared.output import print_json_made
-from palate.console import print_note
+from palate.console import counted, print_note
 from palate.progress import working
 
 
@@ -54,4 +54,4 @@ def add_items(
         print_json_made(made.folder, facts)
         return
     covered = ", ".join(f"{count:,} with {name}" for name, count in made.coverage.items())
-    print(f"Bundle: {made.folder}  ({len(made.ids):,} items added: {covered})")
+    print(f"Bundle: {made.folder}  ({counted(len(made.ids), 'item')} added: {covered})")

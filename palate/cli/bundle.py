@@ -90,11 +90,11 @@ def _print_made(folder: Path, facts: dict[str, Any], notes: list[str], address: 
         summary = {"bundle": str(folder), "model": facts["model"], "items": facts["items"]["count"], "bytes": size}
         print_json_made(folder, {**summary, "onnx_difference": exported, "pushed": address, "notes": notes})
         return
-    from palate.console import human_bytes
+    from palate.console import counted, human_bytes
 
     print(
-        f"Bundle: {folder}  ({facts['model']}, {facts['items']['count']:,} items, {len(facts['files'])} files, "
-        f"{human_bytes(size)})"
+        f"Bundle: {folder}  ({facts['model']}, {counted(facts['items']['count'], 'item')}, "
+        f"{counted(len(facts['files']), 'file')}, {human_bytes(size)})"
     )
     if exported is not None:
         print(f"  ONNX: {folder / facts['onnx']['file']}, within {exported:.1g} of torch")

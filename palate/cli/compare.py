@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.shared.options import JsonOutput, TableFormat
+from palate.cli.shared.options import JsonOutput, LatexCaption, LatexLabel, PublishTo, TableFormat
 from palate.cli.shared.output import print_json, print_json_made
+from palate.console import counted
 from palate.errors import PalateError, suggest
 from palate.progress import say
 
@@ -44,6 +45,9 @@ def compare(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every run with its command; make nothing.")] = False,
     format_: TableFormat = "table",
+    caption: LatexCaption = None,
+    label: LatexLabel = None,
+    publish: PublishTo = None,
     json_: JsonOutput = False,
 ) -> None:
     """Make a whole comparison from one recipe: validation trials, runs with every seed, one test table, curves.
@@ -63,6 +67,7 @@ def compare(
     from palate.evaluation.evaluate import cases_of
     from palate.evaluation.paper_table import check_format
     from palate.evaluation.protocol import Measure
+    from palate.evaluation.published import check_publish
     from palate.experiments.comparison import check_options
     from palate.experiments.curves import check_dataset
     from palate.experiments.plan import STAGES, ComparisonPlan
@@ -70,9 +75,12 @@ def compare(
     from palate.experiments.runner import ComparisonRunner, write_plan
     from palate.storage.lock import alone
 
-    check_format(format_, json_)
-    if format_ != "table" and until in ("trials", "train"):
-        raise PalateError(f"--format {format_} is of a table, and --until {until} makes none", "Leave one of them out.")
+    check_format(format_, json_, caption, label)
+    if until in ("trials", "train") and (format_ != "table" or publish):
+        option = f"--publish {publish}" if publish else f"--format {format_}"
+        raise PalateError(f"{option} is of a table, and --until {until} makes none", "Leave one of them out.")
+    if publish is not None:
+        check_publish(publish)
     if until not in STAGES:
         raise PalateError(f"there is no stage '{until}'", suggest(until, STAGES))
     read = read_recipe(recipe, also=[name for name in COMMANDS if name != "compare"])
@@ -108,14 +116,17 @@ def compare(
         write_plan(plan)
         runner = ComparisonRunner(plan, data, measure, jobs=jobs, keep_trials=keep_trials, held=held, log=_log)
         done = runner.run()
+    if publish is not None:
+        assert done.table is not None  # by the stage that was chosen
+        _publish(done.table, publish)
     if json_:
         print_json_made(folder, done.facts())
         return
     if format_ == "table":
         _show(done)
     else:
-        assert done.table is not None  # by the stage that was chosen
-        _print_as(format_, done.table)
+        assert done.table is not None
+        _print_as(format_, done.table, caption, label)
 
 
 def _selection(
@@ -153,10 +164,19 @@ def _show_plan(rows: list[dict[str, Any]], folder: Path, json_: bool) -> None:
     for row in rows:
         more = f"    # with {' and '.join(row['and'])}" if row["and"] else ""
         typer.echo(f"{row['name']}: {shlex.join(row['command'])}{more}")
-    typer.echo(f"{len(rows)} runs in all.")
+    typer.echo(f"{counted(len(rows), 'run')} in all.")
 
 
-def _print_as(format_: str, folder: Path) -> None:
+def _publish(folder: Path, file: Path) -> None:
+    """Write the figures of the comparison's table as a file for a page."""
+    from palate.evaluation.published import publish
+    from palate.evaluation.saved import load_table
+
+    publish(load_table(folder), file)
+    _log(f"figures: {file}")
+
+
+def _print_as(format_: str, folder: Path, caption: str | None, label: str | None) -> None:
     """Print the table of a comparison for a paper or a spreadsheet, and leave it in the table's folder."""
     from palate.evaluation.paper_table import FORMATS, as_format
     from palate.evaluation.saved import load_table
@@ -166,7 +186,7 @@ def _print_as(format_: str, folder: Path) -> None:
     if file is None:
         text = (folder / "table.md").read_text(encoding="utf-8")
     else:
-        text = as_format(format_, load_table(folder))
+        text = as_format(format_, load_table(folder), caption, label)
         write_text(folder / file, text)
     print(text, end="")
 

@@ -72,7 +72,7 @@ def _evaluate(context: Any, values: Values, assignments: Sequence[str], recipe: 
 
     # The comparison's own options, and those that change no figure.
     other = {"dataset", "runs", "out", "seed", "config", "base", "split", "device", "threads"}
-    other |= {"help", "json_", "quiet", "format_"}
+    other |= {"help", "json_", "quiet", "format_", "caption", "label", "publish"}
     names = [str(one.name) for one in context.command.params if one.name not in other]
     decides = {name: values.get(name, _default(context, name)) for name in names}
     if str(decides["candidates"]).endswith(".npz"):

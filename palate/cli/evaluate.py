@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
-from palate.cli.shared.options import ConfigFile, JsonOutput, Seed, TableFormat
+from palate.cli.shared.options import (
+    ConfigFile,
+    JsonOutput,
+    LatexCaption,
+    LatexLabel,
+    PublishTo,
+    Seed,
+    TableFormat,
+)
 from palate.cli.shared.output import print_json_made
 from palate.console import print_table
 from palate.errors import PalateError, suggest
@@ -102,6 +110,9 @@ def evaluate(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: torch's choice).")] = None,
     seed: Seed = 0,
     format_: TableFormat = "table",
+    caption: LatexCaption = None,
+    label: LatexLabel = None,
+    publish: PublishTo = None,
     json_: JsonOutput = False,
     config: ConfigFile = None,
 ) -> None:
@@ -117,6 +128,8 @@ def evaluate(
     from palate.evaluation.outputs import save_comparison
     from palate.evaluation.paper_table import FORMATS, as_format, check_format
     from palate.evaluation.protocol import Measure
+    from palate.evaluation.published import check_publish
+    from palate.evaluation.published import publish as write_figures
     from palate.evaluation.saved import parse_table
     from palate.evaluation.tables import (
         footnotes,
@@ -130,7 +143,9 @@ def evaluate(
     from palate.storage.files import write_text
 
     # Everything that can be wrong is looked at before the first model is scored.
-    check_format(format_, json_)
+    check_format(format_, json_, caption, label)
+    if publish is not None:
+        check_publish(publish)
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise PalateError(f"{out} exists already", "Choose another --out, or remove it first.")
     if split not in ("valid", "test"):
@@ -184,14 +199,17 @@ def evaluate(
     comparison = replace(comparison, facts={**comparison.facts, **more})
     if out is not None:
         save_comparison(out, comparison, evaluated)
+    facts = to_json(comparison)
+    if publish is not None:
+        write_figures(parse_table(facts, "the evaluation"), publish)
     if json_:
-        print_json_made(out, to_json(comparison))
+        print_json_made(out, facts)
         return
     if format_ == "markdown":
         print(to_markdown(comparison), end="")
         return
     if file := FORMATS[format_]:
-        text = as_format(format_, parse_table(to_json(comparison), "the evaluation"))
+        text = as_format(format_, parse_table(facts, "the evaluation"), caption, label)
         print(text, end="")
         if out is not None:
             write_text(out / file, text)
@@ -209,3 +227,5 @@ def evaluate(
     if out is not None:
         pictures = [name for name in ("chart.png", "trade-off.png") if (out / name).is_file()]
         typer.echo(f"Written to {out}: table.md, table.json, {', '.join(pictures)}, per-user.parquet.")
+    if publish is not None:
+        typer.echo(f"Figures: {publish}.")

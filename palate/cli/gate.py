@@ -10,6 +10,7 @@ import typer
 
 from palate.cli.shared.options import ConfigFile, JsonOutput, Seed, Threads, set_threads
 from palate.cli.shared.output import print_json
+from palate.console import counted
 
 if TYPE_CHECKING:
     from palate.console import Table
@@ -129,8 +130,8 @@ def _show(found: Gate) -> None:
             soft_wrap=True,
         )
     console.print(
-        f"{facts['cases']:,} cases of {facts['dataset']['name']} that neither run was trained on, "
-        f"{facts['candidates']:,} candidates; items unknown to OLD: {facts['unknown_items']['old']:,}, "
+        f"{counted(facts['cases'], 'case')} of {facts['dataset']['name']} that neither run was trained on, "
+        f"{counted(facts['candidates'], 'candidate')}; items unknown to OLD: {facts['unknown_items']['old']:,}, "
         f"to NEW: {facts['unknown_items']['new']:,}.",
         soft_wrap=True,
     )

@@ -10,7 +10,7 @@ import typer
 from palate.cli.shared.from_config import Fields, Settings, from_config
 from palate.cli.shared.options import ConfigFile, JsonOutput
 from palate.cli.shared.output import print_json_made
-from palate.console import print_note
+from palate.console import agreeing, counted, print_note
 from palate.errors import PalateError
 from palate.progress import working
 
@@ -179,10 +179,12 @@ def _appended(manifest: dict[str, Any]) -> str:
     facts, rows = manifest["appended"][-1], manifest["counts"]["interactions"] - manifest["parent"]["rows"]
     left = f", of which {facts['already_there']:,} were there already" if facts["already_there"] else ""
     late = f", {facts['earlier']:,} earlier than the newest one before" if facts["earlier"] else ""
-    changed = f" {facts['changed_items']:,} items have other texts or pictures than before."
+    count = facts["changed_items"]
+    changed = f" {counted(count, 'item')} {agreeing(count, 'has', 'have')} other texts or pictures than before."
     return (
-        f"Appended {facts['name']}: {facts['read']:,} rows{left}{late}. The dataset grows by {rows:,} interactions, "
-        f"{facts['new_users']:,} users and {facts['new_items']:,} items.{changed if facts['changed_items'] else ''}"
+        f"Appended {facts['name']}: {counted(facts['read'], 'row')}{left}{late}. The dataset grows by "
+        f"{counted(rows, 'interaction')}, {counted(facts['new_users'], 'user')} and "
+        f"{counted(facts['new_items'], 'item')}.{changed if count else ''}"
     )
 
 
@@ -199,8 +201,8 @@ def _dislikes(facts: dict[str, Any]) -> str:
     from palate.data.dislikes import REASONS
 
     left = "; ".join(f"{count:,} {REASONS[reason]}" for reason, count in facts["left_out"].items() if count)
-    text = f"Dislikes (rated at most {facts['at_most']:g}): {facts['kept']:,} of {facts['users']:,} users"
-    return f"{text}, out of {facts['found']:,} low ratings; left out: {left or 'none'}."
+    text = f"Dislikes (rated at most {facts['at_most']:g}): {facts['kept']:,} of {counted(facts['users'], 'user')}"
+    return f"{text}, out of {counted(facts['found'], 'low rating')}; left out: {left or 'none'}."
 
 
 def _feedback(facts: dict[str, Any]) -> list[str]:
@@ -216,8 +218,9 @@ def _feedback(facts: dict[str, Any]) -> list[str]:
             f"log already, {joined['again_within_a_day']:,} are the same again within a day."
         )
     lines.append(
-        f"Impressions: {kept['shown']:,} in {kept['requests']:,} requests of {kept['users']:,} users, "
-        f"{kept['taken']:,} of them taken; out of {facts['shown']:,} in {facts['files']:,} files; "
+        f"Impressions: {kept['shown']:,} in {counted(kept['requests'], 'request')} of "
+        f"{counted(kept['users'], 'user')}, {kept['taken']:,} of them taken; "
+        f"out of {facts['shown']:,} in {counted(facts['files'], 'file')}; "
         f"left out: {left or 'none'}."
     )
     return lines

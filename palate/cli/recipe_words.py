@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # What `palate compare` gives to every command itself, and for runs also these options of `palate evaluate`.
 _OWN = {"dataset", "run", "runs", "out", "seed", "resume", "refit", "config", "json", "quiet"}
-_OWN_OF_EVALUATE = _OWN | {"base", "split", "format"}
+_OWN_OF_EVALUATE = _OWN | {"base", "split", "format", "caption", "label", "publish"}
 # An arm reads what the recipe says, whatever happens to be encoded.
 _DEFAULTS = {"train": {"modalities": "id", "neighbours": "none"}}
 

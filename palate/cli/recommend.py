@@ -14,6 +14,7 @@ import typer
 from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
 from palate.cli.shared.options import ConfigFile, JsonOutput, split_fields, split_ids
 from palate.cli.shared.output import print_json, print_json_made
+from palate.console import counted
 from palate.errors import PalateError
 from palate.progress import working
 
@@ -264,7 +265,7 @@ def _everyone(
     if json_:
         print_json_made(out, {"users": data.num_users, "rows": rows})
     else:
-        print(f"{rows:,} recommendations for {data.num_users:,} users in {seconds:.1f} s: {out}")
+        print(f"{counted(rows, 'recommendation')} for {counted(data.num_users, 'user')} in {seconds:.1f} s: {out}")
 
 
 def _warn_of_formulas(ready: Recommendations, data: Dataset, out: str) -> None:

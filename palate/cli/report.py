@@ -9,7 +9,7 @@ import typer
 
 from palate.cli.shared.options import ConfigFile, JsonOutput, Seed
 from palate.cli.shared.output import print_json_made
-from palate.console import print_note
+from palate.console import counted, print_note
 from palate.errors import PalateError, suggest
 from palate.progress import working
 
@@ -162,8 +162,8 @@ def report(
     for note in facts["gallery"]["notes"]:
         print_note(f"Note: {note}")
     size = (out / PAGE).stat().st_size / 1e6
-    counts = f"{len(facts['gallery']['users'])} users, {facts['pictures']['shown']} pictures, {size:.1f} MB"
-    typer.echo(f"{out / PAGE}: {counts}. Open it in a browser.")
+    counts = f"{counted(len(facts['gallery']['users']), 'user')}, {counted(facts['pictures']['shown'], 'picture')}"
+    typer.echo(f"{out / PAGE}: {counts}, {size:.1f} MB. Open it in a browser.")
 
 
 def _evaluate(

@@ -11,7 +11,7 @@ import typer
 
 from palate.cli.shared.from_config import Fields, Settings, from_config
 from palate.cli.shared.options import ConfigFile
-from palate.console import is_quiet
+from palate.console import counted, is_quiet
 from palate.errors import PalateError
 from palate.storage.small_files import read_small
 
@@ -150,7 +150,7 @@ def serve(
             f"Warning: anybody who reaches {host} may ask; --api-key-file or PALATE_API_KEY ends that.", file=sys.stderr
         )
     shown = f"[{host}]" if ":" in host else host
-    models = ", ".join(f"{one.name} ({len(one.items):,} items)" for one in service.loaded.models.values())
+    models = ", ".join(f"{one.name} ({counted(len(one.items), 'item')})" for one in service.loaded.models.values())
     home = f"http://{shown}:{port}{options.root_path}"
     print(f"Serving {models}\n  page: {home}/   API: {home}/docs", flush=True)
     server.run(service, taken, key, watch)

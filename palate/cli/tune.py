@@ -90,11 +90,11 @@ def _short(value: Any) -> str:
 def _show(study: Study, folder: Path, dataset: Path) -> None:
     from rich.table import Table
 
-    from palate.console import open_console
+    from palate.console import counted, open_console
 
     console = open_console()
     names = list(dict.fromkeys(name for row in study.trials for name in row["params"]))
-    table = Table(title=f"The best of {len(study.trials)} trials on validation", title_justify="left")
+    table = Table(title=f"The best of {counted(len(study.trials), 'trial')} on validation", title_justify="left")
     for head in ("trial", study.metric, "epoch", *names):
         table.add_column(head, justify="right", overflow="fold")
     complete = sorted((r for r in study.trials if r["state"] == "complete"), key=lambda r: (-r["value"], r["trial"]))

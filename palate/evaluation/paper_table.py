@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import polars as pl
@@ -19,8 +18,9 @@ from palate.rankers.text_cells import formulas_as_text
 SIGNIFICANT = 0.05
 # What --format may be -> the file beside table.md; "table" is drawn for a terminal, "markdown" is table.md itself.
 FORMATS = {"table": None, "markdown": None, "latex": "table.tex", "csv": "table.csv"}
+# What a label may hold: nothing that TeX or a package reads as a command.
+_LABEL = re.compile(r"[A-Za-z0-9:._-]+")
 _BETTER, _WORSE = r"\dagger", r"\ddagger"
-_TWINS = {"hitrate": "recall", "map": "mrr"}
 _ESCAPED = {
     **{char: f"\\{char}" for char in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -32,18 +32,30 @@ _ESCAPED = {
 }
 
 
-def check_format(name: str, json_: bool) -> None:
-    """Refuse a form of table that there is not, or two at a time."""
+def check_format(name: str, json_: bool, caption: str | None = None, label: str | None = None) -> None:
+    """Refuse a form of table that there is not, or two at a time, and what LaTeX could not print.
+
+    Args:
+        caption, label: of a LaTeX table; other forms have none.
+    """
     if name not in FORMATS:
         raise PalateError(f"there is no table as '{name}'", suggest(name, FORMATS))
     if json_ and name != "table":
         raise PalateError(f"--json and --format {name} are two forms of one table", "Leave one of them out.")
+    for option, value in (("--caption", caption), ("--label", label)):
+        if value is not None and name != "latex":
+            raise PalateError(f"{option} is of a LaTeX table, and --format is {name}", "Add --format latex.")
+        if value is not None and not value.strip():
+            raise PalateError(f"{option} is empty", "Give it a value, or leave it out.")
+    if label is not None and not _LABEL.fullmatch(label):
+        raise PalateError(
+            f"--label {plain(label)}: a LaTeX label has letters, digits and : . _ - here", "For example tab:beauty."
+        )
 
 
-def as_format(name: str, table: SavedTable) -> str:
-    """The table as ``latex`` or ``csv``."""
-    forms: dict[str, Callable[[SavedTable], str]] = {"latex": latex_table, "csv": csv_table}
-    return forms[name](table)
+def as_format(name: str, table: SavedTable, caption: str | None = None, label: str | None = None) -> str:
+    """The table as ``latex``, with a caption and a label of one's own, or as ``csv``."""
+    return latex_table(table, caption, label) if name == "latex" else csv_table(table)
 
 
 def escape_latex(text: str) -> str:
@@ -55,13 +67,18 @@ def escape_latex(text: str) -> str:
     return "".join(_ESCAPED.get(char, char) for char in plain(text))
 
 
-def latex_table(table: SavedTable) -> str:
+def latex_table(table: SavedTable, caption: str | None = None, label: str | None = None) -> str:
     """A ``table`` environment: the primary metric with its interval, then the others at its cut-off.
 
-    The best figure of a column is bold. A dagger is a difference from the base that is significant: its p-value over
-    users, paired and adjusted over the family of rows (Holm), is below 0.05; a double dagger is one to the worse.
+    The best figure of a column is bold. A dagger is a difference from the base that is significant: its p-value (paired
+    bootstrap over users and seeds), adjusted over the family of rows (Holm), is below 0.05; a double dagger is one to
+    the worse.
+
+    Args:
+        caption: plain text in place of what was measured; what bold and daggers mean follows it in any case.
+        label: in place of ``tab:DATASET-SPLIT``; checked by :func:`check_format`.
     """
-    names = _shown(table)
+    names = table.shown_metrics()
     several = any(len(row.seeds) > 1 for row in table.models)
     headers = ["Model", *(["Seeds"] if several else []), escape_latex(label_of(table.primary)), r"95\% interval"]
     headers += [escape_latex(label_of(name)) for name in names[1:]]
@@ -76,17 +93,18 @@ def latex_table(table: SavedTable) -> str:
             if name == table.primary:
                 cells.append(_interval(row, name))
         lines.append(f"    {' & '.join(cells)} \\\\")
-    about = escape_latex(f"{table.dataset.name}, {table.split} split, {table.name}, {table.cases:,} users")
-    caption = f"{about}. The best figures are bold.{_legend(table, marks)}"
-    label = re.sub(r"[^a-z0-9]+", "-", f"{table.dataset.name}-{table.split}".lower()).strip("-")
-    data = f"data {table.dataset.fingerprint}, commit {(table.environment or {}).get('commit') or 'unknown'}"
+    about = escape_latex((caption or table.title).strip().removesuffix("."))
+    label = label or "tab:" + re.sub(r"[^a-z0-9]+", "-", f"{table.dataset.name}-{table.split}".lower()).strip("-")
+    data = (
+        f"data {table.dataset.fingerprint or 'unknown'}, commit {(table.environment or {}).get('commit') or 'unknown'}"
+    )
     return "\n".join(
         [
             rf"% In the preamble: \usepackage{{booktabs}}. Made by palate: {escape_latex(data)}.",
             r"\begin{table}[t]",
             r"  \centering",
-            rf"  \caption{{{caption}}}",
-            rf"  \label{{tab:{label}}}",
+            rf"  \caption{{{about}. The best figures are bold.{_legend(table, marks)}}}",
+            rf"  \label{{{label}}}",
             rf"  \begin{{tabular}}{{l{'r' * (len(headers) - 1)}}}",
             r"    \toprule",
             f"    {' & '.join(headers)} \\\\",
@@ -121,19 +139,6 @@ def csv_table(table: SavedTable) -> str:
     return formulas_as_text(pl.DataFrame(rows, infer_schema_length=None)).write_csv()
 
 
-def _shown(table: SavedTable) -> list[str]:
-    """The primary metric, then those at its cut-off or without one; columns that repeat another are left out."""
-    cut = table.primary.partition("@")[2]
-    shown = [table.primary]
-    for name in table.models[0].metrics:
-        word, _, k = name.partition("@")
-        twin = f"{_TWINS[word]}@{k}" if word in _TWINS else ""
-        repeats = twin in shown and all(row.metrics[name].mean == row.metrics[twin].mean for row in table.models)
-        if name != table.primary and k in ("", cut) and not repeats:
-            shown.append(name)
-    return shown
-
-
 def _higher_is_better(name: str) -> bool:
     word = name.partition("@")[0]
     return METRICS[word].higher_is_better if word in METRICS else True
@@ -166,11 +171,15 @@ def _interval(row: SavedRow, name: str) -> str:
 
 
 def _legend(table: SavedTable, marks: set[str]) -> str:
+    """What the daggers mean, by which test; nothing where nothing was tested."""
+    differences = (row.differences.get(table.primary) for row in table.models)
+    if not marks and all(one is None or one.p_holm is None for one in differences):
+        return ""
+    test = f"paired bootstrap over users and seeds, Holm-adjusted $p < {SIGNIFICANT:g}$"
     words = [f"${mark}$: {word}" for mark, word in ((_BETTER, "better"), (_WORSE, "worse")) if mark in marks]
     if not words:
-        return ""
-    against = f"than {escape_latex(table.base)}, paired over users, Holm-adjusted $p < {SIGNIFICANT:g}$"
-    return f" {', '.join(words)} {against}."
+        return f" No difference from {escape_latex(table.base)} is significant ({test})."
+    return f" {', '.join(words)} than {escape_latex(table.base)} ({test})."
 
 
 def _number(value: float | None) -> str:

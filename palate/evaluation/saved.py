@@ -8,9 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from palate.console import counted
 from palate.errors import PalateError
 from palate.storage.files import read_json
 
+# With one target per case these are equal.
+_TWINS = {"hitrate": "recall", "map": "mrr"}
 REMEDY = "Give a folder that `palate evaluate --out` or `palate compare` wrote."
 
 
@@ -38,6 +41,7 @@ class SavedDifference(SavedFigure):
 
     p: float | None = None
     p_holm: float | None = None
+    detectable: float | None = None
 
 
 class SavedRow(_Saved):
@@ -60,7 +64,7 @@ class EvaluatedData(_Saved):
     """The dataset that was evaluated on."""
 
     name: str
-    fingerprint: str
+    fingerprint: str | None = None  # unknown of figures that were transcribed from a page
 
 
 class SampledUsers(_Saved):
@@ -106,8 +110,27 @@ class SavedTable(_Saved):
     facts: dict[str, Any] = Field({}, repr=False)
 
     @property
+    def title(self) -> str:
+        """What was measured: data, split, protocol, and how many users."""
+        part = f"{self.users.drawn:,} of " if self.users else ""
+        users = counted(self.users.of if self.users else self.cases, "user")
+        return f"{self.dataset.name}, {self.split} split, {self.name}, {part}{users}"
+
+    @property
     def labels(self) -> list[str]:
         return [model.label for model in self.models]
+
+    def shown_metrics(self) -> list[str]:
+        """The primary metric, then those at its cut-off or without one; what repeats another is left out."""
+        cut = self.primary.partition("@")[2]
+        shown = [self.primary]
+        for name in self.models[0].metrics:
+            word, _, k = name.partition("@")
+            twin = f"{_TWINS[word]}@{k}" if word in _TWINS else ""
+            repeats = twin in shown and all(row.metrics[name].mean == row.metrics[twin].mean for row in self.models)
+            if name != self.primary and k in ("", cut) and not repeats:
+                shown.append(name)
+        return shown
 
     @property
     def contenders(self) -> list[SavedRow]:

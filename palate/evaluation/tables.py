@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from palate.console import Table
+from palate.console import Table, counted
 from palate.evaluation.compare import Comparison, Difference, Row
 from palate.evaluation.metrics import METRICS
 from palate.evaluation.statistics import Estimate
@@ -243,8 +243,8 @@ def _title(comparison: Comparison) -> str:
 def _users(facts: dict[str, Any]) -> str:
     drawn = facts.get("users")
     if not drawn:
-        return f"{facts['cases']:,} users"
-    return f"{drawn['drawn']:,} of {drawn['of']:,} users, drawn with seed {drawn['seed']}"
+        return counted(facts["cases"], "user")
+    return f"{drawn['drawn']:,} of {counted(drawn['of'], 'user')}, drawn with seed {drawn['seed']}"
 
 
 def _line(cells: list[str]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from palate.console import counted
 from palate.errors import PalateError
 from palate.experiments.marks import MARK, clear_other, read_mark, write_mark
 from palate.experiments.plan import ComparisonPlan, PlannedRun
@@ -235,7 +236,8 @@ class JobRunner:
         if known == before:
             return
         write_json(path, {name: known[name] for name in self.recipe.arms if name in known})
-        self.log(f"{arm}: chosen {_listed(best.params)} ({best.metric} {best.value:.5f}, {len(done)} trials)")
+        figure = f"{best.metric} {best.value:.5f}, {counted(len(done), 'trial')}"
+        self.log(f"{arm}: chosen {_listed(best.params)} ({figure})")
 
     def _clear(self, arm: str, best: Trial, done: Sequence[Trial]) -> None:
         """The chosen trial becomes the final run of its seed; of the others only the figures remain."""

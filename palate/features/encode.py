@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from palate.console import print_note
+from palate.console import agreeing, counted, print_note
 from palate.data.dataset import Dataset
 from palate.engines.base import Engine
 from palate.engines.local import LOCAL
@@ -147,7 +147,8 @@ def encode(
             chunks = Chunks(unfinished, pieces, fresh=not resume)
             reused = sum(len(groups[key]) for key in known)
             if earlier and known:
-                print_note(f"{reused:,} of {len(contents.keys):,} items are as in {earlier.folder}.")
+                whole = counted(len(contents.keys), "item")
+                print_note(f"{reused:,} of {whole} {agreeing(reused, 'is', 'are')} as in {earlier.folder}.")
             chunks.fill([contents.values[row] for row in rows], workers, modality)
 
             members = [groups[contents.keys[row]] for row in rows]
@@ -272,4 +273,4 @@ def _why(reasons: dict[int, str]) -> str:
     if not reasons:
         return "the catalogue is empty"
     first = summarise(reasons, [""] * (max(reasons) + 2))[0]
-    return f"{first['reason']}: {first['items']} items"
+    return f"{first['reason']}: {counted(first['items'], 'item')}"

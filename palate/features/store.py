@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from palate.console import counted
 from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
 from palate.features.content import SCHEMA, first_change
@@ -228,7 +229,7 @@ def align_rows(folder: Path, table: pl.DataFrame, catalogue: Catalogue, again: s
     lacking = [item for item in catalogue.ids[1:] if item not in row_of]
     if lacking:
         raise PalateError(
-            f"the feature store {folder} is stale: it lacks {len(lacking)} items, such as '{lacking[0]}'",
+            f"the feature store {folder} is stale: it lacks {counted(len(lacking), 'item')}, such as '{lacking[0]}'",
             again,
         )
     return np.array([0, *(row_of[item] for item in catalogue.ids[1:])], np.int64)

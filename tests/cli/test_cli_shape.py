@@ -29,8 +29,12 @@ CONTRACT = {
     "evaluate": {
         *("--protocol", "--exclude-seen", "--keep-seen", "--split", "--out", "--seed"),
         *("--users", "--users-seed", "--retriever", "--depth", "--blend"),
+        *("--format", "--caption", "--label", "--publish"),
     },
-    "compare": {"--dataset", "--seeds", "--trials", "--only", "--until", "--jobs", "--dry-run", "--out", "--json"},
+    "compare": {
+        *("--format", "--caption", "--label", "--publish", "--dataset", "--seeds", "--trials", "--only", "--until"),
+        *("--jobs", "--dry-run", "--out", "--json"),
+    },
     "report": {"--out", "--table"},
     "recommend": {
         "--history",

@@ -21,6 +21,10 @@ import typer
 from palate.cli.commands import COMMANDS, build
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "website"))
+
+import time_readme  # noqa: E402
+
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
 MARK = "# runs in the tests"
@@ -44,6 +48,12 @@ def palate_lines(code: str) -> list[list[str]]:
     joined = re.sub(r"\\\n\s*", " ", code)
     lines = (re.sub(r"^\s*\$?\s*(?:\.venv/bin/)?", "", line) for line in joined.splitlines())
     return [shlex.split(line, comments=True) for line in lines if re.match(r"palate [a-z]+\b", line)]
+
+
+def lines(code: str) -> list[list[str]]:
+    """The words of every line of a script, continued lines joined, without comments."""
+    split = (shlex.split(line, comments=True) for line in re.sub(r"\\\n\s*", " ", code).splitlines())
+    return [words for words in split if words]
 
 
 @cache
@@ -151,9 +161,25 @@ def test_marked_commands_of_the_readme_are_those_that_run() -> None:
     """Each of them, in this order, is a command of getting started, which the test above runs."""
     blocks = marked("README.md")
     assert blocks, "the README has lost its tested commands"
-    tested = iter(palate_lines("\n".join(marked("docs/getting-started.md"))))
-    for words in palate_lines("\n".join(blocks)):
+    tested = iter(lines("\n".join(marked("docs/getting-started.md"))))
+    for words in lines("\n".join(blocks)):
         assert words in tested, f"docs/getting-started.md does not run: {shlex.join(words)}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)  # a language model is fine-tuned and aligned
+def test_every_block_of_the_readme_runs_in_an_empty_folder(tmp_path: Path) -> None:
+    """One after the other, as they stand: the shop, the models, the language model, and Python."""
+    pytest.importorskip("transformers")
+    steps = time_readme.steps()
+    shown = [time_readme.shown(step) for step in steps]
+    assert any(line.startswith("palate mllm sft") for line in shown)
+    assert shown[-1] == "(Python)"
+    for step in steps:
+        time_readme.run(step, tmp_path)
+    assert (tmp_path / "bundles/shop/bundle.json").is_file()
+    assert (tmp_path / "runs/mllm-dpo/run.json").is_file()
+    assert (tmp_path / "runs/walks/run.json").is_file()
 
 
 def test_no_marked_command_is_left_out() -> None:

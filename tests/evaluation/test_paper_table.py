@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from palate.errors import PalateError
 from palate.evaluation.paper_table import check_format, csv_table, escape_latex, latex_table
-from palate.evaluation.saved import SavedTable, parse_table
+from palate.evaluation.saved import SavedDifference, SavedTable, parse_table
 
 
 def figure(mean: float, width: float = 0.01) -> dict[str, Any]:
@@ -53,6 +56,19 @@ def rows_of(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip().removesuffix("\\\\").split(" & ")] for line in lines]
 
 
+def check_well_formed(text: str) -> None:
+    """What TeX would stop at: environments, braces and dollars in pairs, and as many cells as columns."""
+    for kind in ("table", "tabular"):
+        assert text.count(rf"\begin{{{kind}}}") == text.count(rf"\end{{{kind}}}") == 1
+    plain = re.sub(r"\\[{}&%$#_\\]", "", text)
+    depth = [plain[:end].count("{") - plain[:end].count("}") for end in range(len(plain) + 1)]
+    assert min(depth) == depth[-1] == 0
+    assert plain.count("$") % 2 == 0
+    columns = re.search(r"\\begin\{tabular\}\{(l?r+)\}", text)
+    assert columns
+    assert {len(cells) for cells in rows_of(text)} == {len(columns[1])}
+
+
 def test_the_best_is_bold_and_significant_differences_have_daggers(table: SavedTable) -> None:
     text = latex_table(table)
     rows = rows_of(text)
@@ -79,14 +95,61 @@ def test_latex_is_well_formed_whatever_names_there_are(table: SavedTable) -> Non
     assert r"\evil" not in text
     assert text.count("\n% ") == 0  # the comment is one line, at the top
     assert r"\label{tab:beauty-co-5-test}" in text
-    for kind in ("table", "tabular"):
-        assert text.count(rf"\begin{{{kind}}}") == text.count(rf"\end{{{kind}}}") == 1
-    plain = re.sub(r"\\[{}&%$#_\\]", "", text)
-    assert plain.count("{") == plain.count("}")
-    assert plain.count("$") % 2 == 0
-    columns = re.search(r"\\begin\{tabular\}\{(l?r+)\}", text)
-    assert columns
-    assert {len(cells) for cells in rows_of(text)} == {len(columns[1])}
+    check_well_formed(text)
+
+
+def test_a_caption_and_a_label_of_ones_own(table: SavedTable) -> None:
+    caption = r"What 5% of } \\ $users$ & {\catcode buy"
+    text = latex_table(table, caption=f"{caption}.", label="tab:main_2.a")
+    check_well_formed(text)
+    assert r"\label{tab:main_2.a}" in text
+    (line,) = re.findall(r"\\caption\{(.*)\}", text)
+    assert line.startswith(f"{escape_latex(caption)}. The best figures are bold. $\\dagger$: better")
+    assert "paired bootstrap over users and seeds, Holm-adjusted $p < 0.05$" in line
+    assert "Beauty" not in line
+
+
+def test_the_note_says_that_nothing_is_significant(table: SavedTable) -> None:
+    first, second, _ = table.models
+    unsure = second.model_copy(update={"differences": {"ndcg@10": SavedDifference(mean=0.1, p_holm=0.2)}})
+    text = latex_table(table.model_copy(update={"models": [first, unsure]}))
+    assert "No difference from pop is significant (paired bootstrap" in text
+    assert r"\dagger" not in text
+    untested = second.model_copy(update={"differences": {}})
+    assert "significant" not in latex_table(table.model_copy(update={"models": [first, untested]}))
+
+
+@pytest.mark.parametrize("label", ["a}b", "tab:x y", "tab:é", "\\input", "a%", "tab:x\n"])
+def test_a_label_that_tex_would_not_take(label: str) -> None:
+    with pytest.raises(PalateError, match="--label"):
+        check_format("latex", json_=False, label=label)
+
+
+def test_captions_are_of_latex_tables() -> None:
+    check_format("latex", json_=False, caption="Beauty", label="tab:beauty")
+    with pytest.raises(PalateError, match="--caption is of a LaTeX table, and --format is csv"):
+        check_format("csv", json_=False, caption="Beauty")
+    with pytest.raises(PalateError, match="--caption is empty"):
+        check_format("latex", json_=False, caption=" ")
+
+
+def has_booktabs() -> bool:
+    if shutil.which("pdflatex") is None or shutil.which("kpsewhich") is None:
+        return False
+    return subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not has_booktabs(), reason="no LaTeX with booktabs is installed")
+def test_it_compiles(table: SavedTable, tmp_path: Path) -> None:
+    (tmp_path / "paper.tex").write_text(
+        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
+        + latex_table(table, caption=r"Half a {brace, 5% & a ~ ^ < | \\ of _ $ # users", label="tab:own_1.a-b")
+        + "\nTable~\\ref{tab:own_1.a-b}.\n\\end{document}\n"
+    )
+    words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "paper.tex"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "paper.pdf").stat().st_size > 1000
 
 
 def test_csv_has_every_figure_and_no_formula(table: SavedTable) -> None:

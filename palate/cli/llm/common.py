@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from palate.cli.shared.output import print_json_made
+from palate.console import counted
 from palate.errors import PalateError
 from palate.progress import say
 
@@ -37,10 +38,8 @@ def report(info: dict[str, Any], out: Path, json_: bool) -> bool:
     if not is_first_worker():  # which prints for all
         return False
     if info.get("unreadable_pictures"):
-        print_warning(
-            open_console(stderr=True),
-            f"{info['unreadable_pictures']} pictures could not be shown; they count as missing (--missing-image).",
-        )
+        lost = counted(info["unreadable_pictures"], "picture")
+        print_warning(open_console(stderr=True), f"{lost} could not be shown: counted as missing (--missing-image).")
     for warning in info.get("alignment", {}).get("warnings", []):
         print_warning(open_console(stderr=True), warning)
     if json_:

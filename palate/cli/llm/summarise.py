@@ -14,6 +14,7 @@ from palate.cli.llm.settings import TemplateKwargs
 from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
 from palate.cli.shared.options import ConfigFile, JsonOutput, Seed, split_fields
 from palate.cli.shared.output import print_json, print_json_made
+from palate.console import agreeing, counted
 from palate.errors import PalateError
 from palate.mllm.backends import BACKENDS
 
@@ -258,9 +259,9 @@ def _show_estimate(estimate: CostEstimate, folder: Path, as_json: bool) -> None:
     if as_json:
         print_json({"store": str(folder), **asdict(estimate)})
         return
-    print(f"{estimate.requests:,} texts are missing in {folder}.")
+    print(f"{counted(estimate.requests, 'text')} {agreeing(estimate.requests, 'is', 'are')} missing in {folder}.")
     if estimate.requests:
-        pictures = f", {estimate.pictures:,} pictures" if estimate.pictures else ""
+        pictures = f", {counted(estimate.pictures, 'picture')}" if estimate.pictures else ""
         print(f"To be read: about {estimate.prompt_tokens:,} tokens{pictures}.")
         print(f"To be written: at most {estimate.new_tokens:,} tokens.")
 
@@ -276,12 +277,13 @@ def _finish(report: SummaryReport, as_json: bool) -> None:
 
 
 def _print(report: SummaryReport) -> None:
-    what = "items" if report.unit == "items" else f"cut-offs of {report.units:,} users"
+    what = "items" if report.unit == "items" else f"cut-offs of {counted(report.units, 'user')}"
     there = report.requested - report.left - len(report.missing)
     print(f"{there:,} of {report.requested:,} {what} have a summary in {report.folder}.")
-    print(f"{report.had:,} had one before; {report.written:,} texts are new.")
+    written = counted(report.written, "text")
+    print(f"{report.had:,} had one before; {written} {agreeing(report.written, 'is', 'are')} new.")
     for reason, count in report.skipped.items():
-        print(f"{count:,} {report.unit} {reason} {'was' if count == 1 else 'were'} left out.")
+        print(f"{count:,} {report.unit} {reason} {agreeing(count, 'was', 'were')} left out.")
     if report.refused:
         print(f"Why pictures cannot be shown is in {report.folder / 'missing.json'}, e.g. {report.refused[0].error}")
     if report.left:
@@ -291,7 +293,7 @@ def _print(report: SummaryReport) -> None:
     if cost.requests:
         failed = f", {cost.failed:,} in vain" if cost.failed else ""
         print(
-            f"Cost of this run: {cost.requests:,} requests{failed}, {cost.attempts:,} attempts, "
+            f"Cost of this run: {counted(cost.requests, 'request')}{failed}, {counted(cost.attempts, 'attempt')}, "
             f"{cost.prompt_tokens:,} tokens read, {cost.new_tokens:,} written, {cost.seconds:,.1f} s."
         )
     each = report.per_thousand

@@ -192,6 +192,24 @@ TableFormat = Annotated[
         help="Form of the table that is printed; --out has latex and csv as a file too.",
     ),
 ]
+LatexCaption = Annotated[
+    str | None,
+    typer.Option("--caption", metavar="TEXT", help="Of --format latex: in place of what was measured; plain text."),
+]
+LatexLabel = Annotated[
+    str | None,
+    typer.Option(
+        "--label", metavar="tab:NAME", help="Of --format latex: what \\ref names (default: tab:DATASET-SPLIT)."
+    ),
+]
+PublishTo = Annotated[
+    Path | None,
+    typer.Option(
+        "--publish",
+        metavar="FILE.json",
+        help="Also write the figures as a small JSON file for a page, in place of an earlier one.",
+    ),
+]
 JsonOutput = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from palate.console import agreeing, counted
 from palate.data import blocks
 from palate.data.dataset import Dataset
 from palate.data.doctor.finding import Finding, Level, few, percent
@@ -51,7 +52,8 @@ def _missing(data: Dataset, what: str, missing: npt.NDArray[np.bool_], offered: 
     counts = blocks.count(data.items, data.num_items + 1)[1:]
     hit = float(counts[missing].sum() / len(data)) if len(data) else 0.0
     text = (
-        f"{count:,} of {len(missing):,} items ({percent(share)}; {percent(hit)} of interactions) have no {what}. "
+        f"{count:,} of {counted(len(missing), 'item')} ({percent(share)}; {percent(hit)} of interactions) "
+        f"{agreeing(count, 'has', 'have')} no {what}. "
         "They keep their place: see --missing of `palate train`."
     )
     ids = data.catalogue.ids

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from palate.console import agreeing, counted
 from palate.data.blocks import among, user_blocks, users_of
 from palate.data.dataset import Dataset, Part
 from palate.data.doctor.finding import Finding, Level, few, percent
@@ -37,7 +38,8 @@ def dislikes(data: Dataset) -> list[Finding]:
         return [Finding("dislikes", Level.ERROR, text, count, share, shown)]
     having = int(np.count_nonzero(lengths))
     share = having / max(data.num_users, 1)
-    text = f"{having:,} of {data.num_users:,} users ({percent(share)}) have dislikes"
+    have = agreeing(having, "has", "have")
+    text = f"{having:,} of {counted(data.num_users, 'user')} ({percent(share)}) {have} dislikes"
     text += f", {np.median(lengths[lengths > 0]):g} in the median." if having else "."
     left = data.manifest.get("dislikes", {}).get("left_out", {})
     if left.get("too_late"):

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from palate.console import agreeing, counted
+
 SHOWN = 5
 
 
@@ -51,6 +53,15 @@ def few(names: Iterable[object]) -> list[str]:
             break
         shown.append(str(name))
     return shown
+
+
+def those(count: int, one: str, share: float, verb: str, verbs: str) -> str:
+    """The subject of a finding, with a verb that agrees with it.
+
+    >>> those(1, "user", 0.002, "has", "have"), those(1200, "user", 0.5, "has", "have")
+    ('1 user (0.2%) has', '1,200 users (50%) have')
+    """
+    return f"{counted(count, one)} ({percent(share)}) {agreeing(count, verb, verbs)}"
 
 
 def percent(share: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from palate.console import agreeing, counted
 from palate.data.dataset import Dataset
 from palate.data.doctor.finding import Finding, Level, few, percent
 
@@ -55,7 +56,8 @@ def undescribed_items(data: Dataset) -> list[Finding]:
 
 def _unmatched(count: int, share: float, hit: float) -> str:
     return (
-        f"{count:,} items ({percent(share)}; {percent(hit)} of interactions) have ids that match no catalogue row. "
+        f"{counted(count, 'item')} ({percent(share)}; {percent(hit)} of interactions) "
+        f"{agreeing(count, 'has an id that matches', 'have ids that match')} no catalogue row. "
         "Check that log and catalogue write ids alike, or use `--missing-items drop`."
     )
 
@@ -100,7 +102,7 @@ def left_out(data: Dataset) -> list[Finding]:
             if before > after:
                 share = (before - after) / before
                 level = Level.WARNING if share >= 0.05 else Level.NOTE
-                text = f"`--missing-items drop` took {before - after:,} interactions ({percent(share)}) away."
+                text = f"`--missing-items drop` took {counted(before - after, 'interaction')} ({percent(share)}) away."
                 lost.append(Finding("left-out", level, text, before - after, share))
     for name, value in data.manifest.get("reader_report", {}).items():
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from palate.console import agreeing, counted
 from palate.data.dataset import Dataset
-from palate.data.doctor.finding import Finding, Level, few, percent
+from palate.data.doctor.finding import Finding, Level, few, percent, those
 from palate.data.images import inside, open_image
 from palate.engines.base import Engine
 from palate.engines.files import read_by
@@ -73,7 +74,8 @@ def _unreadable(seen: list[_Seen], root: Path) -> Finding:
     words = {"missing": "do not exist", "outside": "lie outside of the image folder", "broken": "cannot be decoded"}
     counts = ", ".join(f"{count:,} {words[kind]}" for kind, count in kinds.items() if count)
     share = len(bad) / len(seen)
-    text = f"{len(bad):,} of {len(seen):,} pictures ({percent(share)}) are no use: {counts}. The folder is {root}."
+    are = agreeing(len(bad), "is", "are")
+    text = f"{len(bad):,} of {len(seen):,} pictures ({percent(share)}) {are} no use: {counts}. The folder is {root}."
     # A path that leads out of the folder is an attack or a mistake; most files missing is a wrong folder.
     level = Level.ERROR if kinds["outside"] or share > 0.5 else Level.WARNING
     return Finding("unreadable-pictures", level, text, len(bad), share, few(f"{one.name}: {one.error}" for one in bad))
@@ -84,7 +86,7 @@ def _blank(seen: list[_Seen]) -> Finding:
     if not blank:
         return Finding("blank-pictures", Level.OK, "No picture is blank.")
     share = len(blank) / len(seen)
-    text = f"{len(blank):,} pictures ({percent(share)}) show one even colour."
+    text = f"{those(len(blank), 'picture', share, 'shows', 'show')} one even colour."
     return Finding("blank-pictures", Level.WARNING, text, len(blank), share, few(one.name for one in blank))
 
 
@@ -99,8 +101,9 @@ def _same(seen: list[_Seen]) -> Finding:
         return Finding("shared-pictures", Level.OK, "No two items show the same pixels.")
     share = count / len(seen)
     text = (
-        f"{count:,} items ({percent(share)}) show the same pixels as another ({len(shared):,} different pictures; the "
-        f"commonest is shown by {len(shared[0]):,}): placeholders, or one product under several ids?"
+        f"{count:,} items ({percent(share)}) show the same pixels as another "
+        f"({counted(len(shared), 'different picture')}; the commonest is shown by "
+        f"{len(shared[0]):,}): placeholders, or one product under several ids?"
     )
     # One picture on many items is a "no image" sign that a model would take for a look.
     level = Level.WARNING if len(shared[0]) >= 5 or share >= 0.05 else Level.NOTE
@@ -112,6 +115,6 @@ def _sizes(seen: list[_Seen]) -> Finding:
     if not odd:
         return Finding("picture-sizes", Level.OK, f"No picture is under {TINY} or over {HUGE} pixels on a side.")
     share = len(odd) / len(seen)
-    text = f"{len(odd):,} pictures ({percent(share)}) are under {TINY} or over {HUGE} pixels on a side."
+    text = f"{those(len(odd), 'picture', share, 'is', 'are')} under {TINY} or over {HUGE} pixels on a side."
     shown = few(f"{one.name}: {one.side[0]} x {one.side[1]}" for one in odd)
     return Finding("picture-sizes", Level.NOTE, text, len(odd), share, shown)

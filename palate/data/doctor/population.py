@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from palate.console import agreeing, counted
 from palate.data.blocks import among, repeated, user_blocks, users_of
 from palate.data.dataset import Dataset
-from palate.data.doctor.finding import SHOWN, Finding, Level, few, percent
+from palate.data.doctor.finding import SHOWN, Finding, Level, few, percent, those
 
 THIN = 3
 
@@ -19,11 +20,12 @@ def thin_users(data: Dataset) -> list[Finding]:
     thin = lengths < THIN
     bare = int((data.history_lengths("test") == 0).sum())
     if not thin.any() and not bare:
-        text = f"Every user has at least {int(lengths.min()) if len(lengths) else 0} interactions."
+        text = f"Every user has at least {counted(int(lengths.min()) if len(lengths) else 0, 'interaction')}."
         return [Finding("thin-users", Level.OK, text)]
     share = float(thin.mean())
-    text = f"{int(thin.sum()):,} users ({percent(share)}) have fewer than {THIN} interactions"
-    text += f"; {bare:,} test cases have no history at all." if bare else "."
+    count = int(thin.sum())
+    text = f"{those(count, 'user', share, 'has', 'have')} fewer than {THIN} interactions"
+    text += f"; {counted(bare, 'test case')} {agreeing(bare, 'has', 'have')} no history at all." if bare else "."
     shown = few(data.user_ids.gather(np.flatnonzero(thin)[:5]))
     return [
         Finding("thin-users", Level.WARNING if share > 0.2 or bare else Level.NOTE, text, int(thin.sum()), share, shown)
@@ -35,10 +37,12 @@ def thin_items(data: Dataset) -> list[Finding]:
     counts = data.train_counts[1:]
     cold, thin = int((counts == 0).sum()), int((counts < THIN).sum())
     if not thin:
-        return [Finding("thin-items", Level.OK, f"Every item has at least {int(counts.min())} training interactions.")]
+        least = counted(int(counts.min()), "training interaction")
+        return [Finding("thin-items", Level.OK, f"Every item has at least {least}.")]
     share = thin / data.num_items
     text = (
-        f"{thin:,} items ({percent(share)}) have fewer than {THIN} training interactions; {cold:,} have none (cold). "
+        f"{those(thin, 'item', share, 'has', 'have')} fewer than {THIN} training interactions; "
+        f"{cold:,} {agreeing(cold, 'has', 'have')} none (cold). "
         "Ids know nothing of these."
     )
     ids = data.catalogue.ids
@@ -52,7 +56,8 @@ def power(data: Dataset) -> list[Finding]:
     if not cases:
         return []
     half = 1.96 * (0.1 * 0.9 / cases) ** 0.5
-    text = f"{cases:,} users are tested: a hit rate of 10% is known to within {100 * half:.1f} points either way"
+    tested = f"{counted(cases, 'user')} {agreeing(cases, 'is', 'are')} tested"
+    text = f"{tested}: a hit rate of 10% is known to within {100 * half:.1f} points either way"
     if half > 0.01:
         return [Finding("test-size", Level.NOTE, text + "; small differences between models cannot be shown.", cases)]
     return [Finding("test-size", Level.OK, text + ".", cases)]
@@ -107,7 +112,7 @@ def duplicate_interactions(data: Dataset) -> list[Finding]:
     if not again:
         return [Finding("duplicate-interactions", Level.OK, "No user has the same item twice.")]
     share = again / len(data)
-    text = f"{again:,} interactions ({percent(share)}) repeat an item of the same user"
+    text = f"{those(again, 'interaction', share, 'repeats', 'repeat')} an item of the same user"
     text += f", {exact:,} of them at the same moment (a row that is there twice)" if exact else ""
     level = Level.WARNING if exact or share >= 0.05 else Level.NOTE
     return [Finding("duplicate-interactions", level, text + ". See --duplicates.", again, share, shown)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from palate.console import counted
 from palate.data.blocks import among, count, count_by_user, user_blocks, users_of
 from palate.data.dataset import Dataset, Part
 from palate.data.doctor.finding import Finding, Level, few, percent
@@ -28,8 +29,8 @@ def split_integrity(data: Dataset) -> list[Finding]:
     name = str(data.manifest.get("split", {}).get("name", "unnamed"))
     if users:
         text = (
-            f"{len(users):,} users have training interactions after their targets, or are held out and trained on: "
-            "the split is broken. Run `palate prepare` again."
+            f"{counted(len(users), 'user')} with training interactions after their targets, or held out and trained "
+            "on: the split is broken. Run `palate prepare` again."
         )
         shown = few(f"user {data.user_ids[user]}" for user in sorted(users)[:5])
         return [Finding("split", Level.ERROR, text, len(users), len(users) / data.num_users, shown)]

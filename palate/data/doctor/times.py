@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from palate.console import counted
 from palate.data.blocks import row_blocks
 from palate.data.dataset import Dataset, Part
-from palate.data.doctor.finding import Finding, Level, few, percent
+from palate.data.doctor.finding import Finding, Level, few, percent, those
 
 _1990, _2100 = 631_152_000_000, 4_102_444_800_000
 _HOUR = 3_600_000
@@ -44,11 +45,8 @@ def no_times(data: Dataset) -> list[Finding]:
         )
         short = spans < _DAY
         return [Finding("times", Level.NOTE, text, int(short.sum()), float(short.mean()))]
-    return [
-        Finding(
-            "times", Level.OK, f"The log runs from {first} to {last}; a user's median span is {middle / _DAY:.0f} days."
-        )
-    ]
+    span = counted(round(middle / _DAY), "day")
+    return [Finding("times", Level.OK, f"The log runs from {first} to {last}; a user's median span is {span}.")]
 
 
 def plausible(times: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -67,7 +65,7 @@ def time_order(data: Dataset) -> list[Finding]:
         return [Finding("time-order", Level.OK, "Every user's interactions are in order of time.")]
     share = count / max(int(steps.sum()), 1)
     users = data.user_ids.gather(np.unique(data.users_at(np.flatnonzero(back) + 1))[:5])
-    text = f"{count:,} steps ({percent(share)}) go back in time: histories hold what came after the target."
+    text = f"{those(count, 'step', share, 'goes', 'go')} back in time: histories hold what came after the target."
     return [Finding("time-order", Level.ERROR, text, count, share, few(f"user {user}" for user in users))]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from palate.console import Table
+from palate.console import Table, counted
 from palate.data.dataset import Dataset
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
@@ -100,7 +100,7 @@ class ProbeReport:
         facts = self.facts
         data, pictures = facts["dataset"], facts["pictures"]
         notes = [
-            f"Data: {data['name']} ({data['fingerprint']}), {facts['split']} split, {facts['users']:,} users. "
+            f"Data: {data['name']} ({data['fingerprint']}), {facts['split']} split, {counted(facts['users'], 'user')}. "
             "Ties count against the model.",
             f"{pictures['items']:,} items with a picture stand for each other (seed {facts['seed']}); "
             f"{pictures['share']:.1%} of the candidates have one.",
@@ -108,9 +108,9 @@ class ProbeReport:
             "candidates with the right and with another item's picture.",
         ]
         if pictures["alike"]:
-            notes.append(f"{pictures['alike']:,} items got a picture that is the same file as their own.")
+            notes.append(f"{counted(pictures['alike'], 'item')} got a picture that is the same file as the right one.")
         if facts["left_out"]:
-            notes.append(f"{facts['left_out']:,} users without a pictured candidate are left out.")
+            notes.append(f"{counted(facts['left_out'], 'user')} without a pictured candidate left out.")
         omitting = [row.label for row in self.rows if facts["rows"][row.label]["missing_image"] == "omit"]
         if omitting:
             notes.append(f"Missing pictures are said to be missing, in words, by {', '.join(omitting)}.")

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from palate.console import agreeing, counted
+
 
 @dataclass(frozen=True)
 class WritingCounts:
@@ -51,7 +53,8 @@ class WritingCounts:
         """
         if not self.texts:
             return "There are no texts."
-        line = f"Of {self.texts:,} texts, {self.distinct:,} are distinct ({self.distinct / self.texts:.1%})"
+        distinct = f"{self.distinct:,} {agreeing(self.distinct, 'is', 'are')} distinct"
+        line = f"Of {counted(self.texts, 'text')}, {distinct} ({self.distinct / self.texts:.1%})"
         if not self.checked:
             return f"{line}; their faults were not counted."
         counts = {
