@@ -63,15 +63,12 @@ class Box:
     def middle(self) -> Point:
         return self.left + self.width / 2, self.bottom + self.height / 2
 
-    def side(self, which: Literal["left", "right", "top", "bottom"], shift: float = 0.0) -> Point:
-        """The middle of a side, moved along it."""
+    def side(self, which: Literal["left", "right", "top", "bottom"]) -> Point:
+        """The middle of a side."""
         x, y = self.middle
-        return {
-            "left": (self.left, y + shift),
-            "right": (self.right, y + shift),
-            "top": (x + shift, self.top),
-            "bottom": (x + shift, self.bottom),
-        }[which]
+        return {"left": (self.left, y), "right": (self.right, y), "top": (x, self.top), "bottom": (x, self.bottom)}[
+            which
+        ]
 
     def draw(self, axes: Axes) -> list[Any]:
         from matplotlib.patches import FancyBboxPatch

@@ -86,6 +86,22 @@ def test_caps_know_the_values_of_texts_and_lists(tmp_path: Path, items: BundleIt
     assert (tags.first, tags.values[1], tags.values[4]) == (4, ("sun", "new"), ())
 
 
+def test_a_misspelt_value_is_named_with_the_closest_one(tmp_path: Path, items: BundleItems) -> None:
+    """Of ``!=`` it is not true that nothing is left out, and a number has no closest one."""
+    text = """
+    without = ["brand=Zzz", "brand=Nivea,Nivae"]
+    [[boost]]
+    items = ["a"]
+    without = ["brand!=Nivae"]
+    factor = 2
+    """
+    assert [warning.partition(": ")[2] for warning in _rules(tmp_path, text, items).warnings] == [
+        "no item meets 'brand=Zzz', so it leaves nothing out",
+        "no item meets 'brand=Nivae', so it leaves nothing out. Did you mean 'brand=Nivea'?",
+        "no item meets 'brand=Nivae'. Did you mean 'brand=Nivea'?",
+    ]
+
+
 def test_what_means_nothing_is_warned_of(tmp_path: Path, items: BundleItems) -> None:
     text = "deny = ['x', 'brand=Nivea']\n\nwithout = ['brand=Nivae']\n[[pin]]\nitem = 'y'\nposition = 1"
     rules = _rules(tmp_path, text, items)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from palate.bundle.items import BundleItems
-from palate.data.conditions import find_matches, near_condition
+from palate.data.conditions import find_matches, near_condition, parse_condition
 from palate.errors import PalateError, suggest
 from palate.serve.business.rules_file import Boost, RuleSet
 
@@ -201,7 +201,7 @@ class _Compiler:
         """The items that meet a condition; a value that no item has, perhaps misspelt, is warned of.
 
         Args:
-            nothing_means: what it leads to that no item has the value.
+            nothing_means: what follows for the warning where no item has a value of ``=``.
         """
         try:
             found = find_matches(self.items.catalogue.frame, condition, self.fields)
@@ -209,10 +209,11 @@ class _Compiler:
             raise PalateError(f"{self.rule_set.where(condition)}: {error.message}", error.remedy) from None
         nothing = found.missing or ([] if found.mask.any() else [condition])
         where = self.rule_set.where_for_clients(condition)
+        follows = "" if parse_condition(condition, self.fields).operator == "!=" else nothing_means
         for one in nothing:
             near = near_condition(self.items.catalogue.frame, one, self.fields)
             hint = "" if near is None else f". Did you mean '{near}'?"
-            self.warnings.append(f"{where}: no item meets '{one}'{nothing_means}{hint}")
+            self.warnings.append(f"{where}: no item meets '{one}'{follows}{hint}")
         return found.mask
 
     def _known(self, ids: Iterable[str], rule: str) -> list[int]:
