@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -85,6 +86,44 @@ def test_too_many_are_sent_away_and_those_who_left_are_not_served() -> None:
         assert gate.batches == [[1], [3]]
 
     _run(test, max_waiting=2)
+
+
+def test_a_quick_request_that_is_alone_is_answered_in_the_event_loop() -> None:
+    threads: list[tuple[int, bool]] = []
+    slow = False
+
+    def work(asks: list[int]) -> list[int]:
+        if asks == [0]:
+            raise ValueError("0 cannot be")
+        threads.append((len(asks), threading.current_thread() is threading.main_thread()))
+        until = time.thread_time() + (0.01 if slow else 0)
+        while time.thread_time() < until:
+            pass
+        return asks
+
+    async def test() -> None:
+        nonlocal slow
+        for _ in range(3):
+            assert await ask(1) == 1
+        assert threads == [(1, False), (1, True), (1, True)]  # the first one tells how long it takes
+        with pytest.raises(ValueError, match="0 cannot be"):
+            await ask(0)
+        with turn:  # somebody else works for the model
+            waiting = asyncio.create_task(ask(1))
+            await asyncio.sleep(0.01)
+            assert not waiting.done()
+        await waiting
+        await asyncio.gather(ask(1), ask(2))
+        assert threads[3:] == [(1, False), (2, False)]
+        slow = True
+        for _ in range(2):
+            await ask(1)
+        assert threads[5:] == [(1, True), (1, False)]
+
+    turn = threading.Lock()
+    with ThreadPoolExecutor(1) as pool:
+        ask = MicroBatcher(work, pool, turn=turn)
+        asyncio.run(test())
 
 
 def test_it_works_again_after_a_rest_and_in_another_loop() -> None:
