@@ -79,7 +79,7 @@ def read_items(
             raise PalateError(f"--images {images} is given, and {path} holds pictures itself", "Leave --images out.")
         names, images, left = unpack([table["image"]])
         table = table.with_columns(names.alias("image"))
-        notes += [f"{count} {reason.replace('_', ' ')}: left out" for reason, count in left.items()]
+        notes += [f"{reason.replace('_', ' ')}: {count:,} left out" for reason, count in left.items()]
     table, changed = tidy(table, clean_text=clean_text)
     if left_out := changed.pop("columns_left_out", None):
         notes.append(f"columns that hold no text, numbers or lists were left out: {left_out}")

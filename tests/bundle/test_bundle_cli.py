@@ -36,7 +36,7 @@ def test_bundle_recommend_add_items(palate: Callable[..., Outcome], full_run: Ru
     pictures = films.parent / "pictures"
     code, out, err = palate("add-items", bundle, tmp_path / "new.csv", "--images", pictures, "--out", larger)
     assert code == 0, err
-    assert "1 items added: 1 with text, 1 with image" in out
+    assert "1 item added: 1 with text, 1 with image" in out
     code, out, _ = palate("recommend", larger, "--history", "space-1,space-2,space-3", "--json")
     assert HELD_OUT_FILM in [row["item"] for row in json.loads(out)["items"]]
 

@@ -79,7 +79,7 @@ def test_pictures_inside_the_table(full_bundle: Path, films: Path, tmp_path: Pat
     new = table(tmp_path / "new.parquet", [HELD_OUT_FILM, "y"], image=cells)
     made = add_items(full_bundle, new, tmp_path / "out")
     assert made.coverage["image"] == 1
-    assert "1 pictures unknown: left out" in made.notes
+    assert "pictures unknown: 1 left out" in made.notes
     named = add_items(
         full_bundle, table(tmp_path / "b.parquet", [HELD_OUT_FILM], image=[f"{HELD_OUT_FILM}.png"]), tmp_path / "b",
         images=films.parent / "pictures",

@@ -41,7 +41,7 @@ def test_tune_resume_and_train_the_best(palate: Shell, shop: Path, recipe: Path,
     out = tmp_path / "study[1]?a=%20"
     first = palate("tune", shop, "--config", recipe, "--out", out)
     assert first.code == 0, first.err
-    assert "The best of 1 trials on validation" in first.out
+    assert "The best of 1 trial on validation" in first.out
     more = palate("tune", shop, "--config", recipe, "--out", out, "--trials", 2, "--json")
     facts = json.loads(more.out)
     assert len(facts["trials"]) == 2

@@ -339,7 +339,7 @@ def test_the_doctor_says_how_many_users_have_some() -> None:
     dataset = made([*LIKES, ("ann", "f", 2, 2), ("ann", "e", 0, 1), ("ann", "g", 4, 1)])
     finding = examine(dataset, look_at_pictures=False)["dislikes"]
     assert (finding.level, finding.count, finding.share) == (Level.OK, 1, 0.5)
-    assert "1 of 2 users (50%) have dislikes, 2 in the median. 1 were left out" in finding.message
+    assert "1 of 2 users (50%) has dislikes, 2 in the median. 1 was left out" in finding.message
     checks = examine(replace(dataset, dislikes=None), look_at_pictures=False).findings
     assert "dislikes" not in {finding.check for finding in checks}
 
@@ -376,7 +376,7 @@ def test_the_command_tells_what_it_kept(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     text = " ".join(result.output.split())
-    assert "Dislikes (rated at most 2): 1 of 1 users, out of 2 low ratings; left out: 1 after the user's last" in text
+    assert "Dislikes (rated at most 2): 1 of 1 user, out of 2 low ratings; left out: 1 after the user's last" in text
     assert named(Dataset.load(tmp_path / "out")) == {"ann": ["f"]}
 
 

@@ -240,7 +240,7 @@ def test_the_doctor_says_what_impressions_are_worth(tmp_path: Path) -> None:
     events = [*shown(0.9, "r1", "gha"), taken(1, "r1", "a"), taken(1, "r1", "e")]
     dataset = made(write(tmp_path / "f", events))
     report = examine(dataset, look_at_pictures=False)
-    assert "1 of 2 users (50%) have impressions: 3 in 1 requests, 33% of them taken." in report["impressions"].message
+    assert "1 of 2 users (50%) has impressions: 3 in 1 request, 33% of them taken." in report["impressions"].message
     assert report["impressions-unshown"].level is Level.WARNING
     assert dataset.impressions is not None
     late = replace(dataset, impressions=replace(dataset.impressions, times=dataset.impressions.times + 5 * DAY))
@@ -261,4 +261,4 @@ def test_the_command_reads_feedback(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     text = " ".join(result.output.split())
     assert "Taken items (1 purchase, 1 click): 1 joined the interactions; 1 are in the log already" in text
-    assert "Impressions: 3 in 1 requests of 1 users, 1 of them taken; out of 3 in 1 files; left out: none." in text
+    assert "Impressions: 3 in 1 request of 1 user, 1 of them taken; out of 3 in 1 file; left out: none." in text

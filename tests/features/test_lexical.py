@@ -113,7 +113,7 @@ def test_a_changed_text_and_a_new_item_make_it_stale(dataset: Dataset) -> None:
     with pytest.raises(PalateError, match=r"the text of item 'i8' has changed.*encode .*--lexical .*--overwrite"):
         LexicalStore.load(store.folder, Catalogue(changed))
     new = dataset.catalogue.frame[[0]].with_columns(item_id=pl.lit("i9"))
-    with pytest.raises(PalateError, match="lacks 1 items, such as 'i9'"):
+    with pytest.raises(PalateError, match="lacks 1 item, such as 'i9'"):
         LexicalStore.load(store.folder, Catalogue(pl.concat([dataset.catalogue.frame, new])))
 
 

@@ -56,7 +56,7 @@ def test_a_new_item_makes_the_store_stale(made: tuple[Dataset, Path]) -> None:
     dataset, features = made
     new = pl.DataFrame({"item_id": ["i9"], "title": ["New"], "image": [None]}, schema=dataset.catalogue.frame.schema)
     grown = Catalogue(pl.concat([dataset.catalogue.frame, new]), dataset.catalogue.root)
-    with pytest.raises(PalateError, match=r"stale: it lacks 1 items, such as 'i9'.*--overwrite"):
+    with pytest.raises(PalateError, match=r"stale: it lacks 1 item, such as 'i9'.*--overwrite"):
         FeatureStore.load(features / "text", grown)
 
 

@@ -34,7 +34,7 @@ def test_fine_tuned_and_evaluated_beside_popularity(palate: Palate, data: Path, 
     )
     assert code == 0, err
     assert "Best validation at epoch" in out
-    assert "1 pictures could not be shown" in err  # items/8.png
+    assert "1 picture could not be shown" in err  # items/8.png
     assert err.count("epoch 0.00") == err.count("epoch 1.00") == 1
     info = Run.open(run).info
     assert info["options"]["lora"] == {"r": 4, "alpha": 16.0, "dropout": 0.0, "projector": True}

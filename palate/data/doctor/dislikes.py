@@ -42,8 +42,9 @@ def dislikes(data: Dataset) -> list[Finding]:
     text = f"{having:,} of {counted(data.num_users, 'user')} ({percent(share)}) {have} dislikes"
     text += f", {np.median(lengths[lengths > 0]):g} in the median." if having else "."
     left = data.manifest.get("dislikes", {}).get("left_out", {})
-    if left.get("too_late"):
-        text += f" {left['too_late']:,} were left out as later than the user's last training interaction."
+    if late := left.get("too_late"):
+        were = agreeing(late, "was", "were")
+        text += f" {late:,} {were} left out as later than the user's last training interaction."
     if share < 0.5:
         return [Finding("dislikes", Level.NOTE, text + " The other users give no true negatives.", having, share)]
     return [Finding("dislikes", Level.OK, text, having, share)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from palate.console import agreeing, counted
 from palate.data.dataset import Dataset, Part
 from palate.data.doctor.finding import Finding, Level, few, percent
 from palate.data.impressions import Impressions
@@ -32,8 +33,9 @@ def impressions(data: Dataset) -> list[Finding]:
     counts = seen.counts()
     taken, users = counts["taken"] / counts["shown"], counts["users"] / max(1, data.num_users)
     text = (
-        f"{counts['users']:,} of {data.num_users:,} users ({percent(users)}) have impressions: {counts['shown']:,} in "
-        f"{counts['requests']:,} requests, {percent(taken)} of them taken."
+        f"{counts['users']:,} of {counted(data.num_users, 'user')} ({percent(users)}) "
+        f"{agreeing(counts['users'], 'has', 'have')} impressions: {counts['shown']:,} in "
+        f"{counted(counts['requests'], 'request')}, {percent(taken)} of them taken."
     )
     level = Level.OK if users >= 0.5 else Level.NOTE
     return [Finding("impressions", level, text, counts["shown"], users), *_doubts(data, seen)]

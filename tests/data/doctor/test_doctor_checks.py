@@ -258,9 +258,9 @@ def test_thin_users_and_cold_items(healthy: Dataset) -> None:
     )
     report = examine(data)
     assert (report["thin-users"].level, report["thin-users"].examples) == (Level.WARNING, ["u0"])
-    assert "1 test cases have no history" in report["thin-users"].message
+    assert "1 test case has no history" in report["thin-users"].message
     assert report["thin-items"].examples[0] == "i5"
-    assert "1 have none" in report["thin-items"].message
+    assert "1 has none" in report["thin-items"].message
 
 
 def test_popularity_skew(healthy: Dataset) -> None:

@@ -63,7 +63,7 @@ def test_all_missing_is_noticed_among_unseen_items_and_pictures_too(palate: Pala
 
 def test_some_rows_are_missing(palate: Palate, files: Path) -> None:
     errors, data = prepared(palate, files, *catalogue(files, "001,Cup\n002,Mug\n003,Pot\n004,Jar\n"))
-    assert "Warning: 1 items (20%; 20% of interactions) have ids that match no catalogue row" in errors
+    assert "Warning: 1 item (20%; 20% of interactions) has an id that matches no catalogue row" in errors
     finding = examine(data)["undescribed-items"]
     assert (finding.level, finding.count, finding.examples) == (Level.WARNING, 1, ["005"])
 
