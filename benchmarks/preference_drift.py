@@ -56,7 +56,7 @@ def by_model(shop: Shop, backend: LocalBackend, people: Sequence[Person]) -> lis
     """The same of a model, for each person: it reads titles and its own captions."""
     blocks = [blocks_of(person) for person in people]
     needed = sorted({item for parts in blocks for block in parts for item in block} & set(shop.pictured))
-    seen = {shop.catalogue.ids[item - 1]: text for item, text in captions(shop, backend, needed).items()}
+    seen = {shop.catalogue.ids[item]: text for item, text in captions(shop, backend, needed).items()}
     prompts = SummaryPrompts(shop.items([], seen), TEMPLATES)
     texts: dict[str, str] = {}
     found: list[list[tuple[Named, Named]]] = [[] for _ in people]

@@ -102,7 +102,7 @@ def preferences(shop: Shop, backend: LocalBackend, people: int, most: int) -> tu
     some = shop.world.people[:people]
     histories = [person.history[:-1][-most:].tolist() for person in some]
     needed = sorted({item for history in histories for item in history} & set(shop.pictured))
-    seen = {shop.catalogue.ids[item - 1]: text for item, text in captions(shop, backend, needed).items()}
+    seen = {shop.catalogue.ids[item]: text for item, text in captions(shop, backend, needed).items()}
     prompts = SummaryPrompts(shop.items([], seen), TEMPLATES)
     blocks = [[history[at : at + BLOCK] for at in range(0, len(history), BLOCK)] for history in histories]
     texts: dict[str, str] = {}
