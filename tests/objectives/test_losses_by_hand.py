@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import math
 import re
 from pathlib import Path
 
@@ -67,6 +68,29 @@ def test_its_code_gives_what_it_shows() -> None:
     failures: list[str] = []
     doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test, out=failures.append)
     assert not failures, "".join(failures)
+
+
+def test_the_arithmetic_in_the_text_adds_up() -> None:
+    """``1.5 + 2 = 3.5`` wherever it stands, and ``-log 0.5`` = 0.6931; to the digits that are shown."""
+    prose = re.sub(r"^```.*?^```", "", TEXT, flags=re.M | re.S)
+    prose = re.sub(r"[`*\n]+", " ", prose).replace("·", "*")
+    sums = re.findall(r"(?<![\w.])((?:[\d.]+|\()[\d.+*/() -]*[+*/-] *[\d.]+\)*(?: / \d)?) = +([\d.]+\d)", prose)
+    logs = re.findall(r"(-?)log ([\d.]+) *= +([\d.]+\d)", prose)
+    assert len(sums) > 12
+    assert len(logs) > 2
+    for expression, result in sums:
+        value = eval(expression)  # noqa: S307  (digits and operators, by the pattern above)
+        assert value == pytest.approx(float(result), abs=1.1e-4), expression
+    for sign, number, result in logs:
+        assert float(f"{sign}1") * math.log(float(number)) == pytest.approx(float(result), abs=1.1e-4), number
+
+
+def test_its_table_of_exponentials_is_right() -> None:
+    (head, *rows) = re.findall(r"^\| (?:x|`(?:exp|σ|-log σ)\(x\)`) \|(.*)\|$", TEXT, re.M)
+    functions = (math.exp, lambda x: 1 / (1 + math.exp(-x)), lambda x: math.log(1 + math.exp(-x)))
+    places = [float(cell) for cell in head.split("|")]
+    for function, row in zip(functions, rows, strict=True):
+        assert [float(cell) for cell in row.split("|")] == [round(function(x), 4) for x in places]
 
 
 @pytest.mark.parametrize("name", list(OBJECTIVES))
