@@ -3,7 +3,8 @@
 The log has text ids (``u00012345``, ``i00004567``), a rating and Unix seconds, and is in the order of time, so that a
 user's rows are all over the file. There are about 100 rows per user and 200 per item, unless options say otherwise;
 popularity and activity are heavy-tailed. Every stage runs in a process of its own. Its peak is the largest resident
-memory that the system saw, with about 0.15 GB for Python and the libraries.
+memory that the system saw, with about 0.15 GB for Python and the libraries. The stage "read" is the part of "prepare"
+that workers could do: hash and parse the files; and what it would cost to get the rows back from them, as messages.
 
     python benchmarks/prepare_large.py --rows 10000000                  # prints one table row per stage
     python benchmarks/prepare_large.py --rows 10000000 --format parquet --k-core 5 --keep large
@@ -13,6 +14,7 @@ memory that the system saw, with about 0.15 GB for Python and the libraries.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import multiprocessing
 import resource
@@ -65,6 +67,26 @@ def _names(letter: str, numbers: Any) -> Any:
     import polars as pl
 
     return pl.Series(numbers).cast(pl.String).str.zfill(8).to_frame("n").select(pl.lit(letter) + pl.col("n"))[:, 0]
+
+
+def read(folder: Path) -> dict[str, Any]:
+    import polars as pl
+
+    from palate.data.prepare import read_source
+    from palate.data.readers.base import ReaderOptions
+
+    started, messages, rows = time.process_time(), 0.0, 0
+    found, _ = read_source(folder / "log", "table", ReaderOptions(), None)
+    frames = [found.interactions] if isinstance(found.interactions, pl.LazyFrame) else found.interactions
+    for frame in frames:
+        for batch in frame.collect_batches(chunk_size=BLOCK, maintain_order=True, engine="streaming"):
+            rows += len(batch)
+            before, message = time.process_time(), io.BytesIO()
+            batch.write_ipc_stream(message)
+            assert len(pl.read_ipc_stream(message.getvalue())) == len(batch)
+            messages += time.process_time() - before
+    reading = time.process_time() - started - messages
+    return {"read": rows, "reading_cpu_s": round(reading, 1), "messages_cpu_s": round(messages, 1)}
 
 
 def prepare(folder: Path, k_core: int) -> dict[str, Any]:
@@ -123,6 +145,7 @@ def main() -> None:
     per = options.rows_per_user, options.rows_per_item
     stages: dict[str, tuple[Any, ...]] = {
         "generate": (generate, folder, options.rows, options.format, options.seed, *per),
+        "read": (read, folder),
         "prepare": (prepare, folder, options.k_core),
         "examine": (examine, folder),
     }
