@@ -124,7 +124,9 @@ def test_an_explanation_is_of_the_same_score(bundle: Bundle, live: Live) -> None
         (None, 9, "has no times, so how long ago it was before 9 is not known"),
     ],
 )
-def test_times_that_cannot_be(times: list[int] | None, asked: int | None, message: str, bundle: Bundle, live: Live) -> None:
+def test_times_that_cannot_be(
+    times: list[int] | None, asked: int | None, message: str, bundle: Bundle, live: Live
+) -> None:
     reply = live.post("/v1/recommend", {"history": ["i1", "i2"], "history_times": times, "asked": asked})
     assert (reply.status, reply.error["code"]) == (422, "invalid")
     assert message in reply.error["message"]
