@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from palate.alignment.align import align
 from palate.bundle.export import check_exportable
 from palate.data.sequences import NO_TIME, Sequences
 from palate.errors import PalateError
+from palate.features.store import FeatureStore
 from palate.rankers.hstu import HSTU, HSTUBlock, HSTUConfig, calendar_part
 from palate.rankers.packing import PackedBatch
 from palate.rankers.registry import load_recommender
@@ -47,9 +49,8 @@ def histories(lengths: tuple[int, ...] = (3, 9, 1, 6, 5)) -> Sequences:
     rng = np.random.default_rng(0)
     rows = [rng.integers(1, ITEMS + 1, size).tolist() for size in lengths]
     times = [1_600_000_000_000 + np.cumsum(np.exp(rng.uniform(0, 23, size))).astype(np.int64) for size in lengths]
-    made = Sequences.from_lists(rows, [*times[:-1], None])
-    asked = [row[-1] + 5000 * number for number, row in enumerate(times[:-1])]
-    return replace(made, asked=np.array([*asked, NO_TIME]))
+    asked = [int(row[-1]) + 5000 * number for number, row in enumerate(times[:-1])]
+    return Sequences.from_lists(rows).at([*(row.tolist() for row in times[:-1]), None], [*asked, None])
 
 
 def slow_block(block: HSTUBlock, x: Tensor, now: list[int], then: list[int]) -> Tensor:
@@ -156,7 +157,7 @@ def test_calendar_is_that_of_utc() -> None:
 
 
 def test_windows_carry_the_times_of_their_items_and_of_their_last_target() -> None:
-    sequences = Sequences.from_lists([[1, 2, 3, 4, 5], [6, 7, 8]], [range(10, 15), range(30, 33)])
+    sequences = Sequences.from_lists([[1, 2, 3, 4, 5], [6, 7, 8]]).at([range(10, 15), range(30, 33)])
     windows = next(TrainingSequences(sequences, 2, 8, 0, fixed=True).batches(1))
     when = dict(zip(sequences.values.tolist(), [*range(10, 15), *range(30, 33)], strict=True))
     assert windows.inputs.times is not None
@@ -241,6 +242,23 @@ def test_hidden_times_are_those_of_whole_sequences() -> None:
     assert torch.equal(now == NO_TIME, then == NO_TIME)
     own = (now == then).view(400, 5).all(1) & ~hidden.all(1)
     assert 0.15 < own.float().mean() < 0.35  # of half of the others the moment of asking is hidden
+
+
+@pytest.mark.parametrize("fusion", ["sum", "late"])
+def test_contents_come_in_as_everywhere_and_items_can_be_added(fusion: str) -> None:
+    torch.manual_seed(0)
+    config = HSTUConfig(dim=8, max_length=WIDTH, modalities=("id", "text"), fusion=fusion, repeat_bias=True)
+    made = HSTU(config, ITEMS, {"text": 5})
+    vectors = np.random.default_rng(0).normal(size=(ITEMS + 1, 5)).astype(np.float32)
+    store = FeatureStore(Path(), {}, vectors, np.arange(ITEMS + 1) > 0, pl.DataFrame())
+    made.set_features({"text": store}, torch.arange(ITEMS + 1) < ITEMS)  # the last item is cold
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    made.eval()
+    rows = histories()
+    assert not torch.allclose(made.score(rows), made.score(replace(rows, times=None, asked=None)))
+    larger = made.append_items({"text": (torch.randn(2, 5), torch.ones(2, dtype=torch.bool))}, 2)
+    torch.testing.assert_close(larger.score(rows)[:, : ITEMS + 1], made.score(rows), atol=1e-5, rtol=1e-5)
 
 
 def test_settings_that_contradict_each_other() -> None:

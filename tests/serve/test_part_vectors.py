@@ -14,6 +14,7 @@ from palate.data.sequences import Sequences
 from palate.features.store import FeatureStore
 from palate.rankers.fusions import FUSIONS
 from palate.rankers.gru4rec import GRU4Rec
+from palate.rankers.hstu import HSTU
 from palate.rankers.sasrec import SASRec
 from palate.rankers.sequential import SequentialRanker
 from palate.serve.effects import modality_effects
@@ -49,7 +50,7 @@ def _features(stores: dict[str, FeatureStore], item: int) -> dict[str, tuple[tor
 
 @pytest.mark.parametrize("fusion", list(FUSIONS))
 @pytest.mark.parametrize("missing", ["learned", "mean", "zeros"])
-@pytest.mark.parametrize("kind", [SASRec, GRU4Rec])
+@pytest.mark.parametrize("kind", [SASRec, GRU4Rec, HSTU])
 def test_the_whole_is_the_models_own_vector(kind: type[SequentialRanker], fusion: str, missing: str) -> None:
     model, stores = _model(kind, fusion=fusion, missing=missing, whiten=3)
     for item in (1, 3, 5, ITEMS):
