@@ -27,20 +27,23 @@ _FACTS = ("name", "protocol", "split", "cases", "users", "dataset", "base", "pri
 
 
 def check_publish(path: Path) -> None:
-    """Refuse a path that is no JSON file, or an existing file that is no table: it would be replaced.
+    """Refuse a path that is no JSON file, or an existing file that was not published: it would be replaced.
 
     Raises:
         PalateError: naming the path.
     """
     if path.suffix != ".json" or path.is_dir():
         raise PalateError(f"{OPTION} {path}: not the name of a JSON file", "For example docs/results/beauty.json.")
-    if path.exists():
-        try:
-            load_table(path)
-        except PalateError as error:
-            raise PalateError(
-                f"{OPTION} {path} would replace a file that holds no table ({error.message})", "Choose another name."
-            ) from None
+    if not path.exists():
+        return
+    try:
+        facts = load_table(path).facts
+    except PalateError as error:
+        raise PalateError(
+            f"{OPTION} {path} would replace a file that holds no table ({error.message})", "Choose another name."
+        ) from None
+    if "title" not in facts:  # the whole table of a folder, with its runs
+        raise PalateError(f"{OPTION} {path} would replace the table of {path.parent}", "Choose another name.")
 
 
 def publish(table: SavedTable, path: Path) -> None:

@@ -190,8 +190,12 @@ def test_a_whole_comparison(
 
     here.clear()
     asked.clear()
-    again = palate(*words, "--json")
+    again = palate(*words, "--json", "--publish", tmp_path / "figures.json")
     assert again.code == 0, again.err
+    published = read_json(tmp_path / "figures.json")
+    assert published["command"] == f"palate compare {recipe} --dataset {shop} --out {out}"  # which made the table
+    assert published["recipe"] == table["recipe"]
+    assert [row["label"] for row in published["models"]] == list(rows)
     assert (here, asked) == ([], [])  # everything stands: nothing is trained and nothing evaluated again
     facts = json.loads(again.out)
     assert facts["table"]["models"] == table["models"]
@@ -301,6 +305,8 @@ def test_mistakes_are_told_before_any_work(
         (["--seeds", "0,x"], "--seeds 0,x"),
         (["--until", "tests"], "there is no stage 'tests'. Did you mean 'test'?"),
         (["--dataset", "nowhere"], "nowhere"),
+        (["--until", "train", "--publish", "x.json"], "--publish x.json is of a table, and --until train makes none"),
+        (["--caption", "Beauty"], "--caption is of a LaTeX table"),
     ],
 )
 def test_mistakes_on_the_command_line(

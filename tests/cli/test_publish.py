@@ -34,6 +34,9 @@ def test_an_evaluation_is_published(palate: Shell, popular: Path, neural: Path, 
         assert set(mine.differences) == set(theirs.differences) & set(mine.metrics)
         for name, one in mine.differences.items():
             assert one.p_holm == pytest.approx(theirs.differences[name].p_holm, abs=1e-6)
+    assert facts["dataset"]["items"] == 13
+    with pytest.raises(PalateError, match="would replace the table of"):
+        check_publish(out / "table.json")
     # Published again, it takes the place of the earlier one.
     assert palate("evaluate", popular, "--publish", file).code == 0
     assert load_table(file).labels == whole.labels[:1]

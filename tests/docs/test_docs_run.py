@@ -179,7 +179,7 @@ def test_every_block_of_the_readme_runs_in_an_empty_folder(tmp_path: Path) -> No
         time_readme.run(step, tmp_path)
     assert (tmp_path / "bundles/shop/bundle.json").is_file()
     assert (tmp_path / "runs/mllm-dpo/run.json").is_file()
-    assert (tmp_path / "runs/walks/run.json").is_file()
+    assert (tmp_path / "runs/walks/run/run.json").is_file()
 
 
 def test_no_marked_command_is_left_out() -> None:

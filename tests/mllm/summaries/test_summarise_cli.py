@@ -50,7 +50,7 @@ def test_users(palate: Palate, data: Path) -> None:
         assert (code, err) == (0, "")
         assert "12 of 12 cut-offs of 6 users have a summary" in out
         assert "0 had one before; 18 texts are new." in out
-        assert "Of 18 texts, 1 are distinct (5.6%); 0 repeat themselves (0.0%), 12 copy the prompt (66.7%)" in out
+        assert "Of 18 texts, 1 is distinct (5.6%); 0 repeat themselves (0.0%), 12 copy the prompt (66.7%)" in out
         assert "Cost of 1,000 users from nothing, by all runs of this store: 3,000 requests, 30,000 tokens read" in out
         folder = data / "summaries/users/org-tiny-recurrent"
         assert len(lines(folder)) == len(server.payloads) == 18
