@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +16,7 @@ import polars as pl
 from palate.data.dataset import Dataset, Part
 from palate.errors import PalateError
 from palate.runs.run import Run
+from palate.storage.remote import find
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,9 @@ def trained_logs(run: Run) -> list[TrainedLog]:
     facts = run.info["dataset"]  # a run from before this was recorded
     logs = [TrainedLog(facts["name"], facts["path"], facts["fingerprint"], "refit" in run.info)]
     start = run.info.get("warm_start")
-    if start and (Path(start) / "run.json").is_file():
-        logs += [log for log in trained_logs(Run.open(start)) if log not in logs]
+    found = find(start)
+    if found is not None and (found / "run.json").is_file():
+        logs += [log for log in trained_logs(Run.open(found)) if log not in logs]
     return logs
 
 

@@ -30,6 +30,7 @@ from palate.runs.trained_on import record_logs
 from palate.runs.workers import Workers
 from palate.storage.files import atomic_folder, digest
 from palate.storage.lock import one_writer
+from palate.storage.remote import recorded
 from palate.training.cloze import ClozeStep
 from palate.training.config import NeighboursConfig, TrainerConfig
 from palate.training.early_ending import kept_row
@@ -105,7 +106,7 @@ def train(
         "seed": seed,
         "options": plan.options,
         "features": {name: store.describe() for name, store in {**stores, **content}.items()},
-        "warm_start": None if warm_start is None else str(Path(warm_start).resolve()),
+        "warm_start": None if warm_start is None else recorded(warm_start),
     }
     with torch.random.fork_rng():
         torch.manual_seed(seed)
