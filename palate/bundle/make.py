@@ -24,7 +24,7 @@ from palate.errors import PalateError
 from palate.rankers.neighbours import FILE
 from palate.runs.run import Run
 from palate.storage.files import atomic_folder, read_json
-from palate.storage.remote import is_url, recorded
+from palate.storage.remote import is_url, recorded, takes_urls
 
 # Facts of run.json about the machine and the person who trained: of no use to others, and private.
 _PRIVATE = ("command",)
@@ -47,6 +47,7 @@ class Made:
     notes: list[str]
 
 
+@takes_urls("out")
 def make_bundle(
     run: Run | Path | str,
     out: Path | str,

@@ -17,12 +17,13 @@ from palate.runs.start import open_run
 from palate.runs.trained_on import check_unseen, record_logs
 from palate.storage.files import atomic_folder, digest
 from palate.storage.lock import one_writer
-from palate.storage.remote import find, local, recorded
+from palate.storage.remote import find, local, recorded, takes_urls
 from palate.training.config import TrainerConfig
 from palate.training.neighbour_run import add_neighbours
 from palate.training.plan import Settings, neighbours_config
 
 
+@takes_urls("out")
 def attach(
     run: Run | Path | str,
     *,

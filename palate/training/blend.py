@@ -19,7 +19,7 @@ from palate.runs.start import open_run
 from palate.runs.trained_on import record_logs
 from palate.storage.files import atomic_folder, digest, file_digest
 from palate.storage.lock import one_writer
-from palate.storage.remote import recorded
+from palate.storage.remote import recorded, takes_urls
 from palate.training.blend_weights import Floats, ScoredCases, fit_likelihood, search_ndcg
 from palate.training.validation import Validation
 
@@ -30,6 +30,7 @@ METRIC = "NDCG@10"
 USERS = 10_000
 
 
+@takes_urls("out")
 def blend(
     runs: Sequence[Run | Path | str],
     *,

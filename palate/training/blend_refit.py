@@ -17,12 +17,13 @@ from palate.runs.start import open_run
 from palate.runs.trained_on import record_logs
 from palate.storage.files import atomic_folder, read_json
 from palate.storage.lock import one_writer
-from palate.storage.remote import find
+from palate.storage.remote import find, recorded, takes_urls
 from palate.training.blend import features_of, identity_of
 from palate.training.refit import refit
 from palate.training.refit_plan import plan_refit
 
 
+@takes_urls("out")
 def refit_blend(
     run: Run,
     dataset: Dataset,

@@ -30,7 +30,7 @@ from palate.runs.trained_on import record_logs
 from palate.runs.workers import Workers
 from palate.storage.files import atomic_folder, digest
 from palate.storage.lock import one_writer
-from palate.storage.remote import recorded
+from palate.storage.remote import recorded, takes_urls
 from palate.training.cloze import ClozeStep
 from palate.training.config import NeighboursConfig, TrainerConfig
 from palate.training.early_ending import kept_row
@@ -42,6 +42,7 @@ from palate.training.sharded_softmax import ShardedSoftmaxStep
 from palate.training.step import ObjectiveStep, TrainingStep
 
 
+@takes_urls("out")
 def train(
     dataset: Dataset,
     *,

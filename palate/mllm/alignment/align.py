@@ -28,9 +28,10 @@ from palate.mllm.finetune.trainer import build_trainer
 from palate.mllm.recommender import MLLMRecommender
 from palate.runs.log import Row
 from palate.runs.run import Run
-from palate.storage.remote import recorded
+from palate.storage.remote import recorded, takes_urls
 
 
+@takes_urls("out")
 def align_mllm(
     run: Run | Path | str,
     *,

@@ -31,13 +31,14 @@ from palate.runs.run import environment
 from palate.storage.files import atomic_folder, digest, write_json
 from palate.storage.leftovers import remove
 from palate.storage.lock import alone
-from palate.storage.remote import recorded
+from palate.storage.remote import recorded, takes_urls
 
 __all__ = ["FACTS", "WarmUpConfig", "warm_up"]
 
 FACTS = "warm-up.json"
 
 
+@takes_urls("out")
 def warm_up(
     dataset: Dataset,
     *,

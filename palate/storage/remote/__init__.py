@@ -10,7 +10,7 @@ read and written in folders of this machine: see ``docs/remote.md``.
 
 from palate.storage.remote.places import find, local, newest, recorded, under
 from palate.storage.remote.sending import Sending, takes_urls
-from palate.storage.remote.shown import given
+from palate.storage.remote.shown import given, url_of
 from palate.storage.remote.urls import is_url, without_secrets
 
 __all__ = [
@@ -23,5 +23,6 @@ __all__ = [
     "recorded",
     "takes_urls",
     "under",
+    "url_of",
     "without_secrets",
 ]

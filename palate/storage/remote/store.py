@@ -24,6 +24,8 @@ _TAGS = (
     *("LastModified", "last_modified", "mtime", "updated", "modified", "created"),
 )
 _AT_ONCE = 16
+# What the hub puts into every repository.
+_OF_THE_HUB = ".gitattributes"
 # There while a folder is being sent: whoever finds it does not read the others.
 UNFINISHED = "_UPLOADING"
 
@@ -88,8 +90,8 @@ class Store:
         listing = {}
         for path, info in found.items():
             name = str(path).lstrip("/").removeprefix(root)
-            if info.get("type") != "file" or name == root.rstrip("/") or name.endswith("/"):
-                continue  # a folder, or the empty object that stands for one
+            if info.get("type") != "file" or name == root.rstrip("/") or name.endswith("/") or name == _OF_THE_HUB:
+                continue  # a folder, the empty object that stands for one, or no part of what was put there
             self._check_name(name)
             if not any(is_temporary(part) for part in name.split("/")):
                 listing[name] = _entry(info)
