@@ -89,8 +89,8 @@ class Bundle:
         """Verify and load a bundle.
 
         Args:
-            folder: a folder or its URL; ``hf://OWNER/NAME`` is a bundle of the hub (or of its cache), with ``@REVISION``
-                perhaps.
+            folder: a folder or its URL; ``hf://OWNER/NAME`` is a bundle of the hub (or of its cache), ``@REVISION``
+                may follow.
             device: auto, cpu, cuda, cuda:N or mps.
             revision: branch, tag or commit, for a bundle of the hub.
             images: folder of the pictures that are not in the bundle; by default where they were when it was made, but
