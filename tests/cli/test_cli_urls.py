@@ -1,0 +1,198 @@
+"""URLs in place of paths, in options, recipes and Python alike; what is printed and recorded names them as given."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from cli_helpers import Shell
+from fsspec.implementations.memory import MemoryFileSystem
+from PIL import Image
+from remote_helpers import calls, machine, names, write
+
+import palate as api
+from palate.bundle import Bundle
+from palate.data.dataset import Dataset
+from palate.data.prepare import prepare
+from palate.errors import PalateError
+from palate.runs.run import Run, environment
+from palate.storage.remote import local
+from palate.training.fit import train
+
+STORE = "memory://bucket"
+READ = ("--reader", "table", "--columns", "user=user,item=item,timestamp=time")
+SMALL = ("--set", "ranker.dim=8", "--set", "ranker.layers=1", "--set", "trainer.tensorboard=false")
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A bucket with a log, a catalogue and a picture."""
+    machine(monkeypatch, tmp_path / "cache")
+    rows = [(f"u{u}", f"i{(u + s) % 12}", 10**9 + s) for u in range(30) for s in range(6)]
+    log = pl.DataFrame(rows, schema=["user", "item", "time"], orient="row")
+    items = pl.DataFrame({"item_id": [f"i{n}" for n in range(12)], "title": [f"Thing {n}" for n in range(12)]})
+    write(STORE, **{"raw__log.csv": log.write_csv(), "raw__items.csv": items.write_csv()})
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "i1.png")
+    MemoryFileSystem().pipe_file("/bucket/pictures/i1.png", (tmp_path / "i1.png").read_bytes())
+    yield
+    MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
+
+
+@pytest.fixture
+def data(palate: Shell) -> str:
+    """The URL of a dataset."""
+    more = ("--catalogue", f"{STORE}/raw/items.csv", "--images", f"{STORE}/pictures")
+    told = palate("prepare", f"{STORE}/raw/log.csv", *READ, *more, "--out", f"{STORE}/data/shop", "--json")
+    assert told.code == 0, told.err
+    assert json.loads(told.out)["out"] == f"{STORE}/data/shop"
+    return f"{STORE}/data/shop"
+
+
+def run_json(run: str) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((local(run) / "run.json").read_text())
+    return facts
+
+
+def test_from_a_log_to_recommendations(
+    palate: Shell, data: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert palate("encode", data, "--lexical", "--fields", "title").code == 0
+    assert "features/lexical/store.json" in names(data)
+    made = palate("train", data, "--model", "sasrec", "--epochs", 1, *SMALL, "--out", f"{STORE}/runs/neural", "--json")
+    assert json.loads(made.out)["out"] == f"{STORE}/runs/neural"
+    told = palate("train", data, "--model", "popularity", "--out", f"{STORE}/runs/popular")
+    assert f"Run: {STORE}/runs/popular  (next: palate evaluate {STORE}/runs/popular)" in told.out
+    facts = run_json(f"{STORE}/runs/popular")
+    assert facts["dataset"]["path"] == data
+    assert facts["dataset"]["image_root"] == f"{STORE}/pictures"
+    assert "cache" not in json.dumps(facts)
+
+    machine(monkeypatch, tmp_path / "another")  # a run finds its dataset from there too
+    rows = (f"{STORE}/runs/popular", f"mine={STORE}/runs/neural")
+    told = palate("evaluate", *rows, "--base", "mine", "--out", f"{STORE}/table", "--json")
+    assert told.code == 0, told.err
+    assert json.loads(told.out)["out"] == f"{STORE}/table"
+    saved = json.loads((local(f"{STORE}/table") / "table.json").read_text())
+    assert saved["runs"]["mine"][0]["folder"] == f"{STORE}/runs/neural"
+    told = palate("report", "--table", f"{STORE}/table", "--gallery", 1, "--out", f"{STORE}/report", "--json")
+    assert json.loads(told.out)["report"] == f"{STORE}/report/report.html"
+    more = ("--table", f"{STORE}/table", "--with-images")
+    told = palate("bundle", f"{STORE}/runs/neural", *more, "--out", f"{STORE}/bundle", "--json")
+    assert json.loads(told.out)["bundle"] == f"{STORE}/bundle"
+    assert {"images/1.png", "neighbours/lexical.parquet"} & set(names(f"{STORE}/bundle"))
+    told = palate("recommend", f"{STORE}/bundle", "--history", "i1", "--k", 2, "--json")
+    assert len(json.loads(told.out)["items"]) == 2
+    told = palate("recommend", f"{STORE}/runs/popular", "--all", "--out", f"{STORE}/recs", "--json")
+    assert json.loads(told.out)["out"] == f"{STORE}/recs"
+    assert names(f"{STORE}/recs") == ["_SUCCESS", "part-00000.parquet"]
+
+
+def test_mistakes_name_the_url(palate: Shell, data: str) -> None:
+    told = palate("evaluate", data)
+    assert told.err.startswith(f"Error: {data} is not a run (it has no run.json).")
+    told = palate("prepare", f"{STORE}/raw/log.csv", *READ, "--out", data)
+    assert told.err.startswith(f"Error: {data} exists already.")
+    told = palate("info", f"{STORE}/nothing", "--json")
+    assert json.loads(told.err)["error"]["message"] == f"{STORE}/nothing is not there"
+    assert palate("info", f"{data}x").code == 2
+
+
+def test_a_recipe_may_name_urls_and_be_at_one(palate: Shell, data: str) -> None:
+    text = f'[train]\ndataset = "{data}"\nmodel = "popularity"\nout = "{STORE}/runs/recipe"\n'
+    write(STORE, **{"recipe.toml": text})
+    told = palate("train", "--config", f"{STORE}/recipe.toml", "--json")
+    assert told.code == 0, told.err
+    assert Run.open(f"{STORE}/runs/recipe").finished
+
+
+def test_an_existing_dataset_is_replaced_whole(palate: Shell, data: str) -> None:
+    again = ("prepare", f"{STORE}/raw/log.csv", *READ, "--overwrite", "--k-core", 2, "--out", data)
+    assert palate(*again).code == 0
+    assert Dataset.load(data).manifest["filters"][-1]["step"] == "k-core"
+    assert Dataset.load(data).catalogue.frame["title"].null_count() == 12  # of no catalogue this time
+
+
+def test_pictures_are_fetched_when_they_are_needed(data: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    machine(monkeypatch, tmp_path / "another")
+    with calls(monkeypatch, "get") as fetched:
+        catalogue = Dataset.load(data).catalogue
+        assert "i1.png" not in fetched
+        path = catalogue.image_path(catalogue.index["i1"])
+        assert path is not None
+        assert path.read_bytes() == (tmp_path / "i1.png").read_bytes()
+        assert fetched[-1] == "i1.png"
+
+
+def test_workers_of_several_machines_are_refused(palate: Shell, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    told = palate("train", data, "--model", "popularity", "--out", f"{STORE}/runs/x")
+    assert "workers of several machines cannot write to a URL together" in told.err
+
+
+def test_python_calls(data: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    columns = {"user": "user", "item": "item", "timestamp": "time"}
+    made = prepare(f"{STORE}/raw/log.csv", "table", columns=columns, catalogue=f"{STORE}/raw/items.csv")
+    made.save(f"{STORE}/data/again")
+    assert Dataset.load(f"{STORE}/data/again").num_items == 12
+    with pytest.raises(PalateError, match="exists already"):
+        made.save(f"{STORE}/data/again")
+    api.train(Dataset.load(data), model="popularity", out=f"{STORE}/runs/python", dataset_path=data)
+    machine(monkeypatch, tmp_path / "another")
+    run = Run.open(f"{STORE}/runs/python")
+    assert run.info["dataset"]["path"] == data
+    assert api.load_recommender(run).num_items == 12
+    assert api.describe(f"{STORE}/runs/python")["kind"] == "run"
+
+
+def test_a_killed_training_goes_on_on_another_machine(
+    data: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = {"ranker": {"dim": 8, "layers": 1}, "trainer": {"epochs": 3, "tensorboard": False}}
+    dataset, out = Dataset.load(data), f"{STORE}/runs/killed"
+
+    def machine_is_taken_away(row: dict[str, Any]) -> None:
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt  # as SIGTERM does in a command
+
+    with pytest.raises(KeyboardInterrupt):
+        train(dataset, model="sasrec", out=out, settings=settings, dataset_path=data, on_epoch=machine_is_taken_away)
+    machine(monkeypatch, tmp_path / "another")
+    assert not Run.open(out).finished
+    assert (local(out) / "checkpoints/last.pt").is_file()
+    train(dataset, model="sasrec", out=out, settings=settings, dataset_path=data, resume=True)
+    train(dataset, model="sasrec", out=tmp_path / "whole", settings=settings)
+    resumed, whole = Run.open(out), Run.open(tmp_path / "whole")
+    assert resumed.finished
+    weights = "model/weights.safetensors"
+    assert (resumed.folder / weights).read_bytes() == (whole.folder / weights).read_bytes()
+
+
+def test_a_bundle_at_a_url_has_no_say_in_what_is_read_here(palate: Shell, data: str, tmp_path: Path) -> None:
+    out = f"{STORE}/runs/popular"
+    assert palate("train", data, "--model", "popularity", "--out", out).code == 0
+    assert palate("bundle", out, "--out", tmp_path / "bundle").code == 0
+    facts = json.loads((tmp_path / "bundle/bundle.json").read_text())
+    assert facts["items"]["image_root"] is None  # nor does a bundle send anybody to a URL
+    facts["items"]["image_root"] = str(tmp_path)
+    (tmp_path / "bundle/bundle.json").write_text(json.dumps(facts))
+    picture = Bundle.load(tmp_path / "bundle").picture(2)
+    assert picture is not None
+    assert picture.is_file()
+    files = MemoryFileSystem()
+    files.put(str(tmp_path / "bundle"), "/bucket/bundle", recursive=True)
+    assert Bundle.load(f"{STORE}/bundle").picture(2) is None
+
+
+def test_a_password_is_neither_printed_nor_recorded(palate: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = palate("info", "ftp://ann:secret@127.0.0.1:1/shop")
+    assert "Error: ftp://127.0.0.1:1/shop cannot be reached" in told.err
+    assert "secret" not in told.err + told.out
+    monkeypatch.setattr(sys, "argv", ["palate", "train", "sftp://ann:secret@host/shop"])
+    assert environment()["command"] == ["palate", "train", "sftp://host/shop"]
