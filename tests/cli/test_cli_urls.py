@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,6 +135,50 @@ def test_workers_of_several_machines_are_refused(palate: Shell, data: str, monke
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     told = palate("train", data, "--model", "popularity", "--out", f"{STORE}/runs/x")
     assert "workers of several machines cannot write to a URL together" in told.err
+
+
+def test_a_service_that_is_stopped_sends_its_feedback(
+    palate: Shell, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("uvicorn")
+    assert palate("train", data, "--model", "popularity", "--out", f"{STORE}/runs/popular").code == 0
+    assert palate("bundle", f"{STORE}/runs/popular", "--out", f"{STORE}/bundle").code == 0
+
+    def serve(service: Any, *words: Any) -> None:
+        """Ends as uvicorn does, which raises the signal again that has ended it."""
+        service.recorder.folder.mkdir(parents=True, exist_ok=True)
+        (service.recorder.folder / "shown.parquet").write_text("x")
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("palate.serve.server.run", serve)
+    monkeypatch.setattr("palate.serve.server.bind", lambda host, port: None)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        told = palate("serve", f"{STORE}/bundle", "--feedback", f"{STORE}/feedback", "--log", "error")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert told.code == 143
+    assert "shown.parquet" in names(f"{STORE}/feedback")
+
+
+def test_a_served_bundle_is_looked_for_in_the_store(palate: Shell, data: str) -> None:
+    pytest.importorskip("uvicorn")
+    from palate.serve.config import ServeConfig
+    from palate.serve.loaded_models import load_models, parse_bundle_specs
+    from palate.serve.telemetry import Telemetry
+
+    runs = {name: f"{STORE}/runs/{name}" for name in ("popularity", "item-knn")}
+    for name, run in runs.items():
+        assert palate("train", data, "--model", name, "--out", run).code == 0
+        assert palate("bundle", run, "--out", f"{STORE}/bundles/{name}").code == 0
+    files = MemoryFileSystem()
+    files.copy("/bucket/bundles/popularity", "/bucket/bundles/live", recursive=True)
+    specs = parse_bundle_specs([f"live={local(f'{STORE}/bundles/live')}"], None, 20, None)
+    loaded = load_models(specs, ServeConfig(), Telemetry())
+    assert load_models(specs, ServeConfig(), Telemetry(), before=loaded).default is loaded.default
+    files.rm("/bucket/bundles/live", recursive=True)
+    files.copy("/bucket/bundles/item-knn", "/bucket/bundles/live", recursive=True)
+    assert load_models(specs, ServeConfig(), Telemetry(), before=loaded).default.bundle.facts["model"] == "item-knn"
 
 
 def test_python_calls(data: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

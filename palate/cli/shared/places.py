@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 # Parameters besides --out that a command writes to, by the command's own name.
 _WRITTEN = {
     "encode": {"dataset"},
-    "neighbours": {"dataset"},
     "items": {"dataset"},
     "users": {"dataset"},
     "train": {"finish"},
@@ -95,7 +96,7 @@ def and_send(context: Any, work: Callable[[], Any]) -> Any:
     if _SENDING not in context.meta:
         return work()
     ended: typer.Exit | None = None
-    with context.meta[_SENDING]:
+    with context.meta[_SENDING], _exit_at_sigterm():
         try:
             result = work()
         except typer.Exit as end:  # a command that has done its work, and says something by its exit code
@@ -103,6 +104,25 @@ def and_send(context: Any, work: Callable[[], Any]) -> Any:
     if ended is not None:
         raise ended
     return result
+
+
+@contextmanager
+def _exit_at_sigterm() -> Iterator[None]:
+    """Let a signal that would kill this process end it in order while the block runs, so that its files are sent.
+
+    Most commands have their own way of ending (:mod:`palate.cli.shared.ending`); a service raises the signal again when
+    it is done. Of several workers one may wait for the others where no signal reaches it.
+    """
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    main = threading.current_thread() is threading.main_thread()
+    if not (alone and main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL):
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class _Shown:
