@@ -18,6 +18,9 @@ from remote_helpers import calls, machine, names, write
 
 import palate as api
 from palate.bundle import Bundle
+from palate.cli.commands import root
+from palate.cli.shared.command import path_names
+from palate.cli.shared.places import is_written
 from palate.data.dataset import Dataset
 from palate.data.prepare import prepare
 from palate.errors import PalateError
@@ -92,6 +95,47 @@ def test_from_a_log_to_recommendations(
     told = palate("recommend", f"{STORE}/runs/popular", "--all", "--out", f"{STORE}/recs", "--json")
     assert json.loads(told.out)["out"] == f"{STORE}/recs"
     assert names(f"{STORE}/recs") == ["_SUCCESS", "part-00000.parquet"]
+
+
+# Options that are paths, by what a command does with them: another one has to be put into one of the two.
+READS = (
+    *("api_key_file", "append", "bundle", "catalogue", "config", "dataset", "feedback", "ids", "images", "items"),
+    *(
+        "matrix",
+        "new",
+        "old",
+        "path",
+        "paths",
+        "prompts",
+        "recipe",
+        "reference",
+        "refit",
+        "retriever",
+        "reuse",
+        "rules",
+    ),
+    *("run", "runs", "source", "table", "users", "warm_start"),
+)
+WRITES = (
+    *("encode dataset", "items dataset", "users dataset", "train finish", "track paths", "serve feedback"),
+    "out",
+)
+
+
+def test_every_path_is_either_read_or_written() -> None:
+    def check(command: Any, name: str) -> None:
+        for one, inner in getattr(command, "commands", {}).items():
+            check(inner, one)
+        if hasattr(command, "commands"):
+            return
+        made = command.params
+        for path in path_names(command):
+            assert {path, f"{name} {path}"} & {*READS, *WRITES}, f"{name}: is {path} read or written?"
+            written = path in WRITES or f"{name} {path}" in WRITES
+            assert written == is_written(name, path), (name, path)
+        assert made
+
+    check(root(), "palate")
 
 
 def test_mistakes_name_the_url(palate: Shell, data: str) -> None:

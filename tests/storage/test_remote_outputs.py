@@ -132,6 +132,19 @@ def test_what_somebody_else_has_written_is_not_overwritten(
         assert (again.open(shop) / "a").read_text() == "theirs"
 
 
+def test_what_others_add_is_kept_and_seen_by_the_next_command(shop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(shop, a="1", b="1")
+    sending = Sending()
+    place = sending.open(shop)
+    with sending:
+        fill(place, c="ours")
+        write(shop, theirs="2")
+    assert names(shop) == ["a", "b", "c", "theirs"]
+    with calls(monkeypatch, "get") as fetched, Sending() as again:
+        assert sorted(path.name for path in again.open(shop).iterdir()) == ["a", "b", "c", "theirs"]
+        assert fetched == ["theirs"]
+
+
 def test_what_is_removed_from_the_cache_is_not_removed_from_the_store(shop: str) -> None:
     make(shop, a="1", b="1")
     with Sending() as sending:

@@ -45,7 +45,7 @@ def let_take_urls(parameter: Any, command: str, is_path: bool) -> None:
     name = str(parameter.name)
     if (command, name) in _STREAMED:
         return
-    written = name == "out" or name in _WRITTEN.get(command, ())
+    written = is_written(command, name)
     process: Callable[[Any, Any], Any] = parameter.process_value
 
     def placed(context: Any, value: Any) -> Any:
@@ -58,6 +58,11 @@ def let_take_urls(parameter: Any, command: str, is_path: bool) -> None:
         return _IN_TEXT.sub(lambda found: _placed(context, found[0], written), value)
 
     parameter.process_value = lambda context, value: process(context, placed(context, value))
+
+
+def is_written(command: str, parameter: str) -> bool:
+    """Whether a command writes to what a parameter names."""
+    return parameter == "out" or parameter in _WRITTEN.get(command, ())
 
 
 def _placed(context: Any, place: str, written: bool) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from uuid import uuid4
@@ -69,12 +70,16 @@ class Output:
             there = self.store.listing() or {}
             if not self._is_ours(there):
                 self._check_conflict(there, [*changed, *gone])
-            frozen = self._freeze(changed)
+            frozen = Path(mkdtemp(prefix=".sending-", dir=self._home.folder))
             try:
+                changed = self._freeze(changed, frozen)
                 self._send(frozen, changed, gone)
             finally:
                 shutil.rmtree(frozen, ignore_errors=True)
-            self._base, self._sent = self.store.listing() or {}, here
+            there = self.store.listing() or {}
+            # Of what others have added meanwhile this folder knows nothing: the next command fetches it.
+            self._base = {name: entry for name, entry in there.items() if name in here}
+            self._sent = {name: state for name, state in here.items() if name in changed or name in self._sent}
             self._write()
             return True
 
@@ -92,33 +97,49 @@ class Output:
             self.store.remove(name)
         self.store.remove(UNFINISHED)
 
-    def _freeze(self, names: list[str]) -> Path:
-        """The files as they are now, under second names: a command at work replaces its files whole."""
-        frozen = Path(mkdtemp(prefix=".sending-", dir=self._home.folder))
+    def _freeze(self, names: list[str], frozen: Path) -> list[str]:
+        """Put the files as they are now under second names, for a command at work replaces its files whole.
+
+        Returns:
+            Those that are still there.
+        """
+        found = []
         for name in names:
-            source, target = (self.place / name, frozen / name) if name else (self.place, frozen / WORK)
+            source, target = self._at(name), frozen / (name or WORK)
             target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(source, target)
-            except OSError:  # a file system without links
-                shutil.copy2(source, target)
-        return frozen
+            with suppress(FileNotFoundError):
+                try:
+                    os.link(source, target)
+                except FileNotFoundError:
+                    raise
+                except OSError:  # a file system without links
+                    shutil.copy2(source, target)
+                found.append(name)
+        return found
 
     def _take_over(self, there: Listing) -> None:
-        """Make the working folder anew: a copy, which is the command's own to change."""
-        remove(self.place)
-        known = Known(self._home)
+        """Make the working folder a copy of what is there, which is the command's own to change."""
+        known, here = Known(self._home), _files(self.place)
+        same = {name for name, state in here.items() if self._sent.get(name) == state and name in there}
+        same = {name for name in same if self._base.get(name) == there[name]}
+        if not same:
+            remove(self.place)
+        for name in here.keys() - same:
+            remove(self._at(name))
 
         def take(name: str) -> None:
-            known.bring(name, there[name], self.place / name if name else self.place, link=False)
+            known.bring(name, there[name], self._at(name), link=False)
 
-        self.store.each(take, there)
+        self.store.each(take, there.keys() - same)
         self._writer, self._base, self._sent = uuid4().hex, there, _files(self.place)
         self._write()
 
+    def _at(self, name: str) -> Path:
+        return self.place / name if name else self.place
+
     def _is_whole(self) -> bool:
         """Whether all that was sent is still here: what somebody has removed by hand is not to be removed there."""
-        return all((self.place / name).is_file() for name in self._sent)
+        return all(self._at(name).is_file() for name in self._sent)
 
     def _is_ours(self, there: Listing) -> bool:
         """Whether this very folder has been sent there in part."""

@@ -111,7 +111,8 @@ def fetched(url: str) -> Path:
                 with home.alone():
                     if not (record.is_file() and place.exists()):
                         _fetch(home, listing, version)
-            os.utime(record)
+            with suppress(OSError):  # a record that another process is removing
+                os.utime(record)
             return place
     raise PalateError(f"{store.shown} changes while it is fetched", "Try again when nobody writes there.")
 
