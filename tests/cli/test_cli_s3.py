@@ -67,19 +67,19 @@ def test_from_a_log_to_recommendations(
 ) -> None:
     data, run = f"{bucket}/data/shop", f"{bucket}/runs/sasrec"
     read = ("--reader", "table", "--columns", "user=user,item=item,timestamp=time")
-    told = palate("prepare", f"{bucket}/raw/log.csv", *read, "--catalogue", f"{bucket}/raw/items.csv", "--out", data)
-    assert told.code == 0, told.err
-    assert f"Written to {data}" in told.out
+    done = palate("prepare", f"{bucket}/raw/log.csv", *read, "--catalogue", f"{bucket}/raw/items.csv", "--out", data)
+    assert done.code == 0, done.err
+    assert f"Written to {data}" in done.out
     assert palate("encode", data, "--lexical", "--fields", "title").code == 0
-    told = palate("train", data, "--model", "sasrec", "--epochs", 1, *SMALL, "--out", run)
-    assert f"Run: {run}  (next: palate evaluate {run})" in told.out
+    done = palate("train", data, "--model", "sasrec", "--epochs", 1, *SMALL, "--out", run)
+    assert f"Run: {run}  (next: palate evaluate {run})" in done.out
     machine(monkeypatch, tmp_path / "another")
     assert json.loads(palate("evaluate", run, "--out", f"{bucket}/table", "--json").out)["out"] == f"{bucket}/table"
-    told = palate("bundle", run, "--table", f"{bucket}/table", "--out", f"{bucket}/bundle")
-    assert told.code == 0, told.err
-    told = palate("recommend", f"{bucket}/bundle", "--history", "i1", "--k", 2, "--json")
-    assert len(json.loads(told.out)["items"]) == 2
-    told = palate("recommend", run, "--all", "--out", f"{bucket}/recs", "--json")
+    done = palate("bundle", run, "--table", f"{bucket}/table", "--out", f"{bucket}/bundle")
+    assert done.code == 0, done.err
+    done = palate("recommend", f"{bucket}/bundle", "--history", "i1", "--k", 2, "--json")
+    assert len(json.loads(done.out)["items"]) == 2
+    done = palate("recommend", run, "--all", "--out", f"{bucket}/recs", "--json")
     assert names(f"{bucket}/recs") == ["_SUCCESS", "part-00000.parquet"]
     everything = names(bucket)
     assert "data/shop/features/lexical/store.json" in everything
@@ -91,7 +91,7 @@ def test_from_a_log_to_recommendations(
 def test_mistakes_are_one_line(palate: Shell, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     log = f"{bucket}/raw/log.csv"
     words = ("prepare", log, "--reader", "table", "--columns", "user=user,item=item,timestamp=time", "--out")
-    for told, problem in [
+    for done, problem in [
         (palate("info", f"{bucket}/nothing"), f"Error: {bucket}/nothing is not there. Check the address."),
         (palate("info", "s3://no-such-bucket/x"), "Error: s3://no-such-bucket/x is not there. Check the address."),
         (
@@ -99,9 +99,9 @@ def test_mistakes_are_one_line(palate: Shell, bucket: str, monkeypatch: pytest.M
             "Error: s3://no-such-bucket/data cannot be written: there is no such bucket or folder.",
         ),
     ]:
-        assert told.code == 2
-        assert told.err.startswith(problem)
-        assert "Traceback" not in told.err
+        assert done.code == 2
+        assert done.err.startswith(problem)
+        assert "Traceback" not in done.err
     import s3fs
 
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
@@ -109,6 +109,6 @@ def test_mistakes_are_one_line(palate: Shell, bucket: str, monkeypatch: pytest.M
     monkeypatch.setenv("AWS_CONFIG_FILE", "nowhere")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     s3fs.S3FileSystem.clear_instance_cache()
-    told = palate("info", log)
-    assert "NoCredentialsError" in told.err
-    assert "such as AWS_ACCESS_KEY_ID or ~/.aws/credentials" in told.err
+    done = palate("info", log)
+    assert "NoCredentialsError" in done.err
+    assert "such as AWS_ACCESS_KEY_ID or ~/.aws/credentials" in done.err

@@ -52,9 +52,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def data(palate: Shell) -> str:
     """The URL of a dataset."""
     more = ("--catalogue", f"{STORE}/raw/items.csv", "--images", f"{STORE}/pictures")
-    told = palate("prepare", f"{STORE}/raw/log.csv", *READ, *more, "--out", f"{STORE}/data/shop", "--json")
-    assert told.code == 0, told.err
-    assert json.loads(told.out)["out"] == f"{STORE}/data/shop"
+    done = palate("prepare", f"{STORE}/raw/log.csv", *READ, *more, "--out", f"{STORE}/data/shop", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["out"] == f"{STORE}/data/shop"
     return f"{STORE}/data/shop"
 
 
@@ -70,8 +70,8 @@ def test_from_a_log_to_recommendations(
     assert "features/lexical/store.json" in names(data)
     made = palate("train", data, "--model", "sasrec", "--epochs", 1, *SMALL, "--out", f"{STORE}/runs/neural", "--json")
     assert json.loads(made.out)["out"] == f"{STORE}/runs/neural"
-    told = palate("train", data, "--model", "popularity", "--out", f"{STORE}/runs/popular")
-    assert f"Run: {STORE}/runs/popular  (next: palate evaluate {STORE}/runs/popular)" in told.out
+    done = palate("train", data, "--model", "popularity", "--out", f"{STORE}/runs/popular")
+    assert f"Run: {STORE}/runs/popular  (next: palate evaluate {STORE}/runs/popular)" in done.out
     facts = run_json(f"{STORE}/runs/popular")
     assert facts["dataset"]["path"] == data
     assert facts["dataset"]["image_root"] == f"{STORE}/pictures"
@@ -79,21 +79,21 @@ def test_from_a_log_to_recommendations(
 
     machine(monkeypatch, tmp_path / "another")  # a run finds its dataset from there too
     rows = (f"{STORE}/runs/popular", f"mine={STORE}/runs/neural")
-    told = palate("evaluate", *rows, "--base", "mine", "--out", f"{STORE}/table", "--json")
-    assert told.code == 0, told.err
-    assert json.loads(told.out)["out"] == f"{STORE}/table"
+    done = palate("evaluate", *rows, "--base", "mine", "--out", f"{STORE}/table", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["out"] == f"{STORE}/table"
     saved = json.loads((local(f"{STORE}/table") / "table.json").read_text())
     assert saved["runs"]["mine"][0]["folder"] == f"{STORE}/runs/neural"
-    told = palate("report", "--table", f"{STORE}/table", "--gallery", 1, "--out", f"{STORE}/report", "--json")
-    assert json.loads(told.out)["report"] == f"{STORE}/report/report.html"
+    done = palate("report", "--table", f"{STORE}/table", "--gallery", 1, "--out", f"{STORE}/report", "--json")
+    assert json.loads(done.out)["report"] == f"{STORE}/report/report.html"
     more = ("--table", f"{STORE}/table", "--with-images")
-    told = palate("bundle", f"{STORE}/runs/neural", *more, "--out", f"{STORE}/bundle", "--json")
-    assert json.loads(told.out)["bundle"] == f"{STORE}/bundle"
+    done = palate("bundle", f"{STORE}/runs/neural", *more, "--out", f"{STORE}/bundle", "--json")
+    assert json.loads(done.out)["bundle"] == f"{STORE}/bundle"
     assert {"images/1.png", "neighbours/lexical.parquet"} & set(names(f"{STORE}/bundle"))
-    told = palate("recommend", f"{STORE}/bundle", "--history", "i1", "--k", 2, "--json")
-    assert len(json.loads(told.out)["items"]) == 2
-    told = palate("recommend", f"{STORE}/runs/popular", "--all", "--out", f"{STORE}/recs", "--json")
-    assert json.loads(told.out)["out"] == f"{STORE}/recs"
+    done = palate("recommend", f"{STORE}/bundle", "--history", "i1", "--k", 2, "--json")
+    assert len(json.loads(done.out)["items"]) == 2
+    done = palate("recommend", f"{STORE}/runs/popular", "--all", "--out", f"{STORE}/recs", "--json")
+    assert json.loads(done.out)["out"] == f"{STORE}/recs"
     assert names(f"{STORE}/recs") == ["_SUCCESS", "part-00000.parquet"]
 
 
@@ -139,20 +139,20 @@ def test_every_path_is_either_read_or_written() -> None:
 
 
 def test_mistakes_name_the_url(palate: Shell, data: str) -> None:
-    told = palate("evaluate", data)
-    assert told.err.startswith(f"Error: {data} is not a run (it has no run.json).")
-    told = palate("prepare", f"{STORE}/raw/log.csv", *READ, "--out", data)
-    assert told.err.startswith(f"Error: {data} exists already.")
-    told = palate("info", f"{STORE}/nothing", "--json")
-    assert json.loads(told.err)["error"]["message"] == f"{STORE}/nothing is not there"
+    done = palate("evaluate", data)
+    assert done.err.startswith(f"Error: {data} is not a run (it has no run.json).")
+    done = palate("prepare", f"{STORE}/raw/log.csv", *READ, "--out", data)
+    assert done.err.startswith(f"Error: {data} exists already.")
+    done = palate("info", f"{STORE}/nothing", "--json")
+    assert json.loads(done.err)["error"]["message"] == f"{STORE}/nothing is not there"
     assert palate("info", f"{data}x").code == 2
 
 
 def test_a_recipe_may_name_urls_and_be_at_one(palate: Shell, data: str) -> None:
     text = f'[train]\ndataset = "{data}"\nmodel = "popularity"\nout = "{STORE}/runs/recipe"\n'
     write(STORE, **{"recipe.toml": text})
-    told = palate("train", "--config", f"{STORE}/recipe.toml", "--json")
-    assert told.code == 0, told.err
+    done = palate("train", "--config", f"{STORE}/recipe.toml", "--json")
+    assert done.code == 0, done.err
     assert Run.open(f"{STORE}/runs/recipe").finished
 
 
@@ -177,8 +177,8 @@ def test_pictures_are_fetched_when_they_are_needed(data: str, monkeypatch: pytes
 def test_workers_of_several_machines_are_refused(palate: Shell, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    told = palate("train", data, "--model", "popularity", "--out", f"{STORE}/runs/x")
-    assert "workers of several machines cannot write to a URL together" in told.err
+    done = palate("train", data, "--model", "popularity", "--out", f"{STORE}/runs/x")
+    assert "workers of several machines cannot write to a URL together" in done.err
 
 
 def test_a_service_that_is_stopped_sends_its_feedback(
@@ -198,10 +198,10 @@ def test_a_service_that_is_stopped_sends_its_feedback(
     monkeypatch.setattr("palate.serve.server.bind", lambda host, port: None)
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        told = palate("serve", f"{STORE}/bundle", "--feedback", f"{STORE}/feedback", "--log", "error")
+        done = palate("serve", f"{STORE}/bundle", "--feedback", f"{STORE}/feedback", "--log", "error")
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert told.code == 143
+    assert done.code == 143
     assert "shown.parquet" in names(f"{STORE}/feedback")
 
 
@@ -280,8 +280,8 @@ def test_a_bundle_at_a_url_has_no_say_in_what_is_read_here(palate: Shell, data: 
 
 
 def test_a_password_is_neither_printed_nor_recorded(palate: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = palate("info", "ftp://ann:secret@127.0.0.1:1/shop")
-    assert "Error: ftp://127.0.0.1:1/shop cannot be reached" in told.err
-    assert "secret" not in told.err + told.out
+    done = palate("info", "ftp://ann:secret@127.0.0.1:1/shop")
+    assert "Error: ftp://127.0.0.1:1/shop cannot be reached" in done.err
+    assert "secret" not in done.err + done.out
     monkeypatch.setattr(sys, "argv", ["palate", "train", "sftp://ann:secret@host/shop"])
     assert environment()["command"] == ["palate", "train", "sftp://host/shop"]
