@@ -9,6 +9,7 @@ from typing import Any
 
 from palate.errors import PalateError
 from palate.storage.files import file_digest, read_json
+from palate.storage.remote import local
 from palate.storage.small_files import check_regular, json_rows, read_object
 from palate.storage.toml import read_toml
 
@@ -21,7 +22,7 @@ def describe(path: Path | str) -> Facts:
     Raises:
         PalateError: nothing is there, or it is damaged.
     """
-    path = Path(path)
+    path = local(path)
     if path.is_dir():
         for marker, read_folder in _FOLDERS.items():
             if (path / marker).is_file():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +36,27 @@ def open_console(**options: Any) -> Console:
     >>> open_console(width=40).print("Run: runs/knn[lr=0.1]/x[/b]:cat:")
     Run: runs/knn[lr=0.1]/x[/b]:cat:
     """
-    return Console(markup=False, emoji=False, **options)
+    return _Console(markup=False, emoji=False, **options)
+
+
+# How texts are spelt before they are folded and coloured: the command line has copies of URLs named by their URLs.
+spelling: Callable[[str], str] = str
+
+
+@contextmanager
+def spelt(by: Callable[[str], str]) -> Iterator[None]:
+    """Spell what consoles print in another way while the block runs."""
+    global spelling
+    before, spelling = spelling, by
+    try:
+        yield
+    finally:
+        spelling = before
+
+
+class _Console(Console):
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(spelling(one) if isinstance(one, str) else one for one in objects), **options)
 
 
 def print_warning(console: Console, text: str) -> None:

@@ -25,12 +25,14 @@ from palate.runs.trained_on import record_logs
 from palate.runs.workers import Workers
 from palate.storage.files import digest
 from palate.storage.lock import one_writer
+from palate.storage.remote import takes_urls
 from palate.training.early_ending import kept_row
 from palate.training.fit import summary
 from palate.training.loop import Trainer
 from palate.training.plan import Settings
 
 
+@takes_urls("out")
 def align(
     run: Run | Path | str,
     *,

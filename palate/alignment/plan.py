@@ -30,6 +30,7 @@ from palate.runs.run import Run
 from palate.runs.trained_on import check_unseen
 from palate.runs.workers import Gather, Workers
 from palate.storage.files import digest
+from palate.storage.remote import recorded
 from palate.training.attach import open_data
 from palate.training.plan import Plan, Prepared, Settings, make_plan, prepare_model
 from palate.training.warm_start import run_vocabulary
@@ -67,7 +68,7 @@ class Alignment:
     def origin(self) -> dict[str, str]:
         """Where the weights come from."""
         return {
-            "run": str(self.start.folder.resolve()),
+            "run": recorded(self.start.folder),
             "weights": _weights(self.start),
             "reference": _weights(self.frozen),
         }

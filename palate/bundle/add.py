@@ -40,6 +40,7 @@ from palate.rankers.content_knn import ContentKNN
 from palate.rankers.sequential import SequentialRanker
 from palate.recommender import Recommender
 from palate.storage.files import atomic_folder
+from palate.storage.remote import takes_urls
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Added:
     notes: list[str]
 
 
+@takes_urls("out")
 def add_items(
     bundle: Bundle | Path | str,
     table: Path | str,

@@ -18,6 +18,7 @@ from palate.features.lexical_store import LexicalStore, is_lexical
 from palate.features.store import FeatureStore
 from palate.runs.run import Run
 from palate.storage.files import read_json
+from palate.storage.remote import find
 from palate.training.warm_start import run_vocabulary
 
 FOLDER = "features"
@@ -39,11 +40,11 @@ def find_stores(run: Run) -> dict[str, FeatureStore]:
 def open_stores(run: Run, recorded: Mapping[str, Mapping[str, Any]]) -> dict[str, FeatureStore | LexicalStore]:
     """The stores of the run's dataset that have the fingerprints of ``recorded``, under its names, as far as they are
     still there and unchanged."""
-    data = run.info["dataset"].get("path")
-    if not recorded or not data or not Path(data).is_dir():
+    data = find(run.info["dataset"].get("path")) if recorded else None
+    if data is None or not data.is_dir():
         return {}
     found: dict[str, FeatureStore | LexicalStore] = {}
-    for path in sorted(Path(data).glob("features/*/store.json")):
+    for path in sorted(data.glob("features/*/store.json")):
         with suppress(PalateError):  # stale or damaged: as good as gone
             info = read_json(path)
             if not isinstance(info, dict):

@@ -28,6 +28,7 @@ from palate.errors import PalateError
 from palate.rankers.registry import RANKERS
 from palate.recommender import Recommender
 from palate.runs.run import Run
+from palate.storage.remote import local, url_of
 
 
 class Recommended(list[tuple[str, float]]):
@@ -90,11 +91,12 @@ class Bundle:
         """Verify and load a bundle.
 
         Args:
-            folder: a folder, or ``hf://OWNER/NAME``: a bundle of the hub (or of its cache), with ``@REVISION`` perhaps.
+            folder: a folder or its URL; ``hf://OWNER/NAME`` is a bundle of the hub (or of its cache), ``@REVISION``
+                may follow.
             device: auto, cpu, cuda, cuda:N or mps.
             revision: branch, tag or commit, for a bundle of the hub.
             images: folder of the pictures that are not in the bundle; by default where they were when it was made, but
-                not for a bundle of the hub, which has no say in what is read on this machine.
+                not for a bundle of the hub or at another URL, which has no say in what is read on this machine.
 
         Raises:
             PalateError: no bundle, another format, a file that is missing, changed or unnamed; no such device.
@@ -103,7 +105,7 @@ class Bundle:
         of_hub = str(folder).startswith(SCHEME)
         if revision is not None and not of_hub:
             raise PalateError(f"{folder} has no revisions", f"Give {SCHEME}OWNER/NAME, or leave the revision out.")
-        path = fetch_bundle(str(folder), revision) if of_hub else Path(folder)
+        path = fetch_bundle(str(folder), revision) if of_hub else local(folder)
         if images is not None and not Path(images).is_dir():
             raise PalateError(f"{images} is not a folder", "Give the folder that holds the pictures.")
         facts = verify(path)
@@ -199,7 +201,8 @@ class Bundle:
 
 def _read_items(folder: Path, facts: dict[str, Any], images: Path | str | None, *, of_hub: bool) -> BundleItems:
     recorded = facts["items"].get("image_root")
-    root = images or (recorded if isinstance(recorded, str) and not (of_hub or linked(folder)) else None)
+    trusted = isinstance(recorded, str) and not (of_hub or linked(folder) or url_of(folder))
+    root = images or (recorded if trusted else None)
     items = BundleItems.load(folder, facts["items"].get("columns") or {}, Path(root) if root else None)
     for name in items.pictures:
         if name is not None and name not in facts["files"]:

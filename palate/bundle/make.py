@@ -25,6 +25,7 @@ from palate.errors import PalateError
 from palate.rankers.neighbours import FILE
 from palate.runs.run import Run
 from palate.storage.files import atomic_folder, read_json
+from palate.storage.remote import is_url, recorded, takes_urls
 
 # Facts of run.json about the machine and the person who trained: of no use to others, and private.
 _PRIVATE = ("command",)
@@ -47,6 +48,7 @@ class Made:
     notes: list[str]
 
 
+@takes_urls("out")
 def make_bundle(
     run: Run | Path | str,
     out: Path | str,
@@ -100,7 +102,7 @@ def make_bundle(
         if run.info["model"] == "mllm":
             carry_language_model(part / "model", items, copied=with_images, keep_root=public_paths)
             notes += notes_on(part / "model", shared=not public_paths)
-        elsewhere = not with_images and any(catalogue.frame["image"])
+        elsewhere, root = not with_images and any(catalogue.frame["image"]), recorded(catalogue.pictures)
         facts: dict[str, Any] = {
             "palate": __version__,
             "name": run.name,
@@ -111,7 +113,7 @@ def make_bundle(
                 "fields": catalogue.fields,
                 "fingerprint": catalogue.fingerprint,
                 "pictures": len(names),
-                "image_root": str(catalogue.root.resolve()) if elsewhere and public_paths else None,
+                "image_root": root if elsewhere and public_paths and not is_url(root) else None,
                 "columns": items.save(part),
             },
             "describe": run.info.get("describe"),
@@ -187,7 +189,7 @@ def _without_folders(value: Any) -> Any:
         return {key: _without_folders(one) for key, one in value.items()}
     if isinstance(value, list):
         return [_without_folders(one) for one in value]
-    return _last(value) if isinstance(value, str) and PurePath(value).is_absolute() else value
+    return _last(value) if isinstance(value, str) and (PurePath(value).is_absolute() or is_url(value)) else value
 
 
 def _last(path: str) -> str:

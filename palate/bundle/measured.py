@@ -9,6 +9,7 @@ from typing import Any
 from palate.errors import PalateError
 from palate.evaluation.saved import SavedRun, load_table
 from palate.runs.run import Run
+from palate.storage.remote import recorded
 
 
 def validation_of(run: Run) -> dict[str, Any] | None:
@@ -66,7 +67,7 @@ def _find(run: Run, runs: Mapping[str, Sequence[SavedRun | None]]) -> tuple[str 
     """The label and the place among its seeds of a run, known by its folder, or by all that made it."""
     rows = [(label, place, row) for label, group in runs.items() for place, row in enumerate(group) if row is not None]
     for label, place, row in rows:
-        if Path(row.folder).resolve() == run.folder.resolve():
+        if recorded(row.folder) == recorded(run.folder):
             return label, place
     mine = (run.info["model"], run.seed, run.info["options"], run.info["environment"].get("commit"))
     for label, place, row in rows:  # a run that was moved

@@ -24,6 +24,7 @@ from palate.evaluation.unseen import check_targets_unseen
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.recommender import Recommender
 from palate.runs.run import Run
+from palate.storage.remote import given
 
 
 def parse_blend(text: str) -> float | Literal["valid"] | None:
@@ -164,7 +165,7 @@ class CascadeTable:
                 label = self.blended(group)
                 rows[label] = Group(label, tuple(one[1] for one in by_run if one[1]), seeds)
                 weights[label] = [one[2] for one in by_run]
-        facts: dict[str, Any] = {"retriever": str(self.retriever.runs[0].folder), "blends": weights}
+        facts: dict[str, Any] = {"retriever": given(self.retriever.runs[0].folder), "blends": weights}
         if self.sampled:
             return [rows[label] for label in self.labels()], {"cascade": facts, "remarks": self._weights(weights)}
         ceiling = self._ceiling(retriever, dataset, measure, split)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from palate.cli.commands import learn_completion, root
 from palate.cli.shared.ending import INTERRUPTED, TERMINATED, command_of, end_like_ctrl_c, exit_code_of, last_words
 from palate.cli.shared.output import print_json_error, start_clock
+from palate.cli.shared.places import urls_named
 from palate.console import open_console, quiet_kept
 from palate.errors import PalateError
 from palate.storage.exhausted import disk_full, full, out_of_memory
@@ -35,6 +36,11 @@ def run() -> None:
 
 def main() -> None:
     """Run the command of ``sys.argv``. ``PALATE_TRACEBACK=1`` shows tracebacks for debugging."""
+    with urls_named():
+        _main()
+
+
+def _main() -> None:
     command = command_of(sys.argv[1:])
     end_like_ctrl_c(command)
     start_clock()

@@ -74,6 +74,7 @@ def compare(
     from palate.experiments.read_recipe import read_recipe
     from palate.experiments.runner import ComparisonRunner, write_plan
     from palate.storage.lock import alone
+    from palate.storage.remote import local
 
     check_format(format_, json_, caption, label)
     if until in ("trials", "train") and (format_ != "table" or publish):
@@ -84,7 +85,7 @@ def compare(
     if until not in STAGES:
         raise PalateError(f"there is no stage '{until}'", suggest(until, STAGES))
     read = read_recipe(recipe, also=[name for name in COMMANDS if name != "compare"])
-    place = dataset or (Path(read.compare.dataset) if read.compare.dataset else None)
+    place = dataset or (local(read.compare.dataset) if read.compare.dataset else None)
     if place is None:
         raise PalateError("which dataset?", f"Give --dataset, or dataset = ... in the table [compare] of {recipe}.")
     if threads is None and jobs > 1:

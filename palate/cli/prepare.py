@@ -91,7 +91,7 @@ def prepare(
             dataset = make(source, reader, seed=seed or 0, keep_log=keep_log, **options)
         carried_over = carried(out) if overwrite else []
         dataset.save(out, replace=overwrite)
-    if is_unpacked(dataset.catalogue.root):  # the pictures are those of the new catalogue
+    if is_unpacked(dataset.catalogue.pictures):  # the pictures are those of the new catalogue
         carried_over = [name for name in carried_over if name != IMAGES]
     if json_:
         print_json_made(out, {**dataset.manifest, "fingerprint": dataset.fingerprint})

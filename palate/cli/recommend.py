@@ -191,15 +191,17 @@ def _warn_of_unknown(ready: Recommendations, unknown: list[str]) -> None:
 
 def _dataset(run: Run, path: Path | None) -> Dataset:
     from palate.data.dataset import Dataset
+    from palate.storage.remote import find
 
     if path is not None:
         return Dataset.load(path)
     recorded = run.info["dataset"]["path"]
     if not recorded:
         raise PalateError(f"{run.folder} does not say where its dataset is", "Give --dataset.")
-    if not Path(recorded).is_dir():
+    found = find(recorded)
+    if found is None or not found.is_dir():
         raise PalateError(f"the dataset of the run is not at {recorded} any more", "Give its path: --dataset.")
-    return Dataset.load(recorded)
+    return Dataset.load(found)
 
 
 def _one(ready: Recommendations, row: Sequences, k: int, request: dict[str, Any], json_: bool) -> None:

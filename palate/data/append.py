@@ -15,12 +15,14 @@ from palate.data.prepare import named_options, read_source, sort_options
 from palate.data.readers.base import ReaderOptions
 from palate.data.splits import Split
 from palate.errors import PalateError
+from palate.storage.remote import takes_urls
 
 # Said anew for every log: they are files, not rules.
 _FILES = ("catalogue", "images")
 _FRAMES = "frames"
 
 
+@takes_urls()
 def append(source: Path | str, dataset: Path | str | Dataset, **options: Any) -> Dataset:
     """Make a new dataset of the rows of ``dataset`` and, after them, those of later raw files.
 

@@ -27,6 +27,7 @@ from palate.data.readers.base import Source
 from palate.data.sequences import offsets_of
 from palate.data.tidy import tidy
 from palate.errors import PalateError
+from palate.storage.remote import recorded
 
 
 def assemble(
@@ -144,7 +145,7 @@ def _ancestry(
         "source": before.manifest["source"],
         "parent": {
             "fingerprint": before.fingerprint,
-            "path": None if before.folder is None else str(before.folder.resolve()),
+            "path": None if before.folder is None else recorded(before.folder),
             "rows": len(before),
             "users": before.num_users,
             "items": before.num_items,

@@ -17,6 +17,7 @@ from palate.data.conditions import find_matches
 from palate.data.images import inside
 from palate.errors import PalateError, one_line
 from palate.storage.files import digest
+from palate.storage.remote import local
 from palate.storage.tables import read_parquet
 
 RESERVED = ("item_id", "title", "image")
@@ -29,11 +30,11 @@ class Catalogue:
     Attributes:
         frame: one row per item, in index order. Columns: ``item_id`` (string, unique), ``title`` (string or null),
             ``image`` (path as a string or null) and any further fields, of which the string ones are text.
-        root: folder against which relative image paths are resolved.
+        pictures: folder against which relative image paths are resolved, or its URL.
     """
 
     frame: pl.DataFrame
-    root: Path = field(default_factory=Path)
+    pictures: Path | str = field(default_factory=Path)
 
     def __post_init__(self) -> None:
         missing = [name for name in RESERVED if name not in self.frame.columns]
@@ -46,6 +47,11 @@ class Catalogue:
     def __len__(self) -> int:
         """Number of items, padding not counted."""
         return len(self.frame)
+
+    @cached_property
+    def root(self) -> Path:
+        """The folder of the pictures; from a URL they are fetched when they are first needed."""
+        return local(self.pictures)
 
     @cached_property
     def ids(self) -> list[str]:
@@ -134,14 +140,14 @@ class Catalogue:
         self.frame.write_parquet(path)
 
     @classmethod
-    def load(cls, path: Path, root: Path | None = None) -> Catalogue:
+    def load(cls, path: Path, pictures: Path | str | None = None) -> Catalogue:
         """Read what :meth:`save` wrote.
 
         Raises:
             PalateError: the file is missing, cut off, or no catalogue.
         """
         try:
-            made = cls(read_parquet(path), root or path.parent)
+            made = cls(read_parquet(path), pictures or path.parent)
             made.check_types()
             return made
         except (OSError, pl.exceptions.PolarsError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +32,7 @@ from palate.data.sequences import Sequences, offsets_of
 from palate.data.unpacked import copy_pictures, is_unpacked
 from palate.errors import PalateError, one_line
 from palate.storage.files import Hashed, atomic_folder, digest, read_json, write_json
+from palate.storage.remote import local, recorded, takes_urls, under
 from palate.storage.tables import read_parquet, scan_parquet
 
 FORMAT = 1
@@ -233,6 +234,7 @@ class Dataset:
             whole += self.impressions.hashed()
         return digest(*whole)
 
+    @takes_urls("folder")
     def save(self, folder: Path | str, *, replace: bool = False) -> None:
         """Write the whole folder, or nothing: interactions, items and users as Parquet, manifest as JSON.
 
@@ -246,8 +248,8 @@ class Dataset:
         """
         if replace:
             check_replaceable(Path(folder))
-        pictures, home = self.catalogue.root.resolve(), Path(folder).resolve()
-        unpacked = is_unpacked(self.catalogue.root)
+        pictures, home = PurePath(recorded(self.catalogue.pictures)), PurePath(recorded(folder))
+        unpacked = is_unpacked(self.catalogue.pictures)
         within = pictures != home and pictures.is_relative_to(home)
         columns: dict[str, Any] = {"user": self._row_users(), "item": self.items, "part": self.parts}
         if self.timestamps is not None:
@@ -273,7 +275,8 @@ class Dataset:
                 dropped.write_parquet(part / DROPPED)
             if self.log is not None:
                 self.log.save(part / LOG)
-            manifest["image_root"] = pictures.relative_to(home).as_posix() if within else str(pictures)
+            elsewhere = recorded(self.catalogue.pictures)
+            manifest["image_root"] = pictures.relative_to(home).as_posix() if within else elsewhere
             if unpacked:
                 more = [] if self.log is None else self.log.image_names()
                 copy_pictures([*self.catalogue.frame["image"], *more], self.catalogue.root, part / IMAGES)
@@ -283,7 +286,7 @@ class Dataset:
     @classmethod
     def load(cls, folder: Path | str) -> Dataset:
         """Read a folder that :meth:`save` (or ``palate prepare``) wrote."""
-        folder = Path(folder)
+        folder = local(folder)
         if not (folder / "manifest.json").is_file():
             raise PalateError(f"{folder} is not a dataset (it has no manifest.json)", "Make one with `palate prepare`.")
         manifest = read_json(folder / "manifest.json")
@@ -299,7 +302,7 @@ class Dataset:
                 raise PalateError(f"{folder / 'manifest.json'} lacks '{key}'", "Run `palate prepare` again.")
         try:
             user_ids = read_parquet(folder / "users.parquet")["user_id"]
-            catalogue = Catalogue.load(folder / "items.parquet", folder / manifest["image_root"])
+            catalogue = Catalogue.load(folder / "items.parquet", under(folder, manifest["image_root"]))
             lengths, columns = load_interactions(folder, len(user_ids), len(catalogue), max(Part))
         except (OSError, pl.exceptions.PolarsError) as error:
             raise PalateError(f"{folder} is damaged ({one_line(error)})", "Run `palate prepare` again.") from None

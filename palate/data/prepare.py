@@ -17,8 +17,10 @@ from palate.data.readers.times import check_format
 from palate.data.splits import Split
 from palate.errors import PalateError, suggest
 from palate.storage.files import file_digest
+from palate.storage.remote import takes_urls
 
 
+@takes_urls()
 def prepare(
     source: Path | str,
     reader: str,

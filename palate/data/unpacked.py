@@ -76,7 +76,7 @@ def parquet_column(path: Path, name: str) -> Iterator[pl.Series]:
         raise PalateError(f"{path}: the column '{name}' cannot be read ({error})", "Check the file.") from None
 
 
-def is_unpacked(folder: Path) -> bool:
+def is_unpacked(folder: Path | str) -> bool:
     """Whether :func:`unpack` made this folder, which ends with the process."""
     return any(Path(one.name) == folder for one in _folders)
 

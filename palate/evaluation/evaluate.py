@@ -26,6 +26,7 @@ from palate.evaluation.unseen import check_targets_unseen
 from palate.evaluation.users import UserSample
 from palate.recommender import Recommender
 from palate.runs.run import Run, environment
+from palate.storage.remote import given
 
 Protocol = Literal["full", "sampled"]
 Split = Literal["valid", "test"]
@@ -211,7 +212,7 @@ def run_facts(run: Run) -> dict[str, Any]:
     """Where a model came from."""
     info: Mapping[str, Any] = run.info
     return {
-        "folder": str(run.folder),
+        "folder": given(run.folder),
         "model": info["model"],
         "seed": run.seed,
         "options": info.get("options"),

@@ -29,6 +29,7 @@ from palate.evaluation.unseen import seen_by, unseen_cases
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.runs.run import Run
 from palate.runs.trained_on import trained_logs
+from palate.storage.remote import find
 
 # What ``palate gate`` ends with.
 EXIT_CODES: dict[Verdict, int] = {"pass": 0, "worse": 1, "undecided": 3}
@@ -165,9 +166,10 @@ def _parse(metric: str) -> tuple[str, int]:
 
 def _dataset(run: Run) -> Dataset:
     where = run.info["dataset"]["path"]
-    if where is None or not Path(where).is_dir():
+    found = find(where)
+    if found is None or not found.is_dir():
         raise PalateError(f"the dataset of {run.folder} ({where}) is not there", "Give --dataset.")
-    return Dataset.load(where)
+    return Dataset.load(found)
 
 
 def _cases(before: Run, after: Run, data: Dataset, users: int, seed: int) -> tuple[Cases, npt.NDArray[np.bool_]]:

@@ -26,6 +26,7 @@ from palate.evaluation.users import UserSample
 from palate.recommender import Recommender
 from palate.runs.run import Run
 from palate.storage.files import digest
+from palate.storage.remote import find
 
 
 @dataclass(frozen=True)
@@ -151,9 +152,10 @@ def open_dataset(groups: Sequence[RunGroup], folder: Path | None = None) -> Data
     where = folder if folder is not None else runs[0].info["dataset"].get("path")
     if where is None:
         raise PalateError(f"{runs[0].folder} does not say where its dataset is", "Give --dataset.")
-    if not Path(where).is_dir():
+    found = find(where)
+    if found is None or not found.is_dir():
         raise PalateError(f"the dataset {where} is not there", "Give --dataset, or make it with `palate prepare`.")
-    dataset = Dataset.load(where)
+    dataset = Dataset.load(found)
     for run in runs:
         if run.info["dataset"]["fingerprint"] != dataset.fingerprint:
             raise PalateError(

@@ -16,9 +16,11 @@ from palate.evaluation.result import Result
 from palate.evaluation.saved import load_table
 from palate.evaluation.tables import to_json, to_markdown
 from palate.storage.files import atomic_folder, write_json, write_text
+from palate.storage.remote import takes_urls
 from palate.storage.tables import read_parquet
 
 
+@takes_urls("folder")
 def save_comparison(
     folder: Path | str,
     comparison: Comparison,

@@ -39,6 +39,7 @@ from palate.features.store import FeatureStore
 from palate.runs.run import Run
 from palate.storage.files import read_json, write_json
 from palate.storage.lock import alone
+from palate.storage.remote import takes_urls
 from palate.storage.small_files import json_rows
 from palate.training.config import TrainerConfig
 from palate.training.fit import train as fit
@@ -84,6 +85,7 @@ class _Pruned(Exception):
     """Ends a trial's training from within."""
 
 
+@takes_urls("out")
 def tune(
     dataset: Dataset,
     recipe: TuneRecipe,

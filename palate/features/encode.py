@@ -30,10 +30,12 @@ from palate.storage.exhausted import reserve
 from palate.storage.files import digest, read_json
 from palate.storage.leftovers import sweep
 from palate.storage.lock import alone
+from palate.storage.remote import takes_urls
 
 _EXAMPLES = 5
 
 
+@takes_urls("dataset_path")
 def encode(
     dataset: Dataset,
     dataset_path: Path | str,

@@ -31,8 +31,10 @@ from palate.features.reuse import is_outdated
 from palate.features.store import FORMAT
 from palate.progress import working
 from palate.storage.files import atomic_folder, digest, file_digest, read_json, write_json
+from palate.storage.remote import takes_urls
 
 
+@takes_urls("dataset_path")
 def encode_lexical(
     dataset: Dataset,
     dataset_path: Path | str,

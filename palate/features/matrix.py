@@ -19,6 +19,7 @@ from palate.features.encoders import Precision
 from palate.features.folders import command_of, refuse_existing, store_folder
 from palate.features.store import FeatureStore, write_store
 from palate.storage.files import digest, file_digest, read_json
+from palate.storage.remote import takes_urls
 from palate.storage.small_files import parse_json
 from palate.storage.tables import read_parquet
 from palate.storage.tensors import load_array
@@ -26,6 +27,7 @@ from palate.storage.tensors import load_array
 _ID_COLUMNS = ("item_id", "item", "itemId", "id", "asin")
 
 
+@takes_urls("dataset_path")
 def import_matrix(
     dataset: Dataset,
     dataset_path: Path | str,

@@ -13,6 +13,7 @@ from palate.errors import PalateError
 from palate.features.folders import store_folder
 from palate.features.store import Floats, read_store, read_store_json
 from palate.storage.files import read_json
+from palate.storage.remote import find
 
 # Nights that are looked through for the last one that was encoded.
 _GENERATIONS = 60
@@ -85,9 +86,10 @@ def ancestors(dataset: Path | str) -> Iterator[Path]:
             path = read_json(folder / "manifest.json")["parent"]["path"]
         except (PalateError, KeyError, TypeError):
             return
-        if not isinstance(path, str) or Path(path).resolve() in seen or not Path(path).is_dir():
+        found = find(path) if isinstance(path, str) else None
+        if found is None or not found.is_dir() or found.resolve() in seen:
             return
-        folder = Path(path)
+        folder = found
         seen.add(folder.resolve())
         yield folder
 

@@ -25,6 +25,7 @@ from palate.errors import PalateError
 from palate.features.content import SCHEMA, first_change
 from palate.features.facts import check_store_facts
 from palate.storage.files import atomic_folder, digest, file_digest, read_json, write_json
+from palate.storage.remote import local
 from palate.storage.tables import read_parquet
 from palate.storage.tensors import check_finite, load_array
 
@@ -58,7 +59,7 @@ class FeatureStore:
         Raises:
             PalateError: no store, a partial or damaged one, or one whose items or contents are not the catalogue's.
         """
-        folder = Path(folder)
+        folder = local(folder)
         info, again = read_store_json(folder), remedy(folder)
         if info.get("layout", "dense") != "dense":
             raise PalateError(

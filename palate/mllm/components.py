@@ -24,6 +24,7 @@ from palate.mllm.scoring.scorer import Scorer
 from palate.mllm.summaries.items import ItemSummaries
 from palate.mllm.summaries.preferences import Preferences
 from palate.mllm.summaries.store import store_folder
+from palate.storage.remote import recorded
 
 
 class ModelOptions(Config):
@@ -127,7 +128,7 @@ def load_components(
     _score_two(chat, prompt)
     base = BaseModel(
         # A folder is found again from wherever the run is used.
-        name=str(Path(model.name).resolve()) if Path(model.name).is_dir() else model.name,
+        name=recorded(model.name) if Path(model.name).is_dir() else model.name,
         fingerprint=chat.fingerprint,
         dtype=str(chat.core.dtype).removeprefix("torch."),
         quantisation=model.quantisation,

@@ -14,8 +14,10 @@ from palate.mllm.prompts.prompter import PromptOptions
 from palate.runs.run import Run
 from palate.storage.files import atomic_folder
 from palate.storage.lock import one_writer
+from palate.storage.remote import takes_urls
 
 
+@takes_urls("out")
 def zero_shot(
     dataset: Dataset,
     *,

@@ -1,4 +1,4 @@
-"""A table at a URL (``s3://``, ``gs://``, ``abfs://`` ...): a folder of Parquet parts, written through fsspec."""
+"""A table at a URL (``s3://``, ``gs://``, ``abfs://`` ...): a folder of Parquet parts, sent as they fill."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 
-from palate.errors import PalateError, one_line
+from palate.errors import PalateError
+from palate.storage.remote.store import Store
 
 Append = Callable[[pl.DataFrame], None]
 WritePart = Callable[[Path, pl.Schema], AbstractContextManager[Append]]
@@ -20,22 +21,15 @@ _PART = re.compile(r"part-[0-9]{5}\.parquet")
 _ROWS = 1_000_000
 
 
-def is_url(path: Path | str) -> bool:
-    """Whether it names a place that is reached through a file system of fsspec.
-
-    >>> is_url("s3://bucket/recs"), is_url("recs.parquet"), is_url(r"C:\\\\recs.parquet")
-    (True, False, False)
-    """
-    return re.match(r"[a-z][a-z0-9+.-]*://", str(path)) is not None
-
-
 def check_url(url: str) -> None:
     """Refuse a place that cannot be written to, or that holds something else, before any work.
 
     Raises:
         PalateError: no such protocol, a package that is missing, no access, or a folder that is not empty.
     """
-    _Folder(url).check()
+    store = Store(url)
+    _parts(store)
+    store.check_writable()
 
 
 @contextmanager
@@ -47,9 +41,9 @@ def parts_writer(url: str, schema: pl.Schema, write_part: WritePart) -> Iterator
     Args:
         write_part: writes one part into a local file.
     """
-    folder = _Folder(url)
-    folder.check()
-    folder.clear()
+    store = Store(url)
+    for name in _parts(store):
+        store.remove(name)
     waiting: list[pl.DataFrame] = []
     sent = 0
 
@@ -60,7 +54,7 @@ def parts_writer(url: str, schema: pl.Schema, write_part: WritePart) -> Iterator
             with write_part(file, schema) as append:
                 for rows in waiting:
                     append(rows)
-            folder.put(file)
+            store.put(file, file.name)
         sent += 1
         waiting.clear()
 
@@ -72,54 +66,16 @@ def parts_writer(url: str, schema: pl.Schema, write_part: WritePart) -> Iterator
     yield append
     if waiting or not sent:
         send()
-    folder.complete()
+    store.write(COMPLETE, b"")
 
 
-class _Folder:
-    """A folder at a URL. Whatever its file system raises is one clear error."""
+def _parts(store: Store) -> list[str]:
+    """Parts that an interrupted call has left.
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-        import fsspec  # comes with torch
-
-        with self._explained():
-            self.files, self.path = fsspec.core.url_to_fs(url)
-        self.path = self.path.rstrip("/")
-
-    def names(self) -> list[str]:
-        with self._explained():
-            self.files.invalidate_cache()
-            if not self.files.exists(self.path):
-                return []
-            return sorted(str(one).rstrip("/").rpartition("/")[2] for one in self.files.ls(self.path, detail=False))
-
-    def check(self) -> None:
-        names = [name for name in self.names() if name]
-        if COMPLETE in names or not all(_PART.fullmatch(name) for name in names):
-            raise PalateError(f"{self.url} exists already", "Choose another --out, or remove it first.")
-
-    def clear(self) -> None:
-        names = self.names()
-        with self._explained():
-            for name in names:
-                self.files.rm_file(f"{self.path}/{name}")
-            if "file" in self.files.protocol or "memory" in self.files.protocol:
-                self.files.makedirs(self.path, exist_ok=True)  # elsewhere there are no folders, only names
-
-    def put(self, file: Path) -> None:
-        with self._explained():
-            self.files.put_file(str(file), f"{self.path}/{file.name}")
-
-    def complete(self) -> None:
-        with self._explained():
-            self.files.pipe_file(f"{self.path}/{COMPLETE}", b"")
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except ImportError as error:
-            raise PalateError(f"{self.url} cannot be used ({error})", "Install the package that it names.") from None
-        except Exception as error:  # each file system has errors of its own
-            message = f"{self.url} cannot be written ({one_line(error)})"
-            raise PalateError(message, "Check the address and your access.") from None
+    Raises:
+        PalateError: there is something else.
+    """
+    names = sorted(store.listing() or {})
+    if not all(_PART.fullmatch(name) for name in names):
+        raise PalateError(f"{store.shown} exists already", "Choose another --out, or remove it first.")
+    return names

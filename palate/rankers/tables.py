@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from palate.errors import PalateError
-from palate.rankers.remote_table import check_url, is_url, parts_writer
+from palate.rankers.remote_table import check_url, parts_writer
 from palate.rankers.spreadsheet import check_spreadsheet, write_spreadsheet
 from palate.rankers.text_cells import flat_cells, formulas_as_text
 from palate.storage.files import atomic_file
+from palate.storage.remote import is_url
 
 Append = Callable[[pl.DataFrame], None]
 

@@ -26,6 +26,7 @@ from palate.report.written import stores_of
 from palate.runs.run import environment
 from palate.storage.files import read_json, write_json, write_text
 from palate.storage.leftovers import sweep
+from palate.storage.remote import takes_urls
 
 FORMAT = 1
 PAGE, FACTS = "report.html", "report.json"
@@ -82,8 +83,9 @@ def _is_ours(facts: Path) -> bool:
     return isinstance(found, dict) and {"format", "palate", "tables"} <= set(found)
 
 
+@takes_urls("out")
 def write_report(
-    out: Path,
+    out: Path | str,
     dataset: Dataset,
     groups: Sequence[RunGroup],
     tables: Sequence[SavedTable],
@@ -103,6 +105,7 @@ def write_report(
     Raises:
         PalateError: a table of another dataset, a damaged log, or a report that is there already.
     """
+    out = Path(out)
     check_out(out, overwrite)
     for table in tables:
         if table.dataset.fingerprint != dataset.fingerprint:

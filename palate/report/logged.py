@@ -11,6 +11,7 @@ from palate.errors import PalateError
 from palate.evaluation.groups import RunGroup
 from palate.runs.run import Run
 from palate.storage.files import read_json
+from palate.storage.remote import given
 from palate.storage.small_files import json_rows
 
 Row = dict[str, float]
@@ -65,7 +66,7 @@ def _log_of(label: str, run: Run) -> dict[str, Any]:
     described = info.get("describe") if isinstance(info.get("describe"), dict) else {}
     return {
         "label": label,
-        "folder": str(run.folder),
+        "folder": given(run.folder),
         "model": info["model"],
         "seed": run.seed,
         "commit": environment.get("commit"),

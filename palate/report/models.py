@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from palate.cascade.cascade import check_catalogues, open_cascade
 from palate.errors import PalateError
@@ -13,6 +12,7 @@ from palate.evaluation.saved import SavedTable
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.report.gallery import GalleryEntry
 from palate.runs.run import Run
+from palate.storage.remote import find, recorded
 
 
 def runs_of(tables: Sequence[SavedTable]) -> list[RunGroup]:
@@ -25,8 +25,11 @@ def runs_of(tables: Sequence[SavedTable]) -> list[RunGroup]:
     for table in tables:
         for label, runs in table.runs.items():
             folders = tuple(run.folder for run in runs if run is not None)
-            if folders and folders not in groups and all((Path(one) / "run.json").is_file() for one in folders):
-                groups[folders] = RunGroup(label, tuple(Run.open(one) for one in folders))
+            if not folders or folders in groups:
+                continue
+            here = [found for one in folders if (found := find(one)) is not None and (found / "run.json").is_file()]
+            if len(here) == len(folders):
+                groups[folders] = RunGroup(label, tuple(Run.open(one) for one in here))
     if not groups:
         raise PalateError(
             "none of the table's runs is where it was", "Name the runs: palate report RUN... --table DIR."
@@ -36,11 +39,11 @@ def runs_of(tables: Sequence[SavedTable]) -> list[RunGroup]:
 
 def named_as_in(tables: Sequence[SavedTable], groups: Sequence[RunGroup]) -> list[RunGroup]:
     """The groups under the names that the tables have for the same runs, so that one model has one name on the page."""
-    names: dict[frozenset[Path], str] = {}
+    names: dict[frozenset[str], str] = {}
     for table in tables:
         for label, runs in table.runs.items():
-            names.setdefault(frozenset(Path(run.folder).resolve() for run in runs if run is not None), label)
-    mine = [names.get(frozenset(run.folder.resolve() for run in group.runs), group.label) for group in groups]
+            names.setdefault(frozenset(recorded(run.folder) for run in runs if run is not None), label)
+    mine = [names.get(frozenset(recorded(run.folder) for run in group.runs), group.label) for group in groups]
     if len(set(mine)) < len(mine):
         return list(groups)
     return [RunGroup(label, group.runs) for label, group in zip(mine, groups, strict=True)]

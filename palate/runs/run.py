@@ -28,6 +28,7 @@ from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.runs.trackers import send_run_files
 from palate.storage.files import read_json, write_json
+from palate.storage.remote import given, local, recorded, under, without_secrets
 
 FORMAT = 1
 _REQUIRED: dict[str, type] = {"model": str, "seed": int, "options": dict, "dataset": dict, "environment": dict}
@@ -54,7 +55,7 @@ def environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
         "commit": _git_commit(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [Path(sys.argv[0]).name, *(given(without_secrets(word)) for word in sys.argv[1:])],
     }
 
 
@@ -94,7 +95,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path | str) -> Run:
-        folder = Path(folder)
+        folder = local(folder)
         if not (folder / "run.json").is_file():
             raise PalateError(f"{folder} is not a run (it has no run.json)", "Make one with `palate train`.")
         info = read_json(folder / "run.json")
@@ -142,10 +143,10 @@ class Run:
             "options": options,
             "dataset": {
                 "name": dataset.name,
-                "path": str(Path(dataset_path).resolve()) if dataset_path else None,
+                "path": recorded(dataset_path) if dataset_path else None,
                 "fingerprint": dataset.fingerprint,
                 "split": dataset.manifest.get("split"),
-                "image_root": str(dataset.catalogue.root.resolve()),
+                "image_root": recorded(dataset.catalogue.pictures),
             },
             "features": features or {},
             "warm_start": warm_start,
@@ -184,7 +185,7 @@ class Run:
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        return Catalogue.load(self.folder / "catalogue.parquet", Path(self.info["dataset"]["image_root"]))
+        return Catalogue.load(self.folder / "catalogue.parquet", under(Path(), self.info["dataset"]["image_root"]))
 
     def add(self, **facts: Any) -> Run:
         """The run with more facts in ``run.json`` (written atomically)."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -19,6 +18,7 @@ from palate.data.dataset import Dataset, Part
 from palate.data.streamed import StreamedDataset
 from palate.errors import PalateError
 from palate.runs.run import Run
+from palate.storage.remote import find
 
 Mask = npt.NDArray[np.bool_]
 
@@ -48,9 +48,10 @@ class TrainedLog:
 
     def open(self) -> Dataset | None:
         """Its dataset, or None where it is gone or another one has taken its place."""
-        if self.path is None or not (Path(self.path) / "manifest.json").is_file():
+        found = find(self.path)
+        if found is None or not (found / "manifest.json").is_file():
             return None
-        dataset = Dataset.load(self.path)
+        dataset = Dataset.load(found)
         return dataset if dataset.fingerprint == self.fingerprint else None
 
     def of(self, dataset: Dataset) -> pl.DataFrame:
@@ -143,8 +144,9 @@ def trained_logs(run: Run) -> list[TrainedLog]:
     facts = run.info["dataset"]  # a run from before this was recorded
     logs = [TrainedLog(facts["name"], facts["path"], facts["fingerprint"], "refit" in run.info)]
     start = run.info.get("warm_start")
-    if start and (Path(start) / "run.json").is_file():
-        logs += [log for log in trained_logs(Run.open(start)) if log not in logs]
+    found = find(start)
+    if found is not None and (found / "run.json").is_file():
+        logs += [log for log in trained_logs(Run.open(found)) if log not in logs]
     return logs
 
 

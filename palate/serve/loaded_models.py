@@ -16,6 +16,7 @@ from palate.recommender import Recommender
 from palate.serve.config import ServeConfig
 from palate.serve.served import Served
 from palate.serve.telemetry import Telemetry
+from palate.storage.remote import newest
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def load_models(
     """
     loaded: dict[str, Served] = {}
     for one in sorted(specs, key=lambda one: one.retriever is not None):  # what proposes comes first
-        folder = one.folder.resolve()  # a link may be turned elsewhere while this one is read, and afterwards
+        folder = newest(one.folder)  # a link may be turned elsewhere while this one is read, and afterwards
         version = full = version_of(folder)
         if one.retriever is not None:
             if one.retriever not in loaded:

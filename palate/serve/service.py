@@ -19,6 +19,7 @@ from palate.serve.people import DemoUser
 from palate.serve.telemetry import Telemetry
 from palate.serve.thumbnails import Thumbnails
 from palate.serve.traffic import Traffic
+from palate.storage.remote import newest
 
 T = TypeVar("T")
 PoolName = Literal["lookups", "pictures"]
@@ -151,7 +152,7 @@ class Service:
         refused, pause, again = "", 0.0, 0.0
         while True:
             await asyncio.sleep(seconds)
-            now = self._versions()
+            now = await loop.run_in_executor(self._loader, self._versions)  # it may have to ask a store
             served = "".join(one.version.partition("+")[0] for one in self.loaded.models.values())
             if now is None or now == served or (now == refused and loop.time() < again):
                 continue
@@ -164,7 +165,7 @@ class Service:
     def _versions(self) -> str | None:
         """Versions on the disk, or None while a bundle is being put in place."""
         try:
-            return "".join(version_of(one.folder) for one in self.specs)
+            return "".join(version_of(newest(one.folder)) for one in self.specs)
         except (PalateError, OSError):
             return None
 

@@ -17,11 +17,13 @@ from palate.runs.start import open_run
 from palate.runs.trained_on import check_unseen, record_logs
 from palate.storage.files import atomic_folder, digest
 from palate.storage.lock import one_writer
+from palate.storage.remote import find, local, recorded, takes_urls
 from palate.training.config import TrainerConfig
 from palate.training.neighbour_run import add_neighbours
 from palate.training.plan import Settings, neighbours_config
 
 
+@takes_urls("out")
 def attach(
     run: Run | Path | str,
     *,
@@ -83,9 +85,8 @@ def attach(
     }
     weights = digest((start.model_folder / "weights.safetensors").read_bytes())
     with one_writer(out):
-        open_run(
-            out, identity, data, path, resume, {"attached_to": {"run": str(start.folder.resolve()), "weights": weights}}
-        )
+        origin = {"run": recorded(start.folder), "weights": weights}
+        open_run(out, identity, data, path, resume, {"attached_to": origin})
         made = Run.open(out)
         if made.finished:
             return made
@@ -108,13 +109,14 @@ def open_data(start: Run, dataset: Dataset | None, path: Path | str | None) -> t
     if dataset is None:
         if where is None:
             raise PalateError(f"{start.folder} does not say where its dataset is", "Give --dataset.")
-        if not Path(where).is_dir():
+        found = find(where)
+        if found is None or not found.is_dir():
             raise PalateError(f"the dataset {where} is not there", "Give --dataset, or make it with `palate prepare`.")
-        dataset = Dataset.load(where)
+        where, dataset = found, Dataset.load(found)
     if dataset.fingerprint != start.info["dataset"]["fingerprint"]:
         raise PalateError(
             f"{start.folder} was trained on other data ({start.info['dataset']['name']}, "
             f"{start.info['dataset']['fingerprint']}) than {dataset.name} ({dataset.fingerprint})",
             "Take the dataset that the run was trained on; for new data train with --warm-start first.",
         )
-    return dataset, None if where is None else Path(where)
+    return dataset, None if where is None else local(where)

@@ -19,6 +19,7 @@ from palate.runs.start import open_run
 from palate.runs.trained_on import record_logs
 from palate.storage.files import atomic_folder, digest, file_digest
 from palate.storage.lock import one_writer
+from palate.storage.remote import recorded, takes_urls
 from palate.training.blend_weights import Floats, ScoredCases, fit_likelihood, search_ndcg
 from palate.training.validation import Validation
 
@@ -29,6 +30,7 @@ METRIC = "NDCG@10"
 USERS = 10_000
 
 
+@takes_urls("out")
 def blend(
     runs: Sequence[Run | Path | str],
     *,
@@ -131,7 +133,7 @@ def identity_of(run: Run) -> dict[str, Any]:
     files = sorted(path for path in run.model_folder.rglob("*") if path.is_file())
     names = [word for path in files for word in (path.relative_to(run.model_folder).as_posix(), file_digest(path))]
     return {
-        "folder": str(run.folder.resolve()),
+        "folder": recorded(run.folder),
         "model": run.info["model"],
         "seed": run.seed,
         "commit": run.info["environment"].get("commit"),

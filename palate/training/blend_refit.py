@@ -17,11 +17,13 @@ from palate.runs.start import open_run
 from palate.runs.trained_on import record_logs
 from palate.storage.files import atomic_folder, read_json
 from palate.storage.lock import one_writer
+from palate.storage.remote import find, recorded, takes_urls
 from palate.training.blend import features_of, identity_of
 from palate.training.refit import refit
 from palate.training.refit_plan import plan_refit
 
 
+@takes_urls("out")
 def refit_blend(
     run: Run,
     dataset: Dataset,
@@ -49,8 +51,8 @@ def refit_blend(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise PalateError("a blend is refitted by one process", "Leave out torchrun, and --engine.")
     config = Blend.Config.parse(read_json(run.model_folder / "config.json")["config"], where=str(run.folder))
-    recorded = zip(run.info["parts"], run.info["blend"]["parts"], strict=True)
-    parts = [_part(run, facts["folder"]) for facts, weighed in recorded if weighed["weight"] > 0]
+    named = zip(run.info["parts"], run.info["blend"]["parts"], strict=True)
+    parts = [_part(run, facts["folder"]) for facts, weighed in named if weighed["weight"] > 0]
     neural = [issubclass(RANKERS[part.info["model"]], TrainedRanker) for part in parts]
     before = None if warm_start is None else _parts_of(Run.open(warm_start), parts)
     options: list[dict[str, Any]] = [
@@ -68,7 +70,7 @@ def refit_blend(
         "options": run.info["options"],
         "features": run.info["features"],
     }
-    facts = {"refit": {"run": str(run.folder.resolve()), "validation": run.info.get("best")}}
+    facts = {"refit": {"run": recorded(run.folder), "validation": run.info.get("best")}}
     with one_writer(out):
         open_run(out, identity, dataset, path, resume, facts)
         made = Run.open(out)
@@ -93,9 +95,10 @@ def refit_blend(
 
 
 def _part(run: Run, folder: str) -> Run:
-    if not (Path(folder) / "run.json").is_file():
+    found = find(folder)
+    if found is None or not (found / "run.json").is_file():
         raise PalateError(f"{folder}, a part of {run.folder}, is not there any more", "Train it again, and blend anew.")
-    return Run.open(folder)
+    return Run.open(found)
 
 
 def _parts_of(warm: Run, parts: list[Run]) -> list[Path]:

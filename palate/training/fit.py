@@ -33,6 +33,7 @@ from palate.runs.trained_on import record_logs
 from palate.runs.workers import Workers
 from palate.storage.files import atomic_folder, digest
 from palate.storage.lock import one_writer
+from palate.storage.remote import recorded, takes_urls
 from palate.training.cloze import ClozeStep
 from palate.training.codes import CodesStep
 from palate.training.config import NeighboursConfig, TrainerConfig
@@ -45,6 +46,7 @@ from palate.training.sharded_softmax import ShardedSoftmaxStep
 from palate.training.step import ObjectiveStep, TrainingStep
 
 
+@takes_urls("out")
 def train(
     dataset: Dataset,
     *,
@@ -109,7 +111,7 @@ def train(
         "seed": seed,
         "options": plan.options,
         "features": {name: store.describe() for name, store in {**stores, **content}.items()},
-        "warm_start": None if warm_start is None else str(Path(warm_start).resolve()),
+        "warm_start": None if warm_start is None else recorded(warm_start),
     }
     with torch.random.fork_rng():
         torch.manual_seed(seed)

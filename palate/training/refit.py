@@ -11,10 +11,12 @@ from palate.features.folders import open_features
 from palate.features.store import FeatureStore
 from palate.runs.log import Row
 from palate.runs.run import Run
+from palate.storage.remote import takes_urls
 from palate.training.fit import train
 from palate.training.refit_plan import check_encoders, plan_refit
 
 
+@takes_urls("out")
 def refit(
     run: Run | Path | str,
     dataset: Dataset,

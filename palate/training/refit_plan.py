@@ -17,6 +17,7 @@ from palate.rankers.neighbours import Floats, NeighbourScores
 from palate.rankers.registry import RANKERS
 from palate.rankers.trained import TrainedRanker
 from palate.runs.run import Run
+from palate.storage.remote import recorded
 
 # Settings of the trainer that shape nothing but how the work is done.
 FREE = ("epochs", "device", "checkpoint_minutes", "tensorboard")
@@ -80,7 +81,7 @@ def plan_refit(
     for key in ("modalities", "missing") if neural else ():
         sections["ranker"].pop(key, None)
     sources = tuple(sections.get("neighbours", {}).pop("sources", ()))
-    facts: dict[str, Any] = {"run": str(run.folder.resolve()), "validation": info.get("best")}
+    facts: dict[str, Any] = {"run": recorded(run.folder), "validation": info.get("best")}
     epochs, weights = None, None
     if neural:
         epochs = _epochs(run, trainer.get("epochs"), warm_start)

@@ -1,4 +1,4 @@
-"""A command of Palate: its options are made when they are first needed, and none of its paths may be empty.
+"""A command of Palate: its options are made when they are first needed, and its paths may be URLs but not empty.
 
 ``--out "$OUT"`` with an unset variable would otherwise mean the working folder.
 """
@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperCommand
 
 from palate.cli.shared.completion import completing, completion_parameters
+from palate.cli.shared.places import and_send, let_take_urls
 from palate.console import be_quiet
 from palate.errors import PalateError
 
@@ -69,12 +70,18 @@ class PalateCommand(TyperCommand):
                 raise empty_path("an argument")
         return super().parse_args(ctx, args)
 
+    def invoke(self, ctx: Any) -> Any:
+        return and_send(ctx, lambda: super(PalateCommand, self).invoke(ctx))
+
 
 def _made(function: Callable[..., Any], name: str) -> tuple[list[Any], Callable[..., Any] | None]:
     """The parameters of a command's function, and what is called with their values."""
     app = typer.Typer(add_completion=False)
     app.command()(function)
     made = typer.main.get_command(app)
+    paths = path_names(made)
+    for parameter in made.params:
+        let_take_urls(parameter, name, parameter.name in paths)
     shared = [track_option(), quiet_option()] if name in _TRACKED else [quiet_option()]
     return [*made.params, *shared], made.callback
 

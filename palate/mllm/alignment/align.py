@@ -28,8 +28,10 @@ from palate.mllm.finetune.trainer import build_trainer
 from palate.mllm.recommender import MLLMRecommender
 from palate.runs.log import Row
 from palate.runs.run import Run
+from palate.storage.remote import recorded, takes_urls
 
 
+@takes_urls("out")
 def align_mllm(
     run: Run | Path | str,
     *,
@@ -98,13 +100,13 @@ def align_mllm(
         "alignment": {
             **checked.options,
             "positions": positions,
-            "retriever": None if retriever is None else str(_opened(retriever).folder.resolve()),
+            "retriever": None if retriever is None else recorded(_opened(retriever).folder),
             "features": {name: store.fingerprint for name, store in stores.items()},
         },
     }
     identity = {"model": MLLMRecommender.name, "seed": seed, "options": options, "features": {}, "warm_start": None}
     facts = {
-        "aligned_from": {"run": str(start.folder.resolve()), "adapters": policy.adapter_digests()},
+        "aligned_from": {"run": recorded(start.folder), "adapters": policy.adapter_digests()},
         "made_from": start.info.get("made_from"),
         "learnt": {"positions": len(sampler.cases), "validation_cases": len(validation)},
     }

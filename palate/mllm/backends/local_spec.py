@@ -14,6 +14,7 @@ from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.lm.chat_template import TemplateKwargs
 from palate.mllm.lm.embedded import EMBEDDED_MODELS
 from palate.mllm.lm.loading import LONGEST, open_model
+from palate.storage.remote import find, is_url, local, recorded
 
 _REMEDY = "Write the preferences with `palate summarise users`."
 
@@ -119,11 +120,11 @@ class LocalModelSpec(Config):
         kind: Any = "embedded" if model.name in EMBEDDED_MODELS else "folder" if folder.is_dir() else "hub"
         return cls(
             kind=kind,
-            model=str(folder.resolve()) if kind == "folder" else model.name,
+            model=recorded(folder) if kind == "folder" else model.name,
             dtype=str(core.dtype).removeprefix("torch."),
             quantisation=quantisation,
             revision=(getattr(core.config, "_commit_hash", None) or revision) if kind == "hub" else None,
-            adapter=None if adapter is None else str(adapter.expanduser().resolve()),
+            adapter=None if adapter is None else recorded(adapter.expanduser()),
             longest=model.longest,
             temperature=temperature,
             seed=seed,
@@ -138,7 +139,7 @@ class LocalModelSpec(Config):
             PalateError: the model is not there any more; another place is not tried.
         """
         for what, place in (("model", self.model if self.kind == "folder" else None), ("adapter", self.adapter)):
-            if place is not None and not (Path(place).is_absolute() and Path(place).is_dir()):
+            if place is not None and not _is_there(place):
                 raise PalateError(
                     f"the {what} that wrote the preferences is not at {place} any more", f"Put it back. Or: {_REMEDY}"
                 )
@@ -148,6 +149,11 @@ class LocalModelSpec(Config):
         return open_local(
             self.model,
             device=device,
-            adapter=None if self.adapter is None else Path(self.adapter),
+            adapter=None if self.adapter is None else local(self.adapter),
             **self.model_dump(exclude={"kind", "model", "adapter"}),
         )
+
+
+def _is_there(place: str) -> bool:
+    found = find(place) if is_url(place) or Path(place).is_absolute() else None
+    return found is not None and found.is_dir()

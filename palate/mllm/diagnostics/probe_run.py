@@ -29,6 +29,7 @@ from palate.mllm.recommender import MLLMConfig, MLLMRecommender, read_config
 from palate.progress import track
 from palate.recommender import Recommender
 from palate.runs.run import Run
+from palate.storage.remote import given
 
 _SWAPS = 0x70726F62
 
@@ -335,7 +336,7 @@ def _of(recommender: MLLMRecommender, history: Sequences, candidates: Sequence[i
 
 def _row_facts(group: RunGroup, config: MLLMConfig, costs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     return {
-        "runs": [str(run.folder) for run in group.runs],
+        "runs": [given(run.folder) for run in group.runs],
         "images": config.prompt.images,
         "missing_image": config.prompt.missing_image,
         "pictures_alone": config.prompt.item_text == "none" and not config.prompt.item_summaries,

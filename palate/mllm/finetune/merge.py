@@ -23,6 +23,7 @@ from palate.mllm.lm.loading import DTYPES, merge_adapter, need_transformers, whe
 from palate.mllm.recommender import MLLMConfig, MLLMRecommender, merged_adapters, open_saved, read_config
 from palate.runs.run import Run
 from palate.storage.files import atomic_folder, file_digest, write_json
+from palate.storage.remote import recorded
 
 __all__ = ["FACTS", "merge_run"]
 
@@ -151,7 +152,7 @@ def _facts(run: Run, config: MLLMConfig, model: Any, folder: Path) -> dict[str, 
     adapters = [*merged_adapters(run.model_folder), run.model_folder / "adapter"]
     return {
         "palate": __version__,
-        "run": str(run.folder.resolve()),
+        "run": recorded(run.folder),
         "seed": run.seed,
         "dataset": {name: run.info["dataset"][name] for name in ("name", "fingerprint")},
         "base": config.base.model_dump(

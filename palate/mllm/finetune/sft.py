@@ -39,6 +39,7 @@ from palate.mllm.recommender import MLLMRecommender
 from palate.mllm.scoring.scorer import Scorer
 from palate.runs.log import Row
 from palate.runs.run import Run
+from palate.storage.remote import takes_urls
 
 # Settings of examples that belong to the other task.
 _OF_OTHER_TASK = {"yes-no": ("choices",), "choose": ("negatives_per_positive", "validate_negatives")}
@@ -90,6 +91,7 @@ class SFTPlan:
         return {name: config.model_dump(mode="json") for name, config in sections.items()}
 
 
+@takes_urls("out")
 def fine_tune(
     dataset: Dataset,
     *,

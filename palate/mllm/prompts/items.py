@@ -15,6 +15,7 @@ from palate.errors import PalateError
 from palate.mllm.prompts.chat import Picture
 from palate.mllm.prompts.sanitise import sanitise, sanitise_summary, sanitise_title
 from palate.storage.files import atomic_file, digest, read_json, write_json
+from palate.storage.remote import local, recorded, under
 from palate.storage.tables import read_parquet
 
 # Thinner pictures are refused by some processors, and scaled to gigabytes by others.
@@ -164,7 +165,7 @@ class Items:
         )
         with atomic_file(Path(folder) / "items.parquet") as part:
             frame.write_parquet(part)
-        write_json(Path(folder) / "items.json", {"images": str(self.root.resolve())})
+        write_json(Path(folder) / "items.json", {"images": recorded(self.root)})
 
     @classmethod
     def load(cls, folder: Path, root: Path | None = None) -> Items:
@@ -187,7 +188,7 @@ class Items:
                 raise PalateError(
                     f"{Path(folder) / 'items.json'} does not say where the pictures are", "Make the run again."
                 )
-            root = Path(folder) / facts["images"]  # an absolute path stays what it is
+            root = local(under(Path(folder), facts["images"]))  # an absolute path stays what it is
         return cls(frame, root)
 
 

@@ -32,6 +32,7 @@ from palate.mllm.summaries.store import (
 from palate.mllm.summaries.users import row_of
 from palate.mllm.summaries.work import missing_steps, write_steps
 from palate.storage.files import atomic_file, write_json
+from palate.storage.remote import recorded
 
 Opener = Callable[[], Backend]
 _NOT_SAVED = ("prompt_tokens", "new_tokens", "seconds", "faults")
@@ -191,7 +192,7 @@ class Preferences:
                 file.write(as_line({name: value for name, value in row.items() if name not in _NOT_SAVED}))
         facts: dict[str, Any] = {"format": FORMAT, "made": self.made, "summaries": len(saved)}
         if self.store is not None:
-            facts["store"] = str(self.store.resolve())
+            facts["store"] = recorded(self.store)
         if self.spec is not None:
             facts["origin"] = self.spec.model_dump()
         write_json(Path(folder) / FACTS, facts)

@@ -31,12 +31,14 @@ from palate.runs.run import environment
 from palate.storage.files import atomic_folder, digest, write_json
 from palate.storage.leftovers import remove
 from palate.storage.lock import alone
+from palate.storage.remote import recorded, takes_urls
 
 __all__ = ["FACTS", "WarmUpConfig", "warm_up"]
 
 FACTS = "warm-up.json"
 
 
+@takes_urls("out")
 def warm_up(
     dataset: Dataset,
     *,
@@ -94,7 +96,7 @@ def warm_up(
         training.start(train)
         before = training.compare(test)
         rows = training.run(train, valid, checkpoint, digest(json.dumps(facts, sort_keys=True)))
-        facts["dataset"]["path"] = str(Path(dataset_path).resolve()) if dataset_path else None
+        facts["dataset"]["path"] = recorded(dataset_path) if dataset_path else None
         facts |= {
             "items": {"learnt": len(train), "choosing": len(valid), "telling": len(test)},
             "telling_items": [items.ids[item] for item in np.array(list(captions))[test].tolist()],

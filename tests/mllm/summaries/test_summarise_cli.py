@@ -29,7 +29,7 @@ def data(tmp_path: Path) -> Path:
     for name in ("a", "b"):
         Image.new("RGB", (20, 20), (200, 0, 9)).save(tmp_path / f"pictures/{name}.png")
     dataset = walking_shop(image=["a.png", "b.png", *[None] * 28])
-    object.__setattr__(dataset.catalogue, "root", tmp_path / "pictures")
+    object.__setattr__(dataset.catalogue, "pictures", tmp_path / "pictures")
     dataset.save(tmp_path / "data")
     return tmp_path / "data"
 

@@ -1,0 +1,19 @@
+"""A store in memory that is empty, and a machine that knows nothing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from remote_helpers import machine
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a folder that is not there yet."""
+    machine(monkeypatch, tmp_path / "cache")
+    yield "memory://bucket/shop"
+    MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
