@@ -85,6 +85,25 @@ def test_training_minimises_what_the_search_computes() -> None:
         assert (over_all(packed, targets) >= losses - 1e-6).all()  # with more to compete against
 
 
+def test_what_nobody_took_need_not_be_a_negative() -> None:
+    made, packed = model(softmax="trained"), PackedBatch.of(Sequences.from_lists([[1, 2]]), 6)
+    targets = torch.tensor([2, 3])
+    warm = torch.zeros(ITEMS + 1, dtype=torch.bool)
+    warm[1:4] = True
+    store = {"text": random_store(ITEMS, 4)}
+    made.set_features(store, torch.ones(ITEMS + 1, dtype=torch.bool))
+    over_all = model()
+    over_all.codes = made.codes
+    with torch.no_grad():
+        everything = made(packed, targets)
+        torch.testing.assert_close(everything, over_all(packed, targets))
+        made.set_features(store, warm)
+        few = made(packed, targets)
+    assert (few <= everything + 1e-6).all()
+    assert (few.sum(1) < everything.sum(1)).all()
+    assert len(made.trie.items) == ITEMS  # the search finds all of them
+
+
 def test_only_the_past_is_seen() -> None:
     made = model()
     targets = torch.tensor([2, 3, 4])

@@ -23,7 +23,8 @@ class TIGERConfig(TrainedConfig):
         whiten: principal components of each feature store that are quantised.
         codes_seed: of the k-means; apart from the training's, so that runs of several seeds have the same codes.
         softmax: what a code of the target competes with in training: those that continue its prefix in the catalogue
-            (``catalogue``, as in the search), or all of its level (``codebook``, as in the paper).
+            (``catalogue``, as in the search), those of them that lead to items with training interactions
+            (``trained``), or all of its level (``codebook``, as in the paper).
         beam: prefixes that the search of the whole catalogue keeps at each level.
     """
 
@@ -38,7 +39,7 @@ class TIGERConfig(TrainedConfig):
     codebook: int = Field(256, ge=2)
     whiten: int = Field(128, ge=1)
     codes_seed: int = Field(0, ge=0)
-    softmax: Literal["catalogue", "codebook"] = "catalogue"
+    softmax: Literal["catalogue", "trained", "codebook"] = "catalogue"
     beam: int = Field(50, ge=1)
 
     @model_validator(mode="after")

@@ -55,11 +55,13 @@ class TIGER(TrainedRanker):
         self.decoder = CodeDecoder(config)
         self.register_buffer("codes", torch.zeros(num_items + 1, config.levels + 1, dtype=torch.long))
         self._trie: Trie | None = None
+        self._trained: Trie | None = None
+        self._warm: Tensor | None = None
 
     # -- training ------------------------------------------------------------------------------------------------
 
     def set_features(self, stores: Mapping[str, FeatureStore], warm: Tensor) -> None:
-        """Make the codes; ``warm`` is not looked at."""
+        """Make the codes, of all items; ``warm`` are the ones that targets can compete with."""
         config = self.config
         for name in config.modalities:
             if name not in stores:
@@ -72,7 +74,9 @@ class TIGER(TrainedRanker):
                 "Encode this dataset again.",
             )
         self.codes = torch.from_numpy(made.codes).to(self.device)
-        self._trie = None
+        self._trie = self._trained = None
+        self._warm = warm.clone()
+        self._warm[0] = False
 
     def notes(self) -> list[str]:
         facts = self._ids.facts()
@@ -91,19 +95,18 @@ class TIGER(TrainedRanker):
             expected = self.codes[targets].T
             losses = [cross_entropy(one, codes, reduction="none") for one, codes in zip(logits, expected, strict=True)]
         else:
-            losses = self._among_siblings(logits, self.trie.leaf[targets])
+            losses = _among_siblings(self._competitors, logits, targets)
         return torch.stack(losses, 1)
 
-    def _among_siblings(self, logits: Sequence[Tensor], leaves: Tensor) -> list[Tensor]:
-        """The same, each over the codes that continue the target's prefix in the catalogue; by level, ``[T]``."""
-        levels = self.trie.levels
-        first = levels[0]
-        losses = [cross_entropy(logits[0][:, first.codes], first.of_leaf[leaves], reduction="none")]
-        for number, (level, below) in enumerate(pairwise(levels)):
-            owners, children = self.trie.continued(number, level.of_leaf[leaves])
-            shares = log_shares(logits[number + 1][owners, below.codes[children]], owners, len(leaves))
-            losses.append(-shares[children == below.of_leaf[leaves][owners]])
-        return losses
+    @property
+    def _competitors(self) -> Trie:
+        """The tree of the items that a target competes with."""
+        if self.config.softmax == "catalogue":
+            return self.trie
+        if self._trained is None:
+            assert self._warm is not None
+            self._trained = Trie.of(self.codes, self._warm.to(self.device).nonzero().squeeze(1))
+        return self._trained
 
     # -- answering -----------------------------------------------------------------------------------------------
 
@@ -239,3 +242,18 @@ class TIGER(TrainedRanker):
     @property
     def _ids(self) -> SemanticIds:
         return SemanticIds(self.codes.cpu().numpy())
+
+
+def _among_siblings(trie: Trie, logits: Sequence[Tensor], targets: Tensor) -> list[Tensor]:
+    """Cross-entropies of targets ``[T]``, by level, each over the codes that continue the target's prefix in a tree.
+
+    Args:
+        logits: by level, ``[T, codebook]``.
+    """
+    leaves, first = trie.leaf[targets], trie.levels[0]
+    losses = [cross_entropy(logits[0][:, first.codes], first.of_leaf[leaves], reduction="none")]
+    for number, (level, below) in enumerate(pairwise(trie.levels)):
+        owners, children = trie.continued(number, level.of_leaf[leaves])
+        shares = log_shares(logits[number + 1][owners, below.codes[children]], owners, len(leaves))
+        losses.append(-shares[children == below.of_leaf[leaves][owners]])
+    return losses

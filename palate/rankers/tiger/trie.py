@@ -37,7 +37,7 @@ class Trie:
     Attributes:
         levels: by length; the prefixes of the last one are the leaves.
         items: int64 ``[num_items]``, the item of each leaf.
-        leaf: int64 ``[num_items + 1]``, the leaf of each item; -1 of the padding.
+        leaf: int64 ``[num_items + 1]``, the leaf of each item; -1 of the padding, and of what is left out.
     """
 
     levels: Sequence[Level]
@@ -56,9 +56,14 @@ class Trie:
         return owners, torch.arange(len(owners), device=nodes.device) + (begin - counts.cumsum(0) + counts)[owners]
 
     @classmethod
-    def of(cls, codes: Tensor) -> Trie:
-        """The tree of ``[num_items + 1, levels]`` codes, no two rows of which are the same; row 0 is left out."""
-        rows = codes[1:]
+    def of(cls, codes: Tensor, items: Tensor | None = None) -> Trie:
+        """The tree of ``[num_items + 1, levels]`` codes, no two rows of which are the same.
+
+        Args:
+            items: int64 ``[n]``, ascending, the only ones in it; None: all, without the padding.
+        """
+        items = torch.arange(1, len(codes), device=codes.device) if items is None else items
+        rows = codes[items]
         order = torch.arange(len(rows), device=codes.device)
         for column in rows.T.flip(0):
             order = order[torch.sort(column[order], stable=True).indices]
@@ -79,8 +84,8 @@ class Trie:
             sizes = torch.diff(torch.cat([at, end]))
             levels.append(Level(ordered[at, depth], first, sizes, here.cumsum(0) - 1))
         leaf = torch.full((len(codes),), -1, dtype=torch.long, device=codes.device)
-        leaf[order + 1] = torch.arange(len(rows), device=codes.device)
-        return cls(levels, order + 1, leaf)
+        leaf[items[order]] = torch.arange(len(rows), device=codes.device)
+        return cls(levels, items[order], leaf)
 
 
 def log_shares(values: Tensor, group: Tensor, groups: int) -> Tensor:
