@@ -56,7 +56,8 @@ def show(codes: npt.NDArray[np.int64], titles: list[str], groups: int, shown: in
     """Print titles of items that share their first two codes, of a few prefixes drawn at random."""
     prefixes, kind, counts = np.unique(codes[1:, :2], axis=0, return_inverse=True, return_counts=True)
     rng = np.random.default_rng(seed)
-    for group in rng.choice(np.flatnonzero(counts >= shown), groups, replace=False):
+    large = np.flatnonzero(counts >= shown)
+    for group in rng.choice(large, min(groups, len(large)), replace=False):
         print(f"{tuple(prefixes[group].tolist())}, {counts[group]} items:")
         for item in rng.choice(np.flatnonzero(kind.ravel() == group) + 1, shown, replace=False):
             print(f"  {tuple(codes[item].tolist())} {titles[item][:100]}")

@@ -40,7 +40,7 @@ def _trainer_defaults() -> dict[str, Any]:
     ),
 )
 def align(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run of sasrec or gru4rec.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run of sasrec, hstu or gru4rec.")],
     *,
     out: Annotated[Path, typer.Option(metavar="RUN2", help="Folder of the new run.")],
     objective: Annotated[

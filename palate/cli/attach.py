@@ -22,7 +22,7 @@ from palate.cli.shared.output import print_json_made
 
 
 def attach(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run of sasrec or gru4rec.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run of sasrec, bert4rec, hstu or gru4rec.")],
     out: NewRun,
     neighbours: Annotated[
         str,
