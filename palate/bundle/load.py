@@ -28,7 +28,7 @@ from palate.errors import PalateError
 from palate.rankers.registry import RANKERS
 from palate.recommender import Recommender
 from palate.runs.run import Run
-from palate.storage.remote import local, url_of
+from palate.storage.remote import is_url, local, url_of
 
 
 class Recommended(list[tuple[str, float]]):
@@ -201,7 +201,7 @@ class Bundle:
 
 def _read_items(folder: Path, facts: dict[str, Any], images: Path | str | None, *, of_hub: bool) -> BundleItems:
     recorded = facts["items"].get("image_root")
-    trusted = isinstance(recorded, str) and not (of_hub or linked(folder) or url_of(folder))
+    trusted = isinstance(recorded, str) and not (is_url(recorded) or of_hub or linked(folder) or url_of(folder))
     root = images or (recorded if trusted else None)
     items = BundleItems.load(folder, facts["items"].get("columns") or {}, Path(root) if root else None)
     for name in items.pictures:

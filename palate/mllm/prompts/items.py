@@ -15,7 +15,7 @@ from palate.errors import PalateError
 from palate.mllm.prompts.chat import Picture
 from palate.mllm.prompts.sanitise import sanitise, sanitise_summary, sanitise_title
 from palate.storage.files import atomic_file, digest, read_json, write_json
-from palate.storage.remote import local, recorded, under
+from palate.storage.remote import follow, recorded, under
 from palate.storage.tables import read_parquet
 
 # Thinner pictures are refused by some processors, and scaled to gigabytes by others.
@@ -188,7 +188,7 @@ class Items:
                 raise PalateError(
                     f"{Path(folder) / 'items.json'} does not say where the pictures are", "Make the run again."
                 )
-            root = local(under(Path(folder), facts["images"]))  # an absolute path stays what it is
+            root = follow(under(Path(folder), facts["images"]))  # an absolute path stays what it is
         return cls(frame, root)
 
 
