@@ -17,6 +17,7 @@ from torch import Tensor
 
 from palate.bundle.hub import SCHEME, fetch_bundle
 from palate.bundle.items import BundleItems
+from palate.bundle.language import check_prompt_pictures
 from palate.bundle.manifest import is_bundle, linked, verify
 from palate.data.catalogue import Catalogue
 from palate.data.images import inside
@@ -110,6 +111,8 @@ class Bundle:
             raise PalateError(f"{images} is not a folder", "Give the folder that holds the pictures.")
         facts = verify(path)
         items = _read_items(path, facts, images, of_hub=of_hub)
+        if facts["model"] == "mllm":
+            check_prompt_pictures(path, elsewhere=of_hub or linked(path) or url_of(path) is not None)
         recommender = _load_model(path, facts, device)
         if recommender.num_items != len(items):
             raise PalateError(
