@@ -9,8 +9,11 @@ import polars as pl
 
 from palate.bundle.items import BundleItems
 from palate.bundle.pictures import FOLDER
+from palate.errors import PalateError
 from palate.runs.run import Run
 from palate.storage.files import read_json, write_json
+from palate.storage.remote import is_url
+from palate.storage.small_files import read_object
 from palate.storage.tables import read_parquet
 
 _ITEMS = "items.parquet"
@@ -20,10 +23,30 @@ _INSIDE = f"../{FOLDER}"
 
 def needs_pictures(run: Run) -> bool:
     """Whether a run's prompts show pictures."""
-    if run.info["model"] != "mllm":
-        return False
-    prompt: dict[str, Any] = read_json(run.model_folder / "config.json").get("config", {}).get("prompt", {})
-    return bool(prompt.get("images", "none") != "none")
+    return run.info["model"] == "mllm" and _show_pictures(run.model_folder)
+
+
+def _show_pictures(model: Path) -> bool:
+    found: Any = read_object(model / "config.json")
+    for key in ("config", "prompt", "images"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found not in (None, "none")
+
+
+def check_prompt_pictures(bundle: Path, *, elsewhere: bool) -> None:
+    """Refuse a bundle of a language model whose prompts show pictures that are at a URL.
+
+    Args:
+        elsewhere: whether it is from another place than this machine: then it has no say in what is read here at all.
+    """
+    if not _show_pictures(bundle / "model"):
+        return
+    images = read_object(bundle / "model" / "items.json").get("images")
+    inside = isinstance(images, str) and (bundle / "model" / images).resolve().is_relative_to(bundle.resolve())
+    if is_url(images) or (elsewhere and not inside):
+        raise PalateError(
+            f"{bundle} has the pictures of its prompts outside of it ({images})", "Make it again with --with-images."
+        )
 
 
 def notes_on(model: Path, *, shared: bool) -> list[str]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from palate.bundle.hub import SCHEME, fetch_bundle
 from palate.bundle.items import BundleItems
+from palate.bundle.language import check_prompt_pictures
 from palate.bundle.manifest import is_bundle, linked, verify
 from palate.data.catalogue import Catalogue
 from palate.data.images import inside
@@ -28,7 +29,7 @@ from palate.errors import PalateError
 from palate.rankers.registry import RANKERS
 from palate.recommender import Recommender
 from palate.runs.run import Run
-from palate.storage.remote import local, url_of
+from palate.storage.remote import is_url, local, url_of
 
 
 class Recommended(list[tuple[str, float]]):
@@ -110,6 +111,8 @@ class Bundle:
             raise PalateError(f"{images} is not a folder", "Give the folder that holds the pictures.")
         facts = verify(path)
         items = _read_items(path, facts, images, of_hub=of_hub)
+        if facts["model"] == "mllm":
+            check_prompt_pictures(path, elsewhere=of_hub or linked(path) or url_of(path) is not None)
         recommender = _load_model(path, facts, device)
         if recommender.num_items != len(items):
             raise PalateError(
@@ -201,7 +204,7 @@ class Bundle:
 
 def _read_items(folder: Path, facts: dict[str, Any], images: Path | str | None, *, of_hub: bool) -> BundleItems:
     recorded = facts["items"].get("image_root")
-    trusted = isinstance(recorded, str) and not (of_hub or linked(folder) or url_of(folder))
+    trusted = isinstance(recorded, str) and not (is_url(recorded) or of_hub or linked(folder) or url_of(folder))
     root = images or (recorded if trusted else None)
     items = BundleItems.load(folder, facts["items"].get("columns") or {}, Path(root) if root else None)
     for name in items.pictures:

@@ -100,7 +100,8 @@ def make_bundle(
             notes += more
         items = BundleItems(catalogue, [names.get(index) for index in range(1, len(catalogue) + 1)])
         if run.info["model"] == "mllm":
-            carry_language_model(part / "model", items, copied=with_images, keep_root=public_paths)
+            keep = public_paths and not is_url(recorded(catalogue.pictures))
+            carry_language_model(part / "model", items, copied=with_images, keep_root=keep)
             notes += notes_on(part / "model", shared=not public_paths)
         elsewhere, root = not with_images and any(catalogue.frame["image"]), recorded(catalogue.pictures)
         facts: dict[str, Any] = {

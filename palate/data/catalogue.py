@@ -17,7 +17,7 @@ from palate.data.conditions import find_matches
 from palate.data.images import inside
 from palate.errors import PalateError, one_line
 from palate.storage.files import digest
-from palate.storage.remote import local
+from palate.storage.remote import follow
 from palate.storage.tables import read_parquet
 
 RESERVED = ("item_id", "title", "image")
@@ -51,7 +51,7 @@ class Catalogue:
     @cached_property
     def root(self) -> Path:
         """The folder of the pictures; from a URL they are fetched when they are first needed."""
-        return local(self.pictures)
+        return follow(self.pictures)
 
     @cached_property
     def ids(self) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from palate.console import counted
 from palate.data.moments import YEAR_1, YEAR_9999
 from palate.errors import PalateError
 
@@ -35,7 +36,9 @@ def check_times(what: str, items: int, times: Sequence[int] | None, asked: int |
             )
         return
     if len(times) != items:
-        raise PalateError(f"{what} has {items} items and {len(times)} times", "Give one time for each item.")
+        raise PalateError(
+            f"{what} has {counted(items, 'item')} and {counted(len(times), 'time')}", "Give one time for each item."
+        )
     whole = [*times, *([] if asked is None or not items else [asked])]
     for when in whole:
         if not YEAR_1 <= when <= YEAR_9999:

@@ -85,7 +85,7 @@ def latex_table(table: SavedTable, caption: str | None = None, label: str | None
     best = {name: _best(table, name) for name in names}
     lines, marks = [], set()
     for row in table.models:
-        cells = [escape_latex(row.label), *([str(len(row.seeds))] if several else [])]
+        cells = [_first_cell(row.label), *([str(len(row.seeds))] if several else [])]
         for name in names:
             cell, mark = _cell(table, row, name, best[name])
             cells.append(cell)
@@ -137,6 +137,11 @@ def csv_table(table: SavedTable) -> str:
             }
         rows.append(cells)
     return formulas_as_text(pl.DataFrame(rows, infer_schema_length=None)).write_csv()
+
+
+def _first_cell(label: str) -> str:
+    """A label that TeX cannot take for an option of the command that ended the line before: ``\\[...]`` or ``\\*``."""
+    return ("{}" if label[:1] in ("[", "*") else "") + escape_latex(label)
 
 
 def _higher_is_better(name: str) -> bool:

@@ -52,6 +52,10 @@ class SavedRow(_Saved):
     metrics: dict[str, SavedFigure]
     differences: dict[str, SavedDifference] = {}
 
+    def mean(self, metric: str) -> float | None:
+        """The mean of a metric; None where it is not known."""
+        return None if metric not in self.metrics else self.metrics[metric].mean
+
 
 class SavedSlice(_Saved):
     """The rows for some of the users."""
@@ -127,7 +131,7 @@ class SavedTable(_Saved):
         for name in self.models[0].metrics:
             word, _, k = name.partition("@")
             twin = f"{_TWINS[word]}@{k}" if word in _TWINS else ""
-            repeats = twin in shown and all(row.metrics[name].mean == row.metrics[twin].mean for row in self.models)
+            repeats = twin in shown and all(row.mean(name) == row.mean(twin) for row in self.models)
             if name != self.primary and k in ("", cut) and not repeats:
                 shown.append(name)
         return shown

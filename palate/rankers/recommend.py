@@ -205,6 +205,8 @@ class Recommendations:
         """
         if load is None and not engine.in_process:
             raise PalateError("a model in memory cannot be sent to workers", "Give load: what opens it by its folder.")
+        if load is None and shards is not None:
+            raise PalateError("a model in memory has all items", "Give load, which opens a part; or leave shards out.")
         histories, _ = self.histories_of(dataset)
         most = getattr(self.recommender, "batch_size", None) or 1024
         batch = max(1, min(most, _BATCH_SCORES // (self.recommender.num_items + 1)))

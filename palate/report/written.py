@@ -97,7 +97,7 @@ def stores_of(
 
 def _of_run(run: Run, dataset: Dataset) -> tuple[str, WrittenPreference]:
     """With the words and items of the run itself, which its prompts show."""
-    preferences = Preferences.load(run.model_folder, Items.load(run.model_folder, dataset.catalogue.root))
+    preferences = Preferences.load(run.model_folder, Items.load(run.model_folder, dataset.catalogue.pictures))
     if dataset.folder is not None:
         preferences.set_data_folder(dataset.folder)
     preferences.look_up()

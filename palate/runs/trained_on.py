@@ -7,6 +7,7 @@ weights it started from, for what these have learnt is still in its weights.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -110,7 +111,10 @@ def _trained_again(log: TrainedLog, dataset: Dataset, fingerprint: str, whole: b
     parent = dataset.manifest.get("parent") or {}
     if log.fingerprint == fingerprint or (whole and log.fingerprint == parent.get("fingerprint")):
         return True
-    other = None if isinstance(dataset, StreamedDataset) else log.open()
+    other = None
+    if not isinstance(dataset, StreamedDataset):
+        with suppress(PalateError):  # a store that cannot be reached, say: no reason to lose what was just trained
+            other = log.open()
     if other is None or (other.timestamps is None) != (dataset.timestamps is None):
         return False
     # By this dataset's indices: a join of numbers takes a fraction of the memory that one of ids takes.

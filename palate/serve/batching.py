@@ -19,8 +19,11 @@ Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
 
 
-# The event loop may be held for so long by a request that is alone: other routes wait for it.
+# Seconds of the processor for which a request that is alone may hold the event loop: other routes wait for it.
 _QUICK = 0.003
+# How much longer it may take by the clock: a busy machine makes no model slow, but one that waits for a GPU or for
+# another server takes no time of the processor.
+_WAITING = 5
 
 
 class Overloaded(Exception):
@@ -110,8 +113,8 @@ class MicroBatcher(Generic[Ask, Answer]):
                 future.set_result(answer)
 
     def _here(self, asks: list[Ask]) -> Sequence[Answer] | None:
-        """Answer in the event loop, where that is quick and nobody works for the model; else None."""
-        quick = len(asks) == 1 and self._alone_seconds < _QUICK
+        """Answer in the event loop, where that is quick and nobody else waits or works for the model; else None."""
+        quick = len(asks) == 1 and not self._waiting and self._alone_seconds < _QUICK
         if self._turn is None or not quick or not self._turn.acquire(blocking=False):
             return None
         try:
@@ -127,8 +130,10 @@ class MicroBatcher(Generic[Ask, Answer]):
             return self._timed(asks)
 
     def _timed(self, asks: list[Ask]) -> Sequence[Answer]:
-        started = time.thread_time()  # of the processor: a busy machine makes no model slow
+        if len(asks) > 1:
+            return self._work(asks)
+        self._alone_seconds = float("inf")  # should it fail, nobody knows how long the next one takes
+        busy, started = time.thread_time(), time.perf_counter()
         answers = self._work(asks)
-        if len(asks) == 1:
-            self._alone_seconds = time.thread_time() - started
+        self._alone_seconds = max(time.thread_time() - busy, (time.perf_counter() - started) / _WAITING)
         return answers

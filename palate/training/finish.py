@@ -14,6 +14,7 @@ from palate.runs.enough import BY_FINISH, forget_request, request_finish
 from palate.runs.run import Run
 from palate.runs.trained_on import record_logs
 from palate.storage.lock import one_writer
+from palate.storage.remote import follow
 from palate.storage.small_files import json_rows
 from palate.training.attach import open_data
 from palate.training.config import NeighboursConfig, TrainerConfig
@@ -71,5 +72,5 @@ def _facts(run: Run, dataset: Dataset, path: Path | None) -> dict[str, Any]:
         facts = neighbours_added(facts, run, dataset, near, config, run.seed)
     start = run.info.get("warm_start")
     facts["ended_early"] = {"epoch": rows[-1]["epoch"], "of": config.epochs, "by": BY_FINISH}
-    facts["trained_on"] = record_logs(dataset, run, [Run.open(start)] if start else [])
+    facts["trained_on"] = record_logs(dataset, run, [Run.open(follow(start))] if start else [])
     return facts

@@ -17,7 +17,7 @@ from palate.rankers.registry import load_recommender
 from palate.rankers.sequential import SequentialRanker
 from palate.runs.run import Run
 from palate.storage.files import atomic_folder
-from palate.storage.remote import local
+from palate.storage.remote import follow
 from palate.training.config import NeighboursConfig, TrainerConfig
 from palate.training.neighbour_fit import fit_weights
 from palate.training.validation import Validation
@@ -47,7 +47,7 @@ def add_neighbours(
         likelihoods, seconds, and where each list comes from.
     """
     started = time.perf_counter()
-    path = local(run.info["dataset"]["path"]) if run.info["dataset"]["path"] else dataset.folder
+    path = follow(run.info["dataset"]["path"]) if run.info["dataset"]["path"] else dataset.folder
     lists = [neighbour_list(dataset, name, dataset_path=path, keep=config.keep) for name in config.sources]
     model = load_recommender(run)
     assert isinstance(model, SequentialRanker)
@@ -93,7 +93,7 @@ def renew_neighbours(run: Run, dataset: Dataset, config: NeighboursConfig, weigh
         What ``run.json`` records, as :func:`add_neighbours` without the validation.
     """
     started = time.perf_counter()
-    path = local(run.info["dataset"]["path"]) if run.info["dataset"]["path"] else dataset.folder
+    path = follow(run.info["dataset"]["path"]) if run.info["dataset"]["path"] else dataset.folder
     lists = [neighbour_list(dataset, name, dataset_path=path, keep=config.keep) for name in config.sources]
     model = load_recommender(run)
     assert isinstance(model, SequentialRanker)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from palate.bundle import Bundle, add_items
+from palate.bundle.language import check_prompt_pictures
 from palate.bundle.manifest import sha256, verify
 from palate.errors import PalateError
 
@@ -189,3 +190,32 @@ def test_a_model_and_an_id_map_of_different_sizes_are_refused(copy: Path) -> Non
     named(copy, "items.parquet", copy / "items.parquet")
     with pytest.raises(PalateError, match="the id map has 3"):
         Bundle.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("images", "elsewhere", "refused"),
+    [
+        ("../images", True, False),
+        ("/somebody/pictures", False, False),
+        ("/somebody/pictures", True, True),
+        ("../../pictures", True, True),
+        ("https://intern/pictures", False, True),
+    ],
+)
+def test_where_the_pictures_of_prompts_may_be(tmp_path: Path, images: str, elsewhere: bool, refused: bool) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "items.json").write_text(json.dumps({"images": images}))
+    for shown in ("none", "candidate"):
+        (model / "config.json").write_text(json.dumps({"config": {"prompt": {"images": shown}}}))
+        if refused and shown != "none":
+            with pytest.raises(PalateError, match=r"pictures of its prompts outside of it .* --with-images"):
+                check_prompt_pictures(tmp_path, elsewhere=elsewhere)
+        else:
+            check_prompt_pictures(tmp_path, elsewhere=elsewhere)
+
+
+def test_a_url_that_a_bundle_names_for_its_pictures_is_not_read(copy: Path) -> None:
+    edit(copy, lambda facts: facts["items"].update(image_root="https://intern/pictures"))
+    root = Bundle.load(copy).items.catalogue.root
+    assert root == copy / "images"

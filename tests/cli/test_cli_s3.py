@@ -70,6 +70,7 @@ def test_from_a_log_to_recommendations(
     done = palate("prepare", f"{bucket}/raw/log.csv", *read, "--catalogue", f"{bucket}/raw/items.csv", "--out", data)
     assert done.code == 0, done.err
     assert f"Written to {data}" in done.out
+    assert json.loads(local(f"{data}/manifest.json").read_text())["image_root"] == f"{bucket}/raw"
     assert palate("encode", data, "--lexical", "--fields", "title").code == 0
     done = palate("train", data, "--model", "sasrec", "--epochs", 1, *SMALL, "--out", run)
     assert f"Run: {run}  (next: palate evaluate {run})" in done.out

@@ -97,6 +97,23 @@ def test_from_a_log_to_recommendations(
     assert names(f"{STORE}/recs") == ["_SUCCESS", "part-00000.parquet"]
 
 
+def test_pictures_beside_a_catalogue_at_a_url(palate: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    items = pl.DataFrame({"item_id": ["i0", "i1"], "image": ["gone.png", "../pictures/i1.png"]})
+    listed = items.with_columns(image=pl.col("image").str.replace("../", "", literal=True))
+    for frame, path in ((items, "raw/with.csv"), (listed, "listed.csv")):
+        MemoryFileSystem().pipe_file(f"/bucket/{path}", frame.write_csv().encode())
+    words = ("prepare", f"{STORE}/raw/log.csv", *READ, "--out", f"{STORE}/data/shop", "--catalogue")
+    assert "lies outside of" in palate(*words, f"{STORE}/raw/with.csv").err
+    done = palate(*words, f"{STORE}/listed.csv", "--json")
+    assert json.loads(done.out)["matches"]["pictures"]["missing"] == 1
+    machine(monkeypatch, tmp_path / "another")
+    catalogue = Dataset.load(f"{STORE}/data/shop").catalogue
+    assert catalogue.pictures == STORE
+    picture = catalogue.image_path(catalogue.index["i1"])
+    assert picture is not None
+    assert picture.read_bytes() == (tmp_path / "i1.png").read_bytes()
+
+
 # Options that are paths, by what a command does with them: another one has to be put into one of the two.
 READS = [
     "api_key_file",

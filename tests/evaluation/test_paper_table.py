@@ -98,6 +98,23 @@ def test_latex_is_well_formed_whatever_names_there_are(table: SavedTable) -> Non
     check_well_formed(text)
 
 
+@pytest.mark.parametrize("label", ["[1cm]knn", "*"])
+def test_a_label_is_no_option_of_the_line_before(table: SavedTable, label: str) -> None:
+    text = latex_table(
+        table.model_copy(update={"models": [*table.models, table.models[0].model_copy(update={"label": label})]})
+    )
+    check_well_formed(text)
+    assert rows_of(text)[3][0] == "{}" + label
+
+
+def test_a_metric_that_some_rows_lack(table: SavedTable) -> None:
+    first, second, third = table.models
+    metrics = {name: one for name, one in second.metrics.items() if name != "hitrate@10"}
+    changed = table.model_copy(update={"models": [first, second.model_copy(update={"metrics": metrics}), third]})
+    assert "hitrate@10" in changed.shown_metrics()
+    assert [cells[4] for cells in rows_of(latex_table(changed))] == [r"\textbf{0.3000}", "--", r"\textbf{0.3000}"]
+
+
 def test_a_caption_and_a_label_of_ones_own(table: SavedTable) -> None:
     caption = r"What 5% of } \\ $users$ & {\catcode buy"
     text = latex_table(table, caption=f"{caption}.", label="tab:main_2.a")

@@ -116,6 +116,8 @@ def test_what_cannot_be_divided_is_refused(trained: Path, tmp_path: Path, palate
     code, _, errors = palate("recommend", trained / "run", "--all", "--out", tmp_path / "all.csv", "--shards", "2")
     assert code == 2
     assert "--shards belongs to --engine ray" in errors
+    with pytest.raises(PalateError, match="a model in memory has all items"):
+        Recommendations(trained / "run").for_everyone(ring(), tmp_path / "all.csv", shards=2)
     model = trained / "run" / "model"
     near = model / stored_shard.NEIGHBOURS
     near.write_bytes(b"")

@@ -95,6 +95,17 @@ def test_a_log_whose_dataset_is_gone_is_kept(night: Night, trained: Callable[...
     assert names(trained(night(8), first)) == [("day 8", False), ("day 7", False)]
 
 
+def test_a_log_whose_dataset_cannot_be_opened_is_kept(night: Night, trained: Callable[..., Run]) -> None:
+    """The model is trained by then."""
+    data = night(7)
+    first = trained(data)
+    assert data.folder is not None
+    (data.folder / "interactions.parquet").write_bytes(b"damaged")
+    elsewhere = first.add(trained_on=[{**log, "path": "sftp://nobody.invalid/x"} for log in first.info["trained_on"]])
+    for earlier in (first, elsewhere):
+        assert names(trained(night(8), earlier)) == [("day 8", False), ("day 7", False)]
+
+
 def test_what_is_left_out_was_seen_anyway(night: Night, trained: Callable[..., Run]) -> None:
     """Which cases are clean does not change."""
     later, logs = night(11), []

@@ -126,6 +126,47 @@ def test_a_quick_request_that_is_alone_is_answered_in_the_event_loop() -> None:
         asyncio.run(test())
 
 
+def test_a_model_that_waits_for_another_server_is_never_asked_in_the_event_loop() -> None:
+    here: list[bool] = []
+
+    def work(asks: list[int]) -> list[int]:
+        here.append(threading.current_thread() is threading.main_thread())
+        time.sleep(0.05)  # takes no time of the processor
+        return asks
+
+    async def test() -> None:
+        for _ in range(3):
+            await ask(1)
+
+    with ThreadPoolExecutor(1) as pool:
+        ask = MicroBatcher(work, pool, turn=threading.Lock())
+        asyncio.run(test())
+    assert not any(here)
+
+
+def test_of_a_queue_that_is_answered_one_by_one_none_but_the_last_holds_the_event_loop() -> None:
+    here: list[bool] = []
+
+    def work(asks: list[int]) -> list[int]:
+        here.append(threading.current_thread() is threading.main_thread())
+        if asks == [-1]:
+            raise ValueError("-1 cannot be")
+        return asks
+
+    async def test() -> None:
+        await ask(0)
+        await asyncio.gather(*(ask(number) for number in range(4)))
+        assert here == [False, False, False, False, True]
+        with pytest.raises(ValueError, match="-1 cannot be"):
+            await ask(-1)
+        await ask(0)
+        assert here[5:] == [True, False]  # how long the next one takes, a failure has not shown
+
+    with ThreadPoolExecutor(1) as pool:
+        ask = MicroBatcher(work, pool, max_batch=1, turn=threading.Lock())
+        asyncio.run(test())
+
+
 def test_it_works_again_after_a_rest_and_in_another_loop() -> None:
     gate = Gate()
     gate.go.set()

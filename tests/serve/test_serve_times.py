@@ -117,7 +117,7 @@ def test_an_explanation_is_of_the_same_score(bundle: Bundle, live: Live) -> None
 @pytest.mark.parametrize(
     ("times", "asked", "message"),
     [
-        ([1], None, "has 2 items and 1 times"),
+        ([1], None, "has 2 items and 1 time"),
         ([9, 3], None, "go back from 9 to 3"),
         ([3, 9], 4, "go back from 9 to 4"),
         ([3, 10**30], None, "outside of the years 1 to 9999"),

@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from remote_helpers import calls, write
 
+from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
-from palate.storage.remote import find, given, local, newest, recorded, url_of, without_secrets
+from palate.storage.remote import find, follow, given, local, newest, recorded, url_of, without_secrets
 from palate.storage.remote.store import UNFINISHED
+
+_ONE = pl.DataFrame({"item_id": ["a"], "title": [None], "image": ["a.png"]})
 
 
 def test_a_path_is_itself(tmp_path: Path) -> None:
@@ -20,6 +24,8 @@ def test_a_path_is_itself(tmp_path: Path) -> None:
     assert find(None) is None
     with pytest.raises(PalateError, match="was a URL before it became a Path"):
         local(Path("s3://bucket/shop"))
+    with pytest.raises(PalateError, match="sftp://host/shop was a URL before it became a Path"):
+        local(Path("sftp://ann:secret@host/shop"))
 
 
 def test_a_folder_and_a_file_are_fetched_once(shop: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,6 +145,7 @@ def test_passwords_are_neither_shown_nor_recorded(shop: str) -> None:
     assert "ftp://127.0.0.1:1/shop cannot be reached" in str(refused.value)
     assert recorded(url) == given(url) == "ftp://127.0.0.1:1/shop"
     assert without_secrets("abfs://box@account.dfs.net/x") == "abfs://box@account.dfs.net/x"  # no password
+    assert given("https://token@host/x.csv") == "https://host/x.csv"
 
 
 def test_a_copy_is_recorded_and_shown_by_its_url(shop: str, tmp_path: Path) -> None:
@@ -147,6 +154,47 @@ def test_a_copy_is_recorded_and_shown_by_its_url(shop: str, tmp_path: Path) -> N
     assert recorded(copy) == url_of(copy) == shop
     assert recorded(copy / "a/b") == f"{shop}/a/b"
     assert given(f"Run: {copy} (next: {copy}/a/b)") == f"Run: {shop} (next: {shop}/a/b)"
-    assert url_of(copy.parent) is None
+    assert url_of(copy.parent) == "memory://bucket"
+    assert url_of(copy.parents[1]) is None
+    assert url_of(local("memory://bucket").parent) is None
     assert url_of(tmp_path) is None
     assert recorded(tmp_path / "x") == str((tmp_path / "x").resolve())
+
+
+def test_a_server_that_an_artefact_names_is_asked_only_if_the_user_has_named_it_before(
+    shop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def url_to_fs(url: str) -> tuple[MemoryFileSystem, str]:
+        asked.append(url)
+        return MemoryFileSystem(), "/bucket/shop"
+
+    write(shop, a="1")
+    monkeypatch.setattr("fsspec.core.url_to_fs", url_to_fs)
+    place = "https://ann:secret@intern:8080/shop?Signature=x"
+    for refused in (follow, find, lambda url: Catalogue(_ONE, url).root):
+        with pytest.raises(PalateError, match="https://intern:8080/shop is named by an artefact") as error:
+            refused(place)
+        assert "secret" not in str(error.value)
+        assert "Signature" not in str(error.value)
+    assert not asked
+    local("https://INTERN:8080/log.csv")
+    assert follow(place).name == "shop"
+    with pytest.raises(PalateError, match="nothing has been read from its server"):
+        follow("https://intern/shop")
+    assert find("s3://bucket/shop") == follow("s3://bucket/shop")  # a store's host is no part of its addresses
+    assert follow(shop) == local(shop)
+
+
+def test_without_a_sign_of_the_content_nothing_is_taken_for_the_same(
+    shop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(shop, a="1")
+    monkeypatch.setattr("palate.storage.remote.store._TAGS", ())
+    first = local(shop)
+    assert local(shop) == first  # once in a process
+    write(shop, a="2")
+    monkeypatch.setattr("palate.storage.remote.places._UNKNOWN", "another process")
+    assert (local(shop) / "a").read_text() == "2"
+    assert (first / "a").read_text() == "1"

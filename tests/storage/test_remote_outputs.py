@@ -10,7 +10,7 @@ import pytest
 from remote_helpers import calls, machine, names, write
 
 from palate.errors import PalateError
-from palate.storage.remote import Sending, local, takes_urls
+from palate.storage.remote import Sending, given, local, takes_urls
 from palate.storage.remote.store import UNFINISHED, Store
 
 
@@ -89,6 +89,33 @@ def test_an_upload_that_is_killed_leaves_nothing_that_can_be_read(
     assert names(shop) == ["a", "manifest.json"]
 
 
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("https://host/runs/shop", "https:// is for reading alone"),
+        ("hf://ann/shop", "hf:// is for reading alone"),
+        ("file://{folder}/file/run", "cannot be written"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(url: str, problem: str, tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+    pytest.importorskip("huggingface_hub")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PalateError, match=problem):
+        Sending().open(url.replace("{folder}", str(tmp_path)))
+
+
+def test_to_try_whether_a_place_can_be_written_leaves_nothing_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(monkeypatch, tmp_path / "cache")
+    place = tmp_path / "place"
+    for _ in range(2):
+        make(f"file://{place}", a="1")
+        assert [path.name for path in place.iterdir()] == ["a"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "place"]
+
+
 def test_a_killed_replacement_is_not_read_either(shop: str, monkeypatch: pytest.MonkeyPatch) -> None:
     make(shop, a="1", b="1", manifest_json="{}")
 
@@ -100,6 +127,9 @@ def test_a_killed_replacement_is_not_read_either(shop: str, monkeypatch: pytest.
         with pytest.raises(PalateError) as error:
             make(shop, a="2")
     assert "the network is gone. Wait for it. What was made is kept in" in str(error.value)
+    kept = str(error.value).rpartition("kept in ")[2].removesuffix(".")
+    assert kept.startswith("file:///")
+    assert given(f"{shop}: kept in {kept}") == f"{shop}: kept in {kept}"  # a URL would not say where it is
     with pytest.raises(PalateError, match="is not whole"):
         local(shop)
     make(shop)

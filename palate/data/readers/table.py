@@ -20,6 +20,7 @@ from palate.data.readers.text import Delimited, unreadable
 from palate.data.readers.times import unused_times
 from palate.data.unpacked import holds_pictures, parquet_column, unpack
 from palate.errors import PalateError
+from palate.storage.remote import local, url_of
 from palate.storage.tables import read_csv, read_parquet, scan_parquet
 
 
@@ -75,7 +76,8 @@ class RawTable:
             root = inside
         elif catalogue is not None and "image" in catalogue.columns:
             # The catalogue says where the pictures are: relative to --images, or to its own folder.
-            root = options.images or home
+            above = url_of(home)  # of a catalogue that was itself fetched from there
+            root = options.images or (home if above is None else local(above))
             if not root.is_dir():
                 raise PalateError(f"--images {root} is not a folder", "Give the folder that holds the pictures.")
         else:

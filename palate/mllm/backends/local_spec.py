@@ -14,7 +14,7 @@ from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.lm.chat_template import TemplateKwargs
 from palate.mllm.lm.embedded import EMBEDDED_MODELS
 from palate.mllm.lm.loading import LONGEST, open_model
-from palate.storage.remote import find, is_url, local, recorded
+from palate.storage.remote import find, follow, is_url, recorded
 
 _REMEDY = "Write the preferences with `palate summarise users`."
 
@@ -149,7 +149,7 @@ class LocalModelSpec(Config):
         return open_local(
             self.model,
             device=device,
-            adapter=None if self.adapter is None else local(self.adapter),
+            adapter=None if self.adapter is None else follow(self.adapter),
             **self.model_dump(exclude={"kind", "model", "adapter"}),
         )
 

@@ -21,7 +21,7 @@ from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.lm.fingerprint import weights_fingerprint
 from palate.mllm.lm.processors import open_processor
 from palate.storage.files import digest
-from palate.storage.remote import is_url, local
+from palate.storage.remote import follow, is_url
 from palate.storage.tensors import check_finite
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -105,7 +105,7 @@ def open_model(
 def where_is(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> dict[str, Any]:
     """The arguments of ``from_pretrained`` that all parts of a model share; an embedded model is made if need be."""
     if is_url(name):
-        name = str(local(name))
+        name = str(follow(name))
     folder = _embedded(name)
     options = EncoderOptions(
         name=name, modality="text", revision=revision, trust_remote_code=trust_remote_code

@@ -15,7 +15,7 @@ from palate.errors import PalateError
 from palate.mllm.prompts.chat import Picture
 from palate.mllm.prompts.sanitise import sanitise, sanitise_summary, sanitise_title
 from palate.storage.files import atomic_file, digest, read_json, write_json
-from palate.storage.remote import local, recorded, under
+from palate.storage.remote import follow, recorded, under
 from palate.storage.tables import read_parquet
 
 # Thinner pictures are refused by some processors, and scaled to gigabytes by others.
@@ -29,18 +29,18 @@ class Items:
     Args:
         frame: one row per item, in index order: the strings ``item_id``, ``title``, ``text``, ``summary`` and ``image``
             (a path relative to ``root``), each of them null where there is none.
-        root: folder of the pictures.
+        root: folder of the pictures, or its URL.
 
     Attributes:
         refused: item id -> why its picture is not shown (missing, broken, outside of ``root`` ...), of the items whose
             pictures were requested so far.
     """
 
-    def __init__(self, frame: pl.DataFrame, root: Path) -> None:
+    def __init__(self, frame: pl.DataFrame, root: Path | str) -> None:
         missing = [name for name in _COLUMNS if name not in frame.columns]
         if missing:
             raise PalateError(f"the items' texts lack the column '{missing[0]}'", "Make the run again.")
-        self.root = Path(root)
+        self._place = root
         self.ids = ["", *frame["item_id"].to_list()]
         self._images = [None, *frame["image"].to_list()]
         self.refused: dict[str, str] = {}
@@ -76,8 +76,13 @@ class Items:
                 },
                 schema=dict.fromkeys(_COLUMNS, pl.String),
             ),
-            catalogue.root,
+            catalogue.pictures,
         )
+
+    @cached_property
+    def root(self) -> Path:
+        """The folder of the pictures; from a URL they are fetched when they are first needed."""
+        return follow(self._place)
 
     def __len__(self) -> int:
         """Number of items, padding not counted."""
@@ -165,10 +170,10 @@ class Items:
         )
         with atomic_file(Path(folder) / "items.parquet") as part:
             frame.write_parquet(part)
-        write_json(Path(folder) / "items.json", {"images": recorded(self.root)})
+        write_json(Path(folder) / "items.json", {"images": recorded(self._place)})
 
     @classmethod
-    def load(cls, folder: Path, root: Path | None = None) -> Items:
+    def load(cls, folder: Path, root: Path | str | None = None) -> Items:
         """Read what :meth:`save` wrote.
 
         Args:
@@ -188,7 +193,7 @@ class Items:
                 raise PalateError(
                     f"{Path(folder) / 'items.json'} does not say where the pictures are", "Make the run again."
                 )
-            root = local(under(Path(folder), facts["images"]))  # an absolute path stays what it is
+            root = under(Path(folder), facts["images"])  # an absolute path stays what it is
         return cls(frame, root)
 
 

@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from palate.storage.cache import cache_folder
 from palate.storage.files import digest, write_text
 from palate.storage.lock import alone
 from palate.storage.remote.store import Store
-from palate.storage.remote.urls import name_of
+from palate.storage.remote.urls import name_of, server_of
 
 WORK = "work"
 # Seconds that a process waits for another one that fetches from, or sends to, the same URL.
@@ -32,6 +32,16 @@ _PATIENCE = 3600.0
 def remote_folder() -> Path:
     """Folder of all copies."""
     return Path(os.path.abspath(cache_folder() / "remote"))  # noqa: PTH100 - links stay, and nothing need be there
+
+
+def is_known_server(url: str) -> bool:
+    """Whether something was read from, or sent to, the server of a URL before."""
+    server = server_of(url)
+    for name in remote_folder().glob("*/url"):
+        with suppress(OSError):
+            if server_of(name.read_text("utf-8")) == server:
+                return True
+    return False
 
 
 class Home:

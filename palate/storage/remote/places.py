@@ -9,22 +9,27 @@ import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 from palate.console import human_bytes, print_note
 from palate.errors import PalateError
 from palate.storage.files import atomic_file, atomic_folder, digest, write_json
-from palate.storage.remote.home import WORK, Home, remote_folder
+from palate.storage.remote.home import WORK, Home, is_known_server, remote_folder
 from palate.storage.remote.known import Known
 from palate.storage.remote.shown import url_of
-from palate.storage.remote.store import UNFINISHED, Listing, Store
+from palate.storage.remote.store import NAMES_ONLY, UNFINISHED, Listing, Store
 from palate.storage.remote.urls import is_url, without_secrets
 
 # How often a place is tried that changes while it is fetched.
 _TRIES = 3
 # Days after which a copy goes that nobody has used since, if a newer one of its URL is there.
 _DAYS = 30
+# File systems of this machine.
+_HERE = {"file", "local", "memory"}
 # What pathlib makes of a URL: one slash is lost. One letter is a drive.
 _COLLAPSED = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]")
+# Stands for the content of files of which a server says nothing but the size: they are fetched once in a process.
+_UNKNOWN = uuid4().hex
 # Bytes from which on it is said what is being fetched.
 _LARGE = 50_000_000
 
@@ -46,20 +51,40 @@ def local(place: Path | str) -> Path:
         PalateError: there is nothing at the URL, it is not whole, or there is no access.
     """
     if isinstance(place, Path) and _COLLAPSED.match(str(place)):
-        raise PalateError(f"{place} was a URL before it became a Path", "Give URLs as strings.")
+        shown = without_secrets(str(place).replace(":/", "://", 1))
+        raise PalateError(f"{shown} was a URL before it became a Path", "Give URLs as strings.")
     return fetched(str(place)) if is_url(place) else Path(place)
 
 
-def find(place: Path | str | None) -> Path | None:
-    """:func:`local` of a recorded place, or None where none was recorded or nothing is there any more.
+def follow(place: Path | str) -> Path:
+    """:func:`local` of a place that an artefact names, which somebody else may have made.
+
+    The hosts of object stores are given by the user's own settings. In other URLs any host may stand, such as one of a
+    company's own network: it is asked only if it has been before, by a URL that the user gave.
 
     Raises:
-        PalateError: no access to a URL.
+        PalateError: a server that is not asked, and what :func:`local` raises.
+    """
+    scheme = str(place).partition("://")[0]
+    if is_url(place) and scheme not in NAMES_ONLY | _HERE and not is_known_server(str(place)):
+        shown = without_secrets(str(place))
+        raise PalateError(
+            f"{shown} is named by an artefact, and nothing has been read from its server here yet",
+            f"Give the place yourself (--dataset, --images). If you trust it: palate info {shown}.",
+        )
+    return local(place)
+
+
+def find(place: Path | str | None) -> Path | None:
+    """:func:`follow` a recorded place; None where none was recorded or nothing is there any more.
+
+    Raises:
+        PalateError: no access to a URL, or a server that is not asked.
     """
     if not place:
         return None
     try:
-        found = local(place)
+        found = follow(place)
     except NotThere:
         return None
     return found if found.exists() else None
@@ -104,7 +129,8 @@ def fetched(url: str) -> Path:
                 f"{store.shown} is not whole: something is being sent there, or was interrupted",
                 "Wait for the command that sends it, or run that command again.",
             )
-        version = digest(json.dumps(sorted(listing.items())))
+        known = all(entry.tag for entry in listing.values())
+        version = digest(json.dumps(sorted(listing.items())), *([] if known else [url, _UNKNOWN]))
         place, record = home.place(version), home.record(version)
         with suppress(_Changed):
             if not (record.is_file() and place.exists()):

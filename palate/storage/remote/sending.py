@@ -72,7 +72,8 @@ class Sending:
                     _warn(problem.message)
                     continue
                 remedy = (problem.remedy or "").rstrip(".")
-                raise PalateError(problem.message, f"{remedy}. What was made is kept in {output.place}.") from None
+                kept = output.place.as_uri()  # a path would be shown by the URL that it was not sent to
+                raise PalateError(problem.message, f"{remedy}. What was made is kept in {kept}.") from None
 
     def _keep_sending(self, every: float) -> None:
         while not self._ended.wait(every):

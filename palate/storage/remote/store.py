@@ -17,11 +17,16 @@ from palate.storage.remote.urls import checked_url, without_secrets
 # Of Palate's extras, the one that has the package of a protocol.
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "hf": "hub"}
 # Stores that have names and no folders: to make a folder would at best do nothing, and at worst make a bucket.
-_NAMES_ONLY = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "hf", "oss", "oci", "tos"}
+NAMES_ONLY = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "hf", "oss", "oci", "tos"}
+# Where nothing is written, and what serves instead.
+_READ_ONLY = {
+    **dict.fromkeys(("http", "https"), "Give a place in a store, such as s3://bucket/runs/shop, or a local path."),
+    "hf": "Every file would be a commit: give a local path, and publish a bundle by `palate bundle --push`.",
+}
 # Facts by which a file system tells one content from another, the best first.
 _TAGS = (
-    *("ETag", "etag", "md5Hash", "content_md5", "checksum", "sha256", "blob_id", "crc32c"),
-    *("LastModified", "last_modified", "mtime", "updated", "modified", "created"),
+    *("ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "checksum", "sha256", "blob_id", "crc32c", "Digest"),
+    *("LastModified", "last_modified", "Last-Modified", "mtime", "updated", "modified", "created"),
 )
 _AT_ONCE = 16
 # What the hub puts into every repository.
@@ -147,13 +152,18 @@ class Store:
         """Write a file of no content and remove it: a mistake should be found before the work, not after it.
 
         Raises:
-            PalateError: no such bucket, no access ...
+            PalateError: no such bucket, no access, a place that can only be read ...
         """
-        if self.scheme not in _NAMES_ONLY or self.scheme == "hf":  # a commit is no try
-            return
-        name = f"_WRITABLE-{uuid4().hex[:8]}"
-        self.write(name, b"")
-        self.remove(name)
+        if self.scheme in _READ_ONLY:
+            raise PalateError(f"{self.shown}: {self.scheme}:// is for reading alone", _READ_ONLY[self.scheme])
+        with self._explained("written"):
+            beside = self.scheme not in NAMES_ONLY and not self._files.isdir(self._path)
+        folder = self._path.rpartition("/")[0] if beside else self._path
+        at = f"{folder}/_WRITABLE-{uuid4().hex[:8]}"
+        with self._explained("written"):
+            self._make_folder_of(at)
+            self._files.pipe_file(at, b"")
+            self._files.rm_file(at)
 
     def each(self, do: Callable[[str], None], names: Iterable[str]) -> None:
         """Call a function with every name, several at once; the first error ends it."""
@@ -174,7 +184,7 @@ class Store:
         return f"{self._path}/{name}" if name else self._path
 
     def _make_folder_of(self, at: str) -> None:
-        if self.scheme not in _NAMES_ONLY:
+        if self.scheme not in NAMES_ONLY:
             self._files.makedirs(at.rpartition("/")[0], exist_ok=True)
 
     def _check_name(self, name: str) -> None:

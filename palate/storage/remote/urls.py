@@ -8,7 +8,8 @@ from pathlib import Path
 from palate.errors import PalateError
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://")
-_PASSWORD = re.compile(r"(?<=://)[^/@\s:]*:[^/@\s]*@")
+# To a web server a name alone may be a token.
+_PASSWORD = re.compile(r"(?<=://)[^/@\s:]*:[^/@\s]*@|(?<=https://)[^/@\s]*@|(?<=http://)[^/@\s]*@")
 # A signed address of a web server: what follows the question mark opens the door.
 _QUERY = re.compile(r"(https?://[^\s?]*)\?[^\s,]*")
 # File systems of fsspec that wrap another one, or hold what they show in the address itself.
@@ -57,6 +58,16 @@ def checked_url(url: str) -> str:
     if any(part in (".", "..") for part in re.split(r"[/\\]", path)):
         raise PalateError(f"{shown}: '.' and '..' are no names in a store", "Write the whole path.")
     return f"{scheme}://{path}"
+
+
+def server_of(url: str) -> str:
+    """The scheme and the host of an address.
+
+    >>> server_of("sftp://ann@Host:22/shop"), server_of("https://host?v=1")
+    ('sftp://host:22', 'https://host')
+    """
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{re.split('[/?#]', rest)[0].rpartition('@')[2].lower()}"
 
 
 def name_of(url: str) -> str:
