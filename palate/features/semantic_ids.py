@@ -132,16 +132,23 @@ def _distances(vectors: Vectors, centres: Vectors) -> Vectors:
 
 def _deal_out(codes: Codes, left: Vectors, centres: Vectors, size: int) -> None:
     """Give other last codes, in place, to items beyond the ``size`` that may have all codes in common."""
+    _, kind = np.unique(codes[:, :-1], axis=0, return_inverse=True)
+    kind = kind.ravel()
+    counts: dict[int, Codes] = {}
     for item in np.flatnonzero(_places(codes) >= size):
-        alike = (codes[:, :-1] == codes[item, :-1]).all(1)
-        taken = np.bincount(codes[alike, -1], minlength=len(centres))
+        own = int(kind[item])
+        if own not in counts:
+            counts[own] = np.bincount(codes[kind == own, -1], minlength=len(centres))
+        taken = counts[own]
         order = np.argsort(_distances(left[item : item + 1], centres)[0], kind="stable")
         free = order[taken[order] < size]
         if not len(free):
             raise PalateError(
-                f"{int(alike.sum()):,} items look the same, more than their codes can tell apart",
+                f"{int(taken.sum()):,} items look the same, more than their codes can tell apart",
                 "Raise ranker.codebook or ranker.levels, or encode content that tells them apart.",
             )
+        taken[codes[item, -1]] -= 1
+        taken[free[0]] += 1
         codes[item, -1] = free[0]
 
 

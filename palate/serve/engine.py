@@ -221,19 +221,26 @@ class CascadeEngine(SearchEngine):
 
 
 def engine_of(model: Recommender, approximate: bool = False) -> Engine:
-    """The quickest way to ask a model."""
-    if isinstance(model, Cascade):
+    """The quickest way to ask a model.
+
+    Args:
+        approximate: by FAISS; see :class:`FactoredEngine`.
+
+    Raises:
+        PalateError: FAISS for a model whose scores are no products of vectors, or without its package.
+    """
+    if isinstance(model, Cascade):  # may stand beside its retriever, which FAISS does search
         return CascadeEngine(model)
     if isinstance(model, SequentialRanker):
         return FactoredEngine(model, approximate)
+    if approximate:
+        raise PalateError(
+            f"FAISS searches products of a query and an item's vector, and the scores of a {model.name} are none",
+            "Serve it with --index exact.",
+        )
     if isinstance(model, TIGER):
         return SearchEngine(model)
     if isinstance(model, Blend):
-        if approximate:
-            raise PalateError(
-                "a blend sums scores of several models: FAISS, which searches one product, cannot find its best",
-                "Serve it with --index exact.",
-            )
         return BlendEngine(model)
     return DenseEngine(model)
 

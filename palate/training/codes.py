@@ -17,9 +17,9 @@ from palate.training.config import TrainerConfig
 
 
 class CodesStep:
-    """``-log P(codes of the next item)``: the sum of its codes' cross-entropies, each over its level's codebook.
+    """``-log P(codes of the next item)``: the sum of its codes' cross-entropies (Rajput et al. 2023, section 3.2).
 
-    (Rajput et al. 2023, section 3.2.) ``code_1``, ``code_2`` ... in the log are the parts of it.
+    What a code competes with is the ranker's setting ``softmax``. ``code_1``, ``code_2`` ... in the log are the parts.
     """
 
     def __call__(

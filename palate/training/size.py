@@ -19,7 +19,7 @@ from palate.rankers.config import TrainedConfig
 _BYTES = 4 * 4
 # What each tensor costs beside its numbers: the module around it, the optimizer's entry.
 _BYTES_OF_TENSOR = 8192
-_SIZES = ("dim", "layers", "hidden", "experts", "max_length", "whiten", "time_buckets")
+_SIZES = ("dim", "layers", "hidden", "experts", "max_length", "whiten", "time_buckets", "levels", "codebook")
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 

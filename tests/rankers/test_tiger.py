@@ -179,6 +179,19 @@ def test_a_service_searches_what_a_filter_allows() -> None:
     assert found.scores == pytest.approx(expected.topk(4).values.tolist(), abs=1e-4)
 
 
+def test_where_nothing_is_allowed_nothing_is_found() -> None:
+    made, nothing = model(), torch.zeros(ITEMS + 1, dtype=torch.bool)
+    items, values = made.recommend([*HISTORIES, []], 3, allowed=nothing)
+    assert not items.any()
+    assert torch.isneginf(values).all()
+    assert engine_of(made).find([Ask(HISTORIES[0], 3, banned=np.arange(1, ITEMS + 1))])[0].items == []
+
+
+def test_faiss_is_refused_for_it() -> None:
+    with pytest.raises(PalateError, match="the scores of a tiger are none"):
+        engine_of(model(), approximate=True)
+
+
 def test_padding_among_candidates_is_nothing() -> None:
     scores = model().score(HISTORIES, torch.tensor([[1, 0], [0, 0], [2, 2]]))
     assert torch.isneginf(scores[[0, 1, 1], [1, 0, 1]]).all()
@@ -266,6 +279,8 @@ def test_what_it_has_no_use_for_is_refused(tmp_path: Path) -> None:
         ({"settings": {**settings, "trainer": {**QUICK, "item_rows": "always"}}}, "has no table of items"),
         ({"settings": {**settings, "trainer": {**QUICK, "item_table": "sharded"}}}, "has no table of items"),
         ({"settings": {"ranker": {"heads": 3}}}, "3 heads do not divide dim 64"),
+        ({"settings": {"ranker": {"codes_seed": 2**32}}}, "'codes_seed'"),
+        ({"settings": {"ranker": {"codebook": 10**12}}}, "ranker.codebook=1000000000000"),
         ({"warm_start": tmp_path / "run"}, "makes its codes anew"),
     ]
     for number, (options, message) in enumerate(refused):

@@ -35,10 +35,10 @@ class TIGERConfig(TrainedConfig):
     layers: int = Field(2, ge=1)
     heads: int = Field(2, ge=1)
     hidden: float = Field(4, gt=0)
-    levels: int = Field(3, ge=1)
+    levels: int = Field(3, ge=1, le=32)
     codebook: int = Field(256, ge=2)
     whiten: int = Field(128, ge=1)
-    codes_seed: int = Field(0, ge=0)
+    codes_seed: int = Field(0, ge=0, lt=2**31)
     softmax: Literal["catalogue", "trained", "codebook"] = "catalogue"
     beam: int = Field(50, ge=1)
 

@@ -162,7 +162,8 @@ class TIGER(TrainedRanker):
         """Scores ``[B, num_items + 1]`` by a beam of this width."""
         leaves = None if allowed is None else allowed.to(self.device)[self.trie.items]
         scores = torch.full((len(rows), self.num_items + 1), -torch.inf, device=self.device)
-        for cut in self._cuts(len(rows), width):
+        searched = leaves is None or bool(leaves.any())
+        for cut in self._cuts(len(rows), width) if searched else ():
             with self._without_dropout():
                 found, known = self._search(rows[cut]).best(width, leaves)
             lowest = found.scores.masked_fill(found.nodes < 0, 0).amin(1, keepdim=True)
