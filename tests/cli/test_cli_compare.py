@@ -279,7 +279,11 @@ def test_a_dry_run_makes_nothing(palate: Shell, shop: Path, recipe: Path, tmp_pa
         ("epochs = 1\n[arm.base]", "beta = 0.2\n[arm.base]", "search: 'preference.beta' changes nothing"),
         ('values = [1, 3, "all"]', "values = [1, 3000]", "[curve.k]: with pool-k = 3000: a pool of 3000"),
         ('setting = "pool-k"', 'setting = "pool"', "[curve.k]: with pool = 1: unknown option 'pool'"),
-        ('[arm.on]\nfrom = "base"', '[arm.on]\nfrom = "popular"', "'popular' is a popularity, which is not trained"),
+        (
+            '[arm.on]\nfrom = "base"',
+            '[arm.on]\nfrom = "popular"',
+            "'popular' is a popularity, which compares no trained vectors",
+        ),
         ('primary = "ndcg@5"', 'primary = "ndgc@5"', "[evaluate]"),
         ("keep-seen = true", "keep-sene = true", "[evaluate]: unknown option 'keep-sene'. Did you mean 'keep-seen'?"),
         ("keep-seen = true", 'protocol = "fll"', "[evaluate]: there is no protocol 'fll'"),
