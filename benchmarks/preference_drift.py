@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pretrained import ASPECTS, TEMPLATES, Shop, answers, captions, interval
+from pretrained import ASPECTS, Shop, interval, written
 
 from palate.mllm.backends.local import LocalBackend
 from palate.mllm.lm.loading import open_model
-from palate.mllm.prompts.summary_prompts import SummaryPrompts
 from palate.pretraining.examine import FIRST_SEED
 from palate.pretraining.preferences import State, next, split_faded
 from palate.pretraining.shops import draw_shop_world
@@ -54,22 +53,11 @@ def by_rule(world: World, blocks: Sequence[Sequence[int]]) -> list[tuple[Named, 
 
 def by_model(shop: Shop, backend: LocalBackend, people: Sequence[Person]) -> list[list[tuple[Named, Named]]]:
     """The same of a model, for each person: it reads titles and its own captions."""
-    blocks = [blocks_of(person) for person in people]
-    needed = sorted({item for parts in blocks for block in parts for item in block} & set(shop.pictured))
-    seen = {shop.catalogue.ids[item]: text for item, text in captions(shop, backend, needed).items()}
-    prompts = SummaryPrompts(shop.items([], seen), TEMPLATES)
-    texts: dict[str, str] = {}
-    found: list[list[tuple[Named, Named]]] = [[] for _ in people]
-    for place in range(max(map(len, blocks))):
-        chats = {}
-        for number, parts in enumerate(blocks):
-            if place < len(parts):
-                before = texts.get(str(number))
-                chats[str(number)] = prompts.next(parts[place], before) if before else prompts.first(parts[place])
-        texts |= answers(backend, chats, 60)
-        for key in chats:
-            liked, faded = split_faded(texts[key])
-            found[int(key)].append((values(shop.world, liked), values(shop.world, faded)))
+    texts = written(shop, backend, [blocks_of(person) for person in people])
+    found = []
+    for steps in texts:
+        parts = [split_faded(text) for text in steps]
+        found.append([(values(shop.world, liked), values(shop.world, faded)) for liked, faded in parts])
     return found
 
 

@@ -97,26 +97,34 @@ def right_captions(shop: Shop, texts: dict[int, str]) -> dict[str, float]:
     return {aspect: right[aspect] / len(texts) for aspect in ASPECTS}
 
 
-def preferences(shop: Shop, backend: LocalBackend, people: int, most: int) -> tuple[list[str], list[Any]]:
-    """Preferences of some people, block by block, and what is right about the last one of each."""
-    some = shop.world.people[:people]
-    histories = [person.history[:-1][-most:].tolist() for person in some]
-    needed = sorted({item for history in histories for item in history} & set(shop.pictured))
+def written(shop: Shop, backend: LocalBackend, blocks: Sequence[Sequence[Sequence[int]]]) -> list[list[str]]:
+    """Preferences of each person, one after each block of items, from titles and the model's own captions."""
+    needed = sorted({item for parts in blocks for block in parts for item in block} & set(shop.pictured))
     seen = {shop.catalogue.ids[item]: text for item, text in captions(shop, backend, needed).items()}
     prompts = SummaryPrompts(shop.items([], seen), TEMPLATES)
-    blocks = [[history[at : at + BLOCK] for at in range(0, len(history), BLOCK)] for history in histories]
-    texts: dict[str, str] = {}
+    texts: list[list[str]] = [[] for _ in blocks]
     for place in range(max(map(len, blocks))):
         chats = {}
         for number, parts in enumerate(blocks):
             if place < len(parts):
-                before = texts.get(str(number))
+                before = texts[number][-1] if place else None
                 chats[str(number)] = prompts.next(parts[place], before) if before else prompts.first(parts[place])
-        texts |= answers(backend, chats, 60)
+        found = answers(backend, chats, 60)
+        for key in chats:
+            texts[int(key)].append(found[key])
+    return texts
+
+
+def preferences(shop: Shop, backend: LocalBackend, people: int, most: int) -> tuple[list[str], list[Any]]:
+    """Preferences of some people, block by block, and what is right about the last one of each."""
+    some = shop.world.people[:people]
+    histories = [person.history[:-1][-most:].tolist() for person in some]
+    blocks = [[history[at : at + BLOCK] for at in range(0, len(history), BLOCK)] for history in histories]
+    texts = [steps[-1] for steps in written(shop, backend, blocks)]
     rng = np.random.default_rng(0)
     rows = []
     for number, person in enumerate(some):
-        liked, _ = split_faded(texts[str(number)])
+        liked, _ = split_faded(texts[number])
         found = named(shop.world, liked)
         truth = true_tastes(shop.world, person, len(person.history) - 1)
         for aspect in ASPECTS:
@@ -125,7 +133,7 @@ def preferences(shop: Shop, backend: LocalBackend, people: int, most: int) -> tu
             values = sorted({item.traits[aspect][0] for item in shop.world.items})
             chance = set(rng.choice(values, min(len(found[aspect]), len(values)), replace=False).tolist())
             rows.append((aspect, found[aspect], set(truth[aspect]), bought, chance))
-    return [texts[str(number)] for number in range(len(some))], rows
+    return texts, rows
 
 
 def shares(rows: list[Any]) -> dict[str, Any]:
@@ -193,9 +201,9 @@ def main() -> None:
                 texts = captions(shop, backend, some)
                 row["captions"] = right_captions(shop, texts)
                 row["examples"] = [(texts[item], world.items[item - 1].traits) for item in some[:4]]
-                written, found = preferences(shop, backend, options.written, 10)
+                last, found = preferences(shop, backend, options.written, 10)
                 row["preferences"] = shares(found)
-                row["written"] = written[:6]
+                row["written"] = last[:6]
             if scorer is not None:
                 area = {name: areas(shop, scorer, how, options.people) for name, how in FORMS.items()}
                 row["auc"] = {name: interval(values) for name, values in area.items()}

@@ -7,7 +7,7 @@ Trains a few steps of sasrec (d=64) with a sampled softmax (``--full-softmax``: 
 generated histories: one worker with the whole table, two workers with the whole table each, and two with half of its
 rows each. Steps have the same targets in all, divided among the workers. CPU only; one thread per worker.
 
-``--validate`` also ranks the targets of so many users: with a sharded table each worker counts among its own items;
+``--validate`` also ranks the targets of this many users: with a sharded table each worker counts among its own items;
 otherwise it ranks a part of the users among all. ``--files`` gathers the whole model into files, as after the best
 validation so far, and ranks the users a second time as was done before each worker counted among its own items: a part
 of the users each, by the vectors in these files.

@@ -13,7 +13,7 @@ from torch.nn.functional import silu
 from palate.data.sequences import NO_TIME
 from palate.errors import PalateError
 from palate.rankers.config import SequentialConfig
-from palate.rankers.layers import ByteDropout
+from palate.rankers.layers import ByteDropout, initialise
 from palate.rankers.packing import Grid, PackedBatch
 from palate.rankers.sequential import SequentialRanker
 from palate.rankers.time_bias import RelativeBias, time_buckets
@@ -123,20 +123,13 @@ class HSTUEncoder(nn.Module):
         self.dropout = ByteDropout(config.dropout)
         self.blocks = nn.ModuleList(HSTUBlock(config) for _ in range(config.layers))
         self.output_norm = nn.LayerNorm(config.dim)
-        self.apply(self._initialise)
+        self.apply(initialise)
         # Row 0 stands for a time that is not known. Zero, so that a model that never saw times does not heed them.
         self.calendar = nn.ModuleDict(
             {name: nn.Embedding(_CALENDAR[name] + 1, config.dim, padding_idx=0) for name in config.calendar}
         )
         for table in self.calendar.parameters():
             nn.init.zeros_(table)
-
-    @staticmethod
-    def _initialise(module: nn.Module) -> None:
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=0.02)
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor, batch: PackedBatch, now: Tensor | None, apart: Tensor | None) -> Tensor:
         """``x`` is ``[T, dim]``.

@@ -15,6 +15,14 @@ Norm = Literal["pre", "post"]
 Block = Literal["standard", "ligr"]
 
 
+def initialise(module: nn.Module) -> None:
+    """Give a layer its first weights, for ``nn.Module.apply``: normal with a standard deviation of 0.02, no bias."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
 class ByteDropout(nn.Module):
     """Dropout that draws one random byte an element: on a CPU several times faster than ``nn.Dropout``.
 

@@ -197,7 +197,7 @@ class Recommendations:
                 folder of Parquet parts.
             engine: where the work is done; the file is the same.
             load: gives the like of this object to workers in other processes, so it holds paths and options.
-            shards: divide the items among so many workers, which find the best of their own; ``load`` then takes the
+            shards: divide the items among this many workers, which find the best of their own; ``load`` then takes the
                 :class:`Shard` by the name ``shard``.
 
         Raises:

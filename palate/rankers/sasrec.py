@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from palate.errors import PalateError
 from palate.rankers.auxiliary import AuxiliaryLosses
 from palate.rankers.config import SequentialConfig
-from palate.rankers.layers import Block, ByteDropout, FeedForward, Norm, TransformerBlock
+from palate.rankers.layers import Block, ByteDropout, FeedForward, Norm, TransformerBlock, initialise
 from palate.rankers.moe import SparseFeedForward
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sequential import SequentialRanker
@@ -115,14 +115,7 @@ class TransformerEncoder(nn.Module):
         )
         post = config.norm == "post" and config.block == "standard"
         self.output_norm = None if post else nn.LayerNorm(dim)
-        self.apply(self._initialise)
-
-    @staticmethod
-    def _initialise(module: nn.Module) -> None:
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=0.02)
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
+        self.apply(initialise)
 
     def forward(self, x: Tensor, batch: PackedBatch, aux: AuxiliaryLosses | None = None) -> Tensor:
         if self.config.scale_inputs:

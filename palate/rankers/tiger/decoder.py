@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from palate.rankers.layers import ByteDropout, CausalAttention, FeedForward, TransformerBlock
+from palate.rankers.layers import ByteDropout, CausalAttention, FeedForward, TransformerBlock, initialise
 from palate.rankers.packing import Grid, PackedBatch
 from palate.rankers.tiger.config import TIGERConfig
 
@@ -53,7 +53,7 @@ class CodeDecoder(nn.Module):
             for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(dim)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def embed(self, codes: Tensor, places: Tensor) -> Tensor:
         """``[..., levels, dim]`` of codes ``[..., levels]`` of items at ``places`` ``[...]``."""
@@ -123,13 +123,6 @@ class CodeDecoder(nn.Module):
             attend = partial(_attend_to_path, block.attention, memory.cache[number], memory.hidden, before, longer)
             x = block.around(attend, x)
         return self.norm(x), longer
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear):
-        nn.init.zeros_(module.bias)
 
 
 def _project(attention: CausalAttention, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -65,8 +65,8 @@ class Search:
         """Log-probabilities ``[B, C]`` of given leaves, int64 ``[B, C]``; ``-inf`` where one is -1."""
         children = self.first
         for level in self.trie.levels[:-1]:
-            wanted = torch.where(leaves < 0, -1, level.of_leaf[leaves.clamp_min(0)])
-            children = self._children(_these(children, _once(wanted)), children.level)
+            parents = torch.where(leaves < 0, -1, level.of_leaf[leaves.clamp_min(0)])
+            children = self._children(_these(children, _once(parents)), children.level)
         return _these(children, leaves).scores
 
     def best(self, width: int, leaves: Tensor | None = None) -> tuple[Frontier, Tensor]:
