@@ -80,9 +80,11 @@ class Float32(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if func == torch.Tensor.dtype.__get__:  # type: ignore[attr-defined]
             return torch.float32 if func(*args) in _HALF else func(*args)
-        if name in ("__get__", "__set__"):  # of shape, device, data ...: nothing is computed
-            return func(*args)
         first = args[0] if args else None
+        if name == "__set__" and isinstance(args[1], Tensor):  # data: what a module is moved to stays in half precision
+            return func(first, args[1].to(first.dtype))
+        if name in ("__get__", "__set__"):  # of shape, device ...: nothing is computed
+            return func(*args)
         in_place = name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
         if in_place and isinstance(first, Tensor) and first.dtype in _HALF:
             return func(*args, **(kwargs or {}))  # a copy in fp32 would be changed instead

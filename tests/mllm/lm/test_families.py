@@ -152,6 +152,8 @@ def test_fp32_without_another_model(folder: Callable[[str], Path]) -> None:
     assert model.core.dtype == torch.bfloat16
     with Float32():
         assert model.core.dtype == torch.float32
+        model.core.to(memory_format=torch.contiguous_format)
+    assert model.core.dtype == torch.bfloat16, "weights stay as they are, also where a model moves them itself"
 
 
 def test_where_fp32_cannot_be_had_rounding_is_measured(
