@@ -74,7 +74,8 @@ def read_weights() -> dict[str, Any]:
 
 
 def folded(model: Any) -> Any:
-    """The same function without batch norms: each is folded into the convolution before it (a third faster)."""
+    """The same function in fewer steps, in about half the time: a batch norm is folded into the convolution before
+    it, padding that is equal on all sides is the convolution's own, and activations overwrite what they are given."""
     from torch.nn import Identity
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -84,4 +85,14 @@ def folded(model: Any) -> Any:
     for owner, convolution, norm in todo:
         setattr(owner, convolution, fuse_conv_bn_eval(getattr(owner, convolution), getattr(owner, norm)))
         setattr(owner, norm, Identity())
+        _pad_itself(getattr(owner, convolution))
+        owner._swish.inplace = True
     return model
+
+
+def _pad_itself(convolution: Any) -> None:
+    from torch.nn import Identity
+
+    sides = getattr(convolution.static_padding, "padding", (0, 1))  # left, right, above, below; none: nothing to do
+    if len(set(sides)) == 1:
+        convolution.padding, convolution.static_padding = (sides[0], sides[0]), Identity()

@@ -15,6 +15,7 @@ from palate.errors import PalateError, one_line
 from palate.mllm.lm import image_tensors
 from palate.mllm.lm.chat_template import ChatTemplate
 from palate.mllm.lm.families import family_of
+from palate.mllm.lm.prepared_pictures import preparing_once
 from palate.mllm.prompts.chat import Chat, Picture
 from palate.mllm.prompts.sanitise import special_tokens
 
@@ -79,6 +80,7 @@ class ChatModel:
         self.sharded = False
         self.family = str(self.core.config.model_type)
         self.traits = family_of(self.family)
+        self._reader = preparing_once(processor) if self.traits.separate_images else processor
         # Whether the head may be computed for a few tokens only; :mod:`palate.mllm.scoring.head` finds out.
         self.short_head: bool | None = None
         self.tokenizer = getattr(processor, "tokenizer", processor)
@@ -143,7 +145,7 @@ class ChatModel:
         if chat.pictures:
             images = [picture.open(self.longest) for picture in chat.pictures]
             nested = [images] if self.traits.nested_images else images
-            inputs = self.processor(images=nested, text=[text], **options)
+            inputs = self._reader(images=nested, text=[text], **options)
         else:
             inputs = self._text_inputs(text, options)
         ids = inputs.pop("input_ids")

@@ -81,7 +81,7 @@ class Float32(TorchFunctionMode):
         if func == torch.Tensor.dtype.__get__:  # type: ignore[attr-defined]
             return torch.float32 if func(*args) in _HALF else func(*args)
         first = args[0] if args else None
-        if name == "__set__" and isinstance(args[1], Tensor):  # data: what a module is moved to stays in half precision
+        if name == "__set__" and isinstance(first, Tensor) and isinstance(args[1], Tensor):  # data: its dtype stays
             return func(first, args[1].to(first.dtype))
         if name in ("__get__", "__set__"):  # of shape, device ...: nothing is computed
             return func(*args)

@@ -60,18 +60,20 @@ class Scorer:
             return torch.empty(0, len(answers))
         began = time.perf_counter()
         tokens = self.model.first_tokens(chats[0], answers)
+        # Candidates that show nothing of their own (a probe without pictures) are one prompt.
+        different = {chat: number for number, chat in enumerate(dict.fromkeys(chats))}
         was_training = self.model.model.training
         self.model.model.eval()
         try:
             with self.model.no_gradients(), self.model.explained_errors():
-                shared = share(self.model, chats)
+                shared = share(self.model, list(different))
                 self.model.check_length(max(map(len, shared.wholes)))
                 found = self._logits(shared, tokens)
         finally:
             self.model.model.train(was_training)
         self.prompts += len(chats)
         self.seconds += time.perf_counter() - began
-        return found
+        return found[[different[chat] for chat in chats]]
 
     def log_odds(self, chats: Sequence[Chat], yes: str, no: str) -> Tensor:
         """``logit_yes - logit_no`` of each chat: float32 ``[chats]``."""
@@ -113,13 +115,14 @@ class Scorer:
         lengths = [len(whole) for whole in shared.wholes]
         rows = sorted({lengths.index(min(lengths)), lengths.index(max(lengths))})
         wholes = [shared.wholes[row] for row in rows]
+        some = Shared(shared.prefix, [shared.rests[row] for row in rows], wholes)
         if self.model.core.dtype == torch.float32 and self.model.device.type == "cpu":
             return disagreement(self.model, lambda: self._naive(wholes, tokens), lambda: found[rows])
         with self._without_memory():  # features of pictures in fp32 are for the comparison alone
             return disagreement(
                 self.model,
                 plain=lambda: self._naive(wholes, tokens),
-                short=lambda: self._reusing(shared, tokens)[rows],
+                short=lambda: self._reusing(some, tokens),
                 again=lambda: torch.cat([self._naive([whole], tokens) for whole in wholes]),
             )
 

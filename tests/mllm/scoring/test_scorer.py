@@ -163,6 +163,16 @@ def test_costs_are_counted(tiny: Tiny) -> None:
     assert short.tokens == 2 * once + min(lengths) + max(lengths)
 
 
+def test_equal_prompts_are_read_once(tiny: Tiny, pictures: list[Picture]) -> None:
+    model = open_model(str(tiny("llava")))
+    first, second = _chats("both", pictures)[:2]
+    once, repeated = Scorer(model), Scorer(model)
+    expected = once.logits([first, second], ANSWERS)
+    found = repeated.logits([first, second, first, Chat(first.parts)], ANSWERS)
+    torch.testing.assert_close(found, expected[[0, 1, 0, 0]], atol=0, rtol=0)
+    assert (repeated.prompts, repeated.tokens) == (4, once.tokens)
+
+
 def test_training_mode_is_given_back(tiny: Tiny) -> None:
     model: ChatModel = open_model(str(tiny("llama")))
     model.model.train()
@@ -282,7 +292,7 @@ def test_prompts_longer_than_the_model_reads_are_refused(tiny: Tiny) -> None:
         ("float16", (4.0, 0.0), False),
     ],
 )
-@pytest.mark.parametrize("row", [0, 3])  # the shortest and the longest
+@pytest.mark.parametrize("row", [0, -1])  # the shortest and the longest
 def test_what_counts_as_the_same_score(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, dtype: str, shift: tuple[float, float], close: bool, row: int
 ) -> None:
