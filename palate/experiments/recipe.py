@@ -194,10 +194,13 @@ class Recipe:
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Table:
     """``above`` over ``below``: tables key by key, anything else replaces. ``x = "a"`` counts as ``x = {name = "a"}``
-    where the other is a table.
+    where the other is a table; settings of a choice that is named below go when another is made.
 
     >>> merged({"objective": "dpo", "negatives": {"k": 1}}, {"objective": {"beta": 0.1}, "negatives": {"p": 2}})
     {'objective': {'name': 'dpo', 'beta': 0.1}, 'negatives': {'k': 1, 'p': 2}}
+    >>> below = {"neighbours": {"keep": 300}, "objective": {"name": "dpo", "beta": 1}}
+    >>> merged(below, {"neighbours": "text", "objective": "none"})
+    {'neighbours': {'keep': 300, 'name': 'text'}, 'objective': 'none'}
     """
     result = deepcopy(dict(below))
     for key, value in above.items():
@@ -206,6 +209,8 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Table:
             if isinstance(under, str):
                 under = {"name": under}
             result[key] = merged(under, value) if isinstance(under, Mapping) else deepcopy(dict(value))
+        elif isinstance(value, str) and isinstance(under, Mapping) and "name" not in under:
+            result[key] = {**under, "name": value}
         else:
             result[key] = deepcopy(value)
     return result

@@ -108,7 +108,9 @@ def test_a_blend_takes_the_runs_of_its_arms(tmp_path: Path) -> None:
 
 def test_merging() -> None:
     assert merged({"a": {"x": 1, "y": 2}, "b": 1}, {"a": {"y": 3}, "c": 4}) == {"a": {"x": 1, "y": 3}, "b": 1, "c": 4}
-    assert merged({"a": {"x": 1}}, {"a": "other"}) == {"a": "other"}  # another choice leaves the first one's settings
+    # Another choice leaves the first one's settings; those of no choice in particular hold for all of them.
+    assert merged({"a": {"name": "one", "x": 1}}, {"a": "other"}) == {"a": "other"}
+    assert merged({"a": {"x": 1}}, {"a": "other"}) == {"a": {"x": 1, "name": "other"}}
     below = {"a": {"x": [1]}}
     merged(below, {})["a"]["x"].append(2)
     assert below == {"a": {"x": [1]}}
