@@ -96,7 +96,7 @@ def compare(
     for command, table in read.shared.items():
         if table:
             commands.read(command, table, f"{recipe} [{command.replace(' ', '.')}]")
-    check_options(read, commands)
+    check_options(read, selection, commands)
     where = f"{recipe} [evaluate]"
     try:
         measure = Measure.parse(commands.defaults("evaluate", read.evaluate, where))

@@ -48,7 +48,7 @@ class Language:
     history_items: int = 6
     fine_tuning: str = (
         "--users 32 --cutoffs 1 --negatives-per-positive 7 --batch-size 8 --accumulation 2 --learning-rate 3e-4 "
-        "--set trainer.keep=last --set examples.validate_users=12 --set examples.validate_negatives=3"
+        "--lora-dropout 0 --set trainer.keep=last --set examples.validate_users=6 --set examples.validate_negatives=3"
     )
     alignment: str = (
         "--users 8 --cutoffs 1 --num-negatives 3 --batch-size 2 --accumulation 1 --learning-rate 1e-4 "

@@ -13,7 +13,7 @@ from palate.evaluation.compare import Comparison, compare
 from palate.evaluation.groups import RunGroup
 from palate.evaluation.outputs import save_comparison
 from palate.evaluation.protocol import Measure, SlowModels
-from palate.experiments.plan import OptionsReader
+from palate.experiments.plan import OptionsReader, Selection
 from palate.experiments.recipe import Recipe, override
 from palate.experiments.search import key_of
 from palate.rankers.registry import RANKERS
@@ -22,14 +22,14 @@ from palate.runs.run import Run
 from palate.storage.files import file_digest, read_json
 
 
-def check_options(recipe: Recipe, read: OptionsReader) -> None:
-    """Refuse what any command of the recipe would refuse: every arm, every end of a search, every point of a curve.
+def check_options(recipe: Recipe, selection: Selection, read: OptionsReader) -> None:
+    """Refuse what any command of the selection would refuse: every arm, every end of a search, every point of a curve.
 
     Raises:
         PalateError: naming the table and the value.
     """
-    for name, arm in recipe.arms.items():
-        where = f"{recipe.path} [arm.{name}]"
+    for name in selection.involved(recipe):
+        where, arm = f"{recipe.path} [arm.{name}]", recipe.arms[name]
         table = recipe.options(name, {})
         read(arm.command, table, where)
         if arm.command == "mllm align" and "retriever" in table:
@@ -47,7 +47,8 @@ def check_options(recipe: Recipe, read: OptionsReader) -> None:
                 for value in space.ends()
             ]
             _refuse_idle(key, decided, f"{where} search")
-    for name, curve in recipe.curves.items():
+    for name in selection.curves:
+        curve = recipe.curves[name]
         table = recipe.options(curve.arm, {})
         where, command = f"{recipe.path} [curve.{name}]", recipe.arms[curve.arm].command
         decided = [

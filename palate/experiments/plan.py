@@ -68,6 +68,23 @@ class Selection:
         """Whether a stage is to be done."""
         return STAGES.index(name) <= STAGES.index(self.until)
 
+    def involved(self, recipe: Recipe) -> list[str]:
+        """The arms of the table and the curves, and those that these start from or take options from."""
+        found: dict[str, None] = {}
+
+        def add(name: str) -> None:
+            if name not in found:
+                found[name] = None
+                arm = recipe.arms[name]
+                others = (arm.start, arm.like, recipe.retriever_of(name, recipe.options(name, {})), *arm.blend)
+                for other in others:
+                    if other is not None:
+                        add(other)
+
+        for name in [*self.arms, *(recipe.curves[curve].arm for curve in self.curves)]:
+            add(name)
+        return [name for name in recipe.arms if name in found]
+
     def curve_seeds(self, recipe: Recipe, name: str) -> list[int]:
         return recipe.curves[name].seeds or [recipe.compare.seeds[0]]
 

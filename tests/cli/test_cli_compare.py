@@ -302,6 +302,17 @@ def test_mistakes_are_told_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
+def test_what_other_arms_lack_is_no_matter(palate: Shell, shop: Path, recipe: Path, tmp_path: Path) -> None:
+    more = '[arm.pictured]\nmodalities = "id,nowhere"\n[arm.later]\nfrom = "pictured"\n[evaluate]'
+    recipe.write_text(RECIPE.replace("[evaluate]", more, 1))
+    words = ("compare", recipe, "--dataset", shop, "--out", tmp_path / "out", "--dry-run")
+    assert palate(*words, "--only", "dpo,popular").code == 0
+    for refused in ((), ("--only", "pictured"), ("--only", "later")):
+        outcome = palate(*words, *refused)
+        assert outcome.code == 2
+        assert "[arm.pictured]" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
