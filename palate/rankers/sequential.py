@@ -301,11 +301,10 @@ class SequentialRanker(TrainedRanker):
 
     @property
     def scores_in_blocks(self) -> bool:
-        """True but with neighbours, which are added to whole rows, and for a ranker with a way of its own to score."""
+        """True but for a ranker with a way of its own to score."""
         from palate.rankers.append import overridden
 
-        own = overridden(type(self), "SequentialRanker")
-        return self.neighbours is None and not own & {"score", "queries", "table"}
+        return not overridden(type(self), "SequentialRanker") & {"score", "queries", "table"}
 
     def item_scorer(self, histories: Histories, memory: int) -> ItemScorer:
         from palate.rankers.block_scores import BlockScorer

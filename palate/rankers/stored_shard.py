@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from palate.errors import PalateError
-from palate.rankers.neighbours import FILE as NEIGHBOURS
+from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.sharded_ids import NO_ROWS, sharded
 from palate.rankers.stored import AGAIN, check_items, options_of
 from palate.recommender import ItemShard
@@ -64,11 +64,6 @@ def load_shard(kind: type[SequentialRanker], folder: Path, shard: Shard, device:
     Raises:
         PalateError: a damaged folder, one of another ranker, or a model whose scores are not made item by item.
     """
-    if (folder / NEIGHBOURS).is_file():
-        raise PalateError(
-            f"{folder} has neighbours, which add to the scores of all items at once",
-            "Leave out --shards, or train it with --neighbours none.",
-        )
     facts, config = options_of(kind, folder)
     files = folder / "weights.safetensors", folder / "items.safetensors"
     try:
@@ -94,5 +89,6 @@ def load_shard(kind: type[SequentialRanker], folder: Path, shard: Shard, device:
     check_finite(files[0], weights, AGAIN)
     check_finite(files[1], {"items": own, **({} if popularity is None else {"popularity": popularity[1:]})}, AGAIN)
     model.popularity, model._table = popularity, own.to(device)
+    model.neighbours = NeighbourScores.load(folder, model.num_items, items)
     model.shard = ItemShard(torch.arange(items.start, items.stop))
     return model

@@ -17,11 +17,9 @@ from worlds import random_logs, ring
 
 from palate.engines.local import LOCAL
 from palate.errors import PalateError
-from palate.rankers import stored_shard
 from palate.rankers.recommend import Recommendations
 from palate.rankers.registry import load_recommender
 from palate.rankers.stored_shard import Shard, StoredItems, load_shard
-from palate.runs.run import Run
 from palate.topk import best_items, merged
 from palate.training.fit import train
 
@@ -118,12 +116,6 @@ def test_what_cannot_be_divided_is_refused(trained: Path, tmp_path: Path, palate
     assert "--shards belongs to --engine ray" in errors
     with pytest.raises(PalateError, match="a model in memory has all items"):
         Recommendations(trained / "run").for_everyone(ring(), tmp_path / "all.csv", shards=2)
-    model = trained / "run" / "model"
-    near = model / stored_shard.NEIGHBOURS
-    near.write_bytes(b"")
-    with pytest.raises(PalateError, match=r"has neighbours, .* --neighbours none"):
-        load_recommender(Run.open(trained / "run"), shard=Shard(0, 2))
-    near.unlink()
 
 
 def test_a_part_that_is_damaged_is_refused(tmp_path: Path) -> None:
