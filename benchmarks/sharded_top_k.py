@@ -24,7 +24,7 @@ from sharded_table import LENGTH, memory_mb
 
 from palate.data.sequences import Sequences
 from palate.rankers.sasrec import SASRec
-from palate.rankers.stored_shard import Shard, load_shard
+from palate.recommender import Shard
 from palate.topk import merged
 
 
@@ -36,7 +36,7 @@ def measure(options: argparse.Namespace) -> None:
     if options.shard is None:
         model = SASRec.load(options.folder)
     else:
-        model = load_shard(SASRec, options.folder, Shard(options.shard, options.shards), "cpu")
+        model = SASRec.load_shard(options.folder, Shard(options.shard, options.shards))
     loaded = time.process_time()
     after = {name: memory_mb(name) - size for name, size in before.items()}
     rng = np.random.default_rng(0)

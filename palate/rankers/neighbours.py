@@ -143,7 +143,7 @@ class NeighbourScores:
         return Additions(*(torch.from_numpy(one[new]) for one in (rows, items, values)))
 
     def _near(self, histories: Sequences) -> tuple[npt.NDArray[np.int32], Floats]:
-        """Neighbours of the newest items, ``[B, n]`` source by source and lag by lag, and what each adds; 0 and 0: none.
+        """Neighbours of the newest items, ``[B, n]`` by source, then by lag, and what each adds; 0 and 0 is none.
 
         Of the lists it reads the rows of these items only.
         """

@@ -5,9 +5,8 @@ The vectors of a history's items, which may be anywhere in the catalogue, are re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,25 +17,14 @@ from palate.errors import PalateError
 from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.sharded_ids import NO_ROWS, sharded
 from palate.rankers.stored import AGAIN, check_items, options_of
-from palate.recommender import ItemShard
+from palate.recommender import ItemShard, Shard
 from palate.storage.small_files import check_regular
 from palate.storage.tensors import check_finite
 
 if TYPE_CHECKING:
     from palate.rankers.sequential import SequentialRanker
 
-
-@dataclass(frozen=True)
-class Shard:
-    """Which of ``count`` equal parts of a catalogue."""
-
-    index: int
-    count: int
-
-    def items(self, num_items: int) -> range:
-        """Its items, one after the other: a part of a file is read in one go."""
-        first, stop = (1 + num_items * number // self.count for number in (self.index, self.index + 1))
-        return range(first, stop)
+S = TypeVar("S", bound="SequentialRanker")
 
 
 class StoredItems(nn.Module):
@@ -58,7 +46,7 @@ class StoredItems(nn.Module):
         return self._vectors[index.cpu()].to(self.warm.device)
 
 
-def load_shard(kind: type[SequentialRanker], folder: Path, shard: Shard, device: str) -> SequentialRanker:
+def load_shard(kind: type[S], folder: Path, shard: Shard, device: str) -> S:
     """The model in eval mode with the vectors of the shard's items, and without what only training needs of each item.
 
     Raises:

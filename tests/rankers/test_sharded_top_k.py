@@ -19,8 +19,10 @@ from palate.engines.local import LOCAL
 from palate.errors import PalateError
 from palate.rankers.recommend import Recommendations
 from palate.rankers.registry import load_recommender
-from palate.rankers.stored_shard import Shard, StoredItems, load_shard
+from palate.rankers.stored_shard import StoredItems, load_shard
+from palate.recommender import Shard
 from palate.topk import best_items, merged
+from palate.training.blend import blend
 from palate.training.fit import train
 
 Palate = Callable[..., tuple[int, str, str]]
@@ -108,9 +110,12 @@ def test_everyone_is_recommended_the_same_by_shards(shards: int, trained: Path, 
 
 
 def test_what_cannot_be_divided_is_refused(trained: Path, tmp_path: Path, palate: Palate) -> None:
-    run = train(ring(), model="popularity", out=tmp_path / "popularity")
-    with pytest.raises(PalateError, match=r"a popularity has no table of items to divide\. Leave out --shards"):
+    run = train(ring(), model="item-knn", out=tmp_path / "knn")
+    with pytest.raises(PalateError, match=r"the ranker 'item-knn' cannot be divided by items\. Leave out --shards"):
         load_recommender(run, shard=Shard(0, 2))
+    mixed = blend([trained / "run", run], out=tmp_path / "blend", dataset=trained / "data")
+    with pytest.raises(PalateError, match="the ranker 'item-knn' cannot be divided"):
+        load_recommender(mixed, shard=Shard(0, 2))
     code, _, errors = palate("recommend", trained / "run", "--all", "--out", tmp_path / "all.csv", "--shards", "2")
     assert code == 2
     assert "--shards belongs to --engine ray" in errors
