@@ -60,6 +60,12 @@ class ItemShard:
     index: int = 0
     count: int = 1
 
+    @staticmethod
+    def part(shard: Shard, num_items: int) -> ItemShard:
+        """A part of a catalogue, all of its items in this process."""
+        items = shard.items(num_items)
+        return ItemShard(torch.arange(items.start, items.stop))
+
     def each(self, values: Tensor) -> list[Tensor]:
         """The tensors of all processes, in the order of their numbers; they have one shape."""
         return [values]

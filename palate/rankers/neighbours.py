@@ -55,8 +55,8 @@ class NeighbourEffect:
 class Additions:
     """What neighbours add to single scores, one source and lag after the other.
 
-    They are not summed beforehand: sums of floats depend on their order, and items of equal scores should have equal
-    scores however they are made.
+    They are not summed beforehand, since a sum of floats depends on the order: scores of a few items are to be those of
+    whole rows to the last bit, and equal where these are equal.
 
     Attributes:
         rows: int64 ``[N]``, ascending: which history.

@@ -91,6 +91,5 @@ class Popularity(Recommender):
     def load_shard(cls, folder: Path, shard: Shard, device: str = "cpu") -> Self:
         """See :meth:`Recommender.load_shard`; it holds the counts of all items, four bytes each."""
         model = cls.load(folder, device)
-        items = shard.items(model.num_items)
-        model.shard = ItemShard(torch.arange(items.start, items.stop))
+        model.shard = ItemShard.part(shard, model.num_items)
         return model

@@ -78,5 +78,5 @@ def load_shard(kind: type[S], folder: Path, shard: Shard, device: str) -> S:
     check_finite(files[1], {"items": own, **({} if popularity is None else {"popularity": popularity[1:]})}, AGAIN)
     model.popularity, model._table = popularity, own.to(device)
     model.neighbours = NeighbourScores.load(folder, model.num_items, items)
-    model.shard = ItemShard(torch.arange(items.start, items.stop))
+    model.shard = ItemShard.part(shard, model.num_items)
     return model

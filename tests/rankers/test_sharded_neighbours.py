@@ -24,6 +24,7 @@ from palate.data.frames import from_frames
 from palate.engines.local import LOCAL
 from palate.errors import PalateError
 from palate.rankers.blend import Blend, BlendConfig
+from palate.rankers.item_knn import ItemKNN
 from palate.rankers.neighbours import FILE
 from palate.rankers.popularity import Popularity
 from palate.recommender import Recommender, Shard
@@ -40,20 +41,20 @@ def near(dataset: Dataset) -> Exact:
 
 def mixed(dataset: Dataset) -> Blend:
     """Weights and scales that are no exact numbers; one part has neighbours, and one does not look at histories."""
-    parts = [near(dataset), sasrec(dataset), Popularity.fit(dataset)]
-    facts = [{"kind": kind, "weight": 0.3, "scale": 1.7} for kind in ("exact", "exact", "popularity")]
+    parts = [near(dataset), sasrec(dataset), ItemKNN.fit(dataset), Popularity.fit(dataset)]
+    facts = [{"kind": kind, "weight": 0.3, "scale": 1.7} for kind in ("exact", "exact", "item-knn", "popularity")]
     return Blend(parts, BlendConfig.parse({"parts": facts}, where="test"))
 
 
 @pytest.fixture
 def _exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """A ranker of tests, under a name that a blend finds."""
-    kinds = {"exact": Exact, "popularity": Popularity}
+    kinds = {"exact": Exact, "item-knn": ItemKNN, "popularity": Popularity}
     monkeypatch.setattr("palate.rankers.blend.RANKERS", kinds)
 
 
 @pytest.mark.usefixtures("_exact")
-@pytest.mark.parametrize("make", [near, mixed, Popularity.fit])
+@pytest.mark.parametrize("make", [near, mixed, ItemKNN.fit, Popularity.fit])
 @pytest.mark.parametrize("count", [1, 2, 3, 50])
 def test_parts_recommend_what_the_whole_would(
     make: Callable[[Dataset], Recommender], count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -180,8 +181,8 @@ def test_everyone_gets_the_same_table_from_a_run_and_from_a_bundle(
 
 
 def test_a_blend_of_runs_gives_everyone_the_same_table(run: Run, films: Path, visitors: Path, tmp_path: Path) -> None:
-    popular = make_run(films, tmp_path / "popular", model="popularity", modalities="id")
-    made = blend([run, popular], out=tmp_path / "blend", dataset=films)
+    others = [make_run(films, tmp_path / kind, model=kind, modalities="id") for kind in ("item-knn", "popularity")]
+    made = blend([run, *others], out=tmp_path / "blend", dataset=films)
     load = partial(open_recommendations, made.folder)
     people, tables = Dataset.load(visitors), []
     for some in (None, 3):

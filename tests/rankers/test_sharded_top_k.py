@@ -110,11 +110,11 @@ def test_everyone_is_recommended_the_same_by_shards(shards: int, trained: Path, 
 
 
 def test_what_cannot_be_divided_is_refused(trained: Path, tmp_path: Path, palate: Palate) -> None:
-    run = train(ring(), model="item-knn", out=tmp_path / "knn")
-    with pytest.raises(PalateError, match=r"the ranker 'item-knn' cannot be divided by items\. Leave out --shards"):
+    run = train(ring(), model="ease", out=tmp_path / "ease")
+    with pytest.raises(PalateError, match=r"the ranker 'ease' cannot be divided by items\. Leave out --shards"):
         load_recommender(run, shard=Shard(0, 2))
     mixed = blend([trained / "run", run], out=tmp_path / "blend", dataset=trained / "data")
-    with pytest.raises(PalateError, match="the ranker 'item-knn' cannot be divided"):
+    with pytest.raises(PalateError, match="the ranker 'ease' cannot be divided"):
         load_recommender(mixed, shard=Shard(0, 2))
     code, _, errors = palate("recommend", trained / "run", "--all", "--out", tmp_path / "all.csv", "--shards", "2")
     assert code == 2
