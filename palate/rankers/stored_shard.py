@@ -1,6 +1,7 @@
 """A stored sequence ranker of which one process scores some items: it holds their vectors, and leaves the rest on disk.
 
-The vectors of a history's items, which may be anywhere in the catalogue, are read from the mapped file row by row.
+The vectors of a history's items, which may be anywhere in the catalogue, are read from the mapped file row by row, and
+so are the neighbours of its newest.
 """
 
 from __future__ import annotations

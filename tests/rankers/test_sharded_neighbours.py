@@ -1,4 +1,4 @@
-"""A divided catalogue whose rankers have neighbours, or are blends: what the whole would recommend, to the last bit."""
+"""A divided catalogue whose rankers have neighbours, or are blends: what the whole would recommend."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def near(dataset: Dataset) -> Exact:
 
 
 def mixed(dataset: Dataset) -> Blend:
-    """Weights and scales that are no exact numbers; one part has neighbours, and one does not look at histories."""
+    """Weights and scales that are no exact numbers; one ranker has neighbours, one does not look at histories."""
     parts = [near(dataset), sasrec(dataset), ItemKNN.fit(dataset), Popularity.fit(dataset)]
     facts = [{"kind": kind, "weight": 0.3, "scale": 1.7} for kind in ("exact", "exact", "item-knn", "popularity")]
     return Blend(parts, BlendConfig.parse({"parts": facts}, where="test"))
