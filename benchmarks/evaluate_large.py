@@ -3,7 +3,8 @@
     python benchmarks/evaluate_large.py --items 10000000
     python benchmarks/evaluate_large.py --items 10000000 --recommend        # ten items for every user instead
 
-Generated data; a SASRec of random weights over nothing but ids, 64 numbers wide. The whole of `evaluate` is run: ranks,
+Generated data; a SASRec of random weights over nothing but ids, 64 numbers wide, to whose scores ``--neighbours`` adds
+generated neighbours by so many sources. The whole of `evaluate` is run: ranks,
 recommended lists, every metric and slice. Each size runs in a process of its own.
 """
 
@@ -50,10 +51,18 @@ def generated(items: int, users: int, cold: float, seed: int = 0, longest: int =
 
 
 def measure(
-    items: int, users: int, dim: int, memory_mb: int | None, threads: int, device: str = "cpu", recommend: bool = False
+    items: int,
+    users: int,
+    dim: int,
+    memory_mb: int | None,
+    threads: int,
+    device: str = "cpu",
+    recommend: bool = False,
+    neighbours: int = 0,
 ) -> dict[str, float]:
     """One evaluation, or recommendations for all users; of a GPU also the peak of its own memory."""
     import torch
+    from drawn_neighbours import drawn_lists
 
     from palate.evaluation.evaluate import evaluate
     from palate.rankers.sasrec import SASRec
@@ -63,6 +72,8 @@ def measure(
     dataset = generated(items, users, cold=0.2)
     _ = dataset.fingerprint  # what opening a dataset computes, before there is a model
     model = SASRec(SASRec.Config(dim=dim, max_length=50), items, {}).eval().to(device)
+    if neighbours:
+        model.neighbours = drawn_lists(items, neighbours)
     ready = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     begun, started = time.process_time(), time.perf_counter()
     if recommend:
@@ -96,6 +107,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--recommend", action="store_true", help="recommend to all users instead of evaluating")
+    parser.add_argument("--neighbours", type=int, default=0, metavar="SOURCES", help="0.8 GB per million items each")
     options = parser.parse_args()
     context = multiprocessing.get_context("spawn")
     for items in options.items:
@@ -109,6 +121,7 @@ def main() -> None:
                 options.threads,
                 options.device,
                 options.recommend,
+                options.neighbours,
             ),
         )
         process.start()

@@ -1,10 +1,13 @@
 """What a process holds and computes to recommend from a large catalogue: with the whole model, and with a part of it.
 
-    python benchmarks/sharded_top_k.py [--items 2000000] [--histories 512] [--shards 4]
+    python benchmarks/sharded_top_k.py [--items 2000000] [--histories 512] [--shards 4] [--neighbours 0]
 
 An untrained sasrec (d=64) is saved; then processes of one thread load all of it, or one part of its items each, one
 after the other, and find the 10 best items of generated histories. Memory is the process's own (RssAnon) and that of
-mapped files (RssFile), which the system can take back, both without the libraries'.
+mapped files (RssFile), which the system can take back, both without the libraries', before and after it answers.
+
+``--neighbours`` is the number of sources by which each item gets 100 generated neighbours: 0.8 GB per source and
+million items, for the five newest items of each history to read from.
 """
 
 from __future__ import annotations
@@ -20,35 +23,41 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from drawn_neighbours import drawn_lists
 from sharded_table import LENGTH, memory_mb
 
 from palate.data.sequences import Sequences
 from palate.rankers.sasrec import SASRec
-from palate.rankers.stored_shard import Shard, load_shard
+from palate.recommender import Shard
 from palate.topk import merged
 
 
 def measure(options: argparse.Namespace) -> None:
     """Load, recommend, and write what was found."""
     torch.set_num_threads(1)
-    before = {name: memory_mb(name) for name in ("RssAnon", "RssFile")}
+
+    def memory() -> dict[str, int]:
+        return {name: memory_mb(name) for name in ("RssAnon", "RssFile")}
+
+    before = memory()
     started = time.process_time()
     if options.shard is None:
         model = SASRec.load(options.folder)
     else:
-        model = load_shard(SASRec, options.folder, Shard(options.shard, options.shards), "cpu")
+        model = SASRec.load_shard(options.folder, Shard(options.shard, options.shards))
     loaded = time.process_time()
-    after = {name: memory_mb(name) - size for name, size in before.items()}
+    held = memory()
     rng = np.random.default_rng(0)
     values = rng.integers(1, options.items + 1, options.histories * LENGTH, dtype=np.int32)
     histories = Sequences(values, np.arange(options.histories + 1) * LENGTH)
     items, scores = model.recommend(histories, 10)
+    answered = memory()
     facts = {
         "part": "all" if options.shard is None else f"{options.shard + 1} of {options.shards}",
         "loading_cpu_seconds": round(loaded - started, 1),
         "recommending_cpu_seconds": round(time.process_time() - loaded, 1),
-        "own_mb": after["RssAnon"],
-        "mapped_mb": after["RssFile"],
+        "own_mb": [one["RssAnon"] - before["RssAnon"] for one in (held, answered)],
+        "mapped_mb": [one["RssFile"] - before["RssFile"] for one in (held, answered)],
         "peak_mb": memory_mb("VmHWM"),
     }
     print(json.dumps(facts), flush=True)
@@ -61,6 +70,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=2_000_000)
     parser.add_argument("--histories", type=int, default=512)
     parser.add_argument("--shards", type=int, default=4)
+    parser.add_argument("--neighbours", type=int, default=0, metavar="SOURCES")
     parser.add_argument("--folder", type=Path, help="of the model, for a process that this script has started")
     parser.add_argument("--shard", type=int, help="likewise, the number of its part")
     options = parser.parse_args()
@@ -70,7 +80,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         torch.manual_seed(0)
-        SASRec(SASRec.Config(), options.items, {}).eval().save(folder)
+        model = SASRec(SASRec.Config(), options.items, {}).eval()
+        if options.neighbours:
+            model.neighbours = drawn_lists(options.items, options.neighbours)
+        model.save(folder)
+        del model
         found = {}
         for part in (None, *range(options.shards)):
             words = [sys.executable, __file__, *sys.argv[1:], "--folder", name]

@@ -34,6 +34,19 @@ def as_sequences(histories: Histories) -> Sequences:
 
 
 @dataclass(frozen=True)
+class Shard:
+    """Which of ``count`` equal parts of a catalogue."""
+
+    index: int
+    count: int
+
+    def items(self, num_items: int) -> range:
+        """Its items, one after the other: a part of a file is read in one go."""
+        first, stop = (1 + num_items * number // self.count for number in (self.index, self.index + 1))
+        return range(first, stop)
+
+
+@dataclass(frozen=True)
 class ItemShard:
     """The items whose scores a model has, where a catalogue is divided: one that joins nothing with others.
 
@@ -46,6 +59,12 @@ class ItemShard:
     items: Tensor
     index: int = 0
     count: int = 1
+
+    @staticmethod
+    def part(shard: Shard, num_items: int) -> ItemShard:
+        """A part of a catalogue, all of its items in this process."""
+        items = shard.items(num_items)
+        return ItemShard(torch.arange(items.start, items.stop))
 
     def each(self, values: Tensor) -> list[Tensor]:
         """The tensors of all processes, in the order of their numbers; they have one shape."""
@@ -208,6 +227,15 @@ class Recommender(ABC):
     @abstractmethod
     def load(cls, folder: Path, device: str = "cpu") -> Self:
         """Read what :meth:`save` wrote."""
+
+    @classmethod
+    def load_shard(cls, folder: Path, shard: Shard, device: str = "cpu") -> Self:
+        """The same with what it needs to score this part of the items only, as its attribute :attr:`shard` says.
+
+        Raises:
+            PalateError: a model of which no part can be loaded.
+        """
+        raise PalateError(f"the ranker '{cls.name}' cannot be divided by items", "Leave out --shards.")
 
     def describe(self) -> dict[str, Any]:
         """Facts for reports and model cards (number of parameters, modalities, coverage ...)."""

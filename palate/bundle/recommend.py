@@ -10,7 +10,7 @@ from palate.bundle.load import open_run_or_bundle
 from palate.cascade.cascade import open_cascade
 from palate.device import parse_device
 from palate.rankers.recommend import Recommendations
-from palate.rankers.stored_shard import Shard
+from palate.recommender import Shard
 
 
 def open_recommendations(

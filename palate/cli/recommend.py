@@ -111,7 +111,7 @@ def recommend(
     from palate.bundle.recommend import open_recommendations
     from palate.data.sequences import Sequences
     from palate.engines import make_engine
-    from palate.rankers.stored_shard import Shard
+    from palate.recommender import Shard
 
     chosen = make_engine(
         engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, cpus_per_worker=cpus_per_worker

@@ -29,6 +29,8 @@ from palate.storage.files import atomic_folder, digest, read_json, write_json
 from palate.storage.tensors import load_array
 
 FORMAT = 1
+# Rows that are checked at a time.
+_ROWS = 65_536
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,20 @@ class NeighbourList:
         Raises:
             ValueError: what is wrong with them.
         """
-        made = cls(source, items, values, {"format": FORMAT, "source": source, "options": {}}, whitening)
-        return made.signed().checked()
+        return cls(source, items, values, _info_of(source), whitening).signed().checked()
+
+    @classmethod
+    def mapped(cls, source: str, items: Integers, values: Floats, rows: range) -> NeighbourList:
+        """A list whose arrays are left on the disk: of their content only some rows are read, and checked.
+
+        It has no fingerprint, which would take all of them.
+
+        Raises:
+            ValueError: what is wrong with them.
+        """
+        made = cls(source, items, values, _info_of(source))
+        made.check_rows(rows)
+        return made
 
     @classmethod
     def of_arrays(cls, source: str, arrays: Mapping[str, npt.NDArray[Any]]) -> NeighbourList:
@@ -156,17 +170,7 @@ class NeighbourList:
         Raises:
             ValueError: what is wrong with one that was read.
         """
-        items, values, rows = self.items, self.values, len(self.items)
-        if items.ndim != 2 or items.shape != values.shape or not rows:
-            raise ValueError(f"shapes {items.shape} and {values.shape}")
-        if items.dtype != np.int32 or values.dtype != np.float32:
-            raise ValueError(f"types {items.dtype} and {values.dtype}")
-        if items.size and (items.min() < 0 or items.max() >= rows):
-            raise ValueError("a neighbour that is not in the catalogue")
-        if (items == np.arange(rows)[:, None])[1:].any():
-            raise ValueError("an item that is its own neighbour")
-        if items[0].any() or not np.isfinite(values).all() or ((values > 0) != (items > 0)).any() or (values < 0).any():
-            raise ValueError("values that are no cosines")
+        self.check_rows(range(len(self.items)))
         white = self.whitening
         if white is not None and not (
             white.centre.ndim == 1 and white.basis.ndim == 2 and len(white.basis) == len(white.centre)
@@ -179,6 +183,42 @@ class NeighbourList:
         if self.fingerprint != self._digest():
             raise ValueError("other content than it was made with")
         return self
+
+    def check_rows(self, rows: range) -> None:
+        """Refuse arrays of other shapes or types, and what is wrong in some of their rows.
+
+        Args:
+            rows: without a gap; the padding's is looked at as well.
+
+        Raises:
+            ValueError: what is wrong.
+        """
+        items, values = self.items, self.values
+        if items.ndim != 2 or items.shape != values.shape or not len(items):
+            raise ValueError(f"shapes {items.shape} and {values.shape}")
+        if items.dtype != np.int32 or values.dtype != np.float32:
+            raise ValueError(f"types {items.dtype} and {values.dtype}")
+        if items[0].any() or values[0].any():
+            raise ValueError("neighbours of the padding")
+        for start in range(rows.start, rows.stop, _ROWS):
+            numbers = np.arange(start, min(start + _ROWS, rows.stop), dtype=np.int32)[:, None]
+            block = slice(start, start + len(numbers))
+            _check_block(numbers, items[block], values[block], len(items))
+
+
+def _info_of(source: str) -> dict[str, Any]:
+    """What is known of arrays that are stored elsewhere."""
+    return {"format": FORMAT, "source": source, "options": {}}
+
+
+def _check_block(numbers: Integers, items: Integers, values: Floats, num_rows: int) -> None:
+    """Refuse what is wrong in the rows ``numbers`` (``[n, 1]``) of a list of ``num_rows``."""
+    if items.size and (items.min() < 0 or items.max() >= num_rows):
+        raise ValueError("a neighbour that is not in the catalogue")
+    if ((items == numbers) & (numbers > 0)).any():
+        raise ValueError("an item that is its own neighbour")
+    if not np.isfinite(values).all() or ((values > 0) != (items > 0)).any() or (values < 0).any():
+        raise ValueError("values that are no cosines")
 
 
 def _whitening_of(arrays: Mapping[str, npt.NDArray[Any]]) -> Whitening | None:

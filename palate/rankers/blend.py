@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from palate.config import Config
 from palate.errors import PalateError
 from palate.rankers.registry import RANKERS
-from palate.recommender import Histories, ItemScorer, Recommender, as_sequences
+from palate.recommender import Histories, ItemScorer, Recommender, Shard, as_sequences
 from palate.storage.files import read_json, write_json
 
 PARTS = "parts"
@@ -73,6 +73,7 @@ class Blend(Recommender):
                     "Blend runs of one dataset.",
                 )
         self.parts, self.config, self.num_items = tuple(parts), config, parts[0].num_items
+        self.shard = parts[0].shard
 
     def score(self, histories: Histories, candidates: Tensor | None = None) -> Tensor:
         rows = as_sequences(histories)
@@ -128,6 +129,15 @@ class Blend(Recommender):
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Self:
         """Read what :meth:`save` wrote; nothing outside ``folder`` is followed."""
+        return cls._load(folder, lambda kind, inside: kind.load(inside, device=device))
+
+    @classmethod
+    def load_shard(cls, folder: Path, shard: Shard, device: str = "cpu") -> Self:
+        """See :meth:`Recommender.load_shard`: weights and scales are fixed, so a sum of parts is a part of the sum."""
+        return cls._load(folder, lambda kind, inside: kind.load_shard(inside, shard, device=device))
+
+    @classmethod
+    def _load(cls, folder: Path, load: Callable[[type[Recommender], Path], Recommender]) -> Self:
         facts = read_json(folder / "config.json")
         if not isinstance(facts, dict) or facts.get("name") != cls.name:
             raise PalateError(f"{folder} holds no '{cls.name}' model", _REMEDY)
@@ -139,7 +149,7 @@ class Blend(Recommender):
                 raise PalateError(f"{folder} is damaged: it holds no folder {PARTS}/{number}", _REMEDY)
             kind: type[Recommender] = RANKERS[one.kind]
             check_part(kind)  # before it is loaded: a blend of blends would nest without an end
-            parts.append(kind.load(inside, device=device))
+            parts.append(load(kind, inside))
         blend = cls(parts, config)
         if blend.num_items != facts.get("num_items"):
             raise PalateError(f"{folder} is damaged: its parts rank {blend.num_items} items", _REMEDY)

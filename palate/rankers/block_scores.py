@@ -43,6 +43,11 @@ class BlockScorer:
             for start, one in zip(starts, scores, strict=True)
             if one.bias is not None
         ]
+        self._added = [
+            model.neighbours.additions(one, self._among).moved(start, model.device)
+            for start, one in zip(starts, some, strict=True)
+            if model.neighbours is not None
+        ]
         new = torch.from_numpy(histories.lengths == 0).to(model.device)
         self._new = new if model.popularity is not None and bool(new.any()) else None
 
@@ -53,11 +58,13 @@ class BlockScorer:
         vectors = self._made(index) if self._by_rows else self._vectors[items if isinstance(items, slice) else index]
         if len(vectors) < _COLUMNS:
             vectors = torch.nn.functional.pad(vectors, (0, 0, 0, _COLUMNS - len(vectors)))
-        scores = (self._queries @ vectors.T)[:, : len(index)]
+        scores = (self._queries @ vectors.T)[:, : len(index)].contiguous()
         for bias in self._biases:
             places = torch.searchsorted(index, bias.items).clamp_max(len(index) - 1)
             here = index[places] == bias.items
             scores.index_put_((bias.rows[here], places[here]), bias.values[here], accumulate=True)
+        for added in self._added:
+            added.add_to(scores, index)
         if self._new is not None and self._model.popularity is not None:
             scores[self._new] = self._model.popularity.to(scores.device)[index]
         if int(index[0]) == 0:
@@ -69,6 +76,11 @@ class BlockScorer:
         in_rows = not {"forward", "id_vectors"} & overridden(type(self._model.items), "ItemEncoder")
         bytes_of_all = 4 * (self._model.num_items + 1) * self._model.items.out_dim
         return self._model._table is None and in_rows and bytes_of_all > memory
+
+    @property
+    def _among(self) -> range:
+        """Holds all items that are scored."""
+        return range(1, self._model.num_items + 1)
 
     def _histories_at_once(self) -> int:
         return _HISTORIES

@@ -51,6 +51,41 @@ class NeighbourEffect:
     effect: float
 
 
+@dataclass(frozen=True)
+class Additions:
+    """What neighbours add to single scores, one source and lag after the other.
+
+    They are not summed beforehand, since a sum of floats depends on the order: scores of a few items are to be those of
+    whole rows to the last bit, and equal where these are equal.
+
+    Attributes:
+        rows: int64 ``[N]``, ascending: which history.
+        items: int64 ``[N]``; an item may come several times in a row.
+        values: float32 ``[N]``.
+    """
+
+    rows: torch.Tensor
+    items: torch.Tensor
+    values: torch.Tensor
+
+    def moved(self, start: int, device: torch.device) -> Additions:
+        """The same on a device, where the first history is row ``start``."""
+        return Additions((self.rows + start).to(device), self.items.to(device), self.values.to(device))
+
+    def add_to(self, scores: torch.Tensor, index: torch.Tensor) -> None:
+        """Add them to the scores of some items, in place and to the bit as :meth:`NeighbourScores.add_to` does.
+
+        Args:
+            scores: float32 ``[B, n]``, contiguous.
+            index: int64 ``[n]``, ascending and none twice: the items.
+        """
+        near = (self.items >= index[0]) & (self.items <= index[-1])
+        rows, items, values = self.rows[near], self.items[near], self.values[near]
+        places = torch.searchsorted(index, items)
+        here = index[places] == items
+        _scatter_add(scores.view(1, -1), (rows * len(index) + places)[here][None], values[here][None])
+
+
 class NeighbourScores:
     """Lists of neighbours and their weights. Not trained by gradient: the weights are fitted once the ranker is.
 
@@ -85,20 +120,42 @@ class NeighbourScores:
 
         Takes no longer for a larger catalogue, as a product of sparse matrices does.
         """
+        columns, data = self._near(histories)
+        rows, width = len(columns), self.lists[0].num_items + 1
+        starts = np.arange(rows + 1) * columns.shape[1]
+        added = sparse.csr_matrix((data.reshape(-1), columns.reshape(-1), starts), shape=(rows, width))
+        added.sum_duplicates()
+        _leave_out(added, histories)
+        return added
+
+    def additions(self, histories: Sequences, among: range) -> Additions:
+        """The same, not summed: for scores that are made for some items after the others.
+
+        Args:
+            among: leave out all items but these, a range without a gap: those of a shard, say.
+        """
+        items, values = self._near(histories)
+        width = self.lists[0].num_items + 1
+        rows, places = np.nonzero((items >= max(among.start, 1)) & (items < among.stop))
+        items, values = items[rows, places].astype(np.int64), values[rows, places]
+        own = np.repeat(np.arange(len(histories)), histories.lengths) * width + histories.values
+        new = np.isin(rows * width + items, own, invert=True)
+        return Additions(*(torch.from_numpy(one[new]) for one in (rows, items, values)))
+
+    def _near(self, histories: Sequences) -> tuple[npt.NDArray[np.int32], Floats]:
+        """Neighbours of the newest items, ``[B, n]`` by source, then by lag, and what each adds; 0 and 0 is none.
+
+        Of the lists it reads the rows of these items only.
+        """
         latest = newest(histories, self.lags)
-        rows, width = len(latest), self.lists[0].num_items + 1
+        rows = len(latest)
         items, values = [np.empty((rows, 0), np.int32)], [np.empty((rows, 0), np.float32)]
         for one, weights in zip(self.lists, self.weights, strict=True):
             lags = np.flatnonzero(weights)
             places = latest[:, lags]
             items.append(one.items[places].reshape(rows, len(lags) * one.keep))
             values.append((one.values[places] * weights[lags, None]).reshape(rows, len(lags) * one.keep))
-        columns, data = np.concatenate(items, axis=1), np.concatenate(values, axis=1)
-        starts = np.arange(rows + 1) * columns.shape[1]
-        added = sparse.csr_matrix((data.reshape(-1), columns.reshape(-1), starts), shape=(rows, width))
-        added.sum_duplicates()
-        _leave_out(added, histories)
-        return added
+        return np.concatenate(items, axis=1), np.concatenate(values, axis=1)
 
     def add_to(self, scores: torch.Tensor, histories: Sequences) -> None:
         """Add what :meth:`of` gives to whole rows of scores, in place: far less work than a sparse matrix made first.
@@ -184,8 +241,12 @@ class NeighbourScores:
         save_file(tensors, folder / FILE, metadata={str(n): one.source for n, one in enumerate(self.lists)})
 
     @classmethod
-    def load(cls, folder: Path, num_items: int) -> Self | None:
+    def load(cls, folder: Path, num_items: int, part: range | None = None) -> Self | None:
         """Read what :meth:`save` wrote; None where there is no such file.
+
+        Args:
+            part: leave the lists in the file, mapped into memory, and check the rows of these items only: for one of
+                several processes that have a part of the items each. Scores read the rows of the newest items.
 
         Raises:
             PalateError: a file that is damaged or of other items.
@@ -194,14 +255,18 @@ class NeighbourScores:
         if not path.is_file():
             return None
         try:
-            with safe_open(path, framework="np") as file:
+            # Tensors of torch are mapped, arrays of numpy are copies.
+            with safe_open(path, framework="np" if part is None else "pt") as file:
                 sources = [name for _, name in sorted((file.metadata() or {}).items(), key=lambda pair: int(pair[0]))]
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
+                tensors = {name: np.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  (no dict)
                 lists = []
                 for number, name in enumerate(sources):
                     first = f"{number}."
                     arrays = {key.removeprefix(first): one for key, one in tensors.items() if key.startswith(first)}
-                    lists.append(NeighbourList.of_arrays(name, arrays))
+                    if part is None:
+                        lists.append(NeighbourList.of_arrays(name, arrays))
+                    else:
+                        lists.append(NeighbourList.mapped(name, arrays["items"], arrays["values"], part))
                 made = cls(lists, tensors["weights"])
             weights = made.weights
             if any(one.num_items != num_items for one in lists) or not (np.isfinite(weights) & (weights >= 0)).all():

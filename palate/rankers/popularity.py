@@ -14,7 +14,7 @@ from palate.config import Config
 from palate.data.dataset import Dataset, Part
 from palate.errors import PalateError
 from palate.rankers.stored import REMEDY, read_model, write_model
-from palate.recommender import Histories, ItemScorer, Recommender, as_sequences
+from palate.recommender import Histories, ItemScorer, ItemShard, Recommender, Shard, as_sequences
 
 _DAY = 24 * 60 * 60 * 1000
 
@@ -86,3 +86,10 @@ class Popularity(Recommender):
         if counts.shape != (num_items + 1,) or not counts.is_floating_point():
             raise PalateError(f"{folder} holds no counts of {num_items} items", REMEDY)
         return cls(counts.to(device), config)
+
+    @classmethod
+    def load_shard(cls, folder: Path, shard: Shard, device: str = "cpu") -> Self:
+        """See :meth:`Recommender.load_shard`; it holds the counts of all items, four bytes each."""
+        model = cls.load(folder, device)
+        model.shard = ItemShard.part(shard, model.num_items)
+        return model

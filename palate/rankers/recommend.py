@@ -25,9 +25,8 @@ from palate.names import free_name
 from palate.progress import counter
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.rankers.sharded_top_k import sharded_top_k
-from palate.rankers.stored_shard import Shard
 from palate.rankers.tables import table_writer
-from palate.recommender import FEW_HISTORIES, HISTORIES_IN_BLOCKS, Recommender
+from palate.recommender import FEW_HISTORIES, HISTORIES_IN_BLOCKS, Recommender, Shard
 from palate.runs.run import Run
 
 _COLUMNS = ("user", "history", "rank", "item", "title", "score")

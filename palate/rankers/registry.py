@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from palate.device import parse_device
-from palate.errors import PalateError
-from palate.rankers.stored_shard import Shard, load_shard
-from palate.recommender import Recommender
+from palate.recommender import Recommender, Shard
 from palate.registry import Registry
 from palate.runs.run import Run
 
@@ -32,7 +30,7 @@ def load_recommender(run: Run, device: str = "cpu", shard: Shard | None = None) 
     """The trained model of a run, on a device: auto, cpu, cuda, cuda:N or mps.
 
     Args:
-        shard: with the vectors of this part of the items only; :meth:`Recommender.recommend` gives the best of these.
+        shard: what scores this part of the items only; :meth:`Recommender.recommend` gives the best of these.
 
     Raises:
         PalateError: the run has no model yet, this machine has no such device, or the model cannot be divided.
@@ -43,8 +41,4 @@ def load_recommender(run: Run, device: str = "cpu", shard: Shard | None = None) 
     kind: type[Recommender] = RANKERS[run.info["model"]]
     if shard is None:
         return kind.load(run.model_folder, device=device)
-    from palate.rankers.sequential import SequentialRanker
-
-    if not issubclass(kind, SequentialRanker):
-        raise PalateError(f"a {kind.name} has no table of items to divide", "Leave out --shards.")
-    return load_shard(kind, run.model_folder, shard, device)
+    return kind.load_shard(run.model_folder, shard, device=device)

@@ -25,7 +25,7 @@ from palate.rankers.neighbours import NeighbourScores, as_bias, joined
 from palate.rankers.packing import OneSequence, PackedBatch
 from palate.rankers.sharded_ids import ShardedIds, numbers_elsewhere
 from palate.rankers.trained import TrainedRanker
-from palate.recommender import Histories, ItemScorer, as_sequences
+from palate.recommender import Histories, ItemScorer, Shard, as_sequences
 
 # Keeps exp() of a biased logit finite, whatever was learned.
 _LARGEST_BIAS = 20.0
@@ -301,11 +301,10 @@ class SequentialRanker(TrainedRanker):
 
     @property
     def scores_in_blocks(self) -> bool:
-        """True but with neighbours, which are added to whole rows, and for a ranker with a way of its own to score."""
+        """True but for a ranker with a way of its own to score."""
         from palate.rankers.append import overridden
 
-        own = overridden(type(self), "SequentialRanker")
-        return self.neighbours is None and not own & {"score", "queries", "table"}
+        return not overridden(type(self), "SequentialRanker") & {"score", "queries", "table"}
 
     def item_scorer(self, histories: Histories, memory: int) -> ItemScorer:
         from palate.rankers.block_scores import BlockScorer
@@ -328,6 +327,12 @@ class SequentialRanker(TrainedRanker):
         from palate.rankers.stored import load_sequential
 
         return load_sequential(cls, folder, device)
+
+    @classmethod
+    def load_shard(cls, folder: Path, shard: Shard, device: str = "cpu") -> Self:
+        from palate.rankers.stored_shard import load_shard
+
+        return load_shard(cls, folder, shard, device)
 
     def describe(self) -> dict[str, Any]:
         coverage = {

@@ -69,6 +69,11 @@ class ShardScorer(BlockScorer):
         assert self._model.shard is not None
         return self._model.shard
 
+    @property
+    def _among(self) -> range:
+        items = self._shard.items
+        return range(int(items[0]), int(items[-1]) + 1) if len(items) else range(0)
+
     def _histories_at_once(self) -> int:
         return super()._histories_at_once() * self._shard.count
 

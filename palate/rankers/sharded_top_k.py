@@ -16,7 +16,7 @@ from torch import Tensor
 
 from palate.data.sequences import Sequences
 from palate.engines.base import Advance, Engine, Task, Work, no_progress
-from palate.rankers.stored_shard import Shard
+from palate.recommender import Shard
 from palate.topk import merged
 
 if TYPE_CHECKING:

@@ -1,13 +1,13 @@
 """A stored sequence ranker of which one process scores some items: it holds their vectors, and leaves the rest on disk.
 
-The vectors of a history's items, which may be anywhere in the catalogue, are read from the mapped file row by row.
+The vectors of a history's items, which may be anywhere in the catalogue, are read from the mapped file row by row, and
+so are the neighbours of its newest.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,28 +15,17 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from palate.errors import PalateError
-from palate.rankers.neighbours import FILE as NEIGHBOURS
+from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.sharded_ids import NO_ROWS, sharded
 from palate.rankers.stored import AGAIN, check_items, options_of
-from palate.recommender import ItemShard
+from palate.recommender import ItemShard, Shard
 from palate.storage.small_files import check_regular
 from palate.storage.tensors import check_finite
 
 if TYPE_CHECKING:
     from palate.rankers.sequential import SequentialRanker
 
-
-@dataclass(frozen=True)
-class Shard:
-    """Which of ``count`` equal parts of a catalogue."""
-
-    index: int
-    count: int
-
-    def items(self, num_items: int) -> range:
-        """Its items, one after the other: a part of a file is read in one go."""
-        first, stop = (1 + num_items * number // self.count for number in (self.index, self.index + 1))
-        return range(first, stop)
+S = TypeVar("S", bound="SequentialRanker")
 
 
 class StoredItems(nn.Module):
@@ -58,17 +47,12 @@ class StoredItems(nn.Module):
         return self._vectors[index.cpu()].to(self.warm.device)
 
 
-def load_shard(kind: type[SequentialRanker], folder: Path, shard: Shard, device: str) -> SequentialRanker:
+def load_shard(kind: type[S], folder: Path, shard: Shard, device: str) -> S:
     """The model in eval mode with the vectors of the shard's items, and without what only training needs of each item.
 
     Raises:
         PalateError: a damaged folder, one of another ranker, or a model whose scores are not made item by item.
     """
-    if (folder / NEIGHBOURS).is_file():
-        raise PalateError(
-            f"{folder} has neighbours, which add to the scores of all items at once",
-            "Leave out --shards, or train it with --neighbours none.",
-        )
     facts, config = options_of(kind, folder)
     files = folder / "weights.safetensors", folder / "items.safetensors"
     try:
@@ -94,5 +78,6 @@ def load_shard(kind: type[SequentialRanker], folder: Path, shard: Shard, device:
     check_finite(files[0], weights, AGAIN)
     check_finite(files[1], {"items": own, **({} if popularity is None else {"popularity": popularity[1:]})}, AGAIN)
     model.popularity, model._table = popularity, own.to(device)
-    model.shard = ItemShard(torch.arange(items.start, items.stop))
+    model.neighbours = NeighbourScores.load(folder, model.num_items, items)
+    model.shard = ItemShard.part(shard, model.num_items)
     return model

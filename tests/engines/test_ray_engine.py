@@ -14,10 +14,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 import worlds
+from bundle_helpers import encoded_films, make_run
 from engine_helpers import Parrot, Squares
 from flaky_server import FlakyServer, prompt_of, running
 from summary_helpers import steps_for
 
+from palate.bundle import make_bundle
 from palate.data.dataset import Dataset
 from palate.data.doctor import examine
 from palate.engines import files
@@ -153,6 +155,31 @@ def test_recommendations_and_evaluation_are_those_of_one_process(
     code, _, errors = palate("recommend", run, "--all", "--out", tmp_path / "no.parquet", *ray, "--shards", 3)
     assert code == 2
     assert "3 shards need as many workers, and there are 2. Give --workers 3" in errors
+
+
+@pytest.mark.slow
+def test_workers_with_a_part_of_the_items_recommend_with_neighbours_and_blends(
+    tmp_path: Path, engine: Engine, palate: Palate
+) -> None:
+    data = encoded_films(tmp_path)
+    near = make_run(data, tmp_path / "near", modalities="id", neighbours=("co-occurrence", "lexical"), epochs=1)
+    assert near.info["neighbours"]["strength"] > 0
+    popular = make_run(data, tmp_path / "popular", model="popularity", modalities="id")
+    code, _, errors = palate("blend", near.folder, popular.folder, "--out", tmp_path / "blend")
+    assert code == 0, errors
+    make_bundle(near, tmp_path / "bundle")
+    ray = ("--engine", "ray", "--workers", 2, "--shards", 2)
+    for name in ("near", "blend", "bundle"):
+        tables = []
+        for number, more in enumerate(((), ray)):
+            out = tmp_path / f"{name}-{number}.parquet"
+            words = ("--all", "--dataset", data, "--without", "year<1992", "--out", out)
+            code, _, errors = palate("recommend", tmp_path / name, *words, *more)
+            assert code == 0, errors
+            tables.append(pl.read_parquet(out))
+        here, there = tables
+        assert there.drop("score").equals(here.drop("score"))
+        assert (there["score"] - here["score"]).abs().max() < 1e-5  # type: ignore[operator]
 
 
 def test_preferences_are_those_of_one_process(tmp_path: Path, engine: Engine) -> None:

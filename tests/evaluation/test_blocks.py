@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from evaluation_helpers import Fixed
-from exact_ranker import sasrec, with_newcomers
+from exact_ranker import sasrec, with_neighbours, with_newcomers
 from torch import Tensor
 from worlds import random_logs, ring_with_cold_items
 
@@ -36,9 +36,11 @@ MODELS: dict[str, Callable[[Dataset], Recommender]] = {
     "sasrec": sasrec,
     "sasrec in training": lambda dataset: sasrec(dataset, training=True),
     "sasrec by cosine": lambda dataset: sasrec(dataset, similarity="cosine"),
+    "sasrec with neighbours": lambda dataset: with_neighbours(sasrec(dataset)),
     "popularity": Popularity.fit,
     "item-knn": ItemKNN.fit,
     "blend": lambda dataset: blend(sasrec(dataset), Popularity.fit(dataset)),
+    "blend with neighbours": lambda dataset: blend(with_neighbours(sasrec(dataset)), Popularity.fit(dataset)),
     "blend of whole rows": lambda dataset: blend(sasrec(dataset), ItemKNN.fit(dataset)),
 }
 
@@ -100,7 +102,7 @@ def test_one_rounding_more_or_less_is_noticed() -> None:
     same(found, rank_targets(Fixed(table), dataset.cases("test"), exclude_seen=True, depth=5))
 
 
-@pytest.mark.parametrize("kind", ["sasrec", "item-knn", "blend"])
+@pytest.mark.parametrize("kind", ["sasrec", "sasrec with neighbours", "item-knn", "blend"])
 def test_results_do_not_depend_on_the_budget(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = ring_with_cold_items(0)
     model = MODELS[kind](dataset)

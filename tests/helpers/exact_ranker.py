@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from palate.data.dataset import Cases, Dataset
 from palate.data.sequences import Sequences
+from palate.features.neighbour_store import NeighbourList
+from palate.features.whitening import Whitening
+from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.sasrec import SASRec
+
+# Of a list by words and one by an encoder's vectors, and the rest of what neighbours come from.
+SOURCES = ("co-occurrence", "lexical", "text", "image")
 
 
 class Exact(SASRec):
@@ -39,3 +47,27 @@ def with_newcomers(cases: Cases) -> Cases:
     """Every fifth user has no history."""
     lists = [[] if row % 5 == 0 else items for row, items in enumerate(cases.histories.to_lists())]
     return Cases(cases.users, Sequences.from_lists(lists), cases.targets)
+
+
+def neighbours(num_items: int, sources: Sequence[str] = SOURCES, keep: int = 6, lags: int = 3) -> NeighbourScores:
+    """Random neighbours of every item but the last, which has none; cosines and weights are no exact numbers."""
+    rng = np.random.default_rng(len(sources))
+    lists = []
+    for source in sources:
+        items, values = np.zeros((num_items + 1, keep), np.int32), np.zeros((num_items + 1, keep), np.float32)
+        for item in range(1, num_items):
+            others = rng.permutation(np.delete(np.arange(1, num_items + 1), item - 1))[: rng.integers(1, keep + 1)]
+            items[item, : len(others)] = others
+            values[item, : len(others)] = np.sort(rng.uniform(0.1, 1, len(others)))[::-1]
+        dense = source in ("text", "image")
+        white = Whitening(np.zeros(3, np.float32), np.eye(3, dtype=np.float32)) if dense else None
+        lists.append(NeighbourList.of(source, items, values, white))
+    weights = rng.uniform(0.5, 3, (len(lists), lags))
+    weights[0, 1] = 0
+    return NeighbourScores(lists, weights)
+
+
+def with_neighbours(model: SASRec) -> SASRec:
+    """The model, whose scores neighbours by all sources add to."""
+    model.neighbours = neighbours(model.num_items)
+    return model

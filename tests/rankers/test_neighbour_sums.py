@@ -52,6 +52,18 @@ def test_all_ways_add_what_the_formula_says(weights: list[list[float]]) -> None:
     before = scores.clone()
     made.add_to(scores, rows)
     np.testing.assert_allclose((scores - before)[:, 1:].numpy(), expected[:, 1:], atol=1e-6)
+    for step in (1, 7, ITEMS + 1):  # block by block, and to the last bit
+        in_blocks = before.clone()
+        for index in torch.arange(ITEMS + 1).split(step):
+            block = in_blocks[:, index].contiguous()
+            made.additions(rows, range(int(index[0]), int(index[-1]) + 1)).add_to(block, index)
+            made.additions(rows, range(ITEMS + 1)).add_to(other := before[:, index].contiguous(), index)
+            assert torch.equal(block, other)
+            in_blocks[:, index] = block
+        assert torch.equal(in_blocks[:, 1:], scores[:, 1:])
+    some = torch.arange(1, ITEMS + 1, 3)
+    made.additions(rows, range(ITEMS + 1)).add_to(block := before[:, some].contiguous(), some)
+    assert torch.equal(block, scores[:, some])
     for row, history in enumerate(HISTORIES):  # what was taken keeps its score to the last bit
         assert torch.equal(scores[row, history], before[row, history])
     full = [one for one in HISTORIES if one]

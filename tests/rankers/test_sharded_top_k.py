@@ -17,12 +17,12 @@ from worlds import random_logs, ring
 
 from palate.engines.local import LOCAL
 from palate.errors import PalateError
-from palate.rankers import stored_shard
 from palate.rankers.recommend import Recommendations
 from palate.rankers.registry import load_recommender
-from palate.rankers.stored_shard import Shard, StoredItems, load_shard
-from palate.runs.run import Run
+from palate.rankers.stored_shard import StoredItems, load_shard
+from palate.recommender import Shard
 from palate.topk import best_items, merged
+from palate.training.blend import blend
 from palate.training.fit import train
 
 Palate = Callable[..., tuple[int, str, str]]
@@ -110,20 +110,17 @@ def test_everyone_is_recommended_the_same_by_shards(shards: int, trained: Path, 
 
 
 def test_what_cannot_be_divided_is_refused(trained: Path, tmp_path: Path, palate: Palate) -> None:
-    run = train(ring(), model="popularity", out=tmp_path / "popularity")
-    with pytest.raises(PalateError, match=r"a popularity has no table of items to divide\. Leave out --shards"):
+    run = train(ring(), model="ease", out=tmp_path / "ease")
+    with pytest.raises(PalateError, match=r"the ranker 'ease' cannot be divided by items\. Leave out --shards"):
         load_recommender(run, shard=Shard(0, 2))
+    mixed = blend([trained / "run", run], out=tmp_path / "blend", dataset=trained / "data")
+    with pytest.raises(PalateError, match="the ranker 'ease' cannot be divided"):
+        load_recommender(mixed, shard=Shard(0, 2))
     code, _, errors = palate("recommend", trained / "run", "--all", "--out", tmp_path / "all.csv", "--shards", "2")
     assert code == 2
     assert "--shards belongs to --engine ray" in errors
     with pytest.raises(PalateError, match="a model in memory has all items"):
         Recommendations(trained / "run").for_everyone(ring(), tmp_path / "all.csv", shards=2)
-    model = trained / "run" / "model"
-    near = model / stored_shard.NEIGHBOURS
-    near.write_bytes(b"")
-    with pytest.raises(PalateError, match=r"has neighbours, .* --neighbours none"):
-        load_recommender(Run.open(trained / "run"), shard=Shard(0, 2))
-    near.unlink()
 
 
 def test_a_part_that_is_damaged_is_refused(tmp_path: Path) -> None:
