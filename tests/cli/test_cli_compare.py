@@ -209,7 +209,7 @@ def test_a_whole_comparison(
     refused = palate(*words, "--only", "base")
     assert refused.code == 2
     assert "base-0 failed" in refused.err
-    assert "was started with another options" in refused.err
+    assert "was started with other options (settings.trainer.learning_rate: 0.01, now 0.02)" in refused.err
 
 
 def test_a_part_of_it(palate: Shell, shop: Path, recipe: Path, tmp_path: Path, here: list[list[str]]) -> None:
