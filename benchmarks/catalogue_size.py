@@ -26,12 +26,12 @@ import torch
 from palate.data.sequences import Sequences, offsets_of
 from palate.objectives import OBJECTIVES
 from palate.rankers.sasrec import SASRec
+from palate.rankers.step import ObjectiveStep
 from palate.runs.launch import start_workers
 from palate.training.batches import TrainingSequences
 from palate.training.config import TrainerConfig
 from palate.training.item_rows import read_by_rows
 from palate.training.loop import Trainer
-from palate.training.step import ObjectiveStep
 
 LENGTH = 50
 

@@ -21,6 +21,7 @@ from palate.objectives import Batch
 from palate.progress import working
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sharded_ids import sharded_ids
+from palate.rankers.step import TrainingStep
 from palate.rankers.trained import TrainedRanker
 from palate.runs.enough import AskTwice, asking_twice
 from palate.runs.log import Row, RunLog, peak_memory_mb, plot_learning_curve
@@ -38,7 +39,6 @@ from palate.training.plan import check_validations
 from palate.training.progress import EpochProgress
 from palate.training.row_adamw import RowAdamW, clip_sparse_norm
 from palate.training.row_checkpoint import RowCheckpoint
-from palate.training.step import TrainingStep
 from palate.training.streams import StreamedSequences
 from palate.training.whole_model import save_whole
 

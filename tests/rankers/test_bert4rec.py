@@ -13,9 +13,9 @@ from palate.alignment.align import align
 from palate.bundle.export import check_exportable
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
-from palate.rankers.bert4rec import BERT4Rec, BERT4RecConfig, MaskedBatch
+from palate.rankers.bert4rec import BERT4Rec, BERT4RecConfig
+from palate.rankers.cloze import MaskedBatch, hidden_items
 from palate.rankers.packing import PackedBatch
-from palate.training.cloze import hidden_items
 from palate.training.fit import train
 
 ITEMS = 12
