@@ -44,6 +44,7 @@ from palate.training.batches import TrainingSequences
 from palate.training.config import TrainerConfig
 from palate.training.item_rows import read_by_rows
 from palate.training.loop import Trainer
+from palate.training.whole_batch import WholeBatch
 from palate.training.whole_model import save_whole
 
 LENGTH = 50
@@ -84,7 +85,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     seconds = []
     for number, windows in enumerate(data.batches(1, share=workers.index, shares=workers.count)):
         started = time.process_time()
-        trainer._train_step(windows, trainer._whole_batch(windows, False), number)
+        whole = WholeBatch.agreed(windows, config.recency_half_life, False, trainer.workers)
+        trainer._train_step(windows, whole, number)
         seconds.append(time.process_time() - started)
     kept = [one for one in model.parameters() if one.numel() > options.items] * 3  # and two averages
     kept += [table.current for table in trainer.by_rows.tables] if trainer.by_rows else []
