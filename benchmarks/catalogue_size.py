@@ -26,12 +26,13 @@ import torch
 from palate.data.sequences import Sequences, offsets_of
 from palate.objectives import OBJECTIVES
 from palate.rankers.sasrec import SASRec
+from palate.rankers.step import ObjectiveStep
 from palate.runs.launch import start_workers
 from palate.training.batches import TrainingSequences
 from palate.training.config import TrainerConfig
 from palate.training.item_rows import read_by_rows
 from palate.training.loop import Trainer
-from palate.training.step import ObjectiveStep
+from palate.training.whole_batch import WholeBatch
 
 LENGTH = 50
 
@@ -61,7 +62,7 @@ def measure(items: int, options: argparse.Namespace) -> dict[str, float]:
         seconds = []
         model.train()
         for number, windows in enumerate(data.batches(1)):
-            whole = trainer._whole_batch(windows, late=False)
+            whole = WholeBatch.agreed(windows, config.recency_half_life, False, trainer.workers)
             if gpu:
                 torch.cuda.synchronize()
             started = time.perf_counter() if gpu else time.process_time()

@@ -42,9 +42,9 @@ from palate.runs.launch import start_workers
 from palate.runs.workers import Workers
 from palate.training.batches import TrainingSequences
 from palate.training.config import TrainerConfig
-from palate.training.fit import step_of
 from palate.training.item_rows import read_by_rows
 from palate.training.loop import Trainer
+from palate.training.whole_batch import WholeBatch
 from palate.training.whole_model import save_whole
 
 LENGTH = 50
@@ -77,7 +77,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     with sharded(RowShare(workers.index, workers.count) if options.table == "sharded" else None):
         model = SASRec(SASRec.Config(), options.items, {})
     objective = CrossEntropy() if options.full_softmax else SampledSoftmax(SampledSoftmaxConfig(num_negatives=512))
-    step = step_of(objective, model, read_by_rows(model, objective, config, options.targets))
+    step = model.training_step(objective, read_by_rows(model, objective, config, options.targets))
     counts = np.ones(options.items + 1, np.int64)
     data = TrainingSequences(sequences, LENGTH, config.batch_size, seed=0, fixed=True)
     trainer = Trainer(model, step, data, counts, lambda *_: {}, config, accelerator, folder, "benchmark")
@@ -85,7 +85,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     seconds = []
     for number, windows in enumerate(data.batches(1, share=workers.index, shares=workers.count)):
         started = time.process_time()
-        trainer._train_step(windows, trainer._whole_batch(windows, False), number)
+        whole = WholeBatch.agreed(windows, config.recency_half_life, False, trainer.workers)
+        trainer._train_step(windows, whole, number)
         seconds.append(time.process_time() - started)
     kept = [one for one in model.parameters() if one.numel() > options.items] * 3  # and two averages
     kept += [table.current for table in trainer.by_rows.tables] if trainer.by_rows else []

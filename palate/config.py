@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from types import UnionType
+from typing import Any, ClassVar, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from palate.errors import PalateError, suggest
+from palate.names import field_names
+
+_LISTS = (tuple, list, Sequence)
 
 
 class Config(BaseModel):
-    """Base of every configuration: frozen, typed, and closed to unknown keys, infinities and nan."""
+    """Base of every configuration: frozen, typed, and closed to unknown keys, infinities and nan.
+
+    A list may be written as its values between commas, as the options of a command are.
+
+    >>> class C(Config):
+    ...     lags: tuple[float, ...] = ()
+    >>> C.parse({"lags": "1,0.5"}, where="settings").lags
+    (1.0, 0.5)
+
+    Attributes:
+        comma_lists: whether they are read so; False where a single word may hold commas, such as an item's id.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+    comma_lists: ClassVar[bool] = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_lists(cls, values: Any) -> Any:
+        if not cls.comma_lists or not isinstance(values, Mapping):
+            return values
+        fields = cls.model_fields
+        return {
+            key: _listed(value, key)
+            if isinstance(value, str) and key in fields and _is_list(fields[key].annotation)
+            else value
+            for key, value in values.items()
+        }
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], where: str) -> Self:
@@ -41,7 +70,24 @@ class Config(BaseModel):
                 raise PalateError(f"{where}: '{key}' is missing", "Give it a value.") from None
             shown = f" (got {first['input']!r})" if key else ""
             at = f"'{key}': " if key else ""
+            if first["type"] in ("tuple_type", "list_type"):
+                remedy = "Write its values between commas." if cls.comma_lists else 'Write it as ["A", "B"].'
+                raise PalateError(f"{where}: {at}not a list{shown}", remedy) from None
             raise PalateError(f"{where}: {at}{first['msg']}{shown}", "Correct the value.") from None
+
+
+def _is_list(annotation: Any) -> bool:
+    """Whether a field takes lists, and no words."""
+    types = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return str not in types and any(get_origin(one) in _LISTS for one in types)
+
+
+def _listed(text: str, key: str) -> list[str]:
+    """The values between commas; around them may be the brackets of a list whose quotes the shell took away."""
+    text = text.strip()
+    if text.startswith("[") and text.endswith("]"):
+        text = text[1:-1]
+    return field_names(text, f"'{key}'")
 
 
 def _known_keys(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:

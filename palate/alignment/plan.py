@@ -23,9 +23,10 @@ from palate.features.hardness import Hardness
 from palate.features.store import FeatureStore
 from palate.objectives import Preference
 from palate.rankers.neighbours import NeighbourScores
-from palate.rankers.registry import RANKERS, load_recommender
+from palate.rankers.registry import RANKERS, load_recommender, rankers_that
 from palate.rankers.sequential import SequentialRanker
 from palate.rankers.trained import TrainedRanker
+from palate.recommender import Recommender
 from palate.runs.run import Run
 from palate.runs.trained_on import check_unseen
 from palate.runs.workers import Gather, Workers
@@ -143,22 +144,36 @@ def plan_alignment(
     return Alignment(start, frozen, data, path, stores, seed, plan, checked, options)
 
 
+def check_alignable(model: str, where: str) -> None:
+    """Refuse a ranker whose scores of the next item are no products of vectors.
+
+    Args:
+        where: what is of this ranker, in messages.
+
+    Raises:
+        PalateError: saying why, and which rankers can be aligned.
+    """
+    kind = RANKERS[model]
+    if _alignable(kind):
+        return
+    if issubclass(kind, SequentialRanker):
+        why = "is trained on masked items and not on the next one"
+    elif issubclass(kind, TrainedRanker):
+        why = "writes codes and does not compare items"
+    else:
+        why = "is not trained by gradient"
+    raise PalateError(
+        f"{where} is a {model}, which {why}: it cannot be aligned", f"Align a run of {rankers_that(_alignable)}."
+    )
+
+
+def _alignable(kind: type[Recommender]) -> bool:
+    return issubclass(kind, SequentialRanker) and kind.causal
+
+
 def _check_runs(start: Run, reference: Run) -> None:
     for run in (start, reference):
-        kind = RANKERS[run.info["model"]]
-        if not (isinstance(kind, type) and issubclass(kind, SequentialRanker)):
-            trained = isinstance(kind, type) and issubclass(kind, TrainedRanker)
-            why = "writes codes and does not compare items" if trained else "is not trained by gradient"
-            raise PalateError(
-                f"{run.folder} is a {run.info['model']}, which {why}: it cannot be aligned",
-                "Align a run of sasrec or gru4rec.",
-            )
-        if not kind.causal:
-            raise PalateError(
-                f"{run.folder} is a {run.info['model']}, trained on masked items and not on the next one: it cannot be "
-                "aligned",
-                "Align a run of sasrec or gru4rec.",
-            )
+        check_alignable(run.info["model"], str(run.folder))
         if not run.finished:
             raise run.unfinished()
     if start.catalogue.fingerprint != reference.catalogue.fingerprint:

@@ -13,8 +13,8 @@ from palate.features.hardness import Hardness
 from palate.objectives import Batch, Loss, Objective, Scores
 from palate.objectives.preference import Pairs, Preference
 from palate.rankers.packing import PackedBatch
+from palate.rankers.step import ObjectiveStep
 from palate.runs.workers import Gather
-from palate.training.step import ObjectiveStep
 
 
 class AlignStep:

@@ -15,6 +15,7 @@ from palate.features.neighbours import CO_OCCURRENCE
 from palate.rankers.append import check_appendable, composed
 from palate.rankers.blend import Blend
 from palate.rankers.content_knn import ContentKNN
+from palate.rankers.registry import rankers_that
 from palate.rankers.sequential import SequentialRanker
 from palate.rankers.trained import TrainedRanker
 from palate.recommender import Recommender
@@ -59,8 +60,8 @@ def check_can_append(model: Recommender) -> SequentialRanker | ContentKNN:
         )
     raise PalateError(
         f"this '{model.name}' knows items by their ids alone: it has nothing to say of a new one",
-        "Train sasrec or gru4rec with --modalities text (or id,text,image) or --neighbours lexical, or this one again "
-        "with the new items.",
+        f"Train {rankers_that(lambda one: issubclass(one, SequentialRanker))} with --modalities text (or "
+        "id,text,image) or --neighbours lexical, or this one again with the new items.",
     )
 
 

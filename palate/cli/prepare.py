@@ -110,7 +110,7 @@ def prepare(
 
 _NOTHING_HELD_OUT = (
     "Nothing is held out: `palate evaluate` has nothing to measure here, and models that are validated in training "
-    "(sasrec, gru4rec) need `palate train --refit RUN`."
+    "(all neural rankers) need `palate train --refit RUN`."
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -49,6 +50,15 @@ def out_of_range(times: npt.NDArray[Any], unit: Unit) -> int | None:
         if not YEAR_1 <= value <= YEAR_9999:
             return row
     return None
+
+
+def iso_time(milliseconds: int) -> str:
+    """Unix milliseconds as people read them, in UTC.
+
+    >>> iso_time(1_700_000_000_500)
+    '2023-11-14T22:13:20.500000+00:00'
+    """
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()
 
 
 def calendar_format(times: npt.NDArray[Any]) -> str | None:

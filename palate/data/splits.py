@@ -13,6 +13,7 @@ from pydantic import Field
 from palate.config import Config
 from palate.data.blocks import user_blocks
 from palate.data.dataset import Part
+from palate.data.moments import iso_time
 from palate.errors import PalateError
 
 SplitName = Literal["leave-last-out", "leave-last-n", "global-time", "user", "none"]
@@ -133,13 +134,13 @@ def _global_time(rows: Rows, options: Split) -> tuple[Parts, dict[str, Any]]:
             cuts.append(int(np.quantile(times, share if share is not None else default, method="higher")))
     if cuts[0] >= cuts[1]:
         raise PalateError(
-            f"the validation cut {_iso(cuts[0])} is not before the test cut {_iso(cuts[1])}",
+            f"the validation cut {iso_time(cuts[0])} is not before the test cut {iso_time(cuts[1])}",
             "Move --valid-from/--valid-quantile back or --test-from/--test-quantile on.",
         )
     parts = np.full(len(times), Part.TRAIN, np.uint8)
     parts[times >= cuts[0]] = Part.VALID
     parts[times >= cuts[1]] = Part.TEST
-    return parts, {"valid_from": _iso(cuts[0]), "test_from": _iso(cuts[1])}
+    return parts, {"valid_from": iso_time(cuts[0]), "test_from": iso_time(cuts[1])}
 
 
 def _by_user(rows: Rows, options: Split, seed: int) -> tuple[Parts, dict[str, Any]]:
@@ -166,7 +167,3 @@ def _milliseconds(date: str, option: str) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return round(moment.timestamp() * 1000)
-
-
-def _iso(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()

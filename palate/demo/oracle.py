@@ -162,7 +162,7 @@ def join_oracles(
         groups.append(Group(label, (result,), (demo.seed,)))
     comparison = compare(groups, base=table.base, primary=table.primary, seed=demo.seed, family=family)
     more: dict[str, Any] = {name: table.facts[name] for name in _KEPT if name in table.facts}
-    comparison = replace(comparison, facts={**comparison.facts, **more})
+    comparison = replace(comparison, facts={**comparison.facts, **more, "bounds": list(oracles)})
     if missing:
         below = {"notes": [*footnotes(comparison), *notes]}  # which the report shows below the table
         save_comparison(folder, comparison, groups, facts=below, replace=True)

@@ -67,7 +67,7 @@ def load_groups(folder: Path | str) -> list[Group]:
     frame = read_parquet(folder / "per-user.parquet")
     path = folder / "candidates.npz"
     candidates = Candidates.load(path) if path.exists() else None
-    rows = ("models", "slices", "runs", "notes", "base", "primary", "costs", "bootstrap_seed", "family")
+    rows = ("models", "slices", "runs", "notes", "base", "primary", "costs", "bootstrap_seed", "family", "bounds")
     shared = {name: value for name, value in table.facts.items() if name not in rows}
     groups = []
     for row in table.models:

@@ -93,6 +93,7 @@ class SavedTable(_Saved):
     """One table, as :func:`load_table` and :func:`parse_table` return it.
 
     Attributes:
+        bounds: labels of rows that show what was possible, such as an oracle's, and are no models that one can have.
         facts: everything that the table holds, as it was read.
     """
 
@@ -109,6 +110,7 @@ class SavedTable(_Saved):
     notes: list[str] = []
     costs: dict[str, dict[str, Any]] = {}
     family: list[str] = []
+    bounds: list[str] = []
     runs: dict[str, list[SavedRun | None]] = {}
     environment: dict[str, Any] | None = None
     facts: dict[str, Any] = Field({}, repr=False)

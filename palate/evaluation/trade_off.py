@@ -51,20 +51,23 @@ def pareto_front(points: Mapping[str, Point], metric: str) -> list[str]:
 def draw(comparison: Comparison, path: Path | str) -> bool:
     """Write a PNG: a panel per metric, a dot per model with its accuracy's interval, a line along the Pareto front.
 
+    Rows that are no models (``bounds`` among the comparison's facts) are left out.
+
     Returns:
         Whether there was something to draw: two models, and a metric beside accuracy.
     """
     metrics = opposite_metrics(comparison.primary, comparison.metrics)
-    if len(comparison.rows) < 2 or not metrics:
+    rows = [row for row in comparison.rows if row.label not in comparison.facts.get("bounds", ())]
+    if len(rows) < 2 or not metrics:
         return False
     with picture(path, 1.0 + 4.2 * len(metrics), 3.8) as figure:
         places = figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0]
         for axes, metric in zip(places, metrics, strict=True):
-            points = {row.label: (_mean(row, metric), _mean(row, comparison.primary)) for row in comparison.rows}
+            points = {row.label: (_mean(row, metric), _mean(row, comparison.primary)) for row in rows}
             front = pareto_front(points, metric)
             if front:
                 axes.plot(*zip(*(points[label] for label in front), strict=True), "--", color=BLUE, linewidth=0.8)
-            for row in comparison.rows:
+            for row in rows:
                 x, y = points[row.label]
                 colour = BLUE if row.label in front else GREY
                 one = row.estimates[comparison.primary]

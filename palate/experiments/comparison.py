@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from palate.alignment.plan import check_alignable
 from palate.console import Table
 from palate.data.dataset import Dataset
 from palate.errors import PalateError, suggest
@@ -16,10 +17,9 @@ from palate.evaluation.protocol import Measure, SlowModels
 from palate.experiments.plan import OptionsReader, Selection
 from palate.experiments.recipe import Recipe, override
 from palate.experiments.search import key_of
-from palate.rankers.registry import RANKERS
-from palate.rankers.sequential import SequentialRanker
 from palate.runs.run import Run
 from palate.storage.files import file_digest, read_json
+from palate.training.attach import check_attachable
 
 
 def check_options(recipe: Recipe, selection: Selection, read: OptionsReader) -> None:
@@ -35,12 +35,8 @@ def check_options(recipe: Recipe, selection: Selection, read: OptionsReader) -> 
         if arm.command == "mllm align" and "retriever" in table:
             _check_retriever(recipe, table["retriever"], where)
         if arm.start and recipe.arms[arm.start].command == "train":
-            model = recipe.options(arm.start, {})["model"]
-            if not issubclass(RANKERS[model], SequentialRanker):
-                raise PalateError(
-                    f"{where}: '{arm.start}' is a {model}, which compares no trained vectors: it cannot be aligned",
-                    "Start from a sasrec or gru4rec.",
-                )
+            check = check_attachable if arm.command == "attach" else check_alignable
+            check(recipe.options(arm.start, {})["model"], f"{where}: '{arm.start}'")
         for key, space in arm.search.items():
             decided = [
                 read(arm.command, override(table, {key: value}), f"{where} search: with {key} = {value}").decides

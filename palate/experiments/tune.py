@@ -120,7 +120,7 @@ def tune(
     if lacking:
         raise PalateError(f"there are no features for '{lacking[0]}'", "Make them with `palate encode`.")
     if FIELDS in recipe.modalities:
-        make_vocabulary(dataset.catalogue, recipe.settings.get("ranker", {}).get("fields"))
+        make_vocabulary(dataset.catalogue, recipe.catalogue_fields)
     folder = Path(out)
     facts = {
         "format": FORMAT,

@@ -133,10 +133,20 @@ class TuneRecipe(Config):
                 raise PalateError(f"{where}: unknown option '{name}'", suggest(key, models[section].model_fields))
             if key in self.settings_of({}).get(section, {}):
                 raise PalateError(f"{where}: '{name}' is both fixed and searched", "Keep one of them.")
-        first = {name: space.ends()[0] for name, space in self.search.items()}
         for name, space in self.search.items():
             for value in space.ends():
-                self._parse({**first, name: value}, models, f"{where}: with {name} = {value!r}")
+                self._parse({**self._first, name: value}, f"{where}: with {name} = {value!r}")
+
+    @property
+    def catalogue_fields(self) -> tuple[str, ...] | None:
+        """Columns of the catalogue that the modality ``fields`` reads; None: all whose values items share."""
+        read: tuple[str, ...] | None = getattr(self._parse(self._first, "[tune]")["ranker"], "fields", None)
+        return read
+
+    @property
+    def _first(self) -> dict[str, Any]:
+        """A value of each setting that is searched."""
+        return {name: space.ends()[0] for name, space in self.search.items()}
 
     def _models(self) -> dict[str, type[Config]]:
         kinds: dict[str, type[Config]] = {"ranker": RANKERS[self.model].Config}
@@ -144,13 +154,14 @@ class TuneRecipe(Config):
             kinds |= {"objective": OBJECTIVES[self.objective].Config, "trainer": TrainerConfig}
         return kinds
 
-    def _parse(self, params: Mapping[str, Any], models: Mapping[str, type[Config]], where: str) -> None:
-        settings = self.settings_of(params)
-        for section, model in models.items():
+    def _parse(self, params: Mapping[str, Any], where: str) -> dict[str, Config]:
+        settings, parsed = self.settings_of(params), {}
+        for section, model in self._models().items():
             values = settings.get(section, {})
             if section == "ranker" and self.neural:
                 values = {"modalities": tuple(self.modalities), "missing": self.missing, **values}
-            model.parse(values, where=f"{where}: [{section}]")
+            parsed[section] = model.parse(values, where=f"{where}: [{section}]")
+        return parsed
 
 
 def read_tune_recipe(path: Path, also: Sequence[str] = ()) -> TuneRecipe:
@@ -187,7 +198,5 @@ def _of_arm(recipe: Recipe) -> dict[str, Any]:
         fields["objective"] = settings["objective"].pop("name")
     trainer = settings.get("trainer", {})
     fields |= {key: trainer.pop(key) for key in _TRAINER if key in trainer}
-    if isinstance(fields.get("modalities"), str):
-        fields["modalities"] = [part.strip() for part in fields["modalities"].split(",")]
     common = {"trials": recipe.compare.trials, "seed": recipe.compare.seeds[0]}
     return {**common, **fields, "settings": settings, "search": recipe.arms[name].search}

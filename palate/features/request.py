@@ -111,8 +111,6 @@ class EncodeRequest(Config):
             raise PalateError(
                 f"{store} was encoded by code of a hub model", "Give --trust-remote-code to run it again."
             )
-        if "fields" in made:
-            made["fields"] = made["fields"].split(",")
         mine = {key: getattr(self, key) for key in ("device", "batch_size", "resume", "overwrite", "reuse")}
         return EncodeRequest.parse({**made, **mine}, where=str(store))
 

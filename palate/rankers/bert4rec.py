@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from palate.objectives import Objective
 from palate.rankers.auxiliary import AuxiliaryLosses
+from palate.rankers.cloze import ClozeStep, MaskedBatch
 from palate.rankers.config import SequentialConfig
 from palate.rankers.layers import Norm
-from palate.rankers.packing import Grid, PackedBatch
+from palate.rankers.packing import PackedBatch
 from palate.rankers.sasrec import SASRec, SASRecConfig, TransformerEncoder
+from palate.rankers.step import TrainingStep
 
 
 class BERT4RecConfig(SASRecConfig):
@@ -39,29 +40,6 @@ class BERT4RecConfig(SASRecConfig):
         return self
 
 
-@dataclass(frozen=True)
-class MaskedBatch(PackedBatch):
-    """Sequences of which some items are hidden; every item sees its whole sequence.
-
-    Attributes:
-        masked: bool ``[T]``; what ``items`` says there is not read.
-    """
-
-    masked: Tensor
-
-    @cached_property
-    def grid(self) -> Grid:
-        return Grid.pack(self.lengths, self.width, self.device, causal=False)
-
-    @classmethod
-    def extended(cls, batch: PackedBatch, last: Tensor | None = None) -> MaskedBatch:
-        """The sequences with one item more at each end: ``last``, int64 ``[B]``, or else one that is hidden."""
-        longer = batch.followed_by(batch.items.new_zeros(len(batch.lengths)) if last is None else last)
-        masked = torch.zeros(len(longer.items), dtype=torch.bool, device=batch.device)
-        masked[longer.last] = last is None
-        return cls(longer.items, longer.lengths, longer.width, batch.device, masked)
-
-
 class BERT4Rec(SASRec):
     """A bidirectional transformer fills in hidden items; to recommend, it fills in the one after a history.
 
@@ -80,6 +58,10 @@ class BERT4Rec(SASRec):
         width = self.items.out_dim
         self.mask = nn.Parameter(torch.empty(width).normal_(std=0.02))
         self.output = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
+
+    def training_step(self, objective: Objective, rows: bool = False) -> TrainingStep:
+        assert isinstance(self.config, BERT4RecConfig)
+        return ClozeStep(objective, self.config)
 
     def encode(self, inputs: Tensor, batch: PackedBatch, aux: AuxiliaryLosses | None = None) -> Tensor:
         """States ``[T, out_dim]``: those of the last items stand for the item that comes after each sequence.

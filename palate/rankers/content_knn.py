@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 from scipy import sparse
 from torch import Tensor
 
@@ -30,15 +30,6 @@ LAG_WEIGHTS = (1.0, 0.8, 0.6, 0.4, 0.3)
 _LATER = 0.75
 
 
-def _split(value: object) -> object:
-    """``lexical,image`` is a list of two."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
-Weights = Annotated[tuple[float, ...], BeforeValidator(_split)]
-
-
 class ContentKNNConfig(Config):
     """Options of :class:`ContentKNN`.
 
@@ -53,12 +44,12 @@ class ContentKNNConfig(Config):
         lag_weights: instead of both, newest first; as many items count as there are weights.
     """
 
-    sources: Names | None = None
-    weights: Weights | None = None
+    sources: tuple[str, ...] | None = None
+    weights: tuple[float, ...] | None = None
     keep: int = Field(default=KEEP, ge=1)
     lags: int = Field(default=len(LAG_WEIGHTS), ge=1)
     half_life: float | None = Field(default=None, gt=0)
-    lag_weights: Weights | None = None
+    lag_weights: tuple[float, ...] | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

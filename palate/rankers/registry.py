@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from palate.device import parse_device
 from palate.recommender import Recommender, Shard
 from palate.registry import Registry
@@ -24,6 +26,12 @@ RANKERS = Registry(
         "mllm": "palate.mllm.recommender:MLLMRecommender",
     },
 )
+
+
+def rankers_that(fit: Callable[[type[Recommender]], bool]) -> str:
+    """Names of the rankers whose class fits (at least one), as remedies list them: ``gru4rec, hstu or sasrec``."""
+    *names, last = [name for name in RANKERS if fit(RANKERS[name])]
+    return f"{', '.join(names)} or {last}" if names else last
 
 
 def load_recommender(run: Run, device: str = "cpu", shard: Shard | None = None) -> Recommender:

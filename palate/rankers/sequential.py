@@ -15,7 +15,8 @@ from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.features.fields import FieldStore, Vocabulary
 from palate.features.store import FeatureStore
-from palate.objectives.base import Bias, Scores
+from palate.objectives.base import Bias, Objective, Scores
+from palate.objectives.cross_entropy import CrossEntropy
 from palate.rankers.auxiliary import AuxiliaryLosses
 from palate.rankers.config import SequentialConfig
 from palate.rankers.feature import Feature, how_to_make
@@ -23,7 +24,9 @@ from palate.rankers.fusions import FUSIONS
 from palate.rankers.items import ItemEncoder
 from palate.rankers.neighbours import NeighbourScores, as_bias, joined
 from palate.rankers.packing import OneSequence, PackedBatch
-from palate.rankers.sharded_ids import ShardedIds, numbers_elsewhere
+from palate.rankers.sharded_ids import ShardedIds, numbers_elsewhere, sharded_ids
+from palate.rankers.sharded_softmax import ShardedSoftmaxStep
+from palate.rankers.step import ObjectiveStep, TrainingStep
 from palate.rankers.trained import TrainedRanker
 from palate.recommender import Histories, ItemScorer, Shard, as_sequences
 
@@ -89,6 +92,11 @@ class SequentialRanker(TrainedRanker):
         return self.encode(inputs, batch)
 
     # -- training ------------------------------------------------------------------------------------------------
+
+    def training_step(self, objective: Objective, rows: bool = False) -> TrainingStep:
+        if isinstance(objective, CrossEntropy) and sharded_ids(self) is not None:
+            return ShardedSoftmaxStep(self)
+        return ObjectiveStep(objective, rows)
 
     def set_features(
         self,

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from palate.features.store import FeatureStore
+from palate.objectives import Objective
 from palate.rankers.config import TrainedConfig
+from palate.rankers.step import TrainingStep
 from palate.recommender import Recommender
 
 
@@ -46,6 +48,15 @@ class TrainedRanker(nn.Module, Recommender):
         Args:
             stores: one per modality other than ``id``.
             warm: bool ``[num_items + 1]``, items with training interactions.
+        """
+
+    @abstractmethod
+    def training_step(self, objective: Objective, rows: bool = False) -> TrainingStep:
+        """What makes the loss of a batch: the trainer does the rest.
+
+        Args:
+            objective: the loss that was chosen.
+            rows: make the vectors of the items only that a step reads; see :class:`palate.rankers.step.ObjectiveStep`.
         """
 
     @property

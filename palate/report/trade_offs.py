@@ -13,12 +13,15 @@ _FRONT = 5  # the grey of the style
 
 
 def trade_offs(table: SavedTable, colours: Mapping[str, int]) -> list[ChartView]:
-    """A chart per metric beside the primary one; none where there are fewer than two models."""
+    """A chart per metric beside the primary one; none where there are fewer than two models.
+
+    What shows what was possible, such as an oracle, is no model and left out.
+    """
     measured = table.models[0].metrics if table.models else {}
     charts = []
     for metric in opposite_metrics(table.primary, list(measured)):
         points = {}
-        for model in table.models:
+        for model in (one for one in table.models if one.label not in table.bounds):
             x, y = (model.metrics[name].mean if name in model.metrics else None for name in (metric, table.primary))
             if x is not None and y is not None:
                 points[model.label] = (x, y)

@@ -10,6 +10,17 @@ from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.runs.run import Run
 
+# What differs; "other options" where it is none of these.
+_OTHER = {
+    "model": "another model",
+    "seed": "another seed",
+    "warm_start": "another warm start",
+    "features": "other features",
+    "parts": "other parts",
+    "aligned_from": "another run",
+    "attached_to": "another run",
+}
+
 
 def open_run(
     out: Path | str,
@@ -25,10 +36,12 @@ def open_run(
         return
     run = Run.open(out)
     for key, value in {**identity, **(facts or {})}.items():
-        change = difference(run.info.get(key), json.loads(json.dumps(value)))
+        where = "" if key in ("options", "model", "seed") else key
+        change = difference(run.info.get(key), json.loads(json.dumps(value)), where)
         if change is not None:
+            other = _OTHER.get(key, "other options")
             raise PalateError(
-                f"{out} was started with another {key} ({change})", "Resume with the same options, or change --out."
+                f"{out} was started with {other} ({change})", "Resume with the same options, or change --out."
             )
     if run.info["dataset"]["fingerprint"] != dataset.fingerprint:
         raise PalateError(f"{out} was started on other data", "Resume with the same dataset, or change --out.")

@@ -10,7 +10,7 @@ from typing import Any
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.features.neighbours import check_sources
-from palate.rankers.registry import RANKERS
+from palate.rankers.registry import RANKERS, rankers_that
 from palate.rankers.sequential import SequentialRanker
 from palate.runs.run import Run
 from palate.runs.start import open_run
@@ -52,12 +52,7 @@ def attach(
         PalateError: no neural ranker, an unfinished run, another dataset, no such source: before any work.
     """
     start = run if isinstance(run, Run) else Run.open(run)
-    kind = RANKERS[start.info["model"]]
-    if not (isinstance(kind, type) and issubclass(kind, SequentialRanker)):
-        raise PalateError(
-            f"{start.folder} is a {start.info['model']}: neighbours are a part of rankers that compare vectors",
-            "Attach them to a run of sasrec or gru4rec; `palate blend` adds other rankers' scores.",
-        )
+    check_attachable(start.info["model"], str(start.folder))
     if not start.finished:
         raise start.unfinished()
     sections = dict(settings or {})
@@ -97,6 +92,23 @@ def attach(
         best = {**start.info.get("best", {}), **near["after"]}
         facts |= {"best": best, "trained_on": record_logs(data, made, [start])}
         return made.add(finished=True, epochs=start.info.get("epochs"), seconds=near["seconds"], **facts)
+
+
+def check_attachable(model: str, where: str) -> None:
+    """Refuse a ranker that takes no neighbours.
+
+    Args:
+        where: what is of this ranker, in messages.
+
+    Raises:
+        PalateError: with the rankers that do.
+    """
+    if not issubclass(RANKERS[model], SequentialRanker):
+        raise PalateError(
+            f"{where} is a {model}: neighbours are a part of rankers that compare vectors",
+            f"Attach them to a run of {rankers_that(lambda one: issubclass(one, SequentialRanker))}; `palate blend` "
+            "adds other rankers' scores.",
+        )
 
 
 def open_data(start: Run, dataset: Dataset | None, path: Path | str | None) -> tuple[Dataset, Path | None]:

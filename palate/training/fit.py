@@ -16,13 +16,7 @@ from palate.data.dataset import Dataset
 from palate.data.streamed import StreamedDataset
 from palate.errors import PalateError
 from palate.features.store import FeatureStore
-from palate.objectives import Objective
-from palate.objectives.cross_entropy import CrossEntropy
 from palate.progress import working
-from palate.rankers.bert4rec import BERT4Rec, BERT4RecConfig
-from palate.rankers.sequential import SequentialRanker
-from palate.rankers.sharded_ids import sharded_ids
-from palate.rankers.tiger.ranker import TIGER
 from palate.rankers.trained import TrainedRanker
 from palate.runs.enough import forget_request
 from palate.runs.launch import start_workers
@@ -34,16 +28,12 @@ from palate.runs.workers import Workers
 from palate.storage.files import atomic_folder, digest
 from palate.storage.lock import one_writer
 from palate.storage.remote import recorded, takes_urls
-from palate.training.cloze import ClozeStep
-from palate.training.codes import CodesStep
 from palate.training.config import NeighboursConfig, TrainerConfig
 from palate.training.early_ending import kept_row
 from palate.training.loop import Trainer
 from palate.training.neighbour_run import add_neighbours, renew_neighbours
 from palate.training.plan import Plan, Prepared, Settings, add_fields, make_plan, prepare_model
 from palate.training.refit_plan import Refit, everything_trains
-from palate.training.sharded_softmax import ShardedSoftmaxStep
-from palate.training.step import ObjectiveStep, TrainingStep
 
 
 @takes_urls("out")
@@ -180,7 +170,7 @@ def _train(
     assert plan.objective is not None
     trainer = Trainer(
         prepared.model,
-        step_of(plan.objective, prepared.model, prepared.rows),
+        prepared.model.training_step(plan.objective, prepared.rows),
         prepared.data,
         dataset.train_counts,
         prepared.validation,
@@ -208,19 +198,6 @@ def neighbours_added(
     near = added["neighbours"]
     seconds = round(facts["seconds"] + near["seconds"], 3)
     return {**facts, **added, "seconds": seconds, "best": {**facts["best"], **near["after"]}}
-
-
-def step_of(objective: Objective, model: TrainedRanker, rows: bool) -> TrainingStep:
-    """The step that an objective is trained by; ``rows``: see :class:`palate.training.plan.Prepared`."""
-    if isinstance(model, TIGER):
-        return CodesStep()
-    assert isinstance(model, SequentialRanker)
-    if isinstance(model, BERT4Rec):
-        assert isinstance(model.config, BERT4RecConfig)
-        return ClozeStep(objective, model.config)
-    if isinstance(objective, CrossEntropy) and sharded_ids(model) is not None:
-        return ShardedSoftmaxStep(model)
-    return ObjectiveStep(objective, rows)
 
 
 def summary(rows: list[Row], config: TrainerConfig, model: TrainedRanker) -> dict[str, Any]:

@@ -63,6 +63,8 @@ def _why_not(model: SequentialRanker, objective: Objective, config: TrainerConfi
             return f"objective.precision is {objective.config.precision}"
     elif not drawn:
         return f"the objective {type(objective).__name__} reads the whole catalogue"
+    if "training_step" in overridden(kind, "SequentialRanker"):
+        return f"the ranker '{model.name}' is trained by a step of its own"
     if "forward" in overridden(kind, "SequentialRanker"):
         return f"the ranker '{model.name}' reads its items in a way of its own"
     if not isinstance(model.items, ItemEncoder) or {"forward", "id_vectors"} & overridden(items, "ItemEncoder"):

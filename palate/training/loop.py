@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from palate.objectives import Batch
 from palate.progress import working
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sharded_ids import sharded_ids
+from palate.rankers.step import TrainingStep
 from palate.rankers.trained import TrainedRanker
 from palate.runs.enough import AskTwice, asking_twice
 from palate.runs.log import Row, RunLog, peak_memory_mb, plot_learning_curve
@@ -33,35 +34,19 @@ from palate.training.early_ending import EarlyEnding
 from palate.training.ema import WeightAverage
 from palate.training.heap import release_freed
 from palate.training.means import RunningMeans
-from palate.training.optimiser import make_optimiser
+from palate.training.optimiser import learning_rate, make_optimiser
 from palate.training.plan import check_validations
 from palate.training.progress import EpochProgress
 from palate.training.row_adamw import RowAdamW, clip_sparse_norm
 from palate.training.row_checkpoint import RowCheckpoint
-from palate.training.step import TrainingStep
 from palate.training.streams import StreamedSequences
+from palate.training.whole_batch import WholeBatch
 from palate.training.whole_model import save_whole
 
 # Steps between two releases of freed memory on a CPU.
 _RELEASE_EVERY = 48
 
 Validate = Callable[[TrainedRanker, Workers], dict[str, float]]
-
-
-class _WholeBatch(NamedTuple):
-    """What the workers agree on before a step.
-
-    Attributes:
-        targets: of all workers.
-        share: see :class:`palate.objectives.Batch`.
-        weights: float64 ``[T]`` of this worker's targets, whose mean over all workers is 1, or None.
-        save: whether a checkpoint is due.
-    """
-
-    targets: float
-    share: float
-    weights: npt.NDArray[np.float64] | None
-    save: bool
 
 
 class Trainer:
@@ -206,12 +191,13 @@ class Trainer:
             if (self.batch >= end and not last) or asked.answered:
                 break
             now = time.perf_counter()
-            whole = self._whole_batch(windows, now - saved > 60 * self.config.checkpoint_minutes)
+            late = now - saved > 60 * self.config.checkpoint_minutes
+            whole = WholeBatch.agreed(windows, self.config.recency_half_life, late, self.workers)
             if whole.save:
                 self.train_seconds += now - started
                 started = saved = now
                 self._save()
-            rate = self._learning_rate(self.epoch - 1 + self.batch / total)
+            rate = learning_rate(self.config, self.step, self.epoch - 1 + self.batch / total)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             self._train_step(windows, whole, self.batch - begin)
@@ -219,19 +205,7 @@ class Trainer:
             progress.advance(int(whole.targets), self.own.means.mean("loss"))
         self.train_seconds += time.perf_counter() - started
 
-    def _whole_batch(self, windows: Windows, late: bool) -> _WholeBatch:
-        """What the workers have to agree on before a step; the first one's clock decides when to save."""
-        own = float(len(windows.targets)) if windows.counted else 0.0
-        half_life = self.config.recency_half_life
-        weights = np.exp2(-windows.ages / half_life) if half_life else None
-        mass = own if weights is None or not windows.counted else float(weights.sum())
-        facts = torch.tensor([own, mass, float(late and self.workers.main)], dtype=torch.float64)
-        targets, mass, save = self.workers.total(facts).tolist()
-        if weights is not None:
-            weights = weights / (mass / targets)
-        return _WholeBatch(targets, own * self.workers.count / targets, weights, save > 0)
-
-    def _train_step(self, windows: Windows, whole: _WholeBatch, number: int) -> None:
+    def _train_step(self, windows: Windows, whole: WholeBatch, number: int) -> None:
         packed = PackedBatch.of(windows.inputs, self.data.max_length, self.device)
         targets = torch.from_numpy(windows.targets).to(self.device)
         weights = None if whole.weights is None else torch.from_numpy(whole.weights.astype(np.float32)).to(self.device)
@@ -337,17 +311,6 @@ class Trainer:
             self.stale += 1
             self.done = bool(self.config.patience) and self.stale >= self.config.patience
         return better
-
-    def _learning_rate(self, progress: float) -> float:
-        """The rate after ``progress`` epochs: warm-up by steps, then the schedule over all epochs."""
-        config = self.config
-        if self.step < config.warmup_steps:
-            return config.learning_rate * (self.step + 1) / config.warmup_steps
-        share = min(1.0, progress / config.epochs)
-        factor = {"constant": 1.0, "linear": 1 - share, "cosine": 0.5 * (1 + math.cos(math.pi * share))}[
-            config.schedule
-        ]
-        return config.learning_rate * factor
 
     # -- resuming ------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
-"""The optimiser: AdamW, by rows where the ids' gradients are sparse."""
+"""The optimiser: AdamW, by rows where the ids' gradients are sparse; and its learning rate."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -31,3 +32,12 @@ def parameter_groups(model: nn.Module, config: TrainerConfig) -> list[dict[str, 
         matrix = parameter.dim() >= 2 and (config.decay_embeddings or id(parameter) not in embeddings)
         (decayed if matrix else others).append(parameter)
     return [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def learning_rate(config: TrainerConfig, step: int, progress: float) -> float:
+    """The rate of a step after ``progress`` epochs: warm-up by steps, then the schedule over all epochs."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    share = min(1.0, progress / config.epochs)
+    factor = {"constant": 1.0, "linear": 1 - share, "cosine": 0.5 * (1 + math.cos(math.pi * share))}[config.schedule]
+    return config.learning_rate * factor

@@ -21,7 +21,7 @@ from palate.objectives import OBJECTIVES, Objective
 from palate.rankers.blend import Blend
 from palate.rankers.config import SequentialConfig, TrainedConfig
 from palate.rankers.feature import feature_widths
-from palate.rankers.registry import RANKERS
+from palate.rankers.registry import RANKERS, rankers_that
 from palate.rankers.sequential import SequentialRanker
 from palate.rankers.sharded_ids import sharded
 from palate.rankers.trained import TrainedRanker
@@ -157,10 +157,13 @@ def _refuse_neural(
     if neighbours or sections.get("neighbours"):
         raise PalateError(
             f"--neighbours is a part of neural rankers, and {model} is none",
-            "Leave it out, or choose sasrec or gru4rec.",
+            f"Leave it out, or choose {rankers_that(lambda one: issubclass(one, SequentialRanker))}.",
         )
     if options["modalities"] != ["id"]:
-        raise PalateError(f"{model} reads ids only", "Leave out --modalities, or choose sasrec or gru4rec.")
+        raise PalateError(
+            f"{model} reads ids only",
+            f"Leave out --modalities, or choose {rankers_that(lambda one: issubclass(one, TrainedRanker))}.",
+        )
     if options["objective"] != "cross-entropy" or options["missing"] != "learned":
         raise PalateError(f"{model} has no objective and no features", "Leave out --objective and --missing.")
     for section in ("objective", "trainer"):
@@ -261,7 +264,7 @@ def prepare_model(
     if not model.causal and trainer.recency_half_life:
         raise PalateError(
             f"trainer.recency_half_life weighs the next item, and '{plan.kind.name}' is trained on masked ones",
-            "Leave it out, or choose sasrec or gru4rec.",
+            f"Leave it out, or choose {rankers_that(lambda one: issubclass(one, TrainedRanker) and one.causal)}.",
         )
     assert plan.objective is not None
     rows = isinstance(model, SequentialRanker) and read_by_rows(

@@ -185,7 +185,7 @@ def test_log_alone_has_nothing_to_say_of_new_items(films: Path, tmp_path: Path) 
     run = make_run(films, tmp_path / "run", modalities="id", neighbours=("co-occurrence",), epochs=1)
     made = make_bundle(run, tmp_path / "bundle")
     assert made.facts["neighbours"] == {}
-    with pytest.raises(PalateError, match=r"knows items by their ids alone.*--neighbours lexical"):
+    with pytest.raises(PalateError, match=r"knows items by their ids alone.* hstu.*--neighbours lexical"):
         add_items(made.folder, write(tmp_path / "new.csv", new_row()), tmp_path / "out")
 
 

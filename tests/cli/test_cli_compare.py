@@ -209,7 +209,7 @@ def test_a_whole_comparison(
     refused = palate(*words, "--only", "base")
     assert refused.code == 2
     assert "base-0 failed" in refused.err
-    assert "was started with another options" in refused.err
+    assert "was started with other options (settings.trainer.learning_rate: 0.01, now 0.02)" in refused.err
 
 
 def test_a_part_of_it(palate: Shell, shop: Path, recipe: Path, tmp_path: Path, here: list[list[str]]) -> None:
@@ -282,7 +282,17 @@ def test_a_dry_run_makes_nothing(palate: Shell, shop: Path, recipe: Path, tmp_pa
         (
             '[arm.on]\nfrom = "base"',
             '[arm.on]\nfrom = "popular"',
-            "'popular' is a popularity, which compares no trained vectors",
+            "'popular' is a popularity, which is not trained by gradient",
+        ),
+        (
+            '[arm.on]\nfrom = "base"',
+            '[arm.both]\nshared = false\nmodel = "bert4rec"\n[arm.on]\nfrom = "both"',
+            "'both' is a bert4rec, which is trained on masked items",
+        ),
+        (
+            '[arm.on]\nfrom = "base"\nshared = false\nobjective = "none"\nepochs = 1',
+            '[arm.on]\nfrom = "popular"\ncommand = "attach"\nneighbours = "co-occurrence"',
+            "'popular' is a popularity: neighbours are a part of rankers that compare vectors",
         ),
         ('primary = "ndcg@5"', 'primary = "ndgc@5"', "[evaluate]"),
         ("keep-seen = true", "keep-sene = true", "[evaluate]: unknown option 'keep-sene'. Did you mean 'keep-seen'?"),

@@ -13,6 +13,8 @@ import pytest
 from cli_helpers import Shell
 
 from palate.cli.commands import COMMANDS, PANELS, root
+from palate.rankers.registry import RANKERS
+from palate.rankers.sequential import SequentialRanker
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Commands that print no JSON, and why.
@@ -61,3 +63,18 @@ def test_every_command_can_be_quiet_and_print_json(words: str) -> None:
     options = {name for parameter in ALL[words].params for name in parameter.opts}
     assert {"--quiet", "-q"} <= options
     assert ("--json" in options) != (words in NO_JSON)
+
+
+@pytest.mark.parametrize(("command", "causal"), [("align", True), ("attach", False)])
+def test_help_names_the_rankers_that_a_command_takes(palate: Shell, command: str, causal: bool) -> None:
+    taken = {
+        name
+        for name in RANKERS
+        if issubclass(kind := RANKERS[name], SequentialRanker)
+        and (kind.causal or not causal)
+        and kind.__module__.startswith("palate.")
+    }
+    help_text = " ".join(re.sub("[│╭╮╰╯─]", " ", palate(command, "--help").out).split())  # without the frames
+    said = re.search(r"A finished run of ([\w, ]+)\.", help_text)
+    assert said is not None
+    assert set(re.split(", | or ", said[1])) == taken

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +94,15 @@ def test_the_table_is_for_people(palate: Shell, shop: Path) -> None:
     assert f"{shop}: dataset" in told.out
     assert "leave-last-out" in told.out
     assert json.loads(palate("info", shop, "--json").out)["users"] == 40
+
+
+def test_times_are_dates_for_people_and_numbers_for_programs(palate: Shell, tmp_path: Path) -> None:
+    rows = [f"u{user},i{(user + day) % 4},2024-01-0{day + 1}T12:00:00" for user in range(5) for day in range(4)]
+    (tmp_path / "log.csv").write_text("\n".join(["user,item,timestamp", *rows]))
+    palate("prepare", tmp_path / "log.csv", "--reader", "table", "--out", tmp_path / "data", "--k-core", 0)
+    palate("train", tmp_path / "data", "--model", "popularity", "--out", tmp_path / "run")
+    until = json.loads(palate("info", tmp_path / "run", "--json").out)["trained_on"][0]["until"]
+    assert until == datetime(2024, 1, 3, 12, tzinfo=UTC).timestamp() * 1000  # the fourth day is held out
+    said = "".join(palate("info", tmp_path / "run").out.split())  # a long line is folded
+    assert "until2024-01-03T12:00:00+00:00" in said
+    assert f"{until:,}" not in said

@@ -114,6 +114,19 @@ def test_pictures_beside_a_catalogue_at_a_url(palate: Shell, monkeypatch: pytest
     assert picture.read_bytes() == (tmp_path / "i1.png").read_bytes()
 
 
+def test_of_a_catalogue_that_names_no_picture_the_file_alone_is_fetched(
+    palate: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = pl.DataFrame({"item_id": ["i0", "i1"], "title": ["Hat", "Scarf"], "image": [None, None]})
+    write(STORE, **{"raw__empty__items.csv": items.write_csv(), "raw__empty__large.bin": "9" * 99})
+    words = ("prepare", f"{STORE}/raw/log.csv", *READ, "--out", f"{STORE}/data/shop")
+    with calls(monkeypatch, "get") as fetched:
+        done = palate(*words, "--catalogue", f"{STORE}/raw/empty/items.csv")
+    assert done.code == 0, done.err
+    assert fetched == ["", ""]  # the log and the catalogue themselves
+    assert Dataset.load(f"{STORE}/data/shop").catalogue.image_path(1) is None
+
+
 # Options that are paths, by what a command does with them: another one has to be put into one of the two.
 READS = [
     "api_key_file",

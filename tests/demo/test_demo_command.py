@@ -23,6 +23,7 @@ from palate.demo.sheets import item_sheet, tile
 from palate.demo.shop import build_demo
 from palate.demo.stages import MADE, PICTURES, DemoOptions, run_demo, stages_of
 from palate.errors import PalateError
+from palate.evaluation.saved import load_table
 
 SMALL = DemoOptions(seed=1, items=40, users=80, epochs=2, language=None)  # test_demo_mllm has the language model's part
 
@@ -92,6 +93,7 @@ def test_with_the_embedded_encoders(tmp_path: Path) -> None:
     table = (tmp_path / "demo" / "evaluation" / "table.md").read_text()
     assert FULL in table
     assert "oracle" in table
+    assert load_table(tmp_path / "demo" / "evaluation").bounds == ["oracle"]
     gains = json.loads((tmp_path / "demo" / "demo.json").read_text())["gains"]
     assert [(gain["label"], gain["base"]) for gain in gains] == [
         (NEAR, IDS),

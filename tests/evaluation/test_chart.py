@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,6 +70,26 @@ def test_accuracy_is_drawn_against_what_else_was_measured(comparison: Comparison
     alone = replace(comparison, rows=comparison.rows[:1])
     assert not trade_off.draw(alone, tmp_path / "alone.png")
     assert not (tmp_path / "alone.png").exists()
+
+
+def test_a_row_that_is_no_model_is_left_out(comparison: Comparison, tmp_path: Path) -> None:
+    figures: list[Any] = []
+    bound = comparison.rows[0].label
+
+    @contextmanager
+    def kept(*words: Any) -> Iterator[Any]:
+        with picture(*words) as figure:
+            yield figure
+            figures.append(figure)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trade_off, "picture", kept)
+        for name, facts in (("all", {}), ("models", {"bounds": [bound]})):
+            trade_off.draw(replace(comparison, facts={**comparison.facts, **facts}), tmp_path / f"{name}.png")
+    dots = [[line for line in figure.axes[0].lines if line.get_marker() == "o"] for figure in figures]
+    assert [len(one) for one in dots] == [len(comparison.rows), len(comparison.rows) - 1]
+    two = replace(comparison, rows=comparison.rows[:2], facts={**comparison.facts, "bounds": [bound]})
+    assert not trade_off.draw(two, tmp_path / "one.png")
 
 
 def test_on_the_front_is_what_nothing_beats() -> None:

@@ -100,7 +100,7 @@ class FakePalate:
         options = {"table": json.loads(table), "settings": {"trainer": {"metric": "NDCG@5"}}}
         if (Path(out) / "run.json").exists():
             if Run.open(out).info["options"] != options:
-                log.write_text(f"Error: {out} was started with another options. Resume with the same options.\n")
+                log.write_text(f"Error: {out} was started with other options. Resume with the same options.\n")
                 return 2
             return 0
         run = Run.start(out, model="sasrec", options=options, seed=int(seed), dataset=self.dataset, dataset_path=None)
@@ -258,7 +258,7 @@ def test_changed_options_are_refused_by_the_command(recipe: Recipe, palate: Fake
     changed = written(tmp_path, RECIPE.replace("dim = 128", "dim = 64"))
     _, failures = work(changed, palate, tmp_path)
     assert len(failures) == 2
-    assert "was started with another options" in str(failures[0])
+    assert "was started with other options" in str(failures[0])
 
 
 def test_trials_of_another_search_are_refused(recipe: Recipe, palate: FakePalate, tmp_path: Path) -> None:

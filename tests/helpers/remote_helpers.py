@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from palate.storage.remote.store import Store
 
@@ -46,3 +48,25 @@ def calls(monkeypatch: pytest.MonkeyPatch, method: str) -> Iterator[list[str]]:
     with monkeypatch.context() as patch:
         patch.setattr(Store, method, spy)
         yield seen
+
+
+class Guarded(MemoryFileSystem):
+    """The store in memory behind a password: ``guarded://ann:secret@host/shop`` is ``memory://host/shop``."""
+
+    protocol = "guarded"
+    cachable = False
+
+    def __init__(self, username: str = "", password: str = "", **options: Any) -> None:
+        if (username, password) != ("ann", "secret"):
+            raise PermissionError("who are you?")
+        super().__init__(**options)
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, str]:
+        asked = urlsplit(path)
+        return {"username": asked.username or "", "password": asked.password or ""}
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        whole = path.removeprefix("guarded://").rpartition("@")[2]
+        return f"/{whole.strip('/')}"

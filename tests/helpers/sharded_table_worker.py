@@ -26,14 +26,14 @@ from palate.features.store import FeatureStore
 from palate.objectives import Batch, Objective
 from palate.objectives.cross_entropy import CrossEntropy
 from palate.objectives.sampled_softmax import SampledSoftmax, SampledSoftmaxConfig
+from palate.rankers import sharded_softmax
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sasrec import SASRec
 from palate.rankers.sharded_ids import RowShare, ShardedIds, sharded
-from palate.training import sharded_softmax
+from palate.rankers.step import ObjectiveStep
 from palate.training.config import TrainerConfig
-from palate.training.fit import step_of, train
+from palate.training.fit import train
 from palate.training.item_rows import read_by_rows
-from palate.training.step import ObjectiveStep
 
 ITEMS, WIDTH = 60, 9
 HISTORIES = [[1, 2, 3], [7], [5, 6, 8, 2], [9, 58, 2]]
@@ -105,7 +105,7 @@ def check_equal_to_dense(index: int, objective: Objective) -> None:
         scores, whole = model(packed, index=read).at(targets), dense(packed, index=read).at(targets)
     torch.testing.assert_close(scores, whole, rtol=0, atol=1e-6)
     batch = replace(batch, targets=targets, share=len(targets) * 2 / 11, gather=gather)
-    loss = step_of(objective, model, True)(model, packed, batch, np.arange(len(targets)), 0)
+    loss = model.training_step(objective, True)(model, packed, batch, np.arange(len(targets)), 0)
     assert loss is not None
     loss.value.backward()
     values = gather(loss.value.detach().reshape(1))

@@ -121,6 +121,27 @@ def test_the_whole_way_with_all_of_them(site: Path, shop: Path, tmp_path: Path) 
     assert 0 <= means["hardest"] <= 1
 
 
+def test_a_ranker_of_a_plug_in_brings_its_own_training_step(site: Path, shop: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    palate(site, "prepare", shop, "--reader", "baskets", "--out", data)
+    apart = {}
+    for weight in (0, 10):
+        words = ("--epochs", 4, "--set", "ranker.dim=16", "--set", "trainer.learning_rate=0.01")
+        out = tmp_path / f"run-{weight}"
+        palate(site, "train", data, "--model", "agree", "--set", f"ranker.agreement={weight}", *words, "--out", out)
+        rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        apart[weight] = rows[-1]["apart"]
+    assert (
+        0 < apart[10] < apart[0]
+    )  # two passes of one weight differ by their dropout, and less where that is minimised
+    best = json.loads(palate(site, "recommend", out, "--history", "i2,i3", "--k", 3, "--json").stdout)
+    assert len(best["items"]) == 3
+    # Rows of items are for the usual step alone.
+    rows_only = ("--objective", "bpr", "--set", "trainer.item_rows=always")
+    refused = palate(site, "train", data, "--model", "agree", *rows_only, "--out", tmp_path / "rows", check=False)
+    assert "the ranker 'agree' is trained by a step of its own" in refused.stderr
+
+
 def test_a_fusion_of_a_plug_in_makes_a_run_and_a_bundle(site: Path, shop: Path, tmp_path: Path) -> None:
     data, run, bundle, larger = (tmp_path / name for name in ("data", "run", "bundle", "larger"))
     palate(site, "prepare", shop, "--reader", "baskets", "--out", data)

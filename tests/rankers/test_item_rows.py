@@ -16,7 +16,7 @@ from palate.rankers.feature import Missing
 from palate.rankers.fusions import FUSIONS
 from palate.rankers.packing import PackedBatch
 from palate.rankers.sasrec import SASRec
-from palate.training.step import ObjectiveStep
+from palate.rankers.step import ObjectiveStep
 
 ITEMS, WIDTH, COLD = 60, 9, 4
 MODALITIES = ("id", "text", "fields")

@@ -29,6 +29,7 @@ from palate.report.models import gallery_models
 from palate.report.page import style
 from palate.report.render import ENVIRONMENT, clean, render
 from palate.report.tables import Cell, TableView
+from palate.report.trade_offs import trade_offs
 
 
 def fill(source: str, **view: object) -> str:
@@ -169,6 +170,20 @@ def test_the_headline_claims_no_more_than_the_table() -> None:
     beside = {**_table(0.1, 0.3, 0.9), "family": ["m1"]}
     assert sentence(beside).startswith("m1 has the highest NDCG@10: 0.3000")
     assert headline(0.3) == "m0: NDCG@10 0.3000 [0.1500, 0.6000]."
+
+
+def test_what_is_no_model_is_left_out_of_what_accuracy_costs() -> None:
+    table = _table(0.1, 0.3, 0.9)
+    for place, model in enumerate(table["models"]):
+        model["metrics"]["coverage@10"] = {"mean": 0.5 + place / 10}
+
+    def drawn(**facts: list[str]) -> list[str]:
+        (chart,) = trade_offs(parse_table({**table, **facts}, "t"), {})
+        return [line.name for line in chart.lines]
+
+    assert drawn() == ["m0", "m1", "m2"]  # m2 beats the others in both
+    table["models"][1]["metrics"]["coverage@10"] = {"mean": 0.4}
+    assert drawn(bounds=["m2"]) == ["no model is better in both", "m0", "m1"]
 
 
 def _with_hits(*hits: tuple[float, float, float], difference: tuple[float, float] | None = None) -> dict:

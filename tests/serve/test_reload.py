@@ -11,7 +11,10 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from remote_helpers import Guarded, machine
 from serve_helpers import Live
 
 from palate.errors import PalateError
@@ -20,6 +23,7 @@ from palate.serve.engine import Ask, DenseEngine, Found
 from palate.serve.loaded_models import BundleSpec
 from palate.serve.served import Served
 from palate.serve.service import Service
+from palate.storage.remote import local
 
 
 @pytest.fixture
@@ -130,6 +134,32 @@ def test_the_watch_sees_a_new_bundle_and_tries_a_broken_one_once(
 
     asyncio.run(test())
     assert service.loaded.find("best").facts.kind == "popularity"
+
+
+def test_the_watch_sees_a_new_bundle_at_a_url_with_a_password(
+    bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsspec.register_implementation("guarded", Guarded, clobber=True)
+    machine(monkeypatch, tmp_path / "cache")
+    store = MemoryFileSystem()
+    store.put(f"{bundles['popularity']}/", "/bucket/best", recursive=True)
+    try:
+        service = Service([BundleSpec("best", local("guarded://ann:secret@bucket/best"))], ServeConfig())
+        service.start()
+
+        async def test() -> None:
+            watching = asyncio.create_task(service.watch(0.01))
+            store.rm("/bucket/best", recursive=True)
+            store.put(f"{bundles['item-knn']}/", "/bucket/best", recursive=True)
+            async with asyncio.timeout(60):
+                while service.loaded.find("best").facts.kind != "item-knn":
+                    await asyncio.sleep(0.01)
+            watching.cancel()
+
+        asyncio.run(test())
+    finally:
+        store.store.clear()
+        store.pseudo_dirs[:] = [""]
 
 
 def test_nothing_answers_before_the_models_are_there(bundles: dict[str, Path]) -> None:

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from remote_helpers import machine
+from remote_helpers import Guarded, machine
+
+
+@pytest.fixture
+def guarded(shop: str) -> str:
+    """The same folder, at a URL with the password that it needs."""
+    fsspec.register_implementation("guarded", Guarded, clobber=True)
+    return shop.replace("memory://", "guarded://ann:secret@")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from remote_helpers import calls, write
 
 from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
-from palate.storage.remote import find, follow, given, local, newest, recorded, url_of, without_secrets
+from palate.storage.remote import find, follow, given, local, newest, places, recorded, url_of, without_secrets
 from palate.storage.remote.store import UNFINISHED
 
 _ONE = pl.DataFrame({"item_id": ["a"], "title": [None], "image": ["a.png"]})
@@ -135,6 +135,22 @@ def test_a_missing_package_is_named_with_its_extra(shop: str, monkeypatch: pytes
         PalateError, match=r'the package for s3:// is not installed. Install it: pip install "palate\[s3\]"'
     ):
         local("s3://bucket/shop")
+
+
+def test_what_is_new_behind_a_password_is_found_by_the_process_that_knows_it(
+    shop: str, guarded: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(shop, a="1")
+    copy = local(guarded)
+    write(shop, a="2")
+    after = newest(copy)
+    assert (after / "a").read_text() == "2"
+    assert newest(after) == after
+    kept = [one for one in copy.parents[2].rglob("*") if one.is_file()]
+    assert not [one for one in kept if b"secret" in one.read_bytes()]
+    monkeypatch.setattr(places, "_GIVEN", {})  # another process
+    with pytest.raises(PalateError, match=r"guarded://bucket/shop cannot be reached"):
+        newest(copy)
 
 
 def test_passwords_are_neither_shown_nor_recorded(shop: str) -> None:

@@ -127,12 +127,13 @@ def test_what_cannot_be_is_refused_before_any_work(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_search_refuses_the_field_before_the_first_trial(shop: Ring, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fields", [["brnd"], "brand,brnd"])
+def test_a_search_refuses_the_field_before_the_first_trial(shop: Ring, tmp_path: Path, fields: Any) -> None:
     recipe = TuneRecipe.parse(
         {
             "model": "sasrec",
             "modalities": ["id", "fields"],
-            "settings": {"ranker": {"fields": ["brnd"]}},
+            "settings": {"ranker": {"fields": fields}},
             "search": {"ranker.dropout": {"low": 0.1, "high": 0.5}},
         },
         where="test",

@@ -178,7 +178,7 @@ def test_resume_refuses_other_options_and_other_data(ring: Ring, tmp_path: Path)
         ({"model": "sasrec", "warm_start": "nowhere"}, "nowhere"),
         ({"model": "popularity", "warm_start": "nowhere"}, "no weights"),
         ({"model": "popularity", "objective": "bpr"}, "no objective"),
-        ({"model": "popularity", "modalities": ("id", "text")}, "ids only"),
+        ({"model": "popularity", "modalities": ("id", "text")}, "ids only.*, hstu.*tiger"),
         ({"model": "popularity", "settings": {"trainer": {"epochs": 3}}}, "not trained by gradient"),
     ],
 )

@@ -76,7 +76,7 @@ class RawTable:
             root = inside
         elif catalogue is not None and "image" in catalogue.columns:
             # The catalogue says where the pictures are: relative to --images, or to its own folder.
-            above = url_of(home)  # of a catalogue that was itself fetched from there
+            above = url_of(home) if any(catalogue["image"]) else None  # of a catalogue that was itself fetched
             root = options.images or (home if above is None else local(above))
             if not root.is_dir():
                 raise PalateError(f"--images {root} is not a folder", "Give the folder that holds the pictures.")

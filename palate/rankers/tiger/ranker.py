@@ -16,12 +16,15 @@ from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.features.semantic_ids import SemanticIds
 from palate.features.store import FeatureStore
+from palate.objectives import Objective
 from palate.rankers.feature import how_to_make
 from palate.rankers.packing import PackedBatch
+from palate.rankers.step import TrainingStep
 from palate.rankers.stored import REMEDY, read_model, write_model
 from palate.rankers.tiger.config import TIGERConfig
 from palate.rankers.tiger.decoder import CodeDecoder
 from palate.rankers.tiger.search import Search
+from palate.rankers.tiger.step import CodesStep
 from palate.rankers.tiger.trie import Trie, log_shares
 from palate.rankers.trained import TrainedRanker
 from palate.recommender import Histories, as_sequences, mask_items
@@ -77,6 +80,9 @@ class TIGER(TrainedRanker):
         self._trie = self._trained = None
         self._warm = warm.clone()
         self._warm[0] = False
+
+    def training_step(self, objective: Objective, rows: bool = False) -> TrainingStep:
+        return CodesStep()
 
     def notes(self) -> list[str]:
         facts = self._ids.facts()

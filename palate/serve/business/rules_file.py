@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, StringConstraints, ValidationError
 
@@ -21,7 +21,13 @@ _QUOTED = re.compile(r"\"([^\"]*)\"|'([^']*)'")
 Word = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 
 
-class Boost(Config):
+class _Rules(Config):
+    """A table of the file; its lists hold ids and conditions, in which a comma is a character."""
+
+    comma_lists: ClassVar[bool] = False
+
+
+class Boost(_Rules):
     """Items that come earlier, or later: the rank of each is divided by ``factor``."""
 
     name: Word | None = None
@@ -31,7 +37,7 @@ class Boost(Config):
     factor: float = Field(ge=0.1, le=10)
 
 
-class Pin(Config):
+class Pin(_Rules):
     """One item at one position, for everybody or after some histories."""
 
     name: Word | None = None
@@ -40,7 +46,7 @@ class Pin(Config):
     history: tuple[Word, ...] = Field((), description="Conditions; one item of the history must meet all of them.")
 
 
-class Cap(Config):
+class Cap(_Rules):
     """At most ``most`` items with the same value of a field among the first ``first``."""
 
     name: Word | None = None
@@ -49,7 +55,7 @@ class Cap(Config):
     first: int = Field(10, ge=1, le=1000)
 
 
-class RulesFile(Config):
+class RulesFile(_Rules):
     """What a file of rules may hold."""
 
     in_stock: Word | None = None

@@ -30,6 +30,8 @@ _HERE = {"file", "local", "memory"}
 _COLLAPSED = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]")
 # Stands for the content of files of which a server says nothing but the size: they are fetched once in a process.
 _UNKNOWN = uuid4().hex
+# URLs as they were given, with the passwords and signatures that no file keeps, by how they are shown.
+_GIVEN: dict[str, str] = {}
 # Bytes from which on it is said what is being fetched.
 _LARGE = 50_000_000
 
@@ -91,9 +93,12 @@ def find(place: Path | str | None) -> Path | None:
 
 
 def newest(place: Path) -> Path:
-    """For a copy, that of what is at its URL now; for another path the path itself, with links resolved."""
+    """For a copy, that of what is at its URL now; for another path the path itself, with links resolved.
+
+    A URL with a password is asked with it, if this process was given it.
+    """
     url = url_of(place)
-    return place.resolve() if url is None else fetched(url)
+    return place.resolve() if url is None else fetched(_GIVEN.get(url, url))
 
 
 def recorded(place: Path | str) -> str:
@@ -119,6 +124,8 @@ def under(folder: Path, place: str) -> Path | str:
 def fetched(url: str) -> Path:
     """A copy of the file or folder at a URL."""
     store = Store(url)
+    if store.url != store.shown:
+        _GIVEN[store.shown] = store.url
     home = Home(store)
     for _ in range(_TRIES):
         listing = store.listing()

@@ -28,7 +28,7 @@ class TrainingStep(Protocol):
             model: maps a packed batch to :class:`Scores`; in training mode, and left in it.
             packed: the inputs, ``T`` tokens.
             batch: the target of each token.
-            places: int64 ``[T]``, see :class:`palate.training.batches.Windows`.
+            places: int64 ``[T]``, the place of each input among the values of all training sequences.
             number: steps since the last validation.
         """
 

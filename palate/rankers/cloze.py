@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +12,34 @@ import torch
 from torch import Tensor, nn
 
 from palate.objectives import Batch, Loss, Objective
-from palate.rankers.bert4rec import BERT4RecConfig, MaskedBatch
-from palate.rankers.packing import PackedBatch
-from palate.training.step import with_penalty
+from palate.rankers.packing import Grid, PackedBatch
+from palate.rankers.step import with_penalty
+
+if TYPE_CHECKING:
+    from palate.rankers.bert4rec import BERT4RecConfig
+
+
+@dataclass(frozen=True)
+class MaskedBatch(PackedBatch):
+    """Sequences of which some items are hidden; every item sees its whole sequence.
+
+    Attributes:
+        masked: bool ``[T]``; what ``items`` says there is not read.
+    """
+
+    masked: Tensor
+
+    @cached_property
+    def grid(self) -> Grid:
+        return Grid.pack(self.lengths, self.width, self.device, causal=False)
+
+    @classmethod
+    def extended(cls, batch: PackedBatch, last: Tensor | None = None) -> MaskedBatch:
+        """The sequences with one item more at each end: ``last``, int64 ``[B]``, or else one that is hidden."""
+        longer = batch.followed_by(batch.items.new_zeros(len(batch.lengths)) if last is None else last)
+        masked = torch.zeros(len(longer.items), dtype=torch.bool, device=batch.device)
+        masked[longer.last] = last is None
+        return cls(longer.items, longer.lengths, longer.width, batch.device, masked)
 
 
 class ClozeStep:

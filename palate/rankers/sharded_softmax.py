@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -11,9 +13,11 @@ from torch.utils.checkpoint import checkpoint
 from palate.objectives import Batch, Loss
 from palate.objectives.linear_log_sum_exp import linear_log_sum_exp
 from palate.rankers.packing import PackedBatch
-from palate.rankers.sequential import SequentialRanker
 from palate.rankers.sharded_ids import exchanged, sharded_ids
-from palate.training.step import with_penalty
+from palate.rankers.step import with_penalty
+
+if TYPE_CHECKING:
+    from palate.rankers.sequential import SequentialRanker
 
 # Items whose vectors and gradients are in memory at a time.
 _BLOCK_ITEMS = 16_384
