@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import UnionType
-from typing import Any, ClassVar, Self, Union, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from palate.errors import PalateError, suggest
 from palate.names import field_names
 
-_LISTS = (tuple, list, Sequence)
+_LISTS = (tuple, list, Sequence, set, frozenset)
 
 
 class Config(BaseModel):
@@ -38,8 +38,11 @@ class Config(BaseModel):
             return values
         fields = cls.model_fields
         return {
-            key: _listed(value, key)
-            if isinstance(value, str) and key in fields and _is_list(fields[key].annotation)
+            key: _listed(str(value), key)
+            if isinstance(value, str | int | float)
+            and not isinstance(value, bool)
+            and key in fields
+            and _is_list(fields[key].annotation)
             else value
             for key, value in values.items()
         }
@@ -77,9 +80,13 @@ class Config(BaseModel):
 
 
 def _is_list(annotation: Any) -> bool:
-    """Whether a field takes lists, and no words."""
-    types = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    return str not in types and any(get_origin(one) in _LISTS for one in types)
+    """Whether a field takes lists and nothing else, or None."""
+    if get_origin(annotation) is Annotated:
+        return _is_list(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        types = [one for one in get_args(annotation) if one is not NoneType]
+        return bool(types) and all(_is_list(one) for one in types)
+    return get_origin(annotation) in _LISTS
 
 
 def _listed(text: str, key: str) -> list[str]:

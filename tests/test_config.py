@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import Field
 
 from palate.config import Config
 from palate.errors import PalateError
@@ -22,6 +23,9 @@ class Lists(Config):
     names: Sequence[str] | None = None
     word: str = ""
     either: str | tuple[str, ...] = ""
+    auto: Literal["auto"] | tuple[str, ...] = "auto"
+    marked: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    several: frozenset[str] = frozenset()
 
 
 @pytest.mark.parametrize(
@@ -36,9 +40,14 @@ class Lists(Config):
         ("names", 'title, "Customer, ID"', ["title", "Customer, ID"]),
         ("word", "a,b", "a,b"),
         ("either", "a,b", "a,b"),
+        ("auto", "auto", "auto"),
+        ("marked", "a,b", ("a", "b")),
+        ("several", "a,b", {"a", "b"}),
+        ("counts", 3, [3]),
+        ("names", 2024, ["2024"]),
     ],
 )
-def test_lists_are_read_between_commas(key: str, text: str, expected: Any) -> None:
+def test_lists_are_read_between_commas(key: str, text: str | int, expected: Any) -> None:
     assert getattr(Lists.parse({key: text}, where="settings"), key) == expected
 
 
@@ -46,8 +55,8 @@ def test_lists_are_read_between_commas(key: str, text: str, expected: Any) -> No
     ("values", "message"),
     [
         ({"days": "monday,sunday"}, r"'days\.1': Input should be 'monday' or 'friday' \(got 'sunday'\)"),
-        ({"pair": 0.5}, r"'pair': not a list \(got 0\.5\)\. Write its values between commas\."),
-        ({"counts": 3}, r"'counts': not a list \(got 3\)"),
+        ({"pair": True}, r"'pair': not a list \(got True\)\. Write its values between commas\."),
+        ({"auto": 3}, r"'auto.*': "),
         ({"names": 'a"b'}, "'names' a\"b: a double quote is not closed"),
     ],
 )

@@ -31,15 +31,18 @@ def info(
     from palate.console import human_bytes, print_facts
 
     shown = {key: value for key, value in facts.items() if key != "kind"}
-    if facts["kind"] == "run":
-        shown["trained_on"] = [_with_dates(log) for log in facts.get("trained_on", ())]
+    if facts["kind"] == "run" and facts.get("trained_on"):
+        shown["trained_on"] = [_with_dates(log) for log in facts["trained_on"]]
     if "bytes" in shown:
         shown["bytes"] = human_bytes(shown["bytes"])
     print_facts(f"{path}: {facts['kind']}", shown)
 
 
-def _with_dates(log: dict[str, Any]) -> dict[str, Any]:
-    """What a run has learnt from, with the date of the last interaction."""
+def _with_dates(log: Any) -> Any:
+    """What a run has learnt from, with the date of the last interaction; what is no time stays as it is."""
     from palate.data.moments import iso_time
 
-    return log if log.get("until") is None else {**log, "until": iso_time(log["until"])}
+    try:
+        return log if log.get("until") is None else {**log, "until": iso_time(log["until"])}
+    except (AttributeError, TypeError, ValueError, OverflowError, OSError):
+        return log

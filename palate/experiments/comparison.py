@@ -15,7 +15,7 @@ from palate.evaluation.groups import RunGroup
 from palate.evaluation.outputs import save_comparison
 from palate.evaluation.protocol import Measure, SlowModels
 from palate.experiments.plan import OptionsReader, Selection
-from palate.experiments.recipe import Recipe, override
+from palate.experiments.recipe import Recipe
 from palate.experiments.search import key_of
 from palate.runs.run import Run
 from palate.storage.files import file_digest, read_json
@@ -39,18 +39,17 @@ def check_options(recipe: Recipe, selection: Selection, read: OptionsReader) -> 
             check(recipe.options(arm.start, {})["model"], f"{where}: '{arm.start}'")
         for key, space in arm.search.items():
             decided = [
-                read(arm.command, override(table, {key: value}), f"{where} search: with {key} = {value}").decides
-                for value in space.ends()
+                read(
+                    arm.command, recipe.options(name, {name: {key: one}}), f"{where} search: with {key} = {one}"
+                ).decides
+                for one in space.ends()
             ]
             _refuse_idle(key, decided, f"{where} search")
     for name in selection.curves:
         curve = recipe.curves[name]
-        table = recipe.options(curve.arm, {})
         where, command = f"{recipe.path} [curve.{name}]", recipe.arms[curve.arm].command
-        decided = [
-            read(command, override(table, {curve.setting: value}), f"{where}: with {curve.setting} = {value}").decides
-            for value in curve.values
-        ]
+        points = [(value, recipe.options(curve.arm, {curve.arm: {curve.setting: value}})) for value in curve.values]
+        decided = [read(command, table, f"{where}: with {curve.setting} = {value}").decides for value, table in points]
         _refuse_idle(curve.setting, decided, where)
 
 

@@ -45,7 +45,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -53,6 +53,8 @@ from palate.config import Config
 from palate.experiments.space import Space
 
 Table = dict[str, Any]
+# Switches a part off, and needs no settings.
+_NOTHING = "none"
 BLEND = "blend"
 
 
@@ -99,6 +101,8 @@ class Curve(Config):
     values: list[bool | int | float | str] = Field(min_length=1)
     seeds: list[int] | None = Field(None, min_length=1)
     scale: Literal["linear", "log"] = "linear"
+
+    comma_lists: ClassVar[bool] = False  # numbers and words alike: only TOML says which
 
     @field_validator("values", "seeds")
     @classmethod
@@ -165,7 +169,8 @@ class Recipe:
         arm = self.arms[name]
         shared = self.shared[arm.command] if arm.shared else {}
         below = self.options(arm.like, chosen) if arm.like else shared
-        return override(merged(below, arm.own), chosen.get(name, {}))
+        found = override(merged(below, arm.own), chosen.get(name, {}))
+        return {key: _with_settings(value, shared.get(key)) for key, value in found.items()}
 
     def parents_of(self, name: str, seed: int) -> list[tuple[str, int]]:
         """Arm and seed of every run that an arm starts from: one, or the parts of a blend, or none.
@@ -192,15 +197,26 @@ class Recipe:
         return [*(self.choices_of(arm.like) if arm.like else []), *([name] if arm.search else [])]
 
 
+def _with_settings(value: Any, shared: Any) -> Any:
+    """A choice with the shared settings that belong to no choice in particular.
+
+    >>> _with_settings("text", {"keep": 300}), _with_settings({"name": "text", "keep": 50}, {"keep": 300, "lags": 3})
+    ({'keep': 300, 'name': 'text'}, {'keep': 50, 'lags': 3, 'name': 'text'})
+    >>> _with_settings("none", {"keep": 300}), _with_settings("dpo", {"name": "ipo", "beta": 1})
+    ('none', 'dpo')
+    """
+    if not isinstance(shared, Mapping) or "name" in shared or value == _NOTHING:
+        return value
+    own = {"name": value} if isinstance(value, str) else value
+    return merged(shared, own) if isinstance(own, Mapping) else value
+
+
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Table:
     """``above`` over ``below``: tables key by key, anything else replaces. ``x = "a"`` counts as ``x = {name = "a"}``
-    where the other is a table; settings of a choice that is named below go when another is made.
+    where the other is a table; another word takes the settings of the first one with it.
 
     >>> merged({"objective": "dpo", "negatives": {"k": 1}}, {"objective": {"beta": 0.1}, "negatives": {"p": 2}})
     {'objective': {'name': 'dpo', 'beta': 0.1}, 'negatives': {'k': 1, 'p': 2}}
-    >>> below = {"neighbours": {"keep": 300}, "objective": {"name": "dpo", "beta": 1}}
-    >>> merged(below, {"neighbours": "text", "objective": "none"})
-    {'neighbours': {'keep': 300, 'name': 'text'}, 'objective': 'none'}
     """
     result = deepcopy(dict(below))
     for key, value in above.items():
@@ -209,8 +225,6 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Table:
             if isinstance(under, str):
                 under = {"name": under}
             result[key] = merged(under, value) if isinstance(under, Mapping) else deepcopy(dict(value))
-        elif isinstance(value, str) and isinstance(under, Mapping) and "name" not in under:
-            result[key] = {**under, "name": value}
         else:
             result[key] = deepcopy(value)
     return result

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -25,6 +25,8 @@ class Choices(Config):
     """One of a few values."""
 
     choices: list[bool | int | float | str] = Field(min_length=1)
+
+    comma_lists: ClassVar[bool] = False  # numbers and words alike: only TOML says which
 
     def ends(self) -> list[Any]:
         """What has to be allowed, so that everything between is."""

@@ -73,7 +73,7 @@ class Additions:
         return Additions((self.rows + start).to(device), self.items.to(device), self.values.to(device))
 
     def add_to(self, scores: torch.Tensor, index: torch.Tensor) -> None:
-        """Add them to the scores of some items, in place and to the bit as :meth:`NeighbourScores.add_to` does.
+        """Add them to the scores of some items, in place; on a CPU to the bit as :meth:`NeighbourScores.add_to` does.
 
         Args:
             scores: float32 ``[B, n]``, contiguous.
@@ -271,7 +271,7 @@ class NeighbourScores:
             weights = made.weights
             if any(one.num_items != num_items for one in lists) or not (np.isfinite(weights) & (weights >= 0)).all():
                 raise ValueError(f"lists or weights do not fit {num_items} items")
-        except (OSError, SafetensorError, ValueError, KeyError) as error:
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise PalateError(f"{path} is damaged ({error})", "Train the run again, or get the bundle again.") from None
         return made
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from palate.device import parse_device
+from palate.errors import PalateError
 from palate.recommender import Recommender, Shard
 from palate.registry import Registry
 from palate.runs.run import Run
@@ -29,9 +31,16 @@ RANKERS = Registry(
 
 
 def rankers_that(fit: Callable[[type[Recommender]], bool]) -> str:
-    """Names of the rankers whose class fits (at least one), as remedies list them: ``gru4rec, hstu or sasrec``."""
-    *names, last = [name for name in RANKERS if fit(RANKERS[name])]
-    return f"{', '.join(names)} or {last}" if names else last
+    """Names of the rankers whose class fits, as remedies list them: ``gru4rec, hstu or sasrec``.
+
+    A plug-in that cannot be imported is left out: the message is about another one.
+    """
+    names = []
+    for name in RANKERS:
+        with suppress(ImportError, PalateError):
+            if fit(RANKERS[name]):
+                names.append(name)
+    return " or ".join([*([", ".join(names[:-1])] if names[:-1] else []), *names[-1:]])
 
 
 def load_recommender(run: Run, device: str = "cpu", shard: Shard | None = None) -> Recommender:

@@ -106,11 +106,42 @@ def test_a_blend_takes_the_runs_of_its_arms(tmp_path: Path) -> None:
     assert Selection(["both"], [1], 4, []).searched(searched) == ["dpo"]
 
 
+def test_shared_settings_of_no_choice_hold_for_every_choice(tmp_path: Path) -> None:
+    recipe = reading(
+        tmp_path,
+        """
+[train]
+model = "sasrec"
+[train.neighbours]
+keep = 30
+[arm.text]
+neighbours = "text"
+[arm.text.search]
+neighbours = ["text", "image"]
+[arm.more]
+like = "text"
+neighbours = { name = "image", lags = 2 }
+[arm.other]
+like = "more"
+neighbours = "lexical"
+[arm.plain]
+neighbours = "none"
+""",
+    )
+    found = {name: recipe.options(name, {})["neighbours"] for name in recipe.arms}
+    assert found == {
+        "text": {"name": "text", "keep": 30},
+        "more": {"name": "image", "keep": 30, "lags": 2},
+        "other": {"name": "lexical", "keep": 30},
+        "plain": "none",
+    }
+    chosen = recipe.options("text", {"text": {"neighbours": "image"}})
+    assert chosen["neighbours"] == {"name": "image", "keep": 30}
+
+
 def test_merging() -> None:
     assert merged({"a": {"x": 1, "y": 2}, "b": 1}, {"a": {"y": 3}, "c": 4}) == {"a": {"x": 1, "y": 3}, "b": 1, "c": 4}
-    # Another choice leaves the first one's settings; those of no choice in particular hold for all of them.
-    assert merged({"a": {"name": "one", "x": 1}}, {"a": "other"}) == {"a": "other"}
-    assert merged({"a": {"x": 1}}, {"a": "other"}) == {"a": {"x": 1, "name": "other"}}
+    assert merged({"a": {"x": 1}}, {"a": "other"}) == {"a": "other"}  # another choice leaves the first one's settings
     below = {"a": {"x": [1]}}
     merged(below, {})["a"]["x"].append(2)
     assert below == {"a": {"x": [1]}}

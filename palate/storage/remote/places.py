@@ -124,13 +124,13 @@ def under(folder: Path, place: str) -> Path | str:
 def fetched(url: str) -> Path:
     """A copy of the file or folder at a URL."""
     store = Store(url)
-    if store.url != store.shown:
-        _GIVEN[store.shown] = store.url
     home = Home(store)
     for _ in range(_TRIES):
         listing = store.listing()
         if listing is None:
             raise NotThere(f"{store.shown} is not there", "Check the address.")
+        if store.url != store.shown:
+            _GIVEN[store.shown] = store.url
         if UNFINISHED in listing:
             raise PalateError(
                 f"{store.shown} is not whole: something is being sent there, or was interrupted",
