@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import BatchFeature
 
 from palate.mllm.lm.tensor_cache import TensorCache
 
@@ -36,6 +35,8 @@ class PreparedPictures:
             how = repr(sorted(options.items()))
             made = [one for image in images if (one := self._prepare(image, how, options)) is not None]
             if len(made) == len(images) and len({one.shape for one in made}) == 1:
+                from transformers import BatchFeature  # a report is made without it
+
                 return BatchFeature({_PIXELS: torch.cat(made)})
             self._apart = False
         return self._processor(images, **options)
