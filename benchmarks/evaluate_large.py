@@ -3,9 +3,9 @@
     python benchmarks/evaluate_large.py --items 10000000
     python benchmarks/evaluate_large.py --items 10000000 --recommend        # ten items for every user instead
 
-Generated data; a SASRec of random weights over nothing but ids, 64 numbers wide, to whose scores ``--neighbours`` adds
-generated neighbours by so many sources. The whole of `evaluate` is run: ranks,
-recommended lists, every metric and slice. Each size runs in a process of its own.
+Generated data; a SASRec of random weights over nothing but ids, 64 numbers wide, to whose scores ``--neighbours N``
+adds generated neighbours by N sources. The whole of `evaluate` is run: ranks, recommended lists, every metric and
+slice. Each size runs in a process of its own.
 """
 
 from __future__ import annotations

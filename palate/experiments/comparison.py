@@ -38,12 +38,8 @@ def check_options(recipe: Recipe, selection: Selection, read: OptionsReader) -> 
             check = check_attachable if arm.command == "attach" else check_alignable
             check(recipe.options(arm.start, {})["model"], f"{where}: '{arm.start}'")
         for key, space in arm.search.items():
-            decided = [
-                read(
-                    arm.command, recipe.options(name, {name: {key: one}}), f"{where} search: with {key} = {one}"
-                ).decides
-                for one in space.ends()
-            ]
+            ends = [(one, recipe.options(name, {name: {key: one}})) for one in space.ends()]
+            decided = [read(arm.command, made, f"{where} search: with {key} = {one}").decides for one, made in ends]
             _refuse_idle(key, decided, f"{where} search")
     for name in selection.curves:
         curve = recipe.curves[name]

@@ -74,8 +74,8 @@ def read_weights() -> dict[str, Any]:
 
 
 def folded(model: Any) -> Any:
-    """The same function in fewer steps, in about half the time: a batch norm is folded into the convolution before
-    it, padding that is equal on all sides is the convolution's own, and activations overwrite what they are given."""
+    """The same function in fewer steps: a batch norm is folded into the convolution before it, padding that is equal on
+    all sides is the convolution's own, and activations overwrite what they are given."""
     from torch.nn import Identity
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 

@@ -15,6 +15,8 @@ from palate.features.neighbour_store import NeighbourList
 from palate.features.whitening import Whitening
 from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.sasrec import SASRec
+from palate.recommender import Recommender
+from palate.topk import merged
 
 # Of a list by words and one by an encoder's vectors, and the rest of what neighbours come from.
 SOURCES = ("co-occurrence", "lexical", "text", "image")
@@ -47,6 +49,17 @@ def with_newcomers(cases: Cases) -> Cases:
     """Every fifth user has no history."""
     lists = [[] if row % 5 == 0 else items for row, items in enumerate(cases.histories.to_lists())]
     return Cases(cases.users, Sequences.from_lists(lists), cases.targets)
+
+
+def compare_recommendations(whole: Recommender, shards: Sequence[Recommender], histories: Sequences) -> None:
+    """The best of the parts, merged, are those of the whole to the bit: with and without the history and a filter."""
+    allowed: Tensor | None
+    for allowed in (None, torch.arange(whole.num_items + 1) % 3 == 1):
+        for exclude_seen in (True, False):
+            expected = whole.recommend(histories, 25, exclude_seen, allowed)
+            parts = [shard.recommend(histories, 25, exclude_seen, allowed) for shard in shards]
+            for mine, theirs in zip(merged(parts, 25), expected, strict=True):
+                assert torch.equal(mine, theirs)
 
 
 def neighbours(num_items: int, sources: Sequence[str] = SOURCES, keep: int = 6, lags: int = 3) -> NeighbourScores:

@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from bundle_helpers import encoded_films, make_run
-from exact_ranker import SOURCES, Exact, sasrec, with_neighbours, with_newcomers
+from exact_ranker import SOURCES, Exact, compare_recommendations, sasrec, with_neighbours, with_newcomers
 from safetensors.numpy import load_file, save_file
-from torch import Tensor
 from worlds import FILM_WORDS, HELD_OUT_FILM, random_logs
 
 from palate.bundle import add_items, make_bundle
@@ -29,7 +27,6 @@ from palate.rankers.neighbours import FILE
 from palate.rankers.popularity import Popularity
 from palate.recommender import Recommender, Shard
 from palate.runs.run import Run
-from palate.topk import merged
 from palate.training.blend import blend
 
 
@@ -67,13 +64,7 @@ def test_parts_recommend_what_the_whole_would(
     shards = [type(whole).load_shard(tmp_path, Shard(index, count)) for index in range(count)]
     owned = [item for shard in shards if shard.shard is not None for item in shard.shard.items.tolist()]
     assert owned == list(range(1, dataset.num_items + 1))
-    allowed: Tensor | None
-    for allowed in (None, torch.arange(dataset.num_items + 1) % 3 == 1):
-        for exclude_seen in (True, False):
-            expected = whole.recommend(histories, 25, exclude_seen, allowed)
-            parts = [shard.recommend(histories, 25, exclude_seen, allowed) for shard in shards]
-            for mine, theirs in zip(merged(parts, 25), expected, strict=True):
-                assert torch.equal(mine, theirs)
+    compare_recommendations(whole, shards, histories)
 
 
 def test_lists_stay_in_their_file_and_each_part_checks_its_own_rows(tmp_path: Path) -> None:
