@@ -69,11 +69,16 @@ class NeighbourList:
         """Share of the items that have a neighbour, 0 to 1."""
         return float((self.items[1:, 0] > 0).mean()) if self.num_items else 0.0
 
-    def matrix(self) -> sparse.csr_matrix:
-        """float32 CSR ``[num_items + 1, num_items + 1]``; row ``h`` holds the neighbours of item ``h``."""
-        rows, places = np.nonzero(self.items)
-        columns, width = self.items[rows, places], len(self.items)
-        return sparse.csr_matrix((self.values[rows, places], (rows, columns)), shape=(width, width), dtype=np.float32)
+    def matrix(self, rows: Integers | None = None) -> sparse.csr_matrix:
+        """float32 CSR ``[num_items + 1, num_items + 1]``; row ``h`` holds the neighbours of item ``h``.
+
+        Args:
+            rows: items ``[n]``, for a matrix of their rows only, ``[n, num_items + 1]``.
+        """
+        items, values = (self.items, self.values) if rows is None else (self.items[rows], self.values[rows])
+        found, places = np.nonzero(items)
+        shape = (len(items), len(self.items))
+        return sparse.csr_matrix((values[found, places], (found, items[found, places])), shape=shape, dtype=np.float32)
 
     def signed(self) -> NeighbourList:
         """The same with what ``info`` records of its content: ``keep``, coverage and fingerprint."""

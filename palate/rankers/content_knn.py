@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import Field, model_validator
 from scipy import sparse
@@ -18,12 +19,14 @@ from palate.data.dataset import Dataset
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.features.co_occurrence import weighted_histories
+from palate.features.largest import Integers
 from palate.features.lexical_store import LexicalStore
 from palate.features.neighbour_store import NeighbourList
 from palate.features.neighbours import KEEP, neighbour_list, open_source, sources
 from palate.features.store import FeatureStore
+from palate.rankers.alike import AlikeRanker, only_read
 from palate.rankers.stored import REMEDY, read_model, write_model
-from palate.recommender import Histories, Recommender, as_sequences
+from palate.recommender import ItemShard, Shard
 
 # What the newest items of a history count, newest first.
 LAG_WEIGHTS = (1.0, 0.8, 0.6, 0.4, 0.3)
@@ -74,7 +77,7 @@ class ContentKNNConfig(Config):
         return (*LAG_WEIGHTS[: self.lags], *(LAG_WEIGHTS[-1] * _LATER**lag for lag in later))
 
 
-class ContentKNN(Recommender):
+class ContentKNN(AlikeRanker):
     """Scores item ``i`` by ``sum over lags l and sources m of lag_weight[l] * weight[m] * S_m[h_l, i]``.
 
     ``h_1, h_2 ...`` are the newest items of the history, and ``S_m`` the cosine of each item's nearest by
@@ -120,18 +123,21 @@ class ContentKNN(Recommender):
 
     @cached_property
     def similarity(self) -> sparse.csr_matrix:
-        """float32 CSR ``[num_items + 1, num_items + 1]``: the sources' cosines, weighed and added up."""
+        """float32 CSR ``[num_items + 1, num_items + 1]``: the sources' cosines, weighted and summed."""
+        return self._similarity()
+
+    def _similarity(self, items: Integers | None = None) -> sparse.csr_matrix:
+        """The same, or the rows of some items only, ``[n, num_items + 1]``."""
         weights = self.config.weights or [1.0] * len(self.lists)
-        parts = [one.matrix() * np.float32(weight) for one, weight in zip(self.lists, weights, strict=True)]
+        parts = [one.matrix(items) * np.float32(weight) for one, weight in zip(self.lists, weights, strict=True)]
         return sum(parts[1:], start=parts[0]).tocsr()
 
-    def score(self, histories: Histories, candidates: Tensor | None = None) -> Tensor:
-        rows = as_sequences(histories)
-        scores = torch.from_numpy((self._weighted(rows) @ self.similarity).toarray())
-        unknown = ~(scores > 0).any(1)
-        scores[unknown] = self.counts
-        scores[:, 0] = -torch.inf
-        return scores if candidates is None else scores.gather(1, candidates.cpu())
+    def alike_to(self, rows: Sequences) -> sparse.csr_matrix:
+        weighted = self._weighted(rows)
+        if self.shard is None:
+            return weighted @ self.similarity
+        read, weighted = only_read(weighted)  # of lists in a mapped file
+        return weighted @ self._similarity(read)
 
     def _weighted(self, rows: Sequences) -> sparse.csr_matrix:
         """The newest items of each history with what they count, float32 CSR ``[B, num_items + 1]``."""
@@ -153,6 +159,25 @@ class ContentKNN(Recommender):
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Self:
         """Read what :meth:`save` wrote; the product is sparse and stays on the CPU, whatever the device."""
+        return cls._load(folder, NeighbourList.of_arrays)
+
+    @classmethod
+    def load_shard(cls, folder: Path, shard: Shard, device: str = "cpu") -> Self:
+        """See :meth:`Recommender.load_shard`. The lists are not divided: they stay in their mapped file.
+
+        Scores read the rows of the newest items; each part checks the rows of its own.
+        """
+
+        def mapped(source: str, arrays: Mapping[str, npt.NDArray[Any]]) -> NeighbourList:
+            items = arrays["items"]
+            return NeighbourList.mapped(source, items, arrays["values"], shard.items(len(items) - 1))
+
+        model = cls._load(folder, mapped)
+        model.shard = ItemShard.part(shard, model.num_items)
+        return model
+
+    @classmethod
+    def _load(cls, folder: Path, make: Callable[[str, Mapping[str, npt.NDArray[Any]]], NeighbourList]) -> Self:
         num_items, config, tensors = read_model(folder, cls.name, cls.Config)
         try:
             names, counts = config.sources or (), tensors["counts"]
@@ -160,7 +185,7 @@ class ContentKNN(Recommender):
             for place, name in enumerate(names):
                 last = f".{place}"
                 arrays = {k.removesuffix(last): one.numpy() for k, one in tensors.items() if k.endswith(last)}
-                lists.append(NeighbourList.of_arrays(name, arrays))
+                lists.append(make(name, arrays))
             if not lists or counts.shape != (num_items + 1,) or any(one.num_items != num_items for one in lists):
                 raise ValueError("other sizes")
         except (KeyError, ValueError, TypeError) as error:

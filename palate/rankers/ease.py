@@ -8,14 +8,18 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from pydantic import Field
+from scipy import sparse
 from torch import Tensor
 
 from palate.config import Config
 from palate.data.dataset import Dataset
+from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.features.co_occurrence import history_matrix
+from palate.rankers.alike import only_read
+from palate.rankers.mapped import MappedRanker
 from palate.rankers.stored import REMEDY, read_model, write_model
-from palate.recommender import Histories, Recommender, as_sequences
+from palate.recommender import Histories, ItemScorer, as_sequences
 
 LARGEST_GB = 16.0  # of memory while fitting: three dense matrices of items x items
 
@@ -33,7 +37,7 @@ class EASEConfig(Config):
     history_half_life: float = Field(default=2.0, ge=0)
 
 
-class EASE(Recommender):
+class EASE(MappedRanker):
     """Scores an item by weights from the items of the history, learnt so that they reconstruct each other.
 
     ``B`` minimises ``|X - XB|^2 + l2 |B|^2`` with a diagonal of zeros, ``X`` the users' training items: with ``P`` the
@@ -73,11 +77,27 @@ class EASE(Recommender):
 
     def score(self, histories: Histories, candidates: Tensor | None = None) -> Tensor:
         rows = as_sequences(histories)
-        weighted = history_matrix(rows, self.num_items + 1, self.config.history_half_life)
-        scores = torch.from_numpy(weighted @ self.weights.numpy())
+        scores = torch.from_numpy(self._weighted(rows) @ self.weights.numpy())
         scores[torch.from_numpy(rows.lengths == 0)] = self.counts
         scores[:, 0] = -torch.inf
         return scores if candidates is None else scores.gather(1, candidates.cpu())
+
+    def item_scorer(self, histories: Histories, memory: int) -> ItemScorer:
+        """See :meth:`Recommender.item_scorer`. It is for a shard: only the weights that are needed are read."""
+        rows = as_sequences(histories)
+        read, weighted = only_read(self._weighted(rows))
+        newcomers, read_rows = torch.from_numpy(rows.lengths == 0), torch.from_numpy(read).long()[:, None]
+
+        def scorer(items: slice | Tensor) -> Tensor:
+            columns = items if isinstance(items, Tensor) else torch.arange(items.start, items.stop)
+            scores = torch.from_numpy(weighted @ self.weights[read_rows, columns].numpy())
+            scores[newcomers] = self.counts[columns]
+            return scores
+
+        return scorer
+
+    def _weighted(self, rows: Sequences) -> sparse.csr_matrix:
+        return history_matrix(rows, self.num_items + 1, self.config.history_half_life)
 
     def alike(self, item: int) -> Tensor:
         """How much an item speaks for every other, float32 ``[num_items + 1]``; nothing speaks for itself."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -16,8 +17,9 @@ from palate.data.dataset import Dataset
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.features.co_occurrence import history_matrix
+from palate.rankers.mapped import MappedRanker
 from palate.rankers.stored import REMEDY, read_model, write_model
-from palate.recommender import Histories, Recommender, as_sequences
+from palate.recommender import Histories, ItemScorer, as_sequences
 
 _USERS = 256  # whose factors are solved at a time
 
@@ -38,7 +40,7 @@ class IALSConfig(Config):
     iterations: int = Field(default=15, ge=1)
 
 
-class IALS(Recommender):
+class IALS(MappedRanker):
     """Scores an item by the product of its factors and the user's, which are solved from the history.
 
     Minimises ``sum_ui c_ui (p_ui - x_u y_i)^2 + l2 (|x|^2 + |y|^2)``, ``p`` 1 where user ``u`` took item ``i`` and 0
@@ -90,16 +92,35 @@ class IALS(Recommender):
         scores[:, 0] = -torch.inf
         return scores if candidates is None else scores.gather(1, candidates.cpu())
 
+    @property
+    def scores_in_blocks(self) -> bool:
+        return True
+
+    def item_scorer(self, histories: Histories, memory: int) -> ItemScorer:
+        rows = as_sequences(histories)
+        users, newcomers = self._users(rows), torch.from_numpy(rows.lengths == 0)
+
+        def scorer(items: slice | Tensor) -> Tensor:
+            scores = users @ self.items[items].T
+            scores[newcomers] = self.counts[items]
+            return scores
+
+        return scorer
+
+    @cached_property
+    def _gram(self) -> Tensor:
+        """What every user's system begins with: ``Y'Y + l2 I``."""
+        return self.items.T @ self.items + self.config.l2 * torch.eye(self.items.shape[1])
+
     def _users(self, rows: Sequences) -> Tensor:
         """Factors of histories ``[B, factors]``: ``(Y'Y + l2 I + (alpha - 1) Y_u'Y_u) x = alpha Y_u'1``."""
         taken = history_matrix(rows, self.num_items + 1)
         taken.data[:] = 1.0
-        gram = self.items.T @ self.items + self.config.l2 * torch.eye(self.items.shape[1])
         out = [torch.empty(0, self.items.shape[1])]
         for start in range(0, len(rows), _USERS):
             part = taken[start : start + _USERS]
             own = [self.items[torch.from_numpy(part.indices[a:b].astype(np.int64))] for a, b in pairwise(part.indptr)]
-            left = torch.stack([gram + (self.config.alpha - 1) * one.T @ one for one in own])
+            left = torch.stack([self._gram + (self.config.alpha - 1) * one.T @ one for one in own])
             right = torch.stack([self.config.alpha * one.sum(0) for one in own])
             out.append(torch.linalg.solve(left, right))
         return torch.cat(out)

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from palate.config import Config
 from palate.data.dataset import Dataset
+from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.features.co_occurrence import NEIGHBOURS, SHRINKAGE, co_occurrence, history_matrix
+from palate.rankers.alike import AlikeRanker
 from palate.rankers.stored import REMEDY, read_model, write_model
-from palate.recommender import Histories, ItemScorer, ItemShard, Recommender, Shard, as_sequences
 
 
 class ItemKNNConfig(Config):
@@ -34,7 +35,7 @@ class ItemKNNConfig(Config):
     history_half_life: float = Field(default=2.0, ge=0)
 
 
-class ItemKNN(Recommender):
+class ItemKNN(AlikeRanker):
     """Scores an item by its summed similarity to the items of the history.
 
     The similarity is a shrunk cosine of the users of two items: :func:`palate.features.co_occurrence.co_occurrence`.
@@ -65,29 +66,7 @@ class ItemKNN(Recommender):
         similarity = sparse.csr_matrix((values, (rows, columns)), shape=(width, width), dtype=np.float32)
         return cls(similarity, config, torch.from_numpy(dataset.train_counts.astype(np.float32)))
 
-    def score(self, histories: Histories, candidates: Tensor | None = None) -> Tensor:
-        scores = torch.from_numpy(self._alike_to(histories).toarray())
-        scores[~(scores > 0).any(1)] = self.counts
-        scores[:, 0] = -torch.inf
-        return scores if candidates is None else scores.gather(1, candidates.cpu())
-
-    def item_scorer(self, histories: Histories, memory: int) -> ItemScorer:
-        """See :meth:`Recommender.item_scorer`. It is for a shard: the product is that of whole rows."""
-        alike = self._alike_to(histories)
-        unknown = torch.from_numpy((alike > 0).getnnz(axis=1) == 0)
-        by_item = alike.tocsc()
-
-        def scorer(items: slice | Tensor) -> Tensor:
-            columns = items.numpy() if isinstance(items, Tensor) else items
-            scores = torch.from_numpy(by_item[:, columns].toarray(order="C"))
-            scores[unknown] = self.counts[items]
-            return scores
-
-        return scorer
-
-    def _alike_to(self, histories: Histories) -> sparse.csr_matrix:
-        """The summed similarities, float32 CSR ``[B, num_items + 1]``."""
-        rows = as_sequences(histories)
+    def alike_to(self, rows: Sequences) -> sparse.csr_matrix:
         return history_matrix(rows, self.num_items + 1, self.config.history_half_life) @ self.similarity
 
     def alike(self, item: int) -> Tensor:
@@ -117,13 +96,6 @@ class ItemKNN(Recommender):
         except (KeyError, ValueError, TypeError) as error:
             raise PalateError(f"{folder} holds no similarities of {num_items} items ({error})", REMEDY) from None
         return cls(matrix, config, counts)
-
-    @classmethod
-    def load_shard(cls, folder: Path, shard: Shard, device: str = "cpu") -> Self:
-        """See :meth:`Recommender.load_shard`. The similarities are not divided: they stay in their mapped file."""
-        model = cls.load(folder, device)
-        model.shard = ItemShard.part(shard, model.num_items)
-        return model
 
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "similarities": int(self.similarity.nnz)}

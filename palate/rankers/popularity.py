@@ -13,8 +13,9 @@ from torch import Tensor
 from palate.config import Config
 from palate.data.dataset import Dataset, Part
 from palate.errors import PalateError
+from palate.rankers.mapped import MappedRanker
 from palate.rankers.stored import REMEDY, read_model, write_model
-from palate.recommender import Histories, ItemScorer, ItemShard, Recommender, Shard, as_sequences
+from palate.recommender import Histories, ItemScorer, as_sequences
 
 _DAY = 24 * 60 * 60 * 1000
 
@@ -30,7 +31,7 @@ class PopularityConfig(Config):
     half_life_days: float | None = Field(default=None, gt=0)
 
 
-class Popularity(Recommender):
+class Popularity(MappedRanker):
     """Scores an item by its number of training interactions, whatever the history.
 
     Args:
@@ -86,10 +87,3 @@ class Popularity(Recommender):
         if counts.shape != (num_items + 1,) or not counts.is_floating_point():
             raise PalateError(f"{folder} holds no counts of {num_items} items", REMEDY)
         return cls(counts.to(device), config)
-
-    @classmethod
-    def load_shard(cls, folder: Path, shard: Shard, device: str = "cpu") -> Self:
-        """See :meth:`Recommender.load_shard`; it holds the counts of all items, four bytes each."""
-        model = cls.load(folder, device)
-        model.shard = ItemShard.part(shard, model.num_items)
-        return model

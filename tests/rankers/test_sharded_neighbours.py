@@ -10,8 +10,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from bundle_helpers import encoded_films, make_run
-from exact_ranker import SOURCES, Exact, compare_recommendations, sasrec, with_neighbours, with_newcomers
+from exact_ranker import (
+    SOURCES,
+    Exact,
+    compare_recommendations,
+    neighbours,
+    sasrec,
+    with_neighbours,
+    with_newcomers,
+)
 from safetensors.numpy import load_file, save_file
 from worlds import FILM_WORDS, HELD_OUT_FILM, random_logs
 
@@ -22,11 +31,15 @@ from palate.data.frames import from_frames
 from palate.engines.local import LOCAL
 from palate.errors import PalateError
 from palate.rankers.blend import Blend, BlendConfig
+from palate.rankers.content_knn import ContentKNN
+from palate.rankers.ease import EASE
+from palate.rankers.ials import IALS
 from palate.rankers.item_knn import ItemKNN
 from palate.rankers.neighbours import FILE
 from palate.rankers.popularity import Popularity
 from palate.recommender import Recommender, Shard
 from palate.runs.run import Run
+from palate.topk import merged
 from palate.training.blend import blend
 
 
@@ -36,22 +49,30 @@ def near(dataset: Dataset) -> Exact:
     return made
 
 
+def content(dataset: Dataset) -> ContentKNN:
+    """Weights that are no exact numbers; the second newest item of a history counts nothing."""
+    options = {"sources": SOURCES, "weights": (0.3, 1.7, 1, 0.1), "lag_weights": (0.9, 0, 0.7)}
+    counts = torch.from_numpy(dataset.train_counts).float()
+    return ContentKNN(neighbours(dataset.num_items).lists, counts, ContentKNN.Config.parse(options, where="test"))
+
+
 def mixed(dataset: Dataset) -> Blend:
     """Weights and scales that are no exact numbers; one ranker has neighbours, one does not look at histories."""
-    parts = [near(dataset), sasrec(dataset), ItemKNN.fit(dataset), Popularity.fit(dataset)]
-    facts = [{"kind": kind, "weight": 0.3, "scale": 1.7} for kind in ("exact", "exact", "item-knn", "popularity")]
+    parts = [near(dataset), sasrec(dataset), ItemKNN.fit(dataset), Popularity.fit(dataset), content(dataset)]
+    kinds = ("exact", "exact", "item-knn", "popularity", "content-knn")
+    facts = [{"kind": kind, "weight": 0.3, "scale": 1.7} for kind in kinds]
     return Blend(parts, BlendConfig.parse({"parts": facts}, where="test"))
 
 
 @pytest.fixture
 def _exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """A ranker of tests, under a name that a blend finds."""
-    kinds = {"exact": Exact, "item-knn": ItemKNN, "popularity": Popularity}
+    kinds = {"exact": Exact, "item-knn": ItemKNN, "popularity": Popularity, "content-knn": ContentKNN}
     monkeypatch.setattr("palate.rankers.blend.RANKERS", kinds)
 
 
 @pytest.mark.usefixtures("_exact")
-@pytest.mark.parametrize("make", [near, mixed, ItemKNN.fit, Popularity.fit])
+@pytest.mark.parametrize("make", [near, mixed, content, ItemKNN.fit, EASE.fit, Popularity.fit])
 @pytest.mark.parametrize("count", [1, 2, 3, 50])
 def test_parts_recommend_what_the_whole_would(
     make: Callable[[Dataset], Recommender], count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -65,6 +86,38 @@ def test_parts_recommend_what_the_whole_would(
     owned = [item for shard in shards if shard.shard is not None for item in shard.shard.items.tolist()]
     assert owned == list(range(1, dataset.num_items + 1))
     compare_recommendations(whole, shards, histories)
+
+
+def test_factors_of_users_are_those_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("palate.recommender._SCORES", 60 * 7)  # some items at a time
+    dataset = random_logs(repeats=True)
+    torch.manual_seed(0)
+    factors = torch.randn(dataset.num_items + 1, 8)
+    factors[0] = 0
+    whole = IALS(factors, IALS.Config(factors=8), torch.from_numpy(dataset.train_counts).float())
+    whole.save(tmp_path)
+    histories = with_newcomers(dataset.cases("test")).histories
+    items, scores = whole.recommend(histories, 10)
+    parts = [IALS.load_shard(tmp_path, Shard(index, 3)).recommend(histories, 10) for index in range(3)]
+    found, their_scores = merged(parts, 10)
+    assert torch.allclose(their_scores, scores, rtol=1e-4, atol=1e-6)
+    assert (found == items).float().mean() > 0.99
+    blocks = whole.item_scorer(histories, 0)
+    parts_of_rows = torch.cat([blocks(slice(start, start + 4)) for start in range(0, dataset.num_items + 1, 4)], dim=1)
+    assert torch.allclose(parts_of_rows[:, 1:], whole.score(histories)[:, 1:], rtol=1e-4, atol=1e-6)
+
+
+def test_parts_of_content_knn_leave_the_lists_in_their_file(tmp_path: Path) -> None:
+    whole = content(random_logs())
+    whole.save(tmp_path)
+    shard = ContentKNN.load_shard(tmp_path, Shard(0, 2))
+    assert not any(one.items.flags.owndata or one.values.flags.owndata for one in shard.lists)
+    stored = load_file(tmp_path / "model.safetensors")
+    stored["items.1"][-1] = 10_000
+    save_file(stored, tmp_path / "model.safetensors")
+    ContentKNN.load_shard(tmp_path, Shard(0, 2))
+    with pytest.raises(PalateError, match="a neighbour that is not in the catalogue"):
+        ContentKNN.load_shard(tmp_path, Shard(1, 2))
 
 
 def test_lists_stay_in_their_file_and_each_part_checks_its_own_rows(tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from worlds import random_logs, ring
 
 from palate.engines.local import LOCAL
 from palate.errors import PalateError
+from palate.rankers.ease import EASE
 from palate.rankers.recommend import Recommendations
 from palate.rankers.registry import load_recommender
 from palate.rankers.stored_shard import StoredItems, load_shard
-from palate.recommender import Shard
+from palate.recommender import Recommender, Shard
 from palate.topk import best_items, merged
 from palate.training.blend import blend
 from palate.training.fit import train
@@ -102,7 +103,11 @@ def test_everyone_is_recommended_the_same_by_shards(shards: int, trained: Path, 
     assert np.allclose(tables[0]["score"], tables[1]["score"], atol=1e-5)
 
 
-def test_what_cannot_be_divided_is_refused(trained: Path, tmp_path: Path, palate: Palate) -> None:
+def test_what_cannot_be_divided_is_refused(
+    trained: Path, tmp_path: Path, palate: Palate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As of a ranker that does not know how, such as tiger or a plug-in.
+    monkeypatch.setattr(EASE, "load_shard", classmethod(Recommender.load_shard.__func__))
     run = train(ring(), model="ease", out=tmp_path / "ease")
     with pytest.raises(PalateError, match=r"the ranker 'ease' cannot be divided by items\. Leave out --shards"):
         load_recommender(run, shard=Shard(0, 2))

@@ -1,0 +1,20 @@
+"""Rankers of which one process can score some items with the whole model, since it stays in its mapped file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from palate.recommender import ItemShard, Recommender, Shard
+
+
+class MappedRanker(Recommender):
+    """A ranker whose :meth:`load` leaves its tensors in their file, mapped into memory, and which has an
+    :meth:`item_scorer`."""
+
+    @classmethod
+    def load_shard(cls, folder: Path, shard: Shard, device: str = "cpu") -> Self:
+        """See :meth:`Recommender.load_shard`. Nothing is divided but the items that are scored."""
+        model = cls.load(folder, device)
+        model.shard = ItemShard.part(shard, model.num_items)
+        return model
