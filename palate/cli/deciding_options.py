@@ -91,10 +91,13 @@ def _blend(context: Any, values: Values, assignments: Sequence[str], recipe: Rec
 
 def _mllm_sft(context: Any, values: Values, assignments: Sequence[str], recipe: RecipeWords) -> Values:
     """All options of a fine-tuning."""
+    from palate.mllm.components import open_prompts
     from palate.mllm.finetune.sft import SFTPlan
 
     _required(values, "model")
     plan = SFTPlan.of(settings_of(context.command.callback.groups, values, assignments))
+    shown = {name: values.get(name) for name in ("prompts", "summaries", "item_summaries")}
+    open_prompts(recipe.dataset, plan.prompt, dataset_path=recipe.folder, **shown)
     return {
         "model": plan.model.model_dump(mode="json"),
         "prompt": plan.prompt.model_dump(mode="json"),

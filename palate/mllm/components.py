@@ -97,19 +97,15 @@ def load_components(
         PalateError: options that do not go together, summaries that are not there, no such model, or prompts with
             pictures for a model that takes none.
     """
-    _check_blind(prompt)
-    if prompt.item_summaries and item_summaries is None:
-        raise PalateError(
-            "prompt.item_summaries is set, and no store is named",
-            "Give --item-summaries NAME (`palate summarise items --name`) instead.",
-        )
-    templates = Templates.load(prompts)
-    folder = _summaries_folder(dataset_path, summaries or item_summaries)
-    preferences = _preferences(dataset, prompt, folder, summaries, templates)
-    items = _items(dataset, prompt, preferences, folder, summaries, item_summaries)
-    prompt = prompt.model_copy(update={"item_summaries": item_summaries is not None})
-    if prompt.images != "none" and dataset.catalogue.frame["image"].null_count() == len(dataset.catalogue):
-        raise PalateError("the prompt shows pictures, and the catalogue has none", "Use --images none.")
+    parts = open_prompts(
+        dataset,
+        prompt,
+        prompts=prompts,
+        dataset_path=dataset_path,
+        summaries=summaries,
+        item_summaries=item_summaries,
+    )
+    prompt = parts.options
     chat = open_model(
         model.name,
         device=device,
@@ -139,14 +135,64 @@ def load_components(
     config = MLLMConfig.parse({"base": base, "prompt": prompt, **(settings or {})}, where="settings [scoring]")
     facts = {
         "prompts": {
-            name: templates.fingerprint(name)
+            name: parts.templates.fingerprint(name)
             for name in ((f"{prompt.task}-blind",) if prompt.blind else (prompt.task,))
         },
-        "items": items.fingerprint,
-        "summaries": None if preferences is None else summaries,
+        "items": parts.items.fingerprint,
+        "summaries": None if parts.preferences is None else summaries,
         "item_summaries": item_summaries,
     }
-    return PromptedModel(chat, Prompter(items, prompt, templates), preferences, config, facts)
+    return PromptedModel(chat, Prompter(parts.items, prompt, parts.templates), parts.preferences, config, facts)
+
+
+@dataclass(frozen=True)
+class PromptParts:
+    """What prompts are made of, whatever model reads them.
+
+    Attributes:
+        options: as they were chosen, with what follows from the stores that were named.
+        templates: the texts around what is shown.
+        items: the texts of items.
+        preferences: of users, where the prompt shows them.
+    """
+
+    options: PromptOptions
+    templates: Templates
+    items: Items
+    preferences: Preferences | None
+
+
+def open_prompts(
+    dataset: Dataset,
+    prompt: PromptOptions,
+    *,
+    prompts: Path | None = None,
+    dataset_path: Path | str | None = None,
+    summaries: str | None = None,
+    item_summaries: str | None = None,
+) -> PromptParts:
+    """The parts of prompts, with all that can be refused without the model.
+
+    Args:
+        prompts, dataset_path, summaries, item_summaries: of :func:`load_components`.
+
+    Raises:
+        PalateError: options that do not go together, summaries or pictures that are not there.
+    """
+    _check_blind(prompt)
+    if prompt.item_summaries and item_summaries is None:
+        raise PalateError(
+            "prompt.item_summaries is set, and no store is named",
+            "Give --item-summaries NAME (`palate summarise items --name`) instead.",
+        )
+    templates = Templates.load(prompts)
+    folder = _summaries_folder(dataset_path, summaries or item_summaries)
+    preferences = _preferences(dataset, prompt, folder, summaries, templates)
+    items = _items(dataset, prompt, preferences, folder, summaries, item_summaries)
+    options = prompt.model_copy(update={"item_summaries": item_summaries is not None})
+    if options.images != "none" and dataset.catalogue.frame["image"].null_count() == len(dataset.catalogue):
+        raise PalateError("the prompt shows pictures, and the catalogue has none", "Use --images none.")
+    return PromptParts(options, templates, items, preferences)
 
 
 def _score_two(model: ChatModel, prompt: PromptOptions) -> None:

@@ -97,6 +97,9 @@ def test_each_arm_has_its_command(recipe: Path) -> None:
         ('hardness = "one"', 'hardness = "two"', "hardness"),
         ("[mllm.align]", "[mllm.aligned]", "mllm.align"),
         ("users = 6\ncutoffs", "yusers = 6\ncutoffs", "yusers"),
+        ("history-items = 3", "history-items = 3\nblind = true", "--blind shows nothing of the user"),
+        ("history-items = 3", 'summary = "direct"', "no store is named"),
+        ("history-items = 3", 'summary = "direct"\nsummaries = "none-yet"', "none-yet"),
     ],
 )
 def test_mistakes_are_told_before_any_run(recipe: Path, old: str, new: str, words: str) -> None:
