@@ -56,6 +56,31 @@ def second_scale(axes: Axes) -> Axes:
     return twin
 
 
+def name_points(axes: Axes, names: Sequence[tuple[str, tuple[float, float], str]]) -> None:
+    """Write names beside their points, from the lowest up; one that would cover another goes above it, on a thin line.
+
+    Args:
+        axes: with all else that is drawn there: names are placed where points are now.
+        names: text, point and colour.
+    """
+    figure: Any = axes.figure
+    figure.draw_without_rendering()  # the layout decides where the points are
+    taken: list[Any] = []
+    for text, point, colour in sorted(names, key=lambda one: (one[1][1], one[1][0])):
+        style: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "color": colour}
+        label = axes.annotate(text, point, xytext=(5, 4), **style)
+        box = start = label.get_window_extent()
+        while covered := [one for one in taken if one.overlaps(box)]:
+            box = box.translated(0, max(one.y1 for one in covered) - box.y0 + 1)
+        if box.y0 > start.y0:
+            label.remove()
+            raised = (box.y0 - start.y0) * 72 / figure.dpi
+            line = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2, "relpos": (0, 0)}
+            label = axes.annotate(text, point, xytext=(5, 4 + raised), arrowprops=line, **style)
+        label.set_in_layout(False)
+        taken.append(box)
+
+
 def plot_columns(axes: Axes, rows: Sequence[Mapping[str, Any]], over: str, colours: Mapping[str, str]) -> int:
     """A line for each named column over the column ``over``; rows that lack a value are left out.
 

@@ -10,7 +10,7 @@ from palate.evaluation.chart import short_label
 from palate.evaluation.compare import Comparison, Row
 from palate.evaluation.metrics import METRICS
 from palate.evaluation.tables import label_of
-from palate.plots import BLUE, GREY, picture
+from palate.plots import BLUE, GREY, name_points, picture
 
 # What accuracy is drawn against, as far as it is measured.
 _BESIDE = ("diversity", "serendipity", "miscalibration", "novelty", "coverage")
@@ -61,7 +61,7 @@ def draw(comparison: Comparison, path: Path | str) -> bool:
     if len(rows) < 2 or not metrics:
         return False
     with picture(path, 1.0 + 4.2 * len(metrics), 3.8) as figure:
-        places = figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0]
+        places, named = figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0], []
         for axes, metric in zip(places, metrics, strict=True):
             points = {row.label: (_mean(row, metric), _mean(row, comparison.primary)) for row in rows}
             front = pareto_front(points, metric)
@@ -73,15 +73,20 @@ def draw(comparison: Comparison, path: Path | str) -> bool:
                 one = row.estimates[comparison.primary]
                 axes.plot([x, x], [one.low, one.high], color=colour, linewidth=2, alpha=0.4)
                 axes.plot([x], [y], "o", color=colour, markersize=5)
-                axes.annotate(
-                    short_label(row.label), (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8, color=colour
-                )
             axes.margins(x=0.25)
+            left, right = axes.get_xlim()
+            if min(x for x, _ in points.values()) >= 0:  # nor would less than nothing be meaningful
+                axes.set_xlim(max(left, -0.02 * right), right)
             axes.set_xlabel(label_of(metric) + _direction(metric))
             axes.grid()
+            named.append(
+                [(short_label(label), point, BLUE if label in front else GREY) for label, point in points.items()]
+            )
         places[0].set_ylabel(label_of(comparison.primary))
         facts = comparison.facts
         figure.suptitle(f"{facts['dataset']['name']}, {facts['split']} split; dashed: no model is better in both")
+        for axes, labels in zip(places, named, strict=True):
+            name_points(axes, labels)
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from evaluation_helpers import Fixed
+from matplotlib.text import Text
 from PIL import Image
 from worlds import random_logs
 
@@ -19,7 +21,7 @@ from palate.evaluation import trade_off
 from palate.evaluation.chart import draw, draw_panels
 from palate.evaluation.compare import Comparison, Group, compare
 from palate.evaluation.evaluate import evaluate
-from palate.plots import picture
+from palate.plots import name_points, picture
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +72,19 @@ def test_accuracy_is_drawn_against_what_else_was_measured(comparison: Comparison
     alone = replace(comparison, rows=comparison.rows[:1])
     assert not trade_off.draw(alone, tmp_path / "alone.png")
     assert not (tmp_path / "alone.png").exists()
+
+
+def test_no_name_of_a_point_covers_another(tmp_path: Path) -> None:
+    with picture(tmp_path / "points.png", 4, 3) as figure:
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1])
+        points = [(0.5, 0.5), (0.501, 0.5), (0.52, 0.502), (0.1, 0.1)]
+        name_points(axes, [(f"a long name {number}", point, "black") for number, point in enumerate(points)])
+        raised = [text.xyann[1] for text in axes.texts]
+    assert len(raised) == 4
+    assert sum(height > 4 for height in raised) == 2
+    words = [Text.get_window_extent(text) for text in axes.texts]
+    assert not any(one.overlaps(other) for one, other in combinations(words, 2))
 
 
 def test_a_row_that_is_no_model_is_left_out(comparison: Comparison, tmp_path: Path) -> None:
