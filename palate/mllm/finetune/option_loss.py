@@ -69,7 +69,7 @@ class CaseCollator:
 
     def _read(self, case: Shared) -> int:
         """Tokens of a case that go through the model."""
-        return len(case.prefix) + sum(map(len, case.rests)) if self.packed else sum(map(len, case.wholes))
+        return case.tokens if self.packed else sum(map(len, case.wholes))
 
 
 def arguments(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

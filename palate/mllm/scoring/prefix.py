@@ -27,6 +27,11 @@ class Shared:
     rests: list[Encoded]
     wholes: list[Encoded]
 
+    @property
+    def tokens(self) -> int:
+        """Tokens where the prefix is read once."""
+        return len(self.prefix) + sum(map(len, self.rests))
+
 
 def share(model: ChatModel, chats: Sequence[Chat]) -> Shared:
     """Encode every chat as a whole, and cut all of them at the last token before they differ.

@@ -2,8 +2,9 @@
 
 MLLM-MSR (arXiv 2408.09698) asks "yes or no?" for every candidate. The score here is the log-odds of the
 first answer token, ``logit_yes - logit_no``, computed in fp32 from the last hidden state: probabilities in half
-precision tie. The prompts of a user's candidates share their beginning, which goes through the model once; its keys and
-values serve every candidate.
+precision tie. The prompts of a user's candidates share their beginning, which goes through the model once: short ones
+are packed into one row (:mod:`palate.mllm.scoring.packed`), and of longer ones the beginning's keys and values serve
+every candidate.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import copy
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,12 +25,18 @@ from palate.mllm.prompts.chat import Chat
 from palate.mllm.scoring.agreement import disagreement
 from palate.mllm.scoring.head import option_logits
 from palate.mllm.scoring.image_cache import ImageFeatureCache
+from palate.mllm.scoring.packed import pack, takes_masks
 from palate.mllm.scoring.prefix import Shared, positions_of, share
 
 # Below this many shared tokens a second forward costs more than it saves.
 _WORTH = 16
+# Tokens of prompts that are packed: each costs attention to all others, those that it must not see included.
+_PACKED = 1024
 # A prompt this much longer than those that were compared is compared again: some attention has a window.
 _LONGER = 1.25
+
+# A way to the logits ``[prompts, answers]`` of prompts that share their beginning.
+Way = Callable[[Shared, Tensor], Tensor]
 
 
 class Scorer:
@@ -47,7 +54,8 @@ class Scorer:
         self.image_features = ImageFeatureCache(model) if remember else None
         self.prompts = self.tokens = 0
         self.seconds = 0.0
-        self._checked: dict[bool, int] = {}
+        self._packs = takes_masks(model)
+        self._checked: dict[tuple[bool, bool], int] = {}
 
     def logits(self, chats: Sequence[Chat], answers: Sequence[str]) -> Tensor:
         """Logits of the first token of each answer after each chat: float32 ``[chats, answers]``, on the CPU.
@@ -85,20 +93,34 @@ class Scorer:
         plain = not self.reuse or self.model.sharded
         if plain or len(shared.wholes) == 1 or len(shared.prefix) < _WORTH:
             return self._naive(shared.wholes, tokens)
-        # Compared once with and once without pictures (transformers' families differ), and for longer prompts again.
-        kind, longest = any(whole.pictures for whole in shared.wholes), max(map(len, shared.wholes))
+        if self._packs and len(shared.rests) <= self.rows and shared.tokens <= _PACKED:
+            found, why = self._tried(self._packed, shared, tokens)
+            if not why:
+                return found
+            self._packs = False  # without a word: the other way asks less of a family
+        found, why = self._tried(self._reusing, shared, tokens)
+        return self._fall_back(shared, tokens, why) if why else found
+
+    def _tried(self, way: Way, shared: Shared, tokens: Tensor) -> tuple[Tensor, str]:
+        """The logits by a shorter way, and what is wrong with it, if anything.
+
+        It is compared with the plain way once with and once without pictures (transformers' families differ), and for
+        longer prompts again.
+        """
+        kind = way == self._packed, any(whole.pictures for whole in shared.wholes)
+        longest = max(map(len, shared.wholes))
         try:
-            found = self._reusing(shared, tokens)
+            found = way(shared, tokens)
             if longest > _LONGER * self._checked.get(kind, 0):
-                difference, allowed = self._disagreement(shared, found, tokens)
+                difference, allowed = self._disagreement(shared, found, tokens, way)
                 if not difference <= allowed:  # nor if it is NaN
-                    return self._fall_back(shared, tokens, f"scores differently ({difference:.3g})")
+                    return found, f"scores differently ({difference:.3g})"
                 self._checked[kind] = longest
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # caches and positions of families that are not laid out for it raise what they like
-            return self._fall_back(shared, tokens, f"fails ({one_line(error)})")
-        return found
+        except Exception as error:  # masks, caches and positions of families not laid out for it raise what they like
+            return torch.empty(0), f"fails ({one_line(error)})"
+        return found, ""
 
     def _fall_back(self, shared: Shared, tokens: Tensor, what: str) -> Tensor:
         self.reuse = False
@@ -110,7 +132,7 @@ class Scorer:
         )
         return found
 
-    def _disagreement(self, shared: Shared, found: Tensor, tokens: Tensor) -> tuple[float, float]:
+    def _disagreement(self, shared: Shared, found: Tensor, tokens: Tensor, way: Way) -> tuple[float, float]:
         """The difference of the shortest and the longest prompt from the plain way, and the one allowed."""
         lengths = [len(whole) for whole in shared.wholes]
         rows = sorted({lengths.index(min(lengths)), lengths.index(max(lengths))})
@@ -122,7 +144,7 @@ class Scorer:
             return disagreement(
                 self.model,
                 plain=lambda: self._naive(wholes, tokens),
-                short=lambda: self._reusing(some, tokens),
+                short=lambda: way(some, tokens),
                 again=lambda: torch.cat([self._naive([whole], tokens) for whole in wholes]),
             )
 
@@ -145,6 +167,12 @@ class Scorer:
             self.tokens += int(batch["attention_mask"].sum())
             out[some] = self._read(batch, [len(rows[number]) for number in some], tokens)[0]
         return out
+
+    def _packed(self, shared: Shared, tokens: Tensor) -> Tensor:
+        """The shared prefix and the rest of every prompt as one row."""
+        batch, ends = pack(self.model, [shared])
+        self.tokens += shared.tokens
+        return self._run(batch, ends, tokens)[0][0]
 
     def _reusing(self, shared: Shared, tokens: Tensor) -> Tensor:
         """The shared prefix once, then the rest of every prompt on top of its keys and values."""
@@ -174,6 +202,13 @@ class Scorer:
         self, batch: dict[str, Tensor], lengths: Sequence[int], tokens: Tensor, **more: Any
     ) -> tuple[Tensor, Any]:
         """Logits ``[B, answers]`` at the end of right-padded rows, on the CPU, and what the model returned."""
+        more = {key: value.to(self.model.device) if isinstance(value, Tensor) else value for key, value in more.items()}
+        logits, made = self._run(batch, torch.tensor(lengths)[:, None] - 1, tokens, **more)
+        return logits[:, 0], made
+
+    def _run(self, batch: dict[str, Tensor], ends: Tensor, tokens: Tensor, **more: Any) -> tuple[Tensor, Any]:
+        """Logits ``[B, prompts, answers]`` at the ends (``[B, prompts]``) of prompts, on the CPU, and what the model
+        returned."""
         core = self.model.core
         inputs: dict[str, Any] = {key: value.to(core.device) for key, value in batch.items()}
         for key, value in inputs.items():
@@ -181,10 +216,8 @@ class Scorer:
                 inputs[key] = value.to(core.dtype)
         if self.image_features is not None and not self.model.sharded:
             inputs = self.image_features.encode_images(inputs)
-        more = {key: value.to(core.device) if isinstance(value, Tensor) else value for key, value in more.items()}
-        ends = torch.tensor(lengths)[:, None] - 1
         logits, made = option_logits(self.model, {**inputs, "use_cache": False, **more}, ends, tokens)
-        return logits[:, 0].cpu(), made
+        return logits.cpu(), made
 
 
 def _slice(positions: Tensor | None, start: int, stop: int) -> dict[str, Tensor]:

@@ -185,9 +185,9 @@ def test_longer_prompts_are_compared_again(folder: Callable[[str], Path], monkey
     compared = []
     plain = scorer._disagreement
 
-    def counted(shared: Any, found: Any, tokens: Any) -> Any:
+    def counted(shared: Any, *others: Any) -> Any:
         compared.append(max(map(len, shared.wholes)))
-        return plain(shared, found, tokens)
+        return plain(shared, *others)
 
     monkeypatch.setattr(scorer, "_disagreement", counted)
     for words in (10, 10, 11, 40, 40, 10):

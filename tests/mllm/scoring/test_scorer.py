@@ -140,11 +140,48 @@ def test_a_family_that_cannot_share_falls_back_and_says_so(tiny: Tiny, monkeypat
     model = open_model(str(tiny("llama")))
     chats = _chats("none", [])
     scorer, naive = Scorer(model), Scorer(model, reuse=False).logits(chats, ANSWERS)
-    monkeypatch.setattr(scorer, "_reusing", lambda shared, tokens: torch.full((len(shared.wholes), 2), 9.0))
+    for way in ("_packed", "_reusing"):
+        monkeypatch.setattr(scorer, way, lambda shared, tokens: torch.full((len(shared.wholes), 2), 9.0))
     with pytest.warns(UserWarning, match="read as a whole instead"):
         found = scorer.logits(chats, ANSWERS)
     torch.testing.assert_close(found, naive)
     assert not scorer.reuse
+
+
+def test_a_family_that_cannot_be_packed_shares_the_beginning(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = open_model(str(tiny("llama")))
+    chats = _chats("none", [])
+    scorer, naive = Scorer(model), Scorer(model, reuse=False).logits(chats, ANSWERS)
+    calls: list[str] = []
+    for way in ("_packed", "_reusing"):
+        plain = getattr(scorer, way)
+
+        def noted(shared: Any, tokens: torch.Tensor, name: str = way, plain: Any = plain) -> torch.Tensor:
+            calls.append(name)
+            return plain(shared, tokens) + (1.0 if name == "_packed" else 0.0) * torch.arange(2)
+
+        monkeypatch.setattr(scorer, way, noted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = [scorer.logits(chats, ANSWERS) for _ in range(2)]
+    assert calls == ["_packed", "_reusing", "_reusing"]
+    for one in found:
+        torch.testing.assert_close(one, naive)
+    assert scorer.reuse
+
+
+@pytest.mark.parametrize(("options", "limit"), [({"rows": 2}, 1024), ({}, 20)])
+def test_prompts_too_many_or_too_long_for_a_row_share_the_beginning(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, options: dict[str, int], limit: int
+) -> None:
+    monkeypatch.setattr("palate.mllm.scoring.scorer._PACKED", limit)
+    model = open_model(str(tiny("llama")))
+    scorer = Scorer(model, **options)
+    monkeypatch.setattr(scorer, "_packed", None)
+    chats = _chats("none", [])
+    torch.testing.assert_close(
+        scorer.logits(chats, ANSWERS), Scorer(model, reuse=False).logits(chats, ANSWERS), atol=1e-4, rtol=0
+    )
 
 
 def test_costs_are_counted(tiny: Tiny) -> None:
@@ -293,23 +330,31 @@ def test_prompts_longer_than_the_model_reads_are_refused(tiny: Tiny) -> None:
     ],
 )
 @pytest.mark.parametrize("row", [0, -1])  # the shortest and the longest
+@pytest.mark.parametrize("packs", [True, False])
 def test_what_counts_as_the_same_score(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, dtype: str, shift: tuple[float, float], close: bool, row: int
+    tiny: Tiny,
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: str,
+    shift: tuple[float, float],
+    close: bool,
+    row: int,
+    packs: bool,
 ) -> None:
     model = open_model(str(tiny("llama")), dtype=dtype)
     scorer, chats = Scorer(model), _chats("none", [])
-    plain = scorer._reusing
+    scorer._packs = packs
+    plain = scorer._packed if packs else scorer._reusing
 
     def shifted(shared: Any, tokens: torch.Tensor) -> torch.Tensor:
         found = plain(shared, tokens)
         found[row] += torch.tensor(shift)
         return found
 
-    monkeypatch.setattr(scorer, "_reusing", shifted)
+    monkeypatch.setattr(scorer, "_packed" if packs else "_reusing", shifted)
     with warnings.catch_warnings(record=True):
         warnings.simplefilter("always")
         scorer.logits(chats, ANSWERS)
-    assert scorer.reuse == close
+    assert (scorer._packs if packs else scorer.reuse) == close
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
