@@ -17,7 +17,7 @@ from palate.evaluation.protocol import Measure, SlowModels
 from palate.experiments.plan import OptionsReader, Selection
 from palate.experiments.recipe import Recipe
 from palate.experiments.search import key_of
-from palate.runs.run import Run
+from palate.runs.run import Run, environment
 from palate.storage.files import file_digest, read_json
 from palate.training.attach import check_attachable
 
@@ -106,6 +106,9 @@ def judge(
         seed=measure.seed,
         family=[name for name in recipe.family if name in labels],
     )
+    # Slow models were measured by commands of their own, each in a process of its own.
+    made_by = {**(comparison.facts.get("environment") or {}), "command": environment()["command"]}
+    facts = {**facts, "environment": made_by}
     save_comparison(folder, comparison, evaluated, facts=facts, more=[cost_table(costs)], replace=True)
     return comparison
 

@@ -140,6 +140,7 @@ def test_a_whole_table(recipe: Path) -> None:
     kept = sorted(path.name for path in (out / "measured" / "test" / "runs").iterdir())
     assert kept == [f"{arm}-{seed}" for arm in ("again", "dpo", "hanorec", "sft", "top-k") for seed in (0, 1)]
     assert "prompts" in table["costs"]["sft"]
+    assert table["environment"]["command"][:3] == ["__main__.py", "compare", str(recipe)]
     top = Run.open(out / "runs" / "top-k-1")
     assert top.info["options"]["alignment"]["retriever"] == str((out / "runs" / "knn-1").resolve())
     chosen = json.loads((out / "chosen.json").read_text())

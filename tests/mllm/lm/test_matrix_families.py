@@ -95,15 +95,18 @@ def test_the_table_holds_the_tested_families() -> None:
     }
 
 
+@pytest.mark.parametrize("packs", [True, False])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_scores_are_the_models_own(model: Model, tmp_path: Path, family: str, dtype: str) -> None:
+def test_scores_are_the_models_own(model: Model, tmp_path: Path, family: str, dtype: str, packs: bool) -> None:
     chat_model = open_model(str(model(family)), dtype=dtype)
     prompts = chats(tmp_path, takes_pictures(family))
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         scorer = Scorer(chat_model)
+        scorer._packs &= packs
         short = scorer.logits(prompts, ANSWERS)
+    assert not (packs and table()[OWN.get(family, family)][2] == "yes" and not scorer._packs)
     assert scorer.reuse == (table()[OWN.get(family, family)][1] == "yes")
     assert scorer.reuse != any("read as a whole instead" in str(one.message) for one in warned)
     assert chat_model.short_head
