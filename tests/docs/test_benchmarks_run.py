@@ -117,3 +117,12 @@ def test_the_arms_that_two_scripts_share(
 def test_both_scripts_take_their_arms_from_it(script: Any, name: str) -> None:
     module, arms = script(name), script("aligned_arms")
     assert (module.make_start, module.make_arm) == (arms.make_start, arms.make_arm)
+
+
+def test_words_of_preferences_are_those_of_their_items(script: Any) -> None:
+    preference_words = script("preference_words")
+    words = {"a": frozenset({"drama"}), "b": frozenset({"sci-fi", "war"}), "c": frozenset({"musical"})}
+    texts = [("Enjoys drama and war films.", ["a", "b"]), ("Likes Sci-Fi, and dramatic films.", ["c"])]
+    found = preference_words.count(texts, words)
+    assert (found.named, found.shown, found.chance, found.silent) == (3, 2, 1, 0)
+    assert preference_words.count([("Nothing.", ["a"])], words).silent == 1
