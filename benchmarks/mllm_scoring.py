@@ -1,9 +1,9 @@
-"""Time scoring of a user's 1 + 20 candidates with the embedded model: shared prefix read once, or not.
+"""Time scoring of a user's 1 + 20 candidates with the embedded model: shared prefix read once or packed, or not.
 
     python benchmarks/mllm_scoring.py --threads 2
 
-Histories of 10 titles and 3 pictures, candidates with a picture each, drawn by a seed from the embedded demo set. Both
-ways score the same chats; the largest difference of their log-odds is printed beside the times.
+Histories of 10 titles and 3 pictures, candidates with a picture each, drawn by a seed from the embedded demo set. All
+ways score the same chats, a user at a time in turn. The largest difference of their log-odds is printed as well.
 """
 
 from __future__ import annotations
@@ -51,19 +51,23 @@ def main() -> None:
             "naive": Scorer(model, reuse=False),
             "shared": Scorer(model),
             "shared, pictures remembered": Scorer(model, remember=True),
+            "packed, pictures remembered": Scorer(model, remember=True),
         }
-        naive: list[torch.Tensor] = []
         for name, scorer in ways.items():
-            seconds, scores = [], []
-            for number, chats in enumerate(rows):
+            scorer._packs &= name.startswith("packed")
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        scores: dict[str, list[torch.Tensor]] = {name: [] for name in ways}
+        for number, chats in enumerate(rows):
+            for name, scorer in ways.items():
                 began = time.perf_counter()
-                scores.append(scorer.log_odds(chats, YES, NO))
+                scores[name].append(scorer.log_odds(chats, YES, NO))
                 if number:  # the first user warms up
-                    seconds.append(time.perf_counter() - began)
-            naive = naive or scores
-            apart = max(float((one - other).abs().max()) for one, other in zip(scores, naive, strict=True))
+                    seconds[name].append(time.perf_counter() - began)
+        for name, scorer in ways.items():
+            pairs = zip(scores[name], scores["naive"], strict=True)
+            apart = max(float((one - other).abs().max()) for one, other in pairs)
             print(
-                f"{name}: {statistics.median(seconds):.2f} s a user (median of {given.users}), "
+                f"{name}: {statistics.median(seconds[name]):.2f} s a user (median of {given.users}), "
                 f"{scorer.tokens / len(rows):,.0f} tokens per user, largest difference {apart:.1e}"
             )
 
