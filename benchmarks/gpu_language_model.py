@@ -121,7 +121,7 @@ def trained_tokenizer(shop: Dataset, vocabulary: int) -> Any:
 
 
 def scoring(model: ChatModel, prompter: Prompter, device: str, small: bool) -> Iterator[Facts]:
-    """A user's 21 candidates with the shared beginning read once, and without; and the same in float32."""
+    """A user's 21 candidates with the shared beginning read once or packed, and without; and the same in float32."""
     rng = np.random.default_rng(0)
     users, candidates = (1, 3) if small else (3, 21)
     count = len(prompter.items)
@@ -131,7 +131,10 @@ def scoring(model: ChatModel, prompter: Prompter, device: str, small: bool) -> I
         "every prompt as a whole": Scorer(model, reuse=False),
         "shared beginning read once": Scorer(model),
         "and pictures encoded once": Scorer(model, remember=True),
+        "short prompts packed as well": Scorer(model, remember=True),
     }
+    for name, scorer in ways.items():
+        scorer._packs &= "packed" in name
     first: list[torch.Tensor] = []
     for name, scorer in ways.items():
         scorer.log_odds(rows[-1], YES, NO)  # warms up, and compares the ways in float32

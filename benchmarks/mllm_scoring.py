@@ -3,7 +3,7 @@
     python benchmarks/mllm_scoring.py --threads 2
 
 Histories of 10 titles and 3 pictures, candidates with a picture each, drawn by a seed from the embedded demo set. All
-ways score the same chats, a user at a time in turn. The largest difference of their log-odds is printed as well.
+ways score the same chats and take turns, user by user. The largest difference of their log-odds is printed as well.
 """
 
 from __future__ import annotations

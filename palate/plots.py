@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # Distinct for readers with red-green colour blindness too; the first eight lines of a chart.
 COLOURS = ("#3b6fb6", "#d1603d", "#4c9a67", "#8a62a8", "#b08d2f", "#5b6b7a", "#c2578f", "#3a9fa8")
 BLUE, RED, GREEN, GREY = COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[5]
+_PLACINGS = 6  # of names beside points, at most
 _STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -57,28 +58,44 @@ def second_scale(axes: Axes) -> Axes:
 
 
 def name_points(axes: Axes, names: Sequence[tuple[str, tuple[float, float], str]]) -> None:
-    """Write names beside their points, from the lowest up; one that would cover another goes above it, on a thin line.
+    """Write names beside their points; one that would cover another name or a point goes above it, on a thin line.
+
+    The layout makes room for names at the edges, which moves points, so names are placed a few times.
 
     Args:
-        axes: with all else that is drawn there: names are placed where points are now.
+        axes: with all else that is drawn there.
         names: text, point and colour.
     """
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
+
     figure: Any = axes.figure
-    figure.draw_without_rendering()  # the layout decides where the points are
-    taken: list[Any] = []
-    for text, point, colour in sorted(names, key=lambda one: (one[1][1], one[1][0])):
-        style: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "color": colour}
-        label = axes.annotate(text, point, xytext=(5, 4), **style)
-        box = start = label.get_window_extent()
-        while covered := [one for one in taken if one.overlaps(box)]:
-            box = box.translated(0, max(one.y1 for one in covered) - box.y0 + 1)
-        if box.y0 > start.y0:
-            label.remove()
-            raised = (box.y0 - start.y0) * 72 / figure.dpi
-            line = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2, "relpos": (0, 0)}
-            label = axes.annotate(text, point, xytext=(5, 4 + raised), arrowprops=line, **style)
-        label.set_in_layout(False)
-        taken.append(box)
+    lowest_first = sorted(names, key=lambda one: (one[1][1], one[1][0]))
+    labels: list[Any] = []
+    for text, point, colour in lowest_first:
+        line = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2, "relpos": (0, 0)}
+        labels.append(
+            axes.annotate(
+                text, point, xytext=(5, 4), textcoords="offset points", fontsize=8, color=colour, arrowprops=line
+            )
+        )
+        labels[-1].arrow_patch.set_visible(False)
+    for _ in range(_PLACINGS):
+        figure.draw_without_rendering()
+        centres = axes.transData.transform([point for _, point, _ in lowest_first])
+        taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in centres]
+        raised = False
+        for label in labels:
+            box = start = Text.get_window_extent(label)
+            while covered := [one for one in taken if one.overlaps(box)]:
+                box = box.translated(0, max(one.y1 for one in covered) - box.y0 + 1)
+            if box.y0 > start.y0:
+                label.xyann = (5, label.xyann[1] + (box.y0 - start.y0) * 72 / figure.dpi)
+                label.arrow_patch.set_visible(True)
+                raised = True
+            taken.append(box)
+        if not raised:
+            return
 
 
 def plot_columns(axes: Axes, rows: Sequence[Mapping[str, Any]], over: str, colours: Mapping[str, str]) -> int:

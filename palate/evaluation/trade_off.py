@@ -75,7 +75,7 @@ def draw(comparison: Comparison, path: Path | str) -> bool:
                 axes.plot([x], [y], "o", color=colour, markersize=5)
             axes.margins(x=0.25)
             left, right = axes.get_xlim()
-            if min(x for x, _ in points.values()) >= 0:  # nor would less than nothing be meaningful
+            if min(x for x, _ in points.values()) >= 0:  # a negative value would mean nothing
                 axes.set_xlim(max(left, -0.02 * right), right)
             axes.set_xlabel(label_of(metric) + _direction(metric))
             axes.grid()

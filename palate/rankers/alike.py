@@ -16,7 +16,7 @@ from palate.recommender import Histories, ItemScorer, as_sequences
 
 
 class AlikeRanker(MappedRanker):
-    """Scores an item by what :meth:`alike_to` says of it; a history that is alike to nothing is answered by popularity.
+    """Scores an item by :meth:`alike_to`; a history that is alike to nothing is answered by popularity.
 
     Attributes:
         counts: float32 ``[num_items + 1]``, training interactions of each item.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -16,7 +17,6 @@ from palate.data.dataset import Dataset
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.features.co_occurrence import history_matrix
-from palate.rankers.alike import only_read
 from palate.rankers.mapped import MappedRanker
 from palate.rankers.stored import REMEDY, read_model, write_model
 from palate.recommender import Histories, ItemScorer, as_sequences
@@ -85,12 +85,16 @@ class EASE(MappedRanker):
     def item_scorer(self, histories: Histories, memory: int) -> ItemScorer:
         """See :meth:`Recommender.item_scorer`. It is for a shard: only the weights that are needed are read."""
         rows = as_sequences(histories)
-        read, weighted = only_read(self._weighted(rows))
-        newcomers, read_rows = torch.from_numpy(rows.lengths == 0), torch.from_numpy(read).long()[:, None]
+        weighted, newcomers = self._weighted(rows), torch.from_numpy(rows.lengths == 0)
 
         def scorer(items: slice | Tensor) -> Tensor:
             columns = items if isinstance(items, Tensor) else torch.arange(items.start, items.stop)
-            scores = torch.from_numpy(weighted @ self.weights[read_rows, columns].numpy())
+            scores = torch.empty(len(rows), len(columns))
+            # One history after the other: no more of the mapped file is copied than one reads.
+            for row, (start, stop) in enumerate(pairwise(weighted.indptr)):
+                read = torch.from_numpy(weighted.indices[start:stop]).long()
+                one = sparse.csr_matrix(weighted.data[None, start:stop])
+                scores[row] = torch.from_numpy((one @ self.weights[read[:, None], columns].numpy())[0])
             scores[newcomers] = self.counts[columns]
             return scores
 

@@ -1,4 +1,4 @@
-"""Rankers of which one process can score some items with the whole model, since it stays in its mapped file."""
+"""Rankers whose model stays in its mapped file, so that one process can score some of the items with it."""
 
 from __future__ import annotations
 

@@ -74,17 +74,22 @@ def test_accuracy_is_drawn_against_what_else_was_measured(comparison: Comparison
     assert not (tmp_path / "alone.png").exists()
 
 
-def test_no_name_of_a_point_covers_another(tmp_path: Path) -> None:
-    with picture(tmp_path / "points.png", 4, 3) as figure:
+@pytest.mark.parametrize("far", [0.3, 1.0])  # in the middle, and at the right edge
+@pytest.mark.parametrize("high", [0.5, 1.0])
+def test_no_name_of_a_point_covers_another_or_leaves_the_picture(tmp_path: Path, far: float, high: float) -> None:
+    with picture(tmp_path / "points.png", 5.2, 3.8) as figure:
         axes = figure.subplots()
-        axes.plot([0, 1], [0, 1])
-        points = [(0.5, 0.5), (0.501, 0.5), (0.52, 0.502), (0.1, 0.1)]
-        name_points(axes, [(f"a long name {number}", point, "black") for number, point in enumerate(points)])
-        raised = [text.xyann[1] for text in axes.texts]
-    assert len(raised) == 4
-    assert sum(height > 4 for height in raised) == 2
+        points = [(far, high), (far - 0.001, high), (far - 0.02, high - 0.001), (far - 0.02, high - 0.002), (0.0, 0.0)]
+        axes.plot(*zip(*points, strict=True), "o")
+        name_points(axes, [(f"sasrec-with-text-image {number}", point, "red") for number, point in enumerate(points)])
     words = [Text.get_window_extent(text) for text in axes.texts]
+    assert len(words) == len(points)
+    assert sum(text.xyann[1] > 4 for text in axes.texts) >= 2
     assert not any(one.overlaps(other) for one, other in combinations(words, 2))
+    for box in words:
+        assert figure.bbox.x0 <= box.x0
+        assert box.x1 <= figure.bbox.x1
+        assert box.y1 <= figure.bbox.y1
 
 
 def test_a_row_that_is_no_model_is_left_out(comparison: Comparison, tmp_path: Path) -> None:

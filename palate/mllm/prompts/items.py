@@ -45,10 +45,7 @@ class Items:
         self._images = [None, *frame["image"].to_list()]
         self.refused: dict[str, str] = {}
         self._pictures: dict[int, Picture | None] = {}
-        self._texts = ["", *(sanitise(text or "") for text in frame["text"])]
-        self._summaries = ["", *(sanitise_summary(text or "") for text in frame["summary"])]
-        names = zip(frame["title"], frame["item_id"], strict=True)
-        self._titles = ["", *(_named(title, item) for title, item in names)]
+        self._raw = frame.select("title", "text", "summary")
 
     @classmethod
     def of(
@@ -78,6 +75,19 @@ class Items:
             ),
             catalogue.pictures,
         )
+
+    # Sanitised when they are first shown: options are checked without them.
+    @cached_property
+    def _titles(self) -> list[str]:
+        return ["", *(_named(title, item) for title, item in zip(self._raw["title"], self.ids[1:], strict=True))]
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        return ["", *(sanitise(text or "") for text in self._raw["text"])]
+
+    @cached_property
+    def _summaries(self) -> list[str]:
+        return ["", *(sanitise_summary(text or "") for text in self._raw["summary"])]
 
     @cached_property
     def root(self) -> Path:

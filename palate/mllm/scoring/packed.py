@@ -6,6 +6,7 @@ Fine-tuning reads a positive and its negatives, whose prompts differ in their la
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -21,6 +22,16 @@ _TAKES_MASKS = ("sdpa", "eager")
 def takes_masks(model: ChatModel) -> bool:
     """Whether the model's attention takes a mask of its own for every pair of tokens."""
     return getattr(model.core.config.get_text_config(), "_attn_implementation", None) in _TAKES_MASKS
+
+
+def reach(model: ChatModel) -> float:
+    """How many tokens its attention looks back at most, in some layer.
+
+    The mask of a packed row takes the place of the model's own, so that longer prompts would see too much.
+    """
+    config = model.core.config.get_text_config()
+    limits = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
+    return min((limit for limit in limits if limit), default=math.inf)
 
 
 def unpacked(model: ChatModel, cases: Sequence[Shared]) -> tuple[dict[str, Tensor], Tensor]:

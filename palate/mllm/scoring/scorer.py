@@ -25,7 +25,7 @@ from palate.mllm.prompts.chat import Chat
 from palate.mllm.scoring.agreement import disagreement
 from palate.mllm.scoring.head import option_logits
 from palate.mllm.scoring.image_cache import ImageFeatureCache
-from palate.mllm.scoring.packed import pack, takes_masks
+from palate.mllm.scoring.packed import pack, reach, takes_masks
 from palate.mllm.scoring.prefix import Shared, positions_of, share
 
 # Below this many shared tokens a second forward costs more than it saves.
@@ -54,7 +54,7 @@ class Scorer:
         self.image_features = ImageFeatureCache(model) if remember else None
         self.prompts = self.tokens = 0
         self.seconds = 0.0
-        self._packs = takes_masks(model)
+        self._packs, self._reach = takes_masks(model), reach(model)
         self._checked: dict[tuple[bool, bool], int] = {}
 
     def logits(self, chats: Sequence[Chat], answers: Sequence[str]) -> Tensor:
@@ -93,11 +93,12 @@ class Scorer:
         plain = not self.reuse or self.model.sharded
         if plain or len(shared.wholes) == 1 or len(shared.prefix) < _WORTH:
             return self._naive(shared.wholes, tokens)
-        if self._packs and len(shared.rests) <= self.rows and shared.tokens <= _PACKED:
+        longest = max(map(len, shared.wholes))
+        if self._packs and len(shared.rests) <= self.rows and shared.tokens <= _PACKED and longest <= self._reach:
             found, why = self._tried(self._packed, shared, tokens)
             if not why:
                 return found
-            self._packs = False  # without a word: the other way asks less of a family
+            self._packs = False  # without a warning: the other way asks less of a family
         found, why = self._tried(self._reusing, shared, tokens)
         return self._fall_back(shared, tokens, why) if why else found
 
@@ -133,7 +134,10 @@ class Scorer:
         return found
 
     def _disagreement(self, shared: Shared, found: Tensor, tokens: Tensor, way: Way) -> tuple[float, float]:
-        """The difference of the shortest and the longest prompt from the plain way, and the one allowed."""
+        """The difference of the shortest and the longest prompt from the plain way, and the one allowed.
+
+        A packed row is compared as it was scored, with all prompts in it.
+        """
         lengths = [len(whole) for whole in shared.wholes]
         rows = sorted({lengths.index(min(lengths)), lengths.index(max(lengths))})
         wholes = [shared.wholes[row] for row in rows]
@@ -144,7 +148,7 @@ class Scorer:
             return disagreement(
                 self.model,
                 plain=lambda: self._naive(wholes, tokens),
-                short=lambda: way(some, tokens),
+                short=lambda: way(shared, tokens)[rows] if way == self._packed else way(some, tokens),
                 again=lambda: torch.cat([self._naive([whole], tokens) for whole in wholes]),
             )
 

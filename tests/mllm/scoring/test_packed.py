@@ -18,6 +18,8 @@ from palate.data.dataset import Dataset
 from palate.mllm.components import load_components
 from palate.mllm.finetune.option_loss import CaseCollator, can_pack
 from palate.mllm.finetune.sft import SFTPlan, fine_tune, training_examples
+from palate.mllm.lm.loading import open_model
+from palate.mllm.prompts.chat import Chat
 from palate.mllm.scoring.packed import takes_masks
 from palate.mllm.scoring.scorer import Scorer
 
@@ -168,6 +170,30 @@ def test_attention_that_does_not_reach_far_is_found_out(dataset: Dataset, tiny: 
         else:
             with pytest.warns(UserWarning, match="where prompts are packed"):
                 assert not can_pack(parts.model, examples)
+
+
+def test_prompts_beyond_the_models_window_are_not_packed(tiny: Tiny) -> None:
+    """Each prompt is only a little longer than the one before, so none of them is compared again."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    model = open_model(str(tiny("llama")))
+    shape = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    torch.manual_seed(0)
+
+    def prompts(words: int) -> list[Chat]:
+        return [Chat(("history: " + "cream " * words + f"candidate: {one}. Take it?",)) for one in ("A", "B", "C D")]
+
+    lengths = [max(len(model.encode(chat)) for chat in prompts(words)) for words in (20, 22, 24)]
+    window = lengths[0]
+    assert lengths[0] < lengths[1] < lengths[2] < 1.25 * window
+    config = MistralConfig(vocab_size=len(model.tokenizer), num_key_value_heads=2, sliding_window=window, **shape)
+    model.model = MistralForCausalLM(config).eval()
+    scorer, plain = Scorer(model), Scorer(model, reuse=False)
+    for words in (20, 22, 24):
+        chats = prompts(words)
+        found, expected = scorer.logits(chats, ("Yes", "No")), plain.logits(chats, ("Yes", "No"))
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert scorer._packs
 
 
 def test_a_killed_run_ends_with_the_same_numbers(dataset: Dataset, tiny: Tiny, tmp_path: Path) -> None:
