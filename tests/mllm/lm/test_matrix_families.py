@@ -30,7 +30,7 @@ from palate.mllm.finetune.sft import SFTPlan, fine_tune, training_examples
 from palate.mllm.lm.loading import open_model
 from palate.mllm.prompts.chat import Chat, Picture
 from palate.mllm.scoring.prefix import share
-from palate.mllm.scoring.scorer import _PACKED, Scorer
+from palate.mllm.scoring.scorer import _PACKED, _WORTH, Scorer
 from palate.rankers.registry import load_recommender
 
 pytestmark = pytest.mark.slow
@@ -109,8 +109,9 @@ def test_scores_are_the_models_own(model: Model, tmp_path: Path, family: str, dt
         short = scorer.logits(prompts, ANSWERS)
     said = table()[OWN.get(family, family)][2]
     packed = any(kind for kind, _ in scorer._checked)  # compared, and found to be the same
+    shared = share(chat_model, prompts)
     if said != "window":
-        assert packed == (packs and said == "yes" and share(chat_model, prompts).tokens <= _PACKED)
+        assert packed == (packs and said == "yes" and len(shared.prefix) >= _WORTH and shared.tokens <= _PACKED)
     assert scorer.reuse == (table()[OWN.get(family, family)][1] == "yes")
     assert scorer.reuse != any("read as a whole instead" in str(one.message) for one in warned)
     assert chat_model.short_head
