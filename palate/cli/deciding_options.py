@@ -97,7 +97,9 @@ def _mllm_sft(context: Any, values: Values, assignments: Sequence[str], recipe: 
     _required(values, "model")
     plan = SFTPlan.of(settings_of(context.command.callback.groups, values, assignments))
     shown = {name: values.get(name) for name in ("prompts", "summaries", "item_summaries")}
-    open_prompts(recipe.dataset, plan.prompt, dataset_path=recipe.folder, **shown)
+    if (options := f"{plan.prompt!r} {shown}") not in recipe.checked:
+        open_prompts(recipe.dataset, plan.prompt, dataset_path=recipe.folder, **shown)
+        recipe.checked.add(options)
     return {
         "model": plan.model.model_dump(mode="json"),
         "prompt": plan.prompt.model_dump(mode="json"),

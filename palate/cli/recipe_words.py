@@ -36,6 +36,8 @@ class RecipeWords:
 
     def __init__(self, folder: Path, dataset: Dataset, threads: int | None = None) -> None:
         self.folder, self.dataset, self.threads = folder, dataset, threads
+        # Options that were found good and take a while to check: runs of an arm share them.
+        self.checked: set[str] = set()
 
     def __call__(self, command: str, table: dict[str, Any], where: str) -> CheckedOptions:
         """Words and what decides the result; everything is checked that can be without the run it starts from."""
