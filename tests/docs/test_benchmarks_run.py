@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
+from worlds import random_logs
 
 from palate.data.dataset import Dataset
 from palate.runs.run import Run
@@ -126,3 +128,19 @@ def test_words_of_preferences_are_those_of_their_items(script: Any) -> None:
     found = preference_words.count(texts, words)
     assert (found.named, found.shown, found.chance, found.silent) == (3, 2, 1, 0)
     assert preference_words.count([("Nothing.", ["a"])], words).silent == 1
+
+
+def test_users_whose_target_shares_a_value_with_the_history(script: Any) -> None:
+    shared_values = script("shared_values")
+    dataset = random_logs(repeats=True)
+    apart = shared_values.sharing(dataset, "title", 2)
+    assert set(apart.values()) == {True, False}
+    cases = dataset.cases("test")
+    titles = ["", *dataset.catalogue.frame["title"]]
+    for user, history, targets in zip(cases.users, cases.histories.to_lists(), cases.targets.to_lists(), strict=True):
+        expected = any(titles[a] == titles[b] for a in history[-2:] for b in targets)
+        assert apart[str(dataset.user_ids[int(user)])] == expected
+    rows = [("a", "all", "u", 0.5), ("a", "all", "v", 0.25), ("a", "cold items", "v", 1.0)]
+    table = pl.DataFrame(rows, schema=["model", "slice", "user_id", "auc"], orient="row")
+    found = shared_values.means(table, {"u": True, "v": False}, "auc")
+    assert found.rows() == [("a", True, 1, 0.5), ("a", False, 1, 0.25)]
