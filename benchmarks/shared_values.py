@@ -15,11 +15,12 @@ from pathlib import Path
 import polars as pl
 
 from palate.data.dataset import Dataset
+from palate.features.fields import values_of
 
 
 def sharing(dataset: Dataset, field: str, last: int) -> dict[str, bool]:
     """Of each test user, whether a target has the value of one of the last items of the history, by user id."""
-    values = [None, *dataset.catalogue.frame[field].to_list()]
+    values = [[], *values_of(dataset.catalogue.frame[field])]
     cases = dataset.cases("test")
     rows = zip(cases.users.tolist(), cases.histories.to_lists(), cases.targets.to_lists(), strict=True)
     return {
@@ -28,8 +29,8 @@ def sharing(dataset: Dataset, field: str, last: int) -> dict[str, bool]:
     }
 
 
-def _values(values: Sequence[object], items: Sequence[int]) -> set[object]:
-    return {values[item] for item in items} - {None}
+def _values(values: Sequence[Sequence[str]], items: Sequence[int]) -> set[str]:
+    return {value for item in items for value in values[item]}
 
 
 def means(table: pl.DataFrame, apart: dict[str, bool], metric: str) -> pl.DataFrame:
