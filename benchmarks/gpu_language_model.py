@@ -129,12 +129,10 @@ def scoring(model: ChatModel, prompter: Prompter, device: str, small: bool) -> I
     rows = [[prompter.yes_no(one[:10], item) for item in one[10 : 10 + candidates]] for one in drawn]
     ways = {
         "every prompt as a whole": Scorer(model, reuse=False),
-        "shared beginning read once": Scorer(model),
-        "and pictures encoded once": Scorer(model, remember=True),
+        "shared beginning read once": Scorer(model, pack=False),
+        "and pictures encoded once": Scorer(model, pack=False, remember=True),
         "short prompts packed as well": Scorer(model, remember=True),
     }
-    for name, scorer in ways.items():
-        scorer._packs &= "packed" in name
     first: list[torch.Tensor] = []
     for name, scorer in ways.items():
         scorer.log_odds(rows[-1], YES, NO)  # warms up, and compares the ways in float32

@@ -49,12 +49,10 @@ def main() -> None:
         model = open_model(given.model, dtype=given.dtype)
         ways = {
             "naive": Scorer(model, reuse=False),
-            "shared": Scorer(model),
-            "shared, pictures remembered": Scorer(model, remember=True),
+            "shared": Scorer(model, pack=False),
+            "shared, pictures remembered": Scorer(model, pack=False, remember=True),
             "packed, pictures remembered": Scorer(model, remember=True),
         }
-        for name, scorer in ways.items():
-            scorer._packs &= name.startswith("packed")
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         scores: dict[str, list[torch.Tensor]] = {name: [] for name in ways}
         for number, chats in enumerate(rows):

@@ -25,7 +25,8 @@ from palate.mllm.prompts.chat import Chat
 from palate.mllm.scoring.agreement import disagreement
 from palate.mllm.scoring.head import option_logits
 from palate.mllm.scoring.image_cache import ImageFeatureCache
-from palate.mllm.scoring.packed import pack, reach, takes_masks
+from palate.mllm.scoring.packed import pack as packed_row
+from palate.mllm.scoring.packed import reach, takes_masks
 from palate.mllm.scoring.prefix import Shared, positions_of, share
 
 # Below this many shared tokens a second forward costs more than it saves.
@@ -46,15 +47,18 @@ class Scorer:
         model: in evaluation mode while it scores.
         rows: prompts that go through the model at a time.
         reuse: read a shared beginning once. Off: every prompt is read as a whole.
+        pack: read short prompts that share their beginning as one row, where the model's attention allows it.
         remember: encode each picture once for the life of this object; its weights must not change meanwhile.
     """
 
-    def __init__(self, model: ChatModel, *, rows: int = 32, reuse: bool = True, remember: bool = False) -> None:
+    def __init__(
+        self, model: ChatModel, *, rows: int = 32, reuse: bool = True, pack: bool = True, remember: bool = False
+    ) -> None:
         self.model, self.rows, self.reuse = model, rows, reuse
         self.image_features = ImageFeatureCache(model) if remember else None
         self.prompts = self.tokens = 0
         self.seconds = 0.0
-        self._packs, self._reach = takes_masks(model), reach(model)
+        self._packs, self._reach = pack and takes_masks(model), reach(model)
         self._checked: dict[tuple[bool, bool], int] = {}
 
     def logits(self, chats: Sequence[Chat], answers: Sequence[str]) -> Tensor:
@@ -174,7 +178,7 @@ class Scorer:
 
     def _packed(self, shared: Shared, tokens: Tensor) -> Tensor:
         """The shared prefix and the rest of every prompt as one row."""
-        batch, ends = pack(self.model, [shared])
+        batch, ends = packed_row(self.model, [shared])
         self.tokens += shared.tokens
         return self._run(batch, ends, tokens)[0][0]
 

@@ -104,8 +104,7 @@ def test_scores_are_the_models_own(model: Model, tmp_path: Path, family: str, dt
     prompts = chats(tmp_path, takes_pictures(family))
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        scorer = Scorer(chat_model)
-        scorer._packs &= packs
+        scorer = Scorer(chat_model, pack=packs)
         short = scorer.logits(prompts, ANSWERS)
     said = table()[OWN.get(family, family)][2]
     packed = any(kind for kind, _ in scorer._checked)  # compared, and found to be the same

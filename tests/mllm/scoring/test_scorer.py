@@ -341,8 +341,7 @@ def test_what_counts_as_the_same_score(
     packs: bool,
 ) -> None:
     model = open_model(str(tiny("llama")), dtype=dtype)
-    scorer, chats = Scorer(model), _chats("none", [])
-    scorer._packs = packs
+    scorer, chats = Scorer(model, pack=packs), _chats("none", [])
     plain = scorer._packed if packs else scorer._reusing
 
     def shifted(shared: Any, tokens: torch.Tensor) -> torch.Tensor:
