@@ -180,11 +180,13 @@ def open_prompts(
         PalateError: options that do not go together, summaries or pictures that are not there.
     """
     _check_blind(prompt)
-    if prompt.item_summaries and item_summaries is None:
-        raise PalateError(
-            "prompt.item_summaries is set, and no store is named",
-            "Give --item-summaries NAME (`palate summarise items --name`) instead.",
-        )
+    for option in ("item_summaries", "history_summaries"):
+        if getattr(prompt, option) and item_summaries is None:
+            raise PalateError(
+                f"prompt.{option} is set, and no store of item summaries is named",
+                "Give --item-summaries NAME (`palate summarise items --name`)"
+                + (" instead." if option == "item_summaries" else " as well."),
+            )
     templates = Templates.load(prompts)
     folder = _summaries_folder(dataset_path, summaries or item_summaries)
     preferences = _preferences(dataset, prompt, folder, summaries, templates)
@@ -212,6 +214,7 @@ def _check_blind(prompt: PromptOptions) -> None:
         "--summary": (prompt.summary != "none", "use --summary none"),
         "--history-items": (prompt.history_items is not None, "leave it out"),
         "--history-text": (prompt.history_text != "title", "use --history-text title"),
+        "prompt.history_summaries": (prompt.history_summaries, "leave it out"),
         f"--images {prompt.images}": (
             prompt.images in ("history", "both"),
             f"use --images {'candidate' if prompt.images == 'both' else 'none'}",

@@ -130,6 +130,26 @@ def test_words_of_preferences_are_those_of_their_items(script: Any) -> None:
     assert preference_words.count([("Nothing.", ["a"])], words).silent == 1
 
 
+def test_words_that_descriptions_of_pictures_name(script: Any) -> None:
+    caption_words = script("caption_words")
+    same = {"navy": "blue"}
+    frame = pl.DataFrame(
+        {"item_id": ["a", "b"], "colour": ["Dark Blue", "Off White"], "kind": ["Dress", "Socks & Other"]}
+    )
+    rows = [{"item": "a", "text": "A navy dress."}, {"item": "b", "text": "Dresses, or a sock, in other colours."}]
+    texts = caption_words.described(rows, same)
+    words = {field: caption_words.shown_words(frame, field, same) for field in ("colour", "kind")}
+    assert words["kind"] == {"a": {"dress"}, "b": {"sock"}}
+    found = {field: script("preference_words").count(texts, words[field]) for field in words}
+    assert (found["colour"].named, found["colour"].shown, found["colour"].chance, found["colour"].silent) == (
+        1,
+        1,
+        0,
+        1,
+    )
+    assert (found["kind"].named, found["kind"].shown) == (2, 2)
+
+
 def test_users_whose_target_shares_a_value_with_the_history(script: Any) -> None:
     shared_values = script("shared_values")
     dataset = random_logs(repeats=True)

@@ -135,10 +135,12 @@ trainer = {{ batch_size = 2, validations_per_epoch = 2, schedule = "constant" }}
         (["--prompts", "/no/such/folder"], "/no/such/folder"),
         (["--dtype", "float16"], "--dtype bfloat16"),
         (["--set", "prompt.item_summaries=true"], "Give --item-summaries NAME"),
+        (["--set", "prompt.history_summaries=true"], "(`palate summarise items --name`) as well"),
         (["--blind", "--summary", "direct", "--summaries", "taste"], "use --summary none"),
         (["--blind", "--history-items", 3], "--history-items is given"),
         (["--blind", "--history-text", "full"], "--history-text title"),
         (["--blind", "--images", "history"], "use --images none"),
+        (["--blind", "--item-summaries", "x", "--set", "prompt.history_summaries=true"], "leave it out"),
         (["--blind", "--images", "both"], "use --images candidate"),
     ],
 )

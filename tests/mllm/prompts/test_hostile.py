@@ -316,7 +316,9 @@ def test_prompts_keep_their_shape(picture: Path, title: str) -> None:
 @given(text=pieces.filter(lambda text: text.isprintable() and sanitise_title(text) and sanitise(text)))
 def test_prompts_keep_their_shape_whatever_is_written(text: str) -> None:
     root = Path("nowhere")
-    options = PromptOptions(summary="direct", history_items=2, item_text="full", item_summaries=True)
+    options = PromptOptions(
+        summary="direct", history_items=2, item_text="full", item_summaries=True, history_summaries=True
+    )
     shapes = []
     for one in ("Toy Story", text):
         chat = Prompter(_items(root, one), options, Templates.load()).yes_no([1, 2], 3, one)

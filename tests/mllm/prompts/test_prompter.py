@@ -101,6 +101,24 @@ def test_pictures_of_the_history_stand_beside_their_titles(items: Items) -> None
     assert [_number(one) for one in prompter.yes_no([4, 5, 6, 7], 8).pictures] == ["5", "7"]
 
 
+@pytest.mark.parametrize(
+    ("history_text", "listed"),
+    [
+        ("none", '- an item: "Look 7."\n- an item\n'),
+        ("title", '- "Film 7.": "Look 7."\n- "Film 8."\n'),
+        ("full", '- "Film 7.": "Text 7."; "Look 7."\n- "Film 8.": "Text 8."\n'),
+    ],
+)
+def test_summaries_of_the_history_stand_beside_their_titles(items: Items, history_text: str, listed: str) -> None:
+    prompter = _prompter(items, history_text=history_text, history_summaries=True, images="none")
+    assert listed in _shown(prompter.yes_no([7, 8], 5))
+
+
+def test_with_summaries_the_last_items_only_show_their_picture() -> None:
+    alone = PromptOptions(history_text="none", images="history", history_items=9)
+    assert (alone.pictured, alone.model_copy(update={"history_summaries": True}).pictured) == (9, 3)
+
+
 def test_a_missing_picture_is_never_another_items(items: Items) -> None:
     omit = _prompter(items, images="both", missing_image="omit").yes_no([1, 3], 6)
     assert "Picture: no picture\n" in _shown(omit)
@@ -233,7 +251,7 @@ def test_items_may_be_shown_by_their_pictures_alone(items: Items) -> None:
     ("options", "reason"),
     [
         ({"item_text": "none", "images": "history"}, "neither pictures nor summaries of candidates"),
-        ({"history_text": "none", "images": "candidate"}, "no pictures of the history"),
+        ({"history_text": "none", "images": "candidate"}, "nor summaries of the history"),
     ],
 )
 def test_a_prompt_that_shows_nothing_of_items_is_refused(options: dict[str, Any], reason: str) -> None:
