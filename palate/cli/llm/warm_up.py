@@ -41,8 +41,8 @@ def warm_up(
 ) -> None:
     """Teach the embedded model's projector to caption the catalogue's own pictures; nothing else changes.
 
-    The embedded model has seen drawn products only. Held-out items show whether it uses pictures: their captions must be
-    likelier with their own pictures than with others'.
+    The embedded model has seen drawn products only. Held-out items show whether it uses pictures: their captions must
+    be likelier with their own pictures than with others'.
 
     For example: palate mllm warm-up data/shop --out models/warm
     """

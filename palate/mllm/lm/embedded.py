@@ -5,8 +5,8 @@ SmolLM2-135M-Instruct (Allal et al. 2025, arXiv 2502.02737) with EfficientNet-Li
 that model with a random projector; ``embedded`` adds the adapter and the projector that :mod:`palate.pretraining` has
 taught on drawn products and generated logs (``palate/mllm/lm/weights/CARD.md``).
 
-``embedded-small`` and ``embedded-small-raw`` are the same with the first 10 of the 30 decoder layers. Cut like this they
-write nothing sensible; they are meant for fine-tuned scoring on a CPU, at about a third of the cost.
+``embedded-small`` and ``embedded-small-raw`` are the same with the first 10 of the 30 decoder layers. Cut like this
+they write nothing sensible; they are meant for fine-tuned scoring on a CPU, at about a third of the cost.
 """
 
 from __future__ import annotations
