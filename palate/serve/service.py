@@ -25,6 +25,8 @@ T = TypeVar("T")
 PoolName = Literal["lookups", "pictures"]
 # How soon the watch tries a bundle again that could not be loaded; it doubles each time, up to the second.
 _PAUSE_SECONDS, _LONGEST_PAUSE = 1.0, 60.0
+# Looks in a row that do not find the bundles before the log says so: one may fall into the moment of a replacement.
+_LOOKS_IN_VAIN = 3
 
 
 class NotReady(Exception):
@@ -147,14 +149,25 @@ class Service:
 
     async def watch(self, seconds: float) -> None:
         """Look for changed bundles every so often, for ever. One that cannot be loaded is tried again after a pause
-        that doubles each time, up to a minute, or when it changes once more."""
+        that doubles each time, up to a minute, or when it changes once more. Bundles that are gone, or in a store that
+        does not answer, are logged once, and once when they are back."""
         loop = asyncio.get_running_loop()
         refused, pause, again = "", 0.0, 0.0
+        in_vain = 0
         while True:
             await asyncio.sleep(seconds)
-            now = await loop.run_in_executor(self._loader, self._versions)  # it may have to ask a store
+            try:
+                now = await loop.run_in_executor(self._loader, self._versions)  # it may have to ask a store
+            except (PalateError, OSError) as error:
+                in_vain += 1
+                if in_vain == _LOOKS_IN_VAIN:
+                    self.telemetry.log.warning("bundles not found, the old ones go on", error=str(error))
+                continue
+            if in_vain >= _LOOKS_IN_VAIN:
+                self.telemetry.log.info("bundles found again")
+            in_vain = 0
             served = "".join(one.version.partition("+")[0] for one in self.loaded.models.values())
-            if now is None or now == served or (now == refused and loop.time() < again):
+            if now == served or (now == refused and loop.time() < again):
                 continue
             try:
                 await self.reload()
@@ -162,12 +175,9 @@ class Service:
                 pause = min(_LONGEST_PAUSE, 2 * pause) if now == refused else max(_PAUSE_SECONDS, seconds)
                 refused, again = now, loop.time() + pause
 
-    def _versions(self) -> str | None:
-        """Versions on the disk, or None while a bundle is being put in place."""
-        try:
-            return "".join(version_of(newest(one.folder)) for one in self.specs)
-        except (PalateError, OSError):
-            return None
+    def _versions(self) -> str:
+        """Versions on the disk or in a store."""
+        return "".join(version_of(newest(one.folder)) for one in self.specs)
 
     async def in_thread(self, work: Callable[..., T], *args: object, pool: PoolName = "lookups") -> T:
         """Run something that takes a while on a thread.

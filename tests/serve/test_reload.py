@@ -10,12 +10,14 @@ import time
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from remote_helpers import Guarded, machine
 from serve_helpers import Live
+from structlog.testing import capture_logs
 
 from palate.errors import PalateError
 from palate.serve.config import ServeConfig
@@ -134,6 +136,31 @@ def test_the_watch_sees_a_new_bundle_and_tries_a_broken_one_once(
 
     asyncio.run(test())
     assert service.loaded.find("best").facts.kind == "popularity"
+
+
+def test_the_watch_says_once_that_bundles_are_gone(place: Path) -> None:
+    service = Service([BundleSpec("best", place)], ServeConfig())
+    service.start()
+
+    async def until(event: str, lines: list[Any]) -> None:
+        async with asyncio.timeout(60):
+            while not any(line["event"].startswith(event) for line in lines):
+                await asyncio.sleep(0.01)
+
+    async def test(lines: list[Any]) -> None:
+        watching = asyncio.create_task(service.watch(0.01))
+        aside = place.rename(place.with_name("aside"))
+        await until("bundles not found", lines)
+        await asyncio.sleep(0.2)  # twenty looks
+        aside.rename(place)
+        await until("bundles found again", lines)
+        watching.cancel()
+
+    with capture_logs() as lines:
+        asyncio.run(test(lines))
+    lost, found = lines
+    assert (lost["log_level"], found["log_level"]) == ("warning", "info")
+    assert str(place) in lost["error"]
 
 
 def test_the_watch_sees_a_new_bundle_at_a_url_with_a_password(
