@@ -19,7 +19,7 @@ Keep = Callable[[SummaryStep, str | None, Reply], None]
 NO_ANSWER = "the backend gave no answer"
 
 # What an answer must not be: empty, an error page, a loop, a leak of the chat template.
-_MIN_WORDS = 3
+_MIN_WORDS = 2
 _MIN_LETTERS = 0.5  # of all that is neither space nor a mark
 # Special tokens of the chat templates in use, written out as text.
 _TEMPLATE = re.compile(
@@ -163,7 +163,7 @@ def check_summary(text: str) -> str | None:
     if unspaced:
         words = [sign for sign in text if sign.isalpha()]
     if len(words) < _MIN_WORDS:
-        return "fewer than three words"
+        return "a single word"
     if "\ufffd" in text and text.count("\ufffd") > len(visible) / 20:
         return "broken characters"
     return "the same words over and over" if _loops(words) else None

@@ -220,14 +220,14 @@ def test_without_a_key_messages_are_told_as_they_are() -> None:
 
 
 def test_refused_answers_are_asked_for_again_and_paid_for() -> None:
-    server = FlakyServer(lambda _: "no no" if len(server.payloads) < 3 else GOOD)
+    server = FlakyServer(lambda _: "no" if len(server.payloads) < 3 else GOOD)
     found = answers(server, ["a"], check_summary)
     assert (found["a"].text, found["a"].attempts) == (GOOD, 3)
     assert (found["a"].prompt_tokens, found["a"].new_tokens) == (30, 15)
-    server = FlakyServer(lambda _: "no no")
+    server = FlakyServer(lambda _: "no")
     found = answers(server, ["a"], check_summary, attempts=2)
     assert found["a"].text is None
-    assert found["a"].error == "no usable answer (fewer than three words): 'no no' (2 attempts)"
+    assert found["a"].error == "no usable answer (a single word): 'no' (2 attempts)"
 
 
 @pytest.mark.parametrize(
