@@ -192,6 +192,11 @@ def open_prompts(
     preferences = _preferences(dataset, prompt, folder, summaries, templates)
     items = _items(dataset, prompt, preferences, folder, summaries, item_summaries)
     options = prompt.model_copy(update={"item_summaries": item_summaries is not None})
+    if not options.shows_candidates:
+        raise PalateError(
+            "item_text is none, and neither pictures nor summaries of candidates are shown",
+            "Give --images candidate or --item-summaries NAME, or another --item-text.",
+        )
     if options.images != "none" and dataset.catalogue.frame["image"].null_count() == len(dataset.catalogue):
         raise PalateError("the prompt shows pictures, and the catalogue has none", "Use --images none.")
     return PromptParts(options, templates, items, preferences)

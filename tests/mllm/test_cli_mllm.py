@@ -10,6 +10,7 @@ import pytest
 from flaky_server import FlakyServer, Payload, prompt_of, running
 from worlds import two_tastes
 
+from palate.mllm.recommender import MLLMRecommender
 from palate.runs.run import Run
 
 pytest.importorskip("openai")
@@ -98,6 +99,24 @@ def test_zero_shot_and_blind(palate: Palate, data: Path, tiny: Tiny, tmp_path: P
     assert code == 0, err
 
 
+def test_items_by_what_was_written_of_their_pictures_alone(
+    palate: Palate, data: Path, tiny: Tiny, tmp_path: Path
+) -> None:
+    with running(FlakyServer(lambda _: "Red, round.")) as server:
+        ask = ["--backend", "openai", "--model", "tiny", "--base-url", server.url, "--name", "looks"]
+        assert palate("summarise", "items", data, *ask)[0] == 0
+    words = ["mllm", "zero-shot", data, "--model", tiny("llama"), "--device", "cpu", "--item-summaries", "looks"]
+    words += ["--item-text", "none", "--history-text", "none", "--set", "prompt.history_summaries=true"]
+    code, _, err = palate(*words, "--out", tmp_path / "looks")
+    assert code == 0, err
+    prompter = MLLMRecommender.load(Run.open(tmp_path / "looks").model_folder).prompter
+    text = prompter.yes_no([1, 2], 3).text
+    assert text.count('"Red, round."') == 3
+    assert not any(prompter.items.title(item) in text for item in (1, 2, 3))
+    code, _, err = palate("evaluate", tmp_path / "looks", "--protocol", "sampled", "--negatives", 2, "--users", 2)
+    assert code == 0, err
+
+
 def test_a_recipe(palate: Palate, data: Path, tiny: Tiny, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
@@ -136,6 +155,7 @@ trainer = {{ batch_size = 2, validations_per_epoch = 2, schedule = "constant" }}
         (["--dtype", "float16"], "--dtype bfloat16"),
         (["--set", "prompt.item_summaries=true"], "Give --item-summaries NAME"),
         (["--set", "prompt.history_summaries=true"], "(`palate summarise items --name`) as well"),
+        (["--item-text", "none"], "Give --images candidate or --item-summaries NAME"),
         (["--blind", "--summary", "direct", "--summaries", "taste"], "use --summary none"),
         (["--blind", "--history-items", 3], "--history-items is given"),
         (["--blind", "--history-text", "full"], "--history-text title"),

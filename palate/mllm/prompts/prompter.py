@@ -66,13 +66,16 @@ class PromptOptions(Config):
         return self
 
     @model_validator(mode="after")
-    def _something_shown(self) -> PromptOptions:
-        if self.item_text == "none" and self.images not in ("candidate", "both") and not self.item_summaries:
-            raise ValueError("item_text is none, and neither pictures nor summaries of candidates are shown")
+    def _history_shown(self) -> PromptOptions:
         pictures = self.images in ("history", "both")
         if self.history_text == "none" and self.listed and not pictures and not self.history_summaries:
             raise ValueError("history_text is none, and neither pictures nor summaries of the history are shown")
         return self
+
+    @property
+    def shows_candidates(self) -> bool:
+        """Whether anything of a candidate is shown. No rule of its own: a store of summaries is named elsewhere."""
+        return self.item_text != "none" or self.images in ("candidate", "both") or self.item_summaries
 
     @property
     def pictured(self) -> int:
