@@ -190,19 +190,26 @@ def _typed(path: Path, rows: list[int], column: pl.Series, kind: pl.DataType) ->
         parts = column.str.split(SEPARATOR).list.eval(pl.element().str.strip_chars())
         column = parts.list.eval(pl.element().filter(pl.element() != ""))
     other = PalateError(f"{path}: the column '{column.name}' holds {column.dtype}, not {kind}", "Convert it.")
+    cells = column
+    if column.dtype == pl.String and kind == pl.Boolean:  # a text file: `palate prepare` reads the same two words
+        column = column.replace_strict({"true": True, "false": False}, default=None, return_dtype=pl.Boolean)
+    elif column.dtype == pl.String and kind == pl.Date:
+        column = column.str.to_date("%Y-%m-%d", strict=False)
+    elif column.dtype == pl.String and kind == pl.Datetime:
+        column = column.str.replace(" ", "T", literal=True).str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", strict=False)
     if _inner(kind) == pl.String and not (_inner(column.dtype).is_integer() or _inner(column.dtype) == pl.String):
         raise other  # 10.0 is not how the others write 10
     try:
         made = column.cast(kind, strict=False)
     except pl.exceptions.PolarsError:
         raise other from None
-    bad_cells = made.is_null() & column.is_not_null()
+    bad_cells = made.is_null() & cells.is_not_null()
     if column.dtype.is_float() and kind.is_integer():
         bad_cells |= (made.cast(pl.Float64) != column.cast(pl.Float64)).fill_null(False)  # 1.5 is no whole number
     lost = bad_cells.to_list()
     wrong = [
         f"row {row}: '{value}' in column '{column.name}' is no {kind}"
-        for row, value, bad in zip(rows, column.to_list(), lost, strict=True)
+        for row, value, bad in zip(rows, cells.to_list(), lost, strict=True)
         if bad
     ]
     if wrong:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from palate.evaluation.evaluate import Split
 
 
+_DEPTH = 20
+
+
 def evaluate(
     runs: Annotated[
         list[str],
@@ -82,7 +85,7 @@ def evaluate(
         str | None,
         typer.Option(metavar="RUN0", help="Runs too slow for the whole catalogue re-rank what this one proposes."),
     ] = None,
-    depth: Annotated[int, typer.Option(min=1, metavar="N", help="How many items the retriever proposes.")] = 20,
+    depth: Annotated[int, typer.Option(min=1, metavar="N", help="How many items the retriever proposes.")] = _DEPTH,
     blend: Annotated[
         str,
         typer.Option(
@@ -152,6 +155,8 @@ def evaluate(
         raise PalateError(f"there is no split '{split}' to evaluate", suggest(split, ["valid", "test"]))
     if retriever is None and blend != "none":
         raise PalateError(f"--blend {blend} mixes a retriever in, and there is none", "Give --retriever RUN0.")
+    if retriever is None and depth != _DEPTH:
+        raise PalateError(f"--depth {depth} is of a retriever, and there is none", "Give --retriever RUN0.")
     chosen = make_engine(
         engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, cpus_per_worker=cpus_per_worker
     )

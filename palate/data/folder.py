@@ -102,22 +102,37 @@ def load_interactions(
         file has them, ``timestamp`` and ``weight``.
 
     Raises:
-        PalateError: a user, item or part is outside of its range, or a time or a weight is no number.
+        PalateError: a user, item or part is outside of its range, users are out of order, or a time or a weight is no
+            number.
     """
     frame = scan_parquet(folder / "interactions.parquet").select("user", "item", "part", OPTIONAL_COLUMNS)
     kinds = {"item": np.int32, "part": np.uint8, "timestamp": np.int64, "weight": np.float32}
     arrays = {name: Growing(kinds[name]) for name in frame.collect_schema().names() if name in kinds}
-    lengths = np.zeros(num_users, np.int64)
+    lengths, last = np.zeros(num_users, np.int64), 0
     for batch in frame.collect_batches(chunk_size=ROWS, maintain_order=True, engine="streaming"):
         check_range(folder, "user", batch["user"], 0, num_users - 1)
         check_range(folder, "item", batch["item"], 1, num_items)
         check_range(folder, "part", batch["part"], 0, last_part)
         check_optional(folder, batch)
+        last = _check_order(folder, batch["user"], last)
         lengths += np.bincount(batch["user"].to_numpy(), minlength=num_users)
         for name, array in arrays.items():
             values = batch[name].to_numpy()
             array.extend(values.astype(kinds[name], copy=False) if name in ("item", "part") else values)
     return lengths, {name: array.done() for name, array in arrays.items()}
+
+
+def _check_order(folder: Path, users: pl.Series, last: int) -> int:
+    """The last user of some rows, which must come in the order of users: each has the next rows of the arrays.
+
+    Raises:
+        PalateError: a user comes after a later one.
+    """
+    if not len(users):
+        return last
+    if users[0] < last or not users.is_sorted():
+        raise PalateError(f"{folder} is damaged (users are out of order)", "Run `palate prepare` again.")
+    return int(users[-1])
 
 
 def load_dislikes(folder: Path, num_users: int, num_items: int) -> tuple[Sequences, npt.NDArray[np.int64] | None]:
@@ -128,6 +143,7 @@ def load_dislikes(folder: Path, num_users: int, num_items: int) -> tuple[Sequenc
     check_range(folder, "user", frame["user"], 0, num_users - 1)
     check_range(folder, "item", frame["item"], 1, num_items)
     check_optional(folder, frame)
+    _check_order(folder, frame["user"], 0)
     lengths = np.bincount(frame["user"].to_numpy(), minlength=num_users).astype(np.int64)
     times = frame["timestamp"].to_numpy() if "timestamp" in frame.columns else None
     return Sequences(frame["item"].to_numpy().astype(np.int32), offsets_of(lengths)), times

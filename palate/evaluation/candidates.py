@@ -63,6 +63,19 @@ class Candidates:
         if not np.array_equal(mine, np.sort(targets)):
             raise PalateError("the candidates were made for other targets", remedy)
 
+    def check_dataset(self, dataset: Dataset) -> None:
+        """Refuse a dataset that these candidates were not drawn from: its items may have other numbers.
+
+        Raises:
+            PalateError: another fingerprint is recorded, or an item has a number that the dataset has not.
+        """
+        highest = int(self.items.max(initial=0))
+        if self.facts.get("dataset", dataset.fingerprint) != dataset.fingerprint or highest > dataset.num_items:
+            raise PalateError(
+                f"the candidates were drawn from another dataset than {dataset.name}",
+                "Make the candidates again, from this dataset and split.",
+            )
+
     def of(self, cases: Cases) -> Candidates:
         """The rows of some of the users that these candidates were drawn for.
 
@@ -110,6 +123,11 @@ class Candidates:
         rows = (len(made.users),)
         if made.items.ndim != 2 or (made.items.shape[0],) != rows or made.num_targets.shape != rows:
             raise PalateError(f"{path} holds no candidates (shapes do not agree)", remedy)
+        if not isinstance(made.facts, dict):
+            raise PalateError(f"{path} holds no candidates (no facts of how they were drawn)", remedy)
+        in_order = np.sort(made.items, axis=1)
+        if (in_order < 0).any() or ((in_order[:, 1:] == in_order[:, :-1]) & (in_order[:, 1:] > 0)).any():
+            raise PalateError(f"{path} holds no candidates (an item twice in a row, or below 0)", remedy)
         return made
 
 

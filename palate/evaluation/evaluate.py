@@ -103,6 +103,7 @@ def evaluate(
             if isinstance(candidates, Candidates)
             else sample_candidates(dataset, split, negatives=negatives, kind=candidates, seed=seed)
         )
+        drawn.check_dataset(dataset)
         drawn = drawn if users is None else drawn.of(cases)
     if dataset.folder is not None:
         recommender.set_data_folder(dataset.folder)

@@ -61,6 +61,8 @@ def judge(whole: SliceOfCases, margin: float, metric: str) -> tuple[Verdict, lis
     interval = f"the difference in {metric} is {difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
     if not math.isfinite(difference.low):
         return "undecided", [f"{whole.cases} case has no interval"]
+    if whole.old.mean == whole.new.mean == 0:
+        return "undecided", [f"neither run has any {metric} on {whole.cases:,} cases: too few to tell them apart"]
     if difference.low > -margin or (difference.low == difference.high == 0):
         return "pass", [f"{interval}: a loss of more than {margin:.4f} is excluded at {LEVEL:.0%}"]
     if difference.high < 0:

@@ -231,6 +231,7 @@ def evaluate_groups(
     if protocol == "sampled" and not isinstance(candidates, Candidates):
         candidates = sample_candidates(dataset, split, negatives=negatives, kind=candidates, seed=seed)
     if isinstance(candidates, Candidates):
+        candidates.check_dataset(dataset)
         candidates = candidates if users is None else candidates.of(cases)
         candidates.check(cases)
     known = known or {}

@@ -23,6 +23,8 @@ from palate.rankers.registry import load_recommender
 from palate.recommender import Recommender
 from palate.runs.run import Run
 
+# What `palate evaluate` draws unless it is asked for something else.
+_NEGATIVES, _CANDIDATES = 100, "uniform"
 # Results of those runs that are too slow to be measured twice, by their folders.
 SlowModels = Callable[[Sequence[RunGroup], Split], Mapping[Path, Result]]
 
@@ -64,6 +66,15 @@ class Measure:
         protocol, candidates, metrics = options["protocol"], options["candidates"], options["metrics"]
         if protocol not in ("full", "sampled"):
             raise PalateError(f"there is no protocol '{protocol}'", suggest(protocol, ["full", "sampled"]))
+        for option, value, usual in (
+            ("--negatives", options["negatives"], _NEGATIVES),
+            ("--candidates", candidates, _CANDIDATES),
+        ):
+            if protocol == "full" and value != usual:
+                raise PalateError(
+                    f"{option} {value} is about sampled candidates, and the protocol is full",
+                    "Add --protocol sampled, or leave it out.",
+                )
         if options.get("engine", "local") != "local":
             raise PalateError(
                 "a comparison is evaluated in one process", "Leave 'engine' out; `palate evaluate` takes it."

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
+import polars as pl
 
 from palate.data.dataset import Cases, Dataset, Part
 from palate.data.sequences import Sequences, offsets_of
@@ -17,25 +18,46 @@ _PARTS = {"valid": Part.VALID, "test": Part.TEST}
 
 
 def check_targets_unseen(run: Run, dataset: Dataset, split: str) -> None:
-    """Refuse to measure a run on targets that it was trained on: its own, or those of a refit that it started from.
+    """Refuse to measure a run on targets that it, or a run that it started from, was trained on.
 
-    A dataset that has grown since that refit holds out mostly interactions that the refit has learnt.
+    A dataset that has grown since a refit holds out mostly interactions that the refit has learnt; so does another
+    split of the log that an earlier run was trained on.
 
     Raises:
         PalateError: some of the targets are among what was trained on.
     """
     check_unseen(run, dataset, split)
-    logs = [log for log in trained_logs(run) if log.whole]
-    if not logs or split not in _PARTS:
+    if split not in _PARTS:
         return
     targets = dataset.parts == _PARTS[split]
-    seen = seen_by(dataset, logs) & targets
+    seen = fitted_to(run, dataset) & targets
     if seen.any():
         raise PalateError(
             f"{run.folder} has learnt {seen.sum():,} of the {targets.sum():,} {split} targets of {dataset.name}: it is "
-            "a refit or started from one (palate train --refit)",
+            "a refit, or started from a run that was trained on them",
             "Evaluate a run that held them out, or judge by a later day: palate gate OLD NEW --dataset LATER.",
         )
+
+
+def fitted_to(run: Run, dataset: Dataset) -> Mask:
+    """bool ``[interactions]``: which interactions of a dataset the weights of a run were fitted to.
+
+    All of logs that were trained on whole, and the training rows of those that earlier runs held some of out, as far as
+    these are still there and have times (a user may have the same item twice). What merely chose an epoch is left out,
+    or a shop that goes on from last night's weights would have nothing to validate by.
+
+    Raises:
+        PalateError: see :func:`seen_in`.
+    """
+    logs = trained_logs(run)
+    seen = seen_by(dataset, [log for log in logs if log.whole])
+    for log in logs:
+        if log.whole or log.fingerprint == dataset.fingerprint:
+            continue
+        other = log.open()
+        if other is not None and other.timestamps is not None and dataset.timestamps is not None:
+            seen |= _among(dataset, interactions(other, other.parts == Part.TRAIN))
+    return seen
 
 
 def unseen_cases(dataset: Dataset, seen: Mask) -> Cases:
@@ -104,7 +126,12 @@ def seen_in(dataset: Dataset, log: TrainedLog) -> Mask:
             )
         until: Mask = dataset.timestamps <= log.until
         return until
-    ours, theirs = interactions(dataset, np.ones(len(dataset), np.bool_)), log.of(other)
+    return _among(dataset, log.of(other))
+
+
+def _among(dataset: Dataset, theirs: pl.DataFrame) -> Mask:
+    """bool ``[interactions]``: which interactions of a dataset are among others, by what both say of them."""
+    ours = interactions(dataset, np.ones(len(dataset), np.bool_))
     keys = [name for name in ours.columns if name in theirs.columns]
     found = ours.with_row_index("row").join(theirs.select(keys).unique(), on=keys, how="semi")["row"]
     seen = np.zeros(len(dataset), np.bool_)

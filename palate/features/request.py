@@ -27,6 +27,12 @@ from palate.features.matrix import import_matrix
 from palate.features.reuse import stores_of
 from palate.features.store import FeatureStore, read_store_json
 
+# What --matrix reads, or refuses in words of its own.
+_OF_MATRIX = frozenset(
+    ("matrix", "ids", "modality", "name", "store", "dtype", "overwrite", "resume", "text", "image", "lexical")
+)
+# What may differ where the stores of the dataset before are encoded again.
+_OF_AGAIN = frozenset(("device", "batch_size", "resume", "overwrite", "reuse", "trust_remote_code"))
 Task = Callable[[], FeatureStore | LexicalStore]
 
 
@@ -68,6 +74,9 @@ class EncodeRequest(Config):
     def tasks(self, dataset: Dataset, folder: Path, engine: Engine = LOCAL) -> list[Task]:
         """One piece of work per store; encoders are run by the engine, all else in this process."""
         if self.matrix is not None:
+            self._refuse_others(
+                _OF_MATRIX, "is about encoding, and the vectors of --matrix are there already", "Leave it out."
+            )
             return [self._import(dataset, folder, self.matrix)]
         for option, value in (("--modality", self.modality), ("--ids", self.ids), ("--name", self.name)):
             if value is not None:
@@ -82,6 +91,11 @@ class EncodeRequest(Config):
         if not chosen and not self.lexical and self.store is None:
             likewise = [one for store in stores_of(folder) if (one := self._again(store)) is not None]
             if "parent" in dataset.manifest and likewise:
+                self._refuse_others(
+                    _OF_AGAIN,
+                    "changes how the stores of the dataset before are encoded, and none is named",
+                    "Name the encoder as well (--text, --image or --lexical), or leave it out.",
+                )
                 return [task for one in likewise for task in one.tasks(dataset, folder, engine)]
         if not chosen and not self.lexical:
             chosen["text"] = DEFAULTS["text"]
@@ -95,6 +109,12 @@ class EncodeRequest(Config):
             raise PalateError("--of and --width belong to the controls 'random' and 'permuted'", "Leave them out.")
         tasks = [self._task(dataset, folder, modality, encoder, engine) for modality, encoder in chosen.items()]
         return [*([self._lexical(dataset, folder)] if self.lexical else []), *tasks]
+
+    def _refuse_others(self, known: frozenset[str], why: str, remedy: str) -> None:
+        """Refuse options with another value than the default that would go unheard."""
+        for name, field in type(self).model_fields.items():
+            if name not in known and getattr(self, name) != field.default:
+                raise PalateError(f"--{name.replace('_', '-')} {why}", remedy)
 
     def _again(self, store: Path) -> EncodeRequest | None:
         """The request that made a store of an earlier dataset; None for one that no encoder made."""

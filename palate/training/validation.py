@@ -11,10 +11,10 @@ from palate.data.streamed import StreamedDataset
 from palate.errors import PalateError
 from palate.evaluation.metrics import METRICS, Metric
 from palate.evaluation.ranking import rank_targets
-from palate.evaluation.unseen import seen_by
+from palate.evaluation.unseen import fitted_to
 from palate.recommender import Recommender
 from palate.runs.run import Run
-from palate.runs.trained_on import check_unseen, trained_logs
+from palate.runs.trained_on import check_unseen
 from palate.runs.workers import Workers
 
 # What the learning curve shows besides the metric that decides.
@@ -64,14 +64,15 @@ class Validation:
             PalateError: they are all users.
         """
         check_unseen(run, dataset, "valid")
-        logs = [log for log in trained_logs(run) if log.whole]
-        if not logs or isinstance(dataset, StreamedDataset):
+        if isinstance(dataset, StreamedDataset):
             return
-        seen = seen_by(dataset, logs) & (dataset.parts == Part.VALID)
+        seen = fitted_to(run, dataset) & (dataset.parts == Part.VALID)
+        if not seen.any():
+            return
         known = np.isin(self.cases.users, dataset.rows_user[seen])
         if known.all():
             raise PalateError(
-                f"{run.folder} was trained on all validation targets of {dataset.name} (palate train --refit)",
+                f"{run.folder}, or a run that it started from, was trained on all validation targets of {dataset.name}",
                 "Give --refit, which needs no validation, or warm-start from a run that held them out.",
             )
         if known.any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from worlds import HELD_OUT_FILM
 
 from palate.bundle import Bundle, add_items
+from palate.bundle.new_items import _typed
 from palate.errors import PalateError
 
 ROW = {"title": "space story 7", "tags": ["space", "film"], "year": 1997}
@@ -55,6 +57,23 @@ def test_whole_numbers_are_ids(text_bundle: Path, tmp_path: Path) -> None:
 def test_values_that_would_change_are_refused(text_bundle: Path, tmp_path: Path, columns: Any, told: str) -> None:
     with pytest.raises(PalateError, match=told):
         add_items(text_bundle, table(tmp_path / "new.parquet", ["x"], **columns), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("kind", "cell", "value", "wrong"),
+    [
+        (pl.Boolean(), "true", True, "yes"),
+        (pl.Date(), "2026-05-01", date(2026, 5, 1), "in May"),
+        (pl.Datetime("ms"), "2026-05-01T10:00:00", datetime(2026, 5, 1, 10), "noon"),
+    ],
+)
+def test_cells_of_a_text_file_in_the_types_of_the_catalogue(
+    kind: pl.DataType, cell: str, value: object, wrong: str
+) -> None:
+    read = _typed(Path("new.csv"), [2, 3], pl.Series("field", [cell, None]), kind)
+    assert read.to_list() == [value, None]
+    with pytest.raises(PalateError, match=f"new.csv, row 2: '{wrong}' in column 'field' is no"):
+        _typed(Path("new.csv"), [2], pl.Series("field", [wrong]), kind)
 
 
 def test_columns_of_other_types_are_left_out_by_name(text_bundle: Path, tmp_path: Path) -> None:

@@ -238,6 +238,16 @@ def test_a_damaged_log_is_one_clear_error(halves: tuple[Path, Path, Path], tmp_p
     assert not (tmp_path / "copy").exists()
 
 
+def test_rows_in_another_order_are_refused(halves: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """As a tool leaves them that writes the file again, by time: users would get each other's items."""
+    first, _, _ = halves
+    prepare(first, "table", columns=COLUMNS).save(tmp_path / "data")
+    path = tmp_path / "data/interactions.parquet"
+    pl.read_parquet(path).sort("timestamp").write_parquet(path)
+    with pytest.raises(PalateError, match="users are out of order"):
+        Dataset.load(tmp_path / "data")
+
+
 def test_a_catalogue_updates_texts_and_an_empty_cell_changes_nothing(
     halves: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:

@@ -68,6 +68,14 @@ def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
     assert len(prepare(ratings(tmp_path, "", "c\t9\t5\t1", "", ""), "movielens")) == 9
 
 
+def test_a_part_of_100k_is_not_the_whole(tmp_path: Path) -> None:
+    (ratings(tmp_path) / "u1.base").write_text("a\t1\t5\t1\n")
+    refuses(tmp_path / "u1.base", "movielens", "u1.base is none of u.data, ratings.dat and ratings.csv")
+    (tmp_path / "ratings.dat").write_text("".join(f"1::{item}::5::{item}\n" for item in range(3)))
+    assert len(prepare(tmp_path / "ratings.dat", "movielens")) == 3
+    assert len(prepare(tmp_path / "u.data", "movielens")) == len(prepare(tmp_path, "movielens")) == 8
+
+
 def test_films_of_100k_in_latin_1_with_year_genres_poster_and_plot(tmp_path: Path) -> None:
     flags = ["0"] * 19
     flags[5] = flags[16] = "1"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from worlds import random_logs
@@ -90,6 +92,35 @@ def test_other_files_are_refused(tmp_path):
     )  # fmt: skip
     with pytest.raises(PalateError, match="shapes do not agree"):
         Candidates.load(tmp_path / "shapes.npz")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"facts": np.frombuffer(b"[]", np.uint8)}, "no facts"),
+        ({"items": np.array([[3, 5, 5]])}, "an item twice"),
+        ({"items": np.array([[3, 5, -1]])}, "below 0"),
+    ],
+)
+def test_files_that_would_mislead_are_refused(tmp_path, change, reason):
+    sound = {"users": np.zeros(1), "items": np.array([[3, 5, 0, 0]]), "num_targets": np.ones(1)}
+    sound["facts"] = np.frombuffer(b"{}", np.uint8)
+    np.savez(tmp_path / "sound.npz", **sound)
+    assert len(Candidates.load(tmp_path / "sound.npz")) == 1
+    np.savez(tmp_path / "other.npz", **{**sound, **change})
+    with pytest.raises(PalateError, match=reason):
+        Candidates.load(tmp_path / "other.npz")
+
+
+def test_candidates_of_another_dataset_are_refused():
+    made = sample_candidates(random_logs(), "test", negatives=5)
+    made.check_dataset(random_logs())
+    with pytest.raises(PalateError, match="drawn from another dataset than"):
+        made.check_dataset(random_logs(items=31))
+    unknown = replace(made, facts={})
+    unknown.check_dataset(random_logs())
+    with pytest.raises(PalateError, match="drawn from another dataset than"):
+        replace(unknown, items=made.items + 1000).check_dataset(random_logs())
 
 
 def test_candidates_of_other_cases_are_refused():

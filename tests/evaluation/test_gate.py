@@ -183,6 +183,13 @@ def test_verdicts(mean: float, spread: float, verdict: str) -> None:
     assert judge(SliceOfCases("all", 1000, **found), 0.01, "ndcg@10")[0] == verdict
 
 
+@pytest.mark.parametrize(("hits", "verdict"), [(0, "undecided"), (3, "pass")])
+def test_two_runs_that_find_nothing_are_not_found_equal(hits: int, verdict: str) -> None:
+    old = (np.arange(10) < hits).astype(np.float64)[None]
+    found = bootstrap({"old": old, "new": old, "difference": np.zeros((1, 10))})
+    assert judge(SliceOfCases("all", 10, **found), 0.01 * float(old.mean()), "ndcg@10")[0] == verdict
+
+
 def test_lists_in_common() -> None:
     def lists(rows: list[list[int]]) -> Ranks:
         ranks = Ranks.of([[1]] * len(rows), 9)

@@ -79,6 +79,8 @@ def test_a_matrix(data: Path, tmp_path: Path) -> None:
         (("--modality", "text"), "--modality belongs to --matrix"),
         (("--matrix", "m.npy", "--modality", "text", "--text", "minilm"), "Give one or the other"),
         (("--matrix", "m.npy", "--modality", "sound"), "'modality'"),
+        (("--matrix", "m.npy", "--modality", "text", "--fields", "title"), "--fields is about encoding"),
+        (("--matrix", "m.npy", "--modality", "text", "--seed", "5"), "--seed is about encoding"),
         (("--text", "a", "--image", "b", "--store", "c"), "Encode them one by one"),
         (("--image", "foretold", "--fields", "title"), "are about text"),
         (("--text", "foretold", "--of", "text"), "belong to the controls"),

@@ -166,6 +166,8 @@ def test_an_appended_dataset_gets_the_stores_of_the_one_before(tmp_path: Path) -
     data = tmp_path / "tonight/data"
     dataset = Dataset.load(data)
     assert len(EncodeRequest().tasks(dataset, data)) == 1
+    with pytest.raises(PalateError, match=r"--without changes how the stores .* Name the encoder as well"):
+        EncodeRequest(without="x").tasks(dataset, data)
     EncodeRequest().tasks(dataset, data)[0]()
     assert [path.name for path in (data / "features").iterdir()] == ["words"]
     # Once more, in place: the words' store is remade when the catalogue has changed, and not otherwise.

@@ -253,3 +253,26 @@ def test_targets_that_the_first_weights_have_seen_are_not_measured(tmp_path: Pat
             assert len(evaluate(load_recommender(warm), after, run=warm).users()) == 24
     near = attach(warm, out=tmp_path / "near", neighbours=["co-occurrence"])
     assert near.info["neighbours"]["users"] == 12
+
+
+def test_targets_that_another_split_of_the_log_had_in_training_are_not_measured(tmp_path: Path) -> None:
+    """Users who left early have their last things in the training part of a log that is split by time."""
+    log = walk(24, 12, lambda user: 8 if user % 2 else 5, time=lambda user, step: START + 86_400_000 * step + user)
+    for name, split in (("by-time", "global-time"), ("by-user", "leave-last-out")):
+        from_frames(log, timestamp="timestamp", time_unit="ms", name=name, split=split).save(tmp_path / name)
+    by_time, by_user = (Dataset.load(tmp_path / name) for name in ("by-time", "by-user"))
+    settings = {**SETTINGS, "trainer": {**SETTINGS["trainer"], "epochs": 1}}
+    first = train(by_time, model="sasrec", out=tmp_path / "first", settings=settings, dataset_path=by_time.folder)
+    validation = Validation(by_user, "NDCG@10", True)
+    validation.leave_out(by_user, first)
+    assert len(validation.cases) == 12
+    warm = train(
+        by_user,
+        model="sasrec",
+        out=tmp_path / "warm",
+        settings=settings,
+        warm_start=first.folder,
+        dataset_path=by_user.folder,
+    )
+    with pytest.raises(PalateError, match="has learnt 12 of the 24 test targets of by-user"):
+        evaluate(load_recommender(warm), by_user, run=warm)

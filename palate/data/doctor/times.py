@@ -35,13 +35,17 @@ def no_times(data: Dataset) -> list[Finding]:
             f"{int(wrong.sum()):,} times ({percent(share)}) lie before 1990 or after 2100: wrong unit or broken column?"
         )
         return [Finding("times", Level.WARNING, text, int(wrong.sum()), share, few(times[wrong][:5]))]
-    spans = times[data.offsets[1:] - 1] - times[data.offsets[:-1]] if data.num_users else np.zeros(1)
-    middle = float(np.median(spans))
     first, last = (np.datetime64(int(value), "ms").astype("datetime64[D]") for value in (times.min(), times.max()))
+    several = np.diff(data.offsets) > 1
+    if not several.any():
+        return [Finding("times", Level.OK, f"The log runs from {first} to {last}; nobody has two interactions.")]
+    spans = times[data.offsets[1:][several] - 1] - times[data.offsets[:-1][several]]
+    middle = float(np.median(spans))
     if middle < _DAY:
         text = (
-            f"The log runs from {first} to {last}, but half of the users did everything within {middle / _HOUR:.1f} "
-            "hours: times tell when things were entered rather than when they were used, so order means little."
+            f"The log runs from {first} to {last}, but half of the users with several interactions did everything "
+            f"within {middle / _HOUR:.1f} hours: times tell when things were entered rather than when they were used, "
+            "so order means little."
         )
         short = spans < _DAY
         return [Finding("times", Level.NOTE, text, int(short.sum()), float(short.mean()))]

@@ -16,6 +16,8 @@ from palate.errors import PalateError
 
 PLOTS = "plots.csv"
 _NAMES = ("user", "item", "weight", "timestamp")
+# The published logs, each with the file that describes its films.
+_FILMS_OF = {"u.data": "u.item", "ratings.dat": "movies.dat", "ratings.csv": "movies.csv"}
 _YEAR = re.compile(r"\s*\((\d{4})(?:[-–]\d{0,4})?\)\s*$")
 # The order of the flags in u.item, as u.genre gives it.
 GENRES_100K = [
@@ -47,29 +49,20 @@ class MovieLens:
     takes: ClassVar[frozenset[str]] = frozenset()
 
     def read(self, source: Path, options: ReaderOptions) -> Source:
-        if source.is_file():
-            source = source.parent
-        if (source / "u.data").is_file():
-            log, films = source / "u.data", source / "u.item"
+        log = _log_of(source)
+        source, films = log.parent, log.with_name(_FILMS_OF[log.name])
+        columns = {name: name for name in _NAMES}
+        if log.name == "u.data":
             table = scan_delimited(log, "\t", names=_NAMES, quoted=False)
-            columns = {name: name for name in _NAMES}
-        elif (source / "ratings.dat").is_file():
-            log, films = source / "ratings.dat", source / "movies.dat"
+        elif log.name == "ratings.dat":
             table = _double_colons(log)
-            columns = {name: name for name in _NAMES}
-        elif (source / "ratings.csv").is_file():
-            log, films = source / "ratings.csv", source / "movies.csv"
+        else:
             table = scan_delimited(log, ",")
             columns = {"user": "userId", "item": "movieId", "weight": "rating", "timestamp": "timestamp"}
-        else:
-            raise PalateError(
-                f"{source} has none of u.data, ratings.dat and ratings.csv",
-                "Expected the unpacked folder of a MovieLens archive.",
-            )
         files = [log]
         catalogue = None
         if films.is_file():
-            catalogue = _FILMS[films.name](films)
+            catalogue = _READ_FILMS[films.name](films)
             files.append(films)
         if (source / PLOTS).is_file():
             plots = _plots(source / PLOTS)
@@ -86,6 +79,28 @@ class MovieLens:
             explain=lambda row: table.explain(row, columns),
             locate=table.at,
         )
+
+
+def _log_of(source: Path) -> Path:
+    """The log that is meant: a file of one of the published names, or the first of them in a folder.
+
+    Raises:
+        PalateError: another file, such as a published training part, or a folder without any.
+    """
+    if source.is_file():
+        if source.name not in _FILMS_OF:
+            raise PalateError(
+                f"{source} is none of u.data, ratings.dat and ratings.csv, which --reader movielens reads",
+                "Name the folder. A part such as u1.base: --reader table --no-header --columns user=1,item=2,timestamp=4.",
+            )
+        return source
+    for name in _FILMS_OF:
+        if (source / name).is_file():
+            return source / name
+    raise PalateError(
+        f"{source} has none of u.data, ratings.dat and ratings.csv",
+        "Expected the unpacked folder of a MovieLens archive.",
+    )
 
 
 def _double_colons(path: Path) -> Delimited:
@@ -161,7 +176,7 @@ def _genres(text: str) -> list[str]:
     return [name for name in names if name and not name.startswith("(no genres")]
 
 
-_FILMS = {"u.item": _u_item, "movies.dat": _movies_dat, "movies.csv": _movies_csv}
+_READ_FILMS = {"u.item": _u_item, "movies.dat": _movies_dat, "movies.csv": _movies_csv}
 
 
 def _plots(path: Path) -> pl.DataFrame:

@@ -15,6 +15,7 @@ from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset, Part
 from palate.data.doctor import DoctorReport, Level, examine
 from palate.data.doctor.population import gini
+from palate.data.frames import from_frames
 from palate.data.sequences import offsets_of
 
 DAY = 86_400_000
@@ -141,6 +142,17 @@ def test_histories_entered_in_one_sitting(healthy: Dataset) -> None:
     minutes = START + np.tile(np.arange(LENGTH), USERS) * 60_000
     found = examine(replace(healthy, timestamps=minutes))["times"]
     assert (found.level, found.share) == (Level.NOTE, 1.0)
+
+
+def test_a_shop_where_most_bought_once_has_an_order() -> None:
+    log = [(f"once{n}", "a", START + n * DAY) for n in range(60)]
+    log += [(f"often{n}", f"i{step}", START + 10 * step * DAY) for n in range(40) for step in range(6)]
+    frame = pl.DataFrame(log, schema=["user", "item", "timestamp"], orient="row")
+    data = from_frames(frame, timestamp="timestamp", time_unit="ms")
+    assert examine(data)["times"].level is Level.OK
+    once = frame.filter(pl.col("user").str.starts_with("once"))
+    alone = from_frames(once, timestamp="timestamp", time_unit="ms", split="none")
+    assert "nobody has two interactions" in examine(alone)["times"].message
 
 
 def test_global_time_must_not_leak(healthy: Dataset) -> None:
