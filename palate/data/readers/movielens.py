@@ -91,7 +91,7 @@ def _log_of(source: Path) -> Path:
         if source.name not in _FILMS_OF:
             raise PalateError(
                 f"{source} is none of u.data, ratings.dat and ratings.csv, which --reader movielens reads",
-                "Name the folder. A part such as u1.base: --reader table --no-header --columns user=1,item=2,timestamp=4.",
+                "Name the folder; read a part such as u1.base by --reader table --no-header --columns user=1,item=2.",
             )
         return source
     for name in _FILMS_OF:
