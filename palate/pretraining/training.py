@@ -18,6 +18,7 @@ from palate.mllm.finetune.config import LoraConfig
 from palate.mllm.finetune.lora import peft_config
 from palate.mllm.finetune.trainer import hushed
 from palate.mllm.lm.chat_model import ChatModel
+from palate.mllm.lm.embedded import RAW_MODELS
 from palate.mllm.warmup.training import Standardised
 from palate.pretraining import tasks
 from palate.pretraining.catalogues import draw_word_world
@@ -91,8 +92,10 @@ class Pretraining:
         chat.core.requires_grad_(False)
         lora = LoraConfig(r=trainer.r, alpha=trainer.alpha, dropout=0.0)
         adapter = peft_config(chat, lora)
-        self.projector = Standardised(chat.core.model.multi_modal_projector, features[1:])
-        scale_output(self.projector, features[1:], chat.core.get_input_embeddings().weight)
+        raw = config.model in RAW_MODELS
+        self.projector = Standardised(chat.core.model.multi_modal_projector, features[1:], learnt=not raw)
+        if raw:
+            scale_output(self.projector, features[1:], chat.core.get_input_embeddings().weight)
         self.projector.requires_grad_(True)
         with hushed():
             self.peft = get_peft_model(chat.core, adapter)

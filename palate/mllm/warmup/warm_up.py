@@ -20,6 +20,7 @@ import torch
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.mllm.lm.chat_model import ChatModel
+from palate.mllm.lm.embedded import RAW_MODELS
 from palate.mllm.lm.loading import open_model
 from palate.mllm.lm.projector_inputs import projector_inputs
 from palate.mllm.prompts.chat import Picture
@@ -93,7 +94,7 @@ def warm_up(
             "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
         }
         training = ProjectorTraining(chat, prompt, data, config, seed)
-        training.start(train)
+        training.start(train, learnt=model not in RAW_MODELS)
         before = training.compare(test)
         rows = training.run(train, valid, checkpoint, digest(json.dumps(facts, sort_keys=True)))
         facts["dataset"]["path"] = recorded(dataset_path) if dataset_path else None

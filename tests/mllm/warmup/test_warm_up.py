@@ -173,10 +173,13 @@ def test_its_loss_is_that_of_the_saved_model(tiny: Tiny, tmp_path: Path) -> None
     assert np.mean(losses) == pytest.approx(facts["held_out"]["after"]["own_picture"], rel=0.02)  # saved in bfloat16
 
 
-def test_a_folded_projector_does_the_same(tiny: Tiny) -> None:
+@pytest.mark.parametrize("learnt", [False, True])
+def test_a_folded_projector_does_the_same(tiny: Tiny, learnt: bool) -> None:
     plain = open_model(str(tiny("llava"))).core.model.multi_modal_projector
     features = torch.rand(5, 16, 32, generator=torch.Generator().manual_seed(0)) * torch.linspace(0, 9, 32) + 3
-    made = Standardised(plain, features)
+    made = Standardised(plain, features, learnt=learnt)
+    same = torch.allclose(made(features), plain(features), atol=1e-4, rtol=1e-4)
+    assert same == learnt  # what has learnt something goes on from there
     torch.testing.assert_close(made.folded()(features), made(features), atol=1e-4, rtol=1e-4)
     assert made.folded().state_dict().keys() == plain.state_dict().keys()
 
