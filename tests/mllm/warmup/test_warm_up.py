@@ -64,8 +64,9 @@ FAST = WarmUpConfig(epochs=10, batch_size=4, learning_rate=1e-2, device="cpu", d
 
 def test_it_learns_to_look(tiny: Tiny, tmp_path: Path) -> None:
     data = dataset(tmp_path / "pictures")
+    longer = FAST.model_copy(update={"epochs": 20})
     facts = warm_up(
-        data, out=tmp_path / "model", model=str(tiny("llava")), config=FAST, caption_config=CaptionConfig(title=False)
+        data, out=tmp_path / "model", model=str(tiny("llava")), config=longer, caption_config=CaptionConfig(title=False)
     )
     before, after = facts["held_out"]["before"], facts["held_out"]["after"]
     assert after["own_picture"] < before["own_picture"]
