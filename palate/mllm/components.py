@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,9 @@ from palate.mllm.summaries.items import ItemSummaries
 from palate.mllm.summaries.preferences import Preferences
 from palate.mllm.summaries.store import store_folder
 from palate.storage.remote import recorded
+
+# Share of the items that could be described and are not, at most: some failures are nothing unusual.
+_UNDESCRIBED = 0.1
 
 
 class ModelOptions(Config):
@@ -179,7 +182,7 @@ def open_prompts(
     Raises:
         PalateError: options that do not go together, summaries or pictures that are not there.
     """
-    _check_blind(prompt)
+    _check_blind(prompt, summaries)
     for option in ("item_summaries", "history_summaries"):
         if getattr(prompt, option) and item_summaries is None:
             raise PalateError(
@@ -197,6 +200,8 @@ def open_prompts(
             "item_text is none, and neither pictures nor summaries of candidates are shown",
             "Give --images candidate or --item-summaries NAME, or another --item-text.",
         )
+    if item_summaries is not None:
+        _check_described(items, dataset.catalogue.frame["image"].to_list(), item_summaries)
     if options.images != "none" and dataset.catalogue.frame["image"].null_count() == len(dataset.catalogue):
         raise PalateError("the prompt shows pictures, and the catalogue has none", "Use --images none.")
     return PromptParts(options, templates, items, preferences)
@@ -211,12 +216,13 @@ def _score_two(model: ChatModel, prompt: PromptOptions) -> None:
     Scorer(model, reuse=False).logits(chats, answers)
 
 
-def _check_blind(prompt: PromptOptions) -> None:
+def _check_blind(prompt: PromptOptions, summaries: str | None) -> None:
     """Refuse the control with options of the history, of which it shows nothing."""
     if not prompt.blind:
         return
     remedies = {
         "--summary": (prompt.summary != "none", "use --summary none"),
+        "--summaries": (summaries is not None, "leave it out"),
         "--history-items": (prompt.history_items is not None, "leave it out"),
         "--history-text": (prompt.history_text != "title", "use --history-text title"),
         "prompt.history_summaries": (prompt.history_summaries, "leave it out"),
@@ -228,6 +234,22 @@ def _check_blind(prompt: PromptOptions) -> None:
     for option, (conflicts, remedy) in remedies.items():
         if conflicts:
             raise PalateError(f"--blind shows nothing of the user, and {option} is given", f"With --blind, {remedy}.")
+
+
+def _check_described(items: Items, pictures: Sequence[str | None], name: str) -> None:
+    """Refuse summaries of some items only: a candidate that has one would be known to be what somebody took.
+
+    Items that cannot be described, without a picture where pictures are, do not count; nor do a few failures.
+    """
+    described = {item for item in range(1, len(items) + 1) if items.summary(item)}
+    pictured = {item for item, picture in enumerate(pictures, 1) if picture}
+    could_be = pictured if described <= pictured else set(range(1, len(items) + 1))
+    if len(could_be - described) > _UNDESCRIBED * len(could_be):
+        raise PalateError(
+            f"{len(could_be - described):,} of {len(could_be):,} items that could be described have no summary in "
+            f"'{name}': a candidate that has one would be known by it",
+            "Run `palate summarise items` for all of them, without --users and --limit.",
+        )
 
 
 def _summaries_folder(dataset_path: Path | str | None, name: str | None) -> Path:

@@ -117,6 +117,19 @@ def test_items_by_what_was_written_of_their_pictures_alone(
     assert code == 0, err
 
 
+def test_summaries_of_what_a_few_users_took_do_not_show_candidates(
+    palate: Palate, data: Path, tiny: Tiny, tmp_path: Path
+) -> None:
+    """The targets would be described and most negatives not: that alone would tell them apart."""
+    with running(FlakyServer(lambda _: "Red, round.")) as server:
+        ask = ["--backend", "openai", "--model", "tiny", "--base-url", server.url, "--name", "few", "--users", 1]
+        assert palate("summarise", "items", data, *ask)[0] == 0
+    words = ["mllm", "zero-shot", data, "--model", tiny("llama"), "--device", "cpu", "--item-summaries", "few"]
+    code, _, err = palate(*words, "--out", tmp_path / "run")
+    assert code == 2
+    assert "21 of 29 items that could be described have no summary in 'few'" in err
+
+
 def test_a_recipe(palate: Palate, data: Path, tiny: Tiny, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
@@ -157,6 +170,7 @@ trainer = {{ batch_size = 2, validations_per_epoch = 2, schedule = "constant" }}
         (["--set", "prompt.history_summaries=true"], "(`palate summarise items --name`) as well"),
         (["--item-text", "none"], "Give --images candidate or --item-summaries NAME"),
         (["--blind", "--summary", "direct", "--summaries", "taste"], "use --summary none"),
+        (["--blind", "--summaries", "taste"], "With --blind, leave it out"),
         (["--blind", "--history-items", 3], "--history-items is given"),
         (["--blind", "--history-text", "full"], "--history-text title"),
         (["--blind", "--images", "history"], "use --images none"),

@@ -260,7 +260,7 @@ class OpenAIBackend(Backend):
             return replace(parse(raw.http_response.content), attempts=raw.retries_taken + 1)
         except openai.APIStatusError as error:
             renamed = error.status_code == 400 and "max_completion_tokens" in error.response.text
-            if renamed and self._limit == "max_tokens":
+            if renamed and "max_tokens" in more:  # of this request: others under way may have been renamed before it
                 self._limit = "max_completion_tokens"
                 return await self._ask(client, request, shown, number)
             raise replace(self._status_error(error.response), attempts=_attempts(error)) from None

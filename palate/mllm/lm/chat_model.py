@@ -175,12 +175,14 @@ class ChatModel:
         return self.tokenizer([text], **options)
 
     def answer_ids(self, text: str, answer: str) -> list[int]:
-        """Tokens of an answer that follows the rendered ``text``: after a space where the text does not end in one.
+        """Tokens of an answer that follows the rendered ``text``: after a space where the text does not end in one, and
+        the chat template would not write the answer right behind it.
 
         Tokenizers in the manner of SentencePiece (Llama 2, Mistral, LLaVA 1.5) put that space before every text
         themselves. A second one would be a piece of its own, with which all answers begin.
         """
-        space = "" if not text or text[-1].isspace() else " "
+        at_once = not text or text[-1].isspace() or self.chat_template.answers_at_once
+        space = "" if at_once else " "
         ids: list[int] = self.tokenizer(space + answer, add_special_tokens=False)["input_ids"]
         if space and not self.tokenizer.decode(ids[:1]).strip():
             ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]

@@ -75,6 +75,14 @@ class ChatTemplate:
         return open_thought(self._render(Chat((_PROBES[0],)), thinking=True)) is not None
 
     @cached_property
+    def answers_at_once(self) -> bool:
+        """Whether the template writes an answer right behind its prompt, which ends in a special token, say."""
+        question, answer = _PROBES[:2]
+        prompt = self._render_or_empty([("user", question)], add_generation_prompt=True)
+        talk = self._render_or_empty([("user", question), ("assistant", answer)])
+        return bool(prompt) and talk.startswith(f"{prompt}{self._lead}{answer}")
+
+    @cached_property
     def end_of_turn(self) -> int | None:
         """The special token that the template writes right after an assistant's message; else the tokenizer's own."""
         first, second, third = _PROBES

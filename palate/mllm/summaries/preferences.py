@@ -173,6 +173,7 @@ class Preferences:
             key = next(iter(self._written))
             for known in (self._written, self._used, self._texts, self.rows):
                 known.pop(key, None)
+        self._summary_steps.forget(10 * self.most_written)
 
     def stored(self, history: Sequence[int]) -> list[tuple[tuple[int, ...], str | None]]:
         """The steps to the preference of a history, as far as they are written: the items that each one read, and its

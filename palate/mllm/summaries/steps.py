@@ -116,6 +116,12 @@ class SummarySteps:
             steps.append(SummaryStep(key, previous, block))
         return steps
 
+    def forget(self, most: int) -> None:
+        """Drop the keys of steps that were asked for, which are computed again when needed, if there are more than
+        ``most``."""
+        if len(self._keys) > most:
+            self._keys.clear()
+
     def ask(self, step: SummaryStep, so_far: str | None) -> Chat:
         """The question of a step.
 

@@ -389,6 +389,17 @@ def test_servers_that_want_max_completion_tokens_get_it() -> None:
     ]  # fmt: skip
 
 
+def test_requests_that_were_under_way_when_the_limit_was_renamed_are_asked_again() -> None:
+    def answer(payload: Payload) -> Any:
+        if "max_tokens" in payload:
+            return 400, {}, b'{"error": {"message": "Unsupported: max_tokens. Use max_completion_tokens."}}'
+        return GOOD
+
+    found = answers(FlakyServer(answer), [f"user {number}" for number in range(40)], concurrency=16)
+    assert len(found) == 40
+    assert all(reply.text == GOOD for reply in found.values())
+
+
 @pytest.fixture
 def interruptible() -> Iterator[None]:
     """Workers of pytest-xdist ignore SIGINT; here it means what it means in a terminal."""

@@ -44,7 +44,13 @@ GLM = (
     "[gMASK]<sop>{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
+# As gpt-oss and Cohere write an answer: right behind a special token, without white space between.
+HARMONY = (
+    "{% for m in messages %}<|start|>{{ m['role'] }}<|message|>{{ m['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant<|message|>{% endif %}"
+)
 _TOKENS = {
+    HARMONY: ["<|start|>", "<|message|>", "<|end|>"],
     GEMMA: ["<start_of_turn>", "<end_of_turn>"],
     PHI: ["<|user|>", "<|assistant|>", "<|end|>"],
     GLM: ["[gMASK]", "<sop>", "<|user|>", "<|assistant|>"],
@@ -103,12 +109,25 @@ def test_tokens_of_every_family_are_those_of_transformers(tiny: Tiny, family: st
         assert model.encode(chat).ids.tolist() == by_transformers(model, chat)
 
 
-@pytest.mark.parametrize(("template", "end"), [(GEMMA, "<end_of_turn>"), (PHI, "<|end|>"), (GLM, "<|user|>")])
+@pytest.mark.parametrize(
+    ("template", "end"), [(GEMMA, "<end_of_turn>"), (PHI, "<|end|>"), (GLM, "<|user|>"), (HARMONY, "<|end|>")]
+)
 def test_a_learnt_answer_ends_as_the_template_ends_a_turn(template: str, end: str) -> None:
     model = speaker(template)
     assert model.tokenizer.eos_token == "<|im_end|>"
     labels = model.collate([model.encode(Chat(("Would the user take it?",)), "Yes")], labels=True)["labels"][0]
     assert model.tokenizer.decode(labels[labels != IGNORED]) == f"Yes{end}"
+
+
+@pytest.mark.parametrize("template", [GEMMA, PHI, GLM, HARMONY])
+def test_an_answer_is_where_the_template_writes_it(template: str) -> None:
+    model, chat = speaker(template), Chat(("Would the user take it?",))
+    talk = [{"role": "user", "content": chat.text}, {"role": "assistant", "content": "Yes"}]
+    written = model.tokenizer.apply_chat_template(talk, tokenize=False)
+    answered = model.encode(chat, "Yes")
+    ids = answered.ids.tolist()
+    assert "Yes" in model.tokenizer.convert_ids_to_tokens(ids)
+    assert model.tokenizer.decode(ids).rstrip() in written or template == GLM  # which ends a turn by the next one
 
 
 def test_where_a_template_has_no_end_of_a_turn_the_tokenizer_has_one() -> None:
