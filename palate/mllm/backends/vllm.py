@@ -9,11 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from palate.console import print_note
 from palate.engines.base import Engine
 from palate.engines.ray_engine import RayEngine
-from palate.errors import PalateError
+from palate.errors import PalateError, one_line
 from palate.mllm.backends.base import Backend, Check, Done, ModelRequest, Reply
 from palate.mllm.backends.vllm_rows import answer_row, processor_options, prompt_row, request_row
+from palate.mllm.lm.chat_template import ChatTemplate
 from palate.mllm.lm.fingerprint import weights_fingerprint
 from palate.mllm.lm.reasoning import answer_text, thought_cut_off
 
@@ -73,6 +75,7 @@ class VLLMBackend(Backend):
             "chat_template_kwargs": chat_template_kwargs,
         }
         self.run: RunRows = run_on_ray
+        self.opens_thought = partial(opens_thought, self.options)
         folder = Path(model).expanduser()
         self._identity: dict[str, Any] = {"backend": "vllm", "model": model, "temperature": temperature}
         if folder.is_dir():  # it may move
@@ -95,13 +98,14 @@ class VLLMBackend(Backend):
     def work(self, requests: Iterable[ModelRequest], done: Done, check: Check | None = None) -> None:
         """See :meth:`Backend.work`."""
         waiting: list[tuple[ModelRequest, Reply | None]] = [(request, None) for request in requests]
+        opened = bool(waiting) and self.opens_thought(self.model)
         while waiting:
             following: list[tuple[ModelRequest, Reply | None]] = []
             began = time.perf_counter()
             for row in self.run(self._rows(waiting), self._options(waiting), self.longest):
                 request, before = waiting[int(row["number"])]
                 now = time.perf_counter()
-                reply = _reply(request, before, row, check, round(now - began, 4))
+                reply = _reply(request, before, row, check, round(now - began, 4), opened)
                 began = now
                 if reply.text is None and 0 < reply.attempts < self.attempts:
                     following.append((request, reply))
@@ -127,10 +131,29 @@ class VLLMBackend(Backend):
         )
 
 
+def opens_thought(options: Mapping[str, Any], model: str) -> bool:
+    """Whether the model's chat template ends its prompt within a thought: an answer without any mark was then cut off
+    in it. Of a model without a tokenizer of transformers it is not known, and said to be so."""
+    from transformers import AutoTokenizer
+
+    try:
+        more = {"revision": options["revision"], "trust_remote_code": options["trust_remote_code"]}
+        tokenizer = AutoTokenizer.from_pretrained(model, **more)
+        return ChatTemplate(model, tokenizer, frozenset(), options["chat_template_kwargs"]).opens_thought
+    except (OSError, ValueError, PalateError) as error:
+        print_note(f"whether '{model}' thinks before it answers is not known ({one_line(error)})")
+        return False
+
+
 def _reply(
-    request: ModelRequest, before: Reply | None, row: Mapping[str, Any], check: Check | None, seconds: float
+    request: ModelRequest,
+    before: Reply | None,
+    row: Mapping[str, Any],
+    check: Check | None,
+    seconds: float,
+    opened: bool,
 ) -> Reply:
-    """The reply of an answered row, with the cost of the attempts before it."""
+    """The reply of an answered row, with the cost of the attempts before it; ``opened``: it begins within a thought."""
     if row.get("refused"):
         return Reply(request.key, None, str(row["refused"]), attempts=0)
     text = error = None
@@ -138,7 +161,7 @@ def _reply(
     if row.get("__inference_error__"):
         error = " ".join(str(row["__inference_error__"]).split())[:200]
     else:
-        text, read, written = answer_text(row["text"]), int(row["prompt_tokens"]), int(row["new_tokens"])
+        text, read, written = answer_text(row["text"], opened), int(row["prompt_tokens"]), int(row["new_tokens"])
         if text is None:
             error = str(thought_cut_off())
         elif not text:

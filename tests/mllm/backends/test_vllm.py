@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from palate.engines.ray_engine import RayEngine
 from palate.errors import PalateError
 from palate.mllm.backends import open_backend, vllm
 from palate.mllm.backends.base import ModelRequest, Reply
-from palate.mllm.backends.vllm import VLLMBackend
+from palate.mllm.backends.vllm import VLLMBackend, opens_thought
 from palate.mllm.backends.vllm_rows import answer_row, processor_options, prompt_row
 from palate.mllm.prompts.chat import Chat, Picture
 
@@ -52,6 +53,7 @@ def playing(backend: VLLMBackend, answer: Callable[[dict[str, Any], int], Any]) 
             yield {**answer_row({**row, "generated_text": found, **counts}), "__inference_error__": ""}
 
     backend.run = run
+    backend.opens_thought = lambda model: False
     return rounds
 
 
@@ -123,6 +125,24 @@ def test_with_a_temperature_useless_answers_are_drawn_again() -> None:
     playing(backend, answer)
     reply = ask(backend, [request], check=check)["one"]
     assert (reply.text, reply.error, reply.attempts) == (None, "rubbish", 1)
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_thought_that_was_cut_off_is_no_answer(tiny: Callable[[str], Path], tmp_path: Path) -> None:
+    """Where the template opens the thought in the prompt, nothing in the text shows that it is one."""
+    folder = shutil.copytree(tiny("llama"), tmp_path / "thinker")
+    options = VLLMBackend(str(folder), engine=ray_engine()).options
+    assert not opens_thought(options, str(folder))
+    (folder / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant: <think>\n"
+    )
+    backend = VLLMBackend(str(folder), engine=ray_engine())
+    assert backend.opens_thought(backend.model)
+    playing(backend, lambda row, _: "First I look at the items" if row["number"] else "I see.</think> Warm colours.")
+    backend.opens_thought = lambda model: True
+    replies = ask(backend, [ModelRequest(key, Chat(("What?",)), 20) for key in ("whole", "cut")])
+    assert (replies["whole"].text, replies["cut"].text) == ("Warm colours.", None)
+    assert not opens_thought(options, str(tmp_path))  # no tokenizer there: a note, no error
 
 
 def test_the_configuration_is_one_that_ray_takes(monkeypatch: pytest.MonkeyPatch) -> None:
