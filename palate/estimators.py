@@ -32,6 +32,7 @@ from palate.features.encode import encode
 from palate.features.store import FeatureStore
 from palate.rankers.recommend import Recommendations
 from palate.runs.run import Run
+from palate.seeds import checked_seed
 from palate.training.fit import train
 
 Settings = Mapping[str, Mapping[str, Any]]
@@ -81,8 +82,8 @@ class Estimator:
         Raises:
             PalateError: what does not fit, before anything is trained.
         """
+        seed = checked_seed(self.get_params()["seed"])
         temporary, folder = self._folder()
-        seed = int(self.get_params()["seed"])
         if isinstance(interactions, Path | str):
             data, place = Dataset.load(interactions), Path(interactions)
         elif isinstance(interactions, Dataset):

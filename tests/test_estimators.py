@@ -99,3 +99,9 @@ def test_mistakes(purchases: pl.DataFrame, tmp_path: Path) -> None:
         Popularity().fit(tmp_path / "p" / "dataset", user="customer")
     with pytest.raises(PalateError, match="dims"):
         SASRec(settings={"ranker": {"dims": 3}}).fit(tmp_path / "p" / "dataset")
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, 2**65, True, "7"])
+def test_a_seed_that_generators_refuse_is_one_clear_error(purchases: pl.DataFrame, seed: Any) -> None:
+    with pytest.raises(PalateError, match=r"the seed is .*whole number from 0 to"):
+        SASRec(seed=seed, **TINY).fit(purchases, **COLUMNS)

@@ -30,6 +30,7 @@ from palate.recommender import Recommender
 from palate.runs.run import Run
 from palate.runs.trained_on import check_unseen
 from palate.runs.workers import Gather, Workers
+from palate.seeds import checked_seed
 from palate.storage.files import digest
 from palate.storage.remote import recorded
 from palate.training.attach import open_data
@@ -140,7 +141,7 @@ def plan_alignment(
     if checked.preference is not None and checked.align.dropout == "shared":
         _check_shared(start, frozen)
     stores = _open_features(start, data, path, features)
-    seed = start.seed if seed is None else seed
+    seed = start.seed if seed is None else checked_seed(seed)
     return Alignment(start, frozen, data, path, stores, seed, plan, checked, options)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import glob
 import re
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from palate.bundle.manifest import NAME, SUFFIXES, verify
 from palate.errors import PalateError
+from palate.storage.files import read_json
 
 SCHEME = "hf://"
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -53,6 +55,7 @@ def push(folder: Path | str, repo: str, *, private: bool = True, revision: str |
     folder = Path(folder)
     _check_repo(repo)
     facts = verify(folder)
+    _refuse_local_paths(folder, facts)
     api: Any = _hub().HfApi()
     try:
         api.create_repo(repo, private=private, exist_ok=True)
@@ -73,6 +76,19 @@ def check_push(repo: str) -> None:
     """Refuse what :func:`push` would refuse, before there is a bundle."""
     _check_repo(repo)
     _hub()
+
+
+def _refuse_local_paths(folder: Path, facts: Mapping[str, Any]) -> None:
+    """A bundle for this machine may name the folder of its pictures; one that is shared names none."""
+    root = facts["items"].get("image_root")
+    items = folder / "model" / "items.json"
+    if root is None and facts["model"] == "mllm" and items.is_file():
+        images = str(read_json(items).get("images", ""))
+        root = images if Path(images).is_absolute() else None
+    if root is not None:
+        raise PalateError(
+            f"{folder} names a folder of this machine ({root})", "Bundle the run again, with --push or --with-images."
+        )
 
 
 def _check_repo(repo: str) -> None:

@@ -68,6 +68,7 @@ def _find(run: Run, runs: Mapping[str, Sequence[SavedRun | None]]) -> tuple[str 
     rows = [(label, place, row) for label, group in runs.items() for place, row in enumerate(group) if row is not None]
     for label, place, row in rows:
         if recorded(row.folder) == recorded(run.folder):
+            row.check_same(run)
             return label, place
     mine = (run.info["model"], run.seed, run.info["options"], run.info["environment"].get("commit"))
     for label, place, row in rows:  # a run that was moved

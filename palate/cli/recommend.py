@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from palate.runs.run import Run
 
 
+_DEPTH = 20
+
+
 def recommend(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="Folder made by `palate train`, or a bundle made by `palate bundle`.")
@@ -68,7 +71,7 @@ def recommend(
     retriever: Annotated[
         Path | None, typer.Option(metavar="RUN0", help="A fast run that proposes items; RUN puts them in order.")
     ] = None,
-    depth: Annotated[int, typer.Option(min=1, metavar="N", help="How many items the retriever proposes.")] = 20,
+    depth: Annotated[int, typer.Option(min=1, metavar="N", help="How many items the retriever proposes.")] = _DEPTH,
     blend: Annotated[
         float | None,
         typer.Option(
@@ -102,6 +105,8 @@ def recommend(
     _check_choice(history, user, all_, out)
     if blend is not None and retriever is None:
         raise PalateError(f"--blend {blend:g} mixes a retriever in, and there is none", "Give --retriever RUN0.")
+    if depth != _DEPTH and retriever is None:
+        raise PalateError(f"--depth {depth} is of a retriever, and there is none", "Give --retriever RUN0.")
     if engine != "local" and not all_:
         raise PalateError(f"--engine {engine} belongs to --all", "One user is answered in this process: leave it out.")
     if shards is not None and engine == "local":

@@ -113,6 +113,18 @@ def report(
         raise PalateError(f"there is no split '{split}' to look at", suggest(split, ["valid", "test"]))
     if not runs and not table:
         raise PalateError("there is nothing to report on", "Give runs, or a table with --table DIR.")
+    for option, value, usual in (
+        ("--split", split, "test"),
+        ("--protocol", protocol, "full"),
+        ("--negatives", negatives, 100),
+        ("--candidates", candidates, "uniform"),
+        ("--ks", ks, "5,10,20"),
+        ("--metrics", metrics, None),
+        ("--primary", primary, None),
+        ("--base", base, None),
+    ):
+        if table and value != usual:
+            raise PalateError(f"{option} {value} is of runs that are evaluated here, and --table is", "Leave it out.")
     measure = Measure.parse(
         {
             "protocol": protocol,

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palate.console import counted
 from palate.errors import PalateError
+from palate.runs.run import Run
 from palate.storage.files import read_json
 
 # With one target per case these are equal.
@@ -87,6 +88,20 @@ class SavedRun(_Saved):
     seed: int
     commit: str | None = None
     options: dict[str, Any] = {}
+
+    def check_same(self, run: Run) -> None:
+        """Refuse the run in this folder where it is another one than was measured.
+
+        Raises:
+            PalateError: of another model, seed or options, or made by another commit.
+        """
+        commit = run.info["environment"].get("commit")
+        mine = (run.info["model"], run.seed, run.info["options"], commit if self.commit else None)
+        if mine != (self.model, self.seed, self.options, self.commit):
+            raise PalateError(
+                f"{run.folder} holds another run than the one that was measured as {self.model}, seed {self.seed}",
+                "Evaluate it again.",
+            )
 
 
 class SavedTable(_Saved):

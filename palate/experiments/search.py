@@ -31,7 +31,7 @@ class Trial:
         seconds: that it took.
         error: why it failed.
         key: hash of everything that decided it; a trial with another key is of another search.
-        epoch: of the best validation; of a trial that was stopped early, the last one.
+        epoch: of the validation that counts (2.5: halfway through the third), or the last of a trial stopped early.
         pruned: whether it was stopped early.
         curve: epoch -> best validation so far (None: no number yet), where the search learns from curves.
     """
@@ -43,7 +43,7 @@ class Trial:
     seconds: float
     error: str | None
     key: str
-    epoch: int | None = None
+    epoch: float | None = None
     pruned: bool = False
     curve: dict[str, float | None] = field(default_factory=dict)
 

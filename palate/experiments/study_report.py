@@ -43,6 +43,7 @@ def best_recipe(study: Study, recipe: TuneRecipe, seed: int) -> str:
         "model": recipe.model,
         "modalities": recipe.modalities,
         "missing": recipe.missing if recipe.neural else None,
+        "neighbours": "none" if recipe.neural else None,  # as in every trial
         "store": recipe.store or None,
         "seed": seed,
     }

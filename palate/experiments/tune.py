@@ -99,7 +99,7 @@ def tune(
     train: Train = fit,
     on_trial: Callable[[dict[str, Any]], None] | None = None,
 ) -> Study:
-    """Train ``trials`` times with settings that an optimiser proposes; the best validation epoch of each counts.
+    """Train ``trials`` times with settings that an optimiser proposes; the validation of the kept weights counts.
 
     Where there are no more than ``trials`` combinations, each is tried once. Called again on the same folder, it goes
     on until there are ``trials`` of them in all; a trial that was interrupted is taken up where it stopped. An
@@ -226,20 +226,20 @@ class _TrialRunner:
             PalateError: this was the last of the first trials, and all of them failed.
         """
         label, started = parse_metric(self.recipe.metric)[0], time.monotonic()
-        curve: dict[int, float] = {}
+        curve: dict[float, float] = {}
         best_so_far: dict[str, float | None] = {}
 
         def watch(row: Mapping[str, Any]) -> None:
             if label not in row:
                 return
-            epoch, value = int(row["epoch"]), float(row[label])
+            epoch, value = float(row["epoch"]), float(row[label])
             curve[epoch] = value if math.isfinite(value) else -math.inf
-            if self.pruning is None:
+            if self.pruning is None or not epoch.is_integer():  # pruners count epochs; a part of one has its turn later
                 return
-            # A trial is judged by its best epoch, so a bad last one may not end it.
+            # A trial is judged by its best validation, so a bad last one may not end it.
             top = max(curve.values())
-            best_so_far[str(epoch)] = top if math.isfinite(top) else None
-            if self.pruning.prune(epoch, top):
+            best_so_far[str(int(epoch))] = top if math.isfinite(top) else None
+            if self.pruning.prune(int(epoch), top):
                 raise _Pruned
 
         if self.pruning is not None:
@@ -248,9 +248,9 @@ class _TrialRunner:
         try:
             run = self._train(self.folder / "trials" / f"{number:04d}", params, watch)
             if curve:
-                epoch = max(curve, key=lambda epoch: (curve[epoch], -epoch))
+                epoch = self._kept(params, curve)
                 if not math.isfinite(curve[epoch]):
-                    raise PalateError(f"{label} was never a number", "The training diverged.")
+                    raise PalateError(f"{label} was no number", "The training diverged.")
                 value = curve[epoch]
             else:  # a model without epochs is measured once, when it is done
                 _, value = validated(run, self.dataset, self.recipe.metric, exclude_seen=self.recipe.exclude_seen)
@@ -261,8 +261,15 @@ class _TrialRunner:
             if number == _HOPELESS - 1 and all(trial.state == "failed" for trial in done):
                 raise
         epoch = max(curve, default=None) if value is None else epoch
+        epoch = int(epoch) if epoch is not None and epoch.is_integer() else epoch
         seconds = round(time.monotonic() - started, 3)
         return Trial(number, params, value, label, seconds, error, self.key, epoch, pruned, best_so_far)
+
+    def _kept(self, params: dict[str, Any], curve: Mapping[float, float]) -> float:
+        """The epoch whose weights the trial's run holds: the best, or the last where ``trainer.keep`` says so."""
+        if self.recipe.settings_of(params).get("trainer", {}).get("keep") == "last":
+            return max(curve)
+        return max(curve, key=lambda epoch: (curve[epoch], -epoch))
 
     def _train(self, folder: Path, params: dict[str, Any], watch: Callable[[Mapping[str, Any]], None]) -> Run:
         key = key_of(self.key, params)

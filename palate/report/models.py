@@ -29,7 +29,10 @@ def runs_of(tables: Sequence[SavedTable]) -> list[RunGroup]:
                 continue
             here = [found for one in folders if (found := find(one)) is not None and (found / "run.json").is_file()]
             if len(here) == len(folders):
-                groups[folders] = RunGroup(label, tuple(Run.open(one) for one in here))
+                opened = tuple(Run.open(one) for one in here)
+                for saved, run in zip((run for run in runs if run is not None), opened, strict=True):
+                    saved.check_same(run)
+                groups[folders] = RunGroup(label, opened)
     if not groups:
         raise PalateError(
             "none of the table's runs is where it was", "Name the runs: palate report RUN... --table DIR."

@@ -71,6 +71,10 @@ def create_app(service: Service, key: str | None = None, watch: float = 0.0) -> 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if tuple(first["loc"]) == ("body",) and not kind.endswith("json"):  # as curl -d sends it
+            remedy = "Send the header: content-type: application/json."
+            return _answer(422, error_body("invalid", "the body is not sent as JSON", remedy))
         where = ".".join(str(part) for part in first["loc"])
         return _answer(422, error_body("invalid", f"{where}: {first['msg']}", "/docs says what is read."))
 

@@ -25,6 +25,7 @@ from palate.runs.run import Run
 from palate.runs.start import open_run
 from palate.runs.trained_on import record_logs
 from palate.runs.workers import Workers
+from palate.seeds import checked_seed
 from palate.storage.files import atomic_folder, digest
 from palate.storage.lock import one_writer
 from palate.storage.remote import recorded, takes_urls
@@ -78,6 +79,7 @@ def train(
         PalateError: unknown names or options, absent features, an existing run, or one that another
             process is at work in: before any work.
     """
+    seed = checked_seed(seed)
     plan = make_plan(model, modalities, missing, objective, settings or {}, neighbours)
     if plan.trainer is None and warm_start is not None:
         raise PalateError(f"{model} has no weights to start from", "Leave out --warm-start.")

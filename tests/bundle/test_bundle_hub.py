@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from importlib import import_module
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from palate.bundle import Bundle, push
+from palate.bundle import Bundle, make_bundle, push
 from palate.bundle.hub import fetch_bundle
-from palate.bundle.manifest import sha256
+from palate.bundle.manifest import sha256, verify
 from palate.errors import PalateError
+from palate.runs.run import Run
 
 hub = pytest.importorskip("huggingface_hub")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -114,19 +116,25 @@ class Client:
         Client.calls.append(("upload", more))
 
 
+@pytest.fixture(scope="module")
+def shared_bundle(text_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `palate bundle --push` makes it: it names no folder of this machine."""
+    return make_bundle(text_run, tmp_path_factory.mktemp("bundles") / "shared", public_paths=False).folder
+
+
 def test_a_push_is_private_and_of_a_sound_bundle(
-    text_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub, "HfApi", Client)
-    assert push(text_bundle, "shop/taste") == "hf://shop/taste"
+    assert push(shared_bundle, "shop/taste") == "hf://shop/taste"
     (create, made), (upload, sent) = Client.calls
     assert (create, upload) == ("create", "upload")
     assert made == {"repo": "shop/taste", "private": True, "exist_ok": True}
-    assert sent["folder_path"] == str(text_bundle)
+    assert sent["folder_path"] == str(shared_bundle)
     assert "bundle.json" in sent["allow_patterns"]
-    push(text_bundle, "shop/taste", private=False)
+    push(shared_bundle, "shop/taste", private=False)
     assert Client.calls[0][1]["private"] is False
-    shutil.copytree(text_bundle, tmp_path / "bad")
+    shutil.copytree(shared_bundle, tmp_path / "bad")
     (tmp_path / "bad/items.parquet").write_bytes(b"x")
     Client.calls = []
     with pytest.raises(PalateError, match="sha256 differs"):
@@ -134,11 +142,27 @@ def test_a_push_is_private_and_of_a_sound_bundle(
     assert not Client.calls
 
 
-def test_a_push_takes_names_as_they_are(text_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bundle_that_names_a_folder_of_this_machine_is_not_pushed(
+    shared_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "HfApi", Client)
+    sound, Client.calls = verify(shared_bundle), []
+    for facts, images in (({"items": {"image_root": "/home/ann/pictures"}}, None), ({"model": "mllm"}, "/home/ann/x")):
+        folder = tmp_path / str(images is None)
+        (folder / "model").mkdir(parents=True)
+        (folder / "model/items.json").write_text(json.dumps({"images": images or "../images"}))
+        monkeypatch.setattr(import_module("palate.bundle.hub"), "verify", lambda _, facts=facts: {**sound, **facts})
+        with pytest.raises(PalateError, match=r"names a folder of this machine .*/home/ann.* --with-images"):
+            push(folder, "shop/taste")
+    assert not Client.calls
+
+
+def test_a_push_takes_names_as_they_are(shared_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "HfApi", Client)
     files = ["images/a[1].png", "images/a1.png", "items.parquet"]
-    monkeypatch.setattr(import_module("palate.bundle.hub"), "verify", lambda folder: {"name": "x", "files": files[:1]})
-    push(text_bundle, "shop/taste")
+    facts = {"name": "x", "model": "sasrec", "items": {}, "files": files[:1]}
+    monkeypatch.setattr(import_module("palate.bundle.hub"), "verify", lambda folder: facts)
+    push(shared_bundle, "shop/taste")
     patterns = Client.calls[1][1]["allow_patterns"]
     assert list(import_module("huggingface_hub.utils").filter_repo_objects(files, allow_patterns=patterns)) == files[:1]
 
@@ -149,7 +173,7 @@ class ConnectError(Exception):
 
 @pytest.mark.parametrize("kind", [OSError, ConnectError])
 def test_a_push_that_fails_is_one_sentence(
-    text_bundle: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+    shared_bundle: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
 ) -> None:
     class Refused(Client):
         def create_repo(self, repo: str, **more: Any) -> None:
@@ -157,7 +181,7 @@ def test_a_push_that_fails_is_one_sentence(
 
     monkeypatch.setattr(hub, "HfApi", Refused)
     with pytest.raises(PalateError, match=r"cannot be pushed to 'shop/taste'.*no token"):
-        push(text_bundle, "shop/taste")
+        push(shared_bundle, "shop/taste")
 
 
 def test_a_bundle_that_cannot_be_fetched_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import pytest
 import typer
 
-from palate.cli.shared.options import ConfigFile, Seed, Set, parse_assignments
+from palate.cli.shared.options import ConfigFile, Seed, Set, parse_assignments, parse_mapping, split_ids
 from palate.errors import PalateError
 from palate.storage.toml import read_toml, write_tables
 
@@ -87,6 +87,32 @@ def test_a_choice_and_its_settings_share_a_table(command: Command) -> None:
     seen = command(RECIPE.replace('model = "sasrec"\n', "") + '\n[train.model]\nname = "gru4rec"\nlayers = 2\n')
     assert seen["model"] == "gru4rec"
     assert parse_assignments(seen["set_"])["model"] == {"layers": 2}
+
+
+def test_names_with_commas_stay_whole(command: Command) -> None:
+    """A list of TOML is joined as the command line would have it: in quotes where a name needs them."""
+    seen = command(
+        '[train]\nmodel = "m"\nmodalities = ["id", "Customer, ID"]\n'
+        'columns = { user = "Customer, ID", item = "sku" }\n',
+        "data",
+    )
+    assert split_ids(seen["modalities"]) == ["id", "Customer, ID"]
+    assert parse_mapping(seen["columns"], "--columns") == {"user": "Customer, ID", "item": "sku"}
+
+
+def test_an_argument_of_several_values(tmp_path: Path) -> None:
+    app, seen = typer.Typer(pretty_exceptions_enable=False), []
+
+    @app.callback()
+    def root() -> None: ...
+
+    @app.command("evaluate")
+    def evaluate(runs: list[Path], config: ConfigFile = None) -> None:
+        seen.extend(runs)
+
+    (tmp_path / "recipe.toml").write_text('[evaluate]\nruns = ["runs/a", "runs/b"]\n')
+    app(["evaluate", "--config", str(tmp_path / "recipe.toml")], standalone_mode=False)
+    assert seen == [Path("runs/a"), Path("runs/b")]
 
 
 @pytest.mark.parametrize(("value", "excluded"), [("true", False), ("false", True), ('"yes"', False)])

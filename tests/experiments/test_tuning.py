@@ -50,12 +50,16 @@ class FakeTraining:
     """Stands in for training: a made-up curve that is best at dropout 0.3 and layers 2, and a run folder."""
 
     def __init__(
-        self, curve: Callable[[dict[str, Any]], list[float]] | None = None, dies_at: int | None = None
+        self,
+        curve: Callable[[dict[str, Any]], list[float]] | None = None,
+        dies_at: int | None = None,
+        per_epoch: int = 1,
     ) -> None:
         self.calls: list[dict[str, Any]] = []
         self.epochs: list[int] = []
         self.curve = curve or self._default
         self.dies_at = dies_at
+        self.per_epoch = per_epoch
 
     @staticmethod
     def _default(settings: dict[str, Any]) -> list[float]:
@@ -73,7 +77,7 @@ class FakeTraining:
         for epoch, value in enumerate(self.curve(settings), start=1):
             if epoch <= len(done):
                 continue
-            row = {"epoch": epoch, "loss": 1.0, "NDCG@10": value}
+            row = {"epoch": epoch / self.per_epoch, "loss": 1.0, "NDCG@10": value}
             with metrics.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             if self.dies_at is not None and len(self.calls) == self.dies_at and epoch == 2:
@@ -102,6 +106,19 @@ def test_the_best_epoch_of_the_best_trial_wins(walks: Dataset, tmp_path: Path) -
     for row in study.trials:
         assert 1e-4 <= row["params"]["trainer.learning_rate"] <= 1e-2
         assert row["params"]["ranker.layers"] in (1, 2, 3)
+
+
+@pytest.mark.parametrize(("keep", "epoch"), [("best", 1.5), ("last", 2)])
+@pytest.mark.parametrize("pruner", ["none", "median"])
+def test_the_validation_of_the_weights_that_are_kept_counts(
+    walks: Dataset, tmp_path: Path, keep: str, epoch: float, pruner: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Two validations per epoch: the best one is in the middle of the second epoch."""
+    fake = FakeTraining(lambda _: [0.1, 0.2, 0.4, 0.3], per_epoch=2)
+    study = search(walks, tmp_path, fake, 2, settings={"trainer": {"keep": keep}}, pruner=pruner)
+    assert study.best is not None
+    assert (study.best["epoch"], study.best["value"]) == (epoch, 0.4 if keep == "best" else 0.3)
+    assert not [one for one in recwarn if "already reported" in str(one.message)]
 
 
 def test_every_trial_is_trained_with_its_settings_and_the_same_seed(walks: Dataset, tmp_path: Path) -> None:
@@ -326,6 +343,7 @@ def test_the_report_can_be_read_and_trained_again(walks: Dataset, tmp_path: Path
     assert [row["ranker.norm"] for row in rows] == [row["params"]["ranker.norm"] for row in study.trials]
     assert (tmp_path / "trials.png").read_bytes()[:4] == b"\x89PNG"
     best = read_toml(tmp_path / "best.toml")["train"]
+    assert best["neighbours"] == "none"
     assert study.best is not None
     assert best["seed"] == 1
     assert best["ranker"] == {

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -144,6 +145,23 @@ def test_a_table_made_before_is_shown_without_evaluating(
     assert [run["folder"] for run in facts["runs"]] == [str(popular), str(neural)]
     assert "30 that were evaluated" in facts["gallery"]["info"]
     assert "drawn with seed 4" in read_page(tmp_path / "table").text
+
+
+def test_a_table_of_other_runs_and_options_that_it_would_not_hear(
+    popular: Path, shop: Path, palate: Palate, tmp_path: Path
+) -> None:
+    run = shutil.copytree(popular, tmp_path / "run")
+    assert palate("evaluate", run, "--out", tmp_path / "table", "--users", 30)[0] == 0
+    words = ["report", "--table", tmp_path / "table", "--out", tmp_path / "out"]
+    for option, value in (("--split", "valid"), ("--primary", "recall@10"), ("--base", "nobody"), ("--ks", "10")):
+        code, _, err = palate(*words, option, value)
+        assert code == 2
+        assert f"{option} {value} is of runs that are evaluated here" in err.replace("\n", " ")
+    facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(facts | {"seed": facts["seed"] + 1}))
+    code, _, err = palate(*words)
+    assert code == 2
+    assert "holds another run than the one that was measured" in err.replace("\n", " ")
 
 
 def test_the_same_call_makes_the_same_page(popular: Path, palate: Palate, tmp_path: Path) -> None:

@@ -178,6 +178,13 @@ def test_what_cannot_be_is_named(live: Live, body: object, told: str) -> None:
     assert told in answer.error["message"]
 
 
+def test_a_body_that_is_not_sent_as_json(live: Live) -> None:
+    """As `curl -d` sends it."""
+    answer = live.post("/v1/recommend", {"history": []}, content_type="application/x-www-form-urlencoded")
+    assert (answer.status, answer.error["message"]) == (422, "the body is not sent as JSON")
+    assert "content-type: application/json" in answer.error["remedy"]
+
+
 def test_health_and_metrics(live: Live) -> None:
     assert live.get("/healthz").json == {"status": "ok"}
     assert live.get("/readyz").json == {"status": "ok"}

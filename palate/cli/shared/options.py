@@ -11,7 +11,7 @@ import typer
 
 from palate.cli.shared.command import empty_path, path_names
 from palate.errors import PalateError, suggest
-from palate.names import field_names, split_names, unquoted_name
+from palate.names import field_names, quoted_name, split_names, unquoted_name
 from palate.storage.small_files import parse_toml
 from palate.storage.toml import read_toml, to_toml
 
@@ -107,12 +107,12 @@ def _assignments(prefix: str, table: dict[str, Any]) -> list[str]:
 
 def _as_typed(context: typer.Context, parameter: Any, value: Any, where: str) -> Any:
     """The option's value as the command line would have it, checked by the option's own type."""
-    if parameter.multiple:
+    if parameter.multiple or parameter.nargs == -1:
         value = value if isinstance(value, list) else [value]
     elif isinstance(value, list):
-        value = ",".join(str(item) for item in value)
+        value = ",".join(quoted_name(str(item)) for item in value)
     elif isinstance(value, dict):
-        value = ",".join(f"{key}={item}" for key, item in value.items())
+        value = ",".join(f"{quoted_name(key)}={quoted_name(str(item))}" for key, item in value.items())
     if value == "" and parameter.name in path_names(context.command):
         raise empty_path(where)
     try:

@@ -28,6 +28,7 @@ from palate.mllm.finetune.trainer import build_trainer
 from palate.mllm.recommender import MLLMRecommender
 from palate.runs.log import Row
 from palate.runs.run import Run
+from palate.seeds import checked_seed
 from palate.storage.remote import recorded, takes_urls
 
 
@@ -79,7 +80,7 @@ def align_mllm(
     check_sharding(checked.trainer, checked.lora)
     dataset = _dataset_of(start, dataset, dataset_path)
     path = dataset.folder if dataset_path is None else Path(dataset_path)
-    seed = start.seed if seed is None else seed
+    seed = start.seed if seed is None else checked_seed(seed)
     learnt = examples_of(start)
     stores = hardness_stores(checked.preference, dataset, path, features)
     ranker = None if retriever is None else open_retriever(retriever, start, place)

@@ -39,6 +39,7 @@ from palate.mllm.recommender import MLLMRecommender
 from palate.mllm.scoring.scorer import Scorer
 from palate.runs.log import Row
 from palate.runs.run import Run
+from palate.seeds import checked_seed
 from palate.storage.remote import takes_urls
 
 # Settings of examples that belong to the other task.
@@ -124,7 +125,7 @@ def fine_tune(
     Raises:
         PalateError: settings, summaries, a model or a run folder that do not fit: before any work.
     """
-    plan, out = SFTPlan.of(settings), Path(out)
+    plan, out, seed = SFTPlan.of(settings), Path(out), checked_seed(seed)
     check_out(out, resume)
     check_precision(plan.model.dtype)
     place = training_device(device)
