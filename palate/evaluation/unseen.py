@@ -30,7 +30,7 @@ def check_targets_unseen(run: Run, dataset: Dataset, split: str) -> None:
     if split not in _PARTS:
         return
     targets = dataset.parts == _PARTS[split]
-    seen = fitted_to(run, dataset) & targets
+    seen = fitted_to(run, dataset, targets)
     if seen.any():
         raise PalateError(
             f"{run.folder} has learnt {seen.sum():,} of the {targets.sum():,} {split} targets of {dataset.name}: it is "
@@ -39,8 +39,8 @@ def check_targets_unseen(run: Run, dataset: Dataset, split: str) -> None:
         )
 
 
-def fitted_to(run: Run, dataset: Dataset) -> Mask:
-    """bool ``[interactions]``: which interactions of a dataset the weights of a run were fitted to.
+def fitted_to(run: Run, dataset: Dataset, held_out: Mask) -> Mask:
+    """bool ``[interactions]``: to which of the interactions that a dataset holds out the weights of a run were fitted.
 
     All of logs that were trained on whole, and the training rows of those that earlier runs held some of out, as far as
     these are still there and have times (a user may have the same item twice). What merely chose an epoch is left out,
@@ -50,13 +50,13 @@ def fitted_to(run: Run, dataset: Dataset) -> Mask:
         PalateError: see :func:`seen_in`.
     """
     logs = trained_logs(run)
-    seen = seen_by(dataset, [log for log in logs if log.whole])
+    seen = seen_by(dataset, [log for log in logs if log.whole]) & held_out
     for log in logs:
         if log.whole or log.fingerprint == dataset.fingerprint:
             continue
         other = log.open()
         if other is not None and other.timestamps is not None and dataset.timestamps is not None:
-            seen |= _among(dataset, interactions(other, other.parts == Part.TRAIN))
+            seen |= _among(dataset, interactions(other, other.parts == Part.TRAIN), held_out)
     return seen
 
 
@@ -126,14 +126,14 @@ def seen_in(dataset: Dataset, log: TrainedLog) -> Mask:
             )
         until: Mask = dataset.timestamps <= log.until
         return until
-    return _among(dataset, log.of(other))
+    return _among(dataset, log.of(other), np.ones(len(dataset), np.bool_))
 
 
-def _among(dataset: Dataset, theirs: pl.DataFrame) -> Mask:
-    """bool ``[interactions]``: which interactions of a dataset are among others, by what both say of them."""
-    ours = interactions(dataset, np.ones(len(dataset), np.bool_))
+def _among(dataset: Dataset, theirs: pl.DataFrame, rows: Mask) -> Mask:
+    """bool ``[interactions]``: which of some interactions of a dataset are among others, by what both say of them."""
+    ours = interactions(dataset, rows)
     keys = [name for name in ours.columns if name in theirs.columns]
     found = ours.with_row_index("row").join(theirs.select(keys).unique(), on=keys, how="semi")["row"]
     seen = np.zeros(len(dataset), np.bool_)
-    seen[found.to_numpy()] = True
+    seen[np.flatnonzero(rows)[found.to_numpy()]] = True
     return seen

@@ -66,7 +66,7 @@ class Validation:
         check_unseen(run, dataset, "valid")
         if isinstance(dataset, StreamedDataset):
             return
-        seen = fitted_to(run, dataset) & (dataset.parts == Part.VALID)
+        seen = fitted_to(run, dataset, dataset.parts == Part.VALID)
         if not seen.any():
             return
         known = np.isin(self.cases.users, dataset.rows_user[seen])
