@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -27,9 +28,14 @@ def terminal(usual: None, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(stream, "isatty", lambda: True)
 
 
+def sleeps(monkeypatch: pytest.MonkeyPatch, sleep: Callable[[float], object]) -> None:
+    """How the module waits, and it alone: a thread of another test that sleeps in the meantime would send a signal."""
+    monkeypatch.setattr(enough, "time", SimpleNamespace(sleep=sleep))
+
+
 def test_pressed_twice_it_is_answered(terminal: None, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
-    monkeypatch.setattr(enough.time, "sleep", lambda seconds: signal.raise_signal(signal.SIGINT))
+    sleeps(monkeypatch, lambda seconds: signal.raise_signal(signal.SIGINT))
     with asking_twice(lambda: "Enough?", shown.append) as asked:
         signal.raise_signal(signal.SIGINT)
         assert asked.answered
@@ -41,7 +47,7 @@ def test_pressed_twice_it_is_answered(terminal: None, monkeypatch: pytest.Monkey
 
 def test_pressed_once_it_interrupts(terminal: None, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr(enough.time, "sleep", waited.append)
+    sleeps(monkeypatch, waited.append)
     with asking_twice(lambda: "Enough?", lambda line: None) as asked:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
@@ -52,7 +58,7 @@ def test_pressed_once_it_interrupts(terminal: None, monkeypatch: pytest.MonkeyPa
 def test_it_interrupts_at_once_where_a_second_press_means_nothing(
     terminal: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(enough.time, "sleep", lambda seconds: pytest.fail("it waits"))
+    sleeps(monkeypatch, lambda seconds: pytest.fail("it waits"))
     with asking_twice(lambda: None, lambda line: None), pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 
