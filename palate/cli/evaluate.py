@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
+from palate.cli.shared.given import refuse_options
 from palate.cli.shared.options import (
     ConfigFile,
     JsonOutput,
@@ -27,10 +28,8 @@ if TYPE_CHECKING:
     from palate.evaluation.evaluate import Split
 
 
-_DEPTH = 20
-
-
 def evaluate(
+    context: typer.Context,
     runs: Annotated[
         list[str],
         typer.Argument(
@@ -85,7 +84,7 @@ def evaluate(
         str | None,
         typer.Option(metavar="RUN0", help="Runs too slow for the whole catalogue re-rank what this one proposes."),
     ] = None,
-    depth: Annotated[int, typer.Option(min=1, metavar="N", help="How many items the retriever proposes.")] = _DEPTH,
+    depth: Annotated[int, typer.Option(min=1, metavar="N", help="How many items the retriever proposes.")] = 20,
     blend: Annotated[
         str,
         typer.Option(
@@ -155,8 +154,8 @@ def evaluate(
         raise PalateError(f"there is no split '{split}' to evaluate", suggest(split, ["valid", "test"]))
     if retriever is None and blend != "none":
         raise PalateError(f"--blend {blend} mixes a retriever in, and there is none", "Give --retriever RUN0.")
-    if retriever is None and depth != _DEPTH:
-        raise PalateError(f"--depth {depth} is of a retriever, and there is none", "Give --retriever RUN0.")
+    if retriever is None:
+        refuse_options(context, ["depth"], "is an option of --retriever, which is not given")
     chosen = make_engine(
         engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, cpus_per_worker=cpus_per_worker
     )

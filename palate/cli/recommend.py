@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
+from palate.cli.shared.given import refuse_options
 from palate.cli.shared.options import ConfigFile, JsonOutput, split_fields, split_ids
 from palate.cli.shared.output import print_json, print_json_made
 from palate.console import counted
@@ -26,10 +27,8 @@ if TYPE_CHECKING:
     from palate.runs.run import Run
 
 
-_DEPTH = 20
-
-
 def recommend(
+    context: typer.Context,
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="Folder made by `palate train`, or a bundle made by `palate bundle`.")
     ],
@@ -71,7 +70,7 @@ def recommend(
     retriever: Annotated[
         Path | None, typer.Option(metavar="RUN0", help="A fast run that proposes items; RUN puts them in order.")
     ] = None,
-    depth: Annotated[int, typer.Option(min=1, metavar="N", help="How many items the retriever proposes.")] = _DEPTH,
+    depth: Annotated[int, typer.Option(min=1, metavar="N", help="How many items the retriever proposes.")] = 20,
     blend: Annotated[
         float | None,
         typer.Option(
@@ -105,8 +104,8 @@ def recommend(
     _check_choice(history, user, all_, out)
     if blend is not None and retriever is None:
         raise PalateError(f"--blend {blend:g} mixes a retriever in, and there is none", "Give --retriever RUN0.")
-    if depth != _DEPTH and retriever is None:
-        raise PalateError(f"--depth {depth} is of a retriever, and there is none", "Give --retriever RUN0.")
+    if retriever is None:
+        refuse_options(context, ["depth"], "is an option of --retriever, which is not given")
     if engine != "local" and not all_:
         raise PalateError(f"--engine {engine} belongs to --all", "One user is answered in this process: leave it out.")
     if shards is not None and engine == "local":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from palate.cli.shared.given import refuse_options
 from palate.cli.shared.options import ConfigFile, JsonOutput, Seed
 from palate.cli.shared.output import print_json_made
 from palate.console import counted, print_note
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
     from palate.evaluation.saved import SavedTable
 
 
+# Options of the evaluation, which --table has behind it.
+_OF_EVALUATION = ("split", "protocol", "negatives", "candidates", "ks", "metrics", "primary", "base")
+
+
 def report(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of report.html and report.json.")],
     runs: Annotated[
         list[str] | None,
@@ -113,18 +119,8 @@ def report(
         raise PalateError(f"there is no split '{split}' to look at", suggest(split, ["valid", "test"]))
     if not runs and not table:
         raise PalateError("there is nothing to report on", "Give runs, or a table with --table DIR.")
-    for option, value, usual in (
-        ("--split", split, "test"),
-        ("--protocol", protocol, "full"),
-        ("--negatives", negatives, 100),
-        ("--candidates", candidates, "uniform"),
-        ("--ks", ks, "5,10,20"),
-        ("--metrics", metrics, None),
-        ("--primary", primary, None),
-        ("--base", base, None),
-    ):
-        if table and value != usual:
-            raise PalateError(f"{option} {value} is of runs that are evaluated here, and --table is", "Leave it out.")
+    if table:
+        refuse_options(context, _OF_EVALUATION, "is an option of an evaluation, and --table shows an earlier one")
     measure = Measure.parse(
         {
             "protocol": protocol,

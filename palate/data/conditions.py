@@ -90,6 +90,10 @@ def find_matches(frame: pl.DataFrame, text: str, fields: Sequence[str] | None = 
             another kind.
     """
     one = parse_condition(text, frame.columns if fields is None else fields)
+    if _kind(frame, one.field).is_nested():
+        raise PalateError(
+            f"the field '{one.field}' ({frame.schema[one.field]}) cannot be filtered by", "Use a text, number or list."
+        )
     if one.operator not in ("=", "!="):
         return Matches(_mask(frame, one, _compared(frame, one)), [])
     numeric = _kind(frame, one.field).is_numeric()

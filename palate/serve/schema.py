@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+Whole = Annotated[int, Field(strict=True)]  # a number as JSON has them: neither true nor "10"
 Condition = Annotated[
     str,
     StringConstraints(min_length=2, max_length=512, pattern=r"^[\s\S]+[=<>][\s\S]*$"),
@@ -37,12 +38,12 @@ class TimedHistory(BaseModel):
     """A history, and when its items were taken, for the models that read times."""
 
     history: list[Id] = Field(description="Item ids, oldest first. Empty: a newcomer.", examples=[["50", "181"]])
-    history_times: list[int] | None = Field(
+    history_times: list[Whole] | None = Field(
         None,
         description="Unix milliseconds at which the items were taken, one for each; models that read times answer "
         "without them, too.",
     )
-    asked: int | None = Field(
+    asked: Whole | None = Field(
         None,
         description="With history_times: Unix milliseconds at which the next item is asked for; by default when the "
         "newest one was taken.",
@@ -50,7 +51,7 @@ class TimedHistory(BaseModel):
 
 
 class RecommendRequest(FilteredRequest, TimedHistory):
-    k: int = Field(10, ge=1, description="How many items; the service has a limit of its own.")
+    k: Whole = Field(10, ge=1, description="How many items; the service has a limit of its own.")
     exclude_seen: bool = Field(True, description="Leave out the items of the history.")
     diversity: float = Field(
         0.0,
@@ -69,7 +70,7 @@ class RecommendRequest(FilteredRequest, TimedHistory):
 
 class SimilarRequest(FilteredRequest):
     item: Id
-    k: int = Field(10, ge=1)
+    k: Whole = Field(10, ge=1)
     by: Id = Field(
         "model",
         description="Likeness (cosine) in the model's own vectors, in the features of texts or pictures, or by the "
@@ -92,7 +93,7 @@ class FeedbackRequest(RequestFilter):
         pattern=r"^[a-z][a-z0-9_-]{0,31}$",
         description="How they were taken: click, cart, purchase, play, like, or a word of your own.",
     )
-    time: int | None = Field(None, description="Unix milliseconds; by default now. At most 30 days ago.")
+    time: Whole | None = Field(None, description="Unix milliseconds; by default now. At most 30 days ago.")
 
 
 class FeedbackResponse(BaseModel):

@@ -34,9 +34,13 @@ def bind(host: str, port: int) -> socket.socket:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(address)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise PalateError(f"cannot listen at {host}:{port} ({reason})", "Give another --host or --port.") from None
+        raise _cannot_listen(host, port, error) from None
     return taken
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> PalateError:
+    reason = error.strerror or str(error)
+    return PalateError(f"cannot listen at {host}:{port} ({reason})", "Give another --host or --port.")
 
 
 def run(service: Service, taken: socket.socket, key: str | None = None, watch: float = 0.0) -> None:
@@ -143,6 +147,11 @@ async def _serve(server: uvicorn.Server, service: Service, taken: socket.socket)
 
     if hasattr(signal, "SIGHUP"):
         loop.add_signal_handler(signal.SIGHUP, again)
+    try:
+        taken.listen(server.config.backlog)
+    except OSError as error:  # bound by two at once, and the other was first
+        host, port = taken.getsockname()[:2]
+        raise _cannot_listen(host, port, error) from None
     await server.serve(sockets=[taken])
 
 

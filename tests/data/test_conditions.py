@@ -95,6 +95,13 @@ def test_a_condition_that_cannot_be_is_explained(condition: str, message: str) -
         find_matches(SHOP, condition)
 
 
+@pytest.mark.parametrize("condition", ["pairs=1", "pairs!=1", "pairs<2", "box=1"])
+def test_a_field_of_fields_cannot_be_filtered_by(condition: str) -> None:
+    frame = pl.DataFrame({"pairs": [[[1, 2]], [[3]]], "box": [{"height": 1}, {"height": 2}]})
+    with pytest.raises(PalateError, match=re.escape("cannot be filtered by. Use a text, number or list.")):
+        find_matches(frame, condition)
+
+
 def test_every_value_between_commas_has_to_exist() -> None:
     assert find_matches(SHOP, "colour=red,bleu").missing == ["colour=bleu"]
     assert find_matches(SHOP, "colour!=bleu").missing == ["colour=bleu"]

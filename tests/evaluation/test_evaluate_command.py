@@ -185,7 +185,7 @@ def test_a_dataset_that_moved_is_asked_for(tmp_path):
         (["--candidates", "uniformly", "--protocol", "sampled"], "--candidates uniformly"),
         (["--candidates", "popularity"], "--candidates popularity is about sampled .* Add --protocol sampled"),
         (["--negatives", "50"], "--negatives 50 is about sampled candidates"),
-        (["--depth", "50"], "--depth 50 is of a retriever"),
+        (["--depth", "20"], "--depth is an option of --retriever"),
         (["--metrics", "ndgc"], "no metric named 'ndgc'"),
         (["--primary", "ndcg@7"], "'ndcg@7' is not measured"),
         (["--base", "sasrec"], "--base sasrec is none of the runs"),

@@ -25,10 +25,11 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def made(shop: Path, popular: Path, neural: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from palate.cli.report import report
+    from palate.cli.demo import run_command
 
     out = tmp_path_factory.mktemp("report-browser") / "out"
-    report(out, [f"popular={popular}", f"neural with a name that is long={neural}"], gallery=12)
+    named = f"neural with a name that is long={neural}"
+    run_command(["report", f"popular={popular}", named, "--out", str(out), "--gallery", "12"])
     return out / "report.html"
 
 
@@ -65,10 +66,11 @@ def test_unknown_figures_come_last_whichever_way(browser: Any, made: Path) -> No
 
 
 def test_no_column_and_no_title_is_cut_off(browser: Any, popular: Path, neural: Path, tmp_path: Path) -> None:
-    from palate.cli.report import report
+    from palate.cli.demo import run_command
 
     many = [f"popular-{number}={popular}" for number in range(11)]
-    report(tmp_path, [*many, f"a neural model with a name that is long={neural}"], gallery=3)
+    named = f"a neural model with a name that is long={neural}"
+    run_command(["report", *many, named, "--out", str(tmp_path), "--gallery", "3"])
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     page.goto((tmp_path / "report.html").as_uri())
     page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")

@@ -20,10 +20,10 @@ Palate = Callable[..., tuple[int, str, str]]
 @pytest.fixture(scope="module")
 def made(shop: Path, popular: Path, neural: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of both runs, made once."""
-    from palate.cli.report import report
+    from palate.cli.demo import run_command
 
     out = tmp_path_factory.mktemp("report") / "out"
-    report(out, [str(popular), str(neural)], gallery=12, ks="5,10")
+    run_command(["report", str(popular), str(neural), "--out", str(out), "--gallery", "12", "--ks", "5,10"])
     return out
 
 
@@ -153,10 +153,10 @@ def test_a_table_of_other_runs_and_options_that_it_would_not_hear(
     run = shutil.copytree(popular, tmp_path / "run")
     assert palate("evaluate", run, "--out", tmp_path / "table", "--users", 30)[0] == 0
     words = ["report", "--table", tmp_path / "table", "--out", tmp_path / "out"]
-    for option, value in (("--split", "valid"), ("--primary", "recall@10"), ("--base", "nobody"), ("--ks", "10")):
+    for option, value in (("--split", "valid"), ("--primary", "recall@10"), ("--base", "nobody"), ("--ks", "5,10,20")):
         code, _, err = palate(*words, option, value)
         assert code == 2
-        assert f"{option} {value} is of runs that are evaluated here" in err.replace("\n", " ")
+        assert f"{option} is an option of an evaluation" in err.replace("\n", " ")
     facts = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(facts | {"seed": facts["seed"] + 1}))
     code, _, err = palate(*words)

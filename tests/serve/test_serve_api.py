@@ -89,6 +89,14 @@ def test_diversity_keeps_the_best_and_spreads_the_rest(live: Live) -> None:
     assert "no item vectors" in refused.error["message"]
 
 
+@pytest.mark.parametrize("k", [True, "5", 5.0])
+def test_a_number_of_items_is_a_number(live: Live, k: object) -> None:
+    for path, body in (("/v1/recommend", {"history": []}), ("/v1/similar", {"item": "crime-3"})):
+        refused = live.post(path, {**body, "k": k})
+        assert refused.status == 422
+        assert "body.k" in refused.error["message"]
+
+
 def test_similar_items(live: Live) -> None:
     by_text = live.post("/v1/similar", {"item": "crime-3", "k": 5, "by": "text"}).json
     assert all(one["id"].startswith("crime") for one in by_text["items"])

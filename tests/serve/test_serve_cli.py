@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 
 from palate.errors import PalateError
-from palate.serve.loaded_models import parse_bundle_specs
+from palate.serve.config import ServeConfig
+from palate.serve.loaded_models import BundleSpec, parse_bundle_specs
+from palate.serve.server import bind, run
+from palate.serve.service import Service
 
 
 def _start(*words: object, **environment: str) -> subprocess.Popen[str]:
@@ -93,6 +96,18 @@ def test_an_address_in_use_is_told(bundles: dict[str, Path]) -> None:
     assert "cannot listen at" in err
     assert len(err.strip().splitlines()) == 1
     assert "Traceback" not in err
+
+
+def test_of_two_services_that_took_one_port_at_once_one_ends(bundles: dict[str, Path]) -> None:
+    """Linux lets both have it until one of them listens."""
+    first = bind("127.0.0.1", 0)
+    second = bind("127.0.0.1", first.getsockname()[1])
+    service = Service([BundleSpec("popularity", bundles["popularity"])], ServeConfig())
+    service.start()
+    with first, second:
+        first.listen()
+        with pytest.raises(PalateError, match="cannot listen at 127"):
+            run(service, second)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from palate.cli.shared.given import refuse_options
 from palate.cli.shared.options import ConfigFile, JsonOutput, Seed
 from palate.cli.shared.output import print_json
 from palate.errors import PalateError, suggest
@@ -57,7 +58,7 @@ def audit(
     For example: palate mllm audit runs/mllm --users 50
     """
     if summaries is not None or item_summaries is not None:
-        _refuse_options_of_runs(context)
+        refuse_options(context, _OF_RUNS, "is an option of the audit of a run, not of summaries")
         _audit_summaries(run, summaries, item_summaries, json_)
         return
     from palate.device import parse_device
@@ -103,15 +104,6 @@ def audit(
         print_json(facts)
         return
     _show(opened.name, report)
-
-
-def _refuse_options_of_runs(context: typer.Context) -> None:
-    for name in _OF_RUNS:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise PalateError(
-                f"--{name.replace('_', '-')} is an option of the audit of a run, not of summaries", "Leave it out."
-            )
 
 
 def _audit_summaries(dataset: Path, users: str | None, items: str | None, as_json: bool) -> None:
