@@ -33,10 +33,13 @@ _CALLS = {
     "Run": "palate.runs.run",
     "TuneRecipe": "palate.experiments.tune_recipe",
     "align": "palate.alignment.align",
+    "align_mllm": "palate.mllm.alignment.align",
+    "attach": "palate.training.attach",
     "blend": "palate.training.blend",
     "describe": "palate.artefact",
     "encode": "palate.features.encode",
     "evaluate": "palate.evaluation.evaluate",
+    "fine_tune": "palate.mllm.finetune.sft",
     "from_frames": "palate.data.frames",
     "gate": "palate.evaluation.gate",
     "load_recommender": "palate.rankers.registry",
@@ -44,6 +47,7 @@ _CALLS = {
     "refit": "palate.training.refit",
     "train": "palate.training.fit",
     "tune": "palate.experiments.tune",
+    "zero_shot": "palate.mllm.zero_shot",
 }
 
 __all__ = ["__version__", *_CALLS]

@@ -20,9 +20,13 @@ from palate.experiments.tune import tune as tune
 from palate.experiments.tune_recipe import TuneRecipe as TuneRecipe
 from palate.features.encode import encode as encode
 from palate.features.store import FeatureStore as FeatureStore
+from palate.mllm.alignment.align import align_mllm as align_mllm
+from palate.mllm.finetune.sft import fine_tune as fine_tune
+from palate.mllm.zero_shot import zero_shot as zero_shot
 from palate.rankers.recommend import Recommendations as Recommendations
 from palate.rankers.registry import load_recommender as load_recommender
 from palate.runs.run import Run as Run
+from palate.training.attach import attach as attach
 from palate.training.blend import blend as blend
 from palate.training.fit import train as train
 from palate.training.refit import refit as refit

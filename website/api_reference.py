@@ -119,7 +119,7 @@ def references() -> dict[str, Reference]:
                     "palate.evaluation.tables.to_markdown",
                     *names("palate.evaluation.statistics", "Estimate", "bootstrap", "holm"),
                 ],
-                "Protocols": ["palate.evaluation.protocol.Measure", "palate.evaluation.users.UserSample"],
+                "Protocols": ["palate.evaluation.settings.EvaluationSettings", "palate.evaluation.users.UserSample"],
                 "What all metrics have": names("palate.evaluation.metrics.base", "Metric", "metric"),
                 "Metrics": parts("palate.evaluation.metrics:METRICS"),
             },

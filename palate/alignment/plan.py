@@ -130,8 +130,8 @@ def plan_alignment(
     features: Mapping[str, FeatureStore] | None = None,
 ) -> Alignment:
     """Resolve and check the arguments of :func:`palate.alignment.align.align`."""
-    start = run if isinstance(run, Run) else Run.open(run)
-    frozen = start if reference is None else reference if isinstance(reference, Run) else Run.open(reference)
+    start = Run.opened(run)
+    frozen = start if reference is None else Run.opened(reference)
     _check_runs(start, frozen)
     data, path = open_data(start, dataset, dataset_path)
     check_unseen(start, data, "valid")

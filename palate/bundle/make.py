@@ -77,7 +77,7 @@ def make_bundle(
         PalateError: ``out`` exists; the run is not finished; requested features that are gone; a table without this
             run; an encoder whose export does not answer as it does.
     """
-    run = run if isinstance(run, Run) else Run.open(run)
+    run = Run.opened(run)
     out = Path(out)
     if not run.finished:
         raise run.unfinished()

@@ -16,9 +16,9 @@ from palate.evaluation.candidates import Candidates, sample_candidates
 from palate.evaluation.compare import Group, primary_metric
 from palate.evaluation.evaluate import Split, cases_of
 from palate.evaluation.groups import RunGroup, find_group, group_runs
-from palate.evaluation.protocol import Measure
 from palate.evaluation.ranking import rank_targets
 from palate.evaluation.result import Result
+from palate.evaluation.settings import EvaluationSettings
 from palate.evaluation.statistics import Estimate, bootstrap
 from palate.evaluation.unseen import check_targets_unseen
 from palate.rankers.registry import RANKERS, load_recommender
@@ -66,7 +66,14 @@ class CascadeTable:
 
     @classmethod
     def plan(
-        cls, groups: Sequence[RunGroup], retriever: str, measure: Measure, split: Split, *, depth: int, blend: str
+        cls,
+        groups: Sequence[RunGroup],
+        retriever: str,
+        settings: EvaluationSettings,
+        split: Split,
+        *,
+        depth: int,
+        blend: str,
     ) -> CascadeTable:
         """Check the options.
 
@@ -75,7 +82,7 @@ class CascadeTable:
                 needs one itself, a weight that would be chosen on the cases it is judged by.
         """
         weight = parse_blend(blend)
-        sampled = measure.protocol == "sampled"
+        sampled = settings.protocol == "sampled"
         if sampled and weight is None:
             raise PalateError(
                 "--retriever proposes from the whole catalogue, and sampled candidates need nobody to propose them",
@@ -86,7 +93,7 @@ class CascadeTable:
                 "--blend valid would choose the weight on the cases that it is judged by",
                 "Give a weight, or evaluate --split test.",
             )
-        if sampled and weight == "valid" and isinstance(measure.candidates, Candidates):
+        if sampled and weight == "valid" and isinstance(settings.candidates, Candidates):
             raise PalateError(
                 "--blend valid needs candidates of the validation split, and a file has those of one split",
                 "Give a weight, or a way of drawing candidates.",
@@ -147,18 +154,20 @@ class CascadeTable:
             raise PalateError(error.message, suggest(word, labels)) from None
         return label if label in labels else self.reranked(next(one for one in self.groups if one.label == label))
 
-    def evaluate(self, dataset: Dataset, measure: Measure, split: Split) -> tuple[list[Group], dict[str, Any]]:
+    def evaluate(
+        self, dataset: Dataset, settings: EvaluationSettings, split: Split
+    ) -> tuple[list[Group], dict[str, Any]]:
         """All rows on identical cases, and notes about them: ``remarks`` and ``cascade``."""
         for run in (run for group in [self.retriever, *self.groups] for run in group.runs):
             check_targets_unseen(run, dataset, split)
-        retriever = load_recommender(self.retriever.runs[0], device=measure.device)
+        retriever = load_recommender(self.retriever.runs[0], device=settings.device)
         fast = [group for group in self.groups if _ranks_all(group)]
-        rows = {group.label: group for group in measure.evaluate(fast, dataset, split)}
+        rows = {group.label: group for group in settings.evaluate(fast, dataset, split)}
         weights: dict[str, Any] = {}
         for group in self.groups:
             if group in fast:
                 continue
-            by_run = [self._cascade(group, run, retriever, dataset, measure, split) for run in group.runs]
+            by_run = [self._cascade(group, run, retriever, dataset, settings, split) for run in group.runs]
             seeds = tuple(run.seed for run in group.runs)
             rows[self.reranked(group)] = Group(self.reranked(group), tuple(one[0] for one in by_run), seeds)
             if self.blend is not None:
@@ -168,59 +177,67 @@ class CascadeTable:
         facts: dict[str, Any] = {"retriever": given(self.retriever.runs[0].folder), "blends": weights}
         if self.sampled:
             return [rows[label] for label in self.labels()], {"cascade": facts, "remarks": self._weights(weights)}
-        ceiling = self._ceiling(retriever, dataset, measure, split)
+        ceiling = self._ceiling(retriever, dataset, settings, split)
         # The second stage scores nothing here, so any recommender may stand in for it.
-        control = self._make(retriever, retriever, measure).variant("random")
-        shuffled = measure.one(control, dataset, split, run=self.retriever.runs[0])
-        rows[self.random] = Group(self.random, (shuffled,), (measure.seed,))
+        control = self._make(retriever, retriever, settings).variant("random")
+        shuffled = settings.one(control, dataset, split, run=self.retriever.runs[0])
+        rows[self.random] = Group(self.random, (shuffled,), (settings.seed,))
         facts |= {
             "depth": self.depth,
             "ceiling": {name: {"mean": one.mean, "low": one.low, "high": one.high} for name, one in ceiling.items()},
         }
         return [rows[label] for label in self.labels()], {
             "cascade": facts,
-            "remarks": self._remarks(ceiling, weights, measure.seed),
+            "remarks": self._remarks(ceiling, weights, settings.seed),
         }
 
-    def _make(self, retriever: Recommender, second: Recommender, measure: Measure) -> Cascade:
+    def _make(self, retriever: Recommender, second: Recommender, settings: EvaluationSettings) -> Cascade:
         depth = retriever.num_items if self.sampled else self.depth  # both score every sampled candidate
-        return Cascade(retriever, second, depth=depth, exclude_seen=measure.exclude_seen, seed=measure.seed)
+        return Cascade(retriever, second, depth=depth, exclude_seen=settings.exclude_seen, seed=settings.seed)
 
     def _cascade(
-        self, group: RunGroup, run: Run, retriever: Recommender, dataset: Dataset, measure: Measure, split: Split
+        self,
+        group: RunGroup,
+        run: Run,
+        retriever: Recommender,
+        dataset: Dataset,
+        settings: EvaluationSettings,
+        split: Split,
     ) -> tuple[Result, Result | None, Any]:
         """Results of re-ranking and of blending with one run, and how the weight came about."""
-        cascade = self._make(retriever, load_recommender(run, device=measure.device), measure)
+        cascade = self._make(retriever, load_recommender(run, device=settings.device), settings)
         weight, how = self.blend, None
         if weight == "valid":
-            metric = measure.primary or primary_metric(measure.measured())
+            metric = settings.primary or primary_metric(settings.measured())
             text = f"{group.label}, seed {run.seed}, validation"
-            drawn = _validation_candidates(measure, dataset) if self.sampled else None
+            drawn = _validation_candidates(settings, dataset) if self.sampled else None
             chosen = choose_blend(
-                cascade, dataset, metric=metric, users=measure.users, description=text, candidates=drawn
+                cascade, dataset, metric=metric, users=settings.users, description=text, candidates=drawn
             )
             weight, how = chosen.weight, chosen.facts()
         text = f"{self.reranked(group)}, seed {run.seed}"
-        reranked = measure.one(cascade, dataset, split, run=run, description=text)
+        reranked = settings.one(cascade, dataset, split, run=run, description=text)
         if weight is None:
             return reranked, None, None
-        blended = measure.one(cascade.variant("blend", weight), dataset, split, run=run)
+        blended = settings.one(cascade.variant("blend", weight), dataset, split, run=run)
         # It found its lists scored; made alone it would have cost what re-ranking has.
         facts = {**blended.facts, "cost": reranked.facts["cost"]}
         return reranked, replace(blended, facts=facts), how or {"weight": weight}
 
-    def _ceiling(self, retriever: Recommender, dataset: Dataset, measure: Measure, split: Split) -> dict[str, Estimate]:
+    def _ceiling(
+        self, retriever: Recommender, dataset: Dataset, settings: EvaluationSettings, split: Split
+    ) -> dict[str, Estimate]:
         """How much of what is looked for is proposed at all, counted on the very lists that are proposed."""
         cases = cases_of(dataset, split)
-        cases = cases if measure.users is None else measure.users.of(dataset, cases)
-        lists = rank_targets(retriever, cases, exclude_seen=measure.exclude_seen, depth=self.depth).lists
+        cases = cases if settings.users is None else settings.users.of(dataset, cases)
+        lists = rank_targets(retriever, cases, exclude_seen=settings.exclude_seen, depth=self.depth).lists
         assert lists is not None
         found = [np.isin(targets, row) for targets, row in zip(cases.targets, lists, strict=True)]
         figures = {
             f"recall@{self.depth}": np.array([[one.mean() for one in found]]),
             f"hitrate@{self.depth}": np.array([[float(one.any()) for one in found]]),
         }
-        return bootstrap(figures, seed=measure.seed)
+        return bootstrap(figures, seed=settings.seed)
 
     def _remarks(self, ceiling: dict[str, Estimate], weights: dict[str, Any], seed: int) -> list[str]:
         name, (recall, hit) = self.retriever.label, ceiling.values()
@@ -245,9 +262,11 @@ class CascadeTable:
         return notes
 
 
-def _validation_candidates(measure: Measure, dataset: Dataset) -> Candidates:
-    assert isinstance(measure.candidates, str)
-    return sample_candidates(dataset, "valid", negatives=measure.negatives, kind=measure.candidates, seed=measure.seed)
+def _validation_candidates(settings: EvaluationSettings, dataset: Dataset) -> Candidates:
+    assert isinstance(settings.candidates, str)
+    return sample_candidates(
+        dataset, "valid", negatives=settings.negatives, kind=settings.candidates, seed=settings.seed
+    )
 
 
 def _ranks_all(group: RunGroup) -> bool:

@@ -66,8 +66,8 @@ def compare(
     from palate.data.dataset import Dataset
     from palate.evaluation.evaluate import cases_of
     from palate.evaluation.paper_table import check_format
-    from palate.evaluation.protocol import Measure
     from palate.evaluation.published import check_publish
+    from palate.evaluation.settings import EvaluationSettings
     from palate.experiments.comparison import check_options
     from palate.experiments.curves import check_dataset
     from palate.experiments.plan import STAGES, ComparisonPlan
@@ -99,7 +99,7 @@ def compare(
     check_options(read, selection, commands)
     where = f"{recipe} [evaluate]"
     try:
-        measure = Measure.parse(commands.defaults("evaluate", read.evaluate, where))
+        settings = EvaluationSettings.parse(commands.defaults("evaluate", read.evaluate, where))
     except PalateError as error:
         raise PalateError(f"{where}: {error.message}", error.remedy) from None
     check_dataset(data)
@@ -115,7 +115,7 @@ def compare(
     message = f"another comparison, or a training that it left behind, is at work in {folder}"
     with alone(folder, message, "Wait for it or end it, or choose another --out.") as held:
         write_plan(plan)
-        runner = ComparisonRunner(plan, data, measure, jobs=jobs, keep_trials=keep_trials, held=held, log=_log)
+        runner = ComparisonRunner(plan, data, settings, jobs=jobs, keep_trials=keep_trials, held=held, log=_log)
         done = runner.run()
     if publish is not None:
         assert done.table is not None  # by the stage that was chosen

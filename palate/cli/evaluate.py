@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
+from palate.cli.shared.evaluation_options import (
+    BaseRow,
+    CandidateSource,
+    CutOffs,
+    DatasetFolder,
+    Device,
+    ExcludeSeen,
+    MetricNames,
+    NegativeCount,
+    PrimaryMetric,
+    ProposalDepth,
+    ProtocolName,
+    RetrieverRun,
+    SplitName,
+    UserCount,
+    UsersSeed,
+)
 from palate.cli.shared.given import refuse_options
 from palate.cli.shared.options import (
     ConfigFile,
@@ -22,11 +39,6 @@ from palate.cli.shared.output import print_json_made
 from palate.console import print_table
 from palate.errors import PalateError, suggest
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from palate.evaluation.evaluate import Split
-
 
 def evaluate(
     context: typer.Context,
@@ -36,42 +48,17 @@ def evaluate(
             metavar="RUN...", help="Run folders; NAME=RUN,RUN names a row. Seeds of one model become a row."
         ),
     ],
-    protocol: Annotated[
-        str,
-        typer.Option(metavar="{full,sampled}", help="Rank the whole catalogue, or targets among sampled negatives."),
-    ] = "full",
-    exclude_seen: Annotated[
-        bool,
-        typer.Option(
-            "--exclude-seen/--keep-seen", help="Leave the history out of the ranking (product) or not (peer)."
-        ),
-    ] = True,
-    split: Annotated[str, typer.Option(metavar="{valid,test}", help="Which held-out interactions.")] = "test",
-    negatives: Annotated[int, typer.Option(min=1, help="Sampled negatives per user.")] = 100,
-    candidates: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME|FILE",
-            help="How negatives are drawn: uniform, popularity or a plug-in's name; or a candidates.npz.",
-        ),
-    ] = "uniform",
-    ks: Annotated[str, typer.Option(metavar="5,10,20", help="Cut-offs.")] = "5,10,20",
-    metrics: Annotated[
-        str | None, typer.Option(metavar="ndcg,recall,...", help="Metrics (default: all that fit the protocol).")
-    ] = None,
-    primary: Annotated[
-        str | None, typer.Option(metavar="ndcg@10", help="The metric that decides (default: ndcg@10 if measured).")
-    ] = None,
-    base: Annotated[
-        str | None,
-        typer.Option(metavar="RUN", help="Run or row that the others are compared with (default: the first)."),
-    ] = None,
-    users: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Only N users, drawn by seed: the same in every split.")
-    ] = None,
-    users_seed: Annotated[
-        int | None, typer.Option(min=0, metavar="SEED", help="Seed of the users drawn (default: --seed).")
-    ] = None,
+    protocol: ProtocolName = "full",
+    exclude_seen: ExcludeSeen = True,
+    split: SplitName = "test",
+    negatives: NegativeCount = 100,
+    candidates: CandidateSource = "uniform",
+    ks: CutOffs = "5,10,20",
+    metrics: MetricNames = None,
+    primary: PrimaryMetric = None,
+    base: BaseRow = None,
+    users: UserCount = None,
+    users_seed: UsersSeed = None,
     diversity_by: Annotated[
         str | None,
         typer.Option(metavar="STORE", help="Features by which 'diversity' compares items (default: text or image)."),
@@ -80,24 +67,19 @@ def evaluate(
         str | None,
         typer.Option(metavar="FIELD", help="Field whose shares 'miscalibration' compares (default: the category)."),
     ] = None,
-    retriever: Annotated[
-        str | None,
-        typer.Option(metavar="RUN0", help="Runs too slow for the whole catalogue re-rank what this one proposes."),
-    ] = None,
-    depth: Annotated[int, typer.Option(min=1, metavar="N", help="How many items the retriever proposes.")] = 20,
+    retriever: RetrieverRun = None,
+    depth: ProposalDepth = 20,
     blend: Annotated[
         str,
         typer.Option(
             metavar="{W,valid,none}", help="More rows: W x re-ranking + (1 - W) x retriever; valid chooses W."
         ),
     ] = "none",
-    dataset: Annotated[
-        Path | None, typer.Option(metavar="DATASET", help="The dataset, if it is no longer where the runs met it.")
-    ] = None,
+    dataset: DatasetFolder = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="New folder for per-user results, tables and a chart.")
     ] = None,
-    device: Annotated[str, typer.Option(help="Where models answer: auto, cpu, cuda, cuda:1, mps.")] = "cpu",
+    device: Device = "cpu",
     engine: EngineName = "local",
     address: Address = None,
     workers: WorkerCount = None,
@@ -122,17 +104,15 @@ def evaluate(
 
     For example: palate evaluate runs/ease runs/sasrec --base runs/ease --out runs/table
     """
-    from dataclasses import replace
-
+    from palate.cascade.compared import compare_runs
     from palate.engines import make_engine
-    from palate.evaluation.compare import compare
-    from palate.evaluation.groups import RunGroup, find_group, group_runs, open_dataset
+    from palate.evaluation.groups import group_runs
     from palate.evaluation.outputs import save_comparison
     from palate.evaluation.paper_table import FORMATS, as_format, check_format
-    from palate.evaluation.protocol import Measure
     from palate.evaluation.published import check_publish
     from palate.evaluation.published import publish as write_figures
     from palate.evaluation.saved import parse_table
+    from palate.evaluation.settings import EvaluationSettings
     from palate.evaluation.tables import (
         footnotes,
         main_table,
@@ -161,7 +141,7 @@ def evaluate(
     )
     if retriever is not None and not chosen.in_process:
         raise PalateError(f"--engine {engine} evaluates single runs, no cascades", "Leave out --retriever or --engine.")
-    measure = Measure.parse(
+    settings = EvaluationSettings.parse(
         {
             "protocol": protocol,
             "exclude_seen": exclude_seen,
@@ -184,23 +164,10 @@ def evaluate(
         import torch
 
         torch.set_num_threads(threads)
-    groups: Sequence[RunGroup] = group_runs(runs)
-    part: Split = "test" if split == "test" else "valid"
-    more: dict[str, Any] = {}
-    if retriever is None:
-        base_label = find_group(groups, base) if base is not None else groups[0].label
-        data = open_dataset(groups, dataset)
-        with chosen:
-            evaluated = measure.evaluate(groups, data, part)
-    else:
-        from palate.cascade.rows import CascadeTable
-
-        table = CascadeTable.plan(groups, retriever, measure, part, depth=depth, blend=blend)
-        base_label = table.find(base)
-        data = open_dataset(table.groups, dataset)
-        evaluated, more = table.evaluate(data, measure, part)
-    comparison = compare(evaluated, base=base_label, primary=primary, seed=seed)
-    comparison = replace(comparison, facts={**comparison.facts, **more})
+    comparison, evaluated, _ = compare_runs(
+        group_runs(runs), settings, "test" if split == "test" else "valid",
+        dataset=dataset, base=base, retriever=retriever, depth=depth, blend=blend,
+    )  # fmt: skip
     if out is not None:
         save_comparison(out, comparison, evaluated)
     facts = to_json(comparison)

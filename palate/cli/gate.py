@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from palate.cli.shared.evaluation_options import Device
 from palate.cli.shared.options import ConfigFile, JsonOutput, Seed, Threads, set_threads
 from palate.cli.shared.output import print_json
 from palate.console import counted
@@ -45,7 +46,7 @@ def gate(
         typer.Option(min=0, max=1, metavar="SHARE", help="Refuse NEW if its lists have less in common with OLD's."),
     ] = None,
     users: Annotated[int, typer.Option(min=0, help="At most N users, drawn by seed; 0: all.")] = 0,
-    device: Annotated[str, typer.Option(help="Where models answer: auto, cpu, cuda, cuda:1, mps.")] = "cpu",
+    device: Device = "cpu",
     threads: Threads = None,
     seed: Seed = 0,
     json_: JsonOutput = False,

@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from palate.cli.shared.evaluation_options import (
+    BaseRow,
+    CandidateSource,
+    CutOffs,
+    DatasetFolder,
+    Device,
+    ExcludeSeen,
+    MetricNames,
+    NegativeCount,
+    PrimaryMetric,
+    ProposalDepth,
+    ProtocolName,
+    RetrieverRun,
+    SplitName,
+    UserCount,
+    UsersSeed,
+)
 from palate.cli.shared.given import refuse_options
 from palate.cli.shared.options import ConfigFile, JsonOutput, Seed
 from palate.cli.shared.output import print_json_made
@@ -17,11 +34,8 @@ from palate.progress import working
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from palate.data.dataset import Dataset
     from palate.evaluation.evaluate import Split
     from palate.evaluation.groups import RunGroup
-    from palate.evaluation.protocol import Measure
-    from palate.evaluation.saved import SavedTable
 
 
 # Options of the evaluation, which --table has behind it.
@@ -51,51 +65,21 @@ def report(
             metavar="NAME,NAME", help="Written preferences to show (default: those of the runs, or all there are)."
         ),
     ] = None,
-    protocol: Annotated[
-        str,
-        typer.Option(metavar="{full,sampled}", help="Rank the whole catalogue, or targets among sampled negatives."),
-    ] = "full",
-    exclude_seen: Annotated[
-        bool,
-        typer.Option(
-            "--exclude-seen/--keep-seen", help="Leave the history out of the ranking (product) or not (peer)."
-        ),
-    ] = True,
-    split: Annotated[str, typer.Option(metavar="{valid,test}", help="Which held-out interactions.")] = "test",
-    negatives: Annotated[int, typer.Option(min=1, help="Sampled negatives per user.")] = 100,
-    candidates: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME|FILE",
-            help="How negatives are drawn: uniform, popularity or a plug-in's name; or a candidates.npz.",
-        ),
-    ] = "uniform",
-    ks: Annotated[str, typer.Option(metavar="5,10,20", help="Cut-offs.")] = "5,10,20",
-    metrics: Annotated[
-        str | None, typer.Option(metavar="ndcg,recall,...", help="Metrics (default: all that fit the protocol).")
-    ] = None,
-    primary: Annotated[
-        str | None, typer.Option(metavar="ndcg@10", help="The metric that decides (default: ndcg@10 if measured).")
-    ] = None,
-    base: Annotated[
-        str | None,
-        typer.Option(metavar="RUN", help="Run or row that the others are compared with (default: the first)."),
-    ] = None,
-    users: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Only N users, drawn by seed: the same in every split.")
-    ] = None,
-    users_seed: Annotated[
-        int | None, typer.Option(min=0, metavar="SEED", help="Seed of the users drawn (default: --seed).")
-    ] = None,
-    retriever: Annotated[
-        str | None,
-        typer.Option(metavar="RUN0", help="Runs too slow for the whole catalogue re-rank what this one proposes."),
-    ] = None,
-    depth: Annotated[int, typer.Option(min=1, metavar="N", help="How many items the retriever proposes.")] = 20,
-    dataset: Annotated[
-        Path | None, typer.Option(metavar="DATASET", help="The dataset, if it is no longer where the runs met it.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="Where models answer: auto, cpu, cuda, cuda:1, mps.")] = "cpu",
+    protocol: ProtocolName = "full",
+    exclude_seen: ExcludeSeen = True,
+    split: SplitName = "test",
+    negatives: NegativeCount = 100,
+    candidates: CandidateSource = "uniform",
+    ks: CutOffs = "5,10,20",
+    metrics: MetricNames = None,
+    primary: PrimaryMetric = None,
+    base: BaseRow = None,
+    users: UserCount = None,
+    users_seed: UsersSeed = None,
+    retriever: RetrieverRun = None,
+    depth: ProposalDepth = 20,
+    dataset: DatasetFolder = None,
+    device: Device = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier report in DIR.")] = False,
     seed: Seed = 0,
     json_: JsonOutput = False,
@@ -107,9 +91,11 @@ def report(
 
     For example: palate report runs/ease runs/sasrec --out runs/report
     """
+    from palate.cascade.compared import compare_runs
     from palate.evaluation.groups import group_runs, open_dataset
-    from palate.evaluation.protocol import Measure
-    from palate.evaluation.saved import load_table
+    from palate.evaluation.saved import load_table, parse_table
+    from palate.evaluation.settings import EvaluationSettings
+    from palate.evaluation.tables import to_json
     from palate.evaluation.users import UserSample
     from palate.report.build import PAGE, GalleryPlan, check_out, write_report
     from palate.report.models import gallery_models, named_as_in, runs_of
@@ -121,7 +107,7 @@ def report(
         raise PalateError("there is nothing to report on", "Give runs, or a table with --table DIR.")
     if table:
         refuse_options(context, _OF_EVALUATION, "is an option of an evaluation, and --table shows an earlier one")
-    measure = Measure.parse(
+    settings = EvaluationSettings.parse(
         {
             "protocol": protocol,
             "exclude_seen": exclude_seen,
@@ -139,7 +125,7 @@ def report(
     tables = [load_table(folder) for folder in table or []]
     groups: Sequence[RunGroup] = named_as_in(tables, group_runs(runs)) if runs else runs_of(tables)
     part: Split = "test" if split == "test" else "valid"
-    sample = measure.users
+    sample = settings.users
     if tables:
         # The gallery looks at what the table looked at.
         part = "valid" if tables[0].split == "valid" else "test"
@@ -149,8 +135,12 @@ def report(
     if tables:
         data = open_dataset(groups, dataset)
     else:
-        data, made = _evaluate(groups, dataset, measure, part, base, retriever, depth)
-        tables = [made]
+        proposing = retriever if settings.protocol == "full" else None  # sampled candidates need no retriever
+        compared, evaluated, data = compare_runs(
+            groups, settings, part, dataset=dataset, base=base, retriever=proposing, depth=depth
+        )
+        runs_by_row = {group.label: [result.facts["run"] for result in group.results] for group in evaluated}
+        tables = [parse_table({**to_json(compared), "runs": runs_by_row}, "the evaluation")]
     plan = GalleryPlan(
         models=models,
         users=gallery,
@@ -172,37 +162,3 @@ def report(
     size = (out / PAGE).stat().st_size / 1e6
     counts = f"{counted(len(facts['gallery']['users']), 'user')}, {counted(facts['pictures']['shown'], 'picture')}"
     typer.echo(f"{out / PAGE}: {counts}, {size:.1f} MB. Open it in a browser.")
-
-
-def _evaluate(
-    groups: Sequence[RunGroup],
-    dataset: Path | None,
-    measure: Measure,
-    part: Split,
-    base: str | None,
-    retriever: str | None,
-    depth: int,
-) -> tuple[Dataset, SavedTable]:
-    """What ``palate evaluate`` would print."""
-    from dataclasses import replace
-
-    from palate.cascade.rows import CascadeTable
-    from palate.evaluation.compare import compare
-    from palate.evaluation.groups import find_group, open_dataset
-    from palate.evaluation.saved import parse_table
-    from palate.evaluation.tables import to_json
-
-    more: dict[str, Any] = {}
-    if retriever is None or measure.protocol == "sampled":
-        base_label = find_group(groups, base) if base is not None else groups[0].label
-        data = open_dataset(groups, dataset)
-        evaluated = measure.evaluate(groups, data, part)
-    else:
-        planned = CascadeTable.plan(groups, retriever, measure, part, depth=depth, blend="none")
-        base_label = planned.find(base)
-        data = open_dataset(planned.groups, dataset)
-        evaluated, more = planned.evaluate(data, measure, part)
-    compared = compare(evaluated, base=base_label, primary=measure.primary, seed=measure.seed)
-    compared = replace(compared, facts={**compared.facts, **more})
-    facts = {group.label: [result.facts["run"] for result in group.results] for group in evaluated}
-    return data, parse_table({**to_json(compared), "runs": facts}, "the evaluation")

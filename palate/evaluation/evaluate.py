@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ from palate.evaluation.result import Result
 from palate.evaluation.slices import ALL, COLD_AMONG_COLD, cold_cases, slices_of
 from palate.evaluation.unseen import check_targets_unseen
 from palate.evaluation.users import UserSample
+from palate.rankers.registry import load_recommender
 from palate.recommender import Recommender
 from palate.runs.run import Run, environment
 from palate.storage.remote import given
@@ -38,7 +40,7 @@ DEFAULT_KS: tuple[int, ...] = (5, 10, 20)
 
 
 def evaluate(
-    recommender: Recommender,
+    recommender: Recommender | Run | Path | str,
     dataset: Dataset,
     *,
     split: Split = "test",
@@ -61,6 +63,7 @@ def evaluate(
     """Rank every case's targets and measure the ranks, for all cases and for each slice of them.
 
     Args:
+        recommender: A model, or a run, whose model is loaded on the CPU.
         protocol: ``full`` ranks the whole catalogue; ``sampled`` ranks the targets among sampled negatives.
         exclude_seen: With ``full``: leave out the history (product protocol) or not (peer protocol). Sampled negatives
             are never items of the history.
@@ -76,14 +79,19 @@ def evaluate(
             as many as are quick.
         memory_mb: For matrices of scores, in MiB: batches of users and blocks of items follow from it
             (:func:`palate.evaluation.budget.plan`). Results do not depend on it.
-        run: Where the recommender came from, for the record.
+        run: The run that a recommender comes from: it goes into the result's facts, and targets that it has learnt
+            from are refused. A run in the recommender's place is taken for it.
         description: Report progress under this name.
         rank: Ranks the targets, perhaps elsewhere; see :func:`palate.evaluation.ranking_task.ranking_by`.
 
     Raises:
-        PalateError: no cases in the split, unknown or unfit metrics, a recommender of another catalogue, or one that
-            cannot afford to score the whole catalogue (it says what that would cost).
+        PalateError: no cases in the split, targets that the run has learnt from, unknown or unfit metrics, a
+            recommender of another catalogue, or one that cannot afford to score the whole catalogue (it says what that
+            would cost).
     """
+    if not isinstance(recommender, Recommender):
+        run = Run.opened(recommender)
+        recommender = load_recommender(run)
     if run is not None:
         check_targets_unseen(run, dataset, split)
     everyone = cases_of(dataset, split, times=recommender.reads_times)

@@ -107,7 +107,7 @@ def gate(
     name, k = _parse(metric)
     if not 0 <= margin < 1:
         raise PalateError(f"a margin of {margin:g} is no share from 0 to below 1", "0.05 accepts a loss of 5%.")
-    before, after = (one if isinstance(one, Run) else Run.open(one) for one in (old, new))
+    before, after = (Run.opened(one) for one in (old, new))
     for run in (before, after):
         if not run.finished:
             raise run.unfinished()

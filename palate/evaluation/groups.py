@@ -4,26 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
 from palate.data.dataset import Dataset
 from palate.errors import PalateError, suggest
-from palate.evaluation.budget import MEMORY_MB
-from palate.evaluation.candidates import Candidates, sample_candidates
-from palate.evaluation.compare import Group
-from palate.evaluation.evaluate import DEFAULT_KS, Protocol, Split, cases_of, choose_metrics, evaluate
-from palate.evaluation.item_facts import item_facts
-from palate.evaluation.metrics import METRICS
-from palate.evaluation.ranking import rank_targets
-from palate.evaluation.ranking_task import RankTargets
-from palate.evaluation.result import Result
-from palate.evaluation.unseen import check_targets_unseen
-from palate.evaluation.users import UserSample
-from palate.recommender import Recommender
 from palate.runs.run import Run
 from palate.storage.files import digest
 from palate.storage.remote import find
@@ -164,113 +151,3 @@ def open_dataset(groups: Sequence[RunGroup], folder: Path | None = None) -> Data
                 "Compare runs of one dataset; after `palate prepare` train again.",
             )
     return dataset
-
-
-def measured_metrics(metrics: Sequence[str] | None, protocol: Protocol, ks: Sequence[int]) -> list[str]:
-    """Names of the figures per user, such as ``ndcg@10``, in the order of the results' columns."""
-    chosen = choose_metrics(metrics, protocol)
-    found = [f"{name}@{k}" if one.at_k else name for name, one in chosen.items() for k in ks if not one.whole_set]
-    return list(dict.fromkeys(found))
-
-
-def check_primary(primary: str | None, metrics: Sequence[str] | None, protocol: Protocol, ks: Sequence[int]) -> None:
-    """Refuse metrics that do not exist, and a primary one that is not among those that are measured.
-
-    Raises:
-        PalateError: with what there is.
-    """
-    measured = measured_metrics(metrics, protocol, ks)
-    if primary is not None and primary not in measured:
-        raise PalateError(f"the primary metric '{primary}' is not measured", suggest(primary, measured))
-    if primary is not None and not METRICS[primary.partition("@")[0]].higher_is_better:
-        raise PalateError(
-            f"of '{primary}', the lower the better, and the primary metric decides by the highest",
-            "Name another, such as ndcg@10; this one has a column all the same.",
-        )
-
-
-def evaluate_groups(
-    groups: Sequence[RunGroup],
-    dataset: Dataset,
-    load: Callable[[Run], Recommender],
-    *,
-    split: Split = "test",
-    protocol: Protocol = "full",
-    exclude_seen: bool = True,
-    metrics: Sequence[str] | None = None,
-    ks: Sequence[int] = DEFAULT_KS,
-    primary: str | None = None,
-    candidates: Candidates | str = "uniform",
-    negatives: int = 100,
-    seed: int = 0,
-    users: UserSample | None = None,
-    diversity_by: str | None = None,
-    calibration_by: str | None = None,
-    memory_mb: int = MEMORY_MB,
-    known: Mapping[Path, Result] | None = None,
-    ranking: Callable[[Run], AbstractContextManager[RankTargets]] | None = None,
-) -> list[Group]:
-    """Evaluate every run on identical cases and candidates; the arguments are those of :func:`evaluate`.
-
-    Args:
-        load: How a run's model is loaded; models are in memory one at a time.
-        primary: A metric that will be needed later: that it is measured is checked first.
-        known: Results that are there already, by the folders of their runs.
-        ranking: What ranks the targets by a run's model; by default the model itself.
-
-    Raises:
-        PalateError: also where one of the models cannot afford the protocol, before any is evaluated.
-    """
-    for run in (run for group in groups for run in group.runs):
-        check_targets_unseen(run, dataset, split)
-    cases = cases_of(dataset, split)
-    cases = cases if users is None else users.of(dataset, cases)
-    check_primary(primary, metrics, protocol, ks)
-    needs = [need for one in choose_metrics(metrics, protocol).values() for need in one.needs]
-    item_facts(dataset, needs, diversity_by, calibration_by)  # refused before the first model is scored
-    if protocol == "sampled" and not isinstance(candidates, Candidates):
-        candidates = sample_candidates(dataset, split, negatives=negatives, kind=candidates, seed=seed)
-    if isinstance(candidates, Candidates):
-        candidates.check_dataset(dataset)
-        candidates = candidates if users is None else candidates.of(cases)
-        candidates.check(cases)
-    known = known or {}
-    for group in groups:
-        if group.runs[0].folder in known:
-            continue
-        model = load(group.runs[0])
-        if protocol == "full":
-            try:
-                model.score(cases.histories[:1])
-            except PalateError as error:
-                raise PalateError(
-                    f"{group.label}: {error.message}", error.remedy or "Use --protocol sampled."
-                ) from None
-        del model
-
-    def result_of(group: RunGroup, run: Run) -> Result:
-        with nullcontext(rank_targets) if ranking is None else ranking(run) as rank:
-            return evaluate(
-                load(run),
-                dataset,
-                split=split,
-                protocol=protocol,
-                exclude_seen=exclude_seen,
-                metrics=metrics,
-                ks=ks,
-                candidates=candidates,
-                seed=seed,
-                users=users,
-                diversity_by=diversity_by,
-                calibration_by=calibration_by,
-                memory_mb=memory_mb,
-                run=run,
-                description=f"{group.label}, seed {run.seed}",
-                rank=rank,
-            )
-
-    out = []
-    for group in groups:
-        results = tuple(known.get(run.folder) or result_of(group, run) for run in group.runs)
-        out.append(Group(group.label, results, tuple(run.seed for run in group.runs)))
-    return out

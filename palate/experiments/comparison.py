@@ -13,7 +13,7 @@ from palate.errors import PalateError, suggest
 from palate.evaluation.compare import Comparison, compare
 from palate.evaluation.groups import RunGroup
 from palate.evaluation.outputs import save_comparison
-from palate.evaluation.protocol import Measure, SlowModels
+from palate.evaluation.settings import EvaluationSettings, SlowModels
 from palate.experiments.plan import OptionsReader, Selection
 from palate.experiments.recipe import Recipe
 from palate.experiments.search import key_of
@@ -71,7 +71,7 @@ def judge(
     recipe: Recipe,
     groups: Sequence[RunGroup],
     dataset: Dataset,
-    measure: Measure,
+    settings: EvaluationSettings,
     folder: Path,
     costs: Mapping[str, Mapping[str, Any]],
     slow: SlowModels = lambda groups, split: {},
@@ -97,13 +97,13 @@ def judge(
     if known.get("key") == facts["key"]:
         return None
     split = recipe.compare.split
-    evaluated = measure.evaluate(groups, dataset, split, slow(groups, split))
+    evaluated = settings.evaluate(groups, dataset, split, slow(groups, split))
     labels = [group.label for group in groups]
     comparison = compare(
         evaluated,
         base=recipe.base,
-        primary=measure.primary,
-        seed=measure.seed,
+        primary=settings.primary,
+        seed=settings.seed,
         family=[name for name in recipe.family if name in labels],
     )
     # Slow models were measured by commands of their own, each in a process of its own.

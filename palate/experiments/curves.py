@@ -14,8 +14,8 @@ from palate.data.dataset import Dataset
 from palate.data.held_out import require_targets
 from palate.evaluation.compare import Group, primary_metric
 from palate.evaluation.groups import RunGroup
-from palate.evaluation.protocol import Measure, SlowModels
 from palate.evaluation.ranks import Floats
+from palate.evaluation.settings import EvaluationSettings, SlowModels
 from palate.evaluation.tables import label_of
 from palate.experiments.plan import slug
 from palate.experiments.recipe import Curve, Recipe
@@ -31,7 +31,7 @@ def save_curve(
     points: Sequence[tuple[Any, Sequence[Run]]],
     base: Sequence[Run],
     dataset: Dataset,
-    measure: Measure,
+    settings: EvaluationSettings,
     folder: Path,
     slow: SlowModels = lambda groups, split: {},
 ) -> bool:
@@ -53,8 +53,8 @@ def save_curve(
         return False
     groups = [RunGroup(_base_label(recipe.base), tuple(base))]
     groups += [RunGroup(slug(value), tuple(group)) for value, group in points]
-    evaluated = measure.evaluate(groups, dataset, "valid", slow(groups, "valid"))
-    metric = measure.primary or primary_metric(evaluated[0].results[0].metrics)
+    evaluated = settings.evaluate(groups, dataset, "valid", slow(groups, "valid"))
+    metric = settings.primary or primary_metric(evaluated[0].results[0].metrics)
     seeds = [run.seed for run in base]
     reference = _figures(evaluated[0], metric)
     rows = [

@@ -58,6 +58,7 @@ def read_recipe(path: Path | str, also: Sequence[str] = ()) -> Recipe:
             raise PalateError(f"{where}: 'blend' names '{slow}', a language model", "Name arms that are fast.")
     curves = {name: _curve(name, table, arms, path) for name, table in tables.get("curve", {}).items()}
     shared = {name: dashed(_table(tables, name)) for name in (*_NEXT, BLEND)}
+    _check_evaluate(tables.get("evaluate", {}), path)
     recipe = Recipe(path, compare, arms, curves, shared, dashed(tables.get("evaluate", {})), digest(path.read_bytes()))
     for key, names in (("base", [recipe.base]), ("family", recipe.family)):
         for name in names:
@@ -66,6 +67,20 @@ def read_recipe(path: Path | str, also: Sequence[str] = ()) -> Recipe:
     if recipe.base in recipe.family:
         raise PalateError(f"{path} [compare]: the base '{recipe.base}' is in the family", "Leave it out.")
     return recipe
+
+
+def _check_evaluate(table: Mapping[str, Any], path: Path) -> None:
+    """Refuse what `palate evaluate` offers for finished runs only."""
+    if table.get("retriever"):
+        raise PalateError(
+            f"{path} [evaluate]: a comparison has no cascades",
+            "Leave out 'retriever'; `palate evaluate` takes it with finished runs.",
+        )
+    if table.get("engine", "local") != "local":
+        raise PalateError(
+            f"{path} [evaluate]: a comparison is evaluated in one process",
+            "Leave out 'engine'; `palate evaluate` takes it.",
+        )
 
 
 def _check_tables(tables: Mapping[str, Any], path: Path, also: Sequence[str]) -> None:

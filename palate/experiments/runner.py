@@ -20,8 +20,8 @@ from palate.errors import PalateError
 from palate.evaluation.compare import Comparison
 from palate.evaluation.evaluate import Split
 from palate.evaluation.groups import RunGroup
-from palate.evaluation.protocol import Measure
 from palate.evaluation.result import Result
+from palate.evaluation.settings import EvaluationSettings
 from palate.experiments.comparison import cost_table, costs_of, judge
 from palate.experiments.curves import save_curve
 from palate.experiments.jobs import JobRunner, make_all
@@ -83,7 +83,7 @@ class ComparisonRunner:
         self,
         plan: ComparisonPlan,
         dataset: Dataset,
-        measure: Measure,
+        settings: EvaluationSettings,
         *,
         jobs: int = 1,
         keep_trials: bool = False,
@@ -92,7 +92,7 @@ class ComparisonRunner:
         execute: Execute | None = None,
     ) -> None:
         self.plan, self.recipe, self.selection, self.out = plan, plan.recipe, plan.selection, plan.out
-        self.dataset, self.measure, self.jobs, self.keep_trials = dataset, measure, jobs, keep_trials
+        self.dataset, self.settings, self.jobs, self.keep_trials = dataset, settings, jobs, keep_trials
         self.execute = execute or Processes(held)
         self.meter = Meter(log, len(plan.table_runs()) + len(plan.curve_runs()))
 
@@ -111,10 +111,10 @@ class ComparisonRunner:
             everything = selection.arms == list(recipe.arms)
             name = recipe.compare.split if everything else f"{recipe.compare.split}-{'+'.join(selection.arms)}"
             outcome.table, outcome.costs = self.out / name, cost_table(costs)
-            outcome.comparison = judge(recipe, groups, self.dataset, self.measure, outcome.table, costs, self._slow)
+            outcome.comparison = judge(recipe, groups, self.dataset, self.settings, outcome.table, costs, self._slow)
         if selection.stage("curves") and selection.curves:
             for name, points, base in self._stage(self._make_curve_runs):
-                if save_curve(recipe, name, points, base, self.dataset, self.measure, self.out / "curves", self._slow):
+                if save_curve(recipe, name, points, base, self.dataset, self.settings, self.out / "curves", self._slow):
                     self.meter(f"curve {name}: {self.out / 'curves' / name}.png")
             outcome.curves = selection.curves
         return outcome
@@ -191,8 +191,8 @@ class ComparisonRunner:
         trainer = run.info["options"].get("settings", {}).get("trainer", {})
         if best and trainer.get("metric") in best:
             return trainer["metric"], float(best[trainer["metric"]])
-        metric, measure = self.measure.primary or "ndcg@10", self.measure
-        return validated(run, self.dataset, metric, exclude_seen=measure.exclude_seen, device=measure.device)
+        metric, settings = self.settings.primary or "ndcg@10", self.settings
+        return validated(run, self.dataset, metric, exclude_seen=settings.exclude_seen, device=settings.device)
 
 
 class Meter:

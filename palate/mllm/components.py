@@ -91,7 +91,7 @@ def load_components(
     Args:
         device, runs_on: see :func:`palate.mllm.lm.loading.open_model`.
         prompts: folder of a user's own templates.
-        dataset_path: the dataset's folder, where summaries are stored.
+        dataset_path: where summaries are stored; by default the folder that the dataset was read from.
         summaries: name of the store of user summaries, for prompts that show one.
         item_summaries: name of the store of item summaries that prompts show.
         settings: more of :class:`~palate.mllm.recommender.MLLMConfig`: rotations, rows.
@@ -191,7 +191,7 @@ def open_prompts(
                 + (" instead." if option == "item_summaries" else " as well."),
             )
     templates = Templates.load(prompts)
-    folder = _summaries_folder(dataset_path, summaries or item_summaries)
+    folder = _summaries_folder(dataset_path or dataset.folder, summaries or item_summaries)
     preferences = _preferences(dataset, prompt, folder, summaries, templates)
     items = _items(dataset, prompt, preferences, folder, summaries, item_summaries)
     options = prompt.model_copy(update={"item_summaries": item_summaries is not None})

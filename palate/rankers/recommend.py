@@ -67,7 +67,7 @@ class Recommendations:
         recommender: Recommender | None = None,
         shard: Shard | None = None,
     ) -> None:
-        self.run = run if isinstance(run, Run) else Run.open(run)
+        self.run = Run.opened(run)
         self.catalogue = self.run.catalogue
         chosen = filter_items(self.catalogue, only=only, without=without, allow=allow, deny=deny)
         self.allowed, self.unknown = chosen.mask, chosen.unknown

@@ -115,6 +115,11 @@ class Run:
         return cls(folder, info)
 
     @classmethod
+    def opened(cls, run: Run | Path | str) -> Run:
+        """The run, opened unless it is."""
+        return run if isinstance(run, Run) else cls.open(run)
+
+    @classmethod
     def start(
         cls,
         folder: Path | str,
@@ -131,9 +136,11 @@ class Run:
         """Create the folder with ``run.json`` and the catalogue; the model follows when it is trained.
 
         Args:
+            dataset_path: where later commands find the dataset; by default the folder that it was read from.
             facts: what else ``run.json`` says, written with the rest at once: a killed run has all or none of it.
         """
         folder = Path(folder)
+        place = dataset_path or dataset.folder
         check_new(folder)
         folder.mkdir(parents=True, exist_ok=True)
         info: dict[str, Any] = {
@@ -143,7 +150,7 @@ class Run:
             "options": options,
             "dataset": {
                 "name": dataset.name,
-                "path": recorded(dataset_path) if dataset_path else None,
+                "path": None if place is None else recorded(place),
                 "fingerprint": dataset.fingerprint,
                 "split": dataset.manifest.get("split"),
                 "image_root": recorded(dataset.catalogue.pictures),

@@ -51,7 +51,7 @@ def attach(
     Raises:
         PalateError: no neural ranker, an unfinished run, another dataset, no such source: before any work.
     """
-    start = run if isinstance(run, Run) else Run.open(run)
+    start = Run.opened(run)
     check_attachable(start.info["model"], str(start.folder))
     if not start.finished:
         raise start.unfinished()

@@ -108,7 +108,7 @@ def _open(runs: Sequence[Run | Path | str]) -> list[Run]:
         raise PalateError(f"a blend of {len(runs)} run is none", "Give two runs or more.")
     opened: list[Run] = []
     for one in runs:
-        run = one if isinstance(one, Run) else Run.open(one)
+        run = Run.opened(one)
         if any(run.folder.resolve() == other.folder.resolve() for other in opened):
             raise PalateError(f"{run.folder} is named twice", "Name each run once.")
         if not run.finished:

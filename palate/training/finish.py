@@ -34,7 +34,7 @@ def finish(run: Run | Path | str, *, dataset: Dataset | None = None, dataset_pat
     Raises:
         PalateError: nothing was validated yet, or nothing is: a refit, a model that is counted.
     """
-    run = run if isinstance(run, Run) else Run.open(run)
+    run = Run.opened(run)
     if run.finished:
         return run
     kind = RANKERS[run.info["model"]]

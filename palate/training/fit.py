@@ -68,7 +68,8 @@ def train(
             feature stores (neural rankers); see :mod:`palate.rankers.neighbours`.
         settings: further options by section: ``ranker``, ``objective``, ``trainer``, ``neighbours``.
         features: feature stores by modality; ``fields`` are made of the catalogue.
-        dataset_path: recorded in the run, so that later commands find the dataset.
+        dataset_path: recorded in the run, so that later commands find the dataset; by default the folder that it was
+            read from.
         warm_start: a run to take the weights from, item by item id: training goes on with new logs.
         resume: continue an interrupted run; a finished one is returned as it is.
         refit: train on all interactions, for as long as another run's validation chose; see

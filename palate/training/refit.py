@@ -54,7 +54,7 @@ def refit(
         PalateError: see :func:`palate.training.refit_plan.plan_refit`; features of another encoder; and what
             :func:`palate.training.fit.train` refuses.
     """
-    start = run if isinstance(run, Run) else Run.open(run)
+    start = Run.opened(run)
     planned = plan_refit(start, settings=settings, warm_start=warm_start)
     path = dataset_path if dataset_path is not None else dataset.folder
     found = dict(features or {})

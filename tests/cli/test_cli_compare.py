@@ -19,7 +19,7 @@ from PIL import Image
 
 from palate.alignment import report as align_report
 from palate.artefact import describe
-from palate.evaluation.protocol import Measure
+from palate.evaluation.settings import EvaluationSettings
 from palate.experiments import runner
 from palate.runs.run import Run
 from palate.storage.files import read_json
@@ -118,9 +118,9 @@ def test_a_whole_comparison(
     palate: Shell, shop: Path, recipe: Path, tmp_path: Path, here: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    evaluate = Measure.evaluate
+    evaluate = EvaluationSettings.evaluate
     monkeypatch.setattr(
-        Measure,
+        EvaluationSettings,
         "evaluate",
         lambda self, groups, data, split, known: asked.append(split) or evaluate(self, groups, data, split, known),
     )

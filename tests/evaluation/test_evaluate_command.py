@@ -158,7 +158,7 @@ def test_an_unfinished_run_is_refused_before_any_work(place, tmp_path, monkeypat
     dataset = Dataset.load(place / "data")
     broken = save_run(tmp_path / "broken", Popularity.fit(dataset), dataset, place / "data", seed=1)
     Run.open(broken).add(finished=False)
-    monkeypatch.setattr("palate.evaluation.groups.evaluate", None)
+    monkeypatch.setattr("palate.evaluation.settings.evaluate", None)
     for words in ([place / "popularity", broken], [f"both={place / 'popularity'},{broken}"]):
         with pytest.raises(PalateError, match=r"broken is not finished.*that began it and --resume"):
             call(*words)
@@ -193,7 +193,7 @@ def test_a_dataset_that_moved_is_asked_for(tmp_path):
     ],
 )
 def test_mistakes_are_told_before_any_work(place, words, wording, tmp_path, monkeypatch):
-    monkeypatch.setattr("palate.evaluation.groups.evaluate", None)
+    monkeypatch.setattr("palate.evaluation.settings.evaluate", None)
     with pytest.raises(PalateError, match=wording):
         call(place / "popularity", *words, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -212,7 +212,8 @@ def test_who_cannot_afford_the_catalogue_is_named_before_others_are_evaluated(pl
         raise PalateError("scoring 50 items would take 3 hours", "Use --protocol sampled.")
 
     monkeypatch.setattr(Popularity, "score", refuse)
-    monkeypatch.setattr("palate.evaluation.groups.evaluate", None)
+    monkeypatch.setattr(Popularity, "whole_catalogue", False)
+    monkeypatch.setattr("palate.evaluation.settings.evaluate", None)
     with pytest.raises(PalateError, match=r"popularity: scoring 50 items would take 3 hours. Use --protocol sampled"):
         call(place / "knn-few", place / "popularity")
 

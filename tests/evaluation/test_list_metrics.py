@@ -17,10 +17,10 @@ from palate.data.dataset import Dataset
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.evaluation.evaluate import evaluate
-from palate.evaluation.groups import check_primary
 from palate.evaluation.item_facts import ItemFacts, groups_of
 from palate.evaluation.metrics import METRICS
 from palate.evaluation.ranks import Floats, Ranks
+from palate.evaluation.settings import EvaluationSettings
 from palate.features.matrix import import_matrix
 from palate.rankers.popularity import Popularity
 
@@ -159,5 +159,7 @@ def test_evaluate_takes_vectors_and_groups_from_the_dataset(tmp_path: Path) -> N
 
 
 def test_no_figure_that_should_be_small_decides() -> None:
+    given = {"protocol": "full", "exclude_seen": True, "metrics": "ndcg,miscalibration", "ks": "10", "seed": 0}
+    given |= {"candidates": "uniform", "negatives": 100, "device": "cpu", "primary": "miscalibration@10"}
     with pytest.raises(PalateError, match="the lower the better"):
-        check_primary("miscalibration@10", ["ndcg", "miscalibration"], "full", [10])
+        EvaluationSettings.parse(given)

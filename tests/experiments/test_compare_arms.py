@@ -15,9 +15,10 @@ from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.evaluation.compare import Group, compare
 from palate.evaluation.evaluate import evaluate
-from palate.evaluation.groups import RunGroup, evaluate_groups
+from palate.evaluation.groups import RunGroup
 from palate.evaluation.outputs import save_comparison
 from palate.evaluation.result import Result
+from palate.evaluation.settings import EvaluationSettings
 from palate.evaluation.tables import to_json
 from palate.experiments.comparison import costs_of
 from palate.experiments.jobs import JobRunner, make_all
@@ -471,18 +472,22 @@ def test_slow_runs_are_measured_once_and_kept(tmp_path: Path, slow: tuple[list[R
     assert execute.calls[4:] == ["measure-test-sft-0"]
 
 
-def test_kept_results_make_the_same_table(tmp_path: Path, slow: tuple[list[RunGroup], FakeEvaluate]) -> None:
+def test_kept_results_make_the_same_table(
+    tmp_path: Path, slow: tuple[list[RunGroup], FakeEvaluate], monkeypatch: pytest.MonkeyPatch
+) -> None:
     groups, execute = slow
     known = measuring(tmp_path, groups, execute)
+    settings = EvaluationSettings("sampled", ks=[3], negatives=4)
 
     def table(known: Any) -> dict[str, Any]:
         asked: list[str] = []
 
-        def load(run: Run) -> Popularity:
+        def load(run: Run, device: str) -> Popularity:
             asked.append(run.name)
             return Popularity.fit(execute.dataset)
 
-        evaluated = evaluate_groups(groups, execute.dataset, load, protocol="sampled", ks=[3], negatives=4, known=known)
+        monkeypatch.setattr("palate.evaluation.settings.load_recommender", load)
+        evaluated = settings.evaluate(groups, execute.dataset, "test", known)
         assert ("sft-0" in asked) == (not known)
         return to_json(compare(evaluated, base="sft"))
 

@@ -14,7 +14,7 @@ import pytest
 from palate.data.dataset import Dataset
 from palate.data.frames import from_frames
 from palate.errors import PalateError
-from palate.evaluation.protocol import Measure
+from palate.evaluation.settings import EvaluationSettings
 from palate.experiments.plan import CheckedOptions, ComparisonPlan, Selection
 from palate.experiments.read_recipe import read_recipe
 from palate.experiments.runner import ComparisonRunner
@@ -76,7 +76,7 @@ def test_compare_chooses_by_the_users_that_are_left(world: World, tmp_path: Path
         return CheckedOptions([json.dumps(table)], table)
 
     plan = ComparisonPlan(recipe, Selection(["all"], [0], 1, []), tmp_path / "out", "data", read)
-    measure = Measure("full", True, None, [5], "ndcg@5", "uniform", 100, "cpu", 0)
+    measure = EvaluationSettings("full", True, None, [5], "ndcg@5", "uniform", 100, "cpu", 0)
     runner = ComparisonRunner(plan, world.after, measure)
     assert runner._value(world.whole) == validated(world.whole, world.after, "ndcg@5", exclude_seen=True)
 

@@ -132,7 +132,7 @@ def test_a_table_made_before_is_shown_without_evaluating(
 ) -> None:
     code, _, err = palate("evaluate", popular, neural, "--out", tmp_path / "table", "--users", 30, "--users-seed", 4)
     assert code == 0, err
-    monkeypatch.setattr("palate.evaluation.groups.evaluate", lambda *_, **__: pytest.fail("evaluated again"))
+    monkeypatch.setattr("palate.evaluation.settings.evaluate", lambda *_, **__: pytest.fail("evaluated again"))
     code, told, err = palate(
         "report", "--table", tmp_path / "table", "--out", tmp_path / "table", "--gallery", 3, "--json"
     )

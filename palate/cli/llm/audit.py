@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from palate.cli.shared.evaluation_options import Device, UsersSeed
 from palate.cli.shared.given import refuse_options
 from palate.cli.shared.options import ConfigFile, JsonOutput, Seed
 from palate.cli.shared.output import print_json
@@ -35,16 +36,14 @@ def audit(
     ] = None,
     split: Annotated[str, typer.Option(metavar="{valid,test}", help="Whose targets are scored.")] = "test",
     users: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only N users, drawn by seed.")] = 100,
-    users_seed: Annotated[
-        int | None, typer.Option(min=0, metavar="SEED", help="Seed of the users drawn (default: --seed).")
-    ] = None,
+    users_seed: UsersSeed = None,
     negatives: Annotated[int, typer.Option(min=1, help="Sampled negatives per user.")] = 20,
     candidates: Annotated[
         str, typer.Option(help="How negatives are drawn: uniform, popularity or a plug-in's name.")
     ] = "uniform",
     max_new_tokens: Annotated[int, typer.Option(min=1, help="How long an answer may be.")] = 24,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts answered at a time.")] = 8,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "cpu",
+    device: Device = "cpu",
     seed: Seed = 0,
     json_: JsonOutput = False,
     config: ConfigFile = None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from palate.cli.shared.evaluation_options import Device, UsersSeed
 from palate.cli.shared.options import ConfigFile, JsonOutput, Seed
 from palate.cli.shared.output import print_json_made
 from palate.errors import PalateError, suggest
@@ -25,15 +26,13 @@ def probe(
     ] = None,
     split: Annotated[str, typer.Option(metavar="{valid,test}", help="Whose targets are scored.")] = "test",
     users: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only N users, drawn by seed.")] = 100,
-    users_seed: Annotated[
-        int | None, typer.Option(min=0, metavar="SEED", help="Seed of the users drawn (default: --seed).")
-    ] = None,
+    users_seed: UsersSeed = None,
     negatives: Annotated[int, typer.Option(min=1, help="Sampled negatives per user.")] = 20,
     candidates: Annotated[
         str, typer.Option(help="How negatives are drawn: uniform, popularity or a plug-in's name.")
     ] = "uniform",
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="New folder for probe.json and table.md.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "cpu",
+    device: Device = "cpu",
     seed: Seed = 0,
     json_: JsonOutput = False,
     config: ConfigFile = None,

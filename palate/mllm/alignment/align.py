@@ -101,7 +101,7 @@ def align_mllm(
         "alignment": {
             **checked.options,
             "positions": positions,
-            "retriever": None if retriever is None else recorded(_opened(retriever).folder),
+            "retriever": None if retriever is None else recorded(Run.opened(retriever).folder),
             "features": {name: store.fingerprint for name, store in stores.items()},
         },
     }
@@ -150,13 +150,9 @@ def align_mllm(
     return Run.open(out)
 
 
-def _opened(run: Run | Path | str) -> Run:
-    return run if isinstance(run, Run) else Run.open(run)
-
-
 def _open_start(run: Run | Path | str) -> Run:
     """The finished run of a language model that is aligned."""
-    start = _opened(run)
+    start = Run.opened(run)
     if start.info["model"] != MLLMRecommender.name:
         raise PalateError(
             f"{start.folder} is a run of '{start.info['model']}', not of a language model",

@@ -122,7 +122,7 @@ def with_dislikes(dataset: Dataset, cases: Cases, count: int) -> Cases:
 
 def open_retriever(retriever: Run | Path | str, start: Run, device: str) -> Recommender:
     """The model that proposes rejected items; it ranks the whole catalogue of the data of ``start``."""
-    run = retriever if isinstance(retriever, Run) else Run.open(retriever)
+    run = Run.opened(retriever)
     if run.info["dataset"]["fingerprint"] != start.info["dataset"]["fingerprint"]:
         raise PalateError(
             f"the retriever {run.folder} was trained on other data than {start.folder}",

@@ -58,7 +58,7 @@ def merge_run(run: Run | Path | str, out: Path | str, *, device: str = "cpu", dt
     Raises:
         PalateError: ``out`` is no new folder, nothing to merge, weights that adapters cannot be added to.
     """
-    run, out = run if isinstance(run, Run) else Run.open(run), Path(out)
+    run, out = Run.opened(run), Path(out)
     if dtype is not None and dtype not in PRECISIONS:
         raise PalateError(f"'{dtype}' is no precision that weights are written in", suggest(dtype, PRECISIONS))
     if not out.name:  # "." or "/"

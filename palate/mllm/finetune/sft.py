@@ -115,7 +115,8 @@ def fine_tune(
             ``scoring``.
         seed: of negatives, orders and the adapter's first weights.
         device: ``auto``, ``cpu``, ``cuda`` ...; ``torchrun`` gives each worker its own.
-        dataset_path: the dataset's folder: recorded in the run, and where summaries are stored.
+        dataset_path: the dataset's folder, recorded in the run, and where summaries are stored; by default the one
+            that it was read from.
         prompts: folder of a user's own templates.
         summaries: name of a store of user summaries.
         item_summaries: name of a store of item summaries.

@@ -97,7 +97,8 @@ def warm_up(
         training.start(train, learnt=model not in RAW_MODELS)
         before = training.compare(test)
         rows = training.run(train, valid, checkpoint, digest(json.dumps(facts, sort_keys=True)))
-        facts["dataset"]["path"] = recorded(dataset_path) if dataset_path else None
+        place = dataset_path or dataset.folder
+        facts["dataset"]["path"] = None if place is None else recorded(place)
         facts |= {
             "items": {"learnt": len(train), "choosing": len(valid), "telling": len(test)},
             "telling_items": [items.ids[item] for item in np.array(list(captions))[test].tolist()],
