@@ -24,6 +24,7 @@ from typing import Any, ClassVar, Self
 
 import polars as pl
 
+from palate.console import counted, print_note
 from palate.data.dataset import Dataset
 from palate.data.frames import Frame, from_frames
 from palate.errors import PalateError, suggest
@@ -115,11 +116,13 @@ class Estimator:
             PalateError: a user who is not in the log, or an estimator that was not fitted.
         """
         data = self._fitted()
+        if isinstance(users, str):
+            raise PalateError(f"users is the text '{users}', and a list of ids is needed", f"Write ['{users}'].")
         ids = data.user_ids.to_list() if users is None else [str(user) for user in users]
         for user in ids:
             data.history_of(user)  # raises if nobody is there by that id
         histories = data.sequences.take([data.user_index[user] for user in ids])
-        found = Recommendations(self.run_, **options).of_indices(histories, k)
+        found = self._recommendations(options).of_indices(histories, k)
         names = pl.Series("user", ids, dtype=pl.String).gather(found["history"])
         return found.select(names, pl.exclude("history"))
 
@@ -133,7 +136,32 @@ class Estimator:
         """The best items after histories of item ids, oldest first; columns as :meth:`recommend`, with ``history`` (its
         number) in place of ``user``; ``times`` of the items, Unix milliseconds, for :class:`HSTU`."""
         self._fitted()
-        return Recommendations(self.run_, **options)(histories, k, times)
+        return self._recommendations(options)(histories, k, times)
+
+    def _recommendations(self, options: Mapping[str, Any]) -> Recommendations:
+        known = [name for name in inspect.signature(Recommendations).parameters if name != "run"]
+        for name in options:
+            if name not in known:
+                raise PalateError(f"recommendations have no option '{name}'", suggest(name, known))
+        made = Recommendations(self.run_, **options)
+        if made.unknown:
+            some = ", ".join(made.unknown[:5]) + (" ..." if len(made.unknown) > 5 else "")
+            print_note(f"{counted(len(made.unknown), 'item')} of allow or deny are not in the catalogue: {some}")
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle: the parameters, and the folder where the run is.
+
+        Raises:
+            PalateError: the run is in a temporary folder, which ends with this object.
+        """
+        state = dict(self.__dict__)
+        if state.pop("_temporary", None) is not None:
+            raise PalateError(
+                f"this {type(self).__name__} keeps its model in a temporary folder, which no copy of it would have",
+                "Name a folder for it: out=.",
+            )
+        return state
 
     def _fitted(self) -> Dataset:
         if not hasattr(self, "run_"):
@@ -184,6 +212,10 @@ class _Neural(Estimator):
     out: Path | str | None = None
 
     def _train(self, data: Dataset, place: Path, out: Path, seed: int) -> Run:
+        if isinstance(self.modalities, str):
+            raise PalateError(
+                f"modalities is the text '{self.modalities}', and a list is needed", f"Write ['{self.modalities}']."
+            )
         stores: dict[str, FeatureStore] = {
             name: encode(data, place, name) for name in MODALITIES if name in self.modalities
         }

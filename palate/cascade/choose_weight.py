@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -70,7 +71,7 @@ def choose_blend(
     name, _, k = metric.partition("@")
     if not grid:
         raise PalateError("there is no weight to choose from", "Give a grid of numbers from 0 to 1.")
-    if k and not k.isdigit():
+    if k and not re.fullmatch("[1-9][0-9]{0,8}", k):
         raise PalateError(f"'{metric}' is no metric", "Name one such as ndcg@10.")
     one = choose_metrics([name], "full" if candidates is None else "sampled")[name]
     if bool(k) != one.at_k:

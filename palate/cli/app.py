@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import traceback
 from contextlib import suppress
 
 from palate.cli.commands import learn_completion, root
@@ -32,6 +33,10 @@ def run() -> None:
             with suppress(OSError, ValueError):
                 stream.flush()
         os._exit(end.code)
+
+
+# EX_SOFTWARE of sysexits.h.
+_BUG = 70
 
 
 def main() -> None:
@@ -63,8 +68,12 @@ def _main() -> None:
                 print(sentence, file=sys.stderr)
             sys.exit(code)
         line = message_of(error) if isinstance(error, Exception) else None
-        if line is None or os.environ.get("PALATE_TRACEBACK"):
+        if line is None and not isinstance(error, Exception):
             raise
+        if line is None or os.environ.get("PALATE_TRACEBACK"):
+            # Not as Python would: its exit code is 1, by which `palate gate` says "worse".
+            traceback.print_exception(error)
+            sys.exit(_BUG if line is None else 2)
         if as_json:
             message, remedy = (error.message, error.remedy) if isinstance(error, PalateError) else (line, None)
             print_json_error(2, message, remedy)

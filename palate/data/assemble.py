@@ -13,7 +13,7 @@ from palate.data import filters as filtering
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset, Part
 from palate.data.dropped import Dropped
-from palate.data.feedback.join import join_taken
+from palate.data.feedback.join import check_all_there, join_taken
 from palate.data.feedback.keep import keep_impressions
 from palate.data.feedback.options import FeedbackOptions
 from palate.data.feedback.read import read_feedback
@@ -76,6 +76,9 @@ def assemble(
         events = read_feedback(feedback.feedback, feedback.feedback_columns)
         if feedback.feedback_kinds:
             log, joined["joined"] = join_taken(events, log, feedback.feedback_kinds)
+            earlier = {} if parent is None else parent.dataset.manifest.get("feedback", {})
+            if "joined" in earlier:
+                check_all_there(earlier["joined"], joined["joined"])
     low = filters.disliked_at_most
     if low is not None:
         disliked, log = dislikes.set_aside(log, low)

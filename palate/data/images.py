@@ -92,6 +92,8 @@ def _rgb(image: Image.Image) -> Image.Image:
     """RGB; what is transparent becomes white, the ground of most product pictures."""
     if image.mode.startswith("I"):  # 16 bits a channel (PNG): convert() would clip, not scale
         wide = np.asarray(image, np.int64)
+        if (clear := image.info.get("transparency")) is not None:
+            wide = np.where(wide == clear, 65535, wide)
         return Image.fromarray((np.clip(wide, 0, 65535) // 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layer = image.convert("RGBA")

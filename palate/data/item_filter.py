@@ -42,8 +42,12 @@ def filter_items(
         deny: ids of items that may not.
 
     Raises:
-        PalateError: what :func:`palate.data.conditions.allowed_items` refuses, or no item is left.
+        PalateError: what :func:`palate.data.conditions.allowed_items` refuses, a text in place of a list, or no item is
+            left.
     """
+    for name, value in (("only", only), ("without", without), ("allow", allow), ("deny", deny)):
+        if isinstance(value, str):  # whose letters would be taken for entries
+            raise PalateError(f"{name} is the text '{value}', and a list is needed", f"Write {name}=['{value}'].")
     mask = allowed_items(catalogue.frame, only, without)
     unknown: list[str] = []
     if allow is not None:

@@ -39,7 +39,7 @@ def check_times(what: str, items: int, times: Sequence[int] | None, asked: int |
         raise PalateError(
             f"{what} has {counted(items, 'item')} and {counted(len(times), 'time')}", "Give one time for each item."
         )
-    whole = [*times, *([] if asked is None or not items else [asked])]
+    whole = [*times, *([] if asked is None else [asked])]
     for when in whole:
         if not YEAR_1 <= when <= YEAR_9999:
             raise PalateError(f"the time {when} of {what} is outside of the years 1 to 9999", "Give Unix milliseconds.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -156,10 +157,13 @@ def gate(
     return Gate(verdict, reasons, metric, k, accepted, slices, overlap, coverage, enough, facts)
 
 
+_CUT_OFF = re.compile("[1-9][0-9]{0,8}")
+
+
 def _parse(metric: str) -> tuple[str, int]:
     word, _, depth = metric.lower().partition("@")
     one = METRICS[word]
-    if one.of_lists or one.whole_set or not one.at_k or not depth.isdigit() or not int(depth):
+    if one.of_lists or one.whole_set or not one.at_k or not _CUT_OFF.fullmatch(depth):
         raise PalateError(f"'{metric}' is no metric of targets at a cut-off", "Choose ndcg@10 or recall@20, say.")
     return word, int(depth)
 

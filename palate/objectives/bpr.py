@@ -47,5 +47,6 @@ class BPR(SampledObjective):
         margin = scores.at(batch.targets.unsqueeze(1)) - scores.at(drawn.items)
         pairs = functional.logsigmoid(margin).masked_fill(~drawn.valid, 0.0).sum(1)
         share = drawn.valid.sum(1).float().mean().clamp_min(1e-9)
-        accuracy = (margin.detach() > 0)[drawn.valid].float().mean()
-        return Loss(-batch.mean(pairs) / share, {"pair_accuracy": float(accuracy)})
+        right = (margin.detach() > 0)[drawn.valid].float()
+        diagnostics = {"pair_accuracy": float(right.mean())} if len(right) else {}
+        return Loss(-batch.mean(pairs) / share, diagnostics)

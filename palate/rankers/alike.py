@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,7 +18,8 @@ from palate.recommender import Histories, ItemScorer, as_sequences
 
 
 class AlikeRanker(MappedRanker):
-    """Scores an item by :meth:`alike_to`; a history that is alike to nothing is answered by popularity.
+    """Scores an item by :meth:`alike_to`. An empty history is answered by popularity; so is one that is alike to
+    nothing, on a scale so small that in a sum with other rankers' scores it only breaks ties.
 
     Attributes:
         counts: float32 ``[num_items + 1]``, training interactions of each item.
@@ -29,21 +32,30 @@ class AlikeRanker(MappedRanker):
         """The summed similarities, float32 CSR ``[B, num_items + 1]``."""
 
     def score(self, histories: Histories, candidates: Tensor | None = None) -> Tensor:
-        scores = torch.from_numpy(self.alike_to(as_sequences(histories)).toarray())
-        scores[~(scores > 0).any(1)] = self.counts
+        rows = as_sequences(histories)
+        scores = torch.from_numpy(self.alike_to(rows).toarray())
+        scores[~(scores > 0).any(1)] = self._hint
+        scores[torch.from_numpy(rows.lengths == 0)] = self.counts
         scores[:, 0] = -torch.inf
         return scores if candidates is None else scores.gather(1, candidates.cpu())
 
+    @cached_property
+    def _hint(self) -> Tensor:
+        """The counts, times a power of two that keeps their order and leaves them below 1e-6."""
+        return self.counts * 2.0 ** -(math.frexp(float(self.counts.max()))[1] + 20)
+
     def item_scorer(self, histories: Histories, memory: int) -> ItemScorer:
         """See :meth:`Recommender.item_scorer`. It is for a shard: the sums are those of whole rows."""
-        alike = self.alike_to(as_sequences(histories))
+        rows = as_sequences(histories)
+        alike, newcomers = self.alike_to(rows), torch.from_numpy(rows.lengths == 0)
         unknown = torch.from_numpy((alike > 0).getnnz(axis=1) == 0)
         by_item = alike.tocsc()
 
         def scorer(items: slice | Tensor) -> Tensor:
             columns = items.numpy() if isinstance(items, Tensor) else items
             scores = torch.from_numpy(by_item[:, columns].toarray(order="C"))
-            scores[unknown] = self.counts[items]
+            scores[unknown] = self._hint[items]
+            scores[newcomers] = self.counts[items]
             return scores
 
         return scorer

@@ -26,12 +26,12 @@ def initialise(module: nn.Module) -> None:
 class ByteDropout(nn.Module):
     """Dropout that draws one random byte an element: on a CPU several times faster than ``nn.Dropout``.
 
-    The probability is rounded to 1/256.
+    The probability is rounded to 1/256, but neither to 0 nor to 1.
     """
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        self.threshold = round(p * 256)
+        self.threshold = min(max(round(p * 256), int(p > 0)), 255)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.threshold == 0:

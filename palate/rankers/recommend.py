@@ -106,6 +106,10 @@ class Recommendations:
         """
         rows = []
         for history in histories:
+            if isinstance(history, str):
+                raise PalateError(
+                    f"a history is the text '{history}', and a list of item ids is needed", f"Write [['{history}']]."
+                )
             known, unknown = self.known(history)
             if unknown:
                 raise PalateError(f"the run knows no item '{unknown[0]}'", self.closest(unknown[0]))

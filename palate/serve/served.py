@@ -163,7 +163,9 @@ class Served:
             raise PalateError(
                 f"'{self.name}' has no item vectors by which items are alike", "Leave out diversity, or ask another."
             )
-        pool = min(max(request.k * _POOL_TIMES, _POOL_LEAST), _POOL_MOST) if request.diversity else request.k
+        pool = request.k
+        if request.diversity:
+            pool = max(pool, min(pool * _POOL_TIMES, _POOL_MOST), _POOL_LEAST)
         if rules is not None:
             pool = max(pool, rules.pool(request.k))
         times = None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import numpy as np
 
 from palate.console import print_note
@@ -22,20 +25,27 @@ ALWAYS = ("NDCG@10", "HitRate@10")
 
 
 def parse_metric(name: str) -> tuple[str, Metric, int]:
-    """The metric and cut-off that a name such as ``ndcg@10`` means, and its label for tables.
+    """The metric and cut-off that a name such as ``ndcg@10`` means, and the name in the field's spelling.
 
     >>> parse_metric("ndcg@5")[0]
     'NDCG@5'
     """
     word, _, depth = name.partition("@")
-    metric: Metric = METRICS[word.strip().lower()]
-    if metric.at_k and not (depth.isdigit() and int(depth) > 0):
+    word = word.strip().lower()
+    metric: Metric = METRICS[word]
+    if metric.at_k and not re.fullmatch("[1-9][0-9]{0,8}", depth):
         raise PalateError(f"'{name}' names no cut-off", f"Write {metric.label}@10, say.")
-    if metric.of_lists or metric.whole_set:
+    if metric.of_lists or metric.whole_set or {"vectors", "groups"} & set(metric.needs):
         raise PalateError(
             f"{metric.label} says nothing about targets: it cannot choose an epoch", "Choose NDCG@10, say."
         )
-    return (f"{metric.label}@{depth}", metric, int(depth)) if metric.at_k else (metric.label, metric, 0)
+    if not metric.higher_is_better:
+        raise PalateError(
+            f"of '{word}', the lower the better, and the highest figure chooses the epoch", "Choose NDCG@10, say."
+        )
+    # What is written down has to lead back here: a plug-in's label may be another metric's name, or nobody's.
+    shown = metric.label if metric.label.lower() == word else word
+    return (f"{shown}@{depth}", metric, int(depth)) if metric.at_k else (shown, metric, 0)
 
 
 class Validation:
@@ -54,7 +64,7 @@ class Validation:
         self.cases = dataset.sampled_cases("valid", users, seed, times)
         if not len(self.cases):
             raise no_targets(dataset, "valid")
-        self.exclude_seen = exclude_seen
+        self.exclude_seen, self._train_counts = exclude_seen, dataset.train_counts
         self.metrics = {label: (one, k) for label, one, k in map(parse_metric, (metric, *ALWAYS))}
 
     def leave_out(self, dataset: Dataset, run: Run) -> None:
@@ -88,4 +98,5 @@ class Validation:
         workers = Workers() if workers is None or recommender.shard is not None else workers
         cases = self.cases if workers.count == 1 else self.cases.take(workers.share(np.arange(len(self.cases))))
         ranks = rank_targets(recommender, cases, exclude_seen=self.exclude_seen)
+        ranks = replace(ranks, histories=cases.histories, train_counts=self._train_counts)
         return {label: float(np.mean(workers.whole(one(ranks, k)))) for label, (one, k) in self.metrics.items()}

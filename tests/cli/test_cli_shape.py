@@ -12,7 +12,6 @@ import pytest
 from cli_helpers import Shell
 
 from palate import __version__
-from palate.cli import app as application
 from palate.cli.commands import COMMANDS
 
 # The names that users and scripts rely on.
@@ -138,8 +137,16 @@ def test_a_file_that_cannot_be_written_is_one_line(palate: Shell, popular: Path,
 
 def test_tracebacks_can_be_asked_for(palate: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PALATE_TRACEBACK", "1")
-    with pytest.raises(application.PalateError):
-        palate("info", tmp_path / "nothing")
+    told = palate("info", tmp_path / "nothing")
+    assert told.code == 2
+    assert "Traceback" in told.err
+
+
+def test_a_bug_is_not_the_verdict_of_a_gate(palate: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("palate.artefact.describe", lambda path: 1 / 0)
+    told = palate("info", tmp_path)
+    assert told.code == 70
+    assert "ZeroDivisionError" in told.err
 
 
 def test_ctrl_c_says_what_is_kept(palate: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from palate.artefact import describe
 from palate.cli.prepare import prepare as prepare_command
+from palate.data.append import append
 from palate.data.dataset import Dataset
 from palate.data.doctor import Level, examine
 from palate.data.folder import IMPRESSIONS
@@ -137,6 +138,22 @@ def test_the_journal_of_a_service_waits_and_takers_are_known_by_their_request(tm
     assert dataset.manifest["feedback"]["files"] == 2
 
 
+def test_what_has_joined_does_not_leave_with_its_file(tmp_path: Path) -> None:
+    old, new = "2026-01-01T000000-1.parquet", "2026-01-02T000000-1.parquet"
+    folder = write(tmp_path / "f", [taken(2.1, "r", "e")], old)
+    before = made(folder, feedback_kinds=("purchase",), keep_log=True)
+    write(folder, [taken(8.1, "s", "e"), taken(8.2, "s", "h")], new)
+    later = pl.DataFrame({"user": ["bob"], "item": ["a"], "time": [9 * DAY + NOON]})
+    later.write_csv(tmp_path / "later.csv")
+    options: dict[str, Any] = {
+        "reader": "table", "columns": {"user": "user", "item": "item", "timestamp": "time"}, "feedback": folder
+    }  # fmt: skip
+    assert len(append(tmp_path / "later.csv", before, **options)) == len(before) + 1  # ann takes h; e and a they had
+    (folder / old).unlink()
+    with pytest.raises(PalateError, match="interactions that had joined from it would be lost"):
+        append(tmp_path / "later.csv", before, **options)
+
+
 def test_taken_items_join_the_log_once(tmp_path: Path) -> None:
     events = [
         taken(1.2, "r", "a"),  # in the log a fifth of a day before
@@ -152,6 +169,7 @@ def test_taken_items_join_the_log_once(tmp_path: Path) -> None:
     assert joined == {
         "kinds": {"purchase": 3, "click": 1, "rent": 0},
         "taken": 4,
+        "since": int(1.2 * DAY) + NOON,
         "in_the_log": 1,
         "again_within_a_day": 1,
         "joined": 2,

@@ -20,8 +20,11 @@ from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.features.lexical import encode_lexical
 from palate.features.neighbours import neighbour_list
+from palate.rankers.blend import Blend, BlendConfig
 from palate.rankers.content_knn import ContentKNN, ContentKNNConfig
+from palate.rankers.ease import EASE
 from palate.rankers.registry import load_recommender
+from palate.recommender import as_sequences
 from palate.runs.run import Run
 from palate.serve.likeness import alike_by_neighbours, comparing
 from palate.training.fit import train
@@ -59,10 +62,21 @@ def test_scores_add_up_the_neighbours_of_the_newest_items(dataset: Dataset) -> N
 
 
 def test_nobody_and_nothing_known_is_answered_by_popularity(dataset: Dataset) -> None:
-    scores = ContentKNN.fit(dataset).score([[], [ITEMS], [1]])
+    model = ContentKNN.fit(dataset)
+    scores = model.score([[], [ITEMS], [1]])
     assert scores[0, 1:].tolist() == dataset.train_counts[1:].tolist()
-    assert scores[1, 1:].tolist() == dataset.train_counts[1:].tolist()
+    assert scores[1, 1:].argsort(stable=True).equal(scores[0, 1:].argsort(stable=True))
+    assert scores[1, 1:].max() < 1e-6
     assert scores[2, 1:].max() < 1.01
+    assert model.item_scorer([[], [ITEMS], [1]], 0)(slice(1, None)).equal(scores[:, 1:])
+
+
+def test_in_a_blend_another_ranker_decides_where_nothing_is_alike(dataset: Dataset) -> None:
+    knn, other = ContentKNN.fit(dataset), EASE.fit(dataset)
+    parts = [{"kind": "content-knn", "weight": 0.9, "scale": 0.01}, {"kind": "ease", "weight": 0.1, "scale": 1.0}]
+    blend = Blend([knn, other], BlendConfig.model_validate({"parts": parts}))
+    assert not (torch.from_numpy(knn.alike_to(as_sequences([[ITEMS]])).toarray()) > 0).any()
+    torch.testing.assert_close(blend.score([[ITEMS]])[0, 1:], other.score([[ITEMS]])[0, 1:] * 0.1, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(

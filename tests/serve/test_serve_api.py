@@ -82,6 +82,8 @@ def test_diversity_keeps_the_best_and_spreads_the_rest(live: Live) -> None:
         return len({str(one["id"]).split("-")[0] for one in items})
 
     plain, spread = answer(0), answer(0.9)
+    everything = live.post("/v1/recommend", {"history": ["space-1"], "k": 100, "diversity": 0.9}).json["items"]
+    assert len(everything) == len(live.post("/v1/recommend", {"history": ["space-1"], "k": 100}).json["items"])
     assert spread[0] == plain[0]
     assert kinds(spread) > kinds(plain)
     refused = live.post("/v1/recommend", {"model": "popularity", "history": [], "diversity": 0.5})

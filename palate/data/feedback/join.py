@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -59,6 +59,7 @@ def join_taken(feedback: Feedback, log: Log, kinds: Sequence[str]) -> tuple[Log,
     record = {
         "kinds": {kind: _times_of(known.index(kind), taken) if kind in known else 0 for kind in kinds},
         "taken": len(taken),
+        "since": int(taken.times.min()) if len(taken) else None,
         "in_the_log": int(np.count_nonzero(in_log)),
         "again_within_a_day": int(np.count_nonzero(again & ~in_log)),
         "joined": len(new),
@@ -73,6 +74,26 @@ def join_taken(feedback: Feedback, log: Log, kinds: Sequence[str]) -> tuple[Log,
         for name, column in log.columns.items()
     }
     return replace(log, **joined, user_ids=user_ids, item_ids=item_ids), record
+
+
+def check_all_there(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse feedback of which a part is gone: what had joined a dataset would leave it.
+
+    Args:
+        before, now: records of :func:`join_taken`, of the dataset that is appended to and of the new one.
+
+    Raises:
+        PalateError: fewer were taken in one of the ways, or the first of them is later.
+    """
+    fewer = [kind for kind, count in now["kinds"].items() if count < before["kinds"].get(kind, 0)]
+    same = set(before["kinds"]) <= set(now["kinds"])
+    later = same and None not in (before.get("since"), now["since"]) and now["since"] > before["since"]
+    if fewer or later:
+        raise PalateError(
+            "--feedback: a part of the feedback that the dataset was prepared with is gone, and interactions that had "
+            "joined from it would be lost",
+            "Put the deleted files back, or prepare all logs anew with what there is.",
+        )
 
 
 def _times_of(kind: int, taken: Feedback) -> int:

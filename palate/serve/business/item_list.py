@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
 from pathlib import Path
 
 from palate.errors import PalateError, suggest
@@ -55,6 +56,8 @@ def _column(path: Path, lines: list[str]) -> list[str]:
 
 
 def _checked(item: str, path: Path, number: int) -> str:
-    if len(item) > _LONGEST or not item.isprintable():
-        raise PalateError(f"{path}, line {number} is no item id", "Write one id per line.")
+    control = next((letter for letter in item if unicodedata.category(letter) == "Cc"), None)
+    if len(item) > _LONGEST or control is not None:
+        why = f"it is longer than {_LONGEST} characters" if control is None else f"it holds {control!r}"
+        raise PalateError(f"{path}, line {number} is no item id ({why})", "Write one id per line.")
     return item
