@@ -12,10 +12,12 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from palate.bundle.load import Bundle
 from palate.bundle.manifest import sha256
 from palate.cascade.cascade import Cascade
+from palate.data.item_filter import combine
 from palate.errors import PalateError, suggest
 from palate.features.neighbour_store import NeighbourList
 from palate.rankers.trained import TrainedRanker
@@ -31,7 +33,7 @@ from palate.serve.exposure import Exposure, training_counts
 from palate.serve.field_values import summarise_fields
 from palate.serve.likeness import alike_by_list, alike_by_neighbours, alike_by_vectors, comparing, neighbours_of
 from palate.serve.ordering import order_items
-from palate.serve.rules import Chosen, Rules, choose_items
+from palate.serve.request_filters import Chosen, ConditionMasks, choose_items
 from palate.serve.search import Search
 from palate.serve.shown_items import ShownItems
 from palate.serve.telemetry import Telemetry
@@ -68,7 +70,7 @@ class Served:
         self.shown = ShownItems(self.items, config)
         self.engine: Engine = engine_of(self.model, config.index == "faiss")
         self.vectors = ItemVectors(bundle, self.engine.vectors)
-        self.rules = Rules(self.items.catalogue, self.items.fields)
+        self.condition_masks = ConditionMasks(self.items.catalogue, self.items.fields)
         self.business: ModelRules | None = None
         self.exposure = Exposure(name, telemetry, training_counts(self.model))
         # Nothing here may hold on to this object itself: a model that was replaced goes as soon as nobody asks it.
@@ -197,7 +199,7 @@ class Served:
         )
 
     async def _chosen(self, request: schema.FilteredRequest, rules: ModelRules | None) -> Chosen:
-        arguments = request, self.bundle, self.rules, rules
+        arguments = request, self.bundle, self.condition_masks, rules
         if request.only or request.without:  # new conditions are looked up in the whole catalogue
             return await asyncio.to_thread(choose_items, *arguments)
         return choose_items(*arguments)
@@ -213,8 +215,9 @@ class Served:
             raise PalateError(
                 f"'{self.name}' cannot compare items by {by}", suggest(by, ["model", *self.facts.features])
             )  # fmt: skip
-        chosen = choose_items(request, self.bundle, self.rules, self.business)
-        allowed = chosen.mask(len(self.items))
+        chosen = choose_items(request, self.bundle, self.condition_masks, self.business)
+        mask = combine(len(self.items), [chosen.allowed], chosen.denied)
+        allowed = None if mask is None else torch.from_numpy(mask)
         if by == "model" and self.engine.vectors is None:
             items, scores = alike_by_neighbours(self.model, index, k, allowed)
         elif by in self._lists and by not in self.vectors.features:

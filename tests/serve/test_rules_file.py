@@ -35,7 +35,7 @@ def _rules(folder: Path, text: str, items: BundleItems) -> ModelRules:
 
 def _left(rules: ModelRules) -> str:
     assert rules.allowed is not None
-    return "".join("abcde"[item - 1] for item in rules.allowed.nonzero()[:, 0].tolist())
+    return "".join("abcde"[item - 1] for item in rules.allowed.nonzero()[0].tolist())
 
 
 @pytest.mark.parametrize(

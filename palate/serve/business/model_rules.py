@@ -9,15 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import torch
-from torch import Tensor
 
 from palate.bundle.items import BundleItems
-from palate.data.conditions import find_matches, near_condition, parse_condition
+from palate.data.conditions import Mask, find_matches, near_condition, parse_condition
+from palate.data.item_filter import mask_of
 from palate.errors import PalateError, suggest
 from palate.serve.business.rules_file import Boost, RuleSet
 
-Mask = npt.NDArray[np.bool_]
 # Boosts that meet in one item multiply, up to this much, and down to its inverse.
 _MOST_FACTOR = 10.0
 # A cap needs items to choose from: the first number times as many as the answer has, but at least the second.
@@ -75,7 +73,7 @@ class ModelRules:
 
     version: str
     num_items: int
-    allowed: Tensor | None
+    allowed: Mask | None
     left: int
     left_out: dict[str, int]
     factors: npt.NDArray[np.float32] | None = None
@@ -151,7 +149,7 @@ class _Compiler:
         return ModelRules(
             self.rule_set.version,
             len(self.items),
-            None if allowed is None else torch.from_numpy(allowed),
+            allowed,
             left,
             left_out,
             factors,
@@ -165,11 +163,12 @@ class _Compiler:
         """The mask of all that may be shown, and what each rule leaves out."""
         rules, masks = self.rule_set.rules, {}
         if self.rule_set.in_stock is not None:  # a shop has in stock what the model has not seen yet: no warning
-            masks["in_stock"] = self._of_ids(self.items.index_of(one) for one in self.rule_set.in_stock)
+            known = [index for one in self.rule_set.in_stock if (index := self.items.index_of(one)) is not None]
+            masks["in_stock"] = mask_of(len(self.items), known)
         if rules.allow is not None:
-            masks["allow"] = self._of_ids(self._known(rules.allow, "allow"))
+            masks["allow"] = self._mask_of(rules.allow, "allow")
         if self.rule_set.deny:
-            masks["deny"] = ~self._of_ids(self._known(self.rule_set.deny, "deny"))
+            masks["deny"] = ~self._mask_of(self.rule_set.deny, "deny")
         masks.update({f"only {one}": self._met(one) for one in rules.only})
         masks.update({f"without {one}": ~self._met(one, _OUT) for one in rules.without})
         if not masks:
@@ -184,7 +183,7 @@ class _Compiler:
         return allowed, {name: int((~mask[1:]).sum()) for name, mask in masks.items()}
 
     def _boosted(self, boost: Boost) -> Mask:
-        mask = self._of_ids(self._known(boost.items, "boost")) if boost.items else self._all_of(boost.only)
+        mask = self._mask_of(boost.items, "boost") if boost.items else self._all_of(boost.only)
         if boost.items and boost.only:
             mask &= self._all_of(boost.only)
         for condition in boost.without:
@@ -228,10 +227,8 @@ class _Compiler:
             self.warnings.append(f"{where}: {rule} names the unknown item '{one}'{remedy}")
         return found
 
-    def _of_ids(self, indices: Iterable[int | None]) -> Mask:
-        mask = np.zeros(len(self.items) + 1, np.bool_)
-        mask[[index for index in indices if index is not None]] = True
-        return mask
+    def _mask_of(self, ids: Iterable[str], rule: str) -> Mask:
+        return mask_of(len(self.items), self._known(ids, rule))
 
     def _values(self, name: str) -> list[tuple[str, ...]]:
         if name not in self.fields:
