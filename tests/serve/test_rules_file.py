@@ -82,8 +82,8 @@ def test_factors_multiply_up_to_ten(tmp_path: Path, items: BundleItems) -> None:
 def test_caps_know_the_values_of_texts_and_lists(tmp_path: Path, items: BundleItems) -> None:
     rules = _rules(tmp_path, "[[cap]]\nfield = 'brand'\nmost = 1\n[[cap]]\nfield = 'tags'\nmost = 2\nfirst = 4", items)
     brand, tags = rules.caps
-    assert (brand.most, brand.first, brand.values[1], brand.values[5]) == (1, 10, ("Nivea",), ())
-    assert (tags.first, tags.values[1], tags.values[4]) == (4, ("sun", "new"), ())
+    assert (brand.most, brand.first, brand.values_of(1), brand.values_of(5)) == (1, 10, ("Nivea",), ())
+    assert (tags.first, tags.values_of(1), tags.values_of(4), tags.values_of(5)) == (4, ("sun", "new"), (), ())
 
 
 def test_a_misspelt_value_is_named_with_the_closest_one(tmp_path: Path, items: BundleItems) -> None:

@@ -48,14 +48,29 @@ class FieldCap:
     """At most ``most`` items with the same value among the first ``first``.
 
     Attributes:
-        values: of each item, by index; none where the field is empty.
+        column: the field of all items, padding not counted: texts, or lists of texts.
     """
 
     name: str
     field: str
     most: int
     first: int
-    values: list[tuple[str, ...]]
+    column: pl.Series
+
+    def values_of(self, item: int) -> tuple[str, ...]:
+        """The different values of an item, by its index; none where the field is empty. An answer asks for a few
+        hundred items, so they are looked up one by one.
+
+        >>> cap = FieldCap("cap 1", "tags", 1, 10, pl.Series([["sun", "new", "sun"], None]))
+        >>> cap.values_of(1), cap.values_of(2)
+        (('sun', 'new'), ())
+        """
+        cell = self.column[item - 1]
+        if cell is None:
+            return ()
+        if isinstance(cell, str):
+            return (cell,)
+        return tuple(dict.fromkeys(one for one in cell.to_list() if one is not None))
 
 
 @dataclass(frozen=True)
@@ -142,7 +157,7 @@ class _Compiler:
                 for item in self._known([pin.item], "pin")
             ]
         caps = [
-            FieldCap(cap.name or f"cap {number}", cap.field, cap.most, cap.first, self._values(cap.field))
+            FieldCap(cap.name or f"cap {number}", cap.field, cap.most, cap.first, self._texts(cap.field))
             for number, cap in enumerate(rules.cap, 1)
         ]
         left = len(self.items) if allowed is None else int(allowed.sum())
@@ -230,13 +245,11 @@ class _Compiler:
     def _mask_of(self, ids: Iterable[str], rule: str) -> Mask:
         return mask_of(len(self.items), self._known(ids, rule))
 
-    def _values(self, name: str) -> list[tuple[str, ...]]:
+    def _texts(self, name: str) -> pl.Series:
+        """A field as texts, or as lists of texts."""
         if name not in self.fields:
             raise PalateError(
                 f"{self.rule_set.where(name)}: the catalogue has no field '{name}'", suggest(name, self.fields)
             )
         column = self.items.catalogue.frame[name]
-        if isinstance(column.dtype, pl.List):
-            rows = column.cast(pl.List(pl.String)).to_list()
-            return [(), *(tuple(dict.fromkeys(one for one in row or () if one is not None)) for row in rows)]
-        return [(), *(() if value is None else (value,) for value in column.cast(pl.String).to_list())]
+        return column.cast(pl.List(pl.String) if isinstance(column.dtype, pl.List) else pl.String)
