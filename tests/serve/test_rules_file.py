@@ -11,7 +11,7 @@ from palate.bundle.items import BundleItems
 from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
 from palate.serve.business.model_rules import ModelRules, compile_rules
-from palate.serve.business.rules_file import read_rules
+from palate.serve.business.rules_file import read_lists, read_rules_file
 
 
 @pytest.fixture
@@ -29,8 +29,9 @@ def items() -> BundleItems:
 
 
 def _rules(folder: Path, text: str, items: BundleItems) -> ModelRules:
-    (folder / "rules.toml").write_text(text)
-    return compile_rules(read_rules(folder / "rules.toml"), items)
+    path = folder / "rules.toml"
+    path.write_text(text)
+    return compile_rules(read_lists(path, *read_rules_file(path)), items)
 
 
 def _left(rules: ModelRules) -> str:

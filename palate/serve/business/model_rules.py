@@ -102,11 +102,6 @@ class ModelRules:
         """Of the catalogue that is allowed."""
         return self.left / max(self.num_items, 1)
 
-    @property
-    def arranges(self) -> bool:
-        """Whether the order is not the model's alone."""
-        return self.factors is not None or bool(self.pins or self.caps)
-
     def pool(self, k: int) -> int:
         """How many of the model's best items decide which are the first ``k``.
 
