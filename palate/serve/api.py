@@ -23,23 +23,28 @@ T = TypeVar("T")
 _FAILURES: dict[int | str, dict[str, Any]] = {
     status: {"model": schema.Failure, "description": text}
     for status, text in (
-        (400, "The request is not one, or names the service wrongly."),
-        (401, "The service wants a key."),
-        (404, "There is no such model, item or picture."),
+        (400, "Malformed request, or a Host header that this service does not answer to."),
+        (401, "Missing or wrong API key."),
+        (404, "No such model, item or picture, or an endpoint that this service was started without."),
         (408, "The body did not arrive in time."),
         (413, "The body is too large."),
-        (422, "Something in the request cannot be; the message names it."),
-        (503, "Too many requests are waiting, or the models are still being loaded."),
-        (504, "The model took too long."),
+        (422, "Invalid value; the message names the field."),
+        (
+            503,
+            "Too many requests or connections, models that are still being loaded, or feedback that was not written.",
+        ),
+        (504, "The model did not answer in time."),
     )
 }
 router = APIRouter(prefix="/v1", responses=_FAILURES)
-ModelName = Annotated[str | None, Query(max_length=512, description="One of /v1/models; the first by default.")]
+ModelName = Annotated[
+    str | None, Query(max_length=512, description="Name of a model of /v1/models; by default the first.")
+]
 
 
 @router.post("/recommend", response_model=schema.RecommendResponse, tags=["recommend"])
 async def recommend(body: schema.RecommendRequest, request: Request) -> Response:
-    """The best items after a history of items, fresh from the client: nobody has to be known here."""
+    """The best items after a history, which the client sends: users need not be known to the service."""
     service = _service(request)
     _history(service, body)
     _within(service, "deny", body.deny)
@@ -56,7 +61,7 @@ async def recommend(body: schema.RecommendRequest, request: Request) -> Response
 
 @router.post("/feedback", response_model=schema.FeedbackResponse, tags=["recommend"])
 async def feedback(body: schema.FeedbackRequest, request: Request) -> Response:
-    """What was taken of an answer, or elsewhere. The service keeps it, where it was started with ``--feedback``."""
+    """Record the items that a user took, from a response or elsewhere. Needs a service with `--feedback`."""
     service = _service(request)
     kept = await _in_time(service, service.feedback.taken(body, service.loaded.models))
     return _json(schema.FeedbackResponse(kept=kept))
@@ -64,7 +69,7 @@ async def feedback(body: schema.FeedbackRequest, request: Request) -> Response:
 
 @router.post("/similar", response_model=schema.SimilarResponse, tags=["recommend"])
 async def similar(body: schema.SimilarRequest, request: Request) -> Response:
-    """The items most like one: to the model, in their texts or in their pictures."""
+    """The items most similar to one: to the model, by their texts or pictures, or by a source of neighbours."""
     service = _service(request)
     _within(service, "deny", body.deny)
     _few(service, body.k)
@@ -75,7 +80,7 @@ async def similar(body: schema.SimilarRequest, request: Request) -> Response:
 
 @router.post("/explain", response_model=schema.ExplainResponse, tags=["recommend"])
 async def explain(body: schema.ExplainRequest, request: Request) -> Response:
-    """Why an item has its score: what each item of the history adds, and what its own text, picture and id do."""
+    """Why an item has its score: the effects of the items of the history, and of its own id, text and picture."""
     service = _service(request)
     _history(service, body)
     model = _model(service.loaded, body.model)
@@ -85,7 +90,7 @@ async def explain(body: schema.ExplainRequest, request: Request) -> Response:
 
 @router.get("/models", response_model=schema.Models, tags=["look around"])
 async def models(request: Request) -> Response:
-    """What can be body; the first is the default."""
+    """The models that a request may name; the first is the default."""
     return _json(schema.Models(models=[one.facts for one in _service(request).loaded.models.values()]))
 
 
@@ -93,11 +98,11 @@ async def models(request: Request) -> Response:
 async def items(
     request: Request,
     q: Annotated[str, Query(max_length=200, description="Words of the title, or an item id.")] = "",
-    limit: Annotated[int, Query(ge=1, le=200)] = 24,
-    offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
+    limit: Annotated[int, Query(ge=1, le=200, description="Number of items on a page.")] = 24,
+    offset: Annotated[int, Query(ge=0, le=10_000_000, description="Number of items before the page.")] = 0,
     model: ModelName = None,
 ) -> Response:
-    """Search the catalogue; without words, its items by popularity."""
+    """Search titles and ids; without words, all items by popularity."""
     service = _service(request)
     chosen = _model(service.loaded, model)
     found, total = await _in_time(service, service.in_thread(chosen.search, q, limit, offset))
@@ -106,32 +111,32 @@ async def items(
 
 @router.get("/items/{item_id:path}", response_model=schema.Item, tags=["look around"])
 async def item(item_id: str, request: Request, model: ModelName = None) -> Response:
-    """Everything that the catalogue knows of an item."""
+    """One item with all its fields."""
     chosen = _model(_service(request).loaded, model)
     return _json(chosen.shown.item(_item(chosen, item_id), fields=True))
 
 
 @router.get("/fields", response_model=schema.Fields, tags=["look around"])
 async def fields(request: Request, model: ModelName = None) -> Response:
-    """What only and without can name: the fields of the catalogue, with frequent values and the range of numbers."""
+    """The fields that `only` and `without` can name, with their frequent values and the range of numbers."""
     service = _service(request)
     chosen = _model(service.loaded, model)
     return _json(await _in_time(service, service.in_thread(lambda: chosen.fields)))
 
 
-@router.get("/users", response_model=schema.People, tags=["look around"])
+@router.get("/users", response_model=schema.DemoUsers, tags=["look around"])
 async def users(request: Request, model: ModelName = None) -> Response:
-    """Users to try the service with, if it was started with some."""
+    """Example users, if the service was started with `--users`."""
     service = _service(request)
     chosen = _model(service.loaded, model)
-    return _json(await _in_time(service, service.in_thread(_people, service, chosen)))
+    return _json(await _in_time(service, service.in_thread(_demo_users, service, chosen)))
 
 
 @router.get(
     "/images/{item_id:path}",
     tags=["look around"],
     response_class=Response,
-    responses={200: {"content": {TYPE: {}}, "description": "A small picture."}, 304: {"description": "As before."}},
+    responses={200: {"content": {TYPE: {}}, "description": "The picture."}, 304: {"description": "Not modified."}},
 )
 async def image(
     item_id: str,
@@ -141,11 +146,11 @@ async def image(
         Query(
             ge=1,
             le=4096,
-            description="Longest side in pixels: the next of 64, 128, 256 ..., up to a limit.",
+            description="Longest side in pixels, rounded up to 64, 128, 256 ..., up to the limit of the service.",
         ),
     ] = None,
 ) -> Response:
-    """The picture of an item, made small and written anew."""
+    """The picture of an item, scaled down and written anew as WebP."""
     service = _service(request)
     try:
         found = await _in_time(service, service.in_thread(_picture, service, item_id, size, pool="pictures"))
@@ -164,7 +169,7 @@ async def image(
 
 @router.post("/reload", response_model=schema.ReloadResponse, tags=["operate"])
 async def reload(request: Request) -> Response:
-    """Load bundles that have changed on disk. Only where the service has a key; elsewhere: the signal HUP."""
+    """Load bundles that have changed on disk. Needs a service with an API key; others reload on SIGHUP."""
     service = _service(request)
     if not request.app.state.keyed:
         raise Refused(404, "not-here", "this service has no key, so it is not reloaded from outside", "Send it SIGHUP.")
@@ -197,8 +202,8 @@ def _item(model: Served, item_id: str) -> int:
         ) from None
 
 
-def _people(service: Service, model: Served) -> schema.People:
-    return schema.People(users=[as_seen(person, model) for person in service.people])
+def _demo_users(service: Service, model: Served) -> schema.DemoUsers:
+    return schema.DemoUsers(users=[as_seen(user, model) for user in service.people])
 
 
 def _picture(service: Service, item_id: str, size: int | None) -> tuple[str, bytes] | None:

@@ -12,9 +12,9 @@ from torch import Tensor
 def diversify(scores: Sequence[float], vectors: Tensor, k: int, diversity: float) -> list[int]:
     """Choose ``k`` of the ``n`` best items one after the other.
 
-    The next is the one with the largest ``(1 - diversity) * relevance - diversity * likeness``, where relevance is the
-    score scaled to 0..1 among the ``n``, and likeness the largest cosine with an item chosen before (Carbonell and
-    Goldstein, "The use of MMR, diversity-based reranking", SIGIR 1998).
+    The next is the one with the largest ``(1 - diversity) * relevance - diversity * similarity``, where relevance is
+    the score scaled to 0..1 among the ``n``, and similarity the largest cosine with an item chosen before (Carbonell
+    and Goldstein, "The use of MMR, diversity-based reranking", SIGIR 1998).
 
     Args:
         scores: best first.
@@ -39,12 +39,12 @@ def in_diverse_order(scores: Sequence[float], vectors: Tensor, diversity: float)
     spread = (raw.max() - raw.min()).clamp_min(1e-12)
     relevance = (raw - raw.min()) / spread
     unit = torch.nn.functional.normalize(vectors.float(), dim=1)
-    likeness = torch.zeros_like(relevance)
+    similarity = torch.zeros_like(relevance)
     free = torch.ones_like(relevance, dtype=torch.bool)
     for number in range(len(scores)):
-        worth = (1 - diversity) * relevance - (diversity * likeness if number else 0)
+        worth = (1 - diversity) * relevance - (diversity * similarity if number else 0)
         best = int(torch.where(free, worth, -torch.inf).argmax())
         yield best
         cosine = unit @ unit[best]
-        likeness = torch.maximum(likeness, cosine) if number else cosine
+        similarity = torch.maximum(similarity, cosine) if number else cosine
         free[best] = False

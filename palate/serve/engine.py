@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from palate.cascade.cascade import Cascade
+from palate.data.conditions import Mask
+from palate.data.item_filter import combine
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.objectives.base import Bias, Scores
@@ -51,7 +53,7 @@ class Ask:
     k: int
     banned: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     exclude_seen: bool = False
-    allowed: Tensor | None = None
+    allowed: Mask | None = None
     share: float | None = None
     times: list[int] | None = None
     asked: int | None = None
@@ -177,7 +179,7 @@ class FactoredEngine(DenseEngine):
         out = _among(items, rows, torch.from_numpy(np.concatenate(left_out)), len(self.vectors))
         for row, ask in enumerate(asks):
             if ask.allowed is not None:
-                out[row] |= ~ask.allowed[items[row]]
+                out[row] |= ~torch.from_numpy(ask.allowed)[items[row]]
         columns, values = best_items(values.masked_fill(out | (items == 0), -torch.inf), max(ask.k for ask in asks))
         return _listed(items.gather(1, columns).masked_fill(values == -torch.inf, 0), values, asks)
 
@@ -200,10 +202,8 @@ class SearchEngine(Engine):
     def find(self, asks: Sequence[Ask]) -> list[Found]:
         found = []
         for ask in asks:
-            allowed = ask.allowed
-            if len(ask.banned):
-                allowed = torch.ones(self.model.num_items + 1, dtype=torch.bool) if allowed is None else allowed.clone()
-                allowed[torch.from_numpy(ask.banned)] = False
+            mask = combine(self.model.num_items, [ask.allowed], ask.banned)
+            allowed = None if mask is None else torch.from_numpy(mask)
             items, scores = self.model.recommend(histories_of([ask]), ask.k, ask.exclude_seen, allowed)
             found += _listed(items, scores, [ask])
         return found
@@ -261,11 +261,11 @@ def _apply_filters(scores: Tensor, asks: Sequence[Ask]) -> None:
     first = asks[0].allowed
     if all(ask.allowed is first for ask in asks):
         if first is not None:
-            scores.masked_fill_(~first.to(scores.device), -torch.inf)
+            scores.masked_fill_(torch.from_numpy(~first).to(scores.device), -torch.inf)
         return
     for row, ask in enumerate(asks):
         if ask.allowed is not None:
-            scores[row].masked_fill_(~ask.allowed.to(scores.device), -torch.inf)
+            scores[row].masked_fill_(torch.from_numpy(~ask.allowed).to(scores.device), -torch.inf)
 
 
 def _listed(items: Tensor, values: Tensor, asks: Sequence[Ask]) -> list[Found]:

@@ -18,9 +18,9 @@ from palate.rankers.trained import TrainedRanker
 from palate.recommender import Recommender
 from palate.serve import schema
 from palate.serve.effects import ScoreAndRank, modality_effects, scores_and_ranks, without_each
-from palate.serve.likeness import neighbours_of
-from palate.serve.shared import SharedFields
+from palate.serve.shared_fields import SharedFields
 from palate.serve.shown_items import ShownItems
+from palate.serve.similar_items import neighbours_of
 from palate.serve.vectors import ItemVectors
 
 # Scores that an explanation may cost: of a fast model, and of one that prompts a language model for each.

@@ -59,14 +59,14 @@ def _part(name: str, links: bytes | None = None) -> Response:
 @pages.head("/healthz", include_in_schema=False)
 @pages.get("/healthz", response_model=schema.Health, tags=["operate"])
 async def healthz(request: Request) -> schema.Health:
-    """The process lives."""
+    """The process is running."""
     return schema.Health(status=request.app.state.service.state)
 
 
 @pages.head("/readyz", include_in_schema=False)
 @pages.get("/readyz", response_model=schema.Health, tags=["operate"], responses={503: {"model": schema.Failure}})
 async def readyz(request: Request) -> schema.Health:
-    """The models answer."""
+    """The models are loaded, and the service is not stopping."""
     state = request.app.state.service.state
     if state != "ok":
         raise Refused(503, state, f"the service is {state}", "Try again soon.")
@@ -75,7 +75,7 @@ async def readyz(request: Request) -> schema.Health:
 
 @pages.get("/metrics", tags=["operate"], response_class=Response)
 async def metrics(request: Request) -> Response:
-    """Counters and times, as Prometheus reads them."""
+    """Metrics in the text format of Prometheus."""
     return Response(
         request.app.state.service.telemetry.text(), media_type="text/plain; version=0.0.4; charset=utf-8"
     )  # fmt: skip

@@ -69,15 +69,15 @@ def _ids(catalogue: Catalogue, items: Sequence[int]) -> list[str]:
     return [catalogue.ids[item] for item in items]
 
 
-def as_seen(person: DemoUser, model: Served) -> schema.Person:
+def as_seen(user: DemoUser, model: Served) -> schema.DemoUser:
     """A user with the titles and pictures of a model's bundle; items that it does not know are left out."""
 
     def items(ids: Sequence[str]) -> list[schema.Item]:
         return [model.shown.item(index) for index in model.bundle.known(ids)[0]]
 
-    return schema.Person(
-        id=person.id,
-        history=items(person.history),
-        held_out=items(person.held_out),
-        preference=[schema.Block(items=items(block), text=text) for block, text in person.preference],
+    return schema.DemoUser(
+        id=user.id,
+        history=items(user.history),
+        held_out=items(user.held_out),
+        preference=[schema.Block(items=items(block), text=text) for block, text in user.preference],
     )

@@ -15,248 +15,270 @@ Condition = Annotated[
 ]
 
 
-class RequestFilter(BaseModel):
-    """A request: unknown keys are errors, so that a misspelt filter is not left out in silence."""
+class StrictRequest(BaseModel):
+    """A request whose unknown keys are errors, so that a misspelt filter is not silently ignored."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-    model: Id | None = Field(None, description="One of /v1/models; the first of them by default.")
+    model: Id | None = Field(None, description="Name of a model of /v1/models; by default the first.")
 
 
-class FilteredRequest(RequestFilter):
+class FilteredRequest(StrictRequest):
     """A request with filters on the items of its answer."""
 
-    allow: list[Id] | None = Field(None, description="Only these items may be recommended.")
-    deny: list[Id] = Field([], description="These items may not.")
+    allow: list[Id] | None = Field(None, description="Ids of the items that the answer may have; null: all.")
+    deny: list[Id] = Field([], description="Ids of items that the answer may not have.")
     only: list[Condition] = Field(
-        [], max_length=20, description="FIELD=VALUE, FIELD=ONE,OTHER or FIELD<20; an item must meet all of them."
+        [],
+        max_length=20,
+        description="Conditions, all of which an item must meet: `FIELD=VALUE`, `FIELD=ONE,OTHER` or `FIELD<20`.",
     )
-    without: list[Condition] = Field([], max_length=20, description="The same; an item must meet none of them.")
+    without: list[Condition] = Field(
+        [], max_length=20, description="Conditions, none of which an item may meet, written as in `only`."
+    )
 
 
 class TimedHistory(BaseModel):
-    """A history, and when its items were taken, for the models that read times."""
+    """A history, and the times of its items for models that read them."""
 
-    history: list[Id] = Field(description="Item ids, oldest first. Empty: a newcomer.", examples=[["50", "181"]])
+    history: list[Id] = Field(description="Item ids, oldest first; empty for a new user.", examples=[["50", "181"]])
     history_times: list[Whole] | None = Field(
         None,
-        description="Unix milliseconds at which the items were taken, one for each; models that read times answer "
-        "without them, too.",
+        description="Time of each item of `history`, in Unix milliseconds. Only models with `reads_times` use it, and "
+        "they answer without it, too.",
     )
     asked: Whole | None = Field(
         None,
-        description="With history_times: Unix milliseconds at which the next item is asked for; by default when the "
-        "newest one was taken.",
+        description="Time at which the next item is asked for, in Unix milliseconds; needs `history_times`. By default "
+        "the time of the newest item.",
     )
 
 
 class RecommendRequest(FilteredRequest, TimedHistory):
-    k: Whole = Field(10, ge=1, description="How many items; the service has a limit of its own.")
+    k: Whole = Field(10, ge=1, description="Number of items.")
     exclude_seen: bool = Field(True, description="Leave out the items of the history.")
     diversity: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="Above 0, each next item is also chosen for being unlike those before it (maximal marginal "
-        "relevance with this weight). The scores stay the model's; the order is not theirs any more.",
+        description="Weight of being unlike the items before (maximal marginal relevance); 0: order by score alone. "
+        "Above 0, scores are still the model's, but need not fall along the list.",
     )
-    fields: bool = Field(False, description="Send what else the catalogue knows of each item.")
+    fields: bool = Field(False, description="Send the other fields of the catalogue with each item.")
     user: Id | None = Field(
-        None, description="Who the answer is for: chooses the model where traffic is split, and is kept with feedback."
+        None,
+        description="Id of the user. If `model` is null and traffic is split, it decides which model answers; it is "
+        "kept with feedback.",
     )
-    record: bool = Field(True, description="Whether the answer counts as shown, in feedback and metrics.")
-    explain_rules: bool = Field(False, description="Say which business rules shaped the answer.")
+    record: bool = Field(True, description="Count the answer as shown, in feedback and metrics.")
+    explain_rules: bool = Field(False, description="State in `rules` what the business rules did to the answer.")
 
 
 class SimilarRequest(FilteredRequest):
-    item: Id
-    k: Whole = Field(10, ge=1)
+    item: Id = Field(description="Id of the item to which others are compared.")
+    k: Whole = Field(10, ge=1, description="Number of items.")
     by: Id = Field(
         "model",
-        description="Likeness (cosine) in the model's own vectors, in the features of texts or pictures, or by the "
-        "lists of a source of its neighbours: what /v1/models names under features.",
+        description="What to compare by: `model`, or one of the model's `features` in /v1/models (features of texts or "
+        "pictures, sources of neighbours).",
         examples=["text"],
     )
 
 
-class ExplainRequest(RequestFilter, TimedHistory):
-    item: Id = Field(description="The item whose score is explained.")
+class ExplainRequest(StrictRequest, TimedHistory):
+    item: Id = Field(description="Id of the item whose score is explained.")
 
 
-class FeedbackRequest(RequestFilter):
-    model: Id | None = Field(None, description="That answered, as the answer states it.")
-    request_id: Id | None = Field(None, description="Of the answer; null where the items come from elsewhere.")
-    user: Id | None = Field(None, description="Who took the items; by default the one whom the answer was for.")
-    items: list[Id] = Field(min_length=1, max_length=1000, description="Item ids.")
+class FeedbackRequest(StrictRequest):
+    model: Id | None = Field(None, description="`model` of the response that the items were taken from.")
+    request_id: Id | None = Field(
+        None, description="`request_id` of that response; null if the items come from elsewhere."
+    )
+    user: Id | None = Field(
+        None, description="Id of the user who took the items; by default the user of that response."
+    )
+    items: list[Id] = Field(min_length=1, max_length=1000, description="Ids of the items that were taken.")
     kind: str = Field(
         "click",
         pattern=r"^[a-z][a-z0-9_-]{0,31}$",
         description="How they were taken: click, cart, purchase, play, like, or a word of your own.",
     )
-    time: Whole | None = Field(None, description="Unix milliseconds; by default now. At most 30 days ago.")
+    time: Whole | None = Field(None, description="Unix milliseconds, at most 30 days ago; by default now.")
 
 
 class FeedbackResponse(BaseModel):
-    kept: int = Field(description="Items that are on the disk now.")
+    kept: int = Field(description="Number of items, all of them on the disk now.")
 
 
 class Item(BaseModel):
-    """An item as people see it. Texts are of unknown origin: escape them."""
+    """An item as it is shown. Its texts are of unknown origin: escape them."""
 
     id: str
-    title: str
-    image: str | None = Field(description="Path of its picture at this service, or null.")
-    fields: dict[str, Any] | None = None
+    title: str = Field(description="Title; the id if it has none.")
+    image: str | None = Field(description="Path of its picture at this service; null if it has none.")
+    fields: dict[str, Any] | None = Field(
+        None, description="The other fields of the catalogue; null in a list, unless the request sets `fields`."
+    )
 
 
 class ScoredItem(Item):
-    score: float | None = Field(description="The model's; null for an item that a rule put there.")
+    score: float | None = Field(
+        description="Score of the model, or similarity; null for a pinned item that is not among the model's best."
+    )
 
 
 class AppliedRules(BaseModel):
     """What the business rules did to an answer."""
 
-    version: str = Field(description="Of the rules' files; changes with each of their changes.")
-    left: int = Field(description="Items of the catalogue that the rules let be recommended.")
-    left_out: dict[str, int] = Field(description="How many items each rule leaves out by itself.")
-    items: dict[str, list[str]] = Field(description="Items of the answer that rules moved, and which rules.")
-    notes: list[str] = Field(description="What could not be done, and what caps moved.")
-    warnings: list[str] = Field(description="What in the rules means nothing to this model.")
+    version: str = Field(description="Version of the rules; changes with the file of rules and its lists.")
+    left: int = Field(description="Number of items that the rules allow.")
+    left_out: dict[str, int] = Field(description="Number of items that each rule leaves out by itself.")
+    items: dict[str, list[str]] = Field(description="Rules that moved an item, by its id.")
+    notes: list[str] = Field(description="Items that caps moved, and what could not be done.")
+    warnings: list[str] = Field(description="Ids and conditions of the rules that match nothing in the catalogue.")
 
 
 class ModelResponse(BaseModel):
     model_config = ConfigDict(protected_namespaces=())
 
-    model: str
-    version: str = Field(description="Of the bundle that answered; changes with a reload.")
+    model: str = Field(description="Name of the model that answered.")
+    version: str = Field(description="Version of its bundle; changes when another bundle takes its place.")
 
 
 class RecommendResponse(ModelResponse):
     request_id: str = Field(
-        description="Of this answer; POST /v1/feedback takes it back. It is the header x-request-id, unless the client "
-        "has sent an id of its own."
+        description="Id of this response, for POST /v1/feedback. It is also the header `x-request-id`, unless the "
+        "client has sent an id of its own."
     )
-    variant: str | None = Field(description="The model that the user's traffic goes to; null where nothing was split.")
-    items: list[ScoredItem] = Field(description="Best first; fewer than k where fewer are left.")
-    unknown: list[str] = Field(description="Ids of the request that the model does not know; they were left out.")
-    used: int = Field(description="Items of the history that the model knows.")
-    rules: AppliedRules | None = Field(None, description="With explain_rules, where the service has rules.")
+    variant: str | None = Field(description="Model chosen for the user by split traffic; null if nothing was split.")
+    items: list[ScoredItem] = Field(description="Best first; fewer than `k` if fewer are left.")
+    unknown: list[str] = Field(description="Ids of the request that the model does not know; they were ignored.")
+    used: int = Field(description="Number of items of the history that the model knows.")
+    rules: AppliedRules | None = Field(
+        None, description="What the business rules did; null without `explain_rules`, or if the service has no rules."
+    )
 
 
 class SimilarResponse(ModelResponse):
-    item: Item
-    by: str
-    items: list[ScoredItem]
-    unknown: list[str] = Field(description="Ids of allow and deny that the model does not know.")
+    item: Item = Field(description="The item to which the others were compared.")
+    by: str = Field(description="What they were compared by.")
+    items: list[ScoredItem] = Field(description="The most similar first; fewer than `k` if fewer are left.")
+    unknown: list[str] = Field(description="Ids of `allow` and `deny` that the model does not know; they were ignored.")
 
 
 class HistoryEffect(Item):
     """One item of the history, and what the explained score loses without it."""
 
-    position: int = Field(description="In the history as it was sent, from 0.")
+    position: int = Field(description="Position in the history as it was sent, from 0.")
     effect: float = Field(
-        description="What this item adds: the score above the mean of all items, with the whole history minus without "
-        "this item. Effects do not add up to the score, as items act together."
+        description="Score above the mean of all items with the whole history, minus the same without this item. "
+        "Effects do not add up to the score, as items interact."
     )
-    rank_without: int | None = Field(description="Rank of the explained item without this one, where it is known.")
+    rank_without: int | None = Field(description="Rank of the explained item without this one; null if not known.")
 
 
 class ModalityEffect(BaseModel):
     """What a score loses when the item is scored as if it did not have this modality."""
 
-    modality: str
-    present: bool = Field(description="Whether the item has this.")
-    effect: float = Field(description="Score minus the score if the item did not have it.")
+    modality: str = Field(description="id, text, image ...")
+    present: bool = Field(description="Whether the item has this modality.")
+    effect: float = Field(description="Score minus the score without this modality; 0 if the item does not have it.")
 
 
 class SharedField(BaseModel):
-    """A field in which two items are the same, at least in part."""
+    """A field of the catalogue in which two items agree, at least in part."""
 
-    field: str = Field(description="Name of a column of the catalogue.")
-    values: list[str] = Field(description="What both items have; of a category path the part that both begin with.")
+    field: str = Field(description="Name of the field.")
+    values: list[str] = Field(
+        description="Values that both items have; of category paths the part that both begin with."
+    )
 
 
 class SourceEffect(BaseModel):
-    source: str = Field(
-        description="By which the two are alike: co-occurrence (often taken together), or the name of features."
-    )
-    cosine: float
-    effect: float = Field(description="What is added to the score.")
+    """What a source of neighbours adds to a score for one pair of items."""
+
+    source: str = Field(description="Name of the source: co-occurrence (often taken together), or that of features.")
+    cosine: float = Field(description="Similarity of the two items by this source.")
+    effect: float = Field(description="Part of the score.")
 
 
 class Neighbour(Item):
     """One of the newest items of the history that the explained item is a neighbour of."""
 
-    position: int = Field(description="In the history as it was sent, from 0.")
-    lag: int = Field(description="1 for the newest item that the model knows.")
-    effect: float = Field(description="What is added to the score: the sum over the sources.")
-    sources: list[SourceEffect] = Field(description="The largest effect first.")
+    position: int = Field(description="Position in the history as it was sent, from 0.")
+    lag: int = Field(description="1 for the newest item of the history that the model knows, 2 for the one before ...")
+    effect: float = Field(description="Part of the score: the sum of the effects of `sources`.")
+    sources: list[SourceEffect] = Field(description="Effects by source, the largest first.")
     shared: list[SharedField] = Field(
-        description="What the two have in common in the catalogue; values that most items have are left out."
+        description="Fields in which the two agree; values that most items have are left out."
     )
 
 
 class ExplainResponse(ModelResponse):
-    item: Item
-    score: float
-    above_mean: float | None = Field(description="The score above the mean of all items, where that is known.")
-    rank: int | None = Field(description="Among all items but the history's, from 1; null where it is not known.")
-    history: list[HistoryEffect] = Field(description="In the order of the history; the newest items where it is long.")
-    modalities: list[ModalityEffect] | None = Field(description="Null where the model has no modalities to take apart.")
-    neighbours: list[Neighbour] | None = Field(
-        description="What the item gets for being like the newest items of the history, the largest effect first. "
-        "Their effects are parts of the score and add up. Null where the model has no neighbours."
+    item: Item = Field(description="The item whose score is explained.")
+    score: float = Field(description="Score of the model; of a cascade, the log-odds of its second stage.")
+    above_mean: float | None = Field(description="Score above the mean of all items; null for a cascade.")
+    rank: int | None = Field(description="Rank among the items outside of the history, from 1; null for a cascade.")
+    history: list[HistoryEffect] = Field(
+        description="Effects of the items of the history, in its order; of a long history only the newest items."
     )
-    notes: list[str] = Field(description="What this explanation leaves out, in sentences.")
-    unknown: list[str]
+    modalities: list[ModalityEffect] | None = Field(
+        description="Effects of the item's id, text and picture; null if the model has no such parts."
+    )
+    neighbours: list[Neighbour] | None = Field(
+        description="Items of the history that the explained item is a neighbour of, the largest effect first. These "
+        "effects are parts of the score and add up. Null if the model has no neighbours."
+    )
+    notes: list[str] = Field(description="What the explanation leaves out, in sentences.")
+    unknown: list[str] = Field(description="Ids of the history that the model does not know; they were ignored.")
 
 
 class ItemPage(BaseModel):
-    items: list[Item]
-    total: int = Field(description="How many items match.")
+    items: list[Item] = Field(description="One page of the items that match, the best first.")
+    total: int = Field(description="Number of items that match.")
 
 
 class NeighbourSource(BaseModel):
-    source: str = Field(description="co-occurrence (the training log), or the name of features.")
-    weights: list[float] = Field(
-        description="What a cosine counts, for the newest item of a history, the one before ..."
-    )
+    """One of the sources whose nearest items add to the scores of a model."""
+
+    source: str = Field(description="Name of the source: co-occurrence (in the training log), or that of features.")
+    weights: list[float] = Field(description="Weight of a cosine by lag: for the newest item of a history first.")
     coverage: float = Field(description="Share of the items that have neighbours by this source.")
 
 
 class ModelFacts(BaseModel):
-    name: str
-    kind: str = Field(description="sasrec, popularity, mllm ...")
-    version: str
-    items: int
-    modalities: list[str]
-    objective: str | None = Field(description="What it was trained or aligned with.")
-    retriever: str | None = Field(description="Of a cascade: the model that proposes what this one re-ranks.")
-    metrics: dict[str, Any]
-    features: list[str] = Field(description="Besides 'model', what /v1/similar can compare by.")
+    name: str = Field(description="Name by which requests choose the model.")
+    kind: str = Field(description="Kind of model: sasrec, popularity, mllm ...")
+    version: str = Field(description="Version of its bundle; changes when another bundle takes its place.")
+    items: int = Field(description="Number of items in its catalogue.")
+    modalities: list[str] = Field(description="What it reads of an item: id, text, image ...")
+    objective: str | None = Field(description="Objective of its training or alignment; null if it has none.")
+    retriever: str | None = Field(description="Name of the model that proposes the items; null without a cascade.")
+    metrics: dict[str, Any] = Field(description="Results of the validation, and the primary metric of each test.")
+    features: list[str] = Field(description="What /v1/similar can compare by, besides `model`.")
     neighbours: list[NeighbourSource] | None = Field(
-        description="Whose nearest items add to the scores; null where the model has none."
+        description="Sources of the neighbours that add to its scores; null if it has none."
     )
-    fields: list[str] = Field(description="Of the catalogue, for only and without.")
-    explains: bool
-    reads_times: bool = Field(description="Whether answers depend on history_times.")
-    diversifies: bool = Field(description="Whether it has item vectors, which diversity needs.")
-    compares: bool = Field(description="Whether /v1/similar can compare by the model itself.")
+    fields: list[str] = Field(description="Fields of the catalogue, which `only` and `without` can name.")
+    explains: bool = Field(description="Whether it answers /v1/explain.")
+    reads_times: bool = Field(description="Whether answers depend on `history_times`.")
+    diversifies: bool = Field(description="Whether requests may set `diversity`, which needs item vectors.")
+    compares: bool = Field(description="Whether /v1/similar can compare by `model`.")
 
 
 class FieldValue(BaseModel):
     value: str
-    items: int = Field(description="How many items have it.")
+    items: int = Field(description="Number of items with this value.")
 
 
 class FieldSummary(BaseModel):
-    """A field of the catalogue, as conditions can name it."""
+    """A field of the catalogue that conditions can name."""
 
     name: str
-    kind: Literal["text", "number"] = Field(description="Numbers can be compared: price<20.")
-    low: float | None = Field(description="The smallest number.")
-    high: float | None = Field(description="The largest number.")
-    values: list[FieldValue] = Field(description="Frequent values of a text, the most frequent first.")
+    kind: Literal["text", "number"] = Field(description="Numbers can be compared: `price<20`.")
+    low: float | None = Field(description="Smallest number; null for a text.")
+    high: float | None = Field(description="Largest number; null for a text.")
+    values: list[FieldValue] = Field(description="Frequent values, the most frequent first; empty for numbers.")
 
 
 class Fields(BaseModel):
@@ -268,27 +290,31 @@ class Models(BaseModel):
 
 
 class Block(BaseModel):
-    """A block of a user's history, and the preference as it was written after it."""
+    """A block of a user's history, and the preference that was written after it."""
 
-    items: list[Item]
-    text: str
+    items: list[Item] = Field(description="Items of the block, oldest first.")
+    text: str = Field(description="The written preference.")
 
 
-class Person(BaseModel):
+class DemoUser(BaseModel):
+    """An example user."""
+
     id: str
-    history: list[Item] = Field(description="Oldest first.")
-    held_out: list[Item] = Field(description="What the user really took next.")
-    preference: list[Block] = Field(description="The written preference as it grew; empty where there is none.")
+    history: list[Item] = Field(description="Items that the user took, oldest first.")
+    held_out: list[Item] = Field(description="Items that the user took next.")
+    preference: list[Block] = Field(
+        description="Written preferences, one for each block of the history; empty if there are none."
+    )
 
 
-class People(BaseModel):
-    users: list[Person]
+class DemoUsers(BaseModel):
+    users: list[DemoUser]
 
 
 class ErrorBody(BaseModel):
-    code: str
-    message: str
-    remedy: str | None = None
+    code: str = Field(description="Kind of error, for programs: `invalid`, `no-item`, `busy` ...")
+    message: str = Field(description="What is wrong.")
+    remedy: str | None = Field(None, description="What to do about it.")
 
 
 class Failure(BaseModel):
@@ -298,9 +324,9 @@ class Failure(BaseModel):
 
 
 class Health(BaseModel):
-    status: Literal["ok", "loading", "stopping"]
+    status: Literal["ok", "loading", "stopping"] = Field(description="State of the service.")
 
 
 class ReloadResponse(BaseModel):
-    models: list[str]
-    changed: list[str] = Field(description="Models whose version is another now.")
+    models: list[str] = Field(description="Names of all models.")
+    changed: list[str] = Field(description="Names of the models whose bundle was replaced.")

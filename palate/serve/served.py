@@ -12,10 +12,12 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from palate.bundle.load import Bundle
 from palate.bundle.manifest import sha256
 from palate.cascade.cascade import Cascade
+from palate.data.item_filter import combine
 from palate.errors import PalateError, suggest
 from palate.features.neighbour_store import NeighbourList
 from palate.rankers.trained import TrainedRanker
@@ -29,11 +31,17 @@ from palate.serve.engine import Ask, Engine, Found, engine_of
 from palate.serve.explanation import Explainer
 from palate.serve.exposure import Exposure, training_counts
 from palate.serve.field_values import summarise_fields
-from palate.serve.likeness import alike_by_list, alike_by_neighbours, alike_by_vectors, comparing, neighbours_of
 from palate.serve.ordering import order_items
-from palate.serve.rules import Chosen, Rules, choose_items
+from palate.serve.request_filters import Chosen, ConditionMasks, choose_items
 from palate.serve.search import Search
 from palate.serve.shown_items import ShownItems
+from palate.serve.similar_items import (
+    comparing,
+    neighbours_of,
+    similar_by_list,
+    similar_by_neighbours,
+    similar_by_vectors,
+)
 from palate.serve.telemetry import Telemetry
 from palate.serve.vectors import ItemVectors
 
@@ -68,7 +76,7 @@ class Served:
         self.shown = ShownItems(self.items, config)
         self.engine: Engine = engine_of(self.model, config.index == "faiss")
         self.vectors = ItemVectors(bundle, self.engine.vectors)
-        self.rules = Rules(self.items.catalogue, self.items.fields)
+        self.condition_masks = ConditionMasks(self.items.catalogue, self.items.fields)
         self.business: ModelRules | None = None
         self.exposure = Exposure(name, telemetry, training_counts(self.model))
         # Nothing here may hold on to this object itself: a model that was replaced goes as soon as nobody asks it.
@@ -199,7 +207,7 @@ class Served:
         )
 
     async def _chosen(self, request: schema.FilteredRequest, rules: ModelRules | None) -> Chosen:
-        arguments = request, self.bundle, self.rules, rules
+        arguments = request, self.bundle, self.condition_masks, rules
         if request.only or request.without:  # new conditions are looked up in the whole catalogue
             return await asyncio.to_thread(choose_items, *arguments)
         return choose_items(*arguments)
@@ -212,20 +220,20 @@ class Served:
         """The items most like one that filters and business rules leave. Reads features: ask on a thread."""
         index, k, by = self.index_of(request.item), request.k, request.by
         if by != "model" and by not in self.facts.features:
-            raise PalateError(
-                f"'{self.name}' cannot compare items by {by}", suggest(by, ["model", *self.facts.features])
-            )  # fmt: skip
-        chosen = choose_items(request, self.bundle, self.rules, self.business)
-        allowed = chosen.mask(len(self.items))
+            choices = ["model", *self.facts.features]
+            raise PalateError(f"'{self.name}' cannot compare items by {by}", suggest(by, choices))
+        chosen = choose_items(request, self.bundle, self.condition_masks, self.business)
+        mask = combine(len(self.items), [chosen.allowed], chosen.denied)
+        allowed = None if mask is None else torch.from_numpy(mask)
         if by == "model" and self.engine.vectors is None:
-            items, scores = alike_by_neighbours(self.model, index, k, allowed)
+            items, scores = similar_by_neighbours(self.model, index, k, allowed)
         elif by in self._lists and by not in self.vectors.features:
-            items, scores = alike_by_list(self._lists[by], index, k, allowed)
+            items, scores = similar_by_list(self._lists[by], index, k, allowed)
         else:
             vectors, present = self.vectors.unit(by)
             if not bool(present[index]):
                 raise PalateError(f"'{request.item}' has no {by}", "Compare by something else.")
-            items, scores = alike_by_vectors(vectors, present if allowed is None else present & allowed, index, k)
+            items, scores = similar_by_vectors(vectors, present if allowed is None else present & allowed, index, k)
         return schema.SimilarResponse(
             model=self.name,
             version=self.version,

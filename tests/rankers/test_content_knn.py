@@ -26,7 +26,7 @@ from palate.rankers.ease import EASE
 from palate.rankers.registry import load_recommender
 from palate.recommender import as_sequences
 from palate.runs.run import Run
-from palate.serve.likeness import alike_by_neighbours, comparing
+from palate.serve.similar_items import comparing, similar_by_neighbours
 from palate.training.fit import train
 
 ITEMS = 30
@@ -123,10 +123,10 @@ def test_a_run_records_the_features_and_can_be_served(dataset: Dataset, tmp_path
     loaded = Bundle.load(bundle).recommender
     assert torch.equal(loaded.score([[1, 2], []]), model.score([[1, 2], []]))
     assert comparing(loaded) is loaded
-    items, values = alike_by_neighbours(loaded, 1, 3)
+    items, values = similar_by_neighbours(loaded, 1, 3)
     made = neighbour_list(dataset, "lexical")
     assert (items, values) == (made.items[1, :3].tolist(), pytest.approx(made.values[1, :3].tolist()))
-    assert alike_by_neighbours(loaded, ITEMS, 3) == ([], [])
+    assert similar_by_neighbours(loaded, ITEMS, 3) == ([], [])
     (tmp_path / "new.csv").write_text("item_id,title\nnew,red silk\n")
     add_items(bundle, tmp_path / "new.csv", tmp_path / "more")
     more = Bundle.load(tmp_path / "more").recommender

@@ -172,7 +172,7 @@ def test_a_service_searches_what_a_filter_allows() -> None:
     allowed = torch.zeros(ITEMS + 1, dtype=torch.bool)
     allowed[scores[0, 1:].argsort()[:5] + 1] = True
     banned = int(allowed.nonzero()[0])
-    found = engine_of(made).find([Ask(HISTORIES[0], 4, banned=np.array([banned]), allowed=allowed)])[0]
+    found = engine_of(made).find([Ask(HISTORIES[0], 4, banned=np.array([banned]), allowed=allowed.numpy())])[0]
     expected = scores[0].masked_fill(~allowed, -torch.inf)
     expected[banned] = -torch.inf
     assert found.items == expected.topk(4).indices.tolist()

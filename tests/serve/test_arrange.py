@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from palate.serve.business.arrange import arrange, boosted_order
@@ -17,7 +18,7 @@ def _rules(**more: Any) -> ModelRules:
 
 def _cap(most: int, first: int) -> FieldCap:
     """Items 1 to 10 are of one kind, the others of none in common."""
-    return FieldCap("cap 1", "kind", most, first, [(), *(("same",) if n <= 10 else (str(n),) for n in range(1, 21))])
+    return FieldCap("cap 1", "kind", most, first, pl.Series(["same" if n <= 10 else str(n) for n in range(1, 21)]))
 
 
 def test_a_factor_divides_ranks() -> None:

@@ -229,7 +229,7 @@ def test_faiss_fills_answers_under_rules() -> None:
     exact, near = FactoredEngine(model), FactoredEngine(model, approximate=True)
     draw = torch.Generator().manual_seed(1)
     for share in (0.5, 0.001):
-        allowed = torch.rand(6001, generator=draw) < share
+        allowed = (torch.rand(6001, generator=draw) < share).numpy()
         allowed[0] = False
         # 0.2 is more than there is: the scan finds too few, and the exact search fills the answer.
         asks = [Ask([n, n + 1], 4, allowed=allowed, share=max(share, 0.2)) for n in (1, 50, 900)]

@@ -67,7 +67,7 @@ def model() -> SASRec:
 
 
 def _asks() -> list[Ask]:
-    allowed = torch.zeros(3001, dtype=torch.bool)
+    allowed = np.zeros(3001, np.bool_)
     allowed[100:120] = True
     return [
         Ask([1, 2, 3], 10),

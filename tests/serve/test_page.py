@@ -688,4 +688,4 @@ def test_the_endpoints_are_told_with_calls_that_work(visit: Visit, live: Live) -
     assert live.post("/v1/recommend", body[1].encode()).status == 200
     page.get_by_role("link", name="RecommendRequest").first.click()
     expect(page.locator("#RecommendRequest")).to_be_in_viewport()
-    expect(page.locator("#RecommendRequest")).to_contain_text("FIELD=VALUE")
+    expect(page.locator("#RecommendRequest td code", has_text="FIELD=VALUE")).to_be_visible()

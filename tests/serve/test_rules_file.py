@@ -11,7 +11,7 @@ from palate.bundle.items import BundleItems
 from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
 from palate.serve.business.model_rules import ModelRules, compile_rules
-from palate.serve.business.rules_file import read_rules
+from palate.serve.business.rules_file import read_lists, read_rules_file
 
 
 @pytest.fixture
@@ -29,13 +29,14 @@ def items() -> BundleItems:
 
 
 def _rules(folder: Path, text: str, items: BundleItems) -> ModelRules:
-    (folder / "rules.toml").write_text(text)
-    return compile_rules(read_rules(folder / "rules.toml"), items)
+    path = folder / "rules.toml"
+    path.write_text(text)
+    return compile_rules(read_lists(path, *read_rules_file(path)), items)
 
 
 def _left(rules: ModelRules) -> str:
     assert rules.allowed is not None
-    return "".join("abcde"[item - 1] for item in rules.allowed.nonzero()[:, 0].tolist())
+    return "".join("abcde"[item - 1] for item in rules.allowed.nonzero()[0].tolist())
 
 
 @pytest.mark.parametrize(
@@ -82,8 +83,8 @@ def test_factors_multiply_up_to_ten(tmp_path: Path, items: BundleItems) -> None:
 def test_caps_know_the_values_of_texts_and_lists(tmp_path: Path, items: BundleItems) -> None:
     rules = _rules(tmp_path, "[[cap]]\nfield = 'brand'\nmost = 1\n[[cap]]\nfield = 'tags'\nmost = 2\nfirst = 4", items)
     brand, tags = rules.caps
-    assert (brand.most, brand.first, brand.values[1], brand.values[5]) == (1, 10, ("Nivea",), ())
-    assert (tags.first, tags.values[1], tags.values[4]) == (4, ("sun", "new"), ())
+    assert (brand.most, brand.first, brand.values_of(1), brand.values_of(5)) == (1, 10, ("Nivea",), ())
+    assert (tags.first, tags.values_of(1), tags.values_of(4), tags.values_of(5)) == (4, ("sun", "new"), (), ())
 
 
 def test_a_misspelt_value_is_named_with_the_closest_one(tmp_path: Path, items: BundleItems) -> None:

@@ -13,7 +13,7 @@ from palate.data.catalogue import Catalogue
 from palate.data.sequences import Sequences
 from palate.rankers.neighbours import NeighbourScores
 from palate.rankers.sequential import SequentialRanker
-from palate.serve.shared import SharedField, SharedFields
+from palate.serve.shared_fields import SharedField, SharedFields
 
 HISTORY = ["space-1", "crime-2", "space-3"]
 

@@ -16,7 +16,6 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from serve_helpers import HOSTILE, Live
 
-from palate.errors import PalateError
 from palate.serve.app import create_app
 from palate.serve.batching import Overloaded
 from palate.serve.config import ServeConfig
@@ -135,11 +134,12 @@ def test_nothing_redirects_to_where_a_client_says(live: Live) -> None:
 
 def test_a_misspelt_filter_is_looked_up_once(live: Live) -> None:
     asked = {"history": [], "only": ["title=space storm"]}
+    lookups = live.service.loaded.find("sasrec").condition_masks._look_up.cache_info
+    before = lookups()
     first, again = live.post("/v1/recommend", asked), live.post("/v1/recommend", asked)
     assert first.status == again.status == 422
     assert first.error == again.error
-    rules = live.service.loaded.find("sasrec").rules
-    assert isinstance(rules._known[("title=space storm",), ()], PalateError)
+    assert (lookups().misses - before.misses, lookups().hits - before.hits) == (1, 1)
     refused = live.post("/v1/recommend", {"history": [], "only": ["image=x"]})
     assert refused.status == 422
     assert ".png" not in refused.body.decode()

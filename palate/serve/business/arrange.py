@@ -85,14 +85,14 @@ class _Count:
 
     def __init__(self, cap: FieldCap, pinned: Iterable[int]) -> None:
         self.cap, self.held = cap, 0
-        self.seen = Counter(value for item in pinned for value in cap.values[item])
+        self.seen = Counter(value for item in pinned for value in cap.values_of(item))
 
     def full(self, place: int, item: int) -> bool:
-        return place < self.cap.first and any(self.seen[value] >= self.cap.most for value in self.cap.values[item])
+        return place < self.cap.first and any(self.seen[one] >= self.cap.most for one in self.cap.values_of(item))
 
     def add(self, place: int, item: int) -> None:
         if place < self.cap.first:
-            self.seen.update(self.cap.values[item])
+            self.seen.update(self.cap.values_of(item))
 
 
 def _next(place: int, source: Iterable[int], waiting: list[tuple[int, _Count]], counts: list[_Count]) -> int | None:

@@ -9,15 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import torch
-from torch import Tensor
 
 from palate.bundle.items import BundleItems
-from palate.data.conditions import find_matches, near_condition, parse_condition
+from palate.data.conditions import Mask, find_matches, near_condition, parse_condition
+from palate.data.item_filter import mask_of
 from palate.errors import PalateError, suggest
 from palate.serve.business.rules_file import Boost, RuleSet
 
-Mask = npt.NDArray[np.bool_]
 # Boosts that meet in one item multiply, up to this much, and down to its inverse.
 _MOST_FACTOR = 10.0
 # A cap needs items to choose from: the first number times as many as the answer has, but at least the second.
@@ -50,14 +48,29 @@ class FieldCap:
     """At most ``most`` items with the same value among the first ``first``.
 
     Attributes:
-        values: of each item, by index; none where the field is empty.
+        column: the field of all items, padding not counted: texts, or lists of texts.
     """
 
     name: str
     field: str
     most: int
     first: int
-    values: list[tuple[str, ...]]
+    column: pl.Series
+
+    def values_of(self, item: int) -> tuple[str, ...]:
+        """The different values of an item, by its index; none where the field is empty. An answer asks for a few
+        hundred items, so they are looked up one by one.
+
+        >>> cap = FieldCap("cap 1", "tags", 1, 10, pl.Series([["sun", "new", "sun"], None]))
+        >>> cap.values_of(1), cap.values_of(2)
+        (('sun', 'new'), ())
+        """
+        cell = self.column[item - 1]
+        if cell is None:
+            return ()
+        if isinstance(cell, str):
+            return (cell,)
+        return tuple(dict.fromkeys(one for one in cell.to_list() if one is not None))
 
 
 @dataclass(frozen=True)
@@ -75,7 +88,7 @@ class ModelRules:
 
     version: str
     num_items: int
-    allowed: Tensor | None
+    allowed: Mask | None
     left: int
     left_out: dict[str, int]
     factors: npt.NDArray[np.float32] | None = None
@@ -88,11 +101,6 @@ class ModelRules:
     def share(self) -> float:
         """Of the catalogue that is allowed."""
         return self.left / max(self.num_items, 1)
-
-    @property
-    def arranges(self) -> bool:
-        """Whether the order is not the model's alone."""
-        return self.factors is not None or bool(self.pins or self.caps)
 
     def pool(self, k: int) -> int:
         """How many of the model's best items decide which are the first ``k``.
@@ -144,14 +152,14 @@ class _Compiler:
                 for item in self._known([pin.item], "pin")
             ]
         caps = [
-            FieldCap(cap.name or f"cap {number}", cap.field, cap.most, cap.first, self._values(cap.field))
+            FieldCap(cap.name or f"cap {number}", cap.field, cap.most, cap.first, self._texts(cap.field))
             for number, cap in enumerate(rules.cap, 1)
         ]
         left = len(self.items) if allowed is None else int(allowed.sum())
         return ModelRules(
             self.rule_set.version,
             len(self.items),
-            None if allowed is None else torch.from_numpy(allowed),
+            allowed,
             left,
             left_out,
             factors,
@@ -165,11 +173,12 @@ class _Compiler:
         """The mask of all that may be shown, and what each rule leaves out."""
         rules, masks = self.rule_set.rules, {}
         if self.rule_set.in_stock is not None:  # a shop has in stock what the model has not seen yet: no warning
-            masks["in_stock"] = self._of_ids(self.items.index_of(one) for one in self.rule_set.in_stock)
+            known = [index for one in self.rule_set.in_stock if (index := self.items.index_of(one)) is not None]
+            masks["in_stock"] = mask_of(len(self.items), known)
         if rules.allow is not None:
-            masks["allow"] = self._of_ids(self._known(rules.allow, "allow"))
+            masks["allow"] = self._mask_of(rules.allow, "allow")
         if self.rule_set.deny:
-            masks["deny"] = ~self._of_ids(self._known(self.rule_set.deny, "deny"))
+            masks["deny"] = ~self._mask_of(self.rule_set.deny, "deny")
         masks.update({f"only {one}": self._met(one) for one in rules.only})
         masks.update({f"without {one}": ~self._met(one, _OUT) for one in rules.without})
         if not masks:
@@ -184,7 +193,7 @@ class _Compiler:
         return allowed, {name: int((~mask[1:]).sum()) for name, mask in masks.items()}
 
     def _boosted(self, boost: Boost) -> Mask:
-        mask = self._of_ids(self._known(boost.items, "boost")) if boost.items else self._all_of(boost.only)
+        mask = self._mask_of(boost.items, "boost") if boost.items else self._all_of(boost.only)
         if boost.items and boost.only:
             mask &= self._all_of(boost.only)
         for condition in boost.without:
@@ -228,18 +237,14 @@ class _Compiler:
             self.warnings.append(f"{where}: {rule} names the unknown item '{one}'{remedy}")
         return found
 
-    def _of_ids(self, indices: Iterable[int | None]) -> Mask:
-        mask = np.zeros(len(self.items) + 1, np.bool_)
-        mask[[index for index in indices if index is not None]] = True
-        return mask
+    def _mask_of(self, ids: Iterable[str], rule: str) -> Mask:
+        return mask_of(len(self.items), self._known(ids, rule))
 
-    def _values(self, name: str) -> list[tuple[str, ...]]:
+    def _texts(self, name: str) -> pl.Series:
+        """A field as texts, or as lists of texts."""
         if name not in self.fields:
             raise PalateError(
                 f"{self.rule_set.where(name)}: the catalogue has no field '{name}'", suggest(name, self.fields)
             )
         column = self.items.catalogue.frame[name]
-        if isinstance(column.dtype, pl.List):
-            rows = column.cast(pl.List(pl.String)).to_list()
-            return [(), *(tuple(dict.fromkeys(one for one in row or () if one is not None)) for row in rows)]
-        return [(), *(() if value is None else (value,) for value in column.cast(pl.String).to_list())]
+        return column.cast(pl.List(pl.String) if isinstance(column.dtype, pl.List) else pl.String)

@@ -115,15 +115,6 @@ class RuleSet:
         return found
 
 
-def read_rules(path: Path) -> RuleSet:
-    """Read a file of rules and the lists that it names.
-
-    Raises:
-        PalateError: a file is missing or broken; the message names file and line.
-    """
-    return read_lists(path, *read_rules_file(path))
-
-
 def read_rules_file(path: Path) -> tuple[str, RulesFile]:
     """Read a file of rules without its lists: its text, and what it says.
 

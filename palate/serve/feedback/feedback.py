@@ -58,7 +58,7 @@ class Feedback:
 
         Raises:
             Refused: nothing is kept here, or the disk cannot be written to.
-            PalateError: something in the request cannot be.
+            PalateError: a value of the request is invalid.
         """
         if self.recorder is None:
             raise Refused(404, "not-here", "this service keeps no feedback", "Start it with --feedback DIR.")

@@ -27,6 +27,9 @@ function limits({ minimum, maximum, default: usual }) {
   return parts.length ? `, ${parts.join(", ")}` : "";
 }
 
+// Descriptions are Markdown of the simplest kind: words, and code between backticks.
+const codes = (text) => text.split("`").map((part, at) => (at % 2 ? make("code", {}, part) : part));
+
 function table(rows) {
   const lines = rows.map(({ name, schema, required, text }) =>
     make(
@@ -34,7 +37,7 @@ function table(rows) {
       {},
       make("th", { scope: "row" }, make("code", {}, name), required ? make("small", { class: "needed" }, " needed") : ""),
       make("td", {}, ...typed(schema)),
-      make("td", {}, text ?? ""),
+      make("td", {}, ...codes(text ?? "")),
     ),
   );
   return make("table", { class: "fields" }, make("tbody", {}, ...lines));
@@ -50,9 +53,6 @@ const properties = (schema) =>
   }));
 
 const json = (content) => content?.["application/json"]?.schema;
-
-// Descriptions are Markdown of the simplest kind: words, and code between backticks.
-const codes = (text) => text.split("`").map((part, at) => (at % 2 ? make("code", {}, part) : part));
 
 /** Something that can be sent: needed keys, with items that this service has. */
 function sample(schema, ids) {
@@ -131,7 +131,7 @@ async function draw() {
   contents.push(make("h2", {}, "schemas"));
   for (const [name, schema] of Object.entries(schemas)) {
     contents.push(make("a", { href: `#${name}` }, name));
-    const about = schema.description ? make("p", {}, schema.description) : null;
+    const about = schema.description ? make("p", {}, ...codes(schema.description)) : null;
     sections.push(make("section", { class: "endpoint", id: name }, make("h2", {}, name), about, table(properties(schema))));
   }
   byId("contents").replaceChildren(...contents);

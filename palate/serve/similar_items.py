@@ -1,4 +1,4 @@
-"""Which items are alike: in a model's own vectors, or in the features of texts and pictures."""
+"""Which items are similar: by vectors, by the neighbours that a model keeps, or by a list of a source."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from palate.recommender import Recommender
 from palate.topk import best_items
 
 
-def alike_by_vectors(vectors: Tensor, present: Tensor, item: int, k: int) -> tuple[list[int], list[float]]:
+def similar_by_vectors(vectors: Tensor, present: Tensor, item: int, k: int) -> tuple[list[int], list[float]]:
     """The ``k`` items with the largest cosine with ``item``, itself and padding left out.
 
     Args:
@@ -28,12 +28,12 @@ def alike_by_vectors(vectors: Tensor, present: Tensor, item: int, k: int) -> tup
 
 
 def comparing(model: Recommender) -> ItemKNN | ContentKNN | None:
-    """The ranker that keeps lists of items that are alike: the model, or the first such part of a blend."""
+    """The ranker that keeps lists of similar items: the model, or the first such part of a blend."""
     parts = model.parts if isinstance(model, Blend) else (model,)
     return next((part for part in parts if isinstance(part, ItemKNN | ContentKNN)), None)
 
 
-def alike_by_neighbours(
+def similar_by_neighbours(
     model: Recommender, item: int, k: int, allowed: Tensor | None = None
 ) -> tuple[list[int], list[float]]:
     """The ``k`` nearest neighbours of a model that keeps such lists (by who took the items, or by their content).
@@ -58,7 +58,7 @@ def neighbours_of(model: Recommender) -> NeighbourScores | None:
     return model.neighbours if isinstance(model, SequentialRanker) else None
 
 
-def alike_by_list(
+def similar_by_list(
     one: NeighbourList, item: int, k: int, allowed: Tensor | None = None
 ) -> tuple[list[int], list[float]]:
     """The first ``k`` of an item's list that are allowed; fewer where the list is shorter."""
