@@ -2,20 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from palate.cli.shared.from_config import Fields
-
-TemplateKwargs = Annotated[
-    str | None,
-    typer.Option(
-        "--chat-template-kwargs",
-        metavar="JSON",
-        help="""Variables of the chat template: '{"enable_thinking": false}'.""",
-    ),
-]
 
 _MODEL = Fields(
     "palate.mllm.components:ModelOptions",
