@@ -5,7 +5,7 @@ from __future__ import annotations
 from palate.cli.shared.from_config import Fields
 
 _MODEL = Fields(
-    "palate.mllm.components:ModelOptions",
+    "palate.mllm.lm.options:ModelOptions",
     *("name", "dtype", "quantisation", "revision", "trust_remote_code", "chat_template_kwargs"),
     section="model",
     spelled={"name": "--model"},
