@@ -19,13 +19,14 @@ from torch.nn.functional import cross_entropy
 
 from palate.data.dataset import Dataset
 from palate.data.positions import training_positions
-from palate.mllm.components import ModelOptions, load_components
+from palate.mllm.components import load_components
 from palate.mllm.finetune.collate import Collator
 from palate.mllm.finetune.config import LoraConfig
 from palate.mllm.finetune.examples import Examples, PromptCases
 from palate.mllm.finetune.lora import peft_config
 from palate.mllm.finetune.option_loss import CaseCollator, arguments, logits_of
 from palate.mllm.finetune.token_loss import answer_loss
+from palate.mllm.lm.options import ModelOptions
 from palate.mllm.prompts.prompter import PromptOptions
 
 

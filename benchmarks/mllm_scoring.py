@@ -19,6 +19,7 @@ import torch
 
 from palate.demo.shop import build_demo
 from palate.mllm.lm.loading import open_model
+from palate.mllm.lm.options import ModelOptions
 from palate.mllm.prompts.items import Items
 from palate.mllm.prompts.prompter import NO, YES, Prompter, PromptOptions
 from palate.mllm.prompts.templates import Templates
@@ -46,7 +47,7 @@ def main() -> None:
             drawn = (rng.permutation(len(items)) + 1).tolist()
             history, candidates = drawn[:10], drawn[10 : 10 + given.candidates]
             rows.append([prompter.yes_no(history, candidate) for candidate in candidates])
-        model = open_model(given.model, dtype=given.dtype)
+        model = open_model(ModelOptions(name=given.model, dtype=given.dtype))
         ways = {
             "naive": Scorer(model, reuse=False),
             "shared": Scorer(model, pack=False),

@@ -128,7 +128,7 @@ def references() -> dict[str, Reference]:
             "Language models",
             "Fine-tuning, alignment, prompts and backends of multimodal language models.",
             {
-                "Loading": names("palate.mllm.lm.loading", "open_model"),
+                "Loading": ["palate.mllm.lm.loading.open_model", "palate.mllm.lm.options.ModelOptions"],
                 "Fine-tuning and alignment": [
                     *names("palate.mllm.finetune.sft", "SFTPlan", "fine_tune"),
                     "palate.mllm.alignment.align.align_mllm",

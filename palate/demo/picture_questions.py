@@ -61,6 +61,7 @@ def _answers(demo: Demo, data: Dataset, items: Sequence[int], model: str, dtype:
     from palate.mllm.backends.base import ModelRequest, Reply
     from palate.mllm.backends.local import LocalBackend
     from palate.mllm.lm.loading import open_model
+    from palate.mllm.lm.options import ModelOptions
     from palate.mllm.prompts.chat import Chat, Picture
     from palate.mllm.warmup.captions import QUESTION
 
@@ -71,7 +72,7 @@ def _answers(demo: Demo, data: Dataset, items: Sequence[int], model: str, dtype:
         return ()
 
     ids, truth = data.catalogue.ids, load_truth(demo.dataset)
-    backend = LocalBackend(open_model(model, dtype=dtype), batch_size=8)
+    backend = LocalBackend(open_model(ModelOptions(name=model, dtype=dtype)), batch_size=8)
     chats = {ids[item]: Chat((Picture(data.catalogue.image_path(item)), QUESTION)) for item in items}
     backend.work((ModelRequest(item, chat, NEW_TOKENS) for item, chat in chats.items()), done)
     answers = []

@@ -7,19 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
-from palate.config import Config
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.mllm.lm.chat_model import ChatModel
-from palate.mllm.lm.chat_template import TemplateKwargs
 from palate.mllm.lm.loading import open_model
+from palate.mllm.lm.options import ModelOptions
 from palate.mllm.prompts.chat import Chat, Picture
 from palate.mllm.prompts.items import Items
 from palate.mllm.prompts.prompter import LETTERS, NO, YES, Prompter, PromptOptions
 from palate.mllm.prompts.templates import Templates
-from palate.mllm.recommender import BaseModel, MLLMConfig, MLLMRecommender
+from palate.mllm.recommender import BaseLM, MLLMConfig, MLLMRecommender
 from palate.mllm.scoring.scorer import Scorer
 from palate.mllm.summaries.items import ItemSummaries
 from palate.mllm.summaries.preferences import Preferences
@@ -28,27 +25,6 @@ from palate.storage.remote import recorded
 
 # Share of the items that could be described and are not, at most: some failures are nothing unusual.
 _UNDESCRIBED = 0.1
-
-
-class ModelOptions(Config):
-    """Which language model, and how it is held in memory."""
-
-    name: str = Field(
-        description="embedded, embedded-small, the name of a model on the hub, or a folder that holds one."
-    )
-    dtype: str = Field(
-        "auto", description="Precision of the model's weights.", examples=["{auto,float32,bfloat16,float16}"]
-    )
-    quantisation: str | None = Field(
-        None, description="Load the model quantised (CUDA only, by bitsandbytes).", examples=["{8bit,4bit}"]
-    )
-    revision: str | None = Field(None, description="Branch, tag or commit of a model on the hub.")
-    trust_remote_code: bool = Field(False, description="Run code that the model brings along. Read it first.")
-    chat_template_kwargs: TemplateKwargs = Field(
-        default_factory=dict,
-        description="""Variables of the chat template: '{"enable_thinking": false}'.""",
-        examples=["JSON"],
-    )
 
 
 @dataclass(frozen=True)
@@ -109,32 +85,21 @@ def load_components(
         item_summaries=item_summaries,
     )
     prompt = parts.options
-    chat = open_model(
-        model.name,
-        device=device,
-        runs_on=runs_on,
-        dtype=model.dtype,
-        quantisation=model.quantisation,
-        revision=model.revision,
-        trust_remote_code=model.trust_remote_code,
-        chat_template_kwargs=model.chat_template_kwargs,
-    )
+    chat = open_model(model, device=device, runs_on=runs_on)
     if prompt.images != "none" and not chat.takes_pictures:
         raise PalateError(
             f"the prompt shows pictures, and '{model.name}' ({chat.family}) is read as a text model, which takes none",
             "Use --images none, or choose an image-text-to-text model (docs/mllm-models.md).",
         )
     _score_two(chat, prompt)
-    base = BaseModel(
-        # A folder is found again from wherever the run is used.
-        name=recorded(model.name) if Path(model.name).is_dir() else model.name,
-        fingerprint=chat.fingerprint,
-        dtype=str(chat.core.dtype).removeprefix("torch."),
-        quantisation=model.quantisation,
-        revision=model.revision,
-        trust_remote_code=model.trust_remote_code,
-        chat_template_kwargs=model.chat_template_kwargs,
+    opened = model.model_copy(
+        update={
+            # A folder is found again from wherever the run is used.
+            "name": recorded(model.name) if Path(model.name).is_dir() else model.name,
+            "dtype": str(chat.core.dtype).removeprefix("torch."),
+        }
     )
+    base = BaseLM(**opened.model_dump(), fingerprint=chat.fingerprint)
     config = MLLMConfig.parse({"base": base, "prompt": prompt, **(settings or {})}, where="settings [scoring]")
     facts = {
         "prompts": {

@@ -22,8 +22,8 @@ from palate.config import Config
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
 from palate.mllm.lm.chat_model import ChatModel
-from palate.mllm.lm.chat_template import TemplateKwargs
 from palate.mllm.lm.loading import open_model
+from palate.mllm.lm.options import ModelOptions
 from palate.mllm.prompts.items import Items
 from palate.mllm.prompts.prompter import LETTERS, NO, YES, Prompter, PromptOptions
 from palate.mllm.prompts.templates import Templates
@@ -39,27 +39,17 @@ MERGED = "merged"  # folder of a saved model with the adapters that belong into 
 CONSENT = "PALATE_TRUST_REMOTE_CODE"
 
 
-class BaseModel(Config):
+class BaseLM(ModelOptions):
     """The language model below the adapter.
 
+    Who made the run agreed to ``trust_remote_code``; whoever loads it must agree again (:data:`CONSENT`).
+
     Attributes:
-        name: ``embedded``, ``embedded-small``, a hub name or a folder.
         fingerprint: of its weights; another model of the same name is refused.
-        dtype: of its weights in memory.
-        quantisation: None, ``8bit`` or ``4bit``.
-        revision: of the hub.
-        trust_remote_code: whether the model runs code of its own. Who made the run agreed to that; whoever loads it
-            must agree again (:data:`CONSENT`).
-        chat_template_kwargs: further variables of its chat template.
     """
 
-    name: str
     fingerprint: str
-    dtype: str = "float32"
-    quantisation: str | None = None
-    revision: str | None = None
-    trust_remote_code: bool = False
-    chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
+    dtype: str = Field("float32", description="Precision of its weights, as they were in memory.")
 
 
 class MLLMConfig(Config):
@@ -73,7 +63,7 @@ class MLLMConfig(Config):
         rows: prompts that go through the model at a time.
     """
 
-    base: BaseModel
+    base: BaseLM
     prompt: PromptOptions = Field(default_factory=PromptOptions)
     rotations: int = Field(default=1, ge=1)
     rows: int = Field(default=32, ge=1)
@@ -269,15 +259,10 @@ def open_saved(folder: Path, config: MLLMConfig, device: str = "cpu") -> ChatMod
     check_consent(folder, config)
     base = config.base
     model = open_model(
-        base.name,
+        base,
         device=device,
-        dtype=base.dtype,
-        quantisation=base.quantisation,
-        revision=base.revision,
-        trust_remote_code=base.trust_remote_code,
         adapter=folder / "adapter" if (folder / "adapter").is_dir() else None,
         merged=merged_adapters(folder),
-        chat_template_kwargs=base.chat_template_kwargs,
     )
     if model.fingerprint != base.fingerprint:
         raise PalateError(

@@ -9,7 +9,8 @@ from typing import Any
 from palate.data.dataset import Dataset
 from palate.device import parse_device
 from palate.errors import PalateError, suggest
-from palate.mllm.components import ModelOptions, load_components
+from palate.mllm.components import load_components
+from palate.mllm.lm.options import ModelOptions
 from palate.mllm.prompts.prompter import PromptOptions
 from palate.runs.run import Run
 from palate.storage.files import atomic_folder

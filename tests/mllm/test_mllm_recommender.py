@@ -26,7 +26,7 @@ from palate.mllm.prompts.items import Items
 from palate.mllm.prompts.prompter import NO, YES, Prompter, PromptOptions
 from palate.mllm.prompts.summary_prompts import SummaryPrompts
 from palate.mllm.prompts.templates import Templates
-from palate.mllm.recommender import BaseModel, MLLMConfig, MLLMRecommender
+from palate.mllm.recommender import BaseLM, MLLMConfig, MLLMRecommender
 from palate.mllm.summaries.preferences import Preferences
 from palate.mllm.summaries.steps import SummarySteps, UserOptions
 from palate.mllm.summaries.users import UserWork, cut_offs
@@ -44,7 +44,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def _make(folder: Path, dataset: Dataset, **prompt: object) -> MLLMRecommender:
     model = open_model(str(folder))
     options = PromptOptions.parse(prompt, where="test")
-    base = BaseModel(name=str(folder), fingerprint=model.fingerprint)
+    base = BaseLM(name=str(folder), fingerprint=model.fingerprint)
     prompter = Prompter(Items.of(dataset.catalogue), options, Templates.load())
     return MLLMRecommender(model, prompter, None, MLLMConfig(base=base, prompt=options))
 
@@ -196,6 +196,12 @@ def test_a_run_cannot_agree_to_foreign_code(
     assert not opened, "it is refused before anything is loaded"
 
 
+def test_runs_keep_these_facts_of_the_language_model() -> None:
+    base = MLLMConfig.parse({"base": {"name": "m", "fingerprint": "f"}}, where="config.json").base
+    facts = {"name": "m", "fingerprint": "f", "dtype": "float32", "quantisation": None, "revision": None}
+    assert base.model_dump(mode="json") == {**facts, "trust_remote_code": False, "chat_template_kwargs": {}}
+
+
 def test_it_is_evaluated_like_any_other(tiny: Tiny, dataset: Dataset) -> None:
     made = _make(tiny("llama"), dataset)
     result = evaluate(made, dataset, protocol="sampled", negatives=5, ks=(1, 3))
@@ -230,7 +236,7 @@ def written(tmp_path: Path, tiny: Tiny) -> tuple[Dataset, MLLMRecommender, Echo]
     preferences = Preferences.open(tmp_path / "data", "echo", data.catalogue, templates)
     model = open_model(str(tiny("llama")))
     options = PromptOptions(summary="recurrent")
-    config = MLLMConfig(base=BaseModel(name=str(tiny("llama")), fingerprint=model.fingerprint), prompt=options)
+    config = MLLMConfig(base=BaseLM(name=str(tiny("llama")), fingerprint=model.fingerprint), prompt=options)
     prompter = Prompter(preferences.items, options, templates)
     return data, MLLMRecommender(model, prompter, preferences, config), echo
 

@@ -16,6 +16,7 @@ pytest.importorskip("peft")
 from palate.errors import PalateError
 from palate.mllm.lm import embedded
 from palate.mllm.lm.loading import open_model
+from palate.mllm.lm.options import ModelOptions
 from palate.mllm.prompts.chat import Chat
 from palate.pretraining import training
 from palate.pretraining.config import PretrainConfig
@@ -95,12 +96,12 @@ def test_the_model_is_that_of_training(tiny: Tiny, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(training.Pretraining, "run", remember)
     pretrain(tmp_path / "run", config(tiny("llava")))
-    model = open_model(str(tmp_path / "run" / "model"), dtype="float32")
+    model = open_model(ModelOptions(name=str(tmp_path / "run" / "model"), dtype="float32"))
     ids = model.encode(Chat(("Will the user like it?",))).ids[None]
     with torch.no_grad():
         here = model.core(input_ids=ids).logits
         there = made[0].chat.core(input_ids=ids).logits
-        before = open_model(str(tiny("llava")), dtype="float32").core(input_ids=ids).logits
+        before = open_model(ModelOptions(name=str(tiny("llava")), dtype="float32")).core(input_ids=ids).logits
     assert torch.allclose(here, there, atol=0.05 * float(there.abs().max()))
     assert not torch.equal(here, before)
     features = made[0].worlds.shop(0).features[1:3].float()

@@ -13,6 +13,7 @@ pytest.importorskip("transformers")
 
 from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.lm.loading import open_model
+from palate.mllm.lm.options import ModelOptions
 from palate.mllm.prompts.chat import Chat, Picture
 from palate.mllm.prompts.items import Items
 from palate.mllm.prompts.prompter import NO, YES, Prompter, PromptOptions
@@ -32,7 +33,7 @@ Tiny = Callable[[str], Path]
 
 @pytest.fixture(scope="module")
 def chat(tiny: Tiny) -> ChatModel:
-    return open_model(str(tiny("llava")), dtype="float32")
+    return open_model(ModelOptions(name=str(tiny("llava")), dtype="float32"))
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def test_kept_features_are_those_that_were_computed(chat: ChatModel, seen: SeenW
 @pytest.mark.parametrize("task", ["see", "write", "match", "recommend"])
 def test_a_task_is_learnt(chat: ChatModel, seen: SeenWorld, task: str, tiny: Tiny) -> None:
     """A few steps on one row lower its loss: the gradient reaches the projector, and the right tokens are aimed at."""
-    model = open_model(str(tiny("llava")), dtype="float32")
+    model = open_model(ModelOptions(name=str(tiny("llava")), dtype="float32"))
     model.core.requires_grad_(False)
     model.core.model.language_model.requires_grad_(True)
     projector = model.core.model.multi_modal_projector.requires_grad_(True)

@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from palate.cli.shared.from_config import Fields
 
-TemplateKwargs = Annotated[
-    str | None,
-    typer.Option(
-        "--chat-template-kwargs",
-        metavar="JSON",
-        help="""Variables of the chat template: '{"enable_thinking": false}'.""",
-    ),
-]
-
 _MODEL = Fields(
-    "palate.mllm.components:ModelOptions",
+    "palate.mllm.lm.options:ModelOptions",
     *("name", "dtype", "quantisation", "revision", "trust_remote_code", "chat_template_kwargs"),
     section="model",
     spelled={"name": "--model"},

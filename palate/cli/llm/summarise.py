@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palate.cli.llm.settings import TemplateKwargs
 from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCount
+from palate.cli.shared.from_config import Fields, Settings, from_config
 from palate.cli.shared.options import ConfigFile, JsonOutput, Seed, split_fields
 from palate.cli.shared.output import print_json, print_json_made
 from palate.console import agreeing, counted
@@ -19,16 +19,12 @@ from palate.errors import PalateError
 from palate.mllm.backends import BACKENDS
 
 if TYPE_CHECKING:
+    from palate.engines.base import Engine
     from palate.mllm.backends.base import Backend
+    from palate.mllm.backends.options import BackendOptions
     from palate.mllm.summaries.report import CostEstimate, SummaryReport
 
 _REASONS_SHOWN = 10
-# Options of the commands that are the backend's, as far as it has them.
-_BACKEND_OPTIONS = (
-    *("temperature", "seed", "attempts", "longest", "device", "dtype", "quantisation", "revision", "trust_remote_code"),
-    *("chat_template_kwargs", "no_repeat_ngram_size", "batch_size", "base_url", "concurrency", "timeout"),
-)
-_ENGINE_OPTIONS = ("address", "workers", "gpus_per_worker", "cpus_per_worker")
 
 summarise = typer.Typer(
     name="summarise", help="Have a model describe items, and write down what users prefer.", no_args_is_help=True
@@ -43,34 +39,20 @@ ModelName = Annotated[str | None, typer.Option(help="Hub name or folder (local),
 StoreName = Annotated[
     str | None, typer.Option("--name", help="Name of the store; by default that of the model and what is written.")
 ]
-Fields = Annotated[
+ShownFields = Annotated[
     str | None, typer.Option(metavar="genres,director", help="Text fields shown beside the title (default: all).")
 ]
 Prompts = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of prompts in place of the built-in ones.")]
 NewTokens = Annotated[int, typer.Option(min=1, help="Longest text, in tokens.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Write at most this many new texts.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Report what is missing and what it would take, and stop.")]
-Temperature = Annotated[float, typer.Option(min=0, help="0: the likeliest words; above: drawn, by --seed.")]
-Attempts = Annotated[int | None, typer.Option(min=1, help="How often one request is tried.")]
-Longest = Annotated[int | None, typer.Option(min=16, help="Shrink pictures to at most this many pixels per side.")]
-Device = Annotated[str | None, typer.Option(help="embedded, local: auto, cpu, cuda, cuda:1, mps.")]
-Dtype = Annotated[str | None, typer.Option(help="embedded, local: auto, float32, bfloat16, float16.")]
-Quantisation = Annotated[str | None, typer.Option(metavar="{8bit,4bit}", help="local: weights in fewer bits.")]
-Revision = Annotated[str | None, typer.Option(help="local: branch, tag or commit of a hub model.")]
-RemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="local: run code of a hub model.")]
-NoRepeat = Annotated[
-    int | None,
-    typer.Option(min=0, metavar="N", help="embedded, local: no N tokens in a row come twice; 0: they may."),
-]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="embedded, local: prompts at a time.")]
-BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="openai: the server, with its /v1.")]
-Concurrency = Annotated[int | None, typer.Option(min=1, help="openai: requests under way at a time.")]
-Timeout = Annotated[float | None, typer.Option(min=1, help="openai: seconds to wait for one answer.")]
 
 
 @summarise.command("items")
+@from_config(Fields("palate.mllm.backends.options:PictureBackendOptions"))
 def items(
     dataset: DatasetFolder,
+    *,
     backend: BackendName = "embedded",
     model: ModelName = None,
     name: StoreName = None,
@@ -80,25 +62,12 @@ def items(
     sample: Annotated[
         int | None, typer.Option("--users", min=1, help="Only items that a sample of this many users took.")
     ] = None,
-    fields: Fields = None,
+    fields: ShownFields = None,
     prompts: Prompts = None,
     max_new_tokens: NewTokens = 120,
     limit: Limit = None,
     dry_run: DryRun = False,
-    temperature: Temperature = 0.0,
-    attempts: Attempts = None,
-    longest: Longest = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    quantisation: Quantisation = None,
-    revision: Revision = None,
-    trust_remote_code: RemoteCode = False,
-    chat_template_kwargs: TemplateKwargs = None,
-    no_repeat_ngram_size: NoRepeat = None,
-    batch_size: BatchSize = None,
-    base_url: BaseUrl = None,
-    concurrency: Concurrency = None,
-    timeout: Timeout = None,
+    settings: Settings,
     engine: EngineName = "local",
     address: Address = None,
     workers: WorkerCount = None,
@@ -114,9 +83,10 @@ def items(
 
     For example: palate summarise items data/shop --source text --limit 100
     """
-    values = dict(locals())
     from palate.data.dataset import Dataset
     from palate.data.sample import sample_users
+    from palate.engines import make_engine
+    from palate.mllm.backends.options import PictureBackendOptions
     from palate.mllm.prompts.items import Items
     from palate.mllm.prompts.templates import Templates
     from palate.mllm.summaries.items import ItemOptions, ItemWork
@@ -127,6 +97,10 @@ def items(
         {"source": source, "max_new_tokens": max_new_tokens, "fields": split_fields(fields)},
         where="palate summarise items",
     )
+    backend_options = PictureBackendOptions.parse(settings, where="palate summarise items")
+    chosen_engine = make_engine(
+        engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, cpus_per_worker=cpus_per_worker
+    )
     data = Dataset.load(dataset)
     templates = Templates.load(prompts)
     folder = store_folder(dataset, "items", name or f"{slug(_model_name(backend, model))}-{source}")
@@ -134,7 +108,7 @@ def items(
     if sample is not None:
         only = data.sequences.take(sample_users(data, sample, seed)).values.tolist()
     items = Items.of(data.catalogue, fields=options.fields)
-    with _open(values, data.catalogue.root) as opened:
+    with _open(backend, model, backend_options, seed, chosen_engine, data.catalogue.root) as opened:
         work = ItemWork(items, templates, options, opened.identity, Vocabulary(data.catalogue), only)
         if dry_run:
             texts = {key: row["text"] for key, row in rows_by_key(folder).items()}
@@ -145,8 +119,10 @@ def items(
 
 
 @summarise.command("users")
+@from_config(Fields("palate.mllm.backends.options:BackendOptions"))
 def users(
     dataset: DatasetFolder,
+    *,
     backend: BackendName = "embedded",
     model: ModelName = None,
     name: StoreName = None,
@@ -163,24 +139,12 @@ def users(
         str | None, typer.Option(metavar="NAME", help="Show these written item summaries beside the titles.")
     ] = None,
     sample: Annotated[int | None, typer.Option("--users", min=1, help="Only a sample of this many users.")] = None,
-    fields: Fields = None,
+    fields: ShownFields = None,
     prompts: Prompts = None,
     max_new_tokens: NewTokens = 120,
     limit: Limit = None,
     dry_run: DryRun = False,
-    temperature: Temperature = 0.0,
-    attempts: Attempts = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    quantisation: Quantisation = None,
-    revision: Revision = None,
-    trust_remote_code: RemoteCode = False,
-    chat_template_kwargs: TemplateKwargs = None,
-    no_repeat_ngram_size: NoRepeat = None,
-    batch_size: BatchSize = None,
-    base_url: BaseUrl = None,
-    concurrency: Concurrency = None,
-    timeout: Timeout = None,
+    settings: Settings,
     engine: EngineName = "local",
     address: Address = None,
     workers: WorkerCount = None,
@@ -196,9 +160,10 @@ def users(
 
     For example: palate summarise users data/shop --as-of test --users 200
     """
-    values = dict(locals())
     from palate.data.dataset import Dataset
     from palate.data.sample import sample_users
+    from palate.engines import make_engine
+    from palate.mllm.backends.options import BackendOptions
     from palate.mllm.prompts.items import Items
     from palate.mllm.prompts.summary_prompts import SummaryPrompts
     from palate.mllm.prompts.templates import Templates
@@ -210,8 +175,12 @@ def users(
 
     if strategy == "none":
         raise PalateError("--strategy none writes nothing", "Train with --summary none; no summaries are needed.")
-    settings = {"strategy": strategy, "block": block, "max_items": max_items, "max_new_tokens": max_new_tokens}
-    options = UserOptions.parse({**settings, "fields": split_fields(fields)}, where="palate summarise users")
+    writing = {"strategy": strategy, "block": block, "max_items": max_items, "max_new_tokens": max_new_tokens}
+    options = UserOptions.parse({**writing, "fields": split_fields(fields)}, where="palate summarise users")
+    backend_options = BackendOptions.parse(settings, where="palate summarise users")
+    chosen_engine = make_engine(
+        engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, cpus_per_worker=cpus_per_worker
+    )
     data = Dataset.load(dataset)
     chosen = None if sample is None else sample_users(data, sample, seed)
     requested = cut_offs(data, [one.strip() for one in as_of.split(",") if one.strip()], chosen, cutoffs)
@@ -220,7 +189,7 @@ def users(
     folder = store_folder(dataset, "users", name or f"{slug(_model_name(backend, model))}-{strategy}")
     prompts_of = SummaryPrompts(Items.of(data.catalogue, written, options.fields), templates)
     ids = data.user_ids.cast(str).to_list()
-    with _open(values, data.catalogue.root) as opened:
+    with _open(backend, model, backend_options, seed, chosen_engine, data.catalogue.root) as opened:
         summary_steps = SummarySteps(prompts_of, options, opened.identity)
         work = UserWork(summary_steps, requested, ids, item_summaries, Vocabulary(data.catalogue))
         if dry_run:
@@ -239,18 +208,14 @@ def _model_name(backend: str, model: str | None) -> str:
 
 
 @contextmanager
-def _open(values: Mapping[str, Any], pictures: Path) -> Iterator[Backend]:
-    """The backend, from a command's parameters by name."""
-    from palate.engines import make_engine
+def _open(
+    name: str, model: str | None, options: BackendOptions, seed: int, engine: Engine, pictures: Path
+) -> Iterator[Backend]:
+    """The backend of a name, on an engine whose workers need the folder of pictures."""
     from palate.mllm.backends.workers import backend_by
-    from palate.mllm.lm.chat_template import read_kwargs
 
-    options = {name: values[name] for name in _BACKEND_OPTIONS if name in values}
-    if options["chat_template_kwargs"] is not None:
-        options["chat_template_kwargs"] = read_kwargs(options["chat_template_kwargs"])
-    engine = make_engine(values["engine"], **{name: values[name] for name in _ENGINE_OPTIONS})
     folders = (pictures,) if pictures.is_dir() else ()
-    with engine, backend_by(engine, values["backend"], values["model"], folders, **options) as backend:
+    with engine, backend_by(engine, name, model, folders, seed=seed, **options.model_dump()) as backend:
         yield backend
 
 

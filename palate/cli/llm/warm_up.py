@@ -7,35 +7,33 @@ from typing import Annotated, Any
 
 import typer
 
-from palate.cli.shared.options import ConfigFile, JsonOutput, Seed, Set, parse_assignments
+from palate.cli.shared.from_config import Fields, Settings, from_config
+from palate.cli.shared.options import ConfigFile, JsonOutput, Seed, Threads, set_threads
 from palate.cli.shared.output import print_json_made
 from palate.errors import PalateError, suggest
 
+_WARM_UP = (
+    Fields("palate.mllm.warmup.captions:CaptionConfig", "fields", section="caption"),
+    Fields(
+        "palate.mllm.warmup.training:WarmUpConfig",
+        *("epochs", "steps", "batch_size", "learning_rate", "max_items", "dtype", "device"),
+        section="trainer",
+    ),
+)
 _SECTIONS = ("caption", "trainer")
 
 
+@from_config(*_WARM_UP)
 def warm_up(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder made by `palate prepare`, with pictures.")],
+    *,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the new model: --model DIR takes it.")],
     model: Annotated[
         str, typer.Option(metavar="{embedded,embedded-small}", help="Or a folder or hub name of the LLaVA family.")
     ] = "embedded",
-    fields: Annotated[
-        str | None,
-        typer.Option(metavar="genres,category", help="Fields in captions (default: those that items share)."),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the items (default: 6).")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Stop after this many steps.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Items per step (default: 16).")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="At its peak (default: 2e-3).")] = None,
-    max_items: Annotated[int | None, typer.Option(min=10, help="At most this many items (default: 5000).")] = None,
-    dtype: Annotated[
-        str | None, typer.Option(metavar="{auto,float32,bfloat16}", help="Precision of the weights that stay.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: torch's choice).")] = None,
+    settings: Settings,
+    threads: Threads = None,
     seed: Seed = 0,
-    set_: Set = None,
     json_: JsonOutput = False,
     config: ConfigFile = None,
 ) -> None:
@@ -46,43 +44,25 @@ def warm_up(
 
     For example: palate mllm warm-up data/shop --out models/warm
     """
-    import torch
-
     from palate.data.dataset import Dataset
     from palate.mllm.lm.loading import need_transformers
     from palate.mllm.warmup.captions import CaptionConfig
+    from palate.mllm.warmup.training import WarmUpConfig
 
     need_transformers()
-    from palate.mllm.warmup.warm_up import WarmUpConfig
     from palate.mllm.warmup.warm_up import warm_up as train
 
-    settings = parse_assignments(list(set_ or []))
     for section in settings:
         if section not in _SECTIONS:
             raise PalateError(f"--set {section}...: there is no such section", suggest(section, _SECTIONS))
-    options: dict[str, dict[str, Any]] = {
-        "caption": {"fields": fields},
-        "trainer": {
-            "epochs": epochs,
-            "steps": steps,
-            "batch_size": batch_size,
-            "learning_rate": learning_rate,
-            "max_items": max_items,
-            "dtype": dtype,
-            "device": device,
-        },
-    }
-    for section, values in options.items():
-        settings.setdefault(section, {}).update((key, value) for key, value in values.items() if value is not None)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    set_threads(threads)
     facts = train(
         Dataset.load(dataset),
         out=out,
         model=model,
         seed=seed,
-        caption_config=CaptionConfig.parse(settings["caption"], where="--set caption"),
-        config=WarmUpConfig.parse(settings["trainer"], where="--set trainer"),
+        caption_config=CaptionConfig.parse(settings.get("caption", {}), where="--set caption"),
+        config=WarmUpConfig.parse(settings.get("trainer", {}), where="--set trainer"),
         dataset_path=dataset,
     )
     _report(facts, out, json_)

@@ -10,10 +10,10 @@ from pydantic import Field
 from palate.config import Config
 from palate.errors import PalateError
 from palate.mllm.backends.local import LocalBackend
-from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.lm.chat_template import TemplateKwargs
 from palate.mllm.lm.embedded import EMBEDDED_MODELS
 from palate.mllm.lm.loading import LONGEST, open_model
+from palate.mllm.lm.options import ModelOptions
 from palate.storage.remote import find, follow, is_url, recorded
 
 _REMEDY = "Write the preferences with `palate summarise users`."
@@ -39,41 +39,30 @@ def open_local(
     """Open a model of a hub or a folder as a backend that knows what opens it again (:attr:`.Backend.spec`).
 
     Args:
-        device, dtype, quantisation, revision, trust_remote_code, adapter, longest, chat_template_kwargs: of the model
-            (:func:`palate.mllm.lm.loading.open_model`).
+        dtype, quantisation, revision, trust_remote_code, chat_template_kwargs: of the model
+            (:class:`palate.mllm.lm.options.ModelOptions`).
+        device, adapter, longest: of :func:`palate.mllm.lm.loading.open_model`.
         batch_size, attempts, temperature, seed, no_repeat_ngram_size: of :class:`.LocalBackend`.
     """
     if model is None:
         raise PalateError("the backend 'local' needs a model", "Give --model: a hub name or a folder.")
-    opened = open_model(
-        model,
-        device=device,
+    options = ModelOptions(
+        name=model,
         dtype=dtype,
         quantisation=quantisation,
         revision=revision,
         trust_remote_code=trust_remote_code,
-        adapter=adapter,
-        longest=longest,
-        chat_template_kwargs=chat_template_kwargs,
+        chat_template_kwargs=chat_template_kwargs or {},
     )
     backend = LocalBackend(
-        opened,
+        open_model(options, device=device, adapter=adapter, longest=longest),
         batch_size=batch_size,
         attempts=attempts,
         temperature=temperature,
         seed=seed,
         no_repeat_ngram_size=no_repeat_ngram_size,
     )
-    spec = LocalModelSpec.of(
-        opened,
-        quantisation=quantisation,
-        revision=revision,
-        adapter=adapter,
-        temperature=temperature,
-        seed=seed,
-        no_repeat_ngram_size=no_repeat_ngram_size,
-    )
-    backend.spec = spec.model_dump()
+    backend.spec = LocalModelSpec.of(backend, options, adapter).model_dump()
     return backend
 
 
@@ -104,31 +93,22 @@ class LocalModelSpec(Config):
     chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls,
-        model: ChatModel,
-        *,
-        quantisation: str | None = None,
-        revision: str | None = None,
-        adapter: Path | None = None,
-        temperature: float = 0.0,
-        seed: int = 0,
-        no_repeat_ngram_size: int = 0,
-    ) -> Self:
-        """Of an open model and the options it was opened with."""
+    def of(cls, backend: LocalBackend, options: ModelOptions, adapter: Path | None = None) -> Self:
+        """Of an open backend, and the options and the adapter that its model was opened with."""
+        model = backend.model
         core, folder = model.core, Path(model.name).expanduser()
         kind: Any = "embedded" if model.name in EMBEDDED_MODELS else "folder" if folder.is_dir() else "hub"
         return cls(
             kind=kind,
             model=recorded(folder) if kind == "folder" else model.name,
             dtype=str(core.dtype).removeprefix("torch."),
-            quantisation=quantisation,
-            revision=(getattr(core.config, "_commit_hash", None) or revision) if kind == "hub" else None,
+            quantisation=options.quantisation,
+            revision=(getattr(core.config, "_commit_hash", None) or options.revision) if kind == "hub" else None,
             adapter=None if adapter is None else recorded(adapter.expanduser()),
             longest=model.longest,
-            temperature=temperature,
-            seed=seed,
-            no_repeat_ngram_size=no_repeat_ngram_size,
+            temperature=backend.temperature,
+            seed=backend.seed,
+            no_repeat_ngram_size=backend.no_repeat_ngram_size,
             chat_template_kwargs=model.chat_template.kwargs,
         )
 

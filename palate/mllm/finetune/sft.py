@@ -17,7 +17,7 @@ from palate.config import Config
 from palate.data.dataset import Dataset
 from palate.data.positions import training_positions
 from palate.errors import PalateError, suggest
-from palate.mllm.components import ModelOptions, load_components
+from palate.mllm.components import load_components
 from palate.mllm.finetune.collate import Collator
 from palate.mllm.finetune.config import ExamplesConfig, LoraConfig, SFTConfig
 from palate.mllm.finetune.examples import Examples, PromptCases, sampled_users, validation_cases
@@ -34,6 +34,7 @@ from palate.mllm.finetune.sharding import check_sharding, loading_device
 from palate.mllm.finetune.token_loss import TokenLoss
 from palate.mllm.finetune.trainer import StepLoss, build_trainer
 from palate.mllm.lm.chat_model import ChatModel
+from palate.mllm.lm.options import ModelOptions
 from palate.mllm.prompts.prompter import PromptOptions
 from palate.mllm.recommender import MLLMRecommender
 from palate.mllm.scoring.scorer import Scorer

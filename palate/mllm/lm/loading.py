@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +19,7 @@ from palate.features.encoders import EncoderOptions
 from palate.features.hub import fetch, source
 from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.lm.fingerprint import weights_fingerprint
+from palate.mllm.lm.options import ModelOptions
 from palate.mllm.lm.processors import open_processor
 from palate.storage.files import digest
 from palate.storage.remote import follow, is_url
@@ -34,34 +35,23 @@ T = TypeVar("T")
 
 
 def open_model(
-    name: str,
+    model: ModelOptions | str,
     *,
     device: str = "cpu",
     runs_on: str | None = None,
-    dtype: str = "auto",
-    quantisation: str | None = None,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
     adapter: Path | None = None,
     merged: Sequence[Path] = (),
     longest: int | None = LONGEST,
-    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> ChatModel:
     """Load a model in evaluation mode.
 
     Args:
-        name: ``embedded`` or ``embedded-small`` (no hub needed), a hub name, or a folder as transformers saves it.
+        model: its options; a name alone: with all others at their defaults.
         device: as :func:`palate.device.parse_device` reads it.
         runs_on: the device that the weights are moved to later, where that is another; ``auto`` is chosen for it.
-        dtype: of the weights: ``float32``, ``bfloat16``, ``float16``, or ``auto``: float32 on a CPU, elsewhere what
-            the checkpoint was saved in.
-        quantisation: ``4bit`` or ``8bit`` with bitsandbytes, on a GPU.
-        revision: branch, tag or commit of a hub model.
-        trust_remote_code: run code that comes with a hub model. Only for models whose code you have read.
         adapter: folder of a PEFT adapter in safetensors, put on top.
         merged: folders of adapters that become part of the weights, one after another, below ``adapter``.
         longest: pictures are shrunk to at most this many pixels per side; None: never.
-        chat_template_kwargs: further variables of the chat template, such as ``{"enable_thinking": False}``.
 
     Returns:
         Its :attr:`~palate.mllm.lm.chat_model.ChatModel.fingerprint` is that of the model and
@@ -71,34 +61,36 @@ def open_model(
         PalateError: no such model, not a model that chats, an option that does not fit the machine, missing weights.
     """
     need_transformers()
+    options = ModelOptions(name=model) if isinstance(model, str) else model
+    name = options.name
     place = torch.device(parse_device(device))
-    precision = pick_dtype(dtype, place if runs_on is None else torch.device(runs_on))
-    quantised = _quantisation(quantisation, place, precision)
+    precision = pick_dtype(options.dtype, place if runs_on is None else torch.device(runs_on))
+    quantised = _quantisation(options.quantisation, place, precision)
     for one in (*merged, *([] if adapter is None else [adapter])):
         _check_adapter(one)
-    where = where_is(name, revision=revision, trust_remote_code=trust_remote_code)
+    where = where_is(name, revision=options.revision, trust_remote_code=options.trust_remote_code)
     config = _fetch(name, "configuration", lambda: import_module("transformers").AutoConfig.from_pretrained(**where))
     auto, takes_pictures = _auto_class(name, config)
-    model = _load(name, auto, where, precision, quantised, place)
+    core = _load(name, auto, where, precision, quantised, place)
     for one in merged:
-        model = merge_adapter(_adapted(name, model, one, place), str(one))
+        core = merge_adapter(_adapted(name, core, one, place), str(one))
     if adapter is not None:
-        model = _adapted(name, model, adapter, place)
+        core = _adapted(name, core, adapter, place)
     tokenizer = import_module("transformers").AutoTokenizer
     if takes_pictures:
         processor = _fetch(name, "processor", lambda: open_processor(where, config))
     else:
         processor = _fetch(name, "tokenizer", lambda: tokenizer.from_pretrained(**where))
     fingerprint = weights_fingerprint(where)
-    if chat_template_kwargs:
-        fingerprint = digest(fingerprint, json.dumps(chat_template_kwargs, sort_keys=True))
+    if options.chat_template_kwargs:
+        fingerprint = digest(fingerprint, json.dumps(options.chat_template_kwargs, sort_keys=True))
     return ChatModel(
         name,
-        model.eval(),
+        core.eval(),
         processor,
         fingerprint=fingerprint,
         longest=longest if takes_pictures else None,
-        chat_template_kwargs=chat_template_kwargs,
+        chat_template_kwargs=options.chat_template_kwargs,
     )
 
 

@@ -27,18 +27,17 @@ _LAST_HUES = ((335, "pink"), (361, "red"))
 class CaptionConfig(Config):
     """What a caption consists of (``--set caption.KEY=VALUE``).
 
-    Attributes:
-        fields: fields of the catalogue, in order, separated by commas; None: those whose values many items share
-            (genres, categories), for only these show in the picture of an item never seen.
-        title: the title as well, last. A picture seldom shows it, and then its tokens drown the others.
-        colours: the colours of the picture, named by counting its pixels: true of any picture, whatever is on it.
-        words: of the fields, at most.
+    By default these are fields that many items share (genres, categories), for only these show in the picture of an
+    item never seen, and colours, which are true of any picture. A picture seldom shows the title, and then its tokens
+    drown the others.
     """
 
-    fields: str | None = None
-    title: bool = False
-    colours: bool = True
-    words: int = Field(24, ge=0)
+    fields: str | None = Field(
+        None, description="Fields in captions (default: those that items share).", examples=["genres,category"]
+    )
+    title: bool = Field(False, description="The title as well, last.")
+    colours: bool = Field(True, description="The colours of the picture, named by counting its pixels.")
+    words: int = Field(24, ge=0, description="Words of the fields, at most.")
 
 
 def caption_fields(catalogue: Catalogue, config: CaptionConfig) -> list[str]:

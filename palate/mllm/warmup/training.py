@@ -30,31 +30,27 @@ _FLOOR = 0.1
 
 
 class WarmUpConfig(Config):
-    """How the projector is trained (``--set trainer.KEY=VALUE``).
+    """How the projector is trained (``--set trainer.KEY=VALUE``), by AdamW, in float32.
 
-    Attributes:
-        epochs: passes over the items.
-        steps: stop after this many steps, whatever ``epochs`` is.
-        batch_size: items per step.
-        learning_rate: of AdamW, at its peak: it rises over the first twentieth of the steps, then falls as a cosine.
-        weight_decay: of AdamW.
-        clip_norm: largest norm of the gradient; 0 is off.
-        held_out: share of the items that are not learnt from: half of them choose the epoch, half measure the result.
-        max_items: larger catalogues are sampled, by seed.
-        device: auto, cpu, cuda ...
-        dtype: of the frozen weights: auto, float32, bfloat16. The projector itself trains in float32.
+    The learning rate rises over the first twentieth of the steps, then falls as a cosine.
     """
 
-    epochs: int = Field(6, ge=1)
-    steps: int | None = Field(None, ge=1)
-    batch_size: int = Field(16, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
+    epochs: int = Field(6, ge=1, description="Passes over the items.")
+    steps: int | None = Field(None, ge=1, description="Stop after this many steps, whatever the epochs are.")
+    batch_size: int = Field(16, ge=1, description="Items per step.")
+    learning_rate: float = Field(2e-3, gt=0, description="Learning rate at its peak.")
     weight_decay: float = Field(0.01, ge=0)
-    clip_norm: float = Field(1.0, ge=0)
-    held_out: float = Field(0.2, gt=0, lt=1)
-    max_items: int = Field(5000, ge=LEAST_ITEMS)
-    device: str = "auto"
-    dtype: str = "auto"
+    clip_norm: float = Field(1.0, ge=0, description="Largest norm of the gradient; 0 is off.")
+    held_out: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="Share of the items that are not learnt from: half of them choose the epoch, half measure the "
+        "result.",
+    )
+    max_items: int = Field(5000, ge=LEAST_ITEMS, description="At most this many items, drawn by --seed.")
+    device: str = Field("auto", description="auto, cpu or cuda.")
+    dtype: str = Field("auto", description="Precision of the weights that stay.", examples=["{auto,float32,bfloat16}"])
 
 
 @dataclass(frozen=True)

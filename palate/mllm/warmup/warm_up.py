@@ -22,6 +22,7 @@ from palate.errors import PalateError
 from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.lm.embedded import RAW_MODELS
 from palate.mllm.lm.loading import open_model
+from palate.mllm.lm.options import ModelOptions
 from palate.mllm.lm.projector_inputs import projector_inputs
 from palate.mllm.prompts.chat import Picture
 from palate.mllm.prompts.items import Items
@@ -70,7 +71,7 @@ def warm_up(
     if not out.name:  # "." or "/"
         raise PalateError(f"'{out}' is no name of a new folder", "Give one, such as --out models/shop.")
     with _checkpoint(out) as checkpoint, atomic_folder(out) as folder:
-        chat = open_model(model, device=config.device, dtype=config.dtype)
+        chat = open_model(ModelOptions(name=model, dtype=config.dtype), device=config.device)
         if not chat.traits.two_layer_projector or not hasattr(chat.core.model, "multi_modal_projector"):
             raise PalateError(
                 f"'{model}' ({chat.family}) has no projector to warm up", "Choose embedded or embedded-small."

@@ -227,8 +227,9 @@ def test_at_the_start_the_policy_is_the_reference_and_both_are_the_fine_tuned_ru
 
 def _without_adapters(run: Run) -> Any:
     from palate.mllm.lm.loading import open_model
+    from palate.mllm.lm.options import ModelOptions
 
-    return open_model(run.info["options"]["mllm"]["base"]["name"], dtype="float32")
+    return open_model(ModelOptions(name=run.info["options"]["mllm"]["base"]["name"], dtype="float32"))
 
 
 def test_neutral_hanorec_is_dpo_in_loss_and_gradient(tuned: Callable[..., Run], dataset: Dataset) -> None:

@@ -19,6 +19,7 @@ from palate.mllm.backends.decoding import NoRepeatNgram, Sampling, end_tokens, g
 from palate.mllm.backends.local import LocalBackend
 from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.lm.loading import open_model
+from palate.mllm.lm.options import ModelOptions
 from palate.mllm.lm.reasoning import answer_text
 from palate.mllm.prompts.chat import Chat, Picture
 from palate.mllm.summaries.work import check_summary
@@ -242,7 +243,8 @@ def test_sampling_is_part_of_the_identity(models: Models) -> None:
 
 
 def test_precision_is_part_of_the_identity(tiny: Tiny) -> None:
-    exact, rough = (LocalBackend(open_model(str(tiny("llama")), dtype=one)) for one in ("float32", "bfloat16"))
+    options = [ModelOptions(name=str(tiny("llama")), dtype=one) for one in ("float32", "bfloat16")]
+    exact, rough = (LocalBackend(open_model(one)) for one in options)
     assert (exact.identity["dtype"], rough.identity["dtype"]) == ("float32", "bfloat16")
     assert {**exact.identity, "dtype": 0} == {**rough.identity, "dtype": 0}
 

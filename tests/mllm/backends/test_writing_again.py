@@ -24,7 +24,7 @@ from palate.mllm.backends import open_backend
 from palate.mllm.backends.base import Backend
 from palate.mllm.lm.loading import open_model
 from palate.mllm.prompts.prompter import Prompter, PromptOptions
-from palate.mllm.recommender import BaseModel, MLLMConfig, MLLMRecommender
+from palate.mllm.recommender import BaseLM, MLLMConfig, MLLMRecommender
 from palate.mllm.summaries.preferences import Preferences
 from palate.mllm.summaries.users import UserWork, cut_offs
 from palate.rankers.popularity import Popularity
@@ -63,7 +63,7 @@ def saved(backend: Backend, tiny: Tiny, folder: Path, as_of: str = "test") -> Da
     preferences = Preferences.open(folder / "data", "mine", data.catalogue)
     model = open_model(str(tiny("llama")))
     options = PromptOptions(summary="recurrent")
-    config = MLLMConfig(base=BaseModel(name=str(tiny("llama")), fingerprint=model.fingerprint), prompt=options)
+    config = MLLMConfig(base=BaseLM(name=str(tiny("llama")), fingerprint=model.fingerprint), prompt=options)
     prompter = Prompter(preferences.items, options, preferences.templates)
     made = MLLMRecommender(model, prompter, preferences, config)
     preferences.of([cut_offs(data, [as_of])[0].history.tolist()])  # what the run keeps

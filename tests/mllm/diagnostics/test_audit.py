@@ -182,7 +182,7 @@ def _run(tmp_path: Path, model_folder: Path, task: str) -> tuple[Path, Dataset]:
     from palate.mllm.prompts.items import Items
     from palate.mllm.prompts.prompter import Prompter, PromptOptions
     from palate.mllm.prompts.templates import Templates
-    from palate.mllm.recommender import BaseModel, MLLMConfig, MLLMRecommender
+    from palate.mllm.recommender import BaseLM, MLLMConfig, MLLMRecommender
 
     rng = np.random.default_rng(0)
     rows = [(f"u{u}", f"i{item}", step) for u in range(40) for step, item in enumerate(rng.permutation(30)[:6])]
@@ -193,7 +193,7 @@ def _run(tmp_path: Path, model_folder: Path, task: str) -> tuple[Path, Dataset]:
     model = open_model(str(model_folder))
     options = PromptOptions.model_validate({"task": task})
     prompter = Prompter(Items.of(data.catalogue), options, Templates.load(None))
-    config = MLLMConfig(base=BaseModel(name=model.name, fingerprint=model.fingerprint), prompt=options)
+    config = MLLMConfig(base=BaseLM(name=model.name, fingerprint=model.fingerprint), prompt=options)
     run = Run.start(
         tmp_path / "run",
         model="mllm",

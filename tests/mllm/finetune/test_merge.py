@@ -25,6 +25,7 @@ from palate.mllm.alignment.align import align_mllm
 from palate.mllm.finetune.merge import FACTS, merge_run
 from palate.mllm.finetune.sft import fine_tune
 from palate.mllm.lm.loading import merge_adapter, open_model
+from palate.mllm.lm.options import ModelOptions
 from palate.mllm.recommender import MLLMRecommender
 from palate.mllm.zero_shot import zero_shot
 from palate.rankers.registry import load_recommender
@@ -245,4 +246,4 @@ def test_on_the_command_line(runs: Callable[..., Run], tmp_path: Path) -> None:
     words = ["merge", str(runs("llama").folder), "--out", str(tmp_path / "model"), "--dtype", "bfloat16"]
     done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert "palate mllm zero-shot DATASET --model" in done.output
-    assert open_model(str(tmp_path / "model"), dtype="bfloat16").core.dtype == torch.bfloat16
+    assert open_model(ModelOptions(name=str(tmp_path / "model"), dtype="bfloat16")).core.dtype == torch.bfloat16

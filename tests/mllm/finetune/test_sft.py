@@ -27,6 +27,7 @@ from palate.mllm.finetune.token_loss import answer_loss
 from palate.mllm.finetune.validation import METRICS
 from palate.mllm.lm.chat_model import IGNORED
 from palate.mllm.lm.loading import open_model
+from palate.mllm.lm.options import ModelOptions
 from palate.mllm.zero_shot import zero_shot
 from palate.rankers.registry import load_recommender
 from palate.runs.run import Run
@@ -177,7 +178,7 @@ def test_the_answer_cannot_be_read_off_the_prompt(dataset: Dataset, tiny: Tiny) 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_adapters_leave_the_vision_tower_alone(tiny: Tiny, family: str) -> None:
-    model = open_model(str(tiny(family)), dtype="float32")
+    model = open_model(ModelOptions(name=str(tiny(family)), dtype="float32"))
     layers = adapted_layers(model, projector=False)
     assert len(layers) == 2 * 7  # q, k, v, o, gate, up, down
     assert not any("vision" in name or "visual" in name or "lm_head" in name for name in layers)
@@ -225,7 +226,7 @@ def test_two_steps_of_every_family(dataset: Dataset, tiny: Tiny, tmp_path: Path,
         lora={"projector": family != "llama"},
         trainer={"keep": "last", "gradient_checkpointing": family in ("llava", "llama")},
     )
-    before = open_model(str(tiny(family)), dtype="float32")
+    before = open_model(ModelOptions(name=str(tiny(family)), dtype="float32"))
     run = fine_tune(dataset, out=tmp_path / "run", settings=settings, device="cpu")
     assert run.finished
     assert [row["step"] for row in rows_of(run)] == [0, 2]
@@ -243,7 +244,7 @@ def test_two_steps_of_every_family(dataset: Dataset, tiny: Tiny, tmp_path: Path,
         dataset, out=tmp_path / "plain", settings={k: settings[k] for k in ("model", "prompt")}, device="cpu"
     )
     assert not torch.equal(scores, load_recommender(plain).score(histories, candidates))
-    after = open_model(str(tiny(family)), dtype="float32")
+    after = open_model(ModelOptions(name=str(tiny(family)), dtype="float32"))
     assert before.fingerprint == after.fingerprint
 
 

@@ -20,6 +20,7 @@ from palate.errors import PalateError
 from palate.mllm.lm import embedded
 from palate.mllm.lm.embedded import EMBEDDED_MODELS, GRID, SMALL_LAYERS, embedded_folder
 from palate.mllm.lm.loading import open_model
+from palate.mllm.lm.options import ModelOptions
 from palate.mllm.lm.vision import (
     FEATURES,
     MEAN,
@@ -113,7 +114,7 @@ def test_what_breaks_on_the_way_leaves_nothing(monkeypatch: pytest.MonkeyPatch, 
 @pytest.fixture(scope="module")
 def made() -> dict[str, Any]:
     """All of them, from the user's own cache: made there if need be, and slow only then."""
-    return {name: open_model(name, device="cpu", dtype="float32") for name in EMBEDDED_MODELS}
+    return {name: open_model(ModelOptions(name=name, dtype="float32"), device="cpu") for name in EMBEDDED_MODELS}
 
 
 @needs_weights

@@ -23,6 +23,7 @@ from palate.mllm.finetune.lora import adapted_layers
 from palate.mllm.finetune.sft import fine_tune
 from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.lm.loading import open_model
+from palate.mllm.lm.options import ModelOptions
 from palate.mllm.prompts.chat import Chat, Picture
 from palate.mllm.scoring.agreement import Float32, disagreement, in_float32
 from palate.mllm.scoring.scorer import Scorer
@@ -100,7 +101,7 @@ def test_a_head_of_its_own_kind_is_used_itself(folder: Callable[[str], Path]) ->
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("family", ["falcon_h1", "qwen3_5_text", "qwen3_next", "lfm2", "mamba"])
 def test_hybrid_models_fall_back_and_say_so(folder: Callable[[str], Path], family: str, dtype: str) -> None:
-    model = open_model(str(folder(family)), dtype=dtype)
+    model = open_model(ModelOptions(name=str(folder(family)), dtype=dtype))
     scorer = Scorer(model)
     with pytest.warns(UserWarning, match="fails .* every prompt is read as a whole instead"):
         found = scorer.logits(CHATS, ANSWERS)
@@ -126,7 +127,7 @@ def test_layers_that_are_called_keep_theirs(folder: Callable[[str], Path]) -> No
 @pytest.mark.parametrize("family", ["gemma3", "paligemma"])
 def test_errors_of_structure_are_seen_in_half_precision(folder: Callable[[str], Path], family: str) -> None:
     """Their pictures see what follows them: off by less than 0.25, which rounding once excused."""
-    model = open_model(str(folder(family)), dtype="bfloat16")
+    model = open_model(ModelOptions(name=str(folder(family)), dtype="bfloat16"))
     shown = ((), (Picture(None),), (Picture(None),))
     chats = [Chat((LEAD, *pictures, "item name. Would the user take it?")) for pictures in shown]
     chats[2] = Chat((*chats[2].parts, " " + "long " * 20))
@@ -138,7 +139,7 @@ def test_errors_of_structure_are_seen_in_half_precision(folder: Callable[[str], 
 
 def test_fp32_without_another_model(folder: Callable[[str], Path]) -> None:
     """The same weights, computed exactly."""
-    model = open_model(str(folder("gemma2")), dtype="bfloat16")
+    model = open_model(ModelOptions(name=str(folder("gemma2")), dtype="bfloat16"))
     exact = copy.deepcopy(model.core).float()
     batch = model.collate([model.encode(CHATS[0])])
     with torch.inference_mode():
@@ -159,7 +160,7 @@ def test_fp32_without_another_model(folder: Callable[[str], Path]) -> None:
 def test_where_fp32_cannot_be_had_rounding_is_measured(
     folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = open_model(str(folder("gemma2")), dtype="bfloat16")
+    model = open_model(ModelOptions(name=str(folder("gemma2")), dtype="bfloat16"))
     plain = torch.tensor([[1.0, 2.0], [0.0, 1.0]])
     shift = torch.tensor([[0.03, -0.03], [0.0, 0.0]])
 

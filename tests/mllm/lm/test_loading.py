@@ -21,6 +21,7 @@ from palate.errors import PalateError
 from palate.mllm.lm.chat_model import IGNORED
 from palate.mllm.lm.fingerprint import weights_fingerprint
 from palate.mllm.lm.loading import open_model
+from palate.mllm.lm.options import ModelOptions
 from palate.mllm.prompts.chat import Chat, Picture
 
 Tiny = Callable[[str], Path]
@@ -149,12 +150,13 @@ def test_whatever_shapes_prompts_and_answers_is_in_the_fingerprint(tiny: Tiny, t
     ("dtype", "kind"), [("auto", torch.float32), ("bfloat16", torch.bfloat16), ("float16", torch.float16)]
 )
 def test_precision_of_weights(tiny: Tiny, dtype: str, kind: torch.dtype) -> None:
-    assert {one.dtype for one in open_model(str(tiny("llama")), dtype=dtype).model.parameters()} == {kind}
+    model = open_model(ModelOptions(name=str(tiny("llama")), dtype=dtype)).model
+    assert {one.dtype for one in model.parameters()} == {kind}
 
 
 def test_weights_on_their_way_to_another_device_have_its_precision(tiny: Tiny, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny("llama"), tmp_path / "half"))
-    open_model(str(folder), dtype="bfloat16").model.save_pretrained(folder)
+    open_model(ModelOptions(name=str(folder), dtype="bfloat16")).model.save_pretrained(folder)
     assert open_model(str(folder)).core.dtype == torch.float32
     model = open_model(str(folder), runs_on="cuda")
     assert model.core.dtype == torch.bfloat16
@@ -199,11 +201,11 @@ def test_adapters_that_are_refused(tiny: Tiny, tmp_path: Path) -> None:
 def test_what_is_refused(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = str(tiny("llama"))
     with pytest.raises(PalateError, match=r"'bfloat' is no precision.*bfloat16"):
-        open_model(name, dtype="bfloat")
+        open_model(ModelOptions(name=name, dtype="bfloat"))
     with pytest.raises(PalateError, match=r"'4bits' is no quantisation.*4bit"):
-        open_model(name, quantisation="4bits")
+        open_model(ModelOptions(name=name, quantisation="4bits"))
     with pytest.raises(PalateError, match="4bit weights need a GPU"):
-        open_model(name, quantisation="4bit")
+        open_model(ModelOptions(name=name, quantisation="4bit"))
     with pytest.raises(PalateError, match="no device"):
         open_model(name, device="gpu")
     with pytest.raises(PalateError, match=r"configuration of '.*' cannot be loaded.*must hold a model"):

@@ -28,6 +28,7 @@ from palate.mllm.components import load_components
 from palate.mllm.finetune.option_loss import CaseCollator, can_pack
 from palate.mllm.finetune.sft import SFTPlan, fine_tune, training_examples
 from palate.mllm.lm.loading import open_model
+from palate.mllm.lm.options import ModelOptions
 from palate.mllm.prompts.chat import Chat, Picture
 from palate.mllm.scoring.prefix import share
 from palate.mllm.scoring.scorer import _PACKED, _WORTH, Scorer
@@ -100,7 +101,7 @@ def test_the_table_holds_the_tested_families() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_scores_are_the_models_own(model: Model, tmp_path: Path, family: str, dtype: str, packs: bool) -> None:
-    chat_model = open_model(str(model(family)), dtype=dtype)
+    chat_model = open_model(ModelOptions(name=str(model(family)), dtype=dtype))
     prompts = chats(tmp_path, takes_pictures(family))
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")

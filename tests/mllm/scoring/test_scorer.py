@@ -20,6 +20,7 @@ from tiny_llms import FAMILIES, METASPACE_FAMILIES, VISION_FAMILIES
 from palate.errors import PalateError
 from palate.mllm.lm.chat_model import IGNORED, ChatModel, Encoded
 from palate.mllm.lm.loading import open_model
+from palate.mllm.lm.options import ModelOptions
 from palate.mllm.prompts.chat import Chat, Picture
 from palate.mllm.prompts.prompter import LETTERS
 from palate.mllm.scoring.image_cache import ImageFeatureCache
@@ -123,7 +124,7 @@ def test_log_odds_are_the_models_own_in_fp32(tiny: Tiny) -> None:
 
 
 def test_half_precision_does_not_tie(tiny: Tiny) -> None:
-    model = open_model(str(tiny("llama")), dtype="bfloat16")
+    model = open_model(ModelOptions(name=str(tiny("llama")), dtype="bfloat16"))
     chats = [Chat((f"history: bought a cream and a red lipstick; candidate: item {n}. Take it?",)) for n in range(40)]
     scores = Scorer(model).log_odds(chats, *ANSWERS)
     assert scores.dtype == torch.float32
@@ -340,7 +341,7 @@ def test_what_counts_as_the_same_score(
     row: int,
     packs: bool,
 ) -> None:
-    model = open_model(str(tiny("llama")), dtype=dtype)
+    model = open_model(ModelOptions(name=str(tiny("llama")), dtype=dtype))
     scorer, chats = Scorer(model, pack=packs), _chats("none", [])
     plain = scorer._packed if packs else scorer._reusing
 
@@ -360,4 +361,4 @@ def test_what_counts_as_the_same_score(
 def test_noise_of_half_precision_is_no_reason_to_fall_back(tiny: Tiny, dtype: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Scorer(open_model(str(tiny("llama")), dtype=dtype)).logits(_chats("none", []), ANSWERS)
+        Scorer(open_model(ModelOptions(name=str(tiny("llama")), dtype=dtype))).logits(_chats("none", []), ANSWERS)

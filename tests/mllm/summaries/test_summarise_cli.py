@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,13 @@ from worlds import walking_shop
 from palate.data.dataset import Dataset
 from palate.data.sample import sample_users
 from palate.data.sequences import Sequences
+from palate.errors import PalateError
+from palate.mllm.backends import BACKENDS
+from palate.mllm.backends.options import PictureBackendOptions
 from palate.mllm.summaries.items import ItemSummaries
 
 pytest.importorskip("openai")
+BUILT_IN = ("embedded", "local", "openai", "vllm")
 GOOD = "Likes warm colours and plain, hand-made things."
 Palate = Callable[..., tuple[int, str, str]]
 
@@ -163,3 +168,26 @@ def test_mistakes_are_told_before_any_work(palate: Palate, data: Path, words: li
     assert code == 2
     assert expected in err
     assert not (data / "summaries").exists()
+
+
+def test_what_is_given_reaches_the_backend(palate: Palate, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[dict[str, object]] = []
+
+    def note(name: str, model: str | None, **options: object) -> None:
+        opened.append({"name": name, "model": model} | {key: value for key, value in options.items() if value})
+        raise PalateError("enough is known")
+
+    monkeypatch.setattr("palate.mllm.backends.workers.open_backend", note)
+    words = ["--model", "m", "--attempts", 3, "--temperature", 0.5, "--seed", 7, "--no-repeat-ngram-size", 4]
+    words += ["--chat-template-kwargs", '{"enable_thinking": false}', "--trust-remote-code", "--batch-size", 2]
+    for what, more in (("items", ["--longest", 64]), ("users", [])):
+        assert "enough is known" in palate("summarise", what, data, "--backend", "local", *words, *more)[2]
+    seen: dict[str, object] = {"name": "local", "model": "m", "attempts": 3, "temperature": 0.5, "seed": 7}
+    seen |= {"no_repeat_ngram_size": 4, "batch_size": 2, "trust_remote_code": True}
+    seen["chat_template_kwargs"] = {"enable_thinking": False}
+    assert opened == [{**seen, "longest": 64}, seen]
+
+
+def test_a_backend_has_each_option_that_is_offered() -> None:
+    taken = {option for name in BUILT_IN for option in signature(BACKENDS[name]).parameters}
+    assert set(PictureBackendOptions.model_fields) <= taken
