@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,41 @@ def test_mistakes(purchases: pl.DataFrame, tmp_path: Path) -> None:
         Popularity().fit(tmp_path / "p" / "dataset", user="customer")
     with pytest.raises(PalateError, match="dims"):
         SASRec(settings={"ranker": {"dims": 3}}).fit(tmp_path / "p" / "dataset")
+
+
+def test_a_text_is_no_list(purchases: pl.DataFrame) -> None:
+    model = Popularity().fit(purchases, **COLUMNS)
+    item = purchases["sku"][0]
+    for option in ("only", "without", "allow", "deny"):
+        with pytest.raises(PalateError, match=f"{option} is the text"):
+            model.recommend(["u1"], **{option: item})
+    with pytest.raises(PalateError, match="users is the text 'u1'"):
+        model.recommend("u1")
+    with pytest.raises(PalateError, match="a history is the text"):
+        model.recommend_for([item])
+    with pytest.raises(PalateError, match="modalities is the text 'id'"):
+        SASRec(modalities="id", **TINY).fit(purchases, **COLUMNS)
+    with pytest.raises(PalateError, match=r"no option 'dney'\. Did you mean 'deny'"):
+        model.recommend(["u1"], dney=[item])
+
+
+def test_ids_that_the_catalogue_does_not_have_are_reported(
+    purchases: pl.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Popularity().fit(purchases, **COLUMNS)
+    best = model.recommend(["u1"], k=1)["item"][0]
+    found = model.recommend(["u1"], k=8, deny=[best, "nowhere"])
+    assert best not in found["item"].to_list()
+    assert "1 item of allow or deny" in capsys.readouterr().err
+
+
+def test_a_model_in_a_temporary_folder_is_not_pickled(purchases: pl.DataFrame, tmp_path: Path) -> None:
+    with pytest.raises(PalateError, match="temporary folder"):
+        pickle.dumps(Popularity().fit(purchases, **COLUMNS))
+    kept = Popularity(out=tmp_path / "kept").fit(purchases, **COLUMNS)
+    again = copy.deepcopy(kept)  # by the same state
+    assert again.recommend(["u1"], k=2).equals(kept.recommend(["u1"], k=2))
+    assert repr(copy.deepcopy(SASRec(dim=8))) == "SASRec(dim=8)"
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, 2**65, True, "7"])

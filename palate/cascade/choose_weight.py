@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from palate.errors import PalateError
 from palate.evaluation.budget import BATCH
 from palate.evaluation.candidates import Candidates
 from palate.evaluation.evaluate import cases_of, choose_metrics
+from palate.evaluation.metrics import parse_cut_off
 from palate.evaluation.ranking import rank_targets
 from palate.evaluation.users import UserSample
 
@@ -71,7 +71,7 @@ def choose_blend(
     name, _, k = metric.partition("@")
     if not grid:
         raise PalateError("there is no weight to choose from", "Give a grid of numbers from 0 to 1.")
-    if k and not re.fullmatch("[1-9][0-9]{0,8}", k):
+    if k and parse_cut_off(k) is None:
         raise PalateError(f"'{metric}' is no metric", "Name one such as ndcg@10.")
     one = choose_metrics([name], "full" if candidates is None else "sampled")[name]
     if bool(k) != one.at_k:

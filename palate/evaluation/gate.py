@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from palate.evaluation.gate_figures import (
     overlap_of,
     slices_of_cases,
 )
-from palate.evaluation.metrics import METRICS
+from palate.evaluation.metrics import METRICS, parse_cut_off
 from palate.evaluation.other_catalogue import NotANumber, OtherCatalogue
 from palate.evaluation.ranking import rank_targets
 from palate.evaluation.unseen import seen_by, unseen_cases
@@ -157,13 +156,10 @@ def gate(
     return Gate(verdict, reasons, metric, k, accepted, slices, overlap, coverage, enough, facts)
 
 
-_CUT_OFF = re.compile("[1-9][0-9]{0,8}")
-
-
 def _parse(metric: str) -> tuple[str, int]:
     word, _, depth = metric.lower().partition("@")
     one = METRICS[word]
-    if one.of_lists or one.whole_set or not one.at_k or not _CUT_OFF.fullmatch(depth):
+    if one.of_lists or one.whole_set or not one.at_k or parse_cut_off(depth) is None:
         raise PalateError(f"'{metric}' is no metric of targets at a cut-off", "Choose ndcg@10 or recall@20, say.")
     return word, int(depth)
 

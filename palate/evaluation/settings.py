@@ -17,7 +17,7 @@ from palate.evaluation.compare import Group
 from palate.evaluation.evaluate import DEFAULT_KS, Protocol, Split, cases_of, choose_metrics, evaluate
 from palate.evaluation.groups import RunGroup
 from palate.evaluation.item_facts import item_facts
-from palate.evaluation.metrics import METRICS
+from palate.evaluation.metrics import METRICS, parse_cut_off
 from palate.evaluation.ranking import rank_targets
 from palate.evaluation.ranking_task import RankTargets, ranking_by
 from palate.evaluation.result import Result
@@ -237,7 +237,8 @@ def _sample(options: Mapping[str, Any]) -> UserSample | None:
 
 def _numbers(text: str) -> list[int]:
     """``"5,10"`` -> ``[5, 10]``."""
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not parts or not all(part.isdigit() and int(part) > 0 for part in parts):
+    found = [parse_cut_off(part.strip()) for part in text.split(",") if part.strip()]
+    numbers = [number for number in found if number is not None]
+    if not numbers or len(numbers) < len(found):
         raise PalateError(f"--ks {text}: not a list of cut-offs", "Give numbers of at least 1, such as --ks 5,10,20.")
-    return [int(part) for part in parts]
+    return numbers

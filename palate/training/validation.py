@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +11,7 @@ from palate.data.dataset import Dataset, Part
 from palate.data.held_out import no_targets
 from palate.data.streamed import StreamedDataset
 from palate.errors import PalateError
-from palate.evaluation.metrics import METRICS, Metric
+from palate.evaluation.metrics import METRICS, Metric, parse_cut_off
 from palate.evaluation.ranking import rank_targets
 from palate.evaluation.unseen import fitted_to
 from palate.recommender import Recommender
@@ -33,7 +32,7 @@ def parse_metric(name: str) -> tuple[str, Metric, int]:
     word, _, depth = name.partition("@")
     word = word.strip().lower()
     metric: Metric = METRICS[word]
-    if metric.at_k and not re.fullmatch("[1-9][0-9]{0,8}", depth):
+    if metric.at_k and parse_cut_off(depth) is None:
         raise PalateError(f"'{name}' names no cut-off", f"Write {metric.label}@10, say.")
     if metric.of_lists or metric.whole_set or {"vectors", "groups"} & set(metric.needs):
         raise PalateError(

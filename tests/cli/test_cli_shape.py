@@ -137,16 +137,16 @@ def test_a_file_that_cannot_be_written_is_one_line(palate: Shell, popular: Path,
 
 def test_tracebacks_can_be_asked_for(palate: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PALATE_TRACEBACK", "1")
-    told = palate("info", tmp_path / "nothing")
-    assert told.code == 2
-    assert "Traceback" in told.err
+    shown = palate("info", tmp_path / "nothing")
+    assert shown.code == 2
+    assert "Traceback" in shown.err
 
 
 def test_a_bug_is_not_the_verdict_of_a_gate(palate: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("palate.artefact.describe", lambda path: 1 / 0)
-    told = palate("info", tmp_path)
-    assert told.code == 70
-    assert "ZeroDivisionError" in told.err
+    shown = palate("info", tmp_path)
+    assert shown.code == 70
+    assert "ZeroDivisionError" in shown.err
 
 
 def test_ctrl_c_says_what_is_kept(palate: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

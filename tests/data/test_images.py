@@ -157,6 +157,14 @@ def test_lays_transparency_on_white(tmp_path: Path) -> None:
     assert open_image(tmp_path / "palette.gif").getpixel((5, 5)) == (255, 255, 255)
 
 
+def test_lays_sixteen_bit_transparency_on_white(tmp_path: Path) -> None:
+    grey = np.zeros((8, 8), np.uint16)
+    grey[0, 0] = 32768
+    Image.fromarray(grey).save(tmp_path / "deep.png", transparency=0)
+    assert open_image(tmp_path / "deep.png").getpixel((5, 5)) == (255, 255, 255)
+    assert abs(open_image(tmp_path / "deep.png").getpixel((0, 0))[0] - 128) <= 1
+
+
 def test_scales_sixteen_bit_pictures_instead_of_clipping(tmp_path: Path) -> None:
     grey = Image.fromarray(np.full((8, 8), 32768, np.uint16))
     grey.save(tmp_path / "deep.png")

@@ -233,6 +233,14 @@ def test_bpr_equals_the_formula_in_plain_python() -> None:
     assert 0 <= loss.diagnostics["pair_accuracy"] <= 1
 
 
+def test_bpr_says_nothing_of_pairs_where_there_is_none() -> None:
+    scores, batch = problem()
+    drawn = draw_negatives(batch, PopularityNegatives(), 3, shared=False)
+    loss = BPR().loss(scores, batch, replace(drawn, valid=torch.zeros_like(drawn.valid)))
+    assert float(loss.value.detach()) == 0
+    assert loss.diagnostics == {}
+
+
 @pytest.mark.parametrize("source", ["uniform", "popularity"])
 def test_corrected_sampled_softmax_approaches_the_full_softmax(source: str) -> None:
     """The normaliser is estimated without bias, so a large sample comes close; uncorrected it does not."""

@@ -244,6 +244,13 @@ def test_byte_dropout_keeps_the_expectation_and_is_seeded() -> None:
     assert torch.equal(dropout.eval()(x), x)
 
 
+@pytest.mark.parametrize("p", [0.001, 0.999])
+def test_byte_dropout_is_neither_nothing_nor_everything(p: float) -> None:
+    torch.manual_seed(0)
+    kept = ByteDropout(p)(torch.ones(200_003)) > 0
+    assert 0 < float(kept.float().mean()) < 1
+
+
 def test_heads_must_divide_the_width() -> None:
     with pytest.raises(PalateError, match="do not divide"):
         SASRec(SASRec.Config(dim=10, heads=3), 5, {})

@@ -10,6 +10,7 @@ import pytest
 from palate.bundle.items import BundleItems
 from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
+from palate.serve.business.item_list import read_item_list
 from palate.serve.business.model_rules import ModelRules, compile_rules
 from palate.serve.business.rules_file import read_lists, read_rules_file
 
@@ -58,6 +59,11 @@ def test_what_is_left(tmp_path: Path, items: BundleItems, text: str, left: str) 
     assert _left(rules) == left
     assert rules.left == len(left)
     assert rules.warnings == []
+
+
+def test_ids_may_hold_spaces_that_do_not_show(tmp_path: Path) -> None:
+    (tmp_path / "stock.txt").write_text("a\u200bb\nc\u00a0d\n")
+    assert read_item_list(tmp_path / "stock.txt") == ["a\u200bb", "c\u00a0d"]
 
 
 def test_factors_multiply_up_to_ten(tmp_path: Path, items: BundleItems) -> None:

@@ -103,6 +103,13 @@ def test_unknown_items_leave_with_their_times(bundle: Bundle, live: Live) -> Non
     assert found == [item for item, _ in kept]
 
 
+def test_a_moment_that_cannot_be_is_refused_for_a_newcomer_too(live: Live) -> None:
+    for path, more in (("/v1/recommend", {"k": 5}), ("/v1/explain", {"item": "i8"})):
+        reply = live.post(path, {"history": [], "history_times": [], "asked": 10**40, **more})
+        assert (reply.status, reply.error["code"]) == (422, "invalid")
+        assert "outside of the years 1 to 9999" in reply.error["message"]
+
+
 def test_an_explanation_is_of_the_same_score(bundle: Bundle, live: Live) -> None:
     body = {"history": ["i1", "i2", "i3"], "history_times": [0, 20_000, 40_000], "asked": 40 * DAY, "item": "i8"}
     answer = live.post("/v1/explain", body).json

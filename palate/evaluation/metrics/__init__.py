@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from palate.evaluation.metrics.base import Metric, measure, metric
+from palate.evaluation.metrics.base import Metric, measure, metric, parse_cut_off
 from palate.registry import Registry
 
 METRICS = Registry(
@@ -24,4 +24,4 @@ METRICS = Registry(
     },
 )
 
-__all__ = ["METRICS", "Metric", "measure", "metric"]
+__all__ = ["METRICS", "Metric", "measure", "metric", "parse_cut_off"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,15 @@ class Metric:
         if values.shape != expected:
             raise PalateError(f"the metric {self.label} gave shape {values.shape}, not {expected}", "Mend the metric.")
         return values
+
+
+def parse_cut_off(text: str) -> int | None:
+    """The cut-off that is written as a whole number from 1 to 999,999,999; None where the text is no such number.
+
+    >>> parse_cut_off("10"), parse_cut_off("0"), parse_cut_off("\u00b2")
+    (10, None, None)
+    """
+    return int(text) if re.fullmatch("0*[1-9][0-9]{0,8}", text) else None
 
 
 def metric(
