@@ -159,6 +159,8 @@ def test_merging() -> None:
         ("trials = 4", 'family = ["dpo", "unform"]', "'family' names no arm: 'unform'. Did you mean 'uniform'?"),
         ("trials = 4", 'family = ["base"]', "the base 'base' is in the family"),
         ("trials = 4", 'split = "train"', "'split'"),
+        ("[compare]", "[evaluate]\nretriever = 'runs/a'\n[compare]", "[evaluate]: a comparison has no cascades"),
+        ("[compare]", "[evaluate]\nengine = 'ray'\n[compare]", "[evaluate]: a comparison is evaluated in one process"),
         ('from = "base"', 'from = "bse"', "[arm.dpo]: 'from' names no arm: 'bse'. Did you mean 'base'?"),
         ('from = "base"', 'from = "dpo"', "[arm.dpo] leads back to itself: dpo -> dpo"),
         ("[arm.base]", '[arm.base]\nfrom = "uniform"', "leads back to itself"),
