@@ -17,6 +17,7 @@ from serve_helpers import Live
 
 from palate.serve.config import ServeConfig
 from palate.serve.loaded_models import BundleSpec
+from palate.serve.schema import FeedbackRequest
 from palate.serve.service import Service
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -682,10 +683,15 @@ def test_the_endpoints_are_told_with_calls_that_work(visit: Visit, live: Live) -
         expect(page.locator(f"#{method}-v1-{path}")).to_be_visible()
     told = live.get("/openapi.json").json
     expect(page.locator(".method")).to_have_count(sum(len(methods) for methods in told["paths"].values()))
-    text = page.locator("#post-v1-recommend pre").inner_text()
-    body = re.search(r"-d '(.*)'", text)
-    assert body is not None
-    assert live.post("/v1/recommend", body[1].encode()).status == 200
+    bodies = {}
+    for name in ("recommend", "similar", "explain", "feedback"):
+        body = re.search(r"-d '(.*)'", page.locator(f"#post-v1-{name} pre").inner_text())
+        assert body is not None
+        bodies[name] = body[1].encode()
+        assert name == "feedback" or live.post(f"/v1/{name}", bodies[name]).status == 200
+    # This service keeps none, so the body alone is looked at.
+    (item,) = FeedbackRequest.model_validate_json(bodies["feedback"]).items
+    assert live.get(f"/v1/items/{item}").status == 200
     page.get_by_role("link", name="RecommendRequest").first.click()
     expect(page.locator("#RecommendRequest")).to_be_in_viewport()
     expect(page.locator("#RecommendRequest td code", has_text="FIELD=VALUE")).to_be_visible()

@@ -59,6 +59,7 @@ function sample(schema, ids) {
   const body = {};
   for (const [name, one] of Object.entries(schema.properties)) {
     if (name === "history") body[name] = ids.slice(0, 2);
+    else if (name === "items") body[name] = ids.slice(0, 1);
     else if (name === "item") body[name] = ids[ids.length - 1];
     else if (name === "k") body[name] = 5;
     else if (schema.required?.includes(name)) body[name] = one.examples?.[0] ?? one.default ?? "";
