@@ -30,6 +30,7 @@ from palate.rankers.registry import RANKERS
 from palate.recommender import Recommender
 from palate.runs.run import Run
 from palate.storage.remote import is_url, local, url_of
+from palate.storage.tensors import in_memory
 
 
 class Recommended(list[tuple[str, float]]):
@@ -113,7 +114,8 @@ class Bundle:
         items = _read_items(path, facts, images, of_hub=of_hub)
         if facts["model"] == "mllm":
             check_prompt_pictures(path, elsewhere=of_hub or linked(path) or url_of(path) is not None)
-        recommender = _load_model(path, facts, device)
+        with in_memory():  # a bundle is kept for long, and its files may be written over
+            recommender = _load_model(path, facts, device)
         if recommender.num_items != len(items):
             raise PalateError(
                 f"{path}: the model scores {recommender.num_items} items, the id map has {len(items)}",

@@ -49,6 +49,17 @@ def test_every_kind_of_ranker_has_a_bundle(model: str, films: Path, tmp_path: Pa
     assert not (bundle.folder / "features").exists()
 
 
+@pytest.mark.parametrize("model", ["sasrec", "ease", "item-knn"])
+def test_files_that_are_written_over_do_not_change_a_loaded_bundle(model: str, films: Path, tmp_path: Path) -> None:
+    run = make_run(films, tmp_path / "run", model=model, modalities="id")
+    bundle = Bundle.load(make_bundle(run, tmp_path / "bundle").folder)
+    expected = bundle.recommend(["space-1", "crime-3"], 5)
+    for path in (bundle.folder / "model").glob("*.safetensors"):
+        with path.open("r+b") as file:  # in place, as `cp` writes
+            file.write(bytes(path.stat().st_size))
+    assert bundle.recommend(["space-1", "crime-3"], 5) == expected
+
+
 def test_it_loads_where_run_and_dataset_are_gone(films: Path, full_run: Run, tmp_path: Path) -> None:
     """In a process of its own, with the run and its data moved away and pickle out of order."""
     shutil.copytree(full_run.folder, tmp_path / "run")
