@@ -172,6 +172,7 @@ def test_resume_refuses_other_options_and_other_data(ring: Ring, tmp_path: Path)
         ({"model": "sasrec", "settings": {"trainer": {"metric": "NDCG"}}}, "cut-off"),
         ({"model": "sasrec", "settings": {"trainer": {"metric": "coverage@10"}}}, "cannot choose an epoch"),
         ({"model": "sasrec", "settings": {"trainer": {"metric": "ndcg@\u00b2"}}}, "cut-off"),
+        ({"model": "sasrec", "settings": {"trainer": {"validate_every": 2, "validations_per_epoch": 3}}}, "no effect"),
         ({"model": "sasrec", "settings": {"trainer": {"device": "foo"}}}, "foo"),
         ({"model": "sasrec", "settings": {"trainer": {"betas": [2, 3]}}}, "betas"),
         ({"model": "sasrec", "settings": {"ranker": {"heads": 3}}}, "do not divide"),
