@@ -15,6 +15,7 @@ class TopK(NegativeStrategy):
     """
 
     source = "scores"
+    reads = ("pool_k", "temperature", "precision")
 
     def draw(self, context: SamplingContext, config: NegativesConfig) -> RejectedItems:
         if config.pool_k == "all" and not config.temperature:

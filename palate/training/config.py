@@ -98,6 +98,9 @@ class TrainerConfig(Config):
             )
         return self
 
+    def unread(self) -> dict[str, str]:
+        return {} if self.stream else {"stream_buffer": "stream"}
+
     @model_serializer(mode="wrap")
     def _without_usual_rows(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Settings of runs from before there was a choice stay what they were."""

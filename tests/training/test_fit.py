@@ -192,6 +192,15 @@ def test_mistakes_are_refused_before_any_work(
     assert not (tmp_path / "run").exists()
 
 
+def test_settings_that_nothing_reads_are_named(ring: Ring, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {**SMALL, "objective": {"power": 0.5}, "trainer": {**SMALL["trainer"], "epochs": 1, "stream_buffer": 9}}
+    train(ring(), model="sasrec", objective="bpr", out=tmp_path / "run", settings=settings)
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("Note:")] == [
+        "Note: settings [trainer]: 'stream_buffer' does nothing without stream.",
+        "Note: settings [objective] of bpr: 'power' does nothing without negatives popularity.",
+    ]
+
+
 def test_a_loss_that_explodes_is_told(ring: Ring, tmp_path: Path) -> None:
     settings = {**SMALL, "trainer": {**SMALL["trainer"], "learning_rate": 1e30}}
     with pytest.raises(PalateError, match="learning_rate"):
