@@ -31,6 +31,7 @@ from palate.recommender import Recommender
 from palate.runs.run import Run
 from palate.storage.remote import is_url, local, url_of
 from palate.storage.tensors import in_memory
+from palate.topk import checked_k
 
 
 class Recommended(list[tuple[str, float]]):
@@ -161,9 +162,11 @@ class Bundle:
             asked: Unix milliseconds at which the next item is asked for; by default when the newest one was taken.
 
         Raises:
-            PalateError: no item is left; times that do not fit the history; ``allowed`` is of another shape; the model
-                cannot afford the whole catalogue (``mllm``), see :class:`palate.cascade.cascade.Cascade`.
+            PalateError: ``k`` is no whole number of at least 1; no item is left; times that do not fit the history;
+                ``allowed`` is of another shape; the model cannot afford the whole catalogue (``mllm``), see
+                :class:`palate.cascade.cascade.Cascade`.
         """
+        k = checked_k(k)
         rows, unknown = self.known(history_ids)
         mask = None if allowed is None else torch.as_tensor(allowed)
         if mask is not None and (mask.shape != (len(self.items) + 1,) or mask.dtype != torch.bool):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from palate.bundle import Bundle, make_bundle
 from palate.bundle.manifest import sha256
 from palate.errors import PalateError
 from palate.features.store import FeatureStore
+from palate.rankers.recommend import Recommendations
 from palate.rankers.registry import load_recommender
 from palate.runs.run import Run
 
@@ -94,6 +97,16 @@ def test_unknown_ids_are_reported_and_not_fatal(text_bundle: Path) -> None:
     assert newcomer.unknown == ["nobody"]
     assert bundle.items.index_of("nobody") is None
     assert bundle.items.ids[bundle.items.index_of("space-1") or 0] == "space-1"
+
+
+@pytest.mark.parametrize("k", [0, -1, True, 1.5, 5.0, "5", None])
+def test_how_many_is_a_whole_number(text_bundle: Path, text_run: Run, k: Any) -> None:
+    message = re.escape(f"k is {k!r}. Ask for a whole number of items, at least 1.")
+    with pytest.raises(PalateError, match=message):
+        Bundle.load(text_bundle).recommend(["space-1"], k)
+    with pytest.raises(PalateError, match=message):
+        Recommendations(text_run)([["space-1"]], k)
+    assert len(Bundle.load(text_bundle).recommend(["space-1"], np.int64(2))) == 2
 
 
 def test_allowed_and_seen(text_bundle: Path) -> None:
