@@ -60,7 +60,7 @@ class WeightedStrategy(NegativeStrategy):
     """Draws item ``i`` with probability ``w_i / sum_j w_j`` over the items that are allowed; no model is needed."""
 
     source = "catalogue"
-    reads = ("power",)
+    reads: ClassVar[tuple[str, ...] | None] = ("power",)
 
     @abstractmethod
     def weights(self, counts: Tensor, power: float) -> Tensor | None:
