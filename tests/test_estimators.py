@@ -144,7 +144,7 @@ def test_a_run_whose_temporary_folder_has_gone_says_so(purchases: pl.DataFrame) 
     run = Popularity().fit(purchases, **COLUMNS).run_
     gc.collect()
     for opened in (load_recommender, Recommendations):
-        with pytest.raises(PalateError, match=r"the run .* is not there any more\. .*temporary.*out="):
+        with pytest.raises(PalateError, match=r"the run .* is not there any more\. .*goes with the estimator.*out="):
             opened(run)
 
 

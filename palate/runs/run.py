@@ -202,7 +202,7 @@ class Run:
         if not self.folder.is_dir():
             raise PalateError(
                 f"the run {self.folder} is not there any more",
-                "Open it where it is now. That of an estimator is temporary, and goes with it, unless out= names a folder.",
+                "Open it where it is now. The run of an estimator goes with the estimator, unless out= names a folder.",
             )
 
     @property
