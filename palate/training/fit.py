@@ -95,6 +95,8 @@ def train(
     accelerator = (
         start_workers("cpu") if plan.trainer is None else start_workers(plan.trainer.device, plan.trainer.precision)
     )
+    if accelerator.is_main_process and refit is None:  # a refit has all settings of its run
+        plan.note_unread()
     if isinstance(dataset, StreamedDataset):
         if accelerator.is_main_process:
             dataset.shards  # noqa: B018  (makes them)
