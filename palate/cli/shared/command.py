@@ -68,6 +68,8 @@ class PalateCommand(TyperCommand):
                 raise empty_path(str(option))
             if option is not None and option[:1] != "-":
                 raise empty_path("an argument")
+        _, _, given = self.make_parser(ctx).parse_args(list(args))
+        refuse_repeated(given)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -142,6 +144,23 @@ def path_names(command: Any) -> set[str]:
 
 def _holds_path(annotation: Any) -> bool:
     return annotation is Path or any(_holds_path(one) for one in get_args(annotation))
+
+
+def refuse_repeated(given: list[Any]) -> None:
+    """Refuse an option that is given twice and takes one value: all but the last would go unheard.
+
+    Args:
+        given: the parameters of a command line, in its order.
+    """
+    seen = set()
+    for parameter in given:
+        switch = getattr(parameter, "is_flag", False) and not parameter.secondary_opts
+        if parameter.param_type_name != "option" or parameter.multiple or switch:
+            continue
+        if parameter.name in seen:
+            names = " or ".join([*parameter.opts, *parameter.secondary_opts])
+            raise PalateError(f"{names} is given twice, and only one can count", "Give it once.")
+        seen.add(parameter.name)
 
 
 def empty_path(where: str) -> PalateError:
