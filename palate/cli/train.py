@@ -245,6 +245,11 @@ def check_layers(model: str, settings: Settings) -> None:
             )
 
 
+def _shown_metrics(metrics: dict[str, Any]) -> str:
+    """``NDCG@10 0.0565, HitRate@10 0.1043``."""
+    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if "@" in name)
+
+
 def _report(info: dict[str, Any], out: Path, json_: bool) -> None:
     from palate.console import open_console
     from palate.runs.launch import is_first_worker
@@ -257,8 +262,11 @@ def _report(info: dict[str, Any], out: Path, json_: bool) -> None:
     console = open_console()
     best = info.get("best")
     if best:
-        numbers = ", ".join(f"{k} {v:.4f}" for k, v in best.items() if "@" in k)
+        near = info.get("neighbours") or {}
+        numbers = _shown_metrics(near.get("before", best))
         console.print(f"Best epoch {best['epoch']} of {info['epochs']} on validation: {numbers}")
+        if near.get("strength"):
+            console.print(f"With neighbours, fitted on the same users: {_shown_metrics(near['after'])}", soft_wrap=True)
     early = info.get("ended_early")
     if early:
         console.print(f"Ended early, after epoch {early['epoch']} of {early['of']}, by {early['by']}.")

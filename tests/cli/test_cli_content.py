@@ -66,6 +66,15 @@ def test_settings_that_name_sources_stand(encoded: Path, tmp_path: Path) -> None
     assert run.info["options"]["settings"]["neighbours"]["sources"] == ["lexical"]
 
 
+def test_what_neighbours_add_is_told_apart_from_the_best_epoch(palate: Shell, encoded: Path, tmp_path: Path) -> None:
+    outcome = palate("train", encoded, "--model", "sasrec", "--out", tmp_path / "run", *SMALL)
+    assert outcome.code == 0, outcome.err
+    info = Run.open(tmp_path / "run").info["neighbours"]
+    assert info["before"]["NDCG@10"] < info["after"]["NDCG@10"]
+    assert f"on validation: NDCG@10 {info['before']['NDCG@10']:.4f}" in outcome.out
+    assert f"With neighbours, fitted on the same users: NDCG@10 {info['after']['NDCG@10']:.4f}" in outcome.out
+
+
 def test_it_can_be_left_out_and_without_any_ids_are_read(
     palate: Shell, encoded: Path, shop: Path, tmp_path: Path
 ) -> None:
