@@ -121,6 +121,10 @@ class Dataset:
         """Number of interactions."""
         return len(self.items)
 
+    def __repr__(self) -> str:
+        sizes = f"{self.num_users:,} users, {self.num_items:,} items, {len(self):,} interactions"
+        return f"Dataset({self.name}: {sizes})"
+
     @property
     def name(self) -> str:
         return str(self.manifest.get("name", "dataset"))

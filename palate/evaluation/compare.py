@@ -71,6 +71,10 @@ class Comparison:
     slices: dict[str, tuple[int, list[Row]]]
     facts: dict[str, Any]
 
+    def __repr__(self) -> str:
+        figures = ", ".join(f"{row.label} {row.estimates[self.primary].mean:.4f}" for row in self.rows)
+        return f"Comparison({self.primary}, base {self.base}: {figures})"
+
     @property
     def metrics(self) -> list[str]:
         return [*self.rows[0].estimates, *self.rows[0].totals]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,11 @@ class Result:
     frame: pl.DataFrame
     totals: dict[str, float]
     facts: dict[str, Any]
-    candidates: Candidates | None = field(default=None, repr=False)
+    candidates: Candidates | None = None
+
+    def __repr__(self) -> str:
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in self.summary().items())
+        return f"Result({len(self.users()):,} users: {figures})"
 
     @property
     def metrics(self) -> list[str]:

@@ -36,6 +36,15 @@ def random_model(dataset: Dataset, seed: int, boost: float = 0.0) -> Recommender
     return Fixed(table + boost * torch.from_numpy(dataset.train_counts).float())
 
 
+def test_a_notebook_shows_figures_not_arrays(dataset: Dataset) -> None:
+    result = evaluate(random_model(dataset, 0), dataset, ks=[10])
+    assert repr(dataset) == f"Dataset({dataset.name}: 80 users, 60 items, {len(dataset):,} interactions)"
+    assert repr(result).startswith(f"Result({len(result.users())} users: ndcg@10 {result.summary()['ndcg@10']:.4f}, ")
+    table = compare([Group("a", (result,), (0,)), Group("b", (result,), (0,))], base="b")
+    mean = f"{result.summary()['ndcg@10']:.4f}"
+    assert repr(table) == f"Comparison(ndcg@10, base b: a {mean}, b {mean})"
+
+
 def test_figures_are_those_of_the_ranks(dataset):
     model, cases = random_model(dataset, 0), dataset.cases("test")
     result = evaluate(model, dataset, ks=[10, 5])
