@@ -80,6 +80,12 @@ def from_frames(
     columns_of = {"user": user, "item": item, "timestamp": timestamp, "weight": weight}
     named = {ours: theirs for ours, theirs in columns_of.items() if theirs is not None}
     there = log.collect_schema().names()
+    unnamed = [ours for ours in ("user", "item") if columns_of[ours] == ours and ours not in there]
+    if unnamed:
+        raise PalateError(
+            f"interactions has no column {' and no column '.join(map(repr, unnamed))}",
+            f"Name the column: {', '.join(f'{ours}=NAME' for ours in unnamed)}, of {', '.join(there)}.",
+        )
     columns = {ours: theirs for ours, theirs in pick_columns(there, named, "interactions").items() if ours in named}
     unused = unused_times(log.collect_schema(), columns, named)
     if unused:
@@ -98,7 +104,7 @@ def from_frames(
                 raise PalateError("images= is given, and the catalogue holds pictures itself", "Leave images= out.")
             names, root, report = unpack([frame[image]])
             frame = frame.with_columns(names.alias(image))
-        items = shape_catalogue(frame, item_columns or {}, "catalogue")
+        items = shape_catalogue(frame, item_columns or {}, "catalogue", command=False)
     found: dict[str, str] = {}
     if images is not None and not (items is not None and "image" in items.columns):
         found, _ = pictures_of(root, root)

@@ -36,6 +36,16 @@ def test_a_column_that_blocks_the_run_can_be_left_out(tmp_path: Path, name: str)
         prepare(path, "table", columns={"item": ""})
 
 
+def test_columns_of_frames_are_named_as_python_names_them() -> None:
+    log, catalogue = LOG.rename({"user": "customer", "item": "sku"}), pl.DataFrame({"sku": ["x"]})
+    with pytest.raises(PalateError, match=r"'user' and no column 'item'.* user=NAME, item=NAME, of customer, sku"):
+        from_frames(log)
+    with pytest.raises(PalateError, match=r"no column 'item'. Name the column: item=NAME, of customer"):
+        from_frames(log, user="customer")
+    with pytest.raises(PalateError, match=r'item_columns=\{"item_id": "NAME"\}, of sku'):
+        from_frames(log, catalogue, user="customer", item="sku")
+
+
 def test_other_readers_leave_columns_out_too(tmp_path: Path) -> None:
     csv(tmp_path / "interactions.csv", LOG.with_columns(rating=pl.lit("?"), ge3=pl.lit("?")))
     assert prepare(tmp_path, "interactions", columns={"weight": ""}).weights is None

@@ -168,12 +168,13 @@ def rename_columns(frame: pl.DataFrame, columns: Mapping[str, str]) -> pl.DataFr
     return frame.drop(clash).rename(renamed)
 
 
-def shape_catalogue(frame: pl.DataFrame, columns: Mapping[str, str], where: str) -> pl.DataFrame:
+def shape_catalogue(frame: pl.DataFrame, columns: Mapping[str, str], where: str, command: bool = True) -> pl.DataFrame:
     """A frame with ``item_id``, ``title``, perhaps ``image``, and all its other columns as fields.
 
     Args:
         columns: our name -> the frame's; every name may be given, ``item_id`` is found under usual names too. '' leaves
             the column out that has the name.
+        command: whether remedies name options of the command, or else arguments of Python.
     """
     out = [ours for ours, theirs in columns.items() if not theirs]
     if "item_id" in out:
@@ -181,12 +182,13 @@ def shape_catalogue(frame: pl.DataFrame, columns: Mapping[str, str], where: str)
     columns = {ours: theirs for ours, theirs in columns.items() if theirs}
     check_columns((*out, *columns.values()), frame.columns, where)
     frame = frame.drop([name for name in out if name not in columns.values()])
-    remedy = "Say which it is: --item-columns item_id=NAME."
+    which = "--item-columns item_id=NAME" if command else 'item_columns={"item_id": "NAME"}'
+    remedy = f"Say which it is: {which}."
     item = columns.get("item_id") or id_column(frame.columns, ("item_id", "item", "itemId"), where, remedy)
     if item is None:
         raise PalateError(
             f"{where} has no column 'item_id'",
-            f"Say which it is: --item-columns item_id=NAME, of {', '.join(map(quoted_name, frame.columns))}.",
+            f"Say which it is: {which}, of {', '.join(map(quoted_name, frame.columns))}.",
         )
     frame = rename_columns(frame, {**columns, "item_id": item})
     schema = frame.schema
