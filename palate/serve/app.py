@@ -22,6 +22,8 @@ from palate.serve.pages import pages
 from palate.serve.service import NotReady, Service
 
 _WORDS = {400: "invalid", 404: "not-found", 405: "method"}
+# What pydantic says in words of its own.
+_MISTAKES = {"json_invalid": "the body is not JSON", "extra_forbidden": "there is no such field"}
 
 
 def create_app(service: Service, key: str | None = None, watch: float = 0.0) -> FastAPI:
@@ -76,7 +78,8 @@ def create_app(service: Service, key: str | None = None, watch: float = 0.0) -> 
             remedy = "Send the header: content-type: application/json."
             return _answer(422, error_body("invalid", "the body is not sent as JSON", remedy))
         where = ".".join(str(part) for part in first["loc"])
-        return _answer(422, error_body("invalid", f"{where}: {first['msg']}", "/docs says what is read."))
+        message = f"{where}: {_MISTAKES.get(first['type'], first['msg'])}"
+        return _answer(422, error_body("invalid", message, "/docs says what is read."))
 
     @app.exception_handler(Overloaded)
     async def overloaded(request: Request, error: Overloaded) -> Response:
@@ -89,7 +92,8 @@ def create_app(service: Service, key: str | None = None, watch: float = 0.0) -> 
     @app.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> Response:
         code = _WORDS.get(error.status_code, "refused")
-        return _answer(error.status_code, error_body(code, str(error.detail)), dict(error.headers or {}))
+        remedy = "/docs lists the endpoints." if error.status_code in (404, 405) else None
+        return _answer(error.status_code, error_body(code, str(error.detail), remedy), dict(error.headers or {}))
 
     return app
 

@@ -172,12 +172,12 @@ def test_an_unknown_model_is_told_with_the_closest(live: Live) -> None:
         ({"history": ["space-1"] * 1001}, "at most 1,000"),
         ({"history": "space-1"}, "body.history"),
         ({"k": 3}, "body.history"),
-        ({"history": [], "onyl": ["tags=crime"]}, "body.onyl"),
+        ({"history": [], "onyl": ["tags=crime"]}, "body.onyl: there is no such field"),
         ({"history": [], "only": ["tags"]}, "body.only.0"),
         ({"history": [], "only": ["tag=crime"]}, "'tag=crime' is not a condition"),
         ({"history": [], "only": ["tags=crimes"]}, "no item meets 'tags=crimes'"),
         ({"history": [], "diversity": 2}, "body.diversity"),
-        (b"{", "body"),
+        (b"{", "the body is not JSON"),
         (b'{"history": ["\\ud800"]}', "body.history"),
         (b"\xff\xfe", "body"),
     ],
@@ -186,6 +186,12 @@ def test_what_cannot_be_is_named(live: Live, body: object, told: str) -> None:
     answer = live.post("/v1/recommend", body)
     assert answer.status in (400, 422), answer.body
     assert told in answer.error["message"]
+
+
+def test_an_address_that_does_not_exist_names_the_page_of_those_that_do(live: Live) -> None:
+    for answer, status in ((live.post("/recommend", {}), 404), (live.get("/v1/recommend"), 405)):
+        assert answer.status == status
+        assert answer.error["remedy"] == "/docs lists the endpoints."
 
 
 def test_a_body_that_is_not_sent_as_json(live: Live) -> None:
