@@ -171,6 +171,10 @@ def _show(dataset: Dataset, out: Path) -> None:
             console.print(line, highlight=False)
     titles, images, items = (f"{counts[key]:,}" for key in ("items_with_title", "items_with_image", "items"))
     console.print(f"Of {items} items {titles} have a title and {images} a picture.", highlight=False)
+    text, fields = dataset.catalogue.text_fields, dataset.catalogue.fields
+    for which, names in (("that are text", text), ("that are not", [name for name in fields if name not in text])):
+        if names:
+            console.print(f"Fields {which}: {', '.join(names)}.", highlight=False)
     console.print(f"Written to {out} ({dataset.fingerprint}).", highlight=False)
 
 

@@ -43,4 +43,7 @@ def did_you_mean(catalogue: Catalogue, item: str, otherwise: str, dropped: pl.La
     if why is not None:
         return why
     row = closest_item(catalogue, item)
-    return otherwise if row is None else f"Did you mean '{catalogue.ids[row]}' ({catalogue.titles[row]})?"
+    if row is None:
+        return otherwise
+    near, title = catalogue.ids[row], catalogue.titles[row]
+    return f"Did you mean '{near}'{f' ({title})' if title != near else ''}?"

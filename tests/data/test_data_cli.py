@@ -55,6 +55,17 @@ def test_prints_every_filter_and_the_split(log: Path, tmp_path: Path) -> None:
     assert dataset.name == "mugs"
 
 
+def test_prints_which_fields_are_text(log: Path, tmp_path: Path) -> None:
+    """A price with a decimal comma is text, and shows as such before anybody filters by it."""
+    (tmp_path / "mugs.csv").write_text(
+        "sku;name;price;stock\n" + "".join(f"{i};Mug {i};2,5{i};{i}\n" for i in range(7))
+    )
+    result = invoke(log, *MAPPED, "--catalogue", tmp_path / "mugs.csv", "--item-columns", "item_id=sku,title=name",
+                    "--out", tmp_path / "out")  # fmt: skip
+    assert "Fields that are text: price." in result.output
+    assert "Fields that are not: stock." in result.output
+
+
 def test_prints_the_manifest_as_json(log: Path, tmp_path: Path) -> None:
     catalogue = ("--catalogue", tmp_path / "mugs.csv", "--item-columns", "item_id=sku,title=name")
     result = invoke(log, *MAPPED, *catalogue, "--out", tmp_path / "out", "--json", "--missing-items", "drop")

@@ -15,14 +15,14 @@ def unknown_items(data: Dataset) -> list[Finding]:
     wrong = (data.items < 1) | (data.items > data.num_items)
     count, share = int(wrong.sum()), float(wrong.mean()) if len(wrong) else 0.0
     if not count:
-        return [Finding("unknown-items", Level.OK, "Every interaction is with an item of the catalogue.")]
+        return [Finding("unknown-items", Level.OK, "Every interaction points to an item of the dataset.")]
     users = data.user_ids.to_list()
     rows = np.flatnonzero(wrong)[:5]
     return [
         Finding(
             "unknown-items",
             Level.ERROR,
-            f"{count:,} interactions ({percent(share)}) point to no item of the catalogue: the folder is damaged. "
+            f"{count:,} interactions ({percent(share)}) point to no item of the dataset: the folder is damaged. "
             "Run `palate prepare` again.",
             count,
             share,

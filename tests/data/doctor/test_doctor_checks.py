@@ -93,7 +93,9 @@ def test_interactions_outside_the_catalogue_stop_everything(healthy: Dataset) ->
 def test_ids_that_match_no_catalogue_row(healthy: Dataset) -> None:
     lost = pl.col("item_id").is_in(["i3", "i4"])
     data = items_with(healthy, title=pl.when(~lost).then("title"), image=pl.when(~lost).then("image"))
-    found = examine(data, look_at_pictures=False)["undescribed-items"]
+    report = examine(data, look_at_pictures=False)
+    found = report["undescribed-items"]
+    assert report["unknown-items"].message == "Every interaction points to an item of the dataset."
     assert (found.level, found.count, found.examples) == (Level.WARNING, 2, ["i3", "i4"])
     bare = items_with(healthy, title=pl.lit(None, pl.String), image=pl.lit(None, pl.String))
     assert examine(bare)["undescribed-items"].level is Level.NOTE
