@@ -14,8 +14,10 @@ from palate.data.catalogue import RESERVED
 from palate.data.identity import check_ids, id_text
 from palate.data.images import inside, open_image
 from palate.data.readers.pictures import find_pictures
+from palate.data.readers.quotes import AUTO
 from palate.data.readers.shape import rename_columns
-from palate.data.readers.text import scan_delimited, unreadable
+from palate.data.readers.table_files import open_delimited
+from palate.data.readers.text import unreadable
 from palate.data.tidy import tidy
 from palate.data.unpacked import holds_pictures, unpack
 from palate.errors import PalateError, suggest
@@ -129,7 +131,7 @@ def _read(path: Path) -> tuple[pl.DataFrame, list[int]]:
             return frame, list(range(1, len(frame) + 1))
         if path.suffix.lower() not in _TEXT:
             raise PalateError(f"{path} is of no kind that can be read", "Give .csv, .tsv or .parquet.")
-        table = scan_delimited(path, "\t" if path.suffix.lower() == ".tsv" else ",")
+        table = open_delimited(path, AUTO)
         try:
             frame = table.numbered.collect()
         except pl.exceptions.PolarsError as error:

@@ -14,7 +14,7 @@ from palate.data.dataset import Dataset
 from palate.data.feedback.options import take_feedback_options
 from palate.data.prepare import check_keeps, sort_options
 from palate.data.readers.base import Source
-from palate.data.readers.pictures import pictures_of
+from palate.data.readers.pictures import find_pictures, pictures_of
 from palate.data.readers.shape import explain_cell, pick_columns, shape_catalogue, shape_interactions
 from palate.data.readers.times import unused_times
 from palate.data.unpacked import holds_pictures, unpack
@@ -106,8 +106,9 @@ def from_frames(
             frame = frame.with_columns(names.alias(image))
         items = shape_catalogue(frame, item_columns or {}, "catalogue", command=False)
     found: dict[str, str] = {}
-    if images is not None and not (items is not None and "image" in items.columns):
-        found, _ = pictures_of(root, root)
+    if images is not None:
+        column = items is not None and "image" in items.columns and root.is_dir()
+        found = find_pictures(root) if column else pictures_of(root, root)[0]
 
     def explain(row: int | None) -> PalateError | None:
         if row is None:

@@ -137,6 +137,15 @@ def test_a_parquet_table_has_lists_of_its_own(text_bundle: Path, tmp_path: Path)
     torch.testing.assert_close(scores(Bundle.load(a)), scores(Bundle.load(b)), atol=0, rtol=0)
 
 
+def test_a_text_table_may_be_split_by_semicolons(text_bundle: Path, tmp_path: Path) -> None:
+    """As `palate prepare` takes them."""
+    frame = pl.read_csv(write(tmp_path / "new.csv", [new_row()]), infer_schema=False)
+    frame.write_csv(tmp_path / "semicolons.csv", separator=";")
+    a = add_items(text_bundle, tmp_path / "new.csv", tmp_path / "a").folder
+    b = add_items(text_bundle, tmp_path / "semicolons.csv", tmp_path / "b").folder
+    torch.testing.assert_close(scores(Bundle.load(a)), scores(Bundle.load(b)), atol=0, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("rows", "told"),
     [

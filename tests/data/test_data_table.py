@@ -112,6 +112,9 @@ def test_catalogue_with_mapped_columns_numbers_and_pictures(tmp_path: Path) -> N
     kept = prepare(log, "table", **options, keep_unseen=True)
     assert kept.catalogue.ids == ["", "1", "2", "3", "4", "9"]
     assert kept.train_counts[5] == 0
+    (tmp_path / "shots" / "2.png").write_bytes(b"fetched")  # named by its id: the cell holds an address of the web
+    fetched = prepare(log, "table", **options).catalogue.frame["image"].to_list()
+    assert fetched == ["red/1.png", "2.png", None, None]
     dropped = prepare(log, "table", **options, missing_items="drop")
     assert dropped.catalogue.ids == ["", "1", "2", "3"]
     assert dropped.manifest["filters"][0]["step"] == "missing-items"
@@ -219,6 +222,9 @@ def test_frames_take_filters_splits_weights_and_pictures(tmp_path: Path) -> None
     assert dataset.timestamps is None
     assert dataset.catalogue.frame.filter(pl.col("item_id") == "3")["image"].to_list() == ["3.png"]
     assert dataset.name == "shop"
+    items = pl.DataFrame({"item_id": ["2", "3"], "image": ["a/2.png", "https://shop.example/3.png"]})
+    pictured = from_frames(frame, items, user="uid", item="sku", images=tmp_path).catalogue.frame
+    assert dict(pictured.select("item_id", "image").iter_rows()) == {"1": None, "2": "a/2.png", "3": "3.png", "4": None}
 
 
 def test_frames_that_cannot_be_read() -> None:

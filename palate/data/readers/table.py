@@ -12,7 +12,7 @@ from palate.data.readers.base import ReaderOptions, Source, TimeUnit
 from palate.data.readers.cells import typed_columns
 from palate.data.readers.find import uncompressed
 from palate.data.readers.header import refuse_headerless
-from palate.data.readers.pictures import pictures_of
+from palate.data.readers.pictures import find_pictures, pictures_of
 from palate.data.readers.quotes import AUTO
 from palate.data.readers.shape import explain_cell, pick_columns, shape_catalogue, shape_interactions
 from palate.data.readers.table_files import TEXT, ParquetTable, find_tables, open_delimited, open_table
@@ -80,6 +80,8 @@ class RawTable:
             root = options.images or (home if above is None else local(above))
             if not root.is_dir():
                 raise PalateError(f"--images {root} is not a folder", "Give the folder that holds the pictures.")
+            if options.images is not None:  # for items whose cell is empty or an address of the web
+                images = find_pictures(root)
         else:
             images, root = pictures_of(home, options.images, "images")
         return Source(
