@@ -34,11 +34,13 @@ def suggest(wrong: str, known: Iterable[str]) -> str:
 
     >>> suggest("sasrek", ["sasrec", "gru4rec"])
     "Did you mean 'sasrec'?"
+    >>> suggest("sku", ["SKU", "day"])
+    "Did you mean 'SKU'?"
     >>> suggest("xyz", ["b", "a"])
     'Choose one of: a, b.'
     """
     choices = sorted(known)
-    close = get_close_matches(wrong, choices, n=1)
+    close = [word for word in choices if word.lower() == wrong.lower()] or get_close_matches(wrong, choices, n=1)
     return f"Did you mean '{close[0]}'?" if close else f"Choose one of: {', '.join(choices)}."
 
 

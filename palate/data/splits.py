@@ -97,10 +97,11 @@ def assign(rows: Rows, options: Split, seed: int) -> tuple[Parts, dict[str, Any]
         parts, facts = last_n(rows, n), {"last_n": n} if options.split == "leave-last-n" else {}
     for part, word in ((Part.TRAIN, "training row"), (Part.VALID, "validation target"), (Part.TEST, "test target")):
         if not (parts == part).any():
-            raise PalateError(
-                f"--split {options.split} leaves no {word} among {len(rows.lengths)} users",
-                "Check the options of the split and the filters, or bring more data.",
-            )
+            remedy = "Check the options of the split and the filters, or bring more data."
+            if options.split == "global-time" and rows.timestamps is not None and len(rows.timestamps):
+                first, last = (iso_time(int(moment)) for moment in (rows.timestamps.min(), rows.timestamps.max()))
+                remedy = f"The log runs from {first} to {last}: cut within it."
+            raise PalateError(f"--split {options.split} leaves no {word} among {len(rows.lengths)} users", remedy)
     return parts, {"name": options.split, **facts}
 
 

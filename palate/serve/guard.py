@@ -123,7 +123,7 @@ class Guard:
         value = _header(headers, b"authorization")
         scheme, _, token = value.partition(b" ")
         if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._key):
-            raise Refused(401, "key", "this service wants a key", "Send the header: Authorization: Bearer KEY.")
+            raise Refused(401, "key", "this service needs a key", "Send the header: Authorization: Bearer KEY.")
 
     async def _bounded(self, scope: Scope, receive: Receive) -> Receive:
         """The request's body, read whole but never more of it than is allowed."""

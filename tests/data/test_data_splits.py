@@ -174,6 +174,7 @@ def test_a_new_user_under_global_time_is_a_case_without_history_and_is_counted()
         ("global-time", {"valid_from": "yesterday"}, "not an ISO date"),
         ("global-time", {"valid_from": "1970-02-01", "test_from": "1970-01-10"}, "is not before"),
         ("global-time", {"valid_from": "1970-01-10", "valid_quantile": 0.5}, "both say"),
+        ("global-time", {"test_from": "1971-01-01"}, "no test target.* The log runs from 1970-01-01T.* to 1970-0"),
         ("global-time", {"valid_from": "1960-01-10"}, "no training row"),
         ("global-time", {"test_from": "2100-01-10"}, "no test target"),
         ("global-time", {"last_n": 3}, "does not belong"),
