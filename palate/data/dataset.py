@@ -288,6 +288,11 @@ class Dataset:
             write_json(part / "manifest.json", manifest)
 
     @classmethod
+    def opened(cls, dataset: Dataset | Path | str) -> Dataset:
+        """The dataset, loaded unless it is."""
+        return dataset if isinstance(dataset, Dataset) else cls.load(dataset)
+
+    @classmethod
     def load(cls, folder: Path | str) -> Dataset:
         """Read a folder that :meth:`save` (or ``palate prepare``) wrote."""
         folder = local(folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -41,7 +41,7 @@ DEFAULT_KS: tuple[int, ...] = (5, 10, 20)
 
 def evaluate(
     recommender: Recommender | Run | Path | str,
-    dataset: Dataset,
+    dataset: Dataset | Path | str,
     *,
     split: Split = "test",
     protocol: Protocol = "full",
@@ -64,6 +64,7 @@ def evaluate(
 
     Args:
         recommender: A model, or a run, whose model is loaded on the CPU.
+        dataset: It, or its folder.
         protocol: ``full`` ranks the whole catalogue; ``sampled`` ranks the targets among sampled negatives.
         exclude_seen: With ``full``: leave out the history (product protocol) or not (peer protocol). Sampled negatives
             are never items of the history.
@@ -89,6 +90,7 @@ def evaluate(
             recommender of another catalogue, or one that cannot afford to score the whole catalogue (it says what that
             would cost).
     """
+    dataset = Dataset.opened(dataset)
     if not isinstance(recommender, Recommender):
         run = Run.opened(recommender)
         recommender = load_recommender(run)
@@ -169,6 +171,8 @@ def choose_metrics(names: Sequence[str] | None, protocol: Protocol) -> dict[str,
     """The metrics by name; those of whole lists do not fit sampled candidates."""
     if protocol not in DEFAULT_METRICS:
         raise PalateError(f"there is no protocol '{protocol}'", suggest(protocol, DEFAULT_METRICS))
+    if isinstance(names, str):  # whose letters would be taken for names
+        raise PalateError(f"metrics is the text '{names}', and a list is needed", f"Write metrics=['{names}'].")
     chosen: dict[str, Metric] = {name: METRICS[name] for name in names or DEFAULT_METRICS[protocol]}
     for name, one in chosen.items():
         if not isinstance(one, Metric):
@@ -183,6 +187,8 @@ def choose_metrics(names: Sequence[str] | None, protocol: Protocol) -> dict[str,
 
 
 def _cutoffs(ks: Sequence[int]) -> list[int]:
+    if not isinstance(ks, Iterable):
+        raise PalateError(f"ks is {ks!r}, and a list is needed", f"Write ks=[{ks}].")
     cutoffs = sorted(set(ks))
     if not cutoffs or cutoffs[0] < 1:
         raise PalateError(f"cut-offs {list(ks)} make no sense", "Give numbers of at least 1, such as --ks 5,10,20.")

@@ -7,7 +7,7 @@ that draws users and, crosswise, seeds. Every figure of one table is resampled w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -36,7 +36,7 @@ class Estimate:
     mean: float
     low: float
     high: float
-    samples: Floats
+    samples: Floats = field(repr=False)
 
     @cached_property
     def error(self) -> float:

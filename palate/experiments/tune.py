@@ -87,7 +87,7 @@ class _Pruned(Exception):
 
 @takes_urls("out")
 def tune(
-    dataset: Dataset,
+    dataset: Dataset | Path | str,
     recipe: TuneRecipe,
     *,
     trials: int,
@@ -106,6 +106,7 @@ def tune(
     interrupted and resumed search proposes what an unbroken one does.
 
     Args:
+        dataset: it, or its folder.
         seed: of the proposals and of every training.
         train: what trains one trial; by default :func:`palate.training.fit.train`.
         on_trial: called with each new row of :attr:`Study.trials`.
@@ -113,6 +114,7 @@ def tune(
     Raises:
         PalateError: anything wrong with the recipe, before the first trial; or a folder of another search.
     """
+    dataset = Dataset.opened(dataset)
     recipe.check(where)
     label = parse_metric(recipe.metric)[0]
     Validation(dataset, recipe.metric, recipe.exclude_seen)  # refuses a dataset without a validation split

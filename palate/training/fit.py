@@ -36,13 +36,13 @@ from palate.training.content import AUTO, Names, choose_content, encoded_content
 from palate.training.early_ending import kept_row
 from palate.training.loop import Trainer
 from palate.training.neighbour_run import add_neighbours, renew_neighbours
-from palate.training.plan import Plan, Prepared, Settings, add_fields, make_plan, prepare_model
+from palate.training.plan import Plan, Prepared, Settings, add_fields, checked_sections, make_plan, prepare_model
 from palate.training.refit_plan import Refit, everything_trains
 
 
 @takes_urls("out")
 def train(
-    dataset: Dataset,
+    dataset: Dataset | Path | str,
     *,
     model: str,
     out: Path | str,
@@ -63,6 +63,7 @@ def train(
     """Train ``model`` on the dataset's training split and return its run.
 
     Args:
+        dataset: it, or its folder.
         model: a name of :data:`palate.rankers.registry.RANKERS`.
         out: the run folder; it must not hold a run yet, unless ``resume``.
         modalities: what makes an item's vector: ``id``, ``fields`` and names of ``features`` (neural rankers). By
@@ -89,9 +90,9 @@ def train(
         PalateError: unknown names or options, absent features, an existing run, or one that another
             process is at work in: before any work.
     """
-    seed = checked_seed(seed)
+    dataset, seed = Dataset.opened(dataset), checked_seed(seed)
     folder = dataset.folder if dataset_path is None else Path(dataset_path)
-    settings = {section: dict(values) for section, values in (settings or {}).items()}
+    settings = checked_sections(settings or {})
     encoded = encoded_content(folder)
     if features is not None:
         encoded, neighbours = tuple(features), () if neighbours == AUTO else neighbours

@@ -94,6 +94,22 @@ class Prepared:
     rows: bool
 
 
+def checked_sections(settings: Settings) -> dict[str, dict[str, Any]]:
+    """A copy of the settings, section by section.
+
+    Raises:
+        PalateError: no such section, or one that holds no options.
+    """
+    for name, values in settings.items():
+        if name not in SECTIONS:
+            raise PalateError(f"unknown section '{name}' in the settings", suggest(name, SECTIONS))
+        if not isinstance(values, Mapping):
+            raise PalateError(
+                f"the section '{name}' of the settings is {values!r}", 'Options belong in it: {"OPTION": VALUE}.'
+            )
+    return {name: dict(values) for name, values in settings.items()}
+
+
 def make_plan(
     model: str,
     modalities: Sequence[str],
@@ -108,10 +124,7 @@ def make_plan(
         PalateError: an unknown name or setting, or one that this model does not have.
     """
     kind = RANKERS[model]
-    sections = {name: dict(values) for name, values in settings.items()}
-    for name in sections:
-        if name not in SECTIONS:
-            raise PalateError(f"unknown section '{name}' in the settings", suggest(name, SECTIONS))
+    sections = checked_sections(settings)
     options: dict[str, Any] = {"modalities": list(modalities), "missing": missing, "objective": objective}
     where = f"settings [ranker] of {model}"
     if kind is Blend:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -23,6 +24,7 @@ from palate.evaluation.result import Result
 from palate.evaluation.slices import COLD_AMONG_COLD, item_slices
 from palate.evaluation.tables import main_table, seed_table, slice_table, to_json, to_markdown
 from palate.recommender import Recommender
+from palate.training.fit import train
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,21 @@ def test_a_notebook_shows_figures_not_arrays(dataset: Dataset) -> None:
     table = compare([Group("a", (result,), (0,)), Group("b", (result,), (0,))], base="b")
     mean = f"{result.summary()['ndcg@10']:.4f}"
     assert repr(table) == f"Comparison(ndcg@10, base b: a {mean}, b {mean})"
+
+
+def test_a_dataset_may_be_a_folder_and_lists_are_lists(dataset: Dataset, tmp_path: Path) -> None:
+    dataset.save(tmp_path / "data")
+    run = train(tmp_path / "data", model="popularity", out=tmp_path / "run")
+    found = evaluate(run, tmp_path / "data", ks=[10])
+    assert found.summary() == evaluate(run, Dataset.load(tmp_path / "data"), ks=[10]).summary()
+    with pytest.raises(PalateError, match="unknown section 'epochs'"):
+        train(dataset, model="sasrec", out=tmp_path / "no", settings={"epochs": 3})  # type: ignore[dict-item]
+    with pytest.raises(PalateError, match="the section 'trainer' of the settings is 3. Options belong in it"):
+        train(dataset, model="sasrec", out=tmp_path / "no", settings={"trainer": 3})  # type: ignore[dict-item]
+    with pytest.raises(PalateError, match=r"metrics is the text 'ndcg', .* Write metrics=\['ndcg'\]"):
+        evaluate(run, dataset, metrics="ndcg")
+    with pytest.raises(PalateError, match=r"ks is 10, .* Write ks=\[10\]"):
+        evaluate(run, dataset, ks=10)  # type: ignore[arg-type]
 
 
 def test_figures_are_those_of_the_ranks(dataset):
