@@ -54,7 +54,7 @@ def test_a_dataset_may_be_a_folder_and_lists_are_lists(dataset: Dataset, tmp_pat
     assert found.summary() == evaluate(run, Dataset.load(tmp_path / "data"), ks=[10]).summary()
     with pytest.raises(PalateError, match="unknown section 'epochs'"):
         train(dataset, model="sasrec", out=tmp_path / "no", settings={"epochs": 3})  # type: ignore[dict-item]
-    with pytest.raises(PalateError, match="the section 'trainer' of the settings is 3. Options belong in it"):
+    with pytest.raises(PalateError, match=r"the section 'trainer' of the settings is 3\. Options belong in it"):
         train(dataset, model="sasrec", out=tmp_path / "no", settings={"trainer": 3})  # type: ignore[dict-item]
     with pytest.raises(PalateError, match=r"metrics is the text 'ndcg', .* Write metrics=\['ndcg'\]"):
         evaluate(run, dataset, metrics="ndcg")
