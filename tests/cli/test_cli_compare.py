@@ -337,7 +337,8 @@ def test_what_other_arms_lack_is_no_matter(palate: Shell, shop: Path, recipe: Pa
 def test_mistakes_on_the_command_line(
     palate: Shell, shop: Path, recipe: Path, tmp_path: Path, words: list[str], expected: str
 ) -> None:
-    outcome = palate("compare", recipe, "--dataset", shop, "--out", tmp_path / "out", *words)
+    dataset = () if "--dataset" in words else ("--dataset", shop)
+    outcome = palate("compare", recipe, *dataset, "--out", tmp_path / "out", *words)
     assert outcome.code == 2
     assert expected in outcome.err
     assert "which dataset?" in palate("compare", recipe, "--out", tmp_path / "out").err
