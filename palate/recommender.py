@@ -84,15 +84,14 @@ class Recommender(ABC):
 
     Item indices run from 1 to :attr:`num_items`; column 0 of a full score matrix is padding and holds ``-inf``.
     A history may be empty.
-
-    A slow model may also have ``batch_size``, how many histories it scores at a time, so that progress
-    shows, and ``cost() -> dict``, counters of what its scores have cost so far: ``prompts``, ``tokens``, ``seconds``.
     """
 
     name: ClassVar[str]
     # False: score() refuses candidates=None, so it ranks sampled candidates, or what another model proposes.
     whole_catalogue: ClassVar[bool] = True
     num_items: int
+    # How many histories it is best asked for at a time (few for a slow model, so that progress shows); None: no matter.
+    batch_size: int | None = None
     # What it scores where it does not have the whole catalogue: item_scorer() then takes these items only, and
     # recommend() gives the best of all that the processes of the shard have, which call both together.
     shard: ItemShard | None = None
@@ -236,6 +235,10 @@ class Recommender(ABC):
             PalateError: a model of which no part can be loaded.
         """
         raise PalateError(f"the ranker '{cls.name}' cannot be divided by items", "Leave out --shards.")
+
+    def cost(self) -> dict[str, float]:
+        """What its scores have cost so far: ``prompts``, ``tokens``, ``seconds``; empty where nothing is counted."""
+        return {}
 
     def describe(self) -> dict[str, Any]:
         """Facts for reports and model cards (number of parameters, modalities, coverage ...)."""

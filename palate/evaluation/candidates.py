@@ -159,7 +159,8 @@ def sample_candidates(
             are as popular as targets are and popularity alone tells them apart no better than chance; or another
             strategy with weights.
     """
-    strategy: WeightedStrategy = NEGATIVES[check_kind(kind)]()
+    strategy = NEGATIVES[check_kind(kind)]()
+    assert isinstance(strategy, WeightedStrategy)
     if negatives < 1:
         raise PalateError(f"--negatives {negatives} leaves nothing to rank against", "Give at least 1.")
     require_targets(dataset, split)

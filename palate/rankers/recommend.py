@@ -73,7 +73,7 @@ class Recommendations:
         self.allowed, self.unknown = chosen.mask, chosen.unknown
         self.fields = _field_names(self.catalogue, fields)
         self.exclude_seen = exclude_seen
-        kind: type[Recommender] = RANKERS[self.run.info["model"]]
+        kind = RANKERS[self.run.info["model"]]
         if recommender is None and not kind.whole_catalogue:
             raise PalateError(
                 f"{self.run.folder} ({self.run.info['model']}) cannot afford the whole catalogue",
@@ -211,7 +211,7 @@ class Recommendations:
         if load is None and shards is not None:
             raise PalateError("a model in memory has all items", "Give load, which opens a part; or leave shards out.")
         histories, _ = self.histories_of(dataset)
-        most = getattr(self.recommender, "batch_size", None) or 1024
+        most = self.recommender.batch_size or 1024
         batch = max(1, min(most, _BATCH_SCORES // (self.recommender.num_items + 1)))
         if batch < FEW_HISTORIES and self.recommender.scores_in_blocks:
             batch = HISTORIES_IN_BLOCKS
