@@ -200,10 +200,9 @@ def _check_runs(start: Run, reference: Run) -> None:
 
 
 def _reads_times(run: Run) -> bool:
-    config = RANKERS[run.info["model"]].Config.parse(
-        _options(run)["settings"]["ranker"], where=f"{run.folder / 'run.json'}"
-    )
-    return bool(config.reads_times)
+    kind = RANKERS[run.info["model"]]
+    assert issubclass(kind, SequentialRanker)
+    return kind.Config.parse(_options(run)["settings"]["ranker"], where=f"{run.folder / 'run.json'}").reads_times
 
 
 def _options(run: Run) -> dict[str, Any]:

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from contextlib import suppress
 
 from palate.device import parse_device
 from palate.errors import PalateError
 from palate.recommender import Recommender, Shard
-from palate.registry import Registry
+from palate.registry import Registry, address_of
 from palate.runs.run import Run
 
-RANKERS = Registry(
+
+def _check_ranker(name: str, kind: type[Recommender]) -> None:
+    """Refuse a plug-in that cannot be a ranker.
+
+    Raises:
+        PalateError: it is no recommender, or lacks some of what one has.
+    """
+    if not (isinstance(kind, type) and issubclass(kind, Recommender)):
+        raise PalateError(
+            f"the ranker '{name}' ('{address_of(kind)}') is no recommender",
+            "Derive it from palate.rankers.fitted.FittedRanker, or from a built-in ranker.",
+        )
+    if inspect.isabstract(kind):
+        lacking = ", ".join(sorted(kind.__abstractmethods__))
+        raise PalateError(f"the ranker '{name}' ('{address_of(kind)}') does not define {lacking}", "Define it there.")
+
+
+RANKERS: Registry[type[Recommender]] = Registry(
     "rankers",
     {
         "popularity": "palate.rankers.popularity:Popularity",
@@ -27,6 +45,7 @@ RANKERS = Registry(
         "blend": "palate.rankers.blend:Blend",
         "mllm": "palate.mllm.recommender:MLLMRecommender",
     },
+    check=_check_ranker,
 )
 
 
@@ -55,7 +74,7 @@ def load_recommender(run: Run, device: str = "cpu", shard: Shard | None = None) 
     device = parse_device(device)
     if not (run.model_folder / "config.json").is_file():
         raise run.unfinished("has no trained model yet")
-    kind: type[Recommender] = RANKERS[run.info["model"]]
+    kind = RANKERS[run.info["model"]]
     if shard is None:
         return kind.load(run.model_folder, device=device)
     return kind.load_shard(run.model_folder, shard, device=device)

@@ -17,6 +17,7 @@ from palate.data.streamed import StreamedDataset
 from palate.errors import PalateError
 from palate.features.store import FeatureStore
 from palate.progress import working
+from palate.rankers.fitted import FittedRanker
 from palate.rankers.trained import TrainedRanker
 from palate.runs.enough import forget_request
 from palate.runs.launch import start_workers
@@ -91,7 +92,7 @@ def train(
         dataset = replace(dataset, folder=Path(dataset_path))
     stores = add_fields(plan.ranker, dataset, stores, warm_start)
     log = dataset if refit is None else everything_trains(dataset)
-    content = plan.kind.features_read(dataset, plan.ranker) if hasattr(plan.kind, "features_read") else {}
+    content = plan.kind.features_read(dataset, plan.ranker) if issubclass(plan.kind, FittedRanker) else {}
     accelerator = (
         start_workers("cpu") if plan.trainer is None else start_workers(plan.trainer.device, plan.trainer.precision)
     )
@@ -151,6 +152,7 @@ def _streamed(plan: Plan, dataset: Dataset, path: Path | str | None) -> Streamed
 
 def _fit(plan: Plan, dataset: Dataset, run: Run, seed: int) -> dict[str, Any]:
     """A model that is counted, not trained."""
+    assert issubclass(plan.kind, FittedRanker)
     started = time.perf_counter()
     with working(f"Fitting {run.info['model']}"):
         recommender = plan.kind.fit(dataset, plan.ranker, seed=seed)

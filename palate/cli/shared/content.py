@@ -52,12 +52,11 @@ def choose_content(
         items: how many the dataset has.
     """
     kind = RANKERS[model]
-    trained = isinstance(kind, type) and issubclass(kind, TrainedRanker)
-    neural = trained and issubclass(kind, SequentialRanker)
+    neural = issubclass(kind, SequentialRanker)
     before = Run.open(warm_start).info["options"] if warm_start is not None and neural else None
     stores = [name for name in ("lexical", "text", "image") if (dataset / "features" / name / "store.json").is_file()]
     content = tuple(name for name in stores if name != "lexical")
-    if trained and not kind.reads_ids:
+    if issubclass(kind, TrainedRanker) and not kind.reads_ids:
         return Content(
             (content or ("text",)) if modalities == AUTO else listed(modalities),
             () if neighbours == AUTO else listed(neighbours),
