@@ -34,7 +34,7 @@ class OtherCatalogue(Recommender):
 
     def __init__(self, model: Recommender, own: Catalogue, other: Catalogue) -> None:
         self.model, self.num_items, self.batch_size = model, len(other), model.batch_size
-        self.to_model = np.array([0, *(own.index.get(item, 0) for item in other.ids[1:])], np.int32)
+        self.to_model = other.indices_in(own)
         self._columns = torch.from_numpy(self.to_model.astype(np.int64))
 
     @property

@@ -109,7 +109,7 @@ class LexicalStore:
                 f"{folder} holds dense vectors, not words", "Make one: `palate encode DATASET --lexical`."
             )
         matrix, present, table, vocabulary = _read(folder, info, again)
-        if table["item_id"].to_list() != catalogue.ids[1:]:
+        if not table["item_id"].equals(catalogue.frame["item_id"]):
             rows = align_rows(folder, table, catalogue, again)
             matrix, present, table = matrix[rows], present[rows], table[(rows[1:] - 1).tolist()]
         change = first_change(catalogue, info["content"], table)

@@ -21,6 +21,7 @@ import polars as pl
 
 from palate.console import counted
 from palate.data.catalogue import Catalogue
+from palate.data.numbering import numbers_of
 from palate.errors import PalateError
 from palate.features.content import SCHEMA, first_change
 from palate.features.facts import check_store_facts
@@ -66,7 +67,7 @@ class FeatureStore:
                 f"{folder} holds words, not vectors of one width", "Name a store of --text, --image or --matrix."
             )
         vectors, present, table = read_store(folder, info)
-        if table["item_id"].to_list() != catalogue.ids[1:]:
+        if not table["item_id"].equals(catalogue.frame["item_id"]):
             rows = align_rows(folder, table, catalogue, again)
             vectors, present, table = vectors[rows], present[rows], table[(rows[1:] - 1).tolist()]
             vectors.setflags(write=False)
@@ -226,14 +227,17 @@ def read_store(folder: Path, info: dict[str, Any]) -> tuple[Floats, npt.NDArray[
 
 def align_rows(folder: Path, table: pl.DataFrame, catalogue: Catalogue, again: str) -> npt.NDArray[np.int64]:
     """int64 ``[num_items + 1]``: the store's row of every item of the catalogue."""
-    row_of = {item: row for row, item in enumerate(table["item_id"], start=1)}
-    lacking = [item for item in catalogue.ids[1:] if item not in row_of]
-    if lacking:
+    if table["item_id"].n_unique() < len(table):
+        raise PalateError(f"the feature store {folder} is damaged (it has an item twice)", again)
+    ids = catalogue.frame["item_id"]
+    rows = numbers_of(ids, table["item_id"])
+    lacking = ids.filter(pl.Series(rows == 0))
+    if len(lacking):
         raise PalateError(
             f"the feature store {folder} is stale: it lacks {counted(len(lacking), 'item')}, such as '{lacking[0]}'",
             again,
         )
-    return np.array([0, *(row_of[item] for item in catalogue.ids[1:])], np.int64)
+    return np.concatenate([np.zeros(1, np.int64), rows])
 
 
 def remedy(folder: Path) -> str:
