@@ -106,7 +106,7 @@ def align(
         accelerator.wait_for_everyone()
         held.enter_context(one_writer(out, accelerator.is_main_process))
         if accelerator.is_main_process:
-            open_run(out, identity, alignment.dataset, alignment.path, resume, {"aligned_from": origin})
+            open_run(out, identity, alignment.dataset, alignment.dataset.folder, resume, {"aligned_from": origin})
         accelerator.wait_for_everyone()
         aligned = Run.open(out)
         if aligned.info.get("finished"):

@@ -10,10 +10,11 @@ from typing import Any, Literal
 from palate.data.dataset import Dataset
 from palate.device import parse_device
 from palate.errors import PalateError, suggest
-from palate.evaluation.groups import RunGroup, open_dataset, recipe
+from palate.evaluation.groups import recipe
 from palate.rankers.blend import Blend, BlendConfig, check_part
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.recommender import Recommender
+from palate.runs.dataset import dataset_of
 from palate.runs.run import Run
 from palate.runs.start import open_run
 from palate.runs.trained_on import record_logs
@@ -68,7 +69,7 @@ def blend(
     opened = _open(runs)
     if (Path(out) / "run.json").exists() and not resume:
         raise PalateError(f"{out} holds a run already", "Choose another --out.")
-    data = open_dataset([RunGroup("blend", tuple(opened))], dataset)
+    data = dataset_of(opened[0], path=dataset)
     validation = Validation(data, METRIC, exclude_seen, users, seed)
     for one in opened:
         validation.leave_out(data, one)
@@ -78,9 +79,8 @@ def blend(
         "options": blend_options(opened, fit, users, exclude_seen),
         "features": features_of(opened),
     }
-    path = dataset or opened[0].info["dataset"]["path"]
     with one_writer(out):
-        open_run(out, identity, data, path, resume, {"parts": [identity_of(run) for run in opened]})
+        open_run(out, identity, data, data.folder, resume, {"parts": [identity_of(run) for run in opened]})
         run = Run.open(out)
         if run.finished:
             return run
