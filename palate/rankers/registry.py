@@ -1,4 +1,4 @@
-"""The rankers that can be chosen by name, and how a run's model is loaded."""
+"""The rankers that can be chosen by name, and how a run's model is saved and loaded."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from palate.errors import PalateError
 from palate.recommender import Recommender, Shard
 from palate.registry import Registry, address_of
 from palate.runs.run import Run
+from palate.storage.files import atomic_folder
 
 
 def _check_ranker(name: str, kind: type[Recommender]) -> None:
@@ -60,6 +61,12 @@ def rankers_that(fit: Callable[[type[Recommender]], bool]) -> str:
             if fit(RANKERS[name]):
                 names.append(name)
     return " or ".join([*([", ".join(names[:-1])] if names[:-1] else []), *names[-1:]])
+
+
+def save_recommender(run: Run, model: Recommender) -> None:
+    """Write the trained model of a run, whole or not at all; it replaces an earlier one."""
+    with atomic_folder(run.model_folder, replace=True) as part:
+        model.save(part)
 
 
 def load_recommender(run: Run, device: str = "cpu", shard: Shard | None = None) -> Recommender:

@@ -14,10 +14,9 @@ from palate.rankers.registry import RANKERS, rankers_that
 from palate.rankers.sequential import SequentialRanker
 from palate.runs.dataset import dataset_of
 from palate.runs.run import Run
-from palate.runs.start import open_run
+from palate.runs.start import run_to_train
 from palate.runs.trained_on import check_unseen, record_logs
 from palate.storage.files import atomic_folder, digest
-from palate.storage.lock import one_writer
 from palate.storage.remote import recorded, takes_urls
 from palate.training.config import TrainerConfig
 from palate.training.neighbour_run import add_neighbours
@@ -80,10 +79,8 @@ def attach(
         "warm_start": None,
     }
     weights = digest((start.model_folder / "weights.safetensors").read_bytes())
-    with one_writer(out):
-        origin = {"run": recorded(start.folder), "weights": weights}
-        open_run(out, identity, data, data.folder, resume, {"attached_to": origin})
-        made = Run.open(out)
+    origin = {"run": recorded(start.folder), "weights": weights}
+    with run_to_train(out, identity, data, resume=resume, facts={"attached_to": origin}) as made:
         if made.finished:
             return made
         with atomic_folder(made.model_folder, replace=True) as part:

@@ -77,6 +77,7 @@ class Trainer:
 
     def __init__(
         self,
+        *,
         model: TrainedRanker,
         step: TrainingStep,
         data: TrainingSequences | StreamedSequences,
