@@ -15,9 +15,9 @@ from palate.alignment.step import AlignStep
 from palate.data.dataset import Dataset
 from palate.features.store import FeatureStore
 from palate.rankers.registry import load_recommender
-from palate.runs.enough import forget_request
 from palate.runs.launch import start_workers
 from palate.runs.log import Row
+from palate.runs.manual_stop import forget_request
 from palate.runs.run import Run
 from palate.runs.start import run_to_train
 from palate.runs.trained_on import record_logs

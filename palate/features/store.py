@@ -24,6 +24,7 @@ from palate.data.catalogue import Catalogue
 from palate.data.numbering import numbers_of
 from palate.errors import PalateError
 from palate.features.content import SCHEMA, first_change
+from palate.features.described import DescribedFeatures
 from palate.features.facts import check_store_facts
 from palate.storage.files import atomic_folder, digest, file_digest, read_json, write_json
 from palate.storage.remote import local
@@ -35,7 +36,7 @@ Floats = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True)
-class FeatureStore:
+class FeatureStore(DescribedFeatures):
     """Vectors of one modality, aligned to a catalogue.
 
     Attributes:
@@ -77,31 +78,8 @@ class FeatureStore:
         return cls(folder, info, vectors, present, table)
 
     @property
-    def modality(self) -> str:
-        return str(self.info["modality"])
-
-    @property
-    def encoder(self) -> str:
-        """Name of the encoder."""
-        return str(self.info["encoder"]["name"])
-
-    @property
     def width(self) -> int:
         return int(self.vectors.shape[1])
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of encoder, contents and vectors: equal fingerprints mean equal features."""
-        return str(self.info["fingerprint"])
-
-    @property
-    def coverage(self) -> float:
-        """Share of the catalogue's items that have a feature, 0 to 1."""
-        return float(self.present[1:].mean()) if len(self.present) > 1 else 0.0
-
-    def coverage_of(self, items: npt.NDArray[np.integer[Any]]) -> float:
-        """Share of the given item indices (a dataset's interactions, say) that have a feature."""
-        return float(self.present[items].mean()) if len(items) else 0.0
 
     def describe(self) -> dict[str, Any]:
         """Facts for reports and run folders."""

@@ -11,7 +11,7 @@ from palate.errors import PalateError
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.rankers.trained import TrainedRanker
 from palate.runs.dataset import dataset_of
-from palate.runs.enough import BY_FINISH, forget_request, request_finish
+from palate.runs.manual_stop import BY_FINISH, forget_request, request_finish
 from palate.runs.run import Run
 from palate.runs.trained_on import record_logs
 from palate.storage.lock import one_writer

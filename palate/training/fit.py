@@ -20,9 +20,9 @@ from palate.progress import working
 from palate.rankers.fitted import FittedRanker
 from palate.rankers.registry import save_recommender
 from palate.rankers.trained import TrainedRanker
-from palate.runs.enough import forget_request
 from palate.runs.launch import start_workers
 from palate.runs.log import Row
+from palate.runs.manual_stop import forget_request
 from palate.runs.run import Run
 from palate.runs.start import run_to_train
 from palate.runs.trained_on import record_logs

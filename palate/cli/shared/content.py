@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from palate.names import comma_separated
 from palate.rankers.registry import RANKERS
 from palate.rankers.sequential import SequentialRanker
 from palate.rankers.trained import TrainedRanker
@@ -37,7 +38,7 @@ def listed(names: str) -> tuple[str, ...]:
     >>> listed("id, text,"), listed("none")
     (('id', 'text'), ())
     """
-    return () if names.strip() == NONE else tuple(name.strip() for name in names.split(",") if name.strip())
+    return () if names.strip() == NONE else tuple(comma_separated(names))
 
 
 def choose_content(
