@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from palate.console import print_note
 from palate.errors import PalateError, suggest
 from palate.names import field_names
 
@@ -77,6 +78,19 @@ class Config(BaseModel):
                 remedy = "Write its values between commas." if cls.comma_lists else 'Write it as ["A", "B"].'
                 raise PalateError(f"{where}: {at}not a list{shown}", remedy) from None
             raise PalateError(f"{where}: {at}{first['msg']}{shown}", "Correct the value.") from None
+
+    def unread(self) -> dict[str, str]:
+        """Settings that nothing reads as the others are: name -> what would read it."""
+        return {}
+
+    def note_unread(self, where: str) -> None:
+        """Print a note for every setting that was given and that nothing reads.
+
+        It is no error: arms of a comparison share tables, and the trials of a search their settings.
+        """
+        for name, reader in self.unread().items():
+            if name in self.model_fields_set:
+                print_note(f"Note: {where}: '{name}' does nothing without {reader}.")
 
 
 def _is_list(annotation: Any) -> bool:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import inspect
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -30,10 +30,11 @@ from palate.data.frames import Frame, from_frames
 from palate.errors import PalateError, suggest
 from palate.features.content import MODALITIES
 from palate.features.encode import encode
-from palate.features.store import FeatureStore
+from palate.features.lexical import encode_lexical
 from palate.rankers.recommend import Recommendations
 from palate.runs.run import Run
 from palate.seeds import checked_seed
+from palate.training.content import AUTO, Names, encoded_content
 from palate.training.fit import train
 
 Settings = Mapping[str, Mapping[str, Any]]
@@ -205,31 +206,42 @@ class _Neural(Estimator):
     learning_rate: float | None = None
     patience: int | None = None
     device: str | None = None
-    modalities: Sequence[str] = ("id",)
+    modalities: Names = AUTO
+    neighbours: Names = AUTO
     objective: str = "cross-entropy"
     settings: Settings | None = None
     seed: int = 0
     out: Path | str | None = None
 
     def _train(self, data: Dataset, place: Path, out: Path, seed: int) -> Run:
-        if isinstance(self.modalities, str):
-            raise PalateError(
-                f"modalities is the text '{self.modalities}', and a list is needed", f"Write ['{self.modalities}']."
-            )
-        stores: dict[str, FeatureStore] = {
-            name: encode(data, place, name) for name in MODALITIES if name in self.modalities
-        }
+        _encode_what_lacks(
+            data, place, [name for names in (self.modalities, self.neighbours) for name in _listed(names)]
+        )
         return train(
             data,
             model=self.model,
             out=out,
             seed=seed,
-            modalities=tuple(self.modalities),
+            modalities=self.modalities,
+            neighbours=self.neighbours,
             objective=self.objective,
             settings=self._settings(),
-            features=stores,
             dataset_path=place,
         )
+
+
+def _listed(names: Names) -> Sequence[str]:
+    return () if isinstance(names, str) else names
+
+
+def _encode_what_lacks(data: Dataset, place: Path, names: Iterable[str]) -> None:
+    """Encode the texts, pictures and words among ``names`` that a dataset's folder has no features of yet."""
+    lacking = set(names) - set(encoded_content(place))
+    if "lexical" in lacking:
+        encode_lexical(data, place)
+    for modality in MODALITIES:
+        if modality in lacking:
+            encode(data, place, modality)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -239,8 +251,12 @@ class SASRec(_Neural):
     Args:
         dim, layers, heads, max_length, dropout: of the ranker; None: Palate's default.
         epochs, batch_size, learning_rate, patience, device: of the trainer; None: Palate's default.
-        modalities: what an item's vector is made of: ``id``, ``text``, ``image``, ``fields``. Texts and pictures are
-            encoded by the embedded encoders where they are not yet.
+        modalities: what an item's vector is made of: ``id``, ``text``, ``image``, ``fields``; ``auto``: ids, and the
+            texts and pictures that are encoded in the dataset's folder.
+        neighbours: by what the nearest items of the newest ones add to the scores: ``co-occurrence``, ``lexical``,
+            ``text``, ``image``; ``auto``: by the log and all that is encoded, where something is.
+
+            Texts and pictures that either of them names are encoded by the embedded encoders where they are not yet.
         objective: a name of :data:`palate.objectives.OBJECTIVES`.
         settings: further settings by section, as ``palate train --set SECTION.KEY=VALUE`` takes them.
         seed: of everything random.
@@ -281,7 +297,7 @@ class TIGER(SASRec):
 
     model = "tiger"
 
-    modalities: Sequence[str] = ("text",)
+    modalities: Names = ("text",)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

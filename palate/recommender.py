@@ -13,7 +13,7 @@ from torch import Tensor
 
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
-from palate.topk import best_items, merged
+from palate.topk import best_items, checked_k, merged
 
 # Scores held at a time when items are recommended (256 MiB of float32), whatever the number of histories.
 _SCORES = 2**26
@@ -129,8 +129,7 @@ class Recommender(ABC):
             items int64 ``[B, k]`` and scores float32 ``[B, k]``; where fewer than ``k`` items are left, the rest
             are padding: item 0 with score ``-inf``.
         """
-        if k < 1:
-            raise PalateError(f"k is {k}", "Ask for at least one item.")
+        k = checked_k(k)
         rows = as_sequences(histories)
         batch = max(1, _SCORES // (self.num_items + 1))
         if self.shard is not None or (batch < min(FEW_HISTORIES, len(rows)) and self.scores_in_blocks):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from palate.errors import PalateError
 
 # Columns of which only the largest is looked at first; fewer make the maxima cost more than the selection they save.
 _LEAST_BLOCK = 64
@@ -13,6 +17,24 @@ _LEAST_BLOCK = 64
 _MANY = 2**16
 # Scores with ties that are ordered at a time: bounds the memory of their keys (32 MiB).
 _KEYS = 2**22
+
+
+def checked_k(k: Any) -> int:
+    """How many items are asked for, as a whole number of at least 1.
+
+    >>> checked_k(10)
+    10
+
+    Raises:
+        PalateError: it is none, such as 1.5, True or "5".
+    """
+    try:
+        number = 0 if isinstance(k, bool) else operator.index(k)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise PalateError(f"k is {k!r}", "Ask for a whole number of items, at least 1.")
+    return number
 
 
 def best_items(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

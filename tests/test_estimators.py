@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,21 @@ def test_a_model_in_a_temporary_folder_is_not_pickled(purchases: pl.DataFrame, t
     again = copy.deepcopy(kept)  # by the same state
     assert again.recommend(["u1"], k=2).equals(kept.recommend(["u1"], k=2))
     assert repr(copy.deepcopy(SASRec(dim=8))) == "SASRec(dim=8)"
+
+
+def test_a_run_whose_temporary_folder_has_gone_says_so(purchases: pl.DataFrame) -> None:
+    run = Popularity().fit(purchases, **COLUMNS).run_
+    gc.collect()
+    for opened in (load_recommender, Recommendations):
+        with pytest.raises(PalateError, match=r"the run .* is not there any more\. .*goes with the estimator.*out="):
+            opened(run)
+
+
+def test_a_finished_run_without_its_model_says_so(purchases: pl.DataFrame, tmp_path: Path) -> None:
+    run = Popularity(out=tmp_path / "kept").fit(purchases, **COLUMNS).run_
+    shutil.rmtree(run.model_folder)
+    with pytest.raises(PalateError, match=r"run has lost its model\. Copy the run whole"):
+        load_recommender(run)
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, 2**65, True, "7"])

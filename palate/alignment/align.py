@@ -84,6 +84,8 @@ def align(
     assert config is not None
     accelerator = start_workers(config.device, config.precision)
     workers = Workers.of(accelerator)
+    if accelerator.is_main_process:
+        alignment.settings.note_unread()
     identity: dict[str, Any] = {
         "model": alignment.start.info["model"],
         "seed": alignment.seed,

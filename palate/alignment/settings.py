@@ -73,6 +73,12 @@ class AlignmentSettings:
             )
         return cls(objective, preference, config, align, trainer)
 
+    def note_unread(self) -> None:
+        """Print a note for every setting that was given and that nothing reads."""
+        if self.preference is not None:
+            self.preference.config.note_unread(f"settings [preference] of {self.objective}")
+            self.negatives.note_unread(f"settings [negatives] of {self.negatives.strategy}")
+
     def check_dataset(self, dataset: Dataset, path: Path | None) -> dict[str, Any]:
         """Check the settings against a dataset.
 

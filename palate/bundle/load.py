@@ -30,6 +30,8 @@ from palate.rankers.registry import RANKERS
 from palate.recommender import Recommender
 from palate.runs.run import Run
 from palate.storage.remote import is_url, local, url_of
+from palate.storage.tensors import in_memory
+from palate.topk import checked_k
 
 
 class Recommended(list[tuple[str, float]]):
@@ -113,7 +115,8 @@ class Bundle:
         items = _read_items(path, facts, images, of_hub=of_hub)
         if facts["model"] == "mllm":
             check_prompt_pictures(path, elsewhere=of_hub or linked(path) or url_of(path) is not None)
-        recommender = _load_model(path, facts, device)
+        with in_memory():  # a bundle is kept for long, and its files may be written over
+            recommender = _load_model(path, facts, device)
         if recommender.num_items != len(items):
             raise PalateError(
                 f"{path}: the model scores {recommender.num_items} items, the id map has {len(items)}",
@@ -159,9 +162,11 @@ class Bundle:
             asked: Unix milliseconds at which the next item is asked for; by default when the newest one was taken.
 
         Raises:
-            PalateError: no item is left; times that do not fit the history; ``allowed`` is of another shape; the model
-                cannot afford the whole catalogue (``mllm``), see :class:`palate.cascade.cascade.Cascade`.
+            PalateError: ``k`` is no whole number of at least 1; no item is left; times that do not fit the history;
+                ``allowed`` is of another shape; the model cannot afford the whole catalogue (``mllm``), see
+                :class:`palate.cascade.cascade.Cascade`.
         """
+        k = checked_k(k)
         rows, unknown = self.known(history_ids)
         mask = None if allowed is None else torch.as_tensor(allowed)
         if mask is not None and (mask.shape != (len(self.items) + 1,) or mask.dtype != torch.bool):

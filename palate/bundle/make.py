@@ -138,7 +138,7 @@ def make_bundle(
 
 def _copy_model(run: Run, target: Path) -> None:
     if not (run.model_folder / "config.json").is_file():
-        raise run.unfinished("has no trained model yet")
+        raise run.without_model()
     for path in sorted(run.model_folder.rglob("*")):
         if path.is_symlink():
             raise PalateError(f"{path} is a link", "Put the file itself there.")

@@ -18,7 +18,7 @@ from palate.errors import PalateError, suggest
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.recommender import Histories, Recommender, as_sequences, mask_items
 from palate.runs.run import Run
-from palate.topk import best_items
+from palate.topk import best_items, checked_k
 
 Mode = Literal["rerank", "blend", "random"]
 MODES: tuple[Mode, ...] = ("rerank", "blend", "random")
@@ -118,8 +118,7 @@ class Cascade(Recommender):
         self, histories: Histories, k: int, exclude_seen: bool = True, allowed: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """As for any recommender; what may not be recommended is not proposed, so it takes nobody's place."""
-        if k < 1:
-            raise PalateError(f"k is {k}", "Ask for at least one item.")
+        k = checked_k(k)
         rows = as_sequences(histories)
         scores = self._retrieved(rows, None)
         if allowed is not None:

@@ -13,7 +13,6 @@ from palate.cli.shared.engine import Address, CPUs, EngineName, GPUs, WorkerCoun
 from palate.cli.shared.from_config import Fields, Settings, from_config
 from palate.cli.shared.options import ConfigFile, JsonOutput, Threads, set_threads
 from palate.cli.shared.output import print_json_made
-from palate.console import print_note
 from palate.errors import PalateError
 
 # Defaults of options that a refit takes from its run.
@@ -158,46 +157,30 @@ def fit_from_folder(
     *,
     modalities: str,
     neighbours: str,
-    stores: list[str],
     threads: int | None,
-    model: str,
     settings: Settings,
-    warm_start: Path | None,
     **options: Any,
 ) -> None:
-    """Open a dataset and its features, and train: the whole of the command but its report, in each worker.
+    """Open a dataset and train: the whole of the command but its report, in each worker.
 
     Args:
         options: of :func:`palate.training.fit.train`, as all that is not named in the command's own terms.
     """
-    from palate.cli.shared.content import AUTO, NONE, choose_content
+    from palate.cli.shared.content import listed_or_auto
     from palate.data.dataset import Dataset
     from palate.data.streamed import StreamedDataset
-    from palate.features.folders import open_features
     from palate.training.config import TrainerConfig
     from palate.training.fit import train as fit
 
     set_threads(threads)
-    streamed = bool(TrainerConfig.parse(settings.get("trainer", {}), where="settings [trainer]").stream)
+    streamed = TrainerConfig.parse(settings.get("trainer", {}), where="settings [trainer]").stream
     data = StreamedDataset.open(dataset) if streamed else Dataset.load(dataset)
-    if streamed and neighbours == AUTO:
-        neighbours = NONE
-    content = choose_content(model, dataset, len(data.catalogue), modalities, neighbours, warm_start)
-    if content.whiten is not None:
-        settings["ranker"] = {"whiten": content.whiten, **settings.get("ranker", {})}
-    features = open_features(dataset, data.catalogue, content.modalities, stores)
-    if AUTO in (modalities, neighbours) and len(content.modalities + content.neighbours) > 1:
-        near = ",".join(content.neighbours) or NONE
-        print_note(f"Content: --modalities {','.join(content.modalities)} --neighbours {near}")
     fit(
         data,
-        model=model,
-        modalities=content.modalities,
-        neighbours=content.neighbours,
+        modalities=listed_or_auto(modalities),
+        neighbours=listed_or_auto(neighbours),
         settings=settings,
-        features=features,
         dataset_path=dataset,
-        warm_start=warm_start,
         **options,
     )
 

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import polars as pl
 
+from palate.console import print_note
 from palate.data.assemble import assemble
 from palate.data.dataset import Dataset
 from palate.data.feedback.options import take_feedback_options
@@ -48,7 +49,8 @@ def from_frames(
             (a path relative to ``images``, or the picture: bytes, or structs with ``bytes``) and any fields.
         user, item: columns with ids, text or whole numbers.
         timestamp: column with dates, or Unix seconds, milliseconds ... (told apart by their size, see ``time_unit``);
-            text may be ISO, or in a ``time_format`` such as ``"%d/%m/%Y"``.
+            text may be ISO, or in a ``time_format`` such as ``"%d/%m/%Y"``. No column is read as times unless it is
+            named here: a note points out one that looks like times, ``""`` leaves it out without one.
         weight: column with ratings or counts.
         item_columns: our name -> the catalogue's, e.g. ``{"item_id": "sku", "title": "name"}``.
         images: folder of pictures; without an ``image`` column they are found there as ``<item id>.jpg``.
@@ -79,6 +81,12 @@ def from_frames(
     named = {ours: theirs for ours, theirs in columns_of.items() if theirs is not None}
     there = log.collect_schema().names()
     columns = {ours: theirs for ours, theirs in pick_columns(there, named, "interactions").items() if ours in named}
+    unused = unused_times(log.collect_schema(), columns, named)
+    if unused:
+        print_note(
+            f"Note: interactions are taken in the order of the rows. The column '{unused[0]}' may hold times and is "
+            f"not read: timestamp='{unused[0]}' reads it, timestamp='' leaves it out."
+        )
     shaped, unit = shape_interactions(log, columns, "interactions", reading.time_format)
     items, root = None, Path(images) if images is not None else Path()
     report: dict[str, int] = {}
@@ -111,7 +119,7 @@ def from_frames(
         report=report,
         explain=explain,
         locate=lambda row: f"interactions, row {row + 1}",
-        unused_times=unused_times(log.collect_schema(), columns),
+        unused_times=unused,
     )
     facts = {"name": name, "source": {"name": "frames", "files": {}}, "reader": "frames", "reader_options": columns}
     return assemble(

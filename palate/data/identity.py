@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 import polars as pl
 
 from palate.errors import PalateError
 
-# Text that may stand for another id as well: pattern, what is wrong, what to do.
+# Text that may stand for another id as well: pattern of all of it, what is wrong, what to do.
 _AMBIGUOUS = (
-    (r"^[+-]?\d+\.0*$", "may mean the whole number", "Write ids that are numbers without decimals."),
-    (r"^[+-]?\d+(\.\d+)?[eE]\+\d+$", "is a number that was rounded", "Export the ids as text."),
+    (r"[+-]?\d+\.0*", "may mean the whole number", "Write ids that are numbers without decimals."),
+    (r"[+-]?\d+(\.\d+)?[eE]\+\d+", "is a number that was rounded", "Export the ids as text."),
 )
 
 
@@ -38,9 +39,17 @@ def check_ids(ids: pl.Series | Iterable[str | None], where: str, what: str = "it
     """
     text = ids if isinstance(ids, pl.Series) else pl.Series(list(ids), dtype=pl.String)
     for pattern, wrong, remedy in _AMBIGUOUS:
-        found = text.filter(text.str.contains(pattern).fill_null(False))
+        found = text.filter(text.str.contains(f"^{pattern}$").fill_null(False))
         if len(found):
             raise PalateError(f"{where}: the {what} id '{found[0]}' {wrong}", remedy)
+
+
+def check_id(text: str, where: str, what: str = "item") -> str:
+    """:func:`check_ids` of a single id, which is returned."""
+    for pattern, wrong, remedy in _AMBIGUOUS:
+        if re.fullmatch(pattern, text):
+            raise PalateError(f"{where}: the {what} id '{text}' {wrong}", remedy)
+    return text
 
 
 def id_column(there: Sequence[str], usual: Sequence[str], where: str, remedy: str) -> str | None:

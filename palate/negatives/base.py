@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from palate.negatives import NEGATIVES
 from palate.negatives.row_sets import RowSets, draw_members, draw_uniform, draw_weighted
 
 if TYPE_CHECKING:
@@ -33,11 +34,14 @@ class NegativeStrategy(ABC):
             ``impressions``: what the user was shown.
         for_cases: whether :meth:`pick` can serve a single case, as language models need it.
         takes_whole_pool: the pool is as large as the number of negatives, whatever ``pool_k`` is.
+        reads: which of ``pool_k``, ``temperature``, ``mix``, ``power`` and ``precision`` decide the draw; None: it is
+            not known.
     """
 
     source: ClassVar[Source]
     for_cases: ClassVar[bool] = True
     takes_whole_pool: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...] | None] = None
 
     @abstractmethod
     def draw(self, context: SamplingContext, config: NegativesConfig) -> RejectedItems:
@@ -56,6 +60,7 @@ class WeightedStrategy(NegativeStrategy):
     """Draws item ``i`` with probability ``w_i / sum_j w_j`` over the items that are allowed; no model is needed."""
 
     source = "catalogue"
+    reads: ClassVar[tuple[str, ...] | None] = ("power",)
 
     @abstractmethod
     def weights(self, counts: Tensor, power: float) -> Tensor | None:
@@ -76,6 +81,18 @@ class WeightedStrategy(NegativeStrategy):
         weights = np.ones(len(train_counts)) if made is None else made.numpy().copy()
         weights[0] = 0.0
         return weights
+
+
+def unread_settings(names: Sequence[str], *strategies: NegativeStrategy) -> dict[str, str]:
+    """Those of the settings ``names`` that none of the strategies reads, each with the strategies that do."""
+    if any(one.reads is None for one in strategies):
+        return {}
+    read = {name for one in strategies for name in one.reads or ()}
+    return {name: f"negatives {' or '.join(_readers(name))}" for name in names if name not in read}
+
+
+def _readers(setting: str) -> list[str]:
+    return [name for name in NEGATIVES if setting in (NEGATIVES[name].reads or ())]
 
 
 def is_weighted(strategy: type[NegativeStrategy]) -> bool:

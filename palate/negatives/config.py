@@ -10,9 +10,10 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from palate.config import Config
 from palate.errors import PalateError
 from palate.negatives import NEGATIVES
-from palate.negatives.base import NegativeStrategy, RejectedItems, SamplingContext
+from palate.negatives.base import NegativeStrategy, RejectedItems, SamplingContext, unread_settings
 from palate.registry import NameIn
 
+_STRATEGY_SETTINGS = ("pool_k", "temperature", "mix", "power", "precision")
 _SHOWN_SETTINGS = ("shown", "shown_fallback", "shown_share")
 _TWIN_SETTINGS = ("twin_source", "twin_cosine", "twin_history")
 
@@ -98,15 +99,25 @@ class NegativesConfig(Config):
         return strategy
 
     @property
+    def _fallback(self) -> NegativeStrategy | None:
+        """What ``shown`` draws from where nothing was shown."""
+        if self.chosen.source != "impressions" or self.shown_fallback == "none":
+            return None
+        strategy: NegativeStrategy = NEGATIVES[self.shown_fallback]()
+        return strategy
+
+    def unread(self) -> dict[str, str]:
+        strategies = [self.chosen, *([self._fallback] if self._fallback else [])]
+        return unread_settings(_STRATEGY_SETTINGS, *strategies)
+
+    @property
     def content_aware(self) -> bool:
         """Whether twins are treated apart."""
         return self.twins != "any"
 
     def _pool(self) -> tuple[int | None, str]:
         """The least number of items that a pool needs, or None without a pool; and the option that says so."""
-        strategy = self.chosen
-        if strategy.source == "impressions" and self.shown_fallback != "none":
-            strategy = NEGATIVES[self.shown_fallback]()
+        strategy = self._fallback or self.chosen
         if strategy.source != "scores":
             return None, ""
         if strategy.takes_whole_pool or self.pool_k == "all":

@@ -11,6 +11,7 @@ class Disliked(NegativeStrategy):
     """``P(i) = 1 / D`` over the ``D`` items that the row's user dislikes; a draw that is not allowed is invalid."""
 
     source = "dislikes"
+    reads = ()
 
     def draw(self, context: SamplingContext, config: NegativesConfig) -> RejectedItems:
         assert context.dislikes is not None

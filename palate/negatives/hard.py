@@ -14,6 +14,7 @@ class Hard(NegativeStrategy):
 
     source = "scores"
     takes_whole_pool = True
+    reads = ("precision",)
 
     def draw(self, context: SamplingContext, config: NegativesConfig) -> RejectedItems:
         values, pool = context.best(config.num_negatives)

@@ -13,6 +13,7 @@ class InBatch(NegativeStrategy):
 
     source = "batch"
     for_cases = False
+    reads = ()
 
     def draw(self, context: SamplingContext, config: NegativesConfig) -> RejectedItems:
         shape, device = (len(context.targets), config.num_negatives), context.targets.device

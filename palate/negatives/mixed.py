@@ -13,6 +13,7 @@ class Mixed(TopK):
     """``P(i) = mix P_top-k(i) + (1 - mix) / n`` over the ``n`` allowed items."""
 
     for_cases = False
+    reads = (*TopK.reads, "mix")
 
     def draw(self, context: SamplingContext, config: NegativesConfig) -> RejectedItems:
         pooled = super().draw(context, config)

@@ -22,6 +22,7 @@ class Shown(NegativeStrategy):
 
     source = "impressions"
     for_cases = False
+    reads = ()  # but what its fallback reads
 
     def draw(self, context: SamplingContext, config: NegativesConfig) -> RejectedItems:
         assert context.shown is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from palate.negatives.base import NegativeStrategy, RejectedItems, SamplingContext
@@ -15,6 +17,7 @@ class TopK(NegativeStrategy):
     """
 
     source = "scores"
+    reads: ClassVar[tuple[str, ...]] = ("pool_k", "temperature", "precision")
 
     def draw(self, context: SamplingContext, config: NegativesConfig) -> RejectedItems:
         if config.pool_k == "all" and not config.temperature:

@@ -10,5 +10,7 @@ from palate.negatives.base import WeightedStrategy
 class Uniform(WeightedStrategy):
     """``P(i) = 1 / n`` over the ``n`` allowed items."""
 
+    reads = ()
+
     def weights(self, counts: Tensor, power: float) -> Tensor | None:
         return None

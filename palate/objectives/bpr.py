@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from palate.config import Config
 from palate.negatives import NEGATIVES
-from palate.negatives.base import WeightedStrategy, is_weighted
+from palate.negatives.base import WeightedStrategy, is_weighted, unread_settings
 from palate.objectives.base import Batch, Loss, Scores
 from palate.objectives.negatives import Negatives, SampledObjective, draw_negatives
 from palate.registry import NameIn
@@ -25,6 +25,9 @@ class BPRConfig(Config):
     negatives: Annotated[str, NameIn(NEGATIVES, is_weighted)] = "uniform"
     num_negatives: int = Field(1, ge=1)
     power: float = Field(1.0, ge=0)
+
+    def unread(self) -> dict[str, str]:
+        return unread_settings(("power",), NEGATIVES[self.negatives]())
 
 
 class BPR(SampledObjective):

@@ -52,6 +52,16 @@ class HaNoRecConfig(PreferenceConfig):
             raise ValueError("consistency compares with perturbed scores: it needs noise 'logits' and a sigma above 0")
         return self
 
+    def unread(self) -> dict[str, str]:
+        measured = self.shuffle_of if self.hardness == "shuffled" else self.hardness
+        readers = {
+            "neighbours": (measured == "as-written", "hardness 'as-written'"),
+            "spread": (measured == "calibrated", "hardness 'calibrated'"),
+            "shuffle_of": (self.hardness == "shuffled", "hardness 'shuffled'"),
+            "sigma": (self.noise != "none", "noise 'logits' or 'lora'"),
+        }
+        return {name: reader for name, (read, reader) in readers.items() if not read}
+
 
 class HaNoRec(Preference):
     """``-log sigma(beta_ij * delta_ij)`` with ``beta_ij = max(1e-6, beta * R * h_ij)``, the mean over a row.

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from palate.config import Config
 from palate.negatives import NEGATIVES
-from palate.negatives.base import WeightedStrategy, is_weighted
+from palate.negatives.base import WeightedStrategy, is_weighted, unread_settings
 from palate.negatives.in_batch import InBatch
 from palate.objectives.base import Batch, Loss, Scores
 from palate.objectives.negatives import Negatives, SampledObjective, draw_negatives
@@ -28,6 +28,11 @@ class SampledSoftmaxConfig(Config):
     num_negatives: int = Field(512, ge=1)
     log_q: bool = True
     power: float = Field(1.0, ge=0)
+
+    def unread(self) -> dict[str, str]:
+        strategy = NEGATIVES[self.negatives]()
+        whole_batch = {"num_negatives": "negatives that are drawn"} if isinstance(strategy, InBatch) else {}
+        return unread_settings(("power",), strategy) | whole_batch
 
 
 class SampledSoftmax(SampledObjective):

@@ -27,6 +27,7 @@ from palate.rankers.sharded_top_k import sharded_top_k
 from palate.rankers.tables import table_writer
 from palate.recommender import FEW_HISTORIES, HISTORIES_IN_BLOCKS, Recommender, Shard
 from palate.runs.run import Run
+from palate.topk import checked_k
 
 _COLUMNS = ("user", "history", "rank", "item", "title", "score")
 # Scores of one batch, in numbers: bounds the memory of scoring every user (256 MiB of float32).
@@ -101,7 +102,8 @@ class Recommendations:
             chosen fields; fewer than ``k`` rows per history where fewer items are left.
 
         Raises:
-            PalateError: an item that the run does not know, or times that do not fit the items.
+            PalateError: an item that the run does not know, times that do not fit the items, or a ``k`` that is no
+                whole number of at least 1.
         """
         rows = []
         for history in histories:
@@ -128,7 +130,7 @@ class Recommendations:
 
     def best(self, histories: Sequences, k: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The same as the run's item indices and their scores; see :meth:`Recommender.recommend`."""
-        return self.recommender.recommend(histories, k, self.exclude_seen, self._mask)
+        return self.recommender.recommend(histories, checked_k(k), self.exclude_seen, self._mask)
 
     def frame(self, items: torch.Tensor, scores: torch.Tensor) -> pl.DataFrame:
         """What :meth:`best` has found, in the ids of the outside world."""
@@ -198,6 +200,7 @@ class Recommendations:
         Raises:
             PalateError: another ending, or more rows than the format holds.
         """
+        k = checked_k(k)
         if load is None and not engine.in_process:
             raise PalateError("a model in memory cannot be sent to workers", "Give load: what opens it by its folder.")
         if load is None and shards is not None:

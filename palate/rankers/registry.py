@@ -80,7 +80,7 @@ def load_recommender(run: Run, device: str = "cpu", shard: Shard | None = None) 
     """
     device = parse_device(device)
     if not (run.model_folder / "config.json").is_file():
-        raise run.unfinished("has no trained model yet")
+        raise run.without_model()
     kind = RANKERS[run.info["model"]]
     if shard is None:
         return kind.load(run.model_folder, device=device)

@@ -184,12 +184,32 @@ class Run:
         how = f"the same `palate {name} ... --resume`" if known else "the command that began it and --resume"
         return PalateError(f"{self.folder} {what}", f"Finish it with {how}.")
 
+    def without_model(self) -> PalateError:
+        """The error that refuses a run whose model is not there."""
+        self.check_there()
+        if self.finished:
+            return PalateError(f"{self.folder} has lost its model", "Copy the run whole, or train it again.")
+        return self.unfinished("has no trained model yet")
+
+    def check_there(self) -> None:
+        """Refuse a run whose folder has been removed since it was opened.
+
+        Raises:
+            PalateError: it has.
+        """
+        if not self.folder.is_dir():
+            raise PalateError(
+                f"the run {self.folder} is not there any more",
+                "Open it where it is now. The run of an estimator goes with the estimator, unless out= names a folder.",
+            )
+
     @property
     def seed(self) -> int:
         return int(self.info["seed"])
 
     @cached_property
     def catalogue(self) -> Catalogue:
+        self.check_there()
         return Catalogue.load(self.folder / "catalogue.parquet", under(Path(), self.info["dataset"]["image_root"]))
 
     def add(self, **facts: Any) -> Run:

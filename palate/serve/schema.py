@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from palate.data.identity import check_id
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+# What is recorded of a user is to be read by `palate prepare`, which refuses ids such as "7.0".
+UserId = Annotated[Id, AfterValidator(lambda user: check_id(user, "body.user", "user"))]
 Whole = Annotated[int, Field(strict=True)]  # a number as JSON has them: neither true nor "10"
 Condition = Annotated[
     str,
@@ -65,10 +69,10 @@ class RecommendRequest(FilteredRequest, TimedHistory):
         "Above 0, scores are still the model's, but need not fall along the list.",
     )
     fields: bool = Field(False, description="Send the other fields of the catalogue with each item.")
-    user: Id | None = Field(
+    user: UserId | None = Field(
         None,
-        description="Id of the user. If `model` is null and traffic is split, it decides which model answers; it is "
-        "kept with feedback.",
+        description="Id of the user, as `palate prepare` takes it: not 7.0 or 1.2e+5. If `model` is null and traffic "
+        "is split, it decides which model answers; it is kept with feedback.",
     )
     record: bool = Field(True, description="Count the answer as shown, in feedback and metrics.")
     explain_rules: bool = Field(False, description="State in `rules` what the business rules did to the answer.")
@@ -94,7 +98,7 @@ class FeedbackRequest(StrictRequest):
     request_id: Id | None = Field(
         None, description="`request_id` of that response; null if the items come from elsewhere."
     )
-    user: Id | None = Field(
+    user: UserId | None = Field(
         None, description="Id of the user who took the items; by default the user of that response."
     )
     items: list[Id] = Field(min_length=1, max_length=1000, description="Ids of the items that were taken.")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,24 @@ from palate.errors import PalateError
 from palate.storage.small_files import check_regular
 
 _ROWS = 65536  # of a matrix on disk, in memory at a time
+_copies: ContextVar[bool] = ContextVar("copies", default=False)
+
+
+@contextmanager
+def in_memory() -> Iterator[None]:
+    """Inside, :func:`load_tensors` copies tensors into memory, so that no later change of the files changes them.
+
+    Mapped tensors change with their file, and reading them ends the process where the file was cut short.
+    """
+    token = _copies.set(True)
+    try:
+        yield
+    finally:
+        _copies.reset(token)
 
 
 def load_tensors(path: Path, remedy: str, padded: Sequence[str] = ()) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, all of them finite.
+    """The tensors of a safetensors file, all of them finite; mapped into memory, unless :func:`in_memory`.
 
     Args:
         padded: tensors whose first entry is the padding's, and may be anything.
@@ -31,6 +47,8 @@ def load_tensors(path: Path, remedy: str, padded: Sequence[str] = ()) -> dict[st
     check_regular(path, remedy)
     try:
         tensors = load_file(path)
+        if _copies.get():
+            tensors = {name: one.clone() for name, one in tensors.items()}
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise PalateError(f"{path} is damaged ({error})", remedy) from None
     check_finite(path, {name: one[1:] if name in padded else one for name, one in tensors.items()}, remedy)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from palate.config import Config
+from palate.errors import PalateError
 
 
 class TrainerConfig(Config):
@@ -47,7 +48,9 @@ class TrainerConfig(Config):
         "best", description="The weights of the best validation, or of the last: for comparisons of equal length."
     )
     patience: int = Field(10, ge=0, description="Stop after N validations without improvement; 0 never stops early.")
-    validate_every: int = Field(1, ge=1, description="Epochs between validations.")
+    validate_every: int = Field(
+        1, ge=1, description="Epochs between validations; more than 1 needs validations_per_epoch = 1."
+    )
     validations_per_epoch: int = Field(
         1, ge=1, description="More than 1 validates inside an epoch, after equal parts of it; the best part is kept."
     )
@@ -84,6 +87,19 @@ class TrainerConfig(Config):
     )
     device: str = Field("auto", description="auto (a GPU where there is one), cpu or cuda.")
     tensorboard: bool = Field(True, description="Write TensorBoard events where the package is installed.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.validate_every > 1 and self.validations_per_epoch > 1:
+            raise PalateError(
+                f"validate_every = {self.validate_every} has no effect with validations_per_epoch = "
+                f"{self.validations_per_epoch}",
+                "Leave one of them at 1.",
+            )
+        return self
+
+    def unread(self) -> dict[str, str]:
+        return {} if self.stream else {"stream_buffer": "stream"}
 
     @model_serializer(mode="wrap")
     def _without_usual_rows(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

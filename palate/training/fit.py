@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,17 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from palate.console import print_note
 from palate.data.dataset import Dataset
 from palate.data.streamed import StreamedDataset
 from palate.errors import PalateError
+from palate.features.folders import open_features
 from palate.features.store import FeatureStore
 from palate.progress import working
 from palate.rankers.fitted import FittedRanker
 from palate.rankers.registry import save_recommender
 from palate.rankers.trained import TrainedRanker
-from palate.runs.launch import start_workers
+from palate.runs.launch import is_first_worker, start_workers
 from palate.runs.log import Row
 from palate.runs.manual_stop import forget_request
 from palate.runs.run import Run
@@ -31,6 +33,7 @@ from palate.seeds import checked_seed
 from palate.storage.files import digest
 from palate.storage.remote import recorded, takes_urls
 from palate.training.config import NeighboursConfig, TrainerConfig
+from palate.training.content import AUTO, Names, choose_content, encoded_content
 from palate.training.early_ending import kept_row
 from palate.training.loop import Trainer
 from palate.training.neighbour_run import add_neighbours, renew_neighbours
@@ -45,12 +48,13 @@ def train(
     model: str,
     out: Path | str,
     seed: int = 0,
-    modalities: Sequence[str] = ("id",),
+    modalities: Names = AUTO,
     missing: str = "learned",
     objective: str = "cross-entropy",
-    neighbours: Sequence[str] = (),
+    neighbours: Names = AUTO,
     settings: Settings | None = None,
     features: Mapping[str, FeatureStore] | None = None,
+    stores: list[str] | None = None,
     dataset_path: Path | str | None = None,
     warm_start: Path | str | None = None,
     resume: bool = False,
@@ -62,13 +66,18 @@ def train(
     Args:
         model: a name of :data:`palate.rankers.registry.RANKERS`.
         out: the run folder; it must not hold a run yet, unless ``resume``.
-        modalities: what makes an item's vector: ``id``, ``fields`` and names of ``features`` (neural rankers).
+        modalities: what makes an item's vector: ``id``, ``fields`` and names of ``features`` (neural rankers). By
+            default ids with the texts and pictures that are encoded, see
+            :func:`palate.training.content.choose_content`.
         missing: what replaces an absent feature: ``learned``, ``mean`` or ``zeros``.
         objective: a name of :data:`palate.objectives.OBJECTIVES` (neural rankers).
         neighbours: sources by which the nearest of the newest items add to the scores: ``co-occurrence`` and names of
-            feature stores (neural rankers); see :mod:`palate.rankers.neighbours`.
+            feature stores (neural rankers); see :mod:`palate.rankers.neighbours`. By default all that is encoded in
+            the dataset's folder; none where nothing is, or where ``features`` are given.
         settings: further options by section: ``ranker``, ``objective``, ``trainer``, ``neighbours``.
-        features: feature stores by modality; ``fields`` are made of the catalogue.
+        features: feature stores by modality; by default those of the dataset's folder. ``fields`` are made of the
+            catalogue.
+        stores: ``MODALITY=NAME``: other stores of the folder than ``features/MODALITY``.
         dataset_path: recorded in the run, so that later commands find the dataset; by default the folder that it was
             read from.
         warm_start: a run to take the weights from, item by item id: training goes on with new logs.
@@ -82,20 +91,32 @@ def train(
             process is at work in: before any work.
     """
     seed = checked_seed(seed)
-    plan = make_plan(model, modalities, missing, objective, settings or {}, neighbours)
+    folder = dataset.folder if dataset_path is None else Path(dataset_path)
+    settings = {section: dict(values) for section, values in (settings or {}).items()}
+    encoded = encoded_content(folder)
+    if features is not None:
+        encoded, neighbours = tuple(features), () if neighbours == AUTO else neighbours
+    chosen = choose_content(model, len(dataset.catalogue), encoded, modalities, neighbours, settings, warm_start)
+    if AUTO in (modalities, neighbours) and len(chosen.modalities + chosen.neighbours) > 1 and is_first_worker():
+        print_note(f"Content: {chosen}")
+    plan = make_plan(model, chosen.modalities, missing, objective, chosen.settings, chosen.neighbours)
     if plan.trainer is None and warm_start is not None:
         raise PalateError(f"{model} has no weights to start from", "Leave out --warm-start.")
-    stores = {name: store for name, store in (features or {}).items() if name in modalities}
+    if features is None and folder is not None:
+        features = open_features(folder, dataset.catalogue, chosen.modalities, stores or [])
+    opened = {name: store for name, store in (features or {}).items() if name in chosen.modalities}
     if plan.trainer is not None and plan.trainer.stream:
         dataset = _streamed(plan, dataset, dataset_path)
     if dataset.folder is None and dataset_path is not None:  # counted rankers look there for features
         dataset = replace(dataset, folder=Path(dataset_path))
-    stores = add_fields(plan.ranker, dataset, stores, warm_start)
+    opened = add_fields(plan.ranker, dataset, opened, warm_start)
     log = dataset if refit is None else everything_trains(dataset)
     content = plan.kind.features_read(dataset, plan.ranker) if issubclass(plan.kind, FittedRanker) else {}
     accelerator = (
         start_workers("cpu") if plan.trainer is None else start_workers(plan.trainer.device, plan.trainer.precision)
     )
+    if accelerator.is_main_process and refit is None:  # a refit has all settings of its run
+        plan.note_unread()
     if isinstance(dataset, StreamedDataset):
         if accelerator.is_main_process:
             dataset.shards  # noqa: B018  (makes them)
@@ -104,7 +125,7 @@ def train(
         "model": model,
         "seed": seed,
         "options": plan.options,
-        "features": {name: store.describe() for name, store in {**stores, **content}.items()},
+        "features": {name: store.describe() for name, store in {**opened, **content}.items()},
         "warm_start": None if warm_start is None else recorded(warm_start),
     }
     workers = Workers.of(accelerator)
@@ -112,7 +133,7 @@ def train(
         torch.manual_seed(seed)
         prepared = None
         if plan.trainer is not None:
-            prepared = prepare_model(plan, log, stores, seed, warm_start, dataset_path, workers, refit is None)
+            prepared = prepare_model(plan, log, opened, seed, warm_start, dataset_path, workers, refit is None)
         with run_to_train(
             out,
             identity,

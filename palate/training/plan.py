@@ -59,6 +59,13 @@ class Plan:
     options: dict[str, Any]
     neighbours: NeighboursConfig = field(default_factory=NeighboursConfig)
 
+    def note_unread(self) -> None:
+        """Print a note for every setting that was given and that nothing reads."""
+        if self.trainer is not None:
+            self.trainer.note_unread("settings [trainer]")
+        if isinstance(config := getattr(self.objective, "config", None), Config):
+            config.note_unread(f"settings [objective] of {self.options['objective']}")
+
 
 @dataclass(frozen=True)
 class Prepared:

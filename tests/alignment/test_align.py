@@ -325,6 +325,21 @@ def test_cross_entropy_goes_on_alone(data: Dataset, base: Run, tmp_path: Path) -
     assert run.info["options"]["alignment"] == {"objective": "none", "align": AlignConfig().model_dump(mode="json")}
 
 
+def test_settings_that_nothing_reads_are_named(
+    data: Dataset, base: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {
+        "negatives": {"pool_k": 5, "num_negatives": 2},
+        "preference": {"noise": "none", "sigma": 0.1, "hardness": "one"},
+        "trainer": {"epochs": 1},
+    }
+    align(base, out=tmp_path / "run", dataset=data, objective="hanorec", negatives="uniform", settings=settings)
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("Note:")] == [
+        "Note: settings [preference] of hanorec: 'sigma' does nothing without noise 'logits' or 'lora'.",
+        "Note: settings [negatives] of uniform: 'pool_k' does nothing without negatives mixed or top-k.",
+    ]
+
+
 def test_dislikes_are_the_users_own(data: Dataset, base: Run, tmp_path: Path) -> None:
     liked = data.train_sequences()
     rows = [[int(1 + (set(range(30)) - {i - 1 for i in row.tolist()}).pop())] for row in liked]

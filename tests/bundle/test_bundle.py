@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from palate.bundle import Bundle, make_bundle
 from palate.bundle.manifest import sha256
 from palate.errors import PalateError
 from palate.features.store import FeatureStore
+from palate.rankers.recommend import Recommendations
 from palate.rankers.registry import load_recommender
 from palate.runs.run import Run
 
@@ -47,6 +50,17 @@ def test_every_kind_of_ranker_has_a_bundle(model: str, films: Path, tmp_path: Pa
     bundle = Bundle.load(make_bundle(run, tmp_path / "bundle").folder)
     assert len(bundle.recommend(["space-1"], 3)) == 3
     assert not (bundle.folder / "features").exists()
+
+
+@pytest.mark.parametrize("model", ["sasrec", "ease", "item-knn"])
+def test_files_that_are_written_over_do_not_change_a_loaded_bundle(model: str, films: Path, tmp_path: Path) -> None:
+    run = make_run(films, tmp_path / "run", model=model, modalities="id")
+    bundle = Bundle.load(make_bundle(run, tmp_path / "bundle").folder)
+    expected = bundle.recommend(["space-1", "crime-3"], 5)
+    for path in (bundle.folder / "model").glob("*.safetensors"):
+        with path.open("r+b") as file:  # in place, as `cp` writes
+            file.write(bytes(path.stat().st_size))
+    assert bundle.recommend(["space-1", "crime-3"], 5) == expected
 
 
 def test_it_loads_where_run_and_dataset_are_gone(films: Path, full_run: Run, tmp_path: Path) -> None:
@@ -83,6 +97,16 @@ def test_unknown_ids_are_reported_and_not_fatal(text_bundle: Path) -> None:
     assert newcomer.unknown == ["nobody"]
     assert bundle.items.index_of("nobody") is None
     assert bundle.items.ids[bundle.items.index_of("space-1") or 0] == "space-1"
+
+
+@pytest.mark.parametrize("k", [0, -1, True, 1.5, 5.0, "5", None])
+def test_how_many_is_a_whole_number(text_bundle: Path, text_run: Run, k: Any) -> None:
+    message = re.escape(f"k is {k!r}. Ask for a whole number of items, at least 1.")
+    with pytest.raises(PalateError, match=message):
+        Bundle.load(text_bundle).recommend(["space-1"], k)
+    with pytest.raises(PalateError, match=message):
+        Recommendations(text_run)([["space-1"]], k)
+    assert len(Bundle.load(text_bundle).recommend(["space-1"], np.int64(2))) == 2
 
 
 def test_allowed_and_seen(text_bundle: Path) -> None:

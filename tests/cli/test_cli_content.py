@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from cli_helpers import Shell
 
+from palate import SASRec, train
 from palate.data.dataset import Dataset
 from palate.features.lexical import encode_lexical
 from palate.features.matrix import import_matrix
@@ -33,11 +34,36 @@ def encoded(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_encoded_is_used(palate: Shell, encoded: Path, tmp_path: Path) -> None:
     told = palate("train", encoded, "--model", "sasrec", "--out", tmp_path / "run", *SMALL)
     assert told.code == 0, told.err
-    assert "Content: --modalities id,text --neighbours co-occurrence,lexical,text" in told.err
+    assert "Content: id, text; neighbours by co-occurrence, lexical, text" in told.err
     options = Run.open(tmp_path / "run").info["options"]
     assert options["modalities"] == ["id", "text"]
     assert options["settings"]["ranker"]["whiten"] == 13 // 8  # an eighth of the items, 128 at most
     assert options["settings"]["neighbours"]["sources"] == ["co-occurrence", "lexical", "text"]
+
+
+def test_python_reads_what_the_command_reads(palate: Shell, encoded: Path, tmp_path: Path) -> None:
+    told = palate("train", encoded, "--model", "sasrec", "--out", tmp_path / "command", *SMALL)
+    assert told.code == 0, told.err
+    settings = {"ranker": {"dim": 8}, "trainer": {"epochs": 1, "tensorboard": False}}
+    called = train(Dataset.load(encoded), model="sasrec", out=tmp_path / "call", settings=settings)
+    fitted = SASRec(dim=8, epochs=1, settings={"trainer": {"tensorboard": False}}, out=tmp_path / "fit").fit(encoded)
+    options = Run.open(tmp_path / "command").info["options"]
+    assert called.info["options"] == options
+    assert fitted.run_.info["options"] == options
+
+
+def test_an_estimator_encodes_what_it_is_asked_to_read(shop: Path, tmp_path: Path) -> None:
+    shutil.copytree(shop, tmp_path / "data")
+    model = SASRec(dim=8, epochs=1, modalities=("id",), neighbours=("co-occurrence", "lexical"), out=tmp_path / "fit")
+    model.fit(tmp_path / "data")
+    assert (tmp_path / "data" / "features" / "lexical" / "store.json").is_file()
+    assert model.run_.info["options"]["settings"]["neighbours"]["sources"] == ["co-occurrence", "lexical"]
+
+
+def test_settings_that_name_sources_stand(encoded: Path, tmp_path: Path) -> None:
+    settings = {"neighbours": {"sources": ["lexical"]}, "ranker": {"dim": 8}, "trainer": {"epochs": 1}}
+    run = train(Dataset.load(encoded), model="sasrec", out=tmp_path / "run", settings=settings)
+    assert run.info["options"]["settings"]["neighbours"]["sources"] == ["lexical"]
 
 
 def test_it_can_be_left_out_and_without_any_ids_are_read(

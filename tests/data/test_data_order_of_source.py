@@ -93,9 +93,13 @@ def test_the_doctor_points_the_column_out(tmp_path: Path) -> None:
     assert examine(plain, look_at_pictures=False)["times"].level is Level.NOTE
 
 
-def test_frames_record_the_column_that_was_not_named() -> None:
+def test_frames_record_and_name_the_column_that_was_not_named(capsys: pytest.CaptureFixture[str]) -> None:
     frame = pl.DataFrame({"user": ["u"] * 3, "item": ["a", "b", "c"], "timestamp": [3, 2, 1]})
     assert from_frames(frame).manifest["order"] == {"by": "file", "unused_times": ["timestamp"]}
+    assert "The column 'timestamp' may hold times and is not read: timestamp='timestamp'" in capsys.readouterr().err
+    assert from_frames(frame, timestamp="").manifest["order"] == {"by": "file", "unused_times": []}
+    assert from_frames(frame, timestamp="timestamp").manifest["order"]["by"] == "time"
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

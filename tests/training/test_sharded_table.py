@@ -150,7 +150,7 @@ def test_a_share_starts_as_the_rows_of_a_whole_table(rows: int, width: int, monk
         ({"objective": "cross-entropy"}, {}, "ranker.repeat_bias changes single scores.*--objective sampled-softmax"),
         ({}, {"item_rows": "never"}, "item_rows=never reads the whole table"),
         ({}, {"precision": "fp16"}, "precision=fp16"),
-        ({"warm_start": "earlier"}, {}, "--warm-start copies whole tables"),
+        ({"warm_start": "earlier", "modalities": ("id",), "neighbours": ()}, {}, "--warm-start copies whole tables"),
     ],
 )
 def test_what_needs_a_whole_table_is_refused(

@@ -127,6 +127,8 @@ def align_mllm(
             seed=seed,
         )
         workers = trainer.workers
+        if workers.main:
+            checked.note_unread()
         policy.freeze(typical.answers, packed=packed, workers=workers)
         pairs.propose(workers)
         with training_run(trainer, out, identity, facts, dataset, path, resume) as aligned:

@@ -73,6 +73,9 @@ class PairsConfig(Config):
                 raise ValueError(f"num_negatives is {self.num_negatives}, more than the pool of {self.pool_k}")
         return self
 
+    def unread(self) -> dict[str, str]:
+        return {} if self.pooled else dict.fromkeys(("pool_k", "depth", "mask_future"), "negatives top-k or hard")
+
     @cached_property
     def strategy(self) -> NegativeStrategy:
         """How rejected items are chosen."""
@@ -119,6 +122,11 @@ class MLLMAlignmentSettings:
     trainer: AlignTrainerConfig
     kind: Kind
     rejected: int
+
+    def note_unread(self) -> None:
+        """Print a note for every setting that was given and that nothing reads."""
+        self.preference.config.note_unread(f"settings [preference] of {self.objective}")
+        self.pairs.note_unread(f"settings [pairs] with negatives {self.pairs.negatives}")
 
     @property
     def options(self) -> dict[str, Any]:

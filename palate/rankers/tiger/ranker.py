@@ -28,7 +28,7 @@ from palate.rankers.tiger.step import CodesStep
 from palate.rankers.tiger.trie import Trie, log_shares
 from palate.rankers.trained import TrainedRanker
 from palate.recommender import Histories, as_sequences, mask_items
-from palate.topk import best_items
+from palate.topk import best_items, checked_k
 
 # Continuations that are computed at a time, over all histories: bounds the memory of a search.
 _AT_ONCE = 2**14
@@ -148,8 +148,7 @@ class TIGER(TrainedRanker):
 
         The beam follows allowed items only, is at least ``2 k`` wide, and has room for the history that is left out.
         """
-        if k < 1:
-            raise PalateError(f"k is {k}", "Ask for at least one item.")
+        k = checked_k(k)
         rows = as_sequences(histories)
         width = max(self.config.beam, 2 * k) + (self.config.max_length if exclude_seen else 0)
         parts = []
