@@ -57,7 +57,17 @@ def measure(items: int, options: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         step = ObjectiveStep(objective, read_by_rows(model, objective, config, options.targets))
         accelerator = start_workers(config.device)
-        trainer = Trainer(model, step, data, counts, lambda _: {}, config, accelerator, Path(folder), "benchmark")
+        trainer = Trainer(
+            model=model,
+            step=step,
+            data=data,
+            counts=counts,
+            validate=None,
+            config=config,
+            accelerator=accelerator,
+            folder=Path(folder),
+            config_hash="benchmark",
+        )
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         seconds = []
         model.train()

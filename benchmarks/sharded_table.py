@@ -80,7 +80,17 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     step = model.training_step(objective, read_by_rows(model, objective, config, options.targets))
     counts = np.ones(options.items + 1, np.int64)
     data = TrainingSequences(sequences, LENGTH, config.batch_size, seed=0, fixed=True)
-    trainer = Trainer(model, step, data, counts, lambda *_: {}, config, accelerator, folder, "benchmark")
+    trainer = Trainer(
+        model=model,
+        step=step,
+        data=data,
+        counts=counts,
+        validate=None,
+        config=config,
+        accelerator=accelerator,
+        folder=folder,
+        config_hash="benchmark",
+    )
     model.train()
     seconds = []
     for number, windows in enumerate(data.batches(1, share=workers.index, shares=workers.count)):

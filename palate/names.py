@@ -59,6 +59,15 @@ def field_names(text: str, option: str) -> list[str]:
     return [unquoted_name(part) for part in split_names(text, option) if part]
 
 
+def comma_separated(text: str) -> list[str]:
+    """The parts of a list between commas, without the blanks around them; empty ones are left out.
+
+    >>> comma_separated("lexical, text,")
+    ['lexical', 'text']
+    """
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def free_name(name: str, taken: Iterable[str]) -> str:
     """``name``, or with underscores before it what is not taken."""
     taken = set(taken)

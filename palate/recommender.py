@@ -13,7 +13,7 @@ from torch import Tensor
 
 from palate.data.sequences import Sequences
 from palate.errors import PalateError
-from palate.topk import best_items, merged
+from palate.topk import best_items, checked_k, merged
 
 # Scores held at a time when items are recommended (256 MiB of float32), whatever the number of histories.
 _SCORES = 2**26
@@ -84,15 +84,14 @@ class Recommender(ABC):
 
     Item indices run from 1 to :attr:`num_items`; column 0 of a full score matrix is padding and holds ``-inf``.
     A history may be empty.
-
-    A slow model may also have ``batch_size``, how many histories it scores at a time, so that progress
-    shows, and ``cost() -> dict``, counters of what its scores have cost so far: ``prompts``, ``tokens``, ``seconds``.
     """
 
     name: ClassVar[str]
     # False: score() refuses candidates=None, so it ranks sampled candidates, or what another model proposes.
     whole_catalogue: ClassVar[bool] = True
     num_items: int
+    # How many histories it is best asked for at a time (few for a slow model, so that progress shows); None: no matter.
+    batch_size: int | None = None
     # What it scores where it does not have the whole catalogue: item_scorer() then takes these items only, and
     # recommend() gives the best of all that the processes of the shard have, which call both together.
     shard: ItemShard | None = None
@@ -130,8 +129,7 @@ class Recommender(ABC):
             items int64 ``[B, k]`` and scores float32 ``[B, k]``; where fewer than ``k`` items are left, the rest
             are padding: item 0 with score ``-inf``.
         """
-        if k < 1:
-            raise PalateError(f"k is {k}", "Ask for at least one item.")
+        k = checked_k(k)
         rows = as_sequences(histories)
         batch = max(1, _SCORES // (self.num_items + 1))
         if self.shard is not None or (batch < min(FEW_HISTORIES, len(rows)) and self.scores_in_blocks):
@@ -236,6 +234,10 @@ class Recommender(ABC):
             PalateError: a model of which no part can be loaded.
         """
         raise PalateError(f"the ranker '{cls.name}' cannot be divided by items", "Leave out --shards.")
+
+    def cost(self) -> dict[str, float]:
+        """What its scores have cost so far: ``prompts``, ``tokens``, ``seconds``; empty where nothing is counted."""
+        return {}
 
     def describe(self) -> dict[str, Any]:
         """Facts for reports and model cards (number of parameters, modalities, coverage ...)."""

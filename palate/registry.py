@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from palate.errors import PalateError, suggest
 
@@ -22,36 +23,77 @@ if TYPE_CHECKING:
     from pydantic import ValidationInfo
 
 
-class Registry:
+Part = TypeVar("Part")
+
+
+class Registry(Generic[Part]):
     """Name -> part, loaded on first use so that heavy imports wait until they are needed.
 
     Args:
         kind: Plural noun; also the entry-point group's last word, e.g. ``"rankers"``.
         builtin: Name -> ``"module:attribute"``, or the part itself where it is light.
         noun: What one part is called in messages; ``kind`` without its last letter if it is left out.
+        check: Called with a name and its part before the part is given out: refuses what a plug-in must not be.
 
-    >>> Registry("metrics", {"pi": "math:pi"})["pi"]
+    >>> constants: Registry[float] = Registry("constants", {"pi": "math:pi"})
+    >>> constants["pi"]
     3.141592653589793
     """
 
-    def __init__(self, kind: str, builtin: Mapping[str, Any], noun: str | None = None) -> None:
-        self.kind, self.noun = kind, noun or kind[:-1]
+    def __init__(
+        self,
+        kind: str,
+        builtin: Mapping[str, Part | str],
+        noun: str | None = None,
+        check: Callable[[str, Part], None] | None = None,
+    ) -> None:
+        self.kind, self.noun, self._check = kind, noun or kind[:-1], check
         self._builtin = dict(builtin)
-        self._local: dict[str, Any] = {}
+        self._local: dict[str, Part | str] = {}
 
-    def register(self, name: str, part: Any) -> None:
-        """Add a part from Python, for this process (a notebook, a test)."""
+    def register(self, name: str, part: Part | str) -> None:
+        """Add a part from Python, for this process (a notebook); one that was added in this way is replaced.
+
+        Raises:
+            PalateError: a built-in part or a plug-in has this name.
+        """
+        other = {**self._builtin, **self._plugins()}.get(name)
+        if other is not None:
+            owner = "the built-in" if name in self._builtin else "a plug-in's"
+            raise PalateError(
+                f"'{address_of(part)}' takes the name of {owner} {self.noun} '{name}' ('{address_of(other)}')",
+                "Register it under another name.",
+            )
         self._local[name] = part
 
-    def _targets(self) -> dict[str, Any]:
-        plugins = _plugins(f"palate.{self.kind}", tuple(sys.path))
-        clash = sorted(set(plugins) & set(self._builtin))
-        if clash:
-            raise PalateError(
-                f"the plug-in {plugins[clash[0]].value!r} takes the name of the built-in {self.noun} {clash[0]!r}",
-                "Rename its entry point.",
-            )
-        return {**self._builtin, **plugins, **self._local}
+    @contextmanager
+    def registered(self, name: str, part: Part | str) -> Iterator[None]:
+        """:meth:`register` for a ``with`` block (a test): afterwards the registry is as it was before."""
+        before = dict(self._local)
+        self.register(name, part)
+        try:
+            yield
+        finally:
+            self._local = before
+
+    def _plugins(self) -> dict[str, EntryPoint]:
+        found: dict[str, EntryPoint] = {}
+        for point in _entry_points(f"palate.{self.kind}", tuple(sys.path)):
+            if point.name in self._builtin:
+                raise PalateError(
+                    f"the plug-in '{point.value}' takes the name of the built-in {self.noun} '{point.name}'",
+                    "Rename its entry point.",
+                )
+            other = found.setdefault(point.name, point)
+            if other.value != point.value:
+                raise PalateError(
+                    f"the plug-ins '{other.value}' and '{point.value}' are both the {self.noun} '{point.name}'",
+                    "Rename one of the entry points, or uninstall one of the packages.",
+                )
+        return found
+
+    def _targets(self) -> dict[str, Part | str | EntryPoint]:
+        return {**self._builtin, **self._plugins(), **self._local}
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._targets()))
@@ -59,24 +101,38 @@ class Registry:
     def __contains__(self, name: object) -> bool:
         return name in self._targets()
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> Part:
         targets = self._targets()
         if name not in targets:
             raise PalateError(f"there is no {self.noun} named '{name}'", suggest(name, targets))
         target = targets[name]
-        if isinstance(target, str):
+        if isinstance(target, EntryPoint):
+            part: Part = target.load()
+        elif isinstance(target, str):
             module, _, attribute = target.partition(":")
-            return getattr(import_module(module), attribute)
-        return target.load() if hasattr(target, "load") and hasattr(target, "group") else target
+            part = getattr(import_module(module), attribute)
+        else:
+            part = target
+        if self._check is not None:
+            self._check(name, part)
+        return part
+
+
+def address_of(part: object) -> str:
+    """Where a part is, as an entry point would say it."""
+    if isinstance(part, str | EntryPoint):
+        return part if isinstance(part, str) else part.value
+    maker = part if hasattr(part, "__qualname__") else type(part)
+    return f"{maker.__module__}:{maker.__qualname__}"
 
 
 @lru_cache
-def _plugins(group: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:
-    """Entry points by name; looking through all installed packages takes milliseconds, so once for each search path."""
-    return {point.name: point for point in entry_points(group=group)}
+def _entry_points(group: str, path: tuple[str, ...]) -> EntryPoints:
+    """Looking through all installed packages takes milliseconds, so it is done once for each search path."""
+    return entry_points(group=group)
 
 
-class NameIn:
+class NameIn(Generic[Part]):
     """Marks a field of a :class:`~palate.config.Config` as the name of a part:
     ``fusion: Annotated[str, NameIn(FUSIONS)] = "sum"``.
 
@@ -90,7 +146,7 @@ class NameIn:
     palate.errors.PalateError: the metric 'e' cannot be used here. Choose pi.
     """
 
-    def __init__(self, registry: Registry, fits: Callable[[Any], bool] | None = None) -> None:
+    def __init__(self, registry: Registry[Part], fits: Callable[[Part], bool] | None = None) -> None:
         self.registry, self.fits = registry, fits
 
     @property

@@ -74,7 +74,10 @@ def references() -> dict[str, Reference]:
             "Rankers",
             "Everything that scores items is a `Recommender`; rankers are those that `palate train --model` knows.",
             {
-                "The protocol": names("palate.recommender", "Recommender", "as_sequences"),
+                "The protocol": [
+                    *names("palate.recommender", "Recommender", "as_sequences"),
+                    *names("palate.rankers.fitted", "FittedRanker"),
+                ],
                 "Rankers": parts("palate.rankers.registry:RANKERS"),
                 "Items": names("palate.rankers.items", "ItemEncoder"),
                 "Fusions of modalities": parts("palate.rankers.fusions:FUSIONS"),

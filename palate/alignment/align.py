@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,14 @@ from palate.alignment.step import AlignStep
 from palate.data.dataset import Dataset
 from palate.features.store import FeatureStore
 from palate.rankers.registry import load_recommender
-from palate.runs.enough import forget_request
 from palate.runs.launch import start_workers
 from palate.runs.log import Row
+from palate.runs.manual_stop import forget_request
 from palate.runs.run import Run
-from palate.runs.start import open_run
+from palate.runs.start import run_to_train
 from palate.runs.trained_on import record_logs
 from palate.runs.workers import Workers
 from palate.storage.files import digest
-from palate.storage.lock import one_writer
 from palate.storage.remote import takes_urls
 from palate.training.early_ending import kept_row
 from palate.training.fit import summary
@@ -96,7 +94,8 @@ def align(
         "warm_start": None,
     }
     origin = alignment.origin
-    with ExitStack() as held, torch.random.fork_rng():
+    key = {**identity, "from": origin, "data": alignment.dataset.fingerprint}  # of checkpoints
+    with torch.random.fork_rng():
         torch.manual_seed(alignment.seed)
         prepared = alignment.prepare(workers)
 
@@ -105,52 +104,49 @@ def align(
 
         # A folder that is there already may be refused or finished; a new one is made when nothing can be refused.
         step = None if (Path(out) / "run.json").exists() else make_step()
-        accelerator.wait_for_everyone()
-        held.enter_context(one_writer(out, accelerator.is_main_process))
-        if accelerator.is_main_process:
-            open_run(out, identity, alignment.dataset, alignment.path, resume, {"aligned_from": origin})
-        accelerator.wait_for_everyone()
-        aligned = Run.open(out)
-        if aligned.info.get("finished"):
-            return aligned
-        step = step or make_step()
-        trainer = Trainer(
-            prepared.model,
-            step,
-            prepared.data,
-            alignment.dataset.train_counts,
-            prepared.validation,
-            config,
-            accelerator,
-            aligned.folder,
-            digest(json.dumps({**identity, "from": origin, "data": alignment.dataset.fingerprint}, sort_keys=True)),
-            on_epoch,
-            start=True,
-        )
-        rows = trainer.run()
-        if not accelerator.is_main_process:
-            return aligned
-        facts = {**summary(rows, config, prepared.model), **trainer.ending}
-        if prepared.model.neighbours is not None:  # they are those of the run that was aligned
-            recorded = alignment.start.info.get("neighbours", {})
-            facts["neighbours"] = {name: recorded[name] for name in ("lists", "stores") if name in recorded}
-        if step.hardness is not None:
-            facts["hardness"] = step.hardness.quantiles()
-        if alignment.preference is not None:
-            facts["alignment"] = report_alignment(
-                aligned.folder,
-                rows,
-                kept_row(rows, config),
-                step.pairs,
-                alignment.dataset,
-                load_recommender(aligned),
-                prepared,
+        workers.wait()
+        facts: dict[str, Any] = {"aligned_from": origin}
+        with run_to_train(out, identity, alignment.dataset, resume=resume, facts=facts, workers=workers) as aligned:
+            if aligned.finished:
+                return aligned
+            step = step or make_step()
+            trainer = Trainer(
+                model=prepared.model,
+                step=step,
+                data=prepared.data,
+                counts=alignment.dataset.train_counts,
+                validate=prepared.validation,
+                config=config,
+                accelerator=accelerator,
+                folder=aligned.folder,
+                config_hash=digest(json.dumps(key, sort_keys=True)),
+                on_epoch=on_epoch,
+                start=True,
             )
-            if step.pairs.twins is not None:
-                facts["alignment"]["twins"] = step.pairs.twins.facts
-            if step.pairs.shown is not None:
-                facts["alignment"]["shown"] = step.pairs.shown.coverage(step.pairs.prefixes.sequences)
-        facts["trained_on"] = record_logs(alignment.dataset, aligned, [alignment.start])
-        made = aligned.add(finished=True, **facts)
-        forget_request(made.folder)
-        return made
+            rows = trainer.run()
+            if not workers.main:
+                return aligned
+            facts = {**summary(rows, config, prepared.model), **trainer.ending}
+            if prepared.model.neighbours is not None:  # they are those of the run that was aligned
+                recorded = alignment.start.info.get("neighbours", {})
+                facts["neighbours"] = {name: recorded[name] for name in ("lists", "stores") if name in recorded}
+            if step.hardness is not None:
+                facts["hardness"] = step.hardness.quantiles()
+            if alignment.preference is not None:
+                facts["alignment"] = report_alignment(
+                    aligned.folder,
+                    rows,
+                    kept_row(rows, config),
+                    step.pairs,
+                    alignment.dataset,
+                    load_recommender(aligned),
+                    prepared,
+                )
+                if step.pairs.twins is not None:
+                    facts["alignment"]["twins"] = step.pairs.twins.facts
+                if step.pairs.shown is not None:
+                    facts["alignment"]["shown"] = step.pairs.shown.coverage(step.pairs.prefixes.sequences)
+            facts["trained_on"] = record_logs(alignment.dataset, aligned, [alignment.start])
+            made = aligned.add(finished=True, **facts)
+            forget_request(made.folder)
+            return made

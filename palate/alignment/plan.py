@@ -27,13 +27,13 @@ from palate.rankers.registry import RANKERS, load_recommender, rankers_that
 from palate.rankers.sequential import SequentialRanker
 from palate.rankers.trained import TrainedRanker
 from palate.recommender import Recommender
+from palate.runs.dataset import dataset_of
 from palate.runs.run import Run
 from palate.runs.trained_on import check_unseen
 from palate.runs.workers import Gather, Workers
 from palate.seeds import checked_seed
 from palate.storage.files import digest
 from palate.storage.remote import recorded
-from palate.training.attach import open_data
 from palate.training.plan import Plan, Prepared, Settings, make_plan, prepare_model
 from palate.training.warm_start import run_vocabulary
 
@@ -46,7 +46,6 @@ class Alignment:
         start: the run that alignment starts from.
         frozen: the reference's run; mostly the same.
         dataset: what both were trained on.
-        path: its folder, or None.
         stores: the features that ``start`` was trained with.
         plan: the ranker, with the alignment's trainer settings.
         options: what ``run.json`` records under ``alignment``.
@@ -55,7 +54,6 @@ class Alignment:
     start: Run
     frozen: Run
     dataset: Dataset
-    path: Path | None
     stores: dict[str, FeatureStore]
     seed: int
     plan: Plan
@@ -100,7 +98,7 @@ class Alignment:
             torch.from_numpy(self.dataset.train_counts).float().to(device),
             None if self.dataset.dislikes is None else Prefixes(self.dataset.dislikes),
             joins=gather is not None,
-            twins=None if preference is None else make_twins(negatives, self.dataset, self.path),
+            twins=None if preference is None else make_twins(negatives, self.dataset, self.dataset.folder),
             shown=self._shown(),
         )
         step = AlignStep(config, self.plan.objective, preference, pairs, reference, gather=gather)
@@ -133,16 +131,16 @@ def plan_alignment(
     start = Run.opened(run)
     frozen = start if reference is None else Run.opened(reference)
     _check_runs(start, frozen)
-    data, path = open_data(start, dataset, dataset_path)
+    data = dataset_of(start, dataset, dataset_path)
     check_unseen(start, data, "valid")
     checked = AlignmentSettings.parse(objective, negatives, settings or {})
     plan = _ranker_plan(start, checked.trainer)
-    options = checked.check_dataset(data, path)
+    options = checked.check_dataset(data, data.folder)
     if checked.preference is not None and checked.align.dropout == "shared":
         _check_shared(start, frozen)
-    stores = _open_features(start, data, path, features)
+    stores = _open_features(start, data, features)
     seed = start.seed if seed is None else checked_seed(seed)
-    return Alignment(start, frozen, data, path, stores, seed, plan, checked, options)
+    return Alignment(start, frozen, data, stores, seed, plan, checked, options)
 
 
 def check_alignable(model: str, where: str) -> None:
@@ -200,10 +198,9 @@ def _check_runs(start: Run, reference: Run) -> None:
 
 
 def _reads_times(run: Run) -> bool:
-    config = RANKERS[run.info["model"]].Config.parse(
-        _options(run)["settings"]["ranker"], where=f"{run.folder / 'run.json'}"
-    )
-    return bool(config.reads_times)
+    kind = RANKERS[run.info["model"]]
+    assert issubclass(kind, SequentialRanker)
+    return kind.Config.parse(_options(run)["settings"]["ranker"], where=f"{run.folder / 'run.json'}").reads_times
 
 
 def _options(run: Run) -> dict[str, Any]:
@@ -235,7 +232,7 @@ def _check_shared(start: Run, reference: Run) -> None:
 
 
 def _open_features(
-    start: Run, dataset: Dataset, path: Path | None, features: Mapping[str, FeatureStore] | None
+    start: Run, dataset: Dataset, features: Mapping[str, FeatureStore] | None
 ) -> dict[str, FeatureStore]:
     """The stores that the run was trained with, found by their fingerprint among the dataset's."""
     required: dict[str, dict[str, Any]] = start.info["features"]
@@ -243,7 +240,7 @@ def _open_features(
         return {}
     candidates = dict(features or {})
     found: dict[str, FeatureStore] = {}
-    folders = sorted(path.glob("features/*/")) if path is not None and not features else []
+    folders = sorted(dataset.folder.glob("features/*/")) if dataset.folder is not None and not features else []
     for name, facts in required.items():
         store = candidates.get(name)
         vocabulary = run_vocabulary(start) if name == FIELDS else None

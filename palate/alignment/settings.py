@@ -130,7 +130,7 @@ def preference_for_rankers(objective: str) -> type[Preference]:
     Raises:
         PalateError: there is none, or it is not for scores that only a softmax sees.
     """
-    kind: type[Preference] = PREFERENCES[objective]
+    kind = PREFERENCES[objective]
     if kind.needs_zero:
         raise PalateError(
             f"{objective} judges each item by itself, and a ranker's scores have no zero to be judged by",

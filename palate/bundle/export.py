@@ -153,11 +153,12 @@ def check_exportable(model: str, *, neighbours: bool = False) -> None:
         raise PalateError(
             "a blend is several models, not one sequence encoder to export", "Leave out --onnx, or export its parts."
         )
-    if not issubclass(RANKERS[model], SequentialRanker):
+    kind = RANKERS[model]
+    if not issubclass(kind, SequentialRanker):
         raise PalateError(f"'{model}' has no sequence encoder to export", "Leave out --onnx.")
-    if not RANKERS[model].causal:
+    if not kind.causal:
         raise PalateError(f"'{model}' looks both ways, and ONNX would hold a causal encoder", "Leave out --onnx.")
-    if not RANKERS[model].exports:
+    if not kind.exports:
         raise PalateError(f"'{model}' reads times, and ONNX would hold an encoder of items alone", "Leave out --onnx.")
     if neighbours:
         raise PalateError(

@@ -76,7 +76,7 @@ class Cascade(Recommender):
         self.retriever, self.second = retriever, second
         self.num_items, self.depth, self.exclude_seen, self.seed = retriever.num_items, depth, exclude_seen, seed
         self.normalise: Normalisation = normalise
-        self.batch_size: int | None = getattr(second, "batch_size", None)
+        self.batch_size = second.batch_size
         self.lists = ScoredLists(second, self.batch_size or 256)
         self._set(mode, weight)
 
@@ -204,9 +204,8 @@ class Cascade(Recommender):
             one.allow_generation()
 
     def cost(self) -> dict[str, float]:
-        """The second stage's counters, where it keeps any."""
-        counted = getattr(self.second, "cost", None)
-        return dict(counted()) if callable(counted) else {}
+        """The second stage's counters."""
+        return self.second.cost()
 
     def describe(self) -> dict[str, Any]:
         blended = {"weight": self.weight, "normalise": self.normalise} if self.mode == "blend" else {}
@@ -244,7 +243,7 @@ def open_cascade(
         PalateError: the runs number different items, or the retriever cannot rank the whole catalogue.
     """
     check_catalogues(run, retriever)
-    kind: type[Recommender] = RANKERS[retriever.info["model"]]
+    kind = RANKERS[retriever.info["model"]]
     if not kind.whole_catalogue:
         raise PalateError(f"the retriever {retriever.folder} needs a retriever itself", "Choose a fast run.")
     fast = load_recommender(retriever, device=device)

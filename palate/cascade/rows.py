@@ -270,5 +270,5 @@ def _validation_candidates(settings: EvaluationSettings, dataset: Dataset) -> Ca
 
 
 def _ranks_all(group: RunGroup) -> bool:
-    kind: type[Recommender] = RANKERS[group.runs[0].info["model"]]
+    kind = RANKERS[group.runs[0].info["model"]]
     return kind.whole_catalogue

@@ -11,6 +11,7 @@ from palate.cli.shared.options import JsonOutput, LatexCaption, LatexLabel, Publ
 from palate.cli.shared.output import print_json, print_json_made
 from palate.console import counted
 from palate.errors import PalateError, suggest
+from palate.names import comma_separated
 from palate.progress import say
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _selection(
 
     arms = list(recipe.arms)
     if only is not None:
-        names = [name.strip() for name in only.split(",") if name.strip()]
+        names = comma_separated(only)
         for name in names:
             if name not in arms:
                 raise PalateError(f"--only {only}: there is no arm '{name}'", suggest(name, arms))
@@ -145,7 +146,7 @@ def _selection(
         curves = [name for name in curves if recipe.curves[name].arm in names]
     numbers = recipe.compare.seeds
     if seeds is not None:
-        parts = [part.strip() for part in seeds.split(",") if part.strip()]
+        parts = comma_separated(seeds)
         if not parts or not all(part.isdigit() for part in parts) or len(set(parts)) != len(parts):
             raise PalateError(f"--seeds {seeds}: not a list of different seeds", "Write --seeds 0,1,2.")
         numbers = [int(part) for part in parts]

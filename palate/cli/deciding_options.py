@@ -25,6 +25,7 @@ def _train(context: Any, values: Values, assignments: Sequence[str], recipe: Rec
     """All options of a training."""
     from palate.cli.train import check_layers
     from palate.features.folders import open_features
+    from palate.rankers.fitted import FittedRanker
     from palate.training.plan import add_fields, make_plan
 
     model, names, sources = _required(values, "model"), listed(values["modalities"]), listed(values["neighbours"])
@@ -34,7 +35,7 @@ def _train(context: Any, values: Values, assignments: Sequence[str], recipe: Rec
     plan = make_plan(model, names, values.get("missing", "learned"), objective, settings, sources)
     opened = open_features(recipe.folder, recipe.dataset.catalogue, names, list(values.get("store") or []))
     stores: dict[str, Any] = dict(add_fields(plan.ranker, recipe.dataset, opened))
-    if hasattr(plan.kind, "features_read"):
+    if issubclass(plan.kind, FittedRanker):
         stores |= plan.kind.features_read(replace(recipe.dataset, folder=recipe.folder), plan.ranker)
     near = {"neighbours": _neighbour_stores(plan.neighbours.sources, recipe)} if plan.neighbours.sources else {}
     return {

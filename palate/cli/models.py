@@ -81,7 +81,7 @@ def _choices() -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for kind, where in REGISTRIES.items():
         module, _, attribute = where.partition(":")
-        registry: Registry = getattr(import_module(module), attribute)
+        registry: Registry[Any] = getattr(import_module(module), attribute)
         found[kind] = {name: _line(registry, name) for name in registry}
     from palate.features.controls import CONTROLS
 
@@ -92,7 +92,7 @@ def _choices() -> dict[str, dict[str, str]]:
     return found
 
 
-def _line(registry: Registry, name: str) -> str:
+def _line(registry: Registry[Any], name: str) -> str:
     """What a part says of itself: Palate's own in the first line of their file, a plug-in in its docstring."""
     try:
         part = registry[name]

@@ -10,6 +10,7 @@ import typer
 from palate.cli.shared.options import ConfigFile, JsonOutput
 from palate.cli.shared.output import print_json
 from palate.errors import PalateError
+from palate.names import comma_separated
 
 if TYPE_CHECKING:
     from palate.data.catalogue import Catalogue
@@ -44,8 +45,7 @@ def neighbours(
     if item not in catalogue.index:
         remedy = did_you_mean(catalogue, item, f"Item ids are those of {dataset / 'items.parquet'}.", data.dropped)
         raise PalateError(f"the dataset has no item '{item}'", remedy)
-    names = [CO_OCCURRENCE, *sources(dataset)] if source is None else source.split(",")
-    names = [name.strip() for name in names if name.strip()]
+    names = [CO_OCCURRENCE, *sources(dataset)] if source is None else comma_separated(source)
     if not names or len(set(names)) < len(names):
         raise PalateError(f"--source {source} does not name sources, each once", "Give one or more, such as lexical.")
     check_sources(data, names, dataset)

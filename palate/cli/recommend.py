@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from palate.data.sequences import Sequences
     from palate.engines.base import Engine
     from palate.rankers.recommend import Recommendations
-    from palate.runs.run import Run
 
 
 def recommend(
@@ -113,9 +112,11 @@ def recommend(
     if shards is not None and retriever is not None:
         raise PalateError("--retriever proposes few items, which need no --shards", "Leave one of them out.")
     from palate.bundle.recommend import open_recommendations
+    from palate.data.dataset import Dataset
     from palate.data.sequences import Sequences
     from palate.engines import make_engine
     from palate.recommender import Shard
+    from palate.runs.dataset import dataset_folder
 
     chosen = make_engine(
         engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, cpus_per_worker=cpus_per_worker
@@ -142,14 +143,14 @@ def recommend(
     if history is not None:
         _one(ready, Sequences.from_lists([_known_items(ready, history)]), k, {"history": history}, json_)
     elif user is not None:
-        data = _dataset(opened, dataset)
+        data = Dataset.load(dataset_folder(opened, dataset))
         data.history_of(user)  # raises if nobody is there by that id
         histories, _ = ready.histories_of(data)
         row = data.user_index[user]
         _one(ready, histories[row : row + 1], k, {"user": user}, json_)
     elif out is not None:
         with chosen:
-            data = _dataset(opened, dataset)
+            data = Dataset.load(dataset_folder(opened, dataset))
             _everyone(ready, data, out, k, json_, chosen, partial(load, device=device), shards)
 
 
@@ -191,21 +192,6 @@ def _warn_of_unknown(ready: Recommendations, unknown: list[str]) -> None:
         print(f"Warning: no item '{item}', left out. {ready.closest(item)}", file=sys.stderr)
     if len(unknown) > 5:
         print(f"Warning: {len(unknown) - 5} more unknown items left out.", file=sys.stderr)
-
-
-def _dataset(run: Run, path: Path | None) -> Dataset:
-    from palate.data.dataset import Dataset
-    from palate.storage.remote import find
-
-    if path is not None:
-        return Dataset.load(path)
-    recorded = run.info["dataset"]["path"]
-    if not recorded:
-        raise PalateError(f"{run.folder} does not say where its dataset is", "Give --dataset.")
-    found = find(recorded)
-    if found is None or not found.is_dir():
-        raise PalateError(f"the dataset of the run is not at {recorded} any more", "Give its path: --dataset.")
-    return Dataset.load(found)
 
 
 def _one(ready: Recommendations, row: Sequences, k: int, request: dict[str, Any], json_: bool) -> None:

@@ -29,6 +29,7 @@ from palate.cli.shared.options import ConfigFile, JsonOutput, Seed
 from palate.cli.shared.output import print_json_made
 from palate.console import counted, print_note
 from palate.errors import PalateError, suggest
+from palate.names import comma_separated
 from palate.progress import working
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def report(
         split=part,
         sample=sample,
         exclude_seen=tables[0].exclude_seen if table else exclude_seen,
-        summaries=None if summaries is None else [name.strip() for name in summaries.split(",") if name.strip()],
+        summaries=None if summaries is None else comma_separated(summaries),
         notes=notes,
     )
     with working("Writing the report"):

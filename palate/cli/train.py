@@ -235,8 +235,10 @@ def check_refit(*, model: str | None, **options: str) -> None:
 def check_layers(model: str, settings: Settings) -> None:
     """Refuse to choose feed-forward layers of a model that has none to choose."""
     from palate.rankers.registry import RANKERS
+    from palate.rankers.trained import TrainedRanker
 
-    known = getattr(getattr(RANKERS[model], "Config", None), "model_fields", {})
+    kind = RANKERS[model]
+    known = kind.Config.model_fields if issubclass(kind, TrainedRanker) else {}
     for name in ("ffn", "experts", "active"):
         if name in settings.get("ranker", {}) and "ffn" not in known:
             option = "--encoder-ffn" if name == "ffn" else f"--{name}"

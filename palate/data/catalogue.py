@@ -15,6 +15,7 @@ import polars as pl
 
 from palate.data.conditions import find_matches
 from palate.data.images import inside
+from palate.data.numbering import numbers_of
 from palate.errors import PalateError, one_line
 from palate.storage.files import digest
 from palate.storage.remote import follow
@@ -60,8 +61,12 @@ class Catalogue:
 
     @cached_property
     def index(self) -> dict[str, int]:
-        """Item id -> item index."""
+        """Item id -> item index, for a few look-ups at a time."""
         return {item: i for i, item in enumerate(self.ids) if i}
+
+    def indices_in(self, other: Catalogue) -> npt.NDArray[np.int32]:
+        """The indices of all items in another catalogue: int32 ``[num_items + 1]``, 0 where it has no such item."""
+        return np.concatenate([np.zeros(1, np.int32), numbers_of(self.frame["item_id"], other.frame["item_id"])])
 
     @property
     def fields(self) -> list[str]:
@@ -69,10 +74,15 @@ class Catalogue:
         return [name for name in self.frame.columns if name not in RESERVED]
 
     @cached_property
+    def title_column(self) -> pl.Series:
+        """Title for people to read, one row per item; the id where there is none."""
+        title, item = pl.col("title").cast(pl.String), pl.col("item_id")
+        return self.frame.select(pl.when(title != "").then(title).otherwise(item).alias("title"))["title"]
+
+    @cached_property
     def titles(self) -> list[str]:
-        """Title for people to read, by index; the id where there is none."""
-        rows = zip(self.frame["title"].to_list(), self.frame["item_id"].to_list(), strict=True)
-        return ["", *(title or item for title, item in rows)]
+        """:attr:`title_column` by index; ``titles[0]`` is the padding's empty string."""
+        return ["", *self.title_column.to_list()]
 
     def texts(self, fields: Iterable[str] | None = None) -> list[str | None]:
         """One text an item (list of ``num_items``, without padding): title and text fields joined by ". ".

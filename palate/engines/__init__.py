@@ -5,13 +5,14 @@ are the options that it has."""
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from palate.engines.base import Engine
 from palate.errors import PalateError
 from palate.registry import Registry
 
-ENGINES = Registry(
+ENGINES: Registry[Callable[..., Engine]] = Registry(
     "engines",
     {
         "local": "palate.engines.local:LocalEngine",
@@ -37,5 +38,4 @@ def make_engine(name: str = "local", **options: Any) -> Engine:
             raise PalateError(
                 f"the engine '{name}' has no option --{option.replace('_', '-')}", "Leave it out, or give --engine ray."
             )
-    engine: Engine = kind(**chosen)
-    return engine
+    return kind(**chosen)

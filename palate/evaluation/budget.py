@@ -36,7 +36,7 @@ def cases_at_once(recommender: Recommender, batch_size: int | None, memory_mb: i
     """How many cases are ranked at a time: by :func:`plan`, or where candidates are sampled, what the model prefers."""
     if not sampled:
         return plan(recommender, batch_size, memory_mb).users
-    return batch_size or getattr(recommender, "batch_size", None) or BATCH
+    return batch_size or recommender.batch_size or BATCH
 
 
 def plan(recommender: Recommender, batch_size: int | None, memory_mb: int = MEMORY_MB) -> Plan:
@@ -58,7 +58,7 @@ def plan(recommender: Recommender, batch_size: int | None, memory_mb: int = MEMO
         raise PalateError(f"a memory budget of {memory_mb} MB holds no scores", "Give at least 1.")
     width, memory = recommender.num_items + 1, memory_mb * 2**20
     cells = memory // (4 * _MATRICES)
-    users = batch_size or getattr(recommender, "batch_size", None) or BATCH
+    users = batch_size or recommender.batch_size or BATCH
     if users * width <= cells:
         return Plan(users, width, memory)
     if not recommender.scores_in_blocks:

@@ -84,12 +84,12 @@ class Candidates:
         """
         if np.array_equal(self.users, cases.users):
             return self
-        row = {int(user): number for number, user in enumerate(self.users)}
-        if not all(int(user) in row for user in cases.users):
+        if not np.isin(cases.users, self.users).all():
             raise PalateError(
                 "the candidates were made for other users", "Make the candidates again, from this dataset and split."
             )
-        rows = np.array([row[int(user)] for user in cases.users], np.int64)
+        order = np.argsort(self.users)
+        rows = order[np.searchsorted(self.users, cases.users, sorter=order)]
         return Candidates(self.users[rows], self.items[rows], self.num_targets[rows], self.facts)
 
     def save(self, path: Path | str) -> None:
@@ -159,7 +159,8 @@ def sample_candidates(
             are as popular as targets are and popularity alone tells them apart no better than chance; or another
             strategy with weights.
     """
-    strategy: WeightedStrategy = NEGATIVES[check_kind(kind)]()
+    strategy = NEGATIVES[check_kind(kind)]()
+    assert isinstance(strategy, WeightedStrategy)
     if negatives < 1:
         raise PalateError(f"--negatives {negatives} leaves nothing to rank against", "Give at least 1.")
     require_targets(dataset, split)

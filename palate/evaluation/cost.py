@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,21 +16,16 @@ _MB = 2**20
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
-def counters(recommender: object) -> dict[str, float]:
-    """The counters of a recommender or a ranking (``prompts``, ``tokens``, ``seconds``); empty if it has none."""
-    counted = getattr(recommender, "cost", None)
-    return dict(counted()) if callable(counted) else {}
-
-
 @contextmanager
-def meter(recommender: object, users: int) -> Iterator[dict[str, Any]]:
+def meter(cost: Callable[[], Mapping[str, float]], users: int) -> Iterator[dict[str, Any]]:
     """Fills the yielded dict when the block ends.
 
     ``users`` and ``seconds`` (of the clock), ``peak_memory_mb`` of the process within the block (``peak_gpu_mb`` of the
-    GPU where there is one), and the growth of the recommender's own counters; its ``seconds`` become ``model_seconds``.
+    GPU where there is one), and by how much the counters ``cost`` of the model have grown; its ``seconds`` become
+    ``model_seconds``.
     """
     facts: dict[str, Any] = {}
-    before = counters(recommender)
+    before = cost()
     exact = _forget_peak()
     began = time.perf_counter()
     yield facts
@@ -39,7 +34,7 @@ def meter(recommender: object, users: int) -> Iterator[dict[str, Any]]:
     facts["peak_memory_mb"] = round(_peak(exact), 1)
     if _on_gpu():
         facts["peak_gpu_mb"] = round(torch.cuda.max_memory_allocated() / _MB, 1)
-    for name, value in counters(recommender).items():
+    for name, value in cost().items():
         facts["model_seconds" if name == "seconds" else name] = round(value - before.get(name, 0), 3)
 
 
@@ -82,4 +77,4 @@ def mean_cost(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return together
 
 
-__all__ = ["counters", "mean_cost", "meter"]
+__all__ = ["mean_cost", "meter"]

@@ -19,7 +19,7 @@ from palate.evaluation.cost import meter
 from palate.evaluation.item_facts import item_facts
 from palate.evaluation.metrics import METRICS, Metric, measure
 from palate.evaluation.ranking import rank_targets
-from palate.evaluation.ranking_task import RankTargets
+from palate.evaluation.ranking_task import RankTargets, WorkersRanking
 from palate.evaluation.ranks import Floats, Ints, Ranks
 from palate.evaluation.result import Result
 from palate.evaluation.slices import ALL, COLD_AMONG_COLD, cold_cases, slices_of
@@ -120,7 +120,7 @@ def evaluate(
     recommender.check_ready(cases.histories)
     depth = max(cutoffs) if any(one.of_lists for one in chosen.values()) else 0
     options: dict[str, Any] = {"exclude_seen": exclude_seen, "batch_size": batch_size, "memory_mb": memory_mb}
-    with meter(rank if hasattr(rank, "cost") else recommender, len(cases)) as cost:
+    with meter(rank.cost if isinstance(rank, WorkersRanking) else recommender.cost, len(cases)) as cost:
         ranks = rank(recommender, cases, candidates=drawn, depth=depth, description=description, **options)
     known: dict[str, Any] = {"train_counts": dataset.train_counts, "item_facts": items}
     ranks = replace(ranks, histories=cases.histories, **known)
@@ -173,7 +173,7 @@ def choose_metrics(names: Sequence[str] | None, protocol: Protocol) -> dict[str,
         raise PalateError(f"there is no protocol '{protocol}'", suggest(protocol, DEFAULT_METRICS))
     if isinstance(names, str):  # whose letters would be taken for names
         raise PalateError(f"metrics is the text '{names}', and a list is needed", f"Write metrics=['{names}'].")
-    chosen: dict[str, Metric] = {name: METRICS[name] for name in names or DEFAULT_METRICS[protocol]}
+    chosen = {name: METRICS[name] for name in names or DEFAULT_METRICS[protocol]}
     for name, one in chosen.items():
         if not isinstance(one, Metric):
             raise PalateError(f"the plug-in '{name}' is no metric", "Decorate its function with @metric('Label').")

@@ -27,9 +27,9 @@ from palate.evaluation.other_catalogue import NotANumber, OtherCatalogue
 from palate.evaluation.ranking import rank_targets
 from palate.evaluation.unseen import seen_by, unseen_cases
 from palate.rankers.registry import RANKERS, load_recommender
+from palate.runs.dataset import dataset_folder
 from palate.runs.run import Run
 from palate.runs.trained_on import trained_logs
-from palate.storage.remote import find
 
 # What ``palate gate`` ends with.
 EXIT_CODES: dict[Verdict, int] = {"pass": 0, "worse": 1, "undecided": 3}
@@ -115,7 +115,7 @@ def gate(
             raise PalateError(
                 f"{run.folder} ({run.info['model']}) cannot afford the whole catalogue", "Gate its retriever."
             )
-    data = _dataset(after) if dataset is None else dataset
+    data = Dataset.load(dataset_folder(after)) if dataset is None else dataset
     cases, known_users = _cases(before, after, data, users, seed)
     models = [_model(run, data, device) for run in (before, after)]
     pool = None
@@ -162,14 +162,6 @@ def _parse(metric: str) -> tuple[str, int]:
     if one.of_lists or one.whole_set or not one.at_k or parse_cut_off(depth) is None:
         raise PalateError(f"'{metric}' is no metric of targets at a cut-off", "Choose ndcg@10 or recall@20, say.")
     return word, int(depth)
-
-
-def _dataset(run: Run) -> Dataset:
-    where = run.info["dataset"]["path"]
-    found = find(where)
-    if found is None or not found.is_dir():
-        raise PalateError(f"the dataset of {run.folder} ({where}) is not there", "Give --dataset.")
-    return Dataset.load(found)
 
 
 def _cases(before: Run, after: Run, data: Dataset, users: int, seed: int) -> tuple[Cases, npt.NDArray[np.bool_]]:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from palate.data.dataset import Dataset
 from palate.errors import PalateError, suggest
+from palate.runs.dataset import check_dataset, dataset_of
 from palate.runs.run import Run
 from palate.storage.files import digest
-from palate.storage.remote import find
 
 
 @dataclass(frozen=True)
@@ -135,19 +135,8 @@ def open_dataset(groups: Sequence[RunGroup], folder: Path | None = None) -> Data
     Raises:
         PalateError: the dataset is gone, or a run was trained on other data.
     """
-    runs = [run for group in groups for run in group.runs]
-    where = folder if folder is not None else runs[0].info["dataset"].get("path")
-    if where is None:
-        raise PalateError(f"{runs[0].folder} does not say where its dataset is", "Give --dataset.")
-    found = find(where)
-    if found is None or not found.is_dir():
-        raise PalateError(f"the dataset {where} is not there", "Give --dataset, or make it with `palate prepare`.")
-    dataset = Dataset.load(found)
-    for run in runs:
-        if run.info["dataset"]["fingerprint"] != dataset.fingerprint:
-            raise PalateError(
-                f"{run.folder} was trained on other data than {where}: {run.info['dataset']['name']} "
-                f"({run.info['dataset']['fingerprint']}), not {dataset.name} ({dataset.fingerprint})",
-                "Compare runs of one dataset; after `palate prepare` train again.",
-            )
+    first, *others = [run for group in groups for run in group.runs]
+    dataset = dataset_of(first, path=folder)
+    for run in others:
+        check_dataset(run, dataset)
     return dataset

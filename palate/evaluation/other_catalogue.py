@@ -33,19 +33,14 @@ class OtherCatalogue(Recommender):
     name: ClassVar[str] = "other-catalogue"
 
     def __init__(self, model: Recommender, own: Catalogue, other: Catalogue) -> None:
-        self.model, self.num_items = model, len(other)
-        self.to_model = np.array([0, *(own.index.get(item, 0) for item in other.ids[1:])], np.int32)
+        self.model, self.num_items, self.batch_size = model, len(other), model.batch_size
+        self.to_model = other.indices_in(own)
         self._columns = torch.from_numpy(self.to_model.astype(np.int64))
 
     @property
     def known(self) -> npt.NDArray[np.bool_]:
         """bool ``[num_items + 1]``: which items of the other catalogue the model knows."""
         return self.to_model > 0
-
-    @property
-    def batch_size(self) -> int | None:
-        size: int | None = getattr(self.model, "batch_size", None)
-        return size
 
     @property
     def reads_times(self) -> bool:
@@ -61,6 +56,9 @@ class OtherCatalogue(Recommender):
         found = scores[:, columns]
         found[:, columns == 0] = -torch.inf
         return found if candidates is None else found.gather(1, candidates.to(found.device))
+
+    def cost(self) -> dict[str, float]:
+        return self.model.cost()
 
     def save(self, folder: Path) -> NoReturn:
         raise NotImplementedError("only the model itself is saved")

@@ -16,7 +16,6 @@ from palate.data.sequences import offsets_of
 from palate.engines.base import Advance, Engine, Task, Work, Workers
 from palate.evaluation.budget import MEMORY_MB, cases_at_once
 from palate.evaluation.candidates import Candidates
-from palate.evaluation.cost import counters
 from palate.evaluation.ranking import rank_targets, ranking_order
 from palate.evaluation.ranks import Ranks
 from palate.progress import counter
@@ -77,9 +76,9 @@ class _Ranking(Work[RankingPiece, RankedPiece]):
 
     def __call__(self, pieces: Iterator[RankingPiece], advance: Advance) -> Iterator[RankedPiece]:
         for piece in pieces:
-            before = counters(self._recommender)
+            before = self._recommender.cost()
             ranks = rank_targets(self._recommender, piece.cases, candidates=piece.candidates, **piece.options)
-            spent = {name: value - before.get(name, 0) for name, value in counters(self._recommender).items()}
+            spent = {name: value - before.get(name, 0) for name, value in self._recommender.cost().items()}
             advance(len(piece.cases))
             yield ranks, spent
 

@@ -23,6 +23,7 @@ from palate.evaluation.ranking_task import RankTargets, ranking_by
 from palate.evaluation.result import Result
 from palate.evaluation.unseen import check_targets_unseen
 from palate.evaluation.users import UserSample
+from palate.names import comma_separated
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.recommender import Recommender
 from palate.runs.run import Run
@@ -80,7 +81,7 @@ class EvaluationSettings:
         engine.own_device(options["device"])
         from_file = protocol == "sampled" and candidates.endswith(".npz")
         made = Candidates.load(candidates) if from_file else check_kind(candidates)
-        names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
+        names = None if metrics is None else comma_separated(metrics)
         ks = _numbers(str(options["ks"]))
         kind: Protocol = "full" if protocol == "full" else "sampled"
         _check_primary(options["primary"], names, kind, ks)
@@ -237,7 +238,7 @@ def _sample(options: Mapping[str, Any]) -> UserSample | None:
 
 def _numbers(text: str) -> list[int]:
     """``"5,10"`` -> ``[5, 10]``."""
-    found = [parse_cut_off(part.strip()) for part in text.split(",") if part.strip()]
+    found = [parse_cut_off(part) for part in comma_separated(text)]
     numbers = [number for number in found if number is not None]
     if not numbers or len(numbers) < len(found):
         raise PalateError(f"--ks {text}: not a list of cut-offs", "Give numbers of at least 1, such as --ks 5,10,20.")

@@ -37,6 +37,7 @@ from palate.rankers.registry import RANKERS
 from palate.rankers.trained import TrainedRanker
 from palate.storage.toml import read_toml
 from palate.training.config import TrainerConfig
+from palate.training.plan import trainable
 
 Settings = dict[str, dict[str, Any]]
 # Settings of the trainer that are fields of a TuneRecipe.
@@ -149,7 +150,7 @@ class TuneRecipe(Config):
         return {name: space.ends()[0] for name, space in self.search.items()}
 
     def _models(self) -> dict[str, type[Config]]:
-        kinds: dict[str, type[Config]] = {"ranker": RANKERS[self.model].Config}
+        kinds: dict[str, type[Config]] = {"ranker": trainable(self.model).Config}
         if self.neural:
             kinds |= {"objective": OBJECTIVES[self.objective].Config, "trainer": TrainerConfig}
         return kinds

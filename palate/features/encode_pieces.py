@@ -15,6 +15,7 @@ from palate.data.images import open_image
 from palate.engines.base import Advance, Task, Work
 from palate.errors import PalateError
 from palate.features.encoders import Encoder, EncoderOptions
+from palate.storage.exhausted import out_of_memory
 from palate.threads import in_threads
 
 # A picture 2 pixels high and a million wide would become gigabytes once its short side is scaled up.
@@ -94,7 +95,7 @@ def _checked(encoder: Encoder, batch: Sequence[Any], stored: np.dtype[Any]) -> n
     try:
         vectors = np.asarray(encoder.encode(batch))
     except (RuntimeError, MemoryError) as error:
-        if "out of memory" in str(error).lower() or isinstance(error, MemoryError):
+        if out_of_memory(error) is not None:
             raise PalateError(
                 f"a batch of {len(batch)} does not fit into memory",
                 "Run the command again with a smaller --batch-size; what was encoded is kept.",

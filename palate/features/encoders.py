@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Vectors = npt.NDArray[np.float32]
 Precision = Literal["float32", "float16", "bfloat16"]
 
-ENCODERS = Registry(
+ENCODERS: Registry[type[Encoder]] = Registry(
     "encoders",
     {
         "minilm": "palate.features.minilm:MiniLM",
@@ -30,7 +30,7 @@ ENCODERS = Registry(
     },
 )
 # What takes a name that is not in the registry: a model of a hub, or of a local folder.
-HUB = Registry(
+HUB: Registry[type[Encoder]] = Registry(
     "hub encoders",
     {"text": "palate.features.hub_text:HubText", "image": "palate.features.hub_image:HubImage"},
 )
@@ -76,6 +76,9 @@ class Encoder(ABC):
     batch_size: int = 32
     fingerprint: str
 
+    def __init__(self, options: EncoderOptions) -> None:
+        self.options = options
+
     @property
     def name(self) -> str:
         return self.options.name
@@ -104,8 +107,7 @@ def make_encoder(options: EncoderOptions) -> Encoder:
         if not Path(name).expanduser().is_dir() and not (name.count("/") == 1 and all(name.split("/"))):
             remedy = f"{suggest(name, ENCODERS)} Or give a hub model as owner/name, or an existing folder."
             raise PalateError(f"there is no encoder named '{name}'", remedy)
-        hub: Encoder = HUB[options.modality](options)
-        return hub
+        return HUB[options.modality](options)
     kind = ENCODERS[name]
     if options.modality not in kind.modalities:
         fitting = [other for other in ENCODERS if options.modality in ENCODERS[other].modalities]
@@ -113,8 +115,7 @@ def make_encoder(options: EncoderOptions) -> Encoder:
             f"the encoder '{name}' does not encode {options.modality}",
             f"Use it with --{kind.modalities[0]}; for {options.modality} there is: {', '.join(fitting)}.",
         )
-    encoder: Encoder = kind(options)
-    return encoder
+    return kind(options)
 
 
 def pick_device(device: str) -> torch.device:

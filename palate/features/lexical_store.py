@@ -31,6 +31,7 @@ from palate.config import Config
 from palate.data.catalogue import Catalogue
 from palate.errors import PalateError
 from palate.features.content import first_change
+from palate.features.described import DescribedFeatures
 from palate.features.store import align_rows, read_store_json, remedy
 from palate.storage.tables import read_parquet
 from palate.storage.tensors import load_array
@@ -76,7 +77,7 @@ class LexicalOptions(Config):
 
 
 @dataclass(frozen=True)
-class LexicalStore:
+class LexicalStore(DescribedFeatures):
     """TF-IDF vectors of a catalogue's texts, aligned to its items.
 
     Attributes:
@@ -109,22 +110,13 @@ class LexicalStore:
                 f"{folder} holds dense vectors, not words", "Make one: `palate encode DATASET --lexical`."
             )
         matrix, present, table, vocabulary = _read(folder, info, again)
-        if table["item_id"].to_list() != catalogue.ids[1:]:
+        if not table["item_id"].equals(catalogue.frame["item_id"]):
             rows = align_rows(folder, table, catalogue, again)
             matrix, present, table = matrix[rows], present[rows], table[(rows[1:] - 1).tolist()]
         change = first_change(catalogue, info["content"], table)
         if change:
             raise PalateError(f"the feature store {folder} is stale: {change} since it was encoded", again)
         return cls(folder, info, matrix, present, table, vocabulary)
-
-    @property
-    def modality(self) -> str:
-        return str(self.info["modality"])
-
-    @property
-    def encoder(self) -> str:
-        """Name of the encoder."""
-        return str(self.info["encoder"]["name"])
 
     @property
     def options(self) -> LexicalOptions:
@@ -134,20 +126,6 @@ class LexicalStore:
     def width(self) -> int:
         """Number of terms."""
         return int(self.matrix.shape[1])
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of options, contents and vectors: equal fingerprints mean equal features."""
-        return str(self.info["fingerprint"])
-
-    @property
-    def coverage(self) -> float:
-        """Share of the catalogue's items that have a term, 0 to 1."""
-        return float(self.present[1:].mean()) if len(self.present) > 1 else 0.0
-
-    def coverage_of(self, items: npt.NDArray[np.integer[Any]]) -> float:
-        """Share of some item indices (a dataset's interactions, say) that have a term."""
-        return float(self.present[items].mean()) if len(items) else 0.0
 
     def transform(self, texts: Sequence[str | None]) -> sparse.csr_matrix:
         """Vectors of new texts with the words and weights of the store: float32 CSR ``[texts, terms]``.

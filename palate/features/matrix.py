@@ -12,6 +12,7 @@ import polars as pl
 
 from palate.data.dataset import Dataset
 from palate.data.identity import check_ids, id_column, id_text
+from palate.data.numbering import numbers_of
 from palate.errors import PalateError
 from palate.features.content import SCHEMA, Modality
 from palate.features.encode import summarise
@@ -59,13 +60,12 @@ def import_matrix(
     if not matrix.is_file():
         raise PalateError(f"{matrix} does not exist", "Check --matrix.")
     names, values = read_matrix(matrix, Path(ids) if ids is not None else None)
-    row_of = {item: row for row, item in enumerate(names)}
-    if len(row_of) < len(names):
-        seen: set[str] = set()
-        twice = next(item for item in names if item in seen or seen.add(item))  # type: ignore[func-returns-value]
-        raise PalateError(f"{matrix} has item '{twice}' twice", "Keep one row per item.")
+    stored_ids = pl.Series(names, dtype=pl.String)
+    twice = stored_ids.filter(stored_ids.is_duplicated())
+    if len(twice):
+        raise PalateError(f"{matrix} has item '{twice[0]}' twice", "Keep one row per item.")
     catalogue = dataset.catalogue
-    rows = np.array([row_of.get(item, -1) for item in catalogue.ids[1:]], np.int64)
+    rows = numbers_of(catalogue.frame["item_id"], stored_ids) - 1
     if not (rows >= 0).any():
         raise PalateError(
             f"no id of {matrix} (such as '{names[0]}') is an item of the dataset (such as '{catalogue.ids[1]}')",

@@ -21,8 +21,10 @@ import polars as pl
 
 from palate.console import counted
 from palate.data.catalogue import Catalogue
+from palate.data.numbering import numbers_of
 from palate.errors import PalateError
 from palate.features.content import SCHEMA, first_change
+from palate.features.described import DescribedFeatures
 from palate.features.facts import check_store_facts
 from palate.storage.files import atomic_folder, digest, file_digest, read_json, write_json
 from palate.storage.remote import local
@@ -34,7 +36,7 @@ Floats = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True)
-class FeatureStore:
+class FeatureStore(DescribedFeatures):
     """Vectors of one modality, aligned to a catalogue.
 
     Attributes:
@@ -66,7 +68,7 @@ class FeatureStore:
                 f"{folder} holds words, not vectors of one width", "Name a store of --text, --image or --matrix."
             )
         vectors, present, table = read_store(folder, info)
-        if table["item_id"].to_list() != catalogue.ids[1:]:
+        if not table["item_id"].equals(catalogue.frame["item_id"]):
             rows = align_rows(folder, table, catalogue, again)
             vectors, present, table = vectors[rows], present[rows], table[(rows[1:] - 1).tolist()]
             vectors.setflags(write=False)
@@ -76,31 +78,8 @@ class FeatureStore:
         return cls(folder, info, vectors, present, table)
 
     @property
-    def modality(self) -> str:
-        return str(self.info["modality"])
-
-    @property
-    def encoder(self) -> str:
-        """Name of the encoder."""
-        return str(self.info["encoder"]["name"])
-
-    @property
     def width(self) -> int:
         return int(self.vectors.shape[1])
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of encoder, contents and vectors: equal fingerprints mean equal features."""
-        return str(self.info["fingerprint"])
-
-    @property
-    def coverage(self) -> float:
-        """Share of the catalogue's items that have a feature, 0 to 1."""
-        return float(self.present[1:].mean()) if len(self.present) > 1 else 0.0
-
-    def coverage_of(self, items: npt.NDArray[np.integer[Any]]) -> float:
-        """Share of the given item indices (a dataset's interactions, say) that have a feature."""
-        return float(self.present[items].mean()) if len(items) else 0.0
 
     def describe(self) -> dict[str, Any]:
         """Facts for reports and run folders."""
@@ -226,14 +205,17 @@ def read_store(folder: Path, info: dict[str, Any]) -> tuple[Floats, npt.NDArray[
 
 def align_rows(folder: Path, table: pl.DataFrame, catalogue: Catalogue, again: str) -> npt.NDArray[np.int64]:
     """int64 ``[num_items + 1]``: the store's row of every item of the catalogue."""
-    row_of = {item: row for row, item in enumerate(table["item_id"], start=1)}
-    lacking = [item for item in catalogue.ids[1:] if item not in row_of]
-    if lacking:
+    if table["item_id"].n_unique() < len(table):
+        raise PalateError(f"the feature store {folder} is damaged (it has an item twice)", again)
+    ids = catalogue.frame["item_id"]
+    rows = numbers_of(ids, table["item_id"])
+    lacking = ids.filter(pl.Series(rows == 0))
+    if len(lacking):
         raise PalateError(
             f"the feature store {folder} is stale: it lacks {counted(len(lacking), 'item')}, such as '{lacking[0]}'",
             again,
         )
-    return np.array([0, *(row_of[item] for item in catalogue.ids[1:])], np.int64)
+    return np.concatenate([np.zeros(1, np.int64), rows])
 
 
 def remedy(folder: Path) -> str:

@@ -82,7 +82,7 @@ class MLLMRecommender(Recommender):
     Config: ClassVar[type[MLLMConfig]] = MLLMConfig
     whole_catalogue: ClassVar[bool] = False
     # Users per call in an evaluation: few, so that its progress moves.
-    batch_size: ClassVar[int] = 4
+    batch_size = 4
 
     def __init__(
         self,

@@ -7,9 +7,16 @@ Draws for the batches of a ranker are made here, in tensors; different items for
 :mod:`palate.data.negatives`.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from palate.registry import Registry
 
-NEGATIVES = Registry(
+if TYPE_CHECKING:
+    from palate.negatives.base import NegativeStrategy
+
+NEGATIVES: Registry[type[NegativeStrategy]] = Registry(
     "negatives",
     {
         "uniform": "palate.negatives.uniform:Uniform",

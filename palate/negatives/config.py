@@ -95,7 +95,7 @@ class NegativesConfig(Config):
     @cached_property
     def chosen(self) -> NegativeStrategy:
         """The strategy."""
-        strategy: NegativeStrategy = NEGATIVES[self.strategy]()
+        strategy = NEGATIVES[self.strategy]()
         return strategy
 
     @property

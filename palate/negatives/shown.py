@@ -39,7 +39,7 @@ class Shown(NegativeStrategy):
         found = here | there
         rest = torch.zeros_like(found)
         if config.shown_fallback != "none" and not bool(found.all()):
-            fallback: NegativeStrategy = NEGATIVES[config.shown_fallback]()
+            fallback = NEGATIVES[config.shown_fallback]()
             instead = fallback.draw(context, config)
             drawn, rest = torch.where(found, drawn, instead.classes), instead.valid & ~found
         shares = {"from_request": here, "from_other_requests": there, "from_fallback": rest}

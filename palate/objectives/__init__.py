@@ -4,7 +4,7 @@ from palate.objectives.base import Batch, Loss, Objective, Scores
 from palate.objectives.preference import Pairs, Preference, PreferenceLoss, pair_weights
 from palate.registry import Registry
 
-OBJECTIVES = Registry(
+OBJECTIVES: Registry[type[Objective]] = Registry(
     "objectives",
     {
         "cross-entropy": "palate.objectives.cross_entropy:CrossEntropy",
@@ -15,7 +15,7 @@ OBJECTIVES = Registry(
 )
 
 # Of pairs, chosen against rejected: what alignment minimises.
-PREFERENCES = Registry(
+PREFERENCES: Registry[type[Preference]] = Registry(
     "preferences",
     {
         "dpo": "palate.objectives.dpo:DPO",

@@ -5,9 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+
+from palate.config import Config as Options
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,17 @@ class Loss:
 
 
 class Objective(ABC):
-    """Turns scores and a batch into a loss. Holds settings, no parameters and no state of the run."""
+    """Turns scores and a batch into a loss. Holds settings, no parameters and no state of the run.
+
+    Attributes:
+        Config: its settings; without any, all are refused.
+    """
+
+    Config: ClassVar[type[Options]] = Options
+    config: Options
+
+    def __init__(self, config: Options | None = None) -> None:
+        self.config = config or self.Config()
 
     @abstractmethod
     def __call__(self, scores: Scores, batch: Batch) -> Loss:

@@ -34,10 +34,13 @@ class BPR(SampledObjective):
     """``-log sigma(s+ - s-)``, the mean over targets and their negatives."""
 
     Config = BPRConfig
+    config: BPRConfig
 
     def __init__(self, config: BPRConfig | None = None) -> None:
-        self.config = config or BPRConfig()
-        self.strategy: WeightedStrategy = NEGATIVES[self.config.negatives]()
+        super().__init__(config)
+        strategy = NEGATIVES[self.config.negatives]()
+        assert isinstance(strategy, WeightedStrategy)
+        self.strategy = strategy
 
     def draw(self, batch: Batch) -> Negatives:
         settings = self.config

@@ -24,9 +24,7 @@ class CrossEntropy(Objective):
     """``-log softmax(s)[target]``, the softmax over every item that was trained on."""
 
     Config = CrossEntropyConfig
-
-    def __init__(self, config: CrossEntropyConfig | None = None) -> None:
-        self.config = config or CrossEntropyConfig()
+    config: CrossEntropyConfig
 
     def __call__(self, scores: Scores, batch: Batch) -> Loss:
         classes = scores.items.index_select(0, batch.classes)

@@ -29,9 +29,7 @@ class GBCE(SampledObjective):
     """
 
     Config = GBCEConfig
-
-    def __init__(self, config: GBCEConfig | None = None) -> None:
-        self.config = config or GBCEConfig()
+    config: GBCEConfig
 
     def beta(self, num_classes: int) -> float:
         """The exponent of the positive probability.

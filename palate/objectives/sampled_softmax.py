@@ -43,10 +43,13 @@ class SampledSoftmax(SampledObjective):
     """
 
     Config = SampledSoftmaxConfig
+    config: SampledSoftmaxConfig
 
     def __init__(self, config: SampledSoftmaxConfig | None = None) -> None:
-        self.config = config or SampledSoftmaxConfig()
-        self.strategy: WeightedStrategy | InBatch = NEGATIVES[self.config.negatives]()
+        super().__init__(config)
+        strategy = NEGATIVES[self.config.negatives]()
+        assert isinstance(strategy, WeightedStrategy | InBatch)
+        self.strategy = strategy
 
     def draw(self, batch: Batch) -> Negatives:
         settings = self.config

@@ -74,6 +74,7 @@ class Blend(Recommender):
                 )
         self.parts, self.config, self.num_items = tuple(parts), config, parts[0].num_items
         self.shard = parts[0].shard
+        self.batch_size = min((part.batch_size for part in parts if part.batch_size), default=None)
 
     def score(self, histories: Histories, candidates: Tensor | None = None) -> Tensor:
         rows = as_sequences(histories)
@@ -98,12 +99,6 @@ class Blend(Recommender):
             total = scaled if total is None else total.add_(scaled.to(total.device))
         assert total is not None
         return total
-
-    @property
-    def batch_size(self) -> int | None:
-        """The smallest batch that one of the parts prefers, or None."""
-        sizes = [size for part in self.parts if (size := getattr(part, "batch_size", None))]
-        return min(sizes, default=None)
 
     def set_data_folder(self, folder: Path) -> None:
         for part in self.parts:
@@ -147,7 +142,7 @@ class Blend(Recommender):
             inside = folder / PARTS / str(number)
             if (folder / PARTS).is_symlink() or inside.is_symlink() or not inside.is_dir():
                 raise PalateError(f"{folder} is damaged: it holds no folder {PARTS}/{number}", _REMEDY)
-            kind: type[Recommender] = RANKERS[one.kind]
+            kind = RANKERS[one.kind]
             check_part(kind)  # before it is loaded: a blend of blends would nest without an end
             parts.append(load(kind, inside))
         blend = cls(parts, config)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from palate.recommender import ItemShard, Recommender, Shard
+from palate.rankers.fitted import FittedRanker
+from palate.recommender import ItemShard, Shard
 
 
-class MappedRanker(Recommender):
+class MappedRanker(FittedRanker):
     """A ranker whose :meth:`load` leaves its tensors in their file, mapped into memory, and which has an
     :meth:`item_scorer`."""
 

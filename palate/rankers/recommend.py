@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +73,7 @@ class Recommendations:
         self.allowed, self.unknown = chosen.mask, chosen.unknown
         self.fields = _field_names(self.catalogue, fields)
         self.exclude_seen = exclude_seen
-        kind: type[Recommender] = RANKERS[self.run.info["model"]]
+        kind = RANKERS[self.run.info["model"]]
         if recommender is None and not kind.whole_catalogue:
             raise PalateError(
                 f"{self.run.folder} ({self.run.info['model']}) cannot afford the whole catalogue",
@@ -136,14 +135,13 @@ class Recommendations:
     def frame(self, items: torch.Tensor, scores: torch.Tensor) -> pl.DataFrame:
         """What :meth:`best` has found, in the ids of the outside world."""
         found = items.cpu().numpy().ravel()
-        ids, titles = self._names
         rows = np.maximum(found - 1, 0)  # padding is left out below
         frame = pl.DataFrame(
             {
                 "history": np.repeat(np.arange(len(items), dtype=np.int64), items.shape[1]),
                 "rank": np.tile(np.arange(1, items.shape[1] + 1, dtype=np.int32), len(items)),
-                "item": ids.gather(found),
-                "title": titles.gather(found),
+                "item": self.catalogue.frame["item_id"].gather(rows),
+                "title": self.catalogue.title_column.gather(rows),
                 "score": scores.cpu().float().numpy().ravel(),
                 **{name: self.catalogue.frame[field].gather(rows) for field, name in self.fields.items()},
             }
@@ -152,10 +150,6 @@ class Recommendations:
         if not answer["score"].is_finite().all():
             raise PalateError(f"{self.run.folder}: its scores are NaN or infinite", "Train it again.")
         return answer
-
-    @cached_property
-    def _names(self) -> tuple[pl.Series, pl.Series]:
-        return pl.Series(self.catalogue.ids, dtype=pl.String), pl.Series(self.catalogue.titles, dtype=pl.String)
 
     def known(self, history: Sequence[str]) -> tuple[list[int], list[str]]:
         """Indices of the items that the run knows, and the ids of the others."""
@@ -173,9 +167,7 @@ class Recommendations:
         """Every user's whole history in the run's item indices, and how many interactions had unknown items."""
         if dataset.folder is not None:
             self.recommender.set_data_folder(dataset.folder)
-        index = self.catalogue.index
-        to_run = np.array([0, *(index.get(item, 0) for item in dataset.catalogue.ids[1:])], np.int32)
-        items = to_run[dataset.items]
+        items = dataset.catalogue.indices_in(self.catalogue)[dataset.items]
         known = items > 0
         times = dataset.timestamps if self.recommender.reads_times else None
         return Sequences(items, dataset.offsets, times).only(known), int((~known).sum())
@@ -214,7 +206,7 @@ class Recommendations:
         if load is None and shards is not None:
             raise PalateError("a model in memory has all items", "Give load, which opens a part; or leave shards out.")
         histories, _ = self.histories_of(dataset)
-        most = getattr(self.recommender, "batch_size", None) or 1024
+        most = self.recommender.batch_size or 1024
         batch = max(1, min(most, _BATCH_SCORES // (self.recommender.num_items + 1)))
         if batch < FEW_HISTORIES and self.recommender.scores_in_blocks:
             batch = HISTORIES_IN_BLOCKS

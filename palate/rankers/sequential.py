@@ -21,7 +21,6 @@ from palate.rankers.auxiliary import AuxiliaryLosses
 from palate.rankers.config import SequentialConfig
 from palate.rankers.feature import Feature, how_to_make
 from palate.rankers.fusions import FUSIONS
-from palate.rankers.items import ItemEncoder
 from palate.rankers.neighbours import NeighbourScores, as_bias, joined
 from palate.rankers.packing import OneSequence, PackedBatch
 from palate.rankers.sharded_ids import ShardedIds, numbers_elsewhere, sharded_ids
@@ -52,7 +51,7 @@ class SequentialRanker(TrainedRanker):
 
     def __init__(self, config: SequentialConfig, num_items: int, widths: Mapping[str, int]) -> None:
         super().__init__(config, num_items, widths)
-        fusion: type[ItemEncoder] = FUSIONS[config.fusion]
+        fusion = FUSIONS[config.fusion]
         self.items = fusion(
             num_items,
             config.dim,

@@ -26,6 +26,7 @@ from palate import __version__
 from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
+from palate.runs import RESUMABLE
 from palate.runs.trackers import send_run_files
 from palate.storage.files import read_json, write_json
 from palate.storage.remote import given, local, recorded, under, without_secrets
@@ -38,9 +39,6 @@ _OF_DATASET: dict[str, type | tuple[type, ...]] = {
     "fingerprint": str,
     "image_root": str,
 }
-
-# Commands that finish a run which they began. A comparison finishes its own.
-_RESUMED = ("train", "align", "attach", "blend", "mllm sft", "mllm align")
 
 
 def environment() -> dict[str, Any]:
@@ -182,7 +180,7 @@ class Run:
         words = self.info["environment"].get("command")
         words = [str(word) for word in words] if isinstance(words, list) else []
         name = " ".join(words[1 : 3 if words[1:2] == ["mllm"] else 2])
-        known = name in _RESUMED and words[0] in ("palate", "__main__.py")
+        known = name in RESUMABLE and words[0] in ("palate", "__main__.py")
         how = f"the same `palate {name} ... --resume`" if known else "the command that began it and --resume"
         return PalateError(f"{self.folder} {what}", f"Finish it with {how}.")
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from palate.errors import PalateError, one_line, suggest
+from palate.names import comma_separated
 from palate.storage.files import read_json, write_json
 
 TRACKERS = ("mlflow", "wandb")
@@ -36,8 +37,7 @@ def tracker_names(text: str | None = None) -> list[str]:
     Raises:
         PalateError: no such tracker, or its package is not installed.
     """
-    words = (os.environ.get(VARIABLE, "") if text is None else text).split(",")
-    names = list(dict.fromkeys(word.strip() for word in words if word.strip()))
+    names = list(dict.fromkeys(comma_separated(os.environ.get(VARIABLE, "") if text is None else text)))
     for name in names:
         if name not in TRACKERS:
             raise PalateError(f"there is no tracker '{name}'", suggest(name, TRACKERS))

@@ -79,7 +79,7 @@ def parse_bundle_specs(
             raise PalateError(f"two models are called '{name}'", "Give them names: NAME=DIR.")
     specs = []
     for name, folder in named:
-        kind: type[Recommender] = RANKERS[read_manifest(folder)["model"]]
+        kind = RANKERS[read_manifest(folder)["model"]]
         if kind.whole_catalogue:
             specs.append(BundleSpec(name, folder))
         elif retriever is None or retriever == name:

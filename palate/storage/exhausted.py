@@ -37,6 +37,7 @@ _NO_MEMORY_WORDS = (
     "can't allocate memory",
     "cannot allocate memory",
     "out of memory",
+    "not enough memory",
     "unable to allocate",
     "storage size calculation overflowed",
     "maximum allowed dimension exceeded",

@@ -12,12 +12,12 @@ from palate.errors import PalateError
 from palate.features.neighbours import check_sources
 from palate.rankers.registry import RANKERS, rankers_that
 from palate.rankers.sequential import SequentialRanker
+from palate.runs.dataset import dataset_of
 from palate.runs.run import Run
-from palate.runs.start import open_run
+from palate.runs.start import run_to_train
 from palate.runs.trained_on import check_unseen, record_logs
 from palate.storage.files import atomic_folder, digest
-from palate.storage.lock import one_writer
-from palate.storage.remote import find, local, recorded, takes_urls
+from palate.storage.remote import recorded, takes_urls
 from palate.training.config import TrainerConfig
 from palate.training.neighbour_run import add_neighbours
 from palate.training.plan import Settings, neighbours_config
@@ -62,9 +62,9 @@ def attach(
     config = neighbours_config(dict(sections.get("neighbours", {})), neighbours)
     if not config.sources:
         raise PalateError("no neighbours are named", "Give --neighbours co-occurrence,lexical, say.")
-    data, path = open_data(start, dataset, dataset_path)
+    data = dataset_of(start, dataset, dataset_path)
     check_unseen(start, data, "valid")
-    check_sources(data, config.sources, path)
+    check_sources(data, config.sources, data.folder)
     options = start.info["options"]
     trainer = TrainerConfig.parse(options["settings"]["trainer"], where=f"{start.folder / 'run.json'}")
     seed = start.seed if seed is None else seed
@@ -79,10 +79,8 @@ def attach(
         "warm_start": None,
     }
     weights = digest((start.model_folder / "weights.safetensors").read_bytes())
-    with one_writer(out):
-        origin = {"run": recorded(start.folder), "weights": weights}
-        open_run(out, identity, data, path, resume, {"attached_to": origin})
-        made = Run.open(out)
+    origin = {"run": recorded(start.folder), "weights": weights}
+    with run_to_train(out, identity, data, resume=resume, facts={"attached_to": origin}) as made:
         if made.finished:
             return made
         with atomic_folder(made.model_folder, replace=True) as part:
@@ -109,26 +107,3 @@ def check_attachable(model: str, where: str) -> None:
             f"Attach them to a run of {rankers_that(lambda one: issubclass(one, SequentialRanker))}; `palate blend` "
             "adds other rankers' scores.",
         )
-
-
-def open_data(start: Run, dataset: Dataset | None, path: Path | str | None) -> tuple[Dataset, Path | None]:
-    """The dataset that a run was trained on, and its folder.
-
-    Raises:
-        PalateError: it is not there, or it is another one.
-    """
-    where = path if path is not None else start.info["dataset"].get("path")
-    if dataset is None:
-        if where is None:
-            raise PalateError(f"{start.folder} does not say where its dataset is", "Give --dataset.")
-        found = find(where)
-        if found is None or not found.is_dir():
-            raise PalateError(f"the dataset {where} is not there", "Give --dataset, or make it with `palate prepare`.")
-        where, dataset = found, Dataset.load(found)
-    if dataset.fingerprint != start.info["dataset"]["fingerprint"]:
-        raise PalateError(
-            f"{start.folder} was trained on other data ({start.info['dataset']['name']}, "
-            f"{start.info['dataset']['fingerprint']}) than {dataset.name} ({dataset.fingerprint})",
-            "Take the dataset that the run was trained on; for new data train with --warm-start first.",
-        )
-    return dataset, None if where is None else local(where)

@@ -10,15 +10,15 @@ from typing import Any, Literal
 from palate.data.dataset import Dataset
 from palate.device import parse_device
 from palate.errors import PalateError, suggest
-from palate.evaluation.groups import RunGroup, open_dataset, recipe
+from palate.evaluation.groups import recipe
 from palate.rankers.blend import Blend, BlendConfig, check_part
-from palate.rankers.registry import RANKERS, load_recommender
+from palate.rankers.registry import RANKERS, load_recommender, save_recommender
 from palate.recommender import Recommender
+from palate.runs.dataset import dataset_of
 from palate.runs.run import Run
-from palate.runs.start import open_run
+from palate.runs.start import run_to_train
 from palate.runs.trained_on import record_logs
-from palate.storage.files import atomic_folder, digest, file_digest
-from palate.storage.lock import one_writer
+from palate.storage.files import digest, file_digest
 from palate.storage.remote import recorded, takes_urls
 from palate.training.blend_weights import Floats, ScoredCases, fit_likelihood, search_ndcg
 from palate.training.validation import Validation
@@ -68,7 +68,7 @@ def blend(
     opened = _open(runs)
     if (Path(out) / "run.json").exists() and not resume:
         raise PalateError(f"{out} holds a run already", "Choose another --out.")
-    data = open_dataset([RunGroup("blend", tuple(opened))], dataset)
+    data = dataset_of(opened[0], path=dataset)
     validation = Validation(data, METRIC, exclude_seen, users, seed)
     for one in opened:
         validation.leave_out(data, one)
@@ -78,10 +78,8 @@ def blend(
         "options": blend_options(opened, fit, users, exclude_seen),
         "features": features_of(opened),
     }
-    path = dataset or opened[0].info["dataset"]["path"]
-    with one_writer(out):
-        open_run(out, identity, data, path, resume, {"parts": [identity_of(run) for run in opened]})
-        run = Run.open(out)
+    facts: dict[str, Any] = {"parts": [identity_of(run) for run in opened]}
+    with run_to_train(out, identity, data, resume=resume, facts=facts) as run:
         if run.finished:
             return run
         parts = [load_recommender(one, device=device) for one in opened]
@@ -194,8 +192,7 @@ def _fit(
         },
         "describe": model.describe(),
     }
-    with atomic_folder(run.model_folder, replace=True) as folder:
-        model.save(folder)
+    save_recommender(run, model)
     return facts
 
 

@@ -10,13 +10,12 @@ from typing import Any
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.rankers.blend import PARTS, Blend
-from palate.rankers.registry import RANKERS, load_recommender
+from palate.rankers.registry import RANKERS, load_recommender, save_recommender
 from palate.rankers.trained import TrainedRanker
 from palate.runs.run import Run
-from palate.runs.start import open_run
+from palate.runs.start import run_to_train
 from palate.runs.trained_on import record_logs
-from palate.storage.files import atomic_folder, read_json
-from palate.storage.lock import one_writer
+from palate.storage.files import read_json
 from palate.storage.remote import find, recorded, takes_urls
 from palate.training.blend import features_of, identity_of
 from palate.training.refit import refit
@@ -71,9 +70,7 @@ def refit_blend(
         "features": run.info["features"],
     }
     facts = {"refit": {"run": recorded(run.folder), "validation": run.info.get("best")}}
-    with one_writer(out):
-        open_run(out, identity, dataset, path, resume, facts)
-        made = Run.open(out)
+    with run_to_train(out, identity, dataset, dataset_path=path, resume=resume, facts=facts) as made:
         if made.finished:
             return made
         runs = [
@@ -81,8 +78,7 @@ def refit_blend(
             for number, (part, one) in enumerate(zip(parts, options, strict=True))
         ]
         model = Blend([load_recommender(one) for one in runs], config)
-        with atomic_folder(made.model_folder, replace=True) as folder:
-            model.save(folder)
+        save_recommender(made, model)
         weights = [one for one in run.info["blend"]["parts"] if one["weight"] > 0]
         return made.add(
             finished=True,

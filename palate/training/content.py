@@ -96,11 +96,10 @@ def _usual_content(
 ) -> tuple[Content, int | None]:
     """What is read by default, and the components that it is whitened to."""
     kind = RANKERS[model]
-    trained = isinstance(kind, type) and issubclass(kind, TrainedRanker)
     texts_and_pictures = tuple(name for name in encoded if name != LEXICAL)
-    if trained and not kind.reads_ids:
+    if issubclass(kind, TrainedRanker) and not kind.reads_ids:
         return Content(texts_and_pictures or ("text",)), None
-    if not (trained and issubclass(kind, SequentialRanker)):
+    if not issubclass(kind, SequentialRanker):
         return Content(("id",)), None
     if warm_start is not None:  # its run chose for the user, who cannot be expected to repeat it
         before = Run.open(warm_start).info["options"]

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from palate.runs.enough import BY_CTRL_C, BY_FINISH, SECONDS, AskTwice, finish_requested, request_finish
 from palate.runs.log import Row
+from palate.runs.manual_stop import BY_CTRL_C, BY_FINISH, SECONDS, AskTwice, finish_requested, request_finish
 from palate.runs.workers import Workers
 from palate.training.config import TrainerConfig
 

@@ -10,13 +10,13 @@ from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.rankers.registry import RANKERS, load_recommender
 from palate.rankers.trained import TrainedRanker
-from palate.runs.enough import BY_FINISH, forget_request, request_finish
+from palate.runs.dataset import dataset_of
+from palate.runs.manual_stop import BY_FINISH, forget_request, request_finish
 from palate.runs.run import Run
 from palate.runs.trained_on import record_logs
 from palate.storage.lock import one_writer
 from palate.storage.remote import follow
 from palate.storage.small_files import json_rows
-from palate.training.attach import open_data
 from palate.training.config import NeighboursConfig, TrainerConfig
 from palate.training.fit import neighbours_added, summary
 
@@ -38,7 +38,7 @@ def finish(run: Run | Path | str, *, dataset: Dataset | None = None, dataset_pat
     if run.finished:
         return run
     kind = RANKERS[run.info["model"]]
-    if not (isinstance(kind, type) and issubclass(kind, TrainedRanker)) or "refit" in run.info:
+    if not issubclass(kind, TrainedRanker) or "refit" in run.info:
         what = "a refit" if "refit" in run.info else f"a {run.info['model']}"
         raise PalateError(f"{run.folder} is {what}: no epoch is the best", run.unfinished().remedy)
     with ExitStack() as held:
@@ -50,12 +50,12 @@ def finish(run: Run | Path | str, *, dataset: Dataset | None = None, dataset_pat
         if "alignment" in run.info["options"]:
             request_finish(run.folder)
             return run
-        made = run.add(finished=True, **_facts(run, *open_data(run, dataset, dataset_path)))
+        made = run.add(finished=True, **_facts(run, dataset_of(run, dataset, dataset_path)))
         forget_request(run.folder)
         return made
 
 
-def _facts(run: Run, dataset: Dataset, path: Path | None) -> dict[str, Any]:
+def _facts(run: Run, dataset: Dataset) -> dict[str, Any]:
     """What ``run.json`` records of a training that ends here, its neighbours added."""
     settings = run.info["options"]["settings"]
     config = TrainerConfig.parse(settings["trainer"], where=f"{run.folder / 'run.json'}")

@@ -19,17 +19,18 @@ from palate.errors import PalateError
 from palate.features.folders import open_features
 from palate.features.store import FeatureStore
 from palate.progress import working
+from palate.rankers.fitted import FittedRanker
+from palate.rankers.registry import save_recommender
 from palate.rankers.trained import TrainedRanker
-from palate.runs.enough import forget_request
 from palate.runs.launch import is_first_worker, start_workers
 from palate.runs.log import Row
+from palate.runs.manual_stop import forget_request
 from palate.runs.run import Run
-from palate.runs.start import open_run
+from palate.runs.start import run_to_train
 from palate.runs.trained_on import record_logs
 from palate.runs.workers import Workers
 from palate.seeds import checked_seed
-from palate.storage.files import atomic_folder, digest
-from palate.storage.lock import one_writer
+from palate.storage.files import digest
 from palate.storage.remote import recorded, takes_urls
 from palate.training.config import NeighboursConfig, TrainerConfig
 from palate.training.content import AUTO, Names, choose_content, encoded_content
@@ -111,7 +112,7 @@ def train(
         dataset = replace(dataset, folder=Path(dataset_path))
     opened = add_fields(plan.ranker, dataset, opened, warm_start)
     log = dataset if refit is None else everything_trains(dataset)
-    content = plan.kind.features_read(dataset, plan.ranker) if hasattr(plan.kind, "features_read") else {}
+    content = plan.kind.features_read(dataset, plan.ranker) if issubclass(plan.kind, FittedRanker) else {}
     accelerator = (
         start_workers("cpu") if plan.trainer is None else start_workers(plan.trainer.device, plan.trainer.precision)
     )
@@ -128,25 +129,29 @@ def train(
         "features": {name: store.describe() for name, store in {**opened, **content}.items()},
         "warm_start": None if warm_start is None else recorded(warm_start),
     }
+    workers = Workers.of(accelerator)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         prepared = None
         if plan.trainer is not None:
-            workers = Workers.of(accelerator)
             prepared = prepare_model(plan, log, opened, seed, warm_start, dataset_path, workers, refit is None)
-        with one_writer(out, accelerator.is_main_process):
-            if accelerator.is_main_process:
-                open_run(out, identity, dataset, dataset_path, resume, None if refit is None else refit.facts)
-            accelerator.wait_for_everyone()
-            run = Run.open(out)
-            if run.info.get("finished"):
+        with run_to_train(
+            out,
+            identity,
+            dataset,
+            dataset_path=dataset_path,
+            resume=resume,
+            facts=None if refit is None else refit.facts,
+            workers=workers,
+        ) as run:
+            if run.finished:
                 return run
             facts: dict[str, Any] = {}
             if prepared is not None:
                 facts = _train(plan, prepared, log, run, identity, accelerator, on_epoch, refit)
-            elif accelerator.is_main_process:
+            elif workers.main:
                 facts = _fit(plan, log, run, seed)
-            if not accelerator.is_main_process:
+            if not workers.main:
                 return run
             earlier = [] if warm_start is None else [Run.open(warm_start)]
             facts["trained_on"] = record_logs(dataset, run, earlier, whole=refit is not None)
@@ -173,11 +178,11 @@ def _streamed(plan: Plan, dataset: Dataset, path: Path | str | None) -> Streamed
 
 def _fit(plan: Plan, dataset: Dataset, run: Run, seed: int) -> dict[str, Any]:
     """A model that is counted, not trained."""
+    assert issubclass(plan.kind, FittedRanker)
     started = time.perf_counter()
     with working(f"Fitting {run.info['model']}"):
         recommender = plan.kind.fit(dataset, plan.ranker, seed=seed)
-        with atomic_folder(run.model_folder, replace=True) as part:
-            recommender.save(part)
+        save_recommender(run, recommender)
     return {"seconds": round(time.perf_counter() - started, 3), "describe": recommender.describe()}
 
 
@@ -194,16 +199,16 @@ def _train(
     assert plan.trainer is not None
     assert plan.objective is not None
     trainer = Trainer(
-        prepared.model,
-        prepared.model.training_step(plan.objective, prepared.rows),
-        prepared.data,
-        dataset.train_counts,
-        prepared.validation,
-        plan.trainer,
-        accelerator,
-        run.folder,
-        digest(json.dumps({**identity, "data": dataset.fingerprint}, sort_keys=True)),
-        on_epoch,
+        model=prepared.model,
+        step=prepared.model.training_step(plan.objective, prepared.rows),
+        data=prepared.data,
+        counts=dataset.train_counts,
+        validate=prepared.validation,
+        config=plan.trainer,
+        accelerator=accelerator,
+        folder=run.folder,
+        config_hash=digest(json.dumps({**identity, "data": dataset.fingerprint}, sort_keys=True)),
+        on_epoch=on_epoch,
         epochs=None if refit is None else refit.epochs,
     )
     facts = {**summary(trainer.run(), plan.trainer, prepared.model), **trainer.ending}

@@ -23,8 +23,8 @@ from palate.rankers.packing import PackedBatch
 from palate.rankers.sharded_ids import sharded_ids
 from palate.rankers.step import TrainingStep
 from palate.rankers.trained import TrainedRanker
-from palate.runs.enough import AskTwice, asking_twice
 from palate.runs.log import Row, RunLog, peak_memory_mb, plot_learning_curve
+from palate.runs.manual_stop import AskTwice, asking_twice
 from palate.runs.workers import Workers
 from palate.storage.files import atomic_folder
 from palate.training.batches import TrainingSequences, Windows
@@ -77,6 +77,7 @@ class Trainer:
 
     def __init__(
         self,
+        *,
         model: TrainedRanker,
         step: TrainingStep,
         data: TrainingSequences | StreamedSequences,

@@ -13,10 +13,9 @@ from palate.features.neighbour_store import NeighbourList
 from palate.features.neighbours import CO_OCCURRENCE, neighbour_list, open_source
 from palate.progress import working
 from palate.rankers.neighbours import Floats, NeighbourScores
-from palate.rankers.registry import load_recommender
+from palate.rankers.registry import load_recommender, save_recommender
 from palate.rankers.sequential import SequentialRanker
 from palate.runs.run import Run
-from palate.storage.files import atomic_folder
 from palate.storage.remote import follow
 from palate.training.config import NeighboursConfig, TrainerConfig
 from palate.training.neighbour_fit import fit_weights
@@ -66,8 +65,7 @@ def add_neighbours(
             seed=seed,
         )
         strength, after = _strongest(model, NeighbourScores(lists, fitted.weights), validation, before)
-    with atomic_folder(run.model_folder, replace=True) as part:
-        model.save(part)
+    save_recommender(run, model)
     return {
         "describe": model.describe(),
         "neighbours": {
@@ -98,8 +96,7 @@ def renew_neighbours(run: Run, dataset: Dataset, config: NeighboursConfig, weigh
     model = load_recommender(run)
     assert isinstance(model, SequentialRanker)
     model.neighbours = NeighbourScores(lists, weights)
-    with atomic_folder(run.model_folder, replace=True) as part:
-        model.save(part)
+    save_recommender(run, model)
     seconds = round(time.perf_counter() - started, 3)
     return {"describe": model.describe(), "neighbours": {"seconds": seconds, **_origins(dataset, path, lists)}}
 

@@ -21,6 +21,7 @@ from palate.objectives import OBJECTIVES, Objective
 from palate.rankers.blend import Blend
 from palate.rankers.config import SequentialConfig, TrainedConfig
 from palate.rankers.feature import feature_widths
+from palate.rankers.fitted import FittedRanker
 from palate.rankers.registry import RANKERS, rankers_that
 from palate.rankers.sequential import SequentialRanker
 from palate.rankers.sharded_ids import sharded
@@ -51,7 +52,7 @@ class Plan:
         neighbours: what is added to the scores once the ranker is trained; without sources, nothing.
     """
 
-    kind: Any
+    kind: type[FittedRanker] | type[TrainedRanker]
     ranker: Config
     objective: Objective | None
     trainer: TrainerConfig | None
@@ -123,15 +124,11 @@ def make_plan(
     Raises:
         PalateError: an unknown name or setting, or one that this model does not have.
     """
-    kind = RANKERS[model]
+    kind = trainable(model)
     sections = checked_sections(settings)
     options: dict[str, Any] = {"modalities": list(modalities), "missing": missing, "objective": objective}
     where = f"settings [ranker] of {model}"
-    if kind is Blend:
-        raise PalateError(f"{model} is made of trained runs", "Train its parts, then: palate blend RUN RUN --out RUN.")
-    if not issubclass(kind, TrainedRanker) and not hasattr(kind, "fit"):
-        raise PalateError(f"{model} is not trained like a ranker", "Fine-tune it: palate mllm sft.")
-    if not issubclass(kind, TrainedRanker):
+    if issubclass(kind, FittedRanker):
         _refuse_neural(model, options, sections, neighbours)
         config = kind.Config.parse(sections.get("ranker", {}), where=where)
         return Plan(kind, config, None, None, {**options, "settings": {"ranker": config.model_dump(mode="json")}})
@@ -158,6 +155,21 @@ def make_plan(
     if added.sources:  # runs without them are recorded as they were before there were any
         options["settings"]["neighbours"] = added.model_dump(mode="json")
     return Plan(kind, ranker, objective_kind(objective_config), trainer, options, added)
+
+
+def trainable(model: str) -> type[FittedRanker] | type[TrainedRanker]:
+    """The class of a ranker that is fitted to a log, or trained on one.
+
+    Raises:
+        PalateError: there is none of this name, or it is made otherwise.
+    """
+    kind = RANKERS[model]
+    if issubclass(kind, FittedRanker | TrainedRanker):
+        return kind
+    if kind is Blend:
+        raise PalateError(f"{model} is made of trained runs", "Train its parts, then: palate blend RUN RUN --out RUN.")
+    remedy = "Fine-tune it: palate mllm sft." if model == "mllm" else "Derive it from FittedRanker or TrainedRanker."
+    raise PalateError(f"{model} is not trained like a ranker", remedy)
 
 
 def neighbours_config(settings: dict[str, Any], sources: Sequence[str]) -> NeighboursConfig:
@@ -269,6 +281,7 @@ def prepare_model(
     config, trainer = plan.ranker, plan.trainer
     assert isinstance(config, TrainedConfig)
     assert trainer is not None
+    assert issubclass(plan.kind, TrainedRanker)
     if not issubclass(plan.kind, SequentialRanker):
         check_code_trainer(plan.kind.name, trainer, warm_start)
     widths = feature_widths(config.modalities, stores)
@@ -279,7 +292,7 @@ def prepare_model(
         raise PalateError("no user has two training interactions: there is nothing to learn", "Prepare with more data.")
     with sharded(share_of_rows(config, trainer, workers or Workers(), warm_start)):
         check_size(plan.kind, config, dataset.num_items, widths, trainer.device)
-        model: TrainedRanker = plan.kind(config, dataset.num_items, widths)
+        model = plan.kind(config, dataset.num_items, widths)
     check_validations(data.num_batches(1), trainer)
     if not model.causal and trainer.recency_half_life:
         raise PalateError(

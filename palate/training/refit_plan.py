@@ -13,6 +13,7 @@ from palate.data.dataset import Dataset
 from palate.data.streamed import StreamedDataset
 from palate.errors import PalateError
 from palate.features.fields import FIELDS
+from palate.rankers.fitted import FittedRanker
 from palate.rankers.neighbours import Floats, NeighbourScores
 from palate.rankers.registry import RANKERS
 from palate.rankers.trained import TrainedRanker
@@ -65,8 +66,8 @@ def plan_refit(
     """
     info, given = run.info, {name: dict(values) for name, values in (settings or {}).items()}
     kind = RANKERS[info["model"]]
-    neural = isinstance(kind, type) and issubclass(kind, TrainedRanker)
-    _check_run(run, neural, hasattr(kind, "fit"))
+    neural = issubclass(kind, TrainedRanker)
+    _check_run(run, neural, issubclass(kind, FittedRanker))
     trainer = given.pop("trainer", {})
     wrong = [*(f"[{name}]" for name in given), *(f"trainer.{name}" for name in trainer if name not in FREE)]
     if wrong:
@@ -102,7 +103,7 @@ def plan_refit(
     return Refit(run, call, epochs, weights, {"refit": facts})
 
 
-def _check_run(run: Run, neural: bool, counted: bool) -> None:
+def _check_run(run: Run, neural: bool, fitted: bool) -> None:
     if not run.finished:
         raise run.unfinished()
     if "alignment" in run.info["options"]:
@@ -110,7 +111,7 @@ def _check_run(run: Run, neural: bool, counted: bool) -> None:
             f"{run.folder} is aligned, and an alignment is not made anew without a validation",
             "Refit the run that it was aligned from.",
         )
-    if not neural and not counted:
+    if not neural and not fitted:
         raise PalateError(
             f"{run.folder} is a {run.info['model']}, which is not trained by `palate train`", "Refit a ranker."
         )

@@ -31,7 +31,7 @@ def parse_metric(name: str) -> tuple[str, Metric, int]:
     """
     word, _, depth = name.partition("@")
     word = word.strip().lower()
-    metric: Metric = METRICS[word]
+    metric = METRICS[word]
     if metric.at_k and parse_cut_off(depth) is None:
         raise PalateError(f"'{name}' names no cut-off", f"Write {metric.label}@10, say.")
     if metric.of_lists or metric.whole_set or {"vectors", "groups"} & set(metric.needs):

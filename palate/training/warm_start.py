@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 
 from palate.data.catalogue import Catalogue
@@ -30,9 +33,10 @@ def copy_weights(run: Run, model: SequentialRanker, catalogue: Catalogue) -> int
     if not path.is_file():
         raise PalateError(f"{run.folder} has no weights to start from", "Give a trained run of the same model.")
     old = load_tensors(path, "Train the run again.")
-    pairs = [(run.catalogue.index[item], i) for i, item in enumerate(catalogue.ids) if item in run.catalogue.index]
+    in_run = catalogue.indices_in(run.catalogue)
+    known = np.flatnonzero(in_run)
     # What has a row for each item, or for each value of a field: the same one's row in the run, and here.
-    rows = {"items.ids.weight": ([old_row for old_row, _ in pairs], [new_row for _, new_row in pairs])}
+    rows: dict[str, tuple[Any, Any]] = {"items.ids.weight": (in_run[known], known)}
     earlier = run_vocabulary(run)
     if earlier is not None and model.fields is not None:
         rows[f"items.features.{FIELDS}.values.weight"] = model.fields.moved_from(earlier)
@@ -46,14 +50,14 @@ def copy_weights(run: Run, model: SequentialRanker, catalogue: Catalogue) -> int
             if value.shape == old[name].shape and name not in rows:
                 value.copy_(old[name])
             elif name in rows and value.shape[1] == old[name].shape[1]:
-                before, after = (torch.tensor(one, dtype=torch.long) for one in rows[name])
+                before, after = (torch.as_tensor(one, dtype=torch.long) for one in rows[name])
                 value[after] = old[name][before]
             else:
                 raise PalateError(
                     f"'{name}' is {tuple(old[name].shape)} in {run.folder}, {tuple(value.shape)} here",
                     "Warm-start with the same ranker settings.",
                 )
-    return len(pairs)
+    return len(known)
 
 
 def run_vocabulary(run: Run) -> Vocabulary | None:

@@ -220,12 +220,11 @@ def test_another_encoder_is_refused(text_bundle: Path, tmp_path: Path, monkeypat
             super().__init__(options)
             self.fingerprint = "another"
 
-    ENCODERS.register("words", Other)
-    try:
-        with pytest.raises(PalateError, match=r"is not the one that made the text features \(another instead of"):
-            add_items(text_bundle, write(tmp_path / "new.csv", [new_row()]), tmp_path / "out")
-    finally:
-        ENCODERS.register("words", Words)
+    with (
+        ENCODERS.registered("words", Other),
+        pytest.raises(PalateError, match=r"is not the one that made the text features \(another instead of"),
+    ):
+        add_items(text_bundle, write(tmp_path / "new.csv", [new_row()]), tmp_path / "out")
 
 
 def test_vectors_from_elsewhere_cannot_be_made(films: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -93,12 +94,10 @@ class Shuffles(PerItem):
 
 @pytest.fixture(autouse=True, scope="module")
 def _plugins() -> Iterator[None]:
-    kinds = (Own, Hidden, PerItem, Appends, Shuffles)
-    for kind in kinds:
-        RANKERS.register(kind.name, kind)
-    yield
-    for kind in kinds:
-        del RANKERS._local[kind.name]
+    with ExitStack() as stack:
+        for kind in (Own, Hidden, PerItem, Appends, Shuffles):
+            stack.enter_context(RANKERS.registered(kind.name, kind))
+        yield
 
 
 def grown(films: Path, folder: Path, model: str) -> tuple[Bundle, Bundle]:

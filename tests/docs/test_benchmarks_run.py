@@ -11,11 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
-from worlds import random_logs
+from worlds import random_logs, walking_shop
 
 from palate.data.dataset import Dataset
+from palate.mllm.summaries.items import ItemSummaries
+from palate.mllm.summaries.store import store_folder
 from palate.runs.run import Run
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -148,6 +151,27 @@ def test_words_that_descriptions_of_pictures_name(script: Any) -> None:
         1,
     )
     assert (found["kind"].named, found["kind"].shown) == (2, 2)
+
+
+def test_descriptions_with_as_many_wrong_words_as_asked_for(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worded_looks = script("worded_looks")
+    values, random = [f"v{number}" for number in range(1000)], np.random.default_rng(0)
+    assert worded_looks.with_errors(values, 1.0, random) == values
+    kept = sum(map(str.__eq__, values, worded_looks.with_errors(values, 0.6, random)))
+    assert 550 < kept < 650
+    kinds, colours = ["Dress", "Socks", "Dress", "Hat"], ["Blue", "Red", "Red", "Off White"]
+    walking_shop(items=4, kind=kinds, colour=colours).save(tmp_path / "data")
+    words = ["worded_looks.py", str(tmp_path / "data"), "--fields", "kind", "colour", "--right", "1"]
+    monkeypatch.setattr(sys, "argv", words)
+    worded_looks.main()
+    one, many = (
+        ItemSummaries.load(store_folder(tmp_path / "data", "items", f"{word}-100")) for word in ("one", "many")
+    )
+    named = {f"i{number}": both for number, both in enumerate(zip(kinds, colours, strict=True))}
+    assert dict(one) == {item: f"{kind}. {colour}." for item, (kind, colour) in named.items()}
+    assert all(kind in many[item] and colour in many[item] for item, (kind, colour) in named.items())
 
 
 def test_users_whose_target_shares_a_value_with_the_history(script: Any) -> None:

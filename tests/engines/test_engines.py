@@ -212,14 +212,14 @@ def test_a_training_command_is_called_by_its_engine(
             function()
             function()  # as after a worker's death
 
-    monkeypatch.setitem(ENGINES._local, "restarting", Restarting)
     monkeypatch.chdir(tmp_path)
     ring().save(tmp_path / "data")
     words = ["train", "data", "--model=popularity", "--out=runs/one", "--engine=restarting", "--workers=2"]
-    code, out, err = palate(*words)
-    assert code == 0, err
-    assert "Run: runs/one" in out
-    assert called == [(Path("runs/.one.workers"), [Path("data")])]
-    assert "runs/one holds a run already" in palate(*words)[2]
-    assert len(called) == 1
-    assert palate(*words, "--resume")[0] == 0
+    with ENGINES.registered("restarting", Restarting):
+        code, out, err = palate(*words)
+        assert code == 0, err
+        assert "Run: runs/one" in out
+        assert called == [(Path("runs/.one.workers"), [Path("data")])]
+        assert "runs/one holds a run already" in palate(*words)[2]
+        assert len(called) == 1
+        assert palate(*words, "--resume")[0] == 0

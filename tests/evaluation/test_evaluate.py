@@ -210,15 +210,12 @@ def test_a_users_own_metric_takes_part(dataset):
     def first(ranks, k):
         return ranks.best == 1
 
-    METRICS.register("first", first)
-    try:
+    with METRICS.registered("first", first):
         result = evaluate(random_model(dataset, 0), dataset, metrics=["ndcg", "first"])
         assert set(np.unique(result.values("first"))) <= {0.0, 1.0}
         METRICS.register("first", lambda ranks, k: None)
         with pytest.raises(PalateError, match="'first' is no metric"):
             evaluate(random_model(dataset, 0), dataset, metrics=["ndcg", "first"])
-    finally:
-        METRICS._local.pop("first")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -55,9 +56,10 @@ class Slow(ItemKNN):
 
 
 @pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+def _registered() -> Iterator[None]:
     Slow.asked.clear()
-    monkeypatch.setitem(RANKERS._local, "slow-knn", Slow)
+    with RANKERS.registered("slow-knn", Slow):
+        yield
 
 
 def call(*words: object) -> str:
@@ -198,11 +200,11 @@ def test_the_meter_counts_what_grew() -> None:
             return {"prompts": self.prompts, "seconds": self.prompts}
 
     model = Counted(torch.zeros(1, 4))
-    with meter(model, 3) as facts:
+    with meter(model.cost, 3) as facts:
         model.prompts += 2
         held = np.ones(40_000_000, np.uint8)
         del held
-    with meter(Fixed(torch.zeros(1, 4)), 3) as lean:
+    with meter(Fixed(torch.zeros(1, 4)).cost, 3) as lean:
         pass
     assert (facts["users"], facts["prompts"], facts["model_seconds"]) == (3, 2, 2)
     assert facts["peak_memory_mb"] >= lean["peak_memory_mb"]

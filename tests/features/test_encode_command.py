@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,11 @@ def run(*words: Any) -> Any:
 
 
 @pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     build(tmp_path)
-    monkeypatch.setitem(ENCODERS._local, "foretold", Foretold)
     monkeypatch.setattr("palate.features.request.DEFAULTS", {"text": "foretold", "image": "foretold"})
-    return tmp_path / "data"
+    with ENCODERS.registered("foretold", Foretold):
+        yield tmp_path / "data"
 
 
 def test_nothing_named_encodes_all_that_is_there(data: Path) -> None:
@@ -147,9 +148,9 @@ def test_models_lists_every_kind_with_a_line_each() -> None:
     assert "Embedded weights" in shown.output
 
 
-def test_a_broken_plug_in_does_not_break_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ENCODERS._local, "broken", "no_such_module:Thing")
-    listed = json.loads(run("models", "--json").stdout)
+def test_a_broken_plug_in_does_not_break_the_list() -> None:
+    with ENCODERS.registered("broken", "no_such_module:Thing"):
+        listed = json.loads(run("models", "--json").stdout)
     assert listed["encoders"]["broken"].startswith("cannot be loaded (ModuleNotFoundError")
 
 

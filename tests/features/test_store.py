@@ -60,6 +60,16 @@ def test_a_new_item_makes_the_store_stale(made: tuple[Dataset, Path]) -> None:
         FeatureStore.load(features / "text", grown)
 
 
+def test_a_store_that_has_an_item_twice_is_damaged(made: tuple[Dataset, Path]) -> None:
+    dataset, features = made
+    items = features / "text/items.parquet"
+    table = pl.read_parquet(items)
+    twice = table.with_columns(item_id=pl.Series([*table["item_id"][:-1], "i1"]))
+    twice.write_parquet(items)
+    with pytest.raises(PalateError, match=r"text is damaged \(it has an item twice\)"):
+        FeatureStore.load(features / "text", dataset.catalogue)
+
+
 def test_a_changed_text_makes_the_store_stale_and_names_the_command(made: tuple[Dataset, Path]) -> None:
     dataset, features = made
     changed = dataset.catalogue.frame.with_columns(title=pl.col("title").str.replace("Jaws", "Jaws 2"))

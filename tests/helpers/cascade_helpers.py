@@ -39,7 +39,7 @@ class Slow(Table):
 
     name: ClassVar[str] = "slow"
     whole_catalogue: ClassVar[bool] = False
-    batch_size: ClassVar[int] = 3
+    batch_size = 3
 
     def __init__(self, scores: Any) -> None:
         super().__init__(scores)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -50,9 +52,9 @@ class Worst(NegativeStrategy):
 
 
 @pytest.fixture(autouse=True)
-def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(NEGATIVES._local, "five", OnlyFive)
-    monkeypatch.setitem(NEGATIVES._local, "worst", Worst)
+def registered() -> Iterator[None]:
+    with NEGATIVES.registered("five", OnlyFive), NEGATIVES.registered("worst", Worst):
+        yield
 
 
 def context() -> SamplingContext:

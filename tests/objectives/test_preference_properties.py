@@ -264,12 +264,9 @@ def test_a_preference_of_ones_own() -> None:
         def losses(self, pairs: Pairs) -> tuple[Tensor, dict[str, float]]:
             return row_mean((1 - self.config.beta * pairs.deltas).clamp_min(0), pairs.mask), {"own": 1.0}
 
-    PREFERENCES.register("hinge", Hinge)
-    try:
+    with PREFERENCES.registered("hinge", Hinge):
         result = make("hinge", beta=0.5)(pairs())
         weights = pair_weights(make("hinge", beta=0.5), pairs(masked=False))
-    finally:
-        del PREFERENCES._local["hinge"]
     assert result.diagnostics["own"] == 1
     assert "reward_accuracy" in result.diagnostics
     assert set(weights.flatten().tolist()) <= {0.0, 0.125}

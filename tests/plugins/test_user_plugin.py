@@ -20,7 +20,6 @@ import pytest
 
 from palate.errors import PalateError
 from palate.evaluation.candidates import Candidates
-from palate.registry import Registry
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "extending.md"
 PARTS = {
@@ -258,10 +257,3 @@ def test_a_plug_in_may_not_take_a_built_in_name(tmp_path: Path, monkeypatch: pyt
 
     with pytest.raises(PalateError, match=r"'math:pi' takes the name of the built-in metric 'ndcg'"):
         METRICS["ndcg"]
-
-
-def test_a_part_may_be_registered_for_the_process() -> None:
-    registry = Registry("metrics", {"pi": "math:pi"})
-    registry.register("mine", len)
-    assert list(registry) == ["mine", "pi"]
-    assert registry["mine"] is len

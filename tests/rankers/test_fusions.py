@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -149,7 +150,7 @@ def test_an_unknown_fusion_is_refused_with_the_closest_name() -> None:
         SASRec.Config.parse({"fusion": "gait"}, where="here")
 
 
-def test_a_fusion_may_be_registered_for_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fusion_may_be_registered_for_the_process() -> None:
     class Product(ItemEncoder):
         def fuse(self, parts):
             return torch.stack(list(parts)).prod(0)
@@ -157,10 +158,11 @@ def test_a_fusion_may_be_registered_for_the_process(monkeypatch: pytest.MonkeyPa
     class Wide(Product):
         out_dim = 25  # type: ignore[assignment]
 
-    monkeypatch.setattr(FUSIONS, "_local", {"product": Product, "wide": Wide})
-    model, _ = build(SASRec, "product", ("id", "text"))
+    with FUSIONS.registered("product", Product):
+        model, _ = build(SASRec, "product", ("id", "text"))
     assert isinstance(model.items, Product)
-    with pytest.raises(PalateError, match="fusion 'wide' makes vectors of width 25, not a multiple of 24"):
+    wrong = "fusion 'wide' makes vectors of width 25, not a multiple of 24"
+    with FUSIONS.registered("wide", Wide), pytest.raises(PalateError, match=wrong):
         build(SASRec, "wide", ("id", "text"))
 
 
@@ -186,8 +188,13 @@ class Halves(ItemEncoder):
         return torch.cat(list(parts), dim=1)
 
 
-def test_a_fusion_may_make_its_own_parts_and_their_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(FUSIONS, "_local", {"halves": Halves})
+@pytest.fixture
+def halves() -> Iterator[None]:
+    with FUSIONS.registered("halves", Halves):
+        yield
+
+
+def test_a_fusion_may_make_its_own_parts_and_their_start(halves: None, tmp_path: Path) -> None:
     model, features = build(SASRec, "halves", ("id", "text"))
     assert model.items.ids.weight.shape == (ITEMS + 1, 12)
     assert model.items.ids.weight.unique().numel() == 1

@@ -15,8 +15,8 @@ from palate.artefact import describe
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.rankers.registry import load_recommender
-from palate.runs import enough
-from palate.runs.enough import finish_requested, request_finish
+from palate.runs import manual_stop
+from palate.runs.manual_stop import finish_requested, request_finish
 from palate.runs.run import Run
 from palate.storage.lock import one_writer
 from palate.training.finish import finish
@@ -137,7 +137,7 @@ def test_a_kill_of_finish_does_not_undo_it(dataset: Dataset, tmp_path: Path, mon
 
 def test_ctrl_c_twice_inside_an_epoch(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The epoch that is cut off is forgotten; the best one is kept."""
-    asked = enough.AskTwice(lambda: "", lambda line: None)
+    asked = manual_stop.AskTwice(lambda: "", lambda line: None)
     monkeypatch.setattr("palate.training.loop.asking_twice", lambda question, show: _Given(asked, question))
     step = Trainer._train_step
 
@@ -155,11 +155,11 @@ def test_ctrl_c_twice_inside_an_epoch(dataset: Dataset, tmp_path: Path, monkeypa
 
 
 class _Given:
-    def __init__(self, asked: enough.AskTwice, question: Callable[[], str | None]) -> None:
+    def __init__(self, asked: manual_stop.AskTwice, question: Callable[[], str | None]) -> None:
         asked.question = question
         self.asked = asked
 
-    def __enter__(self) -> enough.AskTwice:
+    def __enter__(self) -> manual_stop.AskTwice:
         return self.asked
 
     def __exit__(self, *_: object) -> None:

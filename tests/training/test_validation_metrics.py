@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from palate.training.validation import Validation, parse_metric
 
 
 @pytest.fixture
-def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+def plugins() -> Iterator[None]:
     @metric("NDCG")
     def mine(ranks: Ranks, k: int) -> Floats:
         return np.full(len(ranks), 0.25)
@@ -25,7 +25,8 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     def mean_rank(ranks: Ranks, k: int) -> Floats:
         return ranks.best.astype(float)
 
-    monkeypatch.setattr(METRICS, "_local", {"my-ndcg": mine, "mean-rank": mean_rank})
+    with METRICS.registered("my-ndcg", mine), METRICS.registered("mean-rank", mean_rank):
+        yield
 
 
 def test_a_plugin_is_found_by_its_name_whatever_its_label(plugins: None, ring: Callable[..., Dataset]) -> None:

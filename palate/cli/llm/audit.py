@@ -62,12 +62,12 @@ def audit(
         return
     from palate.device import parse_device
     from palate.evaluation.candidates import check_kind
-    from palate.evaluation.groups import RunGroup, open_dataset
     from palate.evaluation.users import UserSample
     from palate.mllm.backends.local import LocalBackend
     from palate.mllm.diagnostics.audit_run import audit_run
     from palate.mllm.recommender import MLLMRecommender
     from palate.rankers.registry import load_recommender
+    from palate.runs.dataset import dataset_of
     from palate.runs.run import Run
 
     if split not in ("valid", "test"):
@@ -83,7 +83,7 @@ def audit(
         raise PalateError(
             f"{run} is a run of '{opened.info['model']}', which does not speak", "Give one of `palate mllm`."
         )
-    data = open_dataset([RunGroup(opened.name, (opened,))], dataset)
+    data = dataset_of(opened, path=dataset)
     model = load_recommender(opened, device=device)
     if not isinstance(model, MLLMRecommender):
         raise PalateError(f"the model of {run} does not speak", "Give a run of `palate mllm`.")

@@ -17,6 +17,7 @@ from palate.cli.shared.output import print_json, print_json_made
 from palate.console import agreeing, counted
 from palate.errors import PalateError
 from palate.mllm.backends import BACKENDS
+from palate.names import comma_separated
 
 if TYPE_CHECKING:
     from palate.engines.base import Engine
@@ -183,7 +184,7 @@ def users(
     )
     data = Dataset.load(dataset)
     chosen = None if sample is None else sample_users(data, sample, seed)
-    requested = cut_offs(data, [one.strip() for one in as_of.split(",") if one.strip()], chosen, cutoffs)
+    requested = cut_offs(data, comma_separated(as_of), chosen, cutoffs)
     written = ItemSummaries.load(store_folder(dataset, "items", item_summaries)) if item_summaries else None
     templates = Templates.load(prompts)
     folder = store_folder(dataset, "users", name or f"{slug(_model_name(backend, model))}-{strategy}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from palate.names import comma_separated
 from palate.training.content import AUTO, Names
 
 NONE = "none"
@@ -13,7 +14,7 @@ def listed(names: str) -> tuple[str, ...]:
     >>> listed("id, text,"), listed("none")
     (('id', 'text'), ())
     """
-    return () if names.strip() == NONE else tuple(name.strip() for name in names.split(",") if name.strip())
+    return () if names.strip() == NONE else tuple(comma_separated(names))
 
 
 def listed_or_auto(names: str) -> Names:

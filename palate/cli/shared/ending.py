@@ -8,11 +8,11 @@ import threading
 from collections.abc import Sequence
 from types import FrameType
 
-from palate.runs.enough import AskTwice
+from palate.runs import RESUMABLE
+from palate.runs.manual_stop import AskTwice
 
 INTERRUPTED, TERMINATED = 130, 128 + signal.SIGTERM
 
-_WITH_RESUME = ("train", "align", "attach", "blend", "mllm sft", "mllm align")
 _AGAIN = ("encode", "summarise items", "summarise users", "tune", "compare", "demo", "mllm warm-up", "mllm pretrain")
 
 _received = threading.Event()
@@ -81,7 +81,7 @@ def last_words(code: object, command: str) -> tuple[int, str] | None:
 def _how(command: str) -> str:
     if command == "serve":
         return ""
-    if command in _WITH_RESUME:
+    if command in RESUMABLE:
         return "What is finished is kept: the same command with --resume goes on from there."
     if command in _AGAIN:
         return "What is finished is kept: the same command goes on from there."

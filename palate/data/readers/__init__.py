@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from palate.registry import Registry
 
-READERS = Registry(
+if TYPE_CHECKING:
+    from palate.data.readers.base import Reader
+
+READERS: Registry[type[Reader]] = Registry(
     "readers",
     {
         "movielens": "palate.data.readers.movielens:MovieLens",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from palate.evaluation.metrics.base import Metric, measure, metric, parse_cut_off
 from palate.registry import Registry
 
-METRICS = Registry(
+METRICS: Registry[Metric] = Registry(
     "metrics",
     {
         "recall": "palate.evaluation.metrics.recall:recall",

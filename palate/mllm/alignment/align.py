@@ -9,7 +9,6 @@ from typing import Any
 from palate.data.dataset import Cases, Dataset
 from palate.data.positions import training_positions
 from palate.errors import PalateError
-from palate.evaluation.groups import RunGroup, open_dataset
 from palate.features.store import FeatureStore
 from palate.mllm.alignment.config import MLLMAlignmentSettings, PairsConfig, check_alignment, examples_of
 from palate.mllm.alignment.draw import NegativeSampler, open_retriever, with_dislikes
@@ -26,6 +25,7 @@ from palate.mllm.finetune.run import check_out, random_state, run_trainer, train
 from palate.mllm.finetune.sharding import check_sharding, loading_device
 from palate.mllm.finetune.trainer import build_trainer
 from palate.mllm.recommender import MLLMRecommender
+from palate.runs.dataset import dataset_of
 from palate.runs.log import Row
 from palate.runs.run import Run
 from palate.seeds import checked_seed
@@ -78,8 +78,8 @@ def align_mllm(
     start = _open_start(run)
     checked = check_alignment(objective, settings or {}, retriever=retriever, run=start)
     check_sharding(checked.trainer, checked.lora)
-    dataset = _dataset_of(start, dataset, dataset_path)
-    path = dataset.folder if dataset_path is None else Path(dataset_path)
+    dataset = dataset_of(start, dataset, dataset_path)
+    path = dataset.folder
     seed = start.seed if seed is None else checked_seed(seed)
     learnt = examples_of(start)
     stores = hardness_stores(checked.preference, dataset, path, features)
@@ -163,15 +163,6 @@ def _open_start(run: Run | Path | str) -> Run:
     if not start.finished:
         raise start.unfinished()
     return start
-
-
-def _dataset_of(start: Run, dataset: Dataset | None, path: Path | str | None) -> Dataset:
-    """What the run was made from, opened from its folder where it is not there yet."""
-    if dataset is None:
-        return open_dataset([RunGroup(start.name, (start,))], None if path is None else Path(path))
-    if dataset.fingerprint != start.info["dataset"]["fingerprint"]:
-        raise PalateError(f"{start.folder} was made from other data than {dataset.name}", "Give the dataset it saw.")
-    return dataset
 
 
 def _positions(start: Run, learnt: ExamplesConfig, pairs: PairsConfig) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class PairsConfig(Config):
     @cached_property
     def strategy(self) -> NegativeStrategy:
         """How rejected items are chosen."""
-        strategy: NegativeStrategy = NEGATIVES[self.negatives]()
+        strategy = NEGATIVES[self.negatives]()
         return strategy
 
     @property

@@ -187,6 +187,6 @@ def load_pairs(path: Path, sampler: NegativeSampler, number: int) -> PromptCases
     users = sampler.dataset.user_ids[cases.users.astype(np.int64)].to_list()
     if frame["user_id"].to_list() != users or frame["history_length"].to_list() != cases.histories.lengths.tolist():
         raise PalateError(f"{path} holds the pairs of other positions", "Start again in another --out.")
-    index = {item: place for place, item in enumerate(sampler.dataset.catalogue.frame["item_id"].to_list(), 1)}
+    index = sampler.dataset.catalogue.index
     rejected = np.array([[index[item] for item in row] for row in frame["rejected"].to_list()], np.int32)
     return PromptCases.of(cases, rejected, sampler.seed_of(number))

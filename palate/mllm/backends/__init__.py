@@ -5,6 +5,7 @@ has, and gives a :class:`palate.mllm.backends.base.Backend`."""
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from palate.errors import PalateError
@@ -13,7 +14,7 @@ from palate.registry import Registry
 if TYPE_CHECKING:
     from palate.mllm.backends.base import Backend
 
-BACKENDS = Registry(
+BACKENDS: Registry[Callable[..., Backend]] = Registry(
     "backends",
     {
         "embedded": "palate.mllm.backends.embedded:open_embedded",
@@ -42,7 +43,5 @@ def open_backend(name: str, model: str | None = None, **options: Any) -> Backend
                 f"the backend '{name}' has no option --{option.replace('_', '-')}",
                 "Leave it out, or choose another backend.",
             )
-    backend: Backend = opener(
-        model, **{option: value for option, value in options.items() if value is not None and option in accepted}
-    )
-    return backend
+    given = {option: value for option, value in options.items() if value is not None and option in accepted}
+    return opener(model, **given)

@@ -18,6 +18,7 @@ from palate.mllm.backends.decoding import NoRepeatNgram, Sampling, end_tokens, g
 from palate.mllm.lm.chat_model import ChatModel, Encoded
 from palate.mllm.lm.reasoning import Thoughts, thought_cut_off
 from palate.mllm.prompts.chat import Chat
+from palate.storage.exhausted import out_of_memory
 from palate.storage.files import digest
 
 # Encoded prompts that wait, in batches: enough to find neighbours in length, few enough for their pictures in memory.
@@ -190,7 +191,7 @@ class LocalBackend(Backend):
         try:
             return self._answers(batch)
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if out_of_memory(error) is None:
                 raise
             message = str(error).splitlines()[0][:120]
         # Outside of the handler: the traceback holds on to the tensors that filled the memory.
@@ -276,16 +277,6 @@ def _adapter_fingerprint(model: ChatModel) -> str | None:
             content = value.detach().float().cpu().contiguous().numpy().tobytes()
             parts += [name, key, hashlib.sha256(content).hexdigest()]
     return digest(*parts)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    message = str(error).lower()
-    return (
-        isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        or "out of memory" in message
-        or "can't allocate memory" in message
-        or "not enough memory" in message
-    )
 
 
 def _short(text: str, most: int = 80) -> str:

@@ -28,6 +28,7 @@ from palate.mllm.prompts.prompter import Prompter
 from palate.mllm.recommender import MLLMConfig, MLLMRecommender, read_config
 from palate.progress import track
 from palate.recommender import Recommender
+from palate.runs.dataset import check_dataset
 from palate.runs.run import Run
 from palate.storage.remote import given
 
@@ -237,8 +238,7 @@ def _checked(run: Run, dataset: Dataset) -> MLLMConfig:
         raise PalateError(
             f"{run.folder} is a run of '{run.info['model']}', which sees no pictures", "Give runs of `palate mllm`."
         )
-    if run.info["dataset"]["fingerprint"] != dataset.fingerprint:
-        raise PalateError(f"{run.folder} was made from other data than {dataset.name}", "Probe runs of one dataset.")
+    check_dataset(run, dataset)
     config = read_config(run.model_folder)
     if config.prompt.images not in ("candidate", "both"):
         raise PalateError(

@@ -51,7 +51,8 @@ class PromptCases:
         Args:
             source: the strategy, one with weights.
         """
-        strategy: WeightedStrategy = NEGATIVES[source]()
+        strategy = NEGATIVES[source]()
+        assert isinstance(strategy, WeightedStrategy)
         weights = strategy.of_catalogue(dataset.train_counts)
         return cls.of(cases, draw_negatives(dataset, cases, weights=weights, count=negatives, seed=seed), seed)
 

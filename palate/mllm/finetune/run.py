@@ -27,9 +27,8 @@ from palate.mllm.recommender import MLLMRecommender
 from palate.runs.launch import check_launcher
 from palate.runs.log import Row
 from palate.runs.run import Run, check_new
-from palate.runs.start import open_run
+from palate.runs.start import run_to_train
 from palate.runs.workers import Workers
-from palate.storage.lock import one_writer
 
 
 @contextmanager
@@ -42,20 +41,13 @@ def training_run(
     dataset_path: Path | str | None,
     resume: bool,
 ) -> Iterator[Run]:
-    """The run's folder, made or opened again by the main worker, and locked while it is trained; it may be finished.
-
-    Args:
-        identity: model, seed and options: what a resumed run must have been started with.
-        facts: for ``run.json``.
-    """
+    """:func:`palate.runs.start.run_to_train` by the workers of a trainer, all of which come to its end together."""
     workers: Workers = trainer.workers
-    with one_writer(out, workers.main):
-        if workers.main:
-            open_run(
-                out, identity, dataset, dataset_path, resume, {**facts, **worker_facts(out, workers.count, resume)}
-            )
-        workers.wait()
-        yield Run.open(out)
+    facts = {**facts, **worker_facts(out, workers.count, resume)}
+    with run_to_train(
+        out, identity, dataset, dataset_path=dataset_path, resume=resume, facts=facts, workers=workers
+    ) as run:
+        yield run
         workers.wait()
 
 

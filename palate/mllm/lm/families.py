@@ -38,7 +38,7 @@ class Family:
     thought: tuple[str, str] | None = None
 
 
-FAMILIES = Registry(
+FAMILIES: Registry[Family] = Registry(
     "families",
     {
         "gemma4": Family(thought=("<|channel>thought", "<channel|>")),
@@ -61,11 +61,10 @@ FAMILIES = Registry(
 
 def family_of(model_type: str) -> Family:
     """The row of a family; the defaults for one without."""
-    family: Family = FAMILIES[model_type] if model_type in FAMILIES else Family()
-    return family
+    return FAMILIES[model_type] if model_type in FAMILIES else Family()
 
 
 def thought_marks() -> list[tuple[str, str]]:
     """Every pair of marks around thoughts: which family a server's model is of, nobody says."""
-    rows: list[Family] = [FAMILIES[name] for name in FAMILIES]
+    rows = [FAMILIES[name] for name in FAMILIES]
     return [("<think>", "</think>"), ("<thinking>", "</thinking>"), *(row.thought for row in rows if row.thought)]

@@ -50,7 +50,7 @@ class TIGER(TrainedRanker):
     config: TIGERConfig
     reads_ids: ClassVar[bool] = False
     # Histories that are scored at a time.
-    batch_size: ClassVar[int] = 256
+    batch_size = 256
     codes: Tensor
 
     def __init__(self, config: TIGERConfig, num_items: int, widths: Mapping[str, int]) -> None:

@@ -354,7 +354,7 @@ def test_what_cannot_be_probed_is_refused(
     good = run_of(tiny("llava"))
     refused(Run(good.folder, {**good.info, "model": "sasrec"}), "a run of 'sasrec', which sees no pictures")
     data = {**good.info["dataset"], "fingerprint": "0"}
-    refused(Run(good.folder, {**good.info, "dataset": data}), "made from other data")
+    refused(Run(good.folder, {**good.info, "dataset": data}), "trained on other data")
     # Pictures that only one of two runs can show.
     moved = tmp_path / "moved"
     shutil.copytree(good.folder, moved)

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from palate.cli.shared import ending
-from palate.runs import enough
-from palate.runs.enough import AskTwice, asking_twice, finish_requested, forget_request, request_finish
+from palate.runs import manual_stop
+from palate.runs.manual_stop import AskTwice, asking_twice, finish_requested, forget_request, request_finish
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def terminal(usual: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def sleeps(monkeypatch: pytest.MonkeyPatch, sleep: Callable[[float], object]) -> None:
     """How the module waits, and it alone: a thread of another test that sleeps in the meantime would send a signal."""
-    monkeypatch.setattr(enough, "time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(manual_stop, "time", SimpleNamespace(sleep=sleep))
 
 
 def test_pressed_twice_it_is_answered(terminal: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +52,7 @@ def test_pressed_once_it_interrupts(terminal: None, monkeypatch: pytest.MonkeyPa
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         assert not asked.answered
-    assert waited == [enough.SECONDS]
+    assert waited == [manual_stop.SECONDS]
 
 
 def test_it_interrupts_at_once_where_a_second_press_means_nothing(

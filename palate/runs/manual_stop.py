@@ -1,4 +1,4 @@
-"""A training that has run long enough: ended by Ctrl-C pressed twice, or from elsewhere by a request in its folder."""
+"""A training that is stopped by hand, its best epoch kept: Ctrl-C pressed twice, or a request in the folder."""
 
 from __future__ import annotations
 
