@@ -92,36 +92,39 @@ class Registry(Generic[Part]):
                 )
         return found
 
-    def _targets(self) -> dict[str, Part | str | EntryPoint]:
-        return {**self._builtin, **self._plugins(), **self._local}
-
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._targets()))
+        return iter(sorted({*self._builtin, *self._plugins(), *self._local}))
 
     def __contains__(self, name: object) -> bool:
-        return name in self._targets()
+        return name in self._builtin or name in self._local or name in self._plugins()
 
     def __getitem__(self, name: str) -> Part:
-        targets = self._targets()
-        if name not in targets:
-            raise PalateError(f"there is no {self.noun} named '{name}'", suggest(name, targets))
-        target = targets[name]
-        if isinstance(target, EntryPoint):
-            part: Part = target.load()
-        elif isinstance(target, str):
-            module, _, attribute = target.partition(":")
-            part = getattr(import_module(module), attribute)
+        plugins = self._plugins()
+        if name in plugins and name not in self._local:
+            part: Part = plugins[name].load()
+        elif name in self:
+            part = _imported({**self._builtin, **self._local}[name])
         else:
-            part = target
+            raise PalateError(f"there is no {self.noun} named '{name}'", suggest(name, self))
         if self._check is not None:
             self._check(name, part)
         return part
 
 
+def _imported(target: Part | str) -> Part:
+    if not isinstance(target, str):
+        return target
+    module, _, attribute = target.partition(":")
+    part: Part = getattr(import_module(module), attribute)
+    return part
+
+
 def address_of(part: object) -> str:
     """Where a part is, as an entry point would say it."""
-    if isinstance(part, str | EntryPoint):
-        return part if isinstance(part, str) else part.value
+    if isinstance(part, str):
+        return part
+    if isinstance(value := getattr(part, "value", None), str):  # an entry point, of importlib or of its backport
+        return value
     maker = part if hasattr(part, "__qualname__") else type(part)
     return f"{maker.__module__}:{maker.__qualname__}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -67,3 +68,14 @@ def test_two_plug_ins_of_one_name_are_refused(metrics: Registry[object], install
     install("third", "e = cmath:e")
     with pytest.raises(PalateError, match="the plug-ins 'cmath:e' and 'math:e' are both the metric 'e'"):
         metrics["e"]
+
+
+def test_entry_points_of_another_implementation_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the package importlib_metadata is imported, its finder answers, with a class of its own."""
+    point = SimpleNamespace(name="mine", value="acme:mine", load=lambda: sum)
+    monkeypatch.setattr("palate.registry.entry_points", lambda group: [point])
+    others: Registry[object] = Registry("others", {"pi": "math:pi"})
+    assert list(others) == ["mine", "pi"]
+    assert others["mine"] is sum
+    with pytest.raises(PalateError, match="takes the name of a plug-in's other 'mine' \\('acme:mine'\\)"):
+        others.register("mine", len)

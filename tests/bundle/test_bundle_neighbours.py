@@ -250,17 +250,13 @@ def test_content_knn_of_the_log_takes_none(films: Path, tmp_path: Path) -> None:
 
 def test_a_run_with_neighbours_starts_another(run: Run, films: Path, tmp_path: Path) -> None:
     """The weights of the ranker go over; its neighbours do not: they are fitted anew, or left out."""
-    from palate.data.dataset import Dataset
     from palate.training.fit import train
 
     settings: dict[str, dict[str, Any]] = {
         "ranker": {"dim": 16, "max_length": 8, "dropout": 0.1, "layers": 1},
         "trainer": {"epochs": 1, "learning_rate": 1e-9, "tensorboard": False},
     }
-    made = train(
-        Dataset.load(films), model="sasrec", out=tmp_path / "run", settings=settings, dataset_path=films,
-        warm_start=run.folder,
-    )  # fmt: skip
+    made = train(films, model="sasrec", out=tmp_path / "run", settings=settings, neighbours=(), warm_start=run.folder)
     model, old = load_recommender(made), load_recommender(run)
     assert isinstance(model, SequentialRanker)
     assert isinstance(old, SequentialRanker)
