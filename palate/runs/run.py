@@ -91,6 +91,11 @@ class Run:
     folder: Path
     info: dict[str, Any]
 
+    def __repr__(self) -> str:
+        metrics = [f"{name} {value:.4f}" for name, value in (self.info.get("best") or {}).items() if "@" in name]
+        facts = [self.info["model"], f"seed {self.seed}", *([] if self.finished else ["unfinished"]), *metrics]
+        return f"Run({self.folder}: {', '.join(facts)})"
+
     @classmethod
     def open(cls, folder: Path | str) -> Run:
         folder = local(folder)

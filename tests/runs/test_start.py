@@ -25,9 +25,11 @@ def test_a_run_is_made_held_and_taken_up_again(ring: Callable[..., Dataset], tmp
             run_to_train(out, IDENTITY, data, resume=True),
         ):
             pass
-        run.add(finished=True)
+        assert repr(run) == f"Run({out}: sasrec, seed 1, unfinished)"
+        run.add(finished=True, best={"epoch": 3, "NDCG@10": 0.05})
     with run_to_train(out, IDENTITY, data, resume=True, facts={"parts": [1]}) as run:
         assert run.finished
+        assert repr(run) == f"Run({out}: sasrec, seed 1, NDCG@10 0.0500)"
     for wrong, error in (
         ({"resume": False}, "holds a run already"),
         ({"resume": True, "facts": {"parts": [2]}}, "was started with other parts"),
