@@ -85,7 +85,14 @@ def training(device: str, small: bool) -> Iterator[Facts]:
     for name, more in ways.items():
         trainer = {"epochs": 3, "patience": 0, "tensorboard": False, "device": device, **more.get("trainer", {})}
         with tempfile.TemporaryDirectory() as folder:
-            run = train(dataset, model="sasrec", out=Path(folder) / "run", settings={**more, "trainer": trainer})
+            run = train(
+                dataset,
+                model="sasrec",
+                modalities=("id",),
+                neighbours=(),
+                out=Path(folder) / "run",
+                settings={**more, "trainer": trainer},
+            )
             rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
         facts = {key: statistics.median(row[key] for row in rows[1:]) for key in ("train_seconds", "eval_seconds")}
         yield {

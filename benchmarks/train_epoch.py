@@ -52,7 +52,14 @@ def main() -> None:
     settings["objective"] = {"precision": options.precision}
     settings["trainer"] |= {"epochs": options.epochs, "patience": 0, "tensorboard": False, "exclude_seen": False}
     with tempfile.TemporaryDirectory() as folder:
-        run = train(dataset, model="sasrec", out=Path(folder) / "run", settings=settings)
+        run = train(
+            dataset,
+            model="sasrec",
+            out=Path(folder) / "run",
+            modalities=("id",),
+            neighbours=(),
+            settings=settings,
+        )
         rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     targets = int((dataset.train_sequences().lengths - 1).clip(0).sum())
     floors = {rows: floor_seconds(targets, dataset.num_items, 64, rows) for rows in (128, 256, 512, 1024, 2048, 4096)}

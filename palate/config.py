@@ -80,7 +80,7 @@ class Config(BaseModel):
             raise PalateError(f"{where}: {at}{first['msg']}{shown}", "Correct the value.") from None
 
     def unread(self) -> dict[str, str]:
-        """Settings that nothing reads as the others are: name -> what would read it."""
+        """Settings that nothing reads, the others being what they are: name -> what would read it."""
         return {}
 
     def note_unread(self, where: str) -> None:

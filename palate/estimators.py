@@ -30,7 +30,9 @@ from palate.data.frames import Frame, from_frames
 from palate.errors import PalateError, suggest
 from palate.features.content import MODALITIES
 from palate.features.encode import encode
+from palate.features.folders import store_folder
 from palate.features.lexical import encode_lexical
+from palate.features.store import FeatureStore
 from palate.rankers.recommend import Recommendations
 from palate.runs.run import Run
 from palate.seeds import checked_seed
@@ -214,9 +216,9 @@ class _Neural(Estimator):
     out: Path | str | None = None
 
     def _train(self, data: Dataset, place: Path, out: Path, seed: int) -> Run:
-        _encode_what_lacks(
-            data, place, [name for names in (self.modalities, self.neighbours) for name in _listed(names)]
-        )
+        chosen = (self.modalities, self.neighbours)
+        _bring_up_to_date(data, place, [*encoded_content(place)] if AUTO in chosen else [])
+        _bring_up_to_date(data, place, [name for names in chosen if names != AUTO for name in names])
         return train(
             data,
             model=self.model,
@@ -230,18 +232,22 @@ class _Neural(Estimator):
         )
 
 
-def _listed(names: Names) -> Sequence[str]:
-    return () if isinstance(names, str) else names
-
-
-def _encode_what_lacks(data: Dataset, place: Path, names: Iterable[str]) -> None:
-    """Encode the texts, pictures and words among ``names`` that a dataset's folder has no features of yet."""
-    lacking = set(names) - set(encoded_content(place))
-    if "lexical" in lacking:
+def _bring_up_to_date(data: Dataset, place: Path, names: Iterable[str]) -> None:
+    """Encode those texts, pictures and words among ``names`` that have no features yet, or texts and pictures whose
+    features are those of an earlier catalogue."""
+    if "lexical" in names and "lexical" not in encoded_content(place):
         encode_lexical(data, place)
-    for modality in MODALITIES:
-        if modality in lacking:
+    for modality in (one for one in MODALITIES if one in names):
+        if modality not in encoded_content(place):
             encode(data, place, modality)
+            continue
+        try:
+            FeatureStore.load(store_folder(place, modality), data.catalogue)
+        except PalateError as stale:
+            try:
+                encode(data, place, modality)
+            except PalateError:  # of another encoder
+                raise stale from None
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

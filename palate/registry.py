@@ -92,6 +92,11 @@ class Registry(Generic[Part]):
                 )
         return found
 
+    @property
+    def builtin(self) -> tuple[str, ...]:
+        """Names of Palate's own parts, in the order in which they were written down."""
+        return tuple(self._builtin)
+
     def __iter__(self) -> Iterator[str]:
         return iter(sorted({*self._builtin, *self._plugins(), *self._local}))
 

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from palate.errors import PalateError
+from palate.negatives import NEGATIVES
+from palate.negatives.config import NegativesConfig
 from palate.registry import Registry
 
 Install = Callable[[str, str], None]
@@ -68,6 +70,11 @@ def test_two_plug_ins_of_one_name_are_refused(metrics: Registry[object], install
     install("third", "e = cmath:e")
     with pytest.raises(PalateError, match="the plug-ins 'cmath:e' and 'math:e' are both the metric 'e'"):
         metrics["e"]
+
+
+def test_a_plug_in_that_cannot_be_loaded_does_not_stop_what_does_not_use_it() -> None:
+    with NEGATIVES.registered("broken", "package_that_is_not_there:Strategy"):
+        assert NegativesConfig(strategy="uniform", power=2.0).unread().keys() >= {"power"}
 
 
 def test_entry_points_of_another_implementation_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,8 +107,8 @@ def from_frames(
         items = shape_catalogue(frame, item_columns or {}, "catalogue", command=False)
     found: dict[str, str] = {}
     if images is not None:
-        column = items is not None and "image" in items.columns and root.is_dir()
-        found = find_pictures(root) if column else pictures_of(root, root)[0]
+        names_pictures = items is not None and "image" in items.columns and root.is_dir()
+        found = find_pictures(root) if names_pictures else pictures_of(root, root)[0]
 
     def explain(row: int | None) -> PalateError | None:
         if row is None:

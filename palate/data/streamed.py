@@ -21,12 +21,15 @@ from palate.storage.files import read_json
 from palate.storage.remote import local, under
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StreamedDataset(Dataset):
     """A dataset without its interactions in memory: catalogue, counts, and shards to read sequences from.
 
     Whatever needs all interactions at once is refused by name.
     """
+
+    def __repr__(self) -> str:
+        return f"StreamedDataset({self.name}: {self.num_items:,} items, in {self.folder})"
 
     @classmethod
     def open(cls, folder: Path | str) -> StreamedDataset:

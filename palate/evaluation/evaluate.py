@@ -25,6 +25,7 @@ from palate.evaluation.result import Result
 from palate.evaluation.slices import ALL, COLD_AMONG_COLD, cold_cases, slices_of
 from palate.evaluation.unseen import check_targets_unseen
 from palate.evaluation.users import UserSample
+from palate.names import comma_separated
 from palate.rankers.registry import load_recommender
 from palate.recommender import Recommender
 from palate.runs.run import Run, environment
@@ -172,7 +173,9 @@ def choose_metrics(names: Sequence[str] | None, protocol: Protocol) -> dict[str,
     if protocol not in DEFAULT_METRICS:
         raise PalateError(f"there is no protocol '{protocol}'", suggest(protocol, DEFAULT_METRICS))
     if isinstance(names, str):  # whose letters would be taken for names
-        raise PalateError(f"metrics is the text '{names}', and a list is needed", f"Write metrics=['{names}'].")
+        raise PalateError(
+            f"metrics is the text '{names}', and a list is needed", f"Write metrics={comma_separated(names)}."
+        )
     chosen = {name: METRICS[name] for name in names or DEFAULT_METRICS[protocol]}
     for name, one in chosen.items():
         if not isinstance(one, Metric):
@@ -186,13 +189,13 @@ def choose_metrics(names: Sequence[str] | None, protocol: Protocol) -> dict[str,
     return chosen
 
 
-def _cutoffs(ks: Sequence[int]) -> list[int]:
-    if not isinstance(ks, Iterable):
+def _cutoffs(ks: Any) -> list[int]:
+    if isinstance(ks, str) or not isinstance(ks, Iterable):
         raise PalateError(f"ks is {ks!r}, and a list is needed", f"Write ks=[{ks}].")
-    cutoffs = sorted(set(ks))
-    if not cutoffs or cutoffs[0] < 1:
-        raise PalateError(f"cut-offs {list(ks)} make no sense", "Give numbers of at least 1, such as --ks 5,10,20.")
-    return cutoffs
+    cutoffs = set(ks)
+    if not cutoffs or not all(isinstance(k, int | np.integer) and k >= 1 for k in cutoffs):
+        raise PalateError(f"cut-offs {list(ks)} make no sense", "Give whole numbers of at least 1, as in ks=[5, 10].")
+    return sorted(map(int, cutoffs))
 
 
 def protocol_facts(protocol: Protocol, exclude_seen: bool, split: Split, drawn: Candidates | None) -> dict[str, Any]:

@@ -92,7 +92,8 @@ def unread_settings(names: Sequence[str], *strategies: NegativeStrategy) -> dict
 
 
 def _readers(setting: str) -> list[str]:
-    return [name for name in NEGATIVES if setting in (NEGATIVES[name].reads or ())]
+    """Built-in strategies that read a setting; no plug-in is loaded for the wording of a note."""
+    return [name for name in NEGATIVES.builtin if setting in (NEGATIVES[name].reads or ())]
 
 
 def is_weighted(strategy: type[NegativeStrategy]) -> bool:

@@ -10,8 +10,8 @@ from palate.recommender import ItemShard, Shard
 
 
 class MappedRanker(FittedRanker):
-    """A ranker whose :meth:`load` leaves its tensors in their file, mapped into memory, and which has an
-    :meth:`item_scorer`."""
+    """A ranker whose :meth:`load` leaves its tensors in their file, mapped into memory (but for
+    :func:`palate.storage.tensors.in_memory`), and which has an :meth:`item_scorer`."""
 
     @classmethod
     def load_shard(cls, folder: Path, shard: Shard, device: str = "cpu") -> Self:

@@ -23,8 +23,10 @@ def dataset_of(run: Run, dataset: Dataset | None = None, path: Path | str | None
     """
     if dataset is None:
         dataset = Dataset.load(dataset_folder(run, path))
-    elif path is not None or dataset.folder is None:
-        dataset = replace(dataset, folder=find(run.info["dataset"].get("path") if path is None else path))
+    elif path is not None:
+        dataset = replace(dataset, folder=dataset_folder(run, path))
+    elif dataset.folder is None:
+        dataset = replace(dataset, folder=find(run.info["dataset"].get("path")))
     check_dataset(run, dataset)
     return dataset
 

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from palate.config import Config
-from palate.errors import PalateError
 
 
 class TrainerConfig(Config):
@@ -88,18 +87,11 @@ class TrainerConfig(Config):
     device: str = Field("auto", description="auto (a GPU where there is one), cpu or cuda.")
     tensorboard: bool = Field(True, description="Write TensorBoard events where the package is installed.")
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.validate_every > 1 and self.validations_per_epoch > 1:
-            raise PalateError(
-                f"validate_every = {self.validate_every} has no effect with validations_per_epoch = "
-                f"{self.validations_per_epoch}",
-                "Leave one of them at 1.",
-            )
-        return self
-
     def unread(self) -> dict[str, str]:
-        return {} if self.stream else {"stream_buffer": "stream"}
+        found = {} if self.stream else {"stream_buffer": "stream"}
+        if self.validate_every > 1 and self.validations_per_epoch > 1:
+            found["validate_every"] = "validations_per_epoch 1"
+        return found
 
     @model_serializer(mode="wrap")
     def _without_usual_rows(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

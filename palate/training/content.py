@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from palate.errors import PalateError
 from palate.features.lexical_store import NAME as LEXICAL
+from palate.names import comma_separated
 from palate.rankers.registry import RANKERS
 from palate.rankers.sequential import SequentialRanker
 from palate.rankers.trained import TrainedRanker
@@ -55,28 +56,29 @@ def choose_content(
     modalities: Names = AUTO,
     neighbours: Names = AUTO,
     settings: Settings | None = None,
-    warm_start: Path | str | None = None,
+    before: Path | str | None = None,
 ) -> Content:
     """Resolve ``auto``: texts and pictures that are encoded are summed with the ids, and everything that is encoded
     (``lexical`` too) and the log itself give neighbours. Without encoded content, and for rankers that are not trained
-    by gradient, only ids are read; one that knows no ids reads the texts and pictures alone. A warm start reads what
-    its run reads, and what is streamed from disk has no neighbours.
+    by gradient, only ids are read; one that knows no ids reads the texts and pictures alone. A warm start and a resumed
+    run read what the run before reads, and what is streamed from disk has no neighbours.
 
     Args:
         items: how many the dataset has.
         encoded: feature stores that are there.
         settings: of the training; what they say of neighbours and whitening stands.
+        before: the run that is resumed, or that the training starts from.
 
     Raises:
         PalateError: a text where a list of names belongs, or wrong settings of the trainer.
     """
     for name, value in {"modalities": modalities, "neighbours": neighbours}.items():
         if isinstance(value, str) and value != AUTO:
-            raise PalateError(f"{name} is the text '{value}', and a list is needed", f"Write ['{value}'].")
+            raise PalateError(f"{name} is the text '{value}', and a list is needed", f"Write {comma_separated(value)}.")
     settings = settings or {}
     if modalities != AUTO and neighbours != AUTO:
         return Content(tuple(modalities), tuple(neighbours), settings)
-    usual, whiten = _usual_content(model, items, encoded, warm_start)
+    usual, whiten = _usual_content(model, items, encoded, before)
     if modalities == AUTO and whiten is not None:
         settings = {**settings, "ranker": {"whiten": whiten, **settings.get("ranker", {})}}
     no_more = "sources" in settings.get("neighbours", {}) or _streams(settings)
@@ -92,21 +94,21 @@ def _streams(settings: Settings) -> bool:
 
 
 def _usual_content(
-    model: str, items: int, encoded: Collection[str], warm_start: Path | str | None
+    model: str, items: int, encoded: Collection[str], before: Path | str | None
 ) -> tuple[Content, int | None]:
     """What is read by default, and the components that it is whitened to."""
     kind = RANKERS[model]
     texts_and_pictures = tuple(name for name in encoded if name != LEXICAL)
+    if before is not None and issubclass(kind, TrainedRanker):  # it chose for the user, who need not repeat it
+        options = Run.open(before).info["options"]
+        of_run = options.get("settings", {})
+        sources = of_run.get("neighbours", {}).get("sources", ())
+        return Content(tuple(options.get("modalities", ("id",))), tuple(sources)), of_run.get("ranker", {}).get(
+            "whiten"
+        )
     if issubclass(kind, TrainedRanker) and not kind.reads_ids:
         return Content(texts_and_pictures or ("text",)), None
     if not issubclass(kind, SequentialRanker):
         return Content(("id",)), None
-    if warm_start is not None:  # its run chose for the user, who cannot be expected to repeat it
-        before = Run.open(warm_start).info["options"]
-        of_run = before.get("settings", {})
-        return Content(
-            ("id", *(name for name in before.get("modalities", ()) if name != "id")),
-            tuple(of_run.get("neighbours", {}).get("sources", ())),
-        ), of_run.get("ranker", {}).get("whiten")
     near = ("co-occurrence", *encoded) if encoded else ()
     return Content(("id", *texts_and_pictures), near), min(WHITEN, items // _ITEMS_EACH) if texts_and_pictures else None

@@ -78,7 +78,7 @@ def train(
         settings: further options by section: ``ranker``, ``objective``, ``trainer``, ``neighbours``.
         features: feature stores by modality; by default those of the dataset's folder. ``fields`` are made of the
             catalogue.
-        stores: ``MODALITY=NAME``: other stores of the folder than ``features/MODALITY``.
+        stores: ``MODALITY=NAME``: other stores of the folder than ``features/MODALITY``; not with ``features``.
         dataset_path: recorded in the run, so that later commands find the dataset; by default the folder that it was
             read from.
         warm_start: a run to take the weights from, item by item id: training goes on with new logs.
@@ -96,8 +96,11 @@ def train(
     settings = checked_sections(settings or {})
     encoded = encoded_content(folder)
     if features is not None:
+        if stores:
+            raise PalateError("stores= are of the dataset's folder, and features= are given", "Leave one of them out.")
         encoded, neighbours = tuple(features), () if neighbours == AUTO else neighbours
-    chosen = choose_content(model, len(dataset.catalogue), encoded, modalities, neighbours, settings, warm_start)
+    before = out if resume and (Path(out) / "run.json").is_file() else warm_start
+    chosen = choose_content(model, len(dataset.catalogue), encoded, modalities, neighbours, settings, before)
     if AUTO in (modalities, neighbours) and len(chosen.modalities + chosen.neighbours) > 1 and is_first_worker():
         print_note(f"Content: {chosen}")
     plan = make_plan(model, chosen.modalities, missing, objective, chosen.settings, chosen.neighbours)

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
+from bundle_helpers import known_encoder
 from cli_helpers import Shell
 
 from palate import SASRec, train
+from palate.data.catalogue import Catalogue
 from palate.data.dataset import Dataset
+from palate.errors import PalateError
+from palate.features.encode import encode
 from palate.features.lexical import encode_lexical
 from palate.features.matrix import import_matrix
+from palate.features.store import FeatureStore
+from palate.runs.log import Row
 from palate.runs.run import Run
 
 SMALL = ("--epochs", 1, "--threads", 1, "--set", "ranker.dim=8", "--set", "trainer.tensorboard=false")
@@ -124,3 +133,33 @@ def test_attach_from_the_command_line(palate: Shell, shop: Path, neural: Path, t
     again = palate("attach", neural, "--neighbours", "co-occurrence", "--out", tmp_path / "near")
     assert again.code == 2
     assert "holds a run already" in again.err
+
+
+def test_what_is_encoded_meanwhile_does_not_stop_a_training_from_going_on(shop: Path, tmp_path: Path) -> None:
+    shutil.copytree(shop, tmp_path / "data")
+    settings = {"ranker": {"dim": 8}, "trainer": {"epochs": 2, "tensorboard": False}}
+
+    def interrupt(row: Row) -> None:
+        raise KeyboardInterrupt
+
+    call = partial(train, tmp_path / "data", model="sasrec", out=tmp_path / "run", settings=settings)
+    with pytest.raises(KeyboardInterrupt):
+        call(on_epoch=interrupt)
+    encode_lexical(Dataset.load(tmp_path / "data"), tmp_path / "data")
+    assert "neighbours" not in call(resume=True).info["options"]["settings"]
+
+
+def test_an_estimator_brings_features_up_to_date(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(shop, tmp_path / "data")
+    data = Dataset.load(tmp_path / "data")
+    known_encoder()
+    monkeypatch.setattr("palate.estimators.encode", partial(encode, encoder="words"))
+    model = SASRec(dim=8, epochs=1, modalities=["id", "text"], neighbours=[])
+    model.fit(tmp_path / "data")
+    titles = ["Another title", *data.catalogue.frame["title"][1:]]
+    changed = Catalogue(data.catalogue.frame.with_columns(title=pl.Series(titles)), data.catalogue.root)
+    replace(data, catalogue=changed).save(tmp_path / "data", replace=True)
+    with pytest.raises(PalateError, match="is stale"):
+        train(tmp_path / "data", model="sasrec", out=tmp_path / "run")
+    model.fit(tmp_path / "data")
+    FeatureStore.load(tmp_path / "data" / "features" / "text", changed)

@@ -258,3 +258,12 @@ def test_a_title_or_picture_that_is_no_text_is_refused() -> None:
 def test_a_column_is_not_taken_as_time_or_rating_unless_it_is_named() -> None:
     dataset = from_frames(FRAME.rename({"ts": "timestamp"}), user="uid", item="sku")
     assert dataset.timestamps is None
+
+
+def test_a_table_named_tsv_is_split_by_tabs_whatever_its_names_have(tmp_path: Path) -> None:
+    header = "user\titem\ttimestamp\tnote (one, two, three; four)"
+    log = text_log(tmp_path / "log.tsv", header)
+    log.write_text(log.read_text().replace(",", "\t").replace("note (one\t two\t three", "note (one, two, three"))
+    assert prepare(log, "table").num_items == 4
+    # Without tabs it is what its first line says, whatever its name says.
+    assert prepare(text_log(tmp_path / "commas.tsv"), "table").num_items == 4

@@ -60,6 +60,10 @@ def test_a_dataset_may_be_a_folder_and_lists_are_lists(dataset: Dataset, tmp_pat
         evaluate(run, dataset, metrics="ndcg")
     with pytest.raises(PalateError, match=r"ks is 10, .* Write ks=\[10\]"):
         evaluate(run, dataset, ks=10)  # type: ignore[arg-type]
+    with pytest.raises(PalateError, match=r"ks is '5,10', .* Write ks=\[5,10\]"):
+        evaluate(run, dataset, ks="5,10")  # type: ignore[arg-type]
+    with pytest.raises(PalateError, match=r"cut-offs \[1\.5\] make no sense\. Give whole numbers"):
+        evaluate(run, dataset, ks=[1.5])  # type: ignore[list-item]
 
 
 def test_figures_are_those_of_the_ranks(dataset):

@@ -133,4 +133,4 @@ def test_settings_that_nothing_reads(kind: type[Config], values: dict[str, str],
 
 def test_only_what_was_given_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
     NegativesConfig(strategy="uniform", power=2.0, num_negatives=3).note_unread("here")
-    assert capsys.readouterr().err == "Note: here: 'power' does nothing without negatives five or popularity.\n"
+    assert capsys.readouterr().err == "Note: here: 'power' does nothing without negatives popularity.\n"

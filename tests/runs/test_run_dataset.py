@@ -36,6 +36,8 @@ def test_a_dataset_in_memory_gets_the_folder_of_its_features(
     loaded = Dataset.load(tmp_path / "data")
     assert dataset_of(run, loaded) is loaded
     assert dataset_of(run, loaded, tmp_path).folder == tmp_path
+    with pytest.raises(PalateError, match=r"the dataset .*typo is not there"):
+        dataset_of(run, loaded, tmp_path / "typo")
     (tmp_path / "data").rename(tmp_path / "moved")
     assert dataset_of(run, ring()).folder is None
 

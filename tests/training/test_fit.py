@@ -172,7 +172,8 @@ def test_resume_refuses_other_options_and_other_data(ring: Ring, tmp_path: Path)
         ({"model": "sasrec", "settings": {"trainer": {"metric": "NDCG"}}}, "cut-off"),
         ({"model": "sasrec", "settings": {"trainer": {"metric": "coverage@10"}}}, "cannot choose an epoch"),
         ({"model": "sasrec", "settings": {"trainer": {"metric": "ndcg@\u00b2"}}}, "cut-off"),
-        ({"model": "sasrec", "settings": {"trainer": {"validate_every": 2, "validations_per_epoch": 3}}}, "no effect"),
+        ({"model": "sasrec", "features": {}, "stores": ["text=other"]}, "stores= are of the dataset's folder"),
+        ({"model": "sasrec", "modalities": "id,text"}, r"Write \['id', 'text'\]"),
         ({"model": "sasrec", "settings": {"trainer": {"device": "foo"}}}, "foo"),
         ({"model": "sasrec", "settings": {"trainer": {"betas": [2, 3]}}}, "betas"),
         ({"model": "sasrec", "settings": {"ranker": {"heads": 3}}}, "do not divide"),
@@ -193,10 +194,12 @@ def test_mistakes_are_refused_before_any_work(
 
 
 def test_settings_that_nothing_reads_are_named(ring: Ring, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = {**SMALL, "objective": {"power": 0.5}, "trainer": {**SMALL["trainer"], "epochs": 1, "stream_buffer": 9}}
+    trainer = {**SMALL["trainer"], "epochs": 1, "stream_buffer": 9, "validate_every": 2, "validations_per_epoch": 2}
+    settings = {**SMALL, "objective": {"power": 0.5}, "trainer": trainer}
     train(ring(), model="sasrec", objective="bpr", out=tmp_path / "run", settings=settings)
     assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("Note:")] == [
         "Note: settings [trainer]: 'stream_buffer' does nothing without stream.",
+        "Note: settings [trainer]: 'validate_every' does nothing without validations_per_epoch 1.",
         "Note: settings [objective] of bpr: 'power' does nothing without negatives popularity.",
     ]
 

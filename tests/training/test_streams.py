@@ -51,6 +51,7 @@ def flat(steps: list[Windows]) -> list[list[int]]:
 
 def test_shards_hold_what_the_dataset_holds(folder: Path) -> None:
     whole, streamed = Dataset.load(folder), StreamedDataset.open(folder)
+    assert repr(streamed) == f"StreamedDataset({whole.name}: {whole.num_items:,} items, in {folder})"
     shards = streamed.shards
     rows = [row for number in range(len(shards)) for row in shards.training(number).to_lists()]
     assert rows == whole.train_sequences().to_lists()

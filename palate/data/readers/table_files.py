@@ -84,10 +84,14 @@ def open_table(path: Path, options: ReaderOptions) -> Delimited | ParquetTable:
 
 
 def open_delimited(path: Path, quote: str, header: bool = True) -> Delimited:
-    """Open a text file, split by what its first line has most of; by commas where it has none (a single column)."""
+    """Open a text file, split by what its first line has most of; by commas where it has none (a single column).
+
+    One whose name ends in ``.tsv`` is split by tabs if there are any: a column's name may have commas.
+    """
     try:
         with open_text(path) as file:
             first = next((line for line in file if line.strip()), "")
     except (OSError, EOFError) as error:  # gzip raises both for a damaged file
         raise unreadable(path, error) from None
-    return scan_delimited(path, max(_SEPARATORS, key=first.count), quote=quote, header=header)
+    tabs = "\t" in first and uncompressed(path.name).lower().endswith(".tsv")
+    return scan_delimited(path, "\t" if tabs else max(_SEPARATORS, key=first.count), quote=quote, header=header)
