@@ -14,7 +14,9 @@ from palate.cli.models import REGISTRIES, _embedded, _line
 from palate.config import Config
 from palate.mllm.lm.families import FAMILIES, Family
 from palate.objectives.preference import PreferenceConfig
+from palate.rankers.append import overridden
 from palate.rankers.config import SequentialConfig
+from palate.rankers.fitted import FittedRanker
 from palate.rankers.trained import TrainedRanker
 from palate.registry import Registry
 
@@ -93,7 +95,8 @@ def reads_content(ranker: Any) -> str:
     """Whether a ranker reads what texts and pictures were encoded to."""
     if not ranker.whole_catalogue:
         return "texts and pictures; orders candidates"
-    return "yes" if issubclass(ranker, TrainedRanker) or hasattr(ranker, "features_read") else ""
+    reads = issubclass(ranker, FittedRanker) and "features_read" in overridden(ranker, "FittedRanker")
+    return "yes" if reads or issubclass(ranker, TrainedRanker) else ""
 
 
 def section(kind: str) -> str:
