@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from palate.errors import PalateError
-from palate.storage.files import read_json, write_json
+from palate.storage.files import no_artefact, read_json, write_json
 
 NAME = "bundle.json"
 CARD = "README.md"
@@ -66,9 +66,7 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
     """
     folder = Path(folder)
     if not (folder / NAME).is_file():
-        raise PalateError(
-            f"{folder} is not a bundle (it has no {NAME})", "Make one with `palate bundle RUN --out DIR`."
-        )
+        raise no_artefact(folder, "a bundle", NAME, "Make one with `palate bundle RUN --out DIR`.")
     _check_link(folder, folder / NAME)
     facts = read_json(folder / NAME)
     if not isinstance(facts, dict) or facts.get("kind") != KIND:

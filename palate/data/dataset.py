@@ -31,7 +31,7 @@ from palate.data.kept_log import KeptLog
 from palate.data.sequences import Sequences, offsets_of
 from palate.data.unpacked import copy_pictures, is_unpacked
 from palate.errors import PalateError, one_line
-from palate.storage.files import Hashed, atomic_folder, digest, read_json, write_json
+from palate.storage.files import Hashed, atomic_folder, digest, no_artefact, read_json, write_json
 from palate.storage.remote import local, recorded, takes_urls, under
 from palate.storage.tables import read_parquet, scan_parquet
 
@@ -297,7 +297,7 @@ class Dataset:
         """Read a folder that :meth:`save` (or ``palate prepare``) wrote."""
         folder = local(folder)
         if not (folder / "manifest.json").is_file():
-            raise PalateError(f"{folder} is not a dataset (it has no manifest.json)", "Make one with `palate prepare`.")
+            raise no_artefact(folder, "a dataset", "manifest.json", "Make one with `palate prepare`.")
         manifest = read_json(folder / "manifest.json")
         if not isinstance(manifest, dict) or "format" not in manifest:
             raise PalateError(f"{folder} is not a dataset (its manifest.json is not Palate's)", "Check the path.")

@@ -17,7 +17,7 @@ from palate.data.dataset import Cases, Dataset
 from palate.data.sequences import Sequences, joined
 from palate.data.shards import Shards, make_shards
 from palate.errors import PalateError
-from palate.storage.files import read_json
+from palate.storage.files import no_artefact, read_json
 from palate.storage.remote import local, under
 
 
@@ -40,7 +40,7 @@ class StreamedDataset(Dataset):
         """
         folder = local(folder)
         if not (folder / "manifest.json").is_file():
-            raise PalateError(f"{folder} is not a dataset (it has no manifest.json)", "Make one with `palate prepare`.")
+            raise no_artefact(folder, "a dataset", "manifest.json", "Make one with `palate prepare`.")
         manifest = read_json(folder / "manifest.json")
         catalogue = Catalogue.load(folder / "items.parquet", under(folder, str(manifest["image_root"])))
         nobody, nothing = pl.Series("user_id", [], dtype=pl.String), np.zeros(0, np.int32)

@@ -28,7 +28,7 @@ from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.runs import RESUMABLE
 from palate.runs.trackers import send_run_files
-from palate.storage.files import read_json, write_json
+from palate.storage.files import no_artefact, read_json, write_json
 from palate.storage.remote import given, local, recorded, under, without_secrets
 
 FORMAT = 1
@@ -100,7 +100,7 @@ class Run:
     def open(cls, folder: Path | str) -> Run:
         folder = local(folder)
         if not (folder / "run.json").is_file():
-            raise PalateError(f"{folder} is not a run (it has no run.json)", "Make one with `palate train`.")
+            raise no_artefact(folder, "a run", "run.json", "Make one with `palate train`.")
         info = read_json(folder / "run.json")
         if not isinstance(info, dict) or "format" not in info:
             raise PalateError(f"{folder} is not a run (its run.json is not Palate's)", "Check the path.")

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -123,6 +124,19 @@ def _swap(part: Path, path: Path) -> None:
                 old.replace(path)
             raise
         remove(old)
+
+
+def no_artefact(folder: Path, what: str, file: str, remedy: str) -> PalateError:
+    """The error that refuses a folder without the file that makes it ``what``: a dataset, a run, a bundle.
+
+    >>> print(no_artefact(Path("/"), "a run", "run.json", "Make one with `palate train`."))
+    / is not a run (it has no run.json). Make one with `palate train`.
+    """
+    if folder.exists():
+        return PalateError(f"{folder} is not {what} (it has no {file})", remedy)
+    there = sorted(path.name for path in folder.parent.glob("*") if (path / file).is_file())
+    near = get_close_matches(folder.name, there, n=1)
+    return PalateError(f"{folder} is not there", f"Did you mean '{folder.parent / near[0]}'?" if near else remedy)
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from cli_helpers import Shell
 
+from palate.bundle.load import Bundle
 from palate.data.dataset import Dataset
 from palate.errors import PalateError
 from palate.runs.run import Run
@@ -117,3 +118,13 @@ def test_tables_of_two_datasets(data: Path, name: str) -> None:
     pl.read_parquet(data / name).head(3).write_parquet(data / name)
     with pytest.raises(PalateError, match=r"damaged \(interactions of an? (user|item)"):
         Dataset.load(data)
+
+
+def test_a_folder_that_is_not_there_is_named_with_the_one_that_is(shop: Path, neural: Path, tmp_path: Path) -> None:
+    for load, folder, what in ((Dataset.load, shop, "a dataset"), (Run.open, neural, "a run")):
+        with pytest.raises(PalateError, match=rf"{folder.name}x is not there\. Did you mean '{folder}'\?"):
+            load(folder.with_name(f"{folder.name}x"))
+        with pytest.raises(PalateError, match=f"is not {what}"):
+            load(tmp_path)
+    with pytest.raises(PalateError, match=r"nowhere is not there\. Make one with `palate bundle RUN --out DIR`"):
+        Bundle.load(tmp_path / "nowhere")

@@ -113,7 +113,7 @@ def test_of_two_services_that_took_one_port_at_once_one_ends(bundles: dict[str, 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["nowhere"], "nowhere is not a bundle"),
+        (["nowhere"], "nowhere is not there. Make one with `palate bundle"),
         (["{popularity}", "{popularity}"], "two models are called 'popularity'"),
         (["{popularity}", "--retriever", "{sasrec}"], "every model here ranks the whole catalogue"),
         (["{popularity}", "--blend", "0.5"], "there is none"),
