@@ -102,10 +102,8 @@ def _usual_content(
     if before is not None and issubclass(kind, TrainedRanker):  # it chose for the user, who need not repeat it
         options = Run.open(before).info["options"]
         of_run = options.get("settings", {})
-        sources = of_run.get("neighbours", {}).get("sources", ())
-        return Content(tuple(options.get("modalities", ("id",))), tuple(sources)), of_run.get("ranker", {}).get(
-            "whiten"
-        )
+        sources, whiten = of_run.get("neighbours", {}).get("sources", ()), of_run.get("ranker", {}).get("whiten")
+        return Content(tuple(options.get("modalities", ("id",))), tuple(sources)), whiten
     if issubclass(kind, TrainedRanker) and not kind.reads_ids:
         return Content(texts_and_pictures or ("text",)), None
     if not issubclass(kind, SequentialRanker):
