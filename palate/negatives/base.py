@@ -93,7 +93,7 @@ def unread_settings(names: Sequence[str], *strategies: NegativeStrategy) -> dict
 
 def _readers(setting: str) -> list[str]:
     """Built-in strategies that read a setting; no plug-in is loaded for the wording of a note."""
-    return [name for name in NEGATIVES.builtin if setting in (NEGATIVES[name].reads or ())]
+    return sorted(name for name in NEGATIVES.builtin if setting in (NEGATIVES[name].reads or ()))
 
 
 def is_weighted(strategy: type[NegativeStrategy]) -> bool:
