@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 
+import torch.distributed as dist
+
 
 def start(count: int, words: list[str]) -> None:
     """Run a program as ``count`` workers, and wait for all of them."""
@@ -29,3 +31,9 @@ def start(count: int, words: list[str]) -> None:
         for worker in workers:
             worker.kill()
     assert [worker.returncode for worker in workers] == [0] * count, "\n".join(said)
+
+
+def end_together() -> None:
+    """The last thing that a worker does: gloo's threads may abort a process that ends while others still talk to it."""
+    dist.barrier()
+    dist.destroy_process_group()

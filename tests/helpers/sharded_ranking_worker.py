@@ -18,6 +18,7 @@ import sharded_table_worker
 import torch
 import torch.distributed as dist
 from exact_ranker import sasrec, with_newcomers
+from processes import end_together
 from torch import Tensor
 from worlds import dataset_of, random_logs
 
@@ -124,6 +125,7 @@ def main() -> None:
     compare(sasrec(two_items), two_items, share)  # of three workers one has the padding only
     validation = Validation(dataset, "NDCG@10", exclude_seen=True)
     assert validation(divided(sasrec(dataset), share)) == validation(sasrec(dataset))
+    end_together()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import worlds
+from processes import end_together
 from torch import Tensor
 
 from palate.data.sequences import Sequences
@@ -143,6 +144,7 @@ def main() -> None:
     with suppress(KeyboardInterrupt):
         train(data, out=folder / "begun by two", on_epoch=stop, **sharded_job())
     (folder / f"worker-{index}.json").write_text(json.dumps([row["NDCG@10"] for row in rows]))
+    end_together()
 
 
 if __name__ == "__main__":
