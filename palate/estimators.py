@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import inspect
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -232,7 +232,7 @@ class _Neural(Estimator):
         )
 
 
-def _bring_up_to_date(data: Dataset, place: Path, names: Iterable[str]) -> None:
+def _bring_up_to_date(data: Dataset, place: Path, names: Collection[str]) -> None:
     """Encode those texts, pictures and words among ``names`` that have no features yet, or texts and pictures whose
     features are those of an earlier catalogue."""
     if "lexical" in names and "lexical" not in encoded_content(place):

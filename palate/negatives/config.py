@@ -95,16 +95,14 @@ class NegativesConfig(Config):
     @cached_property
     def chosen(self) -> NegativeStrategy:
         """The strategy."""
-        strategy = NEGATIVES[self.strategy]()
-        return strategy
+        return NEGATIVES[self.strategy]()
 
     @property
     def _fallback(self) -> NegativeStrategy | None:
         """What ``shown`` draws from where nothing was shown."""
         if self.chosen.source != "impressions" or self.shown_fallback == "none":
             return None
-        strategy: NegativeStrategy = NEGATIVES[self.shown_fallback]()
-        return strategy
+        return NEGATIVES[self.shown_fallback]()
 
     def unread(self) -> dict[str, str]:
         strategies = [self.chosen, *([self._fallback] if self._fallback else [])]

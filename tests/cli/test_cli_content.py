@@ -1,4 +1,4 @@
-"""``palate train`` uses the content that is encoded, unless it is told what to read."""
+"""``palate train`` uses the content that is encoded, unless it is done what to read."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def encoded(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_is_encoded_is_used(palate: Shell, encoded: Path, tmp_path: Path) -> None:
-    told = palate("train", encoded, "--model", "sasrec", "--out", tmp_path / "run", *SMALL)
-    assert told.code == 0, told.err
-    assert "Content: id, text; neighbours by co-occurrence, lexical, text" in told.err
+    done = palate("train", encoded, "--model", "sasrec", "--out", tmp_path / "run", *SMALL)
+    assert done.code == 0, done.err
+    assert "Content: id, text; neighbours by co-occurrence, lexical, text" in done.err
     options = Run.open(tmp_path / "run").info["options"]
     assert options["modalities"] == ["id", "text"]
     assert options["settings"]["ranker"]["whiten"] == 13 // 8  # an eighth of the items, 128 at most
@@ -51,8 +51,8 @@ def test_what_is_encoded_is_used(palate: Shell, encoded: Path, tmp_path: Path) -
 
 
 def test_python_reads_what_the_command_reads(palate: Shell, encoded: Path, tmp_path: Path) -> None:
-    told = palate("train", encoded, "--model", "sasrec", "--out", tmp_path / "command", *SMALL)
-    assert told.code == 0, told.err
+    done = palate("train", encoded, "--model", "sasrec", "--out", tmp_path / "command", *SMALL)
+    assert done.code == 0, done.err
     settings = {"ranker": {"dim": 8}, "trainer": {"epochs": 1, "tensorboard": False}}
     called = train(Dataset.load(encoded), model="sasrec", out=tmp_path / "call", settings=settings)
     fitted = SASRec(dim=8, epochs=1, settings={"trainer": {"tensorboard": False}}, out=tmp_path / "fit").fit(encoded)
@@ -98,38 +98,38 @@ def test_it_can_be_left_out_and_without_any_ids_are_read(
 
 def test_a_ranker_of_semantic_ids_reads_content_alone(palate: Shell, encoded: Path, shop: Path, tmp_path: Path) -> None:
     settings = ("--set", "ranker.codebook=4")
-    told = palate("train", encoded, "--model", "tiger", "--out", tmp_path / "run", *SMALL, *settings)
-    assert told.code == 0, told.err
-    assert "Semantic ids: " in told.err
+    done = palate("train", encoded, "--model", "tiger", "--out", tmp_path / "run", *SMALL, *settings)
+    assert done.code == 0, done.err
+    assert "Semantic ids: " in done.err
     options = Run.open(tmp_path / "run").info["options"]
     assert options["modalities"] == ["text"]
     assert "neighbours" not in options["settings"]
-    told = palate("train", shop, "--model", "tiger", "--out", tmp_path / "bare", *SMALL)
-    assert told.code == 2
-    assert "text is not a feature store" in told.err
-    assert "palate encode" in told.err
+    done = palate("train", shop, "--model", "tiger", "--out", tmp_path / "bare", *SMALL)
+    assert done.code == 2
+    assert "text is not a feature store" in done.err
+    assert "palate encode" in done.err
 
 
 def test_counted_rankers_read_what_they_read(palate: Shell, encoded: Path, tmp_path: Path) -> None:
-    told = palate("train", encoded, "--model", "item-knn", "--out", tmp_path / "run")
-    assert told.code == 0, told.err
+    done = palate("train", encoded, "--model", "item-knn", "--out", tmp_path / "run")
+    assert done.code == 0, done.err
     assert Run.open(tmp_path / "run").info["options"]["modalities"] == ["id"]
 
 
 def test_neighbours_that_cannot_be_made_are_refused_before_a_run_is_there(
     palate: Shell, shop: Path, tmp_path: Path
 ) -> None:
-    told = palate("train", shop, "--model", "sasrec", "--neighbours", "lexical", "--out", tmp_path / "run", *SMALL)
-    assert told.code == 2
-    assert "no features named 'lexical'" in told.err
-    assert "--lexical" in told.err
+    done = palate("train", shop, "--model", "sasrec", "--neighbours", "lexical", "--out", tmp_path / "run", *SMALL)
+    assert done.code == 2
+    assert "no features named 'lexical'" in done.err
+    assert "--lexical" in done.err
     assert not (tmp_path / "run").exists()
 
 
 def test_attach_from_the_command_line(palate: Shell, shop: Path, neural: Path, tmp_path: Path) -> None:
-    told = palate("attach", neural, "--neighbours", "co-occurrence", "--out", tmp_path / "near", "--threads", 1)
-    assert told.code == 0, told.err
-    assert "On validation: NDCG@10" in told.out
+    done = palate("attach", neural, "--neighbours", "co-occurrence", "--out", tmp_path / "near", "--threads", 1)
+    assert done.code == 0, done.err
+    assert "On validation: NDCG@10" in done.out
     again = palate("attach", neural, "--neighbours", "co-occurrence", "--out", tmp_path / "near")
     assert again.code == 2
     assert "holds a run already" in again.err
